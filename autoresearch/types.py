@@ -1,0 +1,397 @@
+"""What flows through the loop: proposal -> edit -> trial -> verdict.
+
+Every type is frozen and made of plain values, so that the journal can store it as JSON and no stage can
+change what an earlier stage decided. Stages import this module, never each other's later stages.
+Scores are validation bits per byte: lower is better. Effects are `incumbent - candidate`: positive is
+better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+Knob = int | float | str | bool
+"""The value of one named constant at the top of the training script."""
+
+
+class Category(StrEnum):
+    """What kind of change a proposal makes; used to see which themes pay."""
+
+    ARCHITECTURE = "architecture"
+    OPTIMIZER = "optimizer"
+    SCHEDULE = "schedule"
+    DATA = "data"
+    REGULARIZATION = "regularization"
+    THROUGHPUT = "throughput"
+    SIMPLIFY = "simplify"
+    KNOBS = "knobs"
+    OTHER = "other"
+
+
+class VerdictKind(StrEnum):
+    """How an experiment ended."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    PRUNE = "prune"
+    CRASH = "crash"
+    INVALID = "invalid"
+
+
+class Outcome(StrEnum):
+    """How one trial ended."""
+
+    OK = "ok"
+    PRUNE = "prune"
+    CRASH = "crash"
+    INVALID = "invalid"
+
+
+class State(StrEnum):
+    """How far an experiment has come; each value is written before the step it announces."""
+
+    PROPOSED = "proposed"
+    COMMITTED = "committed"
+    JUDGED = "judged"
+    RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace one exact passage of one file; with an empty `search`, `replace` is the whole new file."""
+
+    path: str
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a proposal cost: LLM calls, tokens in and out, US dollars, and seconds of waiting."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.dollars + other.dollars,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A hypothesis and the edit that tests it.
+
+    Attributes:
+        hypothesis: One sentence: what is changed and why it should help.
+        category: The kind of change.
+        edits: The change itself, against the incumbent's source.
+        proposer: Who made it, e.g. "optuna" or "anthropic:claude-sonnet-5-5".
+        mechanism: Why the author believes it works.
+        expected_effect: Expected gain in bits per byte (positive is better), if stated.
+        confidence: Probability in [0, 1] that the gain is real, if stated.
+        risk: What could go wrong.
+        params: Knob values, for proposals that are a point in a search space.
+        cost: What it took to get this proposal.
+    """
+
+    hypothesis: str
+    category: Category
+    edits: tuple[Edit, ...]
+    proposer: str
+    mechanism: str = ""
+    expected_effect: float | None = None
+    confidence: float | None = None
+    risk: str = ""
+    params: Mapping[str, Knob] = field(default_factory=dict)
+    cost: Cost = Cost()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Proposal:
+        """The inverse of `to_dict`."""
+        values = dict(data)
+        values["category"] = Category(values["category"])
+        values["edits"] = tuple(Edit(**edit) for edit in values["edits"])
+        values["cost"] = Cost(**values.get("cost", {}))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about a candidate, and how sure that is.
+
+    Attributes:
+        kind: The decision. A judge says only KEEP or DISCARD; the search adds the others.
+        effect: Estimated gain over the incumbent in score units (positive is better), if measured.
+        interval: 95% interval of `effect`, if measured.
+        evidence: The judge's test statistic (a z value unless the judge says otherwise).
+        trials: Trainings of the candidate that the decision rests on.
+        reason: A sentence that a person understands.
+    """
+
+    kind: VerdictKind
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    evidence: float | None = None
+    trials: int = 0
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_dict`."""
+        values = dict(data)
+        values["kind"] = VerdictKind(values["kind"])
+        interval = values.get("interval")
+        values["interval"] = None if interval is None else (float(interval[0]), float(interval[1]))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What came of one training and scoring.
+
+    Attributes:
+        outcome: How it ended.
+        score: Validation bits per byte, measured by the scorer; None unless `outcome` is OK.
+        reason: Why it did not end OK (one line), else empty.
+        metrics: Numbers under fixed names: steps, tokens, tokens_per_second, mfu, parameters,
+            peak_memory_mb, train_seconds, startup_seconds, score_seconds, train_loss, ... A number that
+            is unknown is absent.
+        curve: (fraction of the budget used, training loss in nats per token), in order.
+        log: The end of what the candidate printed: data, never instructions.
+    """
+
+    outcome: Outcome
+    score: float | None = None
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[tuple[float, float], ...] = ()
+    log: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrialResult:
+        """The inverse of `to_dict`."""
+        values = dict(data)
+        values["outcome"] = Outcome(values["outcome"])
+        values["curve"] = tuple((float(x), float(y)) for x, y in values.get("curve", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training and scoring of one commit with one seed, as the journal knows it.
+
+    Attributes:
+        id: Number within the search, from 1.
+        experiment: The experiment that asked for it; 0 is the baseline.
+        arm: "baseline", "screen", "confirm" or "incumbent".
+        seed: The random seed given to the candidate.
+        commit: What was trained.
+        started: Unix time in seconds.
+        finished: Unix time in seconds; None while it runs, or if the runner died.
+        result: None while it runs, or if the runner died.
+    """
+
+    id: int
+    experiment: int
+    arm: str
+    seed: int
+    commit: str
+    started: float
+    finished: float | None = None
+    result: TrialResult | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Validation bits per byte, if the trial ended well."""
+        return self.result.score if self.result else None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One proposal carried through to a verdict, as the journal knows it.
+
+    Attributes:
+        number: 0 is the baseline (which has no proposal), then 1, 2, ...
+        state: How far it has come.
+        parent: The incumbent commit that the edit applies to.
+        commit: The candidate commit; empty until there is one.
+        proposal: None only for the baseline.
+        verdict: None until judged.
+        diff: Unified diff from parent to commit; empty until there is one.
+        created: Unix time in seconds.
+        finished: Unix time in seconds; None until judged.
+        trials: Every trial that this experiment asked for, in order; incumbent re-runs included.
+    """
+
+    number: int
+    state: State
+    parent: str
+    created: float
+    commit: str = ""
+    proposal: Proposal | None = None
+    verdict: Verdict | None = None
+    diff: str = ""
+    finished: float | None = None
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the candidate became the incumbent."""
+        return self.verdict is not None and self.verdict.kind is VerdictKind.KEEP
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Scores of the candidate itself (not of incumbent re-runs), in order."""
+        return tuple(t.score for t in self.trials if t.commit == self.commit and t.score is not None)
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of the candidate over its trials, if it has any."""
+        scores = self.scores
+        return sum(scores) / len(scores) if scores else None
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a proposer may know when it is asked for the next proposal.
+
+    Attributes:
+        search: Name of the search.
+        brief: The Markdown that steers the research.
+        sources: The incumbent's editable files: path -> text.
+        baseline_sources: The same files as they were when the search began. Search spaces are derived
+            from these, so that they stay fixed while the incumbent moves.
+        history: Every judged experiment, oldest first; the first one is the baseline.
+        incumbent_score: Current estimate of the incumbent's score.
+        noise: Standard deviation of the score over seeds.
+        facts: What the incumbent's trials measured: tokens_per_second, steps, peak_memory_mb, ...
+        notes: What a person wrote to the proposer while the search ran.
+        seed: Seed of the search; proposers that use randomness derive theirs from it.
+    """
+
+    search: str
+    brief: str
+    sources: Mapping[str, str]
+    baseline_sources: Mapping[str, str]
+    history: tuple[Experiment, ...]
+    incumbent_score: float
+    noise: float
+    facts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+
+
+class Refused(Exception):
+    """A proposal that cannot become an experiment; the message says why, for its author to mend it."""
+
+
+class Check(Protocol):
+    """What a proposer may call to learn whether a proposal would be accepted."""
+
+    def __call__(self, proposal: Proposal) -> None:
+        """Return if the proposal would become an experiment.
+
+        Raises:
+            Refused: With the reason, and the nearest text where a search block was not found.
+        """
+
+
+class Proposer(Protocol):
+    """Suggests the next change. Owns its own randomness and its conversation; never the files."""
+
+    name: str
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """Suggest the next proposal.
+
+        The proposer learns of verdicts from `context.history`; it keeps no state that cannot be rebuilt
+        from there, so that a killed search continues.
+
+        Args:
+            context: All it may know.
+            check: Call it to test a proposal, and mend what it refuses.
+
+        Raises:
+            ProposerError: If no proposal can be had.
+        """
+
+
+class ProposerError(Exception):
+    """No proposal could be had.
+
+    Attributes:
+        retry: Whether asking again later may help (an outage), or never (a bad key, an empty queue).
+    """
+
+    def __init__(self, message: str, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One sign of life from a running trial.
+
+    Attributes:
+        fraction: Share of the budget used, in [0, 1].
+        seconds: Since the clock started.
+        step: Optimizer steps done.
+        loss: Latest training loss in nats per token.
+        tokens: Training tokens drawn.
+        phase: "start-up", "train" or "score".
+    """
+
+    fraction: float
+    seconds: float
+    step: int = 0
+    loss: float | None = None
+    tokens: int = 0
+    phase: str = "train"
+
+
+class View(Protocol):
+    """Shows a person what the search does. Must never raise into the search."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        """A line about the search as a whole."""
+
+    def proposing(self, number: int, proposer: str) -> None:
+        """Experiment `number` is being thought about."""
+
+    def experiment(self, experiment: Experiment) -> None:
+        """A new experiment has a proposal and a commit, and is about to be trained."""
+
+    def trial(self, trial: Trial) -> None:
+        """A trial starts (`trial.result is None`) or has ended."""
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """A running trial shows a sign of life."""
+
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
+        """An experiment has its verdict."""
