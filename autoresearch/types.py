@@ -265,7 +265,7 @@ class Experiment:
     @property
     def scores(self) -> tuple[float, ...]:
         """Scores of the candidate itself (not of incumbent re-runs), in order."""
-        return tuple(t.score for t in self.trials if t.commit == self.commit and t.score is not None)
+        return tuple(t.score for t in self.trials if t.arm != "incumbent" and t.score is not None)
 
     @property
     def score(self) -> float | None:

@@ -1,0 +1,186 @@
+"""Git: every candidate a commit, what is kept a branch, the user's checkout untouched.
+
+Owns the invariant that work happens in a worktree of its own (`runs/<name>/worktree`, with its own index),
+under an identity of its own, without the user's hooks or signing. Every candidate stays reachable under
+`refs/autoresearch/<name>/`. Commits are functions of their content and the journal's dates, so writing one
+again after a crash gives the same commit. Not covered: pushing, and merging into the user's branches.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from autoresearch.errors import UserError
+
+AUTHOR = "autoresearch"
+EMAIL = "autoresearch@localhost"
+
+
+class Repository:
+    """The user's repository, read and extended without touching what is checked out.
+
+    Attributes:
+        root: Its top folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Find the repository around a folder.
+
+        Raises:
+            UserError: If there is no git, no repository, or no commit in it.
+        """
+        try:
+            top = subprocess.run(
+                ["git", "rev-parse", "--show-toplevel"], cwd=folder, capture_output=True, text=True
+            )
+        except FileNotFoundError:
+            raise UserError("git is not installed.", "Install git and try again.") from None
+        if top.returncode != 0:
+            raise UserError(
+                f"{folder} is not inside a git repository: {top.stderr.strip()}",
+                "Run this inside a clone, or make one here: git init && git add -A && git commit -m start",
+            )
+        self.root = Path(top.stdout.strip())
+        if self._try("rev-parse", "--verify", "-q", "HEAD^{commit}") is None:
+            raise UserError(
+                f"The repository {self.root} has no commit yet, so there is nothing to improve.",
+                "Commit the training script first: git add -A && git commit -m start",
+            )
+
+    def resolve(self, revision: str) -> str | None:
+        """The full hash of the commit that a revision names, or None."""
+        return self._try("rev-parse", "--verify", "-q", f"{revision}^{{commit}}")
+
+    def sources(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
+        """The text of some files at a commit: path -> text.
+
+        Raises:
+            UserError: If one of them is not there.
+        """
+        found = {}
+        for path in paths:
+            blob = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=self.root, capture_output=True)
+            if blob.returncode != 0:
+                raise UserError(
+                    f"Commit {commit[:10]} has no file {path}, which the task wants to edit.",
+                    "Commit that file, or run from the repository that holds the task.",
+                )
+            found[path] = blob.stdout.decode("utf-8")
+        return found
+
+    def is_modified(self, paths: Iterable[str]) -> bool:
+        """Whether the user's checkout of some paths differs from HEAD."""
+        return bool(self._git("status", "--porcelain", "--", *paths))
+
+    def export(self, commit: str, paths: Iterable[str], folder: Path) -> None:
+        """Write some paths of a commit, with their folders, below `folder`."""
+        archive = self._raw("archive", "--format=tar", commit, "--", *paths)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder, filter="data")
+
+    def diff(self, old: str, new: str) -> str:
+        """Unified diff between two commits, without color or external tools."""
+        return self._git("diff", "--no-color", "--no-ext-diff", old, new)
+
+    def update_ref(self, ref: str, commit: str, expected: str | None = None) -> None:
+        """Point a ref at a commit, atomically.
+
+        Raises:
+            UserError: If `expected` is given and the ref points elsewhere.
+        """
+        # An empty expected value would mean "must not exist"; we never need that, so None is "any".
+        self._git("update-ref", "-m", "autoresearch", ref, commit, *([expected] if expected else []))
+
+    def worktree(self, folder: Path, commit: str) -> Worktree:
+        """A worktree of our own at `folder`; an unusable leftover there is replaced."""
+        self._git("worktree", "prune")
+        if not (folder / ".git").exists() or self._try("-C", str(folder), "rev-parse", "HEAD") is None:
+            if folder.exists():
+                self._try("worktree", "remove", "--force", str(folder))
+            self._git("worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+        return Worktree(self, folder)
+
+    def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
+        # No hooks, no signing, no prompts: a search must not depend on how its user has set up git.
+        command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", *arguments]
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            capture_output=True,
+            input=text.encode(),
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(env or {})},
+        )
+        if done.returncode != 0:
+            raise UserError(
+                f"git {' '.join(arguments[:3])} failed: {done.stderr.decode(errors='replace').strip()}",
+                "Mend the repository, then run the same command again: nothing is lost.",
+                code=3,
+            )
+        return done.stdout
+
+    def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:
+        return self._raw(*arguments, env=env, text=text).decode("utf-8", errors="replace").rstrip("\n")
+
+    def _try(self, *arguments: str) -> str | None:
+        try:
+            return self._git(*arguments)
+        except UserError:
+            return None
+
+
+class Worktree:
+    """A place to make commits, with an index of its own."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        self.repository = repository
+        self.folder = folder
+
+    def commit(self, parent: str, sources: Mapping[str, str], message: str, when: float) -> str:
+        """Commit a set of changed files on top of a parent, moving no branch.
+
+        Args:
+            parent: The commit to build on.
+            sources: Path -> new text.
+            message: The commit message.
+            when: Unix time in seconds, of author and committer.
+
+        Returns:
+            The hash of the commit.
+        """
+        git = self._git
+        lock = Path(git("rev-parse", "--git-path", "index.lock"))
+        (self.folder / lock).unlink(missing_ok=True)  # ours alone: left behind by a killed run
+        git("checkout", "--quiet", "--force", "--detach", parent)
+        git("clean", "-qfdx")
+        for path, text in sources.items():
+            target = self.folder / path
+            if not target.resolve().is_relative_to(self.folder.resolve()):
+                raise UserError(f"A proposal wants to write {path}, outside its worktree.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text.encode("utf-8"))
+        git("add", "--", *sources)
+        return self.reword(git("write-tree"), parent, message, when)
+
+    def reword(self, tree: str, parent: str, message: str, when: float) -> str:
+        """A commit of an existing tree (or the tree of a commit) with a message of its own."""
+        date = f"{int(when)} +0000"
+        env = {
+            f"GIT_{role}_{field}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
+        }
+        tree = self._git("rev-parse", f"{tree}^{{tree}}")
+        return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
+
+    def remove(self) -> None:
+        """Take the worktree away; the commits stay."""
+        self.repository._try("worktree", "remove", "--force", str(self.folder))
+
+    def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:
+        return self.repository._git("-C", str(self.folder), *arguments, env=env, text=text)
