@@ -237,7 +237,8 @@ class Experiment:
         number: 0 is the baseline (which has no proposal), then 1, 2, ...
         state: How far it has come.
         parent: The incumbent commit that the edit applies to.
-        commit: The candidate commit; empty until there is one.
+        commit: The candidate commit; empty until there is one. Its message, so its hash, gains the verdict
+            when that is known; its tree is what was trained.
         proposal: None only for the baseline.
         verdict: None until judged.
         diff: Unified diff from parent to commit; empty until there is one.

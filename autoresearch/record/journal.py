@@ -77,7 +77,9 @@ class Journal:
             UserError: If there is none, or it was written by a newer version.
         """
         if not path.exists():
-            raise UserError(f"No search has been recorded at {path}.", "Start one: autoresearch run name=NAME")
+            raise UserError(
+                f"No search has been recorded at {path}.", "Start one: autoresearch run name=NAME"
+            )
         self.path = path
         self._db = _connect(path)
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -157,9 +159,9 @@ class Journal:
         self._update(number, state=State.JUDGED, verdict=json.dumps(verdict.to_dict()), finished=time.time())
         return self.experiment(number)
 
-    def recorded(self, number: int) -> Experiment:
-        """Note that git shows the verdict of this experiment."""
-        self._update(number, state=State.RECORDED)
+    def recorded(self, number: int, commit: str) -> Experiment:
+        """Note the final commit, whose message tells the verdict; git's refs follow from these."""
+        self._update(number, state=State.RECORDED, commit_id=commit)
         return self.experiment(number)
 
     def experiment(self, number: int) -> Experiment:
@@ -170,7 +172,9 @@ class Journal:
         """
         found = self._read("WHERE number = ?", (number,))
         if not found:
-            raise UserError(f"There is no experiment {number} in {self.path.parent.name}.", "See: autoresearch log")
+            raise UserError(
+                f"There is no experiment {number} in {self.path.parent.name}.", "See: autoresearch log"
+            )
         return found[0]
 
     def experiments(self) -> tuple[Experiment, ...]:
@@ -178,7 +182,10 @@ class Journal:
         # Recorded ones never change (but for incumbent re-runs of the baseline), so they are read once:
         # the cost of a call does not grow with what has long been decided.
         fresh = self._read("WHERE state != ? OR number = 0", (State.RECORDED,))
-        known = [n for (n,) in self._db.execute("SELECT number FROM experiments WHERE state = ?", (State.RECORDED,))]
+        known = [
+            n
+            for (n,) in self._db.execute("SELECT number FROM experiments WHERE state = ?", (State.RECORDED,))
+        ]
         missing = [n for n in known if n not in self._recorded]
         if missing:
             low, high = min(missing), max(missing)
@@ -230,7 +237,9 @@ class Journal:
 
     def dirty(self) -> tuple[int, ...]:
         """Numbers of the experiments that changed since they were last mirrored."""
-        return tuple(n for (n,) in self._db.execute("SELECT number FROM experiments WHERE dirty = 1 ORDER BY number"))
+        return tuple(
+            n for (n,) in self._db.execute("SELECT number FROM experiments WHERE dirty = 1 ORDER BY number")
+        )
 
     def mirrored(self, number: int) -> None:
         """Note that the mirror shows this experiment as it is now."""
@@ -241,7 +250,8 @@ class Journal:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._write() as db:
             db.execute(
-                f"UPDATE experiments SET {assignments}, dirty = 1 WHERE number = ?", (*columns.values(), number)
+                f"UPDATE experiments SET {assignments}, dirty = 1 WHERE number = ?",
+                (*columns.values(), number),
             )
 
     def _read(self, where: str, values: tuple[object, ...]) -> list[Experiment]:

@@ -1,0 +1,233 @@
+"""Configuration: Hydra groups in `configs/`, composed from `key=value` overrides, checked, frozen.
+
+YAML holds every default; the models here hold types and ranges only. A key or a choice that does not exist
+is refused with the nearest one that does. Groups whose options belong to one room (data, proposer, judge,
+sandbox) stay plain mappings: that room's constructor checks them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoresearch.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+BRIEFS = CONFIGS / "briefs"
+FIXED = ("task", "budget", "data", "judge", "baselines", "seed")
+"""Keys that decide what a score means: they cannot change while a search goes on."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(_Model):
+    """Which files may be edited, and which modules train, serve and score."""
+
+    name: str
+    editable: tuple[str, ...] = Field(min_length=1)
+    package: str
+    train: str
+    serve: str
+    score: str
+
+
+class Budget(_Model):
+    """What a trial may use, and the scale it works at."""
+
+    kind: Literal["seconds", "tokens"]
+    amount: float = Field(gt=0)
+    vocab: int = Field(ge=256, le=65536)
+    context: int = Field(ge=8, le=65536)
+    validation_tokens: int = Field(ge=1024)
+    compile: bool
+    startup_seconds: float = Field(gt=0)
+    max_seconds: float = Field(gt=0)
+    slowdown: float | None = Field(gt=1)
+    score_seconds: float = Field(gt=0)
+
+
+class Executor(_Model):
+    """Where trials run."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int | None = Field(ge=1)
+
+
+class Tracking(_Model):
+    """Which MLflow store mirrors the journal."""
+
+    kind: Literal["mlflow", "none"]
+    uri: str | None = None
+    experiment: str = "autoresearch"
+
+
+class Config(_Model):
+    """One search, fully specified."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    brief: str
+    experiments: int = Field(ge=0)
+    minutes: float | None = Field(gt=0)
+    baselines: int = Field(ge=2, le=32)
+    seed: int = Field(ge=0)
+    runs: Path
+    task: Task
+    budget: Budget
+    executor: Executor
+    tracking: Tracking
+    data: dict[str, Any]
+    proposer: dict[str, Any]
+    judge: dict[str, Any]
+    sandbox: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+
+    @cached_property
+    def brief_path(self) -> Path:
+        """The Markdown file of the brief.
+
+        Raises:
+            UserError: If there is none.
+        """
+        if self.brief.endswith(".md"):
+            path = Path(self.brief).expanduser().resolve()
+            if not path.is_file():
+                raise UserError(f"There is no brief at {path}.", "Give a Markdown file, or the name of a shipped brief.")
+            return path
+        path = BRIEFS / f"{self.brief}.md"
+        if not path.is_file():
+            names = sorted(p.stem for p in BRIEFS.glob("*.md"))
+            raise UserError(f"There is no brief {self.brief!r}.", _suggest(self.brief, names, "briefs"))
+        return path
+
+
+def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
+    """Compose and check a configuration.
+
+    Args:
+        overrides: Hydra overrides such as `budget=smoke` or `proposer.repairs=1`; later ones win.
+        environment: Process environment; decides the defaults of `proposer` and `budget`.
+
+    Raises:
+        UserError: For an unknown key or choice, a wrong type, or a value out of range.
+    """
+    environment = os.environ if environment is None else environment
+    given = {override.partition("=")[0].lstrip("+~") for override in overrides}
+    automatic = []
+    if "proposer" not in given and environment.get("ANTHROPIC_API_KEY"):
+        automatic.append("proposer=anthropic")
+    if "budget" not in given and _has_gpu(overrides):
+        automatic.append("budget=gpu_5min")
+    tree, choices = _compose([*automatic, *overrides])
+    name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
+    try:
+        # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
+        return Config(**{**tree, "name": name, "choices": choices, "overrides": (*automatic, *overrides)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given_value = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+        raise UserError(f"{key}: {_lower(first['msg'])}{given_value}.", f"See configs/ for what {key} means.") from None
+
+
+def resume(recorded: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of a search that goes on: as it was begun, plus new overrides.
+
+    Raises:
+        UserError: If an override would change what a score means.
+    """
+    config = load([*recorded.overrides, *overrides])
+    for key in FIXED:
+        if getattr(config, key) != getattr(recorded, key):
+            raise UserError(
+                f"The search {recorded.name} was begun with another {key}; its scores would not be comparable.",
+                f"Leave {key} as it was, or start a search under another name.",
+            )
+    return config
+
+
+def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        _check_override(override)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            composed = compose("config", overrides=overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(composed)
+        choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        tree = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = str(error).splitlines()[0]
+        unknown = re.search(r"Could not override '([^']+)'", str(error))
+        hint = _suggest(unknown.group(1), _keys(), "keys") if unknown else "See configs/ for what there is."
+        if unknown:
+            message = f"There is no configuration key {unknown.group(1)!r}."
+        raise UserError(message, hint) from None
+    assert isinstance(tree, dict)
+    return {str(k): v for k, v in tree.items()}, choices
+
+
+def _check_override(override: str) -> None:
+    """Refuse what Hydra would take silently or explain badly."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not an override.", "Write key=value, for example: experiments=20")
+    if key[0] in "+~" or "@" in key:
+        raise UserError(f"{override!r}: keys cannot be added or removed.", _suggest(key.strip("+~"), _keys(), "keys"))
+    group = CONFIGS / key
+    if group.is_dir():
+        options = sorted(p.stem for p in group.glob("*.yaml"))
+        if value not in options:
+            raise UserError(f"There is no {key} {value!r}.", _suggest(value, options, f"choices for {key}"))
+
+
+def _keys() -> list[str]:
+    """Every key that can be overridden, from the YAML files themselves."""
+    from omegaconf import OmegaConf
+
+    found = set()
+    for path in CONFIGS.rglob("*.yaml"):
+        prefix = "" if path.parent == CONFIGS else f"{path.parent.relative_to(CONFIGS).as_posix()}."
+        found |= {prefix + str(k) for k in OmegaConf.load(path) if k != "defaults"}
+        found |= {prefix.rstrip(".")} - {""}
+    return sorted(found)
+
+
+def _suggest(wrong: str, valid: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+    # `reparis` should find `proposer.repairs`: people leave the group out.
+    near = near or [k for k in valid if difflib.get_close_matches(wrong.split(".")[-1], [k.split(".")[-1]], 1, 0.7)][:1]
+    if near:
+        return f"Did you mean {near[0]}?"
+    shown = ", ".join(valid[:40])
+    return f"There are these {what}: {shown}."
+
+
+def _has_gpu(overrides: Sequence[str]) -> bool:
+    # Asking torch would cost a second on every start, `--help` included.
+    if "executor.device=cpu" in overrides:
+        return False
+    return any(Path(p).exists() for p in ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg"))
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

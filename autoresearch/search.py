@@ -1,0 +1,297 @@
+"""The loop: propose, apply, train, score, judge, record.
+
+Owns the order of the steps and nothing else: each step lives in a room of its own, and each is written to
+the journal before it is acted on. A search killed at any instant goes on where the journal ends: `run`
+first finishes what was begun, then asks for more. Decisions are serial.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from autoresearch.config import Config
+from autoresearch.edit import apply_edits, check_rules, fingerprint
+from autoresearch.errors import UserError
+from autoresearch.judge import Judge, create_judge
+from autoresearch.judge.prune import Pruner
+from autoresearch.record.git import Repository, Worktree
+from autoresearch.record.journal import Journal
+from autoresearch.record.message import commit_message
+from autoresearch.types import (
+    Context,
+    Experiment,
+    Outcome,
+    Progress,
+    Proposal,
+    Proposer,
+    ProposerError,
+    Refused,
+    State,
+    Trial,
+    TrialResult,
+    Verdict,
+    VerdictKind,
+    View,
+)
+
+PATIENCE = (5, 15, 60, 300)
+"""Seconds to wait before asking a proposer again that is out of reach; the last one repeats."""
+
+
+class Runner(Protocol):
+    """Trains and scores one candidate; see `autoresearch.run`."""
+
+    max_seconds: float
+
+    def run(
+        self,
+        *,
+        code: Path,
+        seed: int,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_prune: Callable[[Progress], bool] | None = None,
+    ) -> TrialResult:
+        """Train and score the candidate in `code`. Never raises for what the candidate does."""
+
+
+class Mirror(Protocol):
+    """Shows the journal elsewhere; see `autoresearch.record.mlflow`. Never raises."""
+
+    def run_id(self, journal: Journal, number: int) -> str | None:
+        """Where the experiment is, or will be, shown; None if that cannot be known now."""
+
+    def sync(self, journal: Journal) -> None:
+        """Show all that changed."""
+
+
+@dataclass
+class Search:
+    """One search and all it works with."""
+
+    config: Config
+    repository: Repository
+    worktree: Worktree
+    journal: Journal
+    folder: Path
+    runner: Runner
+    proposer: Proposer
+    mirror: Mirror
+    view: View
+
+    def run(self) -> None:
+        """Search until the experiments, the time or the proposer run out.
+
+        Raises:
+            UserError: If the host fails, or the starting script does not train.
+        """
+        self._recover()
+        self.judge = self._baseline()
+        deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        while (experiment := self._unfinished()) or self._tried() < self.config.experiments:
+            if experiment is None:
+                if time.time() > deadline:
+                    self.view.message(f"The {self.config.minutes:g} minutes are over.")
+                    break
+                try:
+                    experiment = self._propose()
+                except ProposerError as error:
+                    self.view.message(f"No further proposal: {error}", warning=True)
+                    break
+            if experiment.state is State.PROPOSED:
+                experiment = self._commit(experiment)
+            if experiment.state is State.COMMITTED:
+                experiment = self._judge(experiment)
+            self._record(experiment)
+        self.journal.finish(time.time())
+        self.mirror.sync(self.journal)
+
+    # The steps, in order
+
+    def _recover(self) -> None:
+        """Finish what an earlier run of this search was killed in, and make git agree with the journal."""
+        self.journal.finish(None)
+        lost = self.journal.abandon_open_trials()
+        if lost:
+            self.view.message(f"Going on after an interruption: {lost} unfinished trial will run again.")
+        shutil.rmtree(self.folder / "trials", ignore_errors=True)
+        for experiment in self.journal.experiments()[1:]:
+            if experiment.commit:
+                self.repository.update_ref(self._ref(experiment.number), experiment.commit)
+        self.repository.update_ref(self.journal.info().branch, self._incumbent())
+
+    def _baseline(self) -> Judge:
+        """Train the starting script with several seeds: the first incumbent, and the noise."""
+        info = self.journal.info()
+        while len(self.journal.experiment(0).scores) < self.config.baselines:
+            seed = 1000 * self.config.seed + len(self.journal.experiment(0).trials)
+            trial = self.journal.start_trial(0, "baseline", seed, info.base_commit)
+            result = self._train(trial)
+            self.view.trial(self.journal.finish_trial(trial, result))
+            if result.outcome is not Outcome.OK:
+                raise UserError(
+                    f"The starting script does not get through a trial: {result.reason}",
+                    f"Try it alone: python -m {self.config.task.train}. Its last words were:\n{result.log[-2000:]}",
+                    code=3,
+                )
+        self._limit_time()
+        if state := self.journal.judge_state():
+            return Judge.from_json(state)
+        scores = [(t.seed, t.score) for t in self.journal.experiment(0).trials if t.score is not None]
+        judge = create_judge(baseline=scores, **self.config.judge)
+        self.journal.set("judge", judge.to_json())
+        self.mirror.sync(self.journal)
+        return judge
+
+    def _propose(self) -> Experiment:
+        """Ask for a proposal, for as long as asking again may help, and write it down."""
+        self.view.proposing(self._tried() + 1, self.proposer.name)
+        for attempt in range(10**6):
+            try:
+                proposal = self.proposer.propose(self._context(), self._check)
+                self._check(proposal)
+                return self.journal.add(proposal, self._incumbent())
+            except ProposerError as error:
+                if not error.retry:
+                    raise
+                pause = PATIENCE[min(attempt, len(PATIENCE) - 1)]
+                self.view.message(f"{error}; asking again in {pause} s.", warning=True)
+                time.sleep(pause)
+            except Refused as error:
+                self.view.message(f"Refused a proposal of {self.proposer.name}: {error}", warning=True)
+                if attempt >= 20:
+                    raise ProposerError(f"20 proposals in a row were refused, the last because {error}") from None
+        raise AssertionError("unreachable")
+
+    def _commit(self, experiment: Experiment) -> Experiment:
+        """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
+        assert experiment.proposal
+        sources = apply_edits(self._sources(experiment.parent), experiment.proposal.edits)
+        commit = self.worktree.commit(
+            experiment.parent, sources, commit_message(experiment), experiment.created
+        )
+        diff = self.repository.diff(experiment.parent, commit)
+        self.repository.update_ref(self._ref(experiment.number), commit)
+        return self.journal.committed(experiment.number, commit, diff)
+
+    def _judge(self, experiment: Experiment) -> Experiment:
+        """Train as often as the judge wants, until it decides."""
+        self.view.experiment(experiment)
+        incumbent = self._incumbent()
+        while experiment.verdict is None:
+            want = self.judge.next()
+            assert want is not None, "a serial search answers every want before it asks again"
+            commit = incumbent if want.arm == "incumbent" else experiment.commit
+            trial = self.journal.start_trial(experiment.number, want.arm, want.seed, commit)
+            result = self._train(trial)
+            verdict = self.judge.observe(want, result.score)
+            if verdict and want.arm != "incumbent":
+                verdict = _explain(verdict, result)
+            self.view.trial(self.journal.finish_trial(trial, result, self.judge.to_json(), verdict))
+            experiment = self.journal.experiment(experiment.number)
+        return experiment
+
+    def _record(self, experiment: Experiment) -> None:
+        """Tell the verdict in the commit, and move the branch if the candidate is kept."""
+        report = self.judge.report()
+        message = commit_message(experiment, self.mirror.run_id(self.journal, experiment.number))
+        final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
+        experiment = self.journal.recorded(experiment.number, final)
+        self.repository.update_ref(self._ref(experiment.number), final)
+        if experiment.kept:
+            self.repository.update_ref(self.journal.info().branch, final)
+        self.view.verdict(experiment, report.incumbent.mean, report.noise)
+        self.mirror.sync(self.journal)
+
+    # What the steps need
+
+    def _train(self, trial: Trial) -> TrialResult:
+        """One training and scoring, in a folder of its own that is gone afterwards."""
+        self.view.trial(trial)
+        place = self.folder / "trials" / str(trial.id)
+        self.repository.export(trial.commit, [self.config.task.package], place / "code")
+        (place / "scratch").mkdir()
+        pruner = Pruner([t.result.curve for t in self.journal.experiment(0).trials if t.result])
+        prunable = trial.arm in ("screen", "confirm")
+        try:
+            return self.runner.run(
+                code=place / "code",
+                seed=trial.seed,
+                scratch=place / "scratch",
+                progress=lambda progress: self.view.progress(trial, progress),
+                should_prune=pruner if prunable else None,
+            )
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _limit_time(self) -> None:
+        """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""
+        slowdown = self.config.budget.slowdown
+        seconds = [t.result.metrics.get("train_seconds", 0.0) for t in self.journal.experiment(0).trials if t.result]
+        if slowdown is not None and seconds:
+            self.runner.max_seconds = min(self.config.budget.max_seconds, slowdown * max(seconds) + 1)
+
+    def _check(self, proposal: Proposal) -> None:
+        """Raise Refused if a proposal cannot become an experiment."""
+        sources = self._sources(self._incumbent())
+        changed = {**sources, **apply_edits(sources, proposal.edits)}
+        check_rules(sources, changed, self.config.task.editable)
+        number = self._seen().get(fingerprint(changed))
+        if number is not None:
+            raise Refused(f"this is the same program as experiment {number}")
+
+    def _seen(self) -> Mapping[str, int]:
+        """Fingerprints of every program tried so far, the incumbents included."""
+        if not hasattr(self, "_fingerprints"):
+            self._fingerprints: dict[str, int] = {}
+        known = set(self._fingerprints.values())
+        for experiment in self.journal.experiments():
+            if experiment.commit and experiment.number not in known:
+                self._fingerprints.setdefault(fingerprint(self._sources(experiment.commit)), experiment.number)
+        return self._fingerprints
+
+    def _context(self) -> Context:
+        report = self.judge.report()
+        history = self.journal.experiments()
+        best = max((e for e in history if e.number == 0 or e.kept), key=lambda e: e.number)
+        measured = [t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None]
+        return Context(
+            search=self.config.name,
+            brief=self.config.brief_path.read_text(encoding="utf-8"),
+            sources=self._sources(self._incumbent()),
+            baseline_sources=self._sources(self.journal.info().base_commit),
+            history=tuple(e for e in history if e.number == 0 or e.verdict is not None),
+            incumbent_score=report.incumbent.mean,
+            noise=report.noise,
+            facts=dict(measured[-1]) if measured else {},
+            seed=self.config.seed,
+        )
+
+    def _sources(self, commit: str) -> dict[str, str]:
+        return self.repository.sources(commit, self.config.task.editable)
+
+    def _incumbent(self) -> str:
+        kept = [e.commit for e in self.journal.experiments() if e.kept and e.state is State.RECORDED]
+        return kept[-1] if kept else self.journal.info().base_commit
+
+    def _unfinished(self) -> Experiment | None:
+        last = self.journal.experiments()[-1]
+        return last if last.number and last.state is not State.RECORDED else None
+
+    def _tried(self) -> int:
+        return len(self.journal.experiments()) - 1
+
+    def _ref(self, number: int) -> str:
+        return f"refs/autoresearch/{self.config.name}/{number:04d}"
+
+
+def _explain(verdict: Verdict, result: TrialResult) -> Verdict:
+    """What a judge can only call a discard has a better name when the candidate's own trial failed."""
+    if result.outcome is Outcome.OK:
+        return verdict
+    return replace(verdict, kind=VerdictKind(result.outcome.value), reason=result.reason)
