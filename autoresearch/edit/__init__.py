@@ -1,0 +1,1 @@
+"""Editing: exact edits, named knobs, and the rules every candidate must meet."""

@@ -1,0 +1,257 @@
+"""Turns edits into new source text: every edit exactly, or none at all.
+
+Invariant: `apply` either carries out all edits as written or raises `Refused` with a reason that its
+author (usually an LLM) can act on; it never skips an edit, guesses between two places, or applies half of
+a proposal.
+All edits refer to the text before any of them. Three harmless slips are mended because there is only one way
+to read them: line endings that differ from the file's, a missing newline at the end of the file, and a block
+whose lines are all indented by the same wrong amount (or carry other trailing blanks).
+
+Not covered: whether the result is valid, permitted or new (see `autoresearch.edit.rules`).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher, get_close_matches
+from itertools import accumulate, pairwise
+
+from autoresearch.types import Edit, Refused
+
+NEAREST_LINES = 60
+"""A longer search block is compared by its first lines only when the nearest text is looked for."""
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Replace `text[start:end]` by `new`; `edit` counts from 1, for messages."""
+
+    start: int
+    end: int
+    new: str
+    edit: int
+
+
+def apply(sources: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
+    """Apply all edits to the sources.
+
+    Args:
+        sources: path -> text.
+        edits: Against these sources; order does not matter.
+
+    Returns:
+        path -> new text, for every path in `sources`.
+
+    Raises:
+        Refused: If any edit is unknown, ambiguous, overlapping or without effect.
+    """
+    if not edits:
+        raise Refused("the proposal has no edits")
+    splices: dict[str, list[Splice]] = {}
+    for number, edit in enumerate(edits, start=1):
+        if edit.path not in sources:
+            near = get_close_matches(edit.path, sources, n=1, cutoff=0.0) or [""]
+            raise Refused(
+                f"edit {number}: there is no editable file {edit.path!r}; did you mean {near[0]!r}?"
+            )
+        splices.setdefault(edit.path, []).append(_splice(sources[edit.path], edit, number))
+    result = dict(sources)
+    for path, found in splices.items():
+        result[path] = _join(path, sources[path], found)
+    if result == dict(sources):
+        raise Refused("the edits leave every file as it was")
+    return result
+
+
+def _splice(text: str, edit: Edit, number: int) -> Splice:
+    """Find the one place an edit means."""
+    if edit.search == edit.replace:
+        raise Refused(f"edit {number} ({edit.path}): search and replace are the same, so nothing changes")
+    eol = _line_ending(text)
+    search, replace = _with_ending(edit.search, eol), _with_ending(edit.replace, eol)
+    if not search:
+        return _whole_file(text, edit, replace, eol, number)
+    starts = _occurrences(text, search)
+    if len(starts) > 1:
+        raise Refused(_ambiguous(text, edit, starts, number))
+    if starts:
+        return _exact(text, starts[0], search, replace, eol, number)
+    tail = search.removesuffix(eol)
+    if tail != search and text.endswith(tail) and _occurrences(text, tail) == [len(text) - len(tail)]:
+        return Splice(len(text) - len(tail), len(text), replace.removesuffix(eol), number)
+    drifted = _reindented(text, search, replace, eol)
+    if len(drifted) == 1:
+        start, end, new = drifted[0]
+        return Splice(start, end, new, number)
+    if drifted:
+        raise Refused(_ambiguous(text, edit, [start for start, _, _ in drifted], number))
+    raise Refused(_not_found(text, edit, search, number))
+
+
+def _whole_file(text: str, edit: Edit, replace: str, eol: str, number: int) -> Splice:
+    """The whole file is replaced; an empty replacement would delete it."""
+    if not replace.strip():
+        raise Refused(f"edit {number}: {edit.path} cannot be deleted or emptied")
+    if text.endswith(eol) and not replace.endswith(eol):
+        replace += eol
+    return Splice(0, len(text), replace, number)
+
+
+def _exact(text: str, start: int, search: str, replace: str, eol: str, number: int) -> Splice:
+    """An exact match; deleting whole lines takes their last newline along, so that no blank line stays."""
+    end = start + len(search)
+    at_line_start = start == 0 or text[start - 1] == "\n"
+    if not replace and at_line_start and not search.endswith("\n") and text.startswith(eol, end):
+        end += len(eol)
+    return Splice(start, end, replace, number)
+
+
+def _join(path: str, text: str, splices: list[Splice]) -> str:
+    """Apply the splices of one file, which must not touch each other."""
+    ordered = sorted(splices, key=lambda splice: (splice.start, splice.end))
+    for before, after in pairwise(ordered):
+        if after.start < before.end:
+            lines = f"lines {_line(text, after.start)}-{_line(text, max(before.end - 1, 0))}"
+            raise Refused(
+                f"edits {before.edit} and {after.edit} overlap in {path} ({lines}); merge them into one edit"
+            )
+    parts, position = [], 0
+    for splice in ordered:
+        parts += [text[position : splice.start], splice.new]
+        position = splice.end
+    return "".join([*parts, text[position:]])
+
+
+def _line_ending(text: str) -> str:
+    """CRLF if every line of the text ends so, else LF."""
+    crlf = text.count("\r\n")
+    return "\r\n" if crlf and crlf == text.count("\n") else "\n"
+
+
+def _with_ending(text: str, eol: str) -> str:
+    return text.replace("\r\n", "\n").replace("\n", eol)
+
+
+def _occurrences(text: str, search: str) -> list[int]:
+    """Every place where `search` stands and does not begin or end inside a name or a number."""
+    starts, start = [], text.find(search)
+    while start != -1:
+        if not _splits_token(text, start) and not _splits_token(text, start + len(search)):
+            starts.append(start)
+        start = text.find(search, start + 1)
+    return starts
+
+
+def _splits_token(text: str, at: int) -> bool:
+    """Whether position `at` lies inside a name or number: "x = 1" must not match in "x = 10" or "x = 1.5"."""
+    left, right = text[max(at - 2, 0) : at], text[at : at + 2]
+    if re.fullmatch(r"\w", left[-1:]) and re.fullmatch(r"\w", right[:1]):
+        return True
+    before_point = left[-1:].isdigit() and re.fullmatch(r"\.\d", right)
+    after_point = re.fullmatch(r"\d\.", left) and right[:1].isdigit()
+    return bool(before_point or after_point)
+
+
+def _reindented(text: str, search: str, replace: str, eol: str) -> list[tuple[int, int, str]]:
+    """Places where whole lines equal the block but for one common shift of indentation or trailing blanks.
+
+    Text with triple quotes is not shifted: indentation inside a string has a meaning.
+    """
+    if '"""' in search + replace or "'''" in search + replace:
+        return []
+    ended = search.endswith(eol)
+    wanted = [line.rstrip() for line in search.removesuffix(eol).split("\n")]
+    lines = text.split("\n")
+    offsets = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    found = []
+    for first in range(len(lines) - len(wanted) + 1):
+        window = [line.rstrip() for line in lines[first : first + len(wanted)]]
+        shift = _shift(wanted, window)
+        moved = None if shift is None else _moved(replace, shift, eol)
+        if moved is None:
+            continue
+        last = first + len(wanted) - 1
+        end = offsets[last] + len(lines[last].removesuffix("\r"))
+        if ended or not replace:
+            at_eof = not text.startswith(eol, end)
+            end, moved = (end, moved.removesuffix(eol)) if at_eof else (end + len(eol), moved)
+        found.append((offsets[first], end, moved))
+    return found
+
+
+def _shift(wanted: list[str], window: list[str]) -> tuple[str, str] | None:
+    """(prefix to remove, prefix to add) that turns every wanted line into the window's, if there is one."""
+    shift: tuple[str, str] | None = None
+    for want, have in zip(wanted, window, strict=True):
+        if want.lstrip() != have.lstrip():
+            return None
+        if not want:
+            continue
+        old, new = (line[: len(line) - len(line.lstrip())] for line in (want, have))
+        if new.endswith(old):
+            step = ("", new.removesuffix(old))
+        elif old.endswith(new):
+            step = (old.removesuffix(new), "")
+        else:
+            return None
+        if shift not in (None, step):
+            return None
+        shift = step
+    return shift
+
+
+def _moved(replace: str, shift: tuple[str, str], eol: str) -> str | None:
+    """The replacement with its indentation shifted, or None where a line is not indented enough."""
+    remove, add = shift
+    lines = []
+    for line in replace.split(eol):
+        if not line.strip():
+            lines.append("")
+        elif not line.startswith(remove):
+            return None
+        else:
+            lines.append(add + line.removeprefix(remove))
+    return eol.join(lines)
+
+
+def _line(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
+
+
+def _ambiguous(text: str, edit: Edit, starts: list[int], number: int) -> str:
+    newlines = [match.start() for match in re.finditer("\n", text)]
+    places = ", ".join(str(bisect_right(newlines, start - 1) + 1) for start in starts[:10])
+    return (
+        f"edit {number}: the search text stands {len(starts)} times in {edit.path} (lines {places}); "
+        "add neighbouring lines until it is unique"
+    )
+
+
+def _not_found(text: str, edit: Edit, search: str, number: int) -> str:
+    """Say that the text is not there, and show what comes nearest."""
+    hint = ""
+    if all(re.match(r"\s*\d+ ?\| ?", line) for line in search.splitlines() if line.strip()):
+        hint = " (leave out the line numbers; they are not part of the file)"
+    return (
+        f"edit {number}: the search text is not in {edit.path}{hint}. It must be copied exactly, and all "
+        f"edits refer to the file as shown, before any edit. The nearest text is:\n{nearest(text, search)}"
+    )
+
+
+def nearest(text: str, search: str, around: int = 2) -> str:
+    """The lines of `text` most like `search`, numbered, with `around` lines before and after."""
+    lines, wanted = text.splitlines(), search.strip("\r\n").splitlines()[:NEAREST_LINES]
+    matcher = SequenceMatcher(autojunk=False)
+    matcher.set_seq2("\n".join(line.strip() for line in wanted))
+    best, best_ratio = 0, -1.0
+    for first in range(max(len(lines) - len(wanted), 0) + 1):
+        matcher.set_seq1("\n".join(line.strip() for line in lines[first : first + len(wanted)]))
+        if matcher.real_quick_ratio() > best_ratio and matcher.quick_ratio() > best_ratio:
+            ratio = matcher.ratio()
+            if ratio > best_ratio:
+                best, best_ratio = first, ratio
+    shown = range(max(best - around, 0), min(best + len(wanted) + around, len(lines)))
+    return "\n".join(f"{index + 1:4d} | {lines[index]}" for index in shown)
