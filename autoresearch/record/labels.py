@@ -1,0 +1,119 @@
+"""Places texts beside marks in a plot so that they stay readable.
+
+Owns the invariant that no text lies on another text, on a mark that has a text, or outside the axes. Other
+marks, the line and other texts' leaders are avoided where there is room. A text that finds no room is left
+out. Greedy, the most important text first; see Christensen, Marks & Shieber (1995) for the alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.path import Path as Outline
+    from matplotlib.transforms import Bbox
+
+Point = tuple[float, float]
+TOO_COSTLY = 7.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A possible place for a text, in pixels: offset from the mark, box, the line that leads there."""
+
+    offset: Point
+    box: Bbox
+    leader: Outline
+
+
+class Labels:
+    """Puts texts into axes, one after the other. Everything but the texts must be drawn before."""
+
+    def __init__(
+        self, axes: Axes, marks: Sequence[Point], dots: Sequence[Point], line: Sequence[Point], color: str
+    ) -> None:
+        """Learn what is in the way.
+
+        Args:
+            axes: Where to write.
+            marks: Data coordinates that no text may cover.
+            dots: Data coordinates better not covered.
+            line: Corners of a line better not crossed, in data coordinates.
+            color: Of the texts.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.path import Path as Outline
+
+        self._axes = axes
+        self._color = color
+        canvas = FigureCanvasAgg(axes.get_figure(root=True))
+        canvas.draw()  # type: ignore[no-untyped-call]
+        self._renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        self._frame = axes.get_window_extent(self._renderer)
+        to_pixels = axes.transData.transform
+        self._marks = [tuple(to_pixels(p)) for p in marks]
+        self._dots = [tuple(to_pixels(p)) for p in dots]
+        self._line = Outline([to_pixels(p) for p in line]) if len(line) > 1 else None
+        legend = axes.get_legend()
+        self._taken: list[Bbox] = [legend.get_window_extent(self._renderer)] if legend else []
+        self._leaders: list[Outline] = []
+
+    def add(self, at: Point, text: str) -> bool:
+        """Write a text beside a mark. Returns whether there was room for it."""
+        drawn = self._axes.annotate(
+            text,
+            at,
+            textcoords="offset points",
+            xytext=(0, 0),
+            fontsize=7.5,
+            color=self._color,
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 4},
+        )
+        size = drawn.get_window_extent(self._renderer)
+        x, y = self._axes.transData.transform(at)
+        places = [p for p in _places((x, y), size.width, size.height) if self._is_free(p.box)]
+        best = min(places, key=self._cost, default=None)
+        if best is None or self._cost(best) > TOO_COSTLY:
+            drawn.remove()
+            return False
+        scale = 72 / self._axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+        drawn.set_position((best.offset[0] * scale, best.offset[1] * scale))
+        self._taken.append(best.box)
+        self._leaders.append(best.leader)
+        return True
+
+    def _is_free(self, box: Bbox) -> bool:
+        frame = self._frame
+        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        return (
+            inside
+            and not any(box.overlaps(other) for other in self._taken)
+            and not any(box.contains(*mark) for mark in self._marks)
+        )
+
+    def _cost(self, place: Place) -> float:
+        dx, dy = place.offset[0] + place.box.width / 2, place.offset[1] + place.box.height / 2
+        covered = sum(place.box.contains(*dot) for dot in self._dots)
+        crossed = sum(place.leader.intersects_bbox(box, filled=False) for box in self._taken)
+        crossed += sum(leader.intersects_bbox(place.box, filled=False) for leader in self._leaders)
+        struck = self._line is not None and self._line.intersects_bbox(place.box, filled=False)
+        return covered + 6.0 * crossed + 3.0 * struck + 0.015 * abs(dx) + 0.03 * abs(dy)
+
+
+def _places(mark: Point, width: float, height: float) -> list[Place]:
+    """Rings of places around a mark, nearest first, below left before all others."""
+    from matplotlib.path import Path as Outline
+    from matplotlib.transforms import Bbox
+
+    found = []
+    for distance in (6, 16, 28, 42, 58, 76, 96, 120, 150):
+        for dx in (-width - 8, -width * 0.75, -width / 2, -width * 0.25, 8.0):
+            for dy in (-distance - height, float(distance)):
+                box = Bbox.from_bounds(mark[0] + dx, mark[1] + dy, width, height).padded(2)
+                middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+                found.append(Place((dx, dy), box, Outline([mark, middle])))
+    return found

@@ -1,0 +1,148 @@
+"""Where a search stands: the incumbents' re-estimated scores, the noise, the gain and how sure it is.
+
+Owns the invariant that every record (MLflow, report, plot, status) computes these numbers here, from the
+experiments alone, so that they tell the same story. A score that won a screening is not used to estimate
+the winner's level when later runs exist: it was chosen for being low. Not covered: deciding anything (the
+judge), and the sealed test split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from autoresearch.types import Experiment, Trial
+
+if TYPE_CHECKING:
+    from autoresearch.record.journal import SearchInfo
+
+SCREEN = "screen"
+"""The arm whose runs select candidates; see `Trial.arm`."""
+
+
+class History(Protocol):
+    """What the records read from the journal."""
+
+    def info(self) -> SearchInfo:
+        """What was fixed when the search began."""
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All experiments in order, the baseline first."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The estimated score of one commit.
+
+    Attributes:
+        mean: Validation bits per byte.
+        runs: Trials that the mean rests on.
+    """
+
+    mean: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One incumbent: from which experiment on it reigned, and how good it is by all that was measured."""
+
+    experiment: Experiment
+    level: Level
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a search has come.
+
+    Attributes:
+        steps: The incumbents in order, the baseline first; those without a single score are left out.
+        noise: Standard deviation of the score over seeds, pooled over repeated trainings of the same
+            commit; None with no repetition.
+        freedom: Degrees of freedom of `noise`.
+    """
+
+    steps: tuple[Step, ...]
+    noise: float | None
+    freedom: int
+
+    @property
+    def baseline(self) -> Level | None:
+        """The starting point, once it has been scored."""
+        first = self.steps[0] if self.steps else None
+        return first.level if first and first.experiment.number == 0 else None
+
+    @property
+    def best(self) -> Step | None:
+        """The incumbent."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def gain(self) -> float | None:
+        """Baseline minus incumbent, in bits per byte; None before anything was kept."""
+        if self.baseline is None or len(self.steps) < 2:
+            return None
+        return self.baseline.mean - self.steps[-1].level.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% Student interval of `gain` for independent runs with the pooled noise.
+
+        Runs of both sides on the same seeds are positively correlated, which makes it conservative.
+        """
+        if self.gain is None or self.noise is None or self.baseline is None:
+            return None
+        error = self.noise * math.sqrt(1 / self.baseline.runs + 1 / self.steps[-1].level.runs)
+        reach = error * student_quantile(0.975, self.freedom)
+        return self.gain - reach, self.gain + reach
+
+
+def standing(experiments: Sequence[Experiment]) -> Standing:
+    """Compute where a search stands from its experiments. Linear in the number of trials."""
+    runs = runs_by_commit(experiments)
+    steps = [
+        Step(experiment, Level(sum(scores) / len(scores), len(scores)))
+        for experiment in experiments
+        if (experiment.number == 0 or experiment.kept)
+        and (scores := level_scores(runs.get(experiment.commit, ())))
+    ]
+    noise, freedom = pooled_noise(runs)
+    return Standing(tuple(steps), noise, freedom)
+
+
+def runs_by_commit(experiments: Iterable[Experiment]) -> dict[str, list[Trial]]:
+    """Every scored trial under the commit it trained, whichever experiment asked for it."""
+    runs: dict[str, list[Trial]] = defaultdict(list)
+    for experiment in experiments:
+        for trial in experiment.trials:
+            if trial.score is not None:
+                runs[trial.commit].append(trial)
+    return dict(runs)
+
+
+def level_scores(trials: Iterable[Trial]) -> list[float]:
+    """The scores that may estimate a commit's level: not the screening one, if there are others."""
+    scored = [(t.arm, t.score) for t in trials if t.score is not None]
+    fair = [score for arm, score in scored if arm != SCREEN]
+    return fair or [score for _, score in scored]
+
+
+def pooled_noise(runs: Mapping[str, Sequence[Trial]]) -> tuple[float | None, int]:
+    """Standard deviation over seeds pooled within commits, and its degrees of freedom."""
+    squares, freedom = 0.0, 0
+    for trials in runs.values():
+        scores = level_scores(trials)
+        mean = sum(scores) / len(scores)
+        squares += sum((score - mean) ** 2 for score in scores)
+        freedom += len(scores) - 1
+    return (math.sqrt(squares / freedom), freedom) if freedom else (None, 0)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
