@@ -1,0 +1,1 @@
+"""Landlock and seccomp by raw system calls (being written)."""
