@@ -1,0 +1,115 @@
+"""The machine under the model: device, threads, seeds, compiler, peak speed, peak memory.
+
+Everything here is plumbing that a training script should not have to carry. Not covered: several devices.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PEAK_TFLOPS = {
+    # Dense bf16 tensor-core peak from the makers' data sheets; the first name found wins.
+    "GB300": 2500.0,
+    "B300": 2250.0,
+    "GB200": 2500.0,
+    "B200": 2250.0,
+    "H200": 989.4,
+    "GH200": 989.4,
+    "H100 PCIe": 756.5,
+    "H100 NVL": 835.5,
+    "H100": 989.4,
+    "H800": 989.4,
+    "H20": 148.0,
+    "A100": 311.9,
+    "A800": 311.9,
+    "A40": 149.7,
+    "A30": 165.0,
+    "A10G": 70.0,
+    "A10": 125.0,
+    "L40S": 362.0,
+    "L40": 181.0,
+    "L4": 121.0,
+    "RTX 5090": 209.5,
+    "RTX 4090": 165.2,
+    "RTX 3090": 71.0,
+    "MI355X": 2516.6,
+    "MI325X": 1307.4,
+    "MI300X": 1307.4,
+    "MI250X": 383.0,
+}
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device called "cpu", "cuda", or, for "auto", the GPU if there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def prepare(device: torch.device, threads: int, seed: int) -> None:
+    """Set threads and every random generator; let float32 matrix products use tensor cores on a GPU."""
+    torch.set_num_threads(threads)
+    seed_all(seed)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch (all devices), numpy and the standard library."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def why_no_compiler(device: torch.device) -> str:
+    """What `torch.compile` would miss on this machine; empty if nothing."""
+    names = ("cc", "gcc", "clang") if device.type == "cuda" else ("g++", "clang++", "c++")
+    given = os.environ.get("CC" if device.type == "cuda" else "CXX")
+    if not any(shutil.which(name) for name in ((given,) if given else names)):
+        return "no C compiler" if device.type == "cuda" else "no C++ compiler"
+    # Generated code binds to Python, so its headers are needed as well.
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "no Python headers"
+    return ""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak bf16 operations a second of a device without sparsity; None if unknown (every CPU, for one)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((1e12 * peak for key, peak in PEAK_TFLOPS.items() if re.search(rf"\b{key}\b", name)), None)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory in use so far, in 10^6 bytes: allocated by torch on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compile_or_not(function: Any, **options: Any) -> Any:
+    """`torch.compile`, going on uncompiled (with torch's own warning) where compilation fails."""
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(function, **options)

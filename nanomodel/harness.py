@@ -1,0 +1,331 @@
+"""What a training script needs besides its model: task, clock, data, log, and handing in weights.
+
+    run = harness.connect()
+    model = build_model(run.vocab, run.context).to(run.device)
+    ...                                                 # compile and warm up on run.fake_batch(B, T)
+    run.start()                                         # the clock starts, the data arrives
+    while (batch := run.batch(B, T)) is not None:
+        ...
+        run.log(step, loss=loss)
+    run.submit(model)
+
+Under a runner ($HARNESS_FD) the task comes from it, and its clock decides; alone, the script reads the
+prepared cache itself and is scored at the end (`nanomodel.standalone`). The same script works in both.
+
+This module keeps an honest script honest and inside its budget. It does not keep a dishonest one out: it
+runs in the candidate's own process, so what must hold is held by the runner and the scorer.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nanomodel import device as machine
+from nanomodel.batches import Batches, draw_windows
+from nanomodel.wire import PROTOCOL, Closed, Message, Wire, WireError, close_all
+
+WEIGHTS = "weights.pt"
+LOG_EVERY = 0.25
+PRINT_EVERY = 2.0
+RESERVE = 0.01
+"""Share of a seconds budget (at least 0.1 s) kept free for writing the weights."""
+AHEAD = 2
+"""Batches that the CPU may queue before the GPU has done them; more would make the clock lie."""
+
+
+class HarnessError(Exception):
+    """The script cannot go on; the message says why."""
+
+
+class Diverged(HarnessError):
+    """The training loss is not a finite number any more."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may use.
+
+    Attributes:
+        kind: "seconds" of wall clock, or "tokens" drawn.
+        amount: How many.
+    """
+
+    kind: str
+    amount: float
+
+
+class Host(Protocol):
+    """Who gives the task and takes the weights: a runner, or `nanomodel.standalone.Standalone`."""
+
+    def task(self) -> Mapping[str, Any]:
+        """The task message of protocol 1."""
+
+    def start(self) -> NDArray[np.uint16]:
+        """The training tokens; the clock starts when this returns."""
+
+    def log(self, message: Message) -> None:
+        """A sign of life."""
+
+    def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
+        """The weights are in this file: the training is over."""
+
+
+class Run:
+    """One training run.
+
+    Attributes:
+        seed: Random seed; torch, numpy and random are seeded with it, again when the clock starts.
+        device: Where to train.
+        threads: CPU threads in use.
+        vocab: Number of tokens.
+        context: Tokens that the model is scored on at a time.
+        compile: Whether to compile; False where it is not wanted or no compiler is at hand.
+        budget: What may be used.
+        flops_per_token: Set it to have MFU reported: floating-point operations to train on one token.
+    """
+
+    def __init__(self, host: Host) -> None:
+        task = host.task()
+        self._host = host
+        self.seed = int(task["seed"])
+        self.device = machine.choose_device(str(task["device"]))
+        self.threads = int(task["threads"])
+        self.vocab = int(task["vocab"])
+        self.context = int(task["context"])
+        self.budget = Budget(str(task["budget"]["kind"]), float(task["budget"]["amount"]))
+        self.compile = bool(task["compile"])
+        self.flops_per_token = 0.0
+        machine.prepare(self.device, self.threads, self.seed)
+        if self.compile and (missing := machine.why_no_compiler(self.device)):
+            print(f"not compiling: {missing} on this machine")
+            self.compile = False
+        self._peak = machine.peak_flops(self.device)
+        self._batches: Batches | None = None
+        self._started = self._last_batch = self._last_log = self._last_print = 0.0
+        self._tokens = self._step = 0
+        self._loss = math.nan
+        self._latest: tuple[Any, Mapping[str, Any]] | None = None
+        self._pace: deque[float] = deque(maxlen=16)
+        self._queued: deque[torch.cuda.Event] = deque()
+
+    # Before the clock
+
+    def compiled(self, function: Any, **options: Any) -> Any:
+        """`torch.compile(function)`, or the function itself where `compile` is False."""
+        return machine.compile_or_not(function, **options) if self.compile else function
+
+    def fake_batch(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random tokens in the shape of a batch, to compile and warm up on before the clock starts."""
+        tokens = np.random.default_rng(self.seed).integers(0, self.vocab, size=(rows + 1) * (length + 1))
+        window = torch.from_numpy(draw_windows(tokens, rows, length + 1, self.seed, 0)).to(self.device)
+        return window[:, :-1], window[:, 1:]
+
+    def start(self) -> None:
+        """Say that everything is ready; returns with the training data, and the clock running."""
+        machine.synchronize(self.device)
+        tokens = self._host.start()
+        self._started = self._last_batch = time.monotonic()
+        machine.seed_all(self.seed)
+        self._batches = Batches(tokens, self.seed, self.device)
+        self._available = len(tokens)
+
+    # While the clock runs
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the clock started."""
+        return time.monotonic() - self._started if self._started else 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget used, in [0, 1]: drive schedules with it."""
+        used = (
+            self._tokens / self.budget.amount if self.budget.kind == "tokens" else self.seconds / self._usable
+        )
+        return min(1.0, used)
+
+    def batch(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The next random windows of the training stream.
+
+        Args:
+            rows: Windows in the batch.
+            length: Tokens in a window.
+
+        Returns:
+            Inputs and targets, int64 [rows, length] each, on the device; None when the budget has no room
+            for another step like the recent ones.
+
+        Raises:
+            HarnessError: If the clock has not started, or the data or the budget is too small for one.
+        """
+        if self._batches is None:
+            raise HarnessError("run.start() comes before the first run.batch()")
+        if length + 1 > self._available:
+            raise HarnessError(
+                f"windows of {length + 1} tokens do not fit into {self._available} training tokens"
+            )
+        self._wait_for_device()
+        if self._is_over(rows * length):
+            if not self._tokens:
+                raise HarnessError(
+                    f"a budget of {self.budget.amount:g} tokens is less than one batch of {rows * length}"
+                )
+            return None
+        self._tokens += rows * length
+        return self._batches.next(rows, length)
+
+    def log(self, step: int, loss: Any, **numbers: Any) -> None:
+        """Note how training goes. Call it every step: it looks at its arguments a few times a second only.
+
+        Args:
+            step: Optimizer steps done.
+            loss: Training loss in nats per token; a tensor is not waited for unless it is its turn.
+            **numbers: More to show, such as a learning rate.
+
+        Raises:
+            Diverged: If the loss is not finite.
+        """
+        self._step = step
+        self._latest = loss, numbers
+        now = time.monotonic()
+        if now - self._last_log >= LOG_EVERY:
+            self._last_log = now
+            self._report()
+
+    def submit(self, model: torch.nn.Module, **metrics: float) -> None:
+        """Hand in the weights of the (compiled or raw) model: training is over.
+
+        Args:
+            model: What was trained; the keys of its state must be those of `build_model`'s.
+            **metrics: Numbers to report beside the harness's own.
+        """
+        machine.synchronize(self.device)
+        self._report()
+        raw: torch.nn.Module = getattr(model, "_orig_mod", model)
+        weights = Path(WEIGHTS).resolve()
+        torch.save({name: value.detach().cpu() for name, value in raw.state_dict().items()}, weights)
+        parameters = float(sum(p.numel() for p in raw.parameters()))
+        self._host.submit(weights, {**self._numbers(), "parameters": parameters, **metrics})
+
+    # How it is done
+
+    @property
+    def _usable(self) -> float:
+        return max(0.5 * self.budget.amount, self.budget.amount - max(0.1, RESERVE * self.budget.amount))
+
+    def _is_over(self, tokens: int) -> bool:
+        if self.budget.kind == "tokens":
+            return self._tokens + tokens > self.budget.amount
+        now = time.monotonic()
+        if self._tokens:
+            self._pace.append(now - self._last_batch)
+        self._last_batch = now
+        # The slowest of the recent steps, so that a busy machine does not push the last one over the line.
+        step = max(self._pace, default=0.0) * (1 + AHEAD * (self.device.type == "cuda"))
+        return self._tokens > 0 and self.seconds + step > self._usable
+
+    def _wait_for_device(self) -> None:
+        if self.device.type == "cuda":
+            self._queued.append(torch.cuda.Event())
+            self._queued[-1].record()
+            if len(self._queued) > AHEAD:
+                self._queued.popleft().synchronize()
+
+    def _report(self) -> None:
+        """Send the latest log entry, if there is a new one."""
+        if self._latest is None:
+            return
+        self._loss, numbers = float(self._latest[0]), {k: float(v) for k, v in self._latest[1].items()}
+        self._latest = None
+        if not math.isfinite(self._loss):
+            raise Diverged(f"the training loss is {self._loss} at step {self._step}")
+        message = {"step": self._step, "loss": self._loss, "progress": self.progress, "tokens": self._tokens}
+        self._host.log({**numbers, **message, "type": "log"})
+        if self._last_log - self._last_print >= PRINT_EVERY:
+            self._last_print = self._last_log
+            now = self._numbers()
+            mfu = f"{now['mfu']:.1%}" if "mfu" in now else "unknown"
+            more = "".join(f"  {name} {value:.4g}" for name, value in numbers.items())
+            print(
+                f"step {self._step:6d}  {self.progress:4.0%}  loss {self._loss:.4f}"
+                f"  {now['tokens_per_second']:,.0f} tokens/s  mfu {mfu}{more}",
+                flush=True,
+            )
+
+    def _numbers(self) -> dict[str, float]:
+        numbers: dict[str, float] = {"steps": self._step, "tokens": self._tokens}
+        numbers["tokens_per_second"] = self._tokens / max(self.seconds, 1e-9)
+        numbers["peak_memory_mb"] = machine.peak_memory_mb(self.device)
+        if math.isfinite(self._loss):
+            numbers["train_loss"] = self._loss
+        if self._peak and self.flops_per_token:
+            numbers["mfu"] = self.flops_per_token * numbers["tokens_per_second"] / self._peak
+        return numbers
+
+
+class RunnerHost:
+    """The runner at the other end of $HARNESS_FD."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def task(self) -> Mapping[str, Any]:
+        """Say hello, and learn the task."""
+        self._wire.send({"type": "hello", "protocol": PROTOCOL})
+        return self._expect("task")[0]
+
+    def start(self) -> NDArray[np.uint16]:
+        """Say ready, and map the tokens that come with the start."""
+        self._wire.send({"type": "ready"})
+        _, fds = self._expect("start")
+        with os.fdopen(fds[0], "rb") as file:
+            close_all(fds[1:])
+            return np.memmap(file, dtype="<u2", mode="r")
+
+    def log(self, message: Message) -> None:
+        """Tell the runner."""
+        self._wire.send(message)
+
+    def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
+        """Tell the runner, which ends this process."""
+        self._wire.send({"type": "submit", "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)}})
+
+    def _expect(self, kind: str) -> tuple[Message, list[int]]:
+        try:
+            message, fds = self._wire.recv()
+        except Closed:
+            raise HarnessError("the runner is gone") from None
+        if message.get("type") != kind:
+            close_all(fds)
+            raise WireError(f"the runner sent {message.get('type')!r} where {kind!r} was due")
+        return message, fds
+
+
+def connect() -> Run:
+    """Learn the task, from the runner or from the command line, and set up device, threads and seeds.
+
+    Raises:
+        HarnessError: If neither gives a task.
+    """
+    # A script that is told to stop says where it was: the last lines of its log name the cause.
+    faulthandler.register(signal.SIGTERM, sys.__stderr__, all_threads=False, chain=True)
+    fd = os.environ.get("HARNESS_FD")
+    if fd:
+        return Run(RunnerHost(Wire.from_fd(int(fd))))
+    from nanomodel.standalone import Standalone
+
+    return Run(Standalone.from_arguments())
