@@ -74,13 +74,13 @@ def _splice(text: str, edit: Edit, number: int) -> Splice:
     search, replace = _with_ending(edit.search, eol), _with_ending(edit.replace, eol)
     if not search:
         return _whole_file(text, edit, replace, eol, number)
-    starts = _occurrences(text, search)
+    starts = occurrences(text, search)
     if len(starts) > 1:
         raise Refused(_ambiguous(text, edit, starts, number))
     if starts:
         return _exact(text, starts[0], search, replace, eol, number)
     tail = search.removesuffix(eol)
-    if tail != search and text.endswith(tail) and _occurrences(text, tail) == [len(text) - len(tail)]:
+    if tail != search and text.endswith(tail) and occurrences(text, tail) == [len(text) - len(tail)]:
         return Splice(len(text) - len(tail), len(text), replace.removesuffix(eol), number)
     drifted = _reindented(text, search, replace, eol)
     if len(drifted) == 1:
@@ -135,7 +135,7 @@ def _with_ending(text: str, eol: str) -> str:
     return text.replace("\r\n", "\n").replace("\n", eol)
 
 
-def _occurrences(text: str, search: str) -> list[int]:
+def occurrences(text: str, search: str) -> list[int]:
     """Every place where `search` stands and does not begin or end inside a name or a number."""
     starts, start = [], text.find(search)
     while start != -1:

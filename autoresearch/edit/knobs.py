@@ -1,0 +1,258 @@
+"""Named knobs at the top of a training script: read them with their search spaces, and set them by edits.
+
+A knob is a module-level assignment of a literal on one line whose comment is its search space:
+
+    DEPTH = at(3, 8)            # 2..6          integers from 2 to 6
+    MATRIX_LR = at(0.02, 0.01)  # x4            value/4 to value*4, logarithmic
+    WARMUP = 0.0                # 0..0.2        linear
+    WIDTH = 128                 # 64..256 log
+    ACTIVATION = "relu2"        # relu2 | gelu | swiglu
+    TIE = False                 # True | False
+
+`at(cpu, gpu)` holds one value a device; only the active column is read and set. Words after a `;` are a
+remark. Invariant: the script is parsed, never executed, and `set_knobs` changes the literals alone. The
+current value always belongs to its space, which is widened where it does not.
+
+Not covered: which values to try (see `autoresearch.propose`).
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoresearch.edit.apply import occurrences
+from autoresearch.types import Edit
+from autoresearch.types import Knob as Value
+
+DIGITS = 3
+"""Significant digits of a tuned number: finer steps are lost in the noise."""
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    def unit(self, value: Value) -> float:
+        """Position of a value in [0, 1]; outside the range it is the nearer end."""
+        inside = min(max(float(value), self.low), self.high)
+        low, high = self._scale(self.low), self._scale(self.high)
+        return (self._scale(inside) - low) / (high - low)
+
+    def value(self, unit: float) -> Value:
+        """The value at a position in [0, 1], rounded to what the script will say."""
+        low, high = self._scale(self.low), self._scale(self.high)
+        raw = low + min(max(unit, 0.0), 1.0) * (high - low)
+        number = math.exp(raw) if self.log else raw
+        if self.integer:
+            return int(min(max(round(number), self.low), self.high))
+        return min(max(rounded(number), self.low), self.high)
+
+    def _scale(self, value: float) -> float:
+        return math.log(value) if self.log else value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values without an order."""
+
+    options: tuple[Value, ...]
+
+
+Space = Range | Choice
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A named constant of the script that may be tuned.
+
+    Attributes:
+        name: Of the variable.
+        value: Current value, in the active column.
+        space: Where it may go.
+        line: Line number, from 1.
+    """
+
+    name: str
+    value: Value
+    space: Space
+    line: int
+
+
+def read_knobs(source: str, column: int) -> list[Knob]:
+    """Every knob of a script, in order.
+
+    Args:
+        source: Text of the script.
+        column: Which argument of `at(cpu, gpu)` counts: 0 for CPU, 1 for GPU.
+
+    Raises:
+        SyntaxError: If the script cannot be parsed.
+    """
+    constants, comments = _constants(source, column), _comments(source)
+    knobs = []
+    for name, node in constants.items():
+        value = ast.literal_eval(node)
+        _, comment = comments.get(node.lineno, (0, ""))
+        space = _space(comment, value)
+        if space is not None:
+            knobs.append(Knob(name, value, space, node.lineno))
+    return knobs
+
+
+def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) -> tuple[Edit, ...]:
+    """Edits that set knobs of a script, one a changed line.
+
+    Args:
+        path: Of the script, for the edits.
+        source: Its text.
+        values: name -> new value. A name that the script does not have, or that already has the value, is
+            skipped.
+        column: Which argument of `at(cpu, gpu)` is set.
+    """
+    constants, comments = _constants(source, column), _comments(source)
+    lines = source.replace("\r\n", "\n").split("\n")
+    edits = []
+    for name, value in values.items():
+        node = constants.get(name)
+        if node is None or same(ast.literal_eval(node), value):
+            continue
+        number = node.lineno - 1
+        comment, _ = comments.get(node.lineno, (None, ""))
+        new = _replaced(lines[number], node, literal(value), comment)
+        first, last = _unique_block(lines, number)
+        after = [*lines[first:number], new, *lines[number + 1 : last + 1]]
+        edits.append(Edit(path, "\n".join(lines[first : last + 1]), "\n".join(after)))
+    return tuple(edits)
+
+
+def same(a: Value, b: Value) -> bool:
+    """Whether two values are the same text in the script: 1, 1.0 and True differ."""
+    return type(a) is type(b) and a == b
+
+
+def rounded(value: float) -> float:
+    """A number with three significant digits, so that what is tried is what the script says."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def literal(value: Value) -> str:
+    """The shortest ordinary spelling of a value: 0.0213, 3e-4, 12, "gelu"."""
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bool | int):
+        return repr(value)
+    plain = repr(value)
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    short = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return short if len(short) < len(plain) and float(short) == value else plain
+
+
+def _constants(source: str, column: int) -> dict[str, ast.expr]:
+    """Name -> node of the literal in the active column, for one-line constants assigned exactly once."""
+    found: dict[str, ast.expr] = {}
+    often = set()
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target, node = statement.targets[0], statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            target, node = statement.target, statement.value
+        else:
+            continue
+        if not isinstance(target, ast.Name) or statement.lineno != statement.end_lineno:
+            continue
+        if target.id in found:
+            often.add(target.id)
+        node = _active(node, column)
+        if _is_literal(node):
+            found[target.id] = node
+    return {name: node for name, node in found.items() if name not in often}
+
+
+def _active(node: ast.expr, column: int) -> ast.expr:
+    """The argument of `at(cpu, gpu)` that counts; any other expression is itself."""
+    if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
+        return node.args[column] if ast.unparse(node.func) == "at" else node
+    return node
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        return isinstance(ast.literal_eval(node), int | float | str | bool)
+    except (ValueError, TypeError):
+        return False
+
+
+def _comments(source: str) -> dict[int, tuple[int, str]]:
+    """Line number -> (column in characters, text) of its comment."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: (t.start[1], t.string) for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _space(comment: str, value: Value) -> Space | None:
+    """The space that a comment describes, or None if it describes none."""
+    text = comment.lstrip("#").partition(";")[0].strip()
+    if "|" in text:
+        options = tuple(_word(word.strip()) for word in text.split("|"))
+        return Choice(options if any(same(value, o) for o in options) else (value, *options))
+    if isinstance(value, str | bool):
+        return None
+    if match := re.fullmatch(rf"x\s*({NUMBER})", text):
+        return _factor(value, float(match[1]))
+    if match := re.fullmatch(rf"({NUMBER})\s*\.\.\s*({NUMBER})(\s+log)?", text):
+        low, high = (min(float(match[1]), value), max(float(match[2]), value))
+        integer = isinstance(value, int) and all(re.fullmatch(r"[-+]?\d+", match[i]) for i in (1, 2))
+        if low < high and (low > 0 or not match[3]):
+            return Range(low, high, log=bool(match[3]), integer=integer)
+    return None
+
+
+def _factor(value: float, factor: float) -> Range | None:
+    """value/factor to value*factor, logarithmic."""
+    if value <= 0 or factor <= 1:
+        return None
+    if isinstance(value, int):
+        low, high = max(1, math.ceil(value / factor)), math.floor(value * factor)
+        return Range(low, high, log=True, integer=True) if low < high else None
+    return Range(rounded(value / factor), rounded(value * factor), log=True)
+
+
+def _word(text: str) -> Value:
+    """An option of a choice: a Python literal, or else a bare word, which is a string."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, int | float | str | bool) else text
+
+
+def _replaced(line: str, node: ast.expr, new: str, comment: int | None) -> str:
+    """The line with another literal; the comment keeps its column where there is room."""
+    data = line.encode()  # ast counts columns in UTF-8 bytes
+    before, rest = data[: node.col_offset].decode(), data[node.end_col_offset :].decode()
+    if comment is None:
+        return before + new + rest
+    remark = line[comment:]
+    code = before + new + rest.removesuffix(remark).rstrip()
+    return code + " " * max(2, comment - len(code)) + remark
+
+
+def _unique_block(lines: list[str], number: int) -> tuple[int, int]:
+    """First and last line of the smallest block around a line whose text stands only once."""
+    text = "\n".join(lines)
+    first = last = number
+    while len(occurrences(text, "\n".join(lines[first : last + 1]))) > 1:
+        first, last = max(first - 1, 0), min(last + 1, len(lines) - 1)
+    return first, last

@@ -1,0 +1,148 @@
+"""Knobs are read with their spaces and set by one-line edits that say exactly the value asked for."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.edit.apply import apply
+from autoresearch.edit.knobs import Choice, Knob, Range, literal, read_knobs, rounded, set_knobs
+
+SCRIPT = '''"""DEPTH = 3 is only talk."""
+from nanomodel.harness import at
+
+DEPTH = at(3, 8)            # 2..6; layers
+MATRIX_LR = at(0.02, 0.01)  # x4
+WIDTH = 128                 # 64..256 log
+BATCH = 16                  # x2
+WARMUP = 0.0                # 0..0.2
+ACTIVATION = "relu2"        # relu2 | gelu | swiglu
+TIE = False                 # True | False
+HEADS: int = 4              # 1 | 2 | 4 | 8
+CAP = 15.0                  # soft cap of the logits
+EPS = 1e-10
+NAME = "é"; GAIN = -0.5     # -1..1
+PAIR = (1, 2)               # 1..2
+TWICE = 1                   # 1..3
+TWICE = 2                   # 1..3
+
+
+def at_import():
+    LOCAL = 1               # 1..3
+    return at(1, 2, 3)
+'''
+
+KNOBS = [
+    Knob("DEPTH", 3, Range(2, 6, integer=True), 4),
+    Knob("MATRIX_LR", 0.02, Range(0.005, 0.08, log=True), 5),
+    Knob("WIDTH", 128, Range(64, 256, log=True, integer=True), 6),
+    Knob("BATCH", 16, Range(8, 32, log=True, integer=True), 7),
+    Knob("WARMUP", 0.0, Range(0, 0.2), 8),
+    Knob("ACTIVATION", "relu2", Choice(("relu2", "gelu", "swiglu")), 9),
+    Knob("TIE", False, Choice((True, False)), 10),
+    Knob("HEADS", 4, Choice((1, 2, 4, 8)), 11),
+    Knob("GAIN", -0.5, Range(-1, 1), 14),
+]
+
+
+def test_reads_every_kind_of_space():
+    assert [k for k in read_knobs(SCRIPT, 0) if k.name != "NAME"] == KNOBS
+
+
+def test_the_active_column_counts_and_its_value_always_belongs_to_its_space():
+    knobs = {k.name: k for k in read_knobs(SCRIPT, 1)}
+    assert knobs["DEPTH"] == Knob("DEPTH", 8, Range(2, 8, integer=True), 4)
+    assert knobs["MATRIX_LR"] == Knob("MATRIX_LR", 0.01, Range(0.0025, 0.04, log=True), 5)
+    assert knobs["WARMUP"].value == 0.0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["A = 0  # x4", "A = 1.0  # x1", "A = 1", "A = f(1)  # 1..2", "A = 1  # 3..3 or so", "A = 'a'  # x2",
+     "A = 1  # -1..2 log", "A = at(1)  # 1..2", "A = at(1, gpu=2)  # 1..2", "A = B = 1  # 1..2"],
+)  # fmt: skip
+def test_what_is_not_a_knob(line):
+    assert read_knobs(line + "\n", 0) == []
+
+
+def test_a_script_that_does_not_parse():
+    with pytest.raises(SyntaxError):
+        read_knobs("A = (\n", 0)
+
+
+def test_sets_only_the_active_column_and_keeps_the_comment_where_it_was():
+    edits = set_knobs("train.py", SCRIPT, {"DEPTH": 5, "MATRIX_LR": 0.0213, "ACTIVATION": "gelu"}, 0)
+    new = apply({"train.py": SCRIPT}, edits)["train.py"].splitlines()
+    assert new[3] == "DEPTH = at(5, 8)            # 2..6; layers"
+    assert new[4] == "MATRIX_LR = at(0.0213, 0.01)  # x4"
+    assert new[8] == 'ACTIVATION = "gelu"         # relu2 | gelu | swiglu'
+    assert sum(a != b for a, b in zip(new, SCRIPT.splitlines(), strict=True)) == 3
+    edits = set_knobs("train.py", SCRIPT, {"DEPTH": 12}, 1)
+    assert edits[0].replace == "DEPTH = at(3, 12)           # 2..6; layers"
+
+
+def test_unknown_and_unchanged_knobs_are_skipped():
+    assert set_knobs("train.py", SCRIPT, {"GONE": 1, "DEPTH": 3, "TWICE": 3, "LOCAL": 2}, 0) == ()
+
+
+def test_a_line_that_stands_twice_is_widened_to_a_unique_block():
+    source = '"""\nA = 1  # 1..3\n"""\nA = 1  # 1..3\nB = 2  # 1..3\n'
+    edits = set_knobs("t.py", source, {"A": 2}, 0)
+    assert apply({"t.py": source}, edits)["t.py"] == '"""\nA = 1  # 1..3\n"""\nA = 2  # 1..3\nB = 2  # 1..3\n'
+
+
+def test_crlf():
+    source = "A = 1  # 1..3\r\nB = 2  # 1..3\r\n"
+    new = apply({"t.py": source}, set_knobs("t.py", source, {"A": 2, "B": 3}, 0))["t.py"]
+    assert new == "A = 2  # 1..3\r\nB = 3  # 1..3\r\n"
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.0213, "0.0213"), (1e-05, "1e-5"), (0.0003, "3e-4"), (1200000.0, "1.2e6"), (2.0, "2.0"), (12, "12"),
+     (True, "True"), ('a"b', '"a\\"b"'), (0.1, "0.1"), (0.0, "0.0"), (-0.0125, "-0.0125")],
+)  # fmt: skip
+def test_literals_are_short(value, text):
+    assert literal(value) == text
+
+
+numbers = st.floats(1e-9, 1e9).map(rounded)
+
+
+@given(st.one_of(numbers, st.integers(-1000, 1000), st.booleans(), st.text(max_size=8)))
+def test_literals_mean_what_they_say(value):
+    read = ast.literal_eval(literal(value))
+    assert read == value and type(read) is type(value)
+
+
+@given(numbers, numbers, st.booleans(), st.booleans(), st.floats(0, 1))
+def test_positions_and_values_agree(a, b, log, integer, unit):
+    low, high = min(a, b), max(a, b)
+    if integer:
+        low, high = max(1, round(low)), max(2, round(high))
+    if low >= high:
+        return
+    space = Range(low, high, log, integer)
+    value = space.value(unit)
+    assert low <= value <= high
+    assert isinstance(value, int) == integer
+    assert space.value(space.unit(value)) == pytest.approx(value, rel=0.006)
+    assert space.unit(low) == 0 and space.unit(high) == 1
+
+
+@given(st.data(), st.integers(0, 1))
+def test_what_is_set_is_what_is_read_back(data, column):
+    knobs = read_knobs(SCRIPT, column)
+    values = {}
+    for knob in data.draw(st.lists(st.sampled_from(knobs), unique_by=lambda k: k.name)):
+        space = knob.space
+        draw = (
+            st.sampled_from(space.options) if isinstance(space, Choice) else st.floats(0, 1).map(space.value)
+        )
+        values[knob.name] = data.draw(draw)
+    edits = set_knobs("t.py", SCRIPT, values, column)
+    changed = {k.name for k in knobs if k.name in values and values[k.name] != k.value}
+    assert len(edits) == len(changed)
+    new = apply({"t.py": SCRIPT}, edits)["t.py"] if edits else SCRIPT
+    assert {k.name: k.value for k in read_knobs(new, column)} == {k.name: k.value for k in knobs} | values

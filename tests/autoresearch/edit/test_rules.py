@@ -1,0 +1,150 @@
+"""A candidate passes only if it is a different, permitted, well-formed program."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.edit.rules import check, code_lines, fingerprint, net_lines
+from autoresearch.types import Refused
+
+TRAIN = '''"""A tiny script."""
+import torch
+
+SEED = 1
+LR = 0.02  # x4
+
+
+def main(seed=0):
+    """Train."""
+    torch.manual_seed(seed)
+    x = torch.zeros(3)
+    return train(x, lr=LR, seed=SEED)
+
+
+def train(x, lr, seed):
+    # a comment
+    return x * lr
+'''
+
+
+def accept(new, parent=TRAIN, seen=None):
+    check({"train.py": parent}, {"train.py": new}, ["train.py"], seen or {})
+
+
+def refusal(new, parent=TRAIN, seen=None):
+    with pytest.raises(Refused) as refused:
+        accept(new, parent, seen)
+    return str(refused.value)
+
+
+def test_a_real_change_passes():
+    accept(TRAIN.replace("0.02", "0.03"))
+
+
+def test_nothing_changed():
+    assert "changes nothing" in refusal(TRAIN)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("# a comment", "# another"), ('"""Train."""', '"""Train it."""'), ('    """Train."""\n', ""),
+     ("return x * lr", "return (x   *  lr)"), ("0.02", "0.0200"), ("    # a comment\n", "    'text'\n"),
+     ("import torch\n", "import torch\n\n\n")],
+)  # fmt: skip
+def test_comments_docstrings_and_layout_are_no_change(old, new):
+    assert old in TRAIN
+    assert "only comments, docstrings or layout" in refusal(TRAIN.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("SEED = 1", "SEED = 7"), ("torch.manual_seed(seed)", "torch.manual_seed(seed + 1)"),
+     ("    torch.manual_seed(seed)\n", ""), ("seed=SEED", "seed=12"), ("SEED = 1", "SEED: int = 3"),
+     ("    x = torch", "    torch.cuda.manual_seed_all(3)\n    x = torch"),
+     ("SEED = 1", "SEED = 1\nSEED += 4")],
+)  # fmt: skip
+def test_another_seed_is_no_change(old, new):
+    assert old in TRAIN
+    assert "random seed" in refusal(TRAIN.replace(old, new))
+
+
+def test_a_seed_with_a_real_change_passes():
+    accept(TRAIN.replace("SEED = 1", "SEED = 7").replace("0.02", "0.03"))
+
+
+def test_syntax_errors_name_the_line():
+    message = refusal(TRAIN.replace("return x * lr", "return x *"))
+    assert "train.py, line 17" in message and "invalid syntax" in message
+    assert "line 5" in refusal(TRAIN.replace("LR = 0.02", "return 1"))
+    assert "null" in refusal(TRAIN + "\0")
+
+
+@pytest.mark.parametrize("text", ["(" * 9999, "x" + ".a" * 50_000, "-" * 99_999 + "1", "# " + "x" * 300_000])
+def test_monstrous_text_is_refused_not_fatal(text):
+    refusal(text)
+
+
+def test_undefined_names_are_listed_with_lines():
+    message = refusal(TRAIN.replace("x * lr", "x * lr * scale + bias"))
+    assert "'scale' (line 17)" in message and "'bias' (line 17)" in message
+    assert "'y' (line 17)" in refusal(
+        TRAIN.replace("return x * lr", "y += lr\n    return y").replace("lr, seed", "lr")
+    )
+
+
+def test_what_the_parent_used_already_is_not_held_against_the_child():
+    parent = TRAIN.replace("x * lr", "x * lr * magic")
+    accept(parent.replace("0.02", "0.03"), parent)
+    accept(TRAIN.replace("x * lr", "x * lr if __name__ else __file__"))
+
+
+def test_only_editable_files():
+    with pytest.raises(Refused, match=r"score\.py must not be changed; only train\.py"):
+        check(
+            {"train.py": TRAIN, "score.py": "a = 1"},
+            {"train.py": TRAIN, "score.py": "a = 2"},
+            ["train.py"],
+            {},
+        )
+    with pytest.raises(Refused, match=r"os\.py must not be changed"):
+        check({"train.py": TRAIN}, {"train.py": TRAIN, "os.py": "a = 2"}, ["train.py"], {})
+    with pytest.raises(Refused, match="deleted"):
+        check({"train.py": TRAIN}, {}, ["train.py"], {})
+
+
+def test_duplicates_of_earlier_experiments():
+    tried = TRAIN.replace("0.02", "0.03")
+    seen = {fingerprint({"train.py": TRAIN}): 0, fingerprint({"train.py": tried}): 7}
+    assert "experiment 7" in refusal(tried + "\n# again\n", seen=seen)
+    assert "the baseline" in refusal(TRAIN, parent=tried, seen=seen)
+    accept(TRAIN.replace("0.02", "0.04"), seen=seen)
+
+
+def test_files_that_are_not_python_count_as_text():
+    assert fingerprint({"a.txt": "x"}) != fingerprint({"a.txt": "x "})
+    check({"a.txt": "x"}, {"a.txt": "y("}, ["a.txt"], {})
+
+
+def test_lines_of_code():
+    assert code_lines(TRAIN) == 9
+    assert code_lines('x = """\na\n"""\n\n# c\ny = [\n    1,\n]\n') == 6
+    longer = TRAIN.replace("    # a comment", "    x = x + 1\n    # b\n\n    x = x - 1")
+    assert net_lines({"train.py": TRAIN}, {"train.py": longer}) == 2
+    assert net_lines({"train.py": longer, "a.txt": "x"}, {"train.py": TRAIN}) == -2
+
+
+@given(
+    st.sampled_from(["0.02", "x * lr", "torch.zeros(3)", "SEED"]), st.sampled_from(["0.5", "x", "LR", "seed"])
+)
+def test_unparsing_never_changes_the_fingerprint(old, new):
+    text = TRAIN.replace(old, new)
+    try:
+        plain = ast.unparse(ast.parse(text))
+    except SyntaxError:
+        return
+    assert fingerprint({"train.py": text}) == fingerprint({"train.py": plain})
+    assert (fingerprint({"train.py": text}) == fingerprint({"train.py": TRAIN})) == (
+        ast.unparse(ast.parse(TRAIN)) == plain
+    )
