@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import math
 import re
 import tokenize
@@ -151,7 +152,7 @@ def rounded(value: float) -> float:
 def literal(value: Value) -> str:
     """The shortest ordinary spelling of a value: 0.0213, 3e-4, 12, "gelu"."""
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)  # a JSON string is a Python string in double quotes
     if isinstance(value, bool | int):
         return repr(value)
     plain = repr(value)
