@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.record.labels import Labels
 from autoresearch.record.standing import Standing, standing
-from autoresearch.record.text import one_line
+from autoresearch.record.text import one_line, scrub
 from autoresearch.types import Experiment, VerdictKind
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def write_plot(experiments: Sequence[Experiment], name: str, folder: Path) -> tu
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = draw(experiments, name)
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
+        # Verdana has the same widths, for readers without DejaVu.
+        text = svg.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+        svg.write_text(text, encoding="utf-8")
         figure.savefig(png, dpi=160)
     return svg, png
 
@@ -208,4 +211,4 @@ def _label(axes: Axes, experiments: Sequence[Experiment], points: _Points, now: 
     kept.sort(key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)
     for e in kept[:LABELS]:
         if e.proposal is not None and e.score is not None:
-            labels.add((e.number, e.score), one_line(f"{e.number} {e.proposal.hypothesis}", 40))
+            labels.add((e.number, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 40))
