@@ -22,7 +22,6 @@ import faulthandler
 import math
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -153,10 +152,9 @@ class Run:
     @property
     def progress(self) -> float:
         """Share of the budget used, in [0, 1]: drive schedules with it."""
-        used = (
-            self._tokens / self.budget.amount if self.budget.kind == "tokens" else self.seconds / self._usable
-        )
-        return min(1.0, used)
+        if self.budget.kind == "tokens":
+            return min(1.0, self._tokens / self.budget.amount)
+        return min(1.0, self.seconds / self._usable)
 
     def batch(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The next random windows of the training stream.
@@ -175,15 +173,12 @@ class Run:
         if self._batches is None:
             raise HarnessError("run.start() comes before the first run.batch()")
         if length + 1 > self._available:
-            raise HarnessError(
-                f"windows of {length + 1} tokens do not fit into {self._available} training tokens"
-            )
+            raise HarnessError(f"there are {self._available} training tokens; a window needs {length + 1}")
         self._wait_for_device()
         if self._is_over(rows * length):
             if not self._tokens:
-                raise HarnessError(
-                    f"a budget of {self.budget.amount:g} tokens is less than one batch of {rows * length}"
-                )
+                amount = f"{self.budget.amount:g} tokens"
+                raise HarnessError(f"the budget of {amount} is less than one batch of {rows * length}")
             return None
         self._tokens += rows * length
         return self._batches.next(rows, length)
@@ -240,8 +235,7 @@ class Run:
 
     def _wait_for_device(self) -> None:
         if self.device.type == "cuda":
-            self._queued.append(torch.cuda.Event())
-            self._queued[-1].record()
+            self._queued.append(torch.cuda.current_stream().record_event())
             if len(self._queued) > AHEAD:
                 self._queued.popleft().synchronize()
 
@@ -322,7 +316,7 @@ def connect() -> Run:
         HarnessError: If neither gives a task.
     """
     # A script that is told to stop says where it was: the last lines of its log name the cause.
-    faulthandler.register(signal.SIGTERM, sys.__stderr__, all_threads=False, chain=True)
+    faulthandler.register(signal.SIGTERM, file=2, all_threads=False, chain=True)
     fd = os.environ.get("HARNESS_FD")
     if fd:
         return Run(RunnerHost(Wire.from_fd(int(fd))))
