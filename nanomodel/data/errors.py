@@ -1,0 +1,15 @@
+"""The one exception of the data room."""
+
+
+class DataError(Exception):
+    """Something about the data that a person can fix.
+
+    Attributes:
+        message: What happened, and where.
+        hint: What to do next; empty if the message already says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

