@@ -1,7 +1,7 @@
 """`python -m nanomodel.train` without a runner: read the prepared cache, keep the clock, score at the end.
 
 For a person who wants to try an edit, on this machine or on one that has nothing but torch, numpy and a
-copied cache. The score comes from the same scorer, in a fresh process, but nothing is sandboxed here.
+copied cache. The score comes from the same scorer in fresh processes, but nothing is sandboxed here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanomodel.data import Prepared, open_cache
-from nanomodel.wire import Message
+from nanomodel.data import DataError, Prepared, open_cache
+from nanomodel.wire import Message, Wire, pair
 
 CACHES = Path("runs/cache")
 
@@ -30,9 +31,9 @@ class Standalone:
     def __init__(self, options: argparse.Namespace, cache: Prepared) -> None:
         self._options = options
         self._cache = cache
+        # The weights are a file in the working folder, as under a runner; the person's own stays clean.
+        self._home = Path.cwd()
         self._folder = tempfile.TemporaryDirectory(prefix="nanomodel-")
-        # The weights are a file in the working folder, here as under a runner; the person's stays clean.
-        self._code = Path.cwd()
         os.chdir(self._folder.name)
 
     @classmethod
@@ -42,28 +43,21 @@ class Standalone:
         Raises:
             SystemExit: For bad arguments, or if there is no cache.
         """
-        options = _parser().parse_args(arguments)
-        folder = options.cache or os.environ.get("NANOMODEL_CACHE") or _newest_cache()
-        if folder is None:
-            raise SystemExit(
-                f"There is no prepared data in ./{CACHES}. Prepare it, or say where it is: --cache FOLDER"
-            )
-        return cls(options, open_cache(Path(folder).resolve()))
+        options = _train_parser().parse_args(arguments)
+        return cls(options, _open(options.cache))
 
     def task(self) -> Mapping[str, Any]:
         """The task that the arguments describe."""
         options = self._options
-        seconds = options.tokens is None
+        amounts = {"seconds": options.seconds, "tokens": options.tokens}
+        kind = "seconds" if options.tokens is None else "tokens"
         return {
             "seed": options.seed,
             "device": options.device,
             "threads": options.threads,
             "vocab": self._cache.vocab,
             "context": options.context,
-            "budget": {
-                "kind": "seconds" if seconds else "tokens",
-                "amount": options.seconds if seconds else options.tokens,
-            },
+            "budget": {"kind": kind, "amount": amounts[kind]},
             "compile": options.compile,
         }
 
@@ -75,47 +69,107 @@ class Standalone:
         """Nobody to tell: the harness prints."""
 
     def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """Print the numbers, and have the weights scored in a fresh process."""
+        """Print the numbers, and have the weights scored in fresh processes."""
         for name, value in metrics.items():
-            print(f"{name:20s} {value:,.6g}")
+            print(f"{name:20s} {value:,.6g}", flush=True)
         if self._options.out:
-            (self._code / self._options.out).write_bytes(weights.read_bytes())
+            (self._home / self._options.out).write_bytes(weights.read_bytes())
         if self._options.score:
-            command = [
-                sys.executable,
-                "-m",
-                "nanomodel.score",
-                "--cache",
-                str(self._cache.path),
-                "--weights",
-                str(weights),
-            ]
-            command += ["--context", str(self._options.context), "--device", self._options.device]
-            done = subprocess.run(command, cwd=self._code, check=False)
+            command = [sys.executable, "-m", "nanomodel.score", "--cache", str(self._cache.path.resolve())]
+            command += ["--weights", str(weights), "--context", str(self._options.context)]
+            command += ["--device", self._options.device, "--threads", str(self._options.threads)]
+            done = subprocess.run(command, cwd=self._home, check=False)
             if done.returncode:
                 raise SystemExit(done.returncode)
 
 
-def _newest_cache() -> Path | None:
+def score_once(arguments: Sequence[str] | None = None) -> None:
+    """Score one file of weights with the `nanomodel.train` that is importable here; print the result.
+
+    Raises:
+        SystemExit: If there is no score.
+    """
+    from nanomodel.remote import Failure
+    from nanomodel.score import Job, score
+
+    options = _score_parser().parse_args(arguments)
+    cache = _open(options.cache)
+    job = Job(
+        cache=str(cache.path),
+        split=options.split,
+        context=options.context,
+        device=options.device,
+        threads=options.threads,
+        seed=int.from_bytes(os.urandom(4), "little"),
+        probes=options.probes,
+        seconds=options.seconds,
+    )
+    with ExitStack() as stack:
+        try:
+            weights = stack.enter_context(Path(options.weights).open("rb"))
+            model, witness = (stack.enter_context(_server()) for _ in range(2))
+            done = score(job, weights.fileno(), model, witness)
+        except (Failure, DataError, OSError) as error:
+            raise SystemExit(f"There is no score: {error}") from None
+    name = {"validation": "val_bpb"}.get(options.split, f"{options.split}_bpb")
+    print(f"{name:20s} {done.bits_per_byte:.6f}")
+
+
+@contextmanager
+def _server() -> Iterator[Wire]:
+    """A model server on this module's own path, without a jail."""
+    ours, theirs = pair()
+    environment = {**os.environ, "HARNESS_FD": str(theirs.fileno())}
+    command = [sys.executable, "-m", "nanomodel.serve"]
+    process = subprocess.Popen(
+        command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+    )
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.kill()
+        process.wait()
+
+
+def _open(cache: str | None) -> Prepared:
     found = [path.parent for path in CACHES.glob("*/meta.json")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    folder = cache or os.environ.get("NANOMODEL_CACHE") or newest
+    if folder is None:
+        raise SystemExit(f"There is no prepared data in ./{CACHES}. Prepare it, or say --cache FOLDER")
+    try:
+        return open_cache(Path(folder).resolve())
+    except DataError as error:
+        raise SystemExit(str(error)) from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m nanomodel.train", description="Train and score, without a search."
-    )
-    parser.add_argument(
-        "--cache", help="prepared data (default: $NANOMODEL_CACHE, or the newest in ./runs/cache)"
-    )
+def _common_parser(program: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser.add_argument("--cache", help="data (default: $NANOMODEL_CACHE, or newest in ./runs/cache)")
+    parser.add_argument("--context", type=int, default=256, help="tokens read at a time in scoring")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    return parser
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = _common_parser("nanomodel.train", "Train a model, and score it.")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--seconds", type=float, default=20.0, help="train this long (default: 20)")
     budget.add_argument("--tokens", type=float, help="train on this many tokens instead")
-    parser.add_argument("--context", type=int, default=256, help="tokens the model is scored on at a time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not use torch.compile")
     parser.add_argument("--no-score", dest="score", action="store_false", help="do not score the weights")
     parser.add_argument("--out", help="keep the weights in this file")
+    return parser
+
+
+def _score_parser() -> argparse.ArgumentParser:
+    parser = _common_parser("nanomodel.score", "Score weights.")
+    parser.add_argument("--weights", required=True, help="what a training run kept with --out")
+    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    parser.add_argument("--probes", type=int, default=64, help="windows to check for causality (default: 64)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="give up after this long (default: 600)")
     return parser

@@ -1,0 +1,150 @@
+"""Is the score one that a language model earned? A second instance of the model, the witness, tells.
+
+A model must predict each token from those before it, and from nothing else: not from the future, not from
+other rows of its batch, not from earlier requests. The first instance answers scoring requests and nothing
+but; it cannot know what will be checked. Afterwards the witness, a separate process that has not seen those
+requests, is asked about windows whose suffix was replaced from a random cut on, in other batches and in
+another order. At every position before the cut it must assign the true target the same probability as was
+scored. A model that looks ahead, remembers or mixes rows cannot know what to agree on.
+
+What is compared is what is scored, the nats of the true target, so that a difference is also an estimate of
+what was gained by it. Half of the cuts are uniform; half fall where the score gained most over token
+frequencies, since that is where a peek pays: a model that took a share g of its gain from the future is
+missed with a probability of about (1 - g/2) ** probes.
+
+Not covered: what a model may know from training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanomodel.remote import Failure
+from nanomodel.windows import Windows
+
+Nats = NDArray[np.float32]
+Measure = Callable[[NDArray[np.int64], NDArray[np.int64]], Nats]
+"""Nats of targets given inputs, each [k, length], measured on the witness."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two honest instances may differ, in nats.
+
+    Attributes:
+        worst: At any one position.
+        mean: On average over positions, in the direction that flatters the score.
+    """
+
+    worst: float
+    mean: float
+
+
+# Batches always have the same shape, so an honest model differs by rounding alone. Measured on a trained
+# 3-layer model of width 64 and windows of 256: float32 on CPU at most 1e-5 a position, 1e-8 on average;
+# bfloat16 activations and logits at most 0.09 and 2e-4. GPU kernels may choose other orders of summation.
+EXACT = Tolerance(worst=2e-3, mean=1e-4)
+ROUNDED = Tolerance(worst=0.3, mean=2e-3)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Windows to ask the witness about.
+
+    Attributes:
+        windows: Which, [k].
+        cuts: From which position on each one is replaced, [k]; `length` leaves it as it is.
+        inputs: What to ask, int64 [k, length].
+    """
+
+    windows: NDArray[np.int64]
+    cuts: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+
+
+def plan(windows: Windows, nats: Nats, count: int, rng: np.random.Generator) -> Probe:
+    """Choose what to ask the witness.
+
+    Args:
+        windows: What was scored.
+        nats: What it scored, [windows, length].
+        count: How many windows to ask about; one in eight is not altered.
+        rng: Not to be known to the candidate.
+    """
+    length = windows.length
+    everything = np.arange(len(windows))
+    uniform = rng.integers(0, nats.size, size=count)
+    gain = np.maximum(frequency_nats(windows)[windows.targets(everything)] - nats, 0.0)
+    gain[:, -1] = 0.0  # nothing to peek at: the last target is not among the inputs
+    total = gain.sum(dtype=np.float64)
+    rich = rng.choice(gain.size, size=count, p=gain.ravel() / total) if total > 0 else uniform
+    chosen = np.where(rng.random(count) < 0.5, uniform, rich)
+    rows, cuts = chosen // length, np.minimum(chosen % length + 1, length)
+    cuts[: -(-count // 8)] = length
+    shuffled = rng.permutation(count)
+    rows, cuts = rows[shuffled], cuts[shuffled]
+    inputs = windows.inputs(rows)
+    other = windows.inputs(rng.integers(0, len(windows), size=count))
+    # The first replaced token has to be another one, or a model that looks one ahead would pass.
+    first = np.minimum(cuts, length - 1)[:, None]
+    shift = rng.integers(1, windows.vocab, size=(count, 1))
+    np.put_along_axis(other, first, (np.take_along_axis(inputs, first, 1) + shift) % windows.vocab, 1)
+    inputs = np.where(np.arange(length) < cuts[:, None], inputs, other)
+    return Probe(rows, cuts, inputs)
+
+
+def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, tolerance: Tolerance) -> float:
+    """Ask the witness, and compare.
+
+    Args:
+        windows: What was scored.
+        nats: What it scored, [windows, length].
+        probe: What to ask.
+        measure: How to ask.
+        tolerance: How far the answers may differ.
+
+    Returns:
+        Largest difference at any compared position, in nats.
+
+    Raises:
+        Failure: If the score was not earned.
+    """
+    witnessed = measure(probe.inputs, windows.targets(probe.windows))
+    compared = np.arange(windows.length) < probe.cuts[:, None]
+    difference = np.where(compared, witnessed - nats[probe.windows], 0.0)
+    whole = probe.cuts == windows.length
+    if _exceeds(difference[whole], compared[whole], tolerance):
+        worst = float(np.abs(difference[whole]).max())
+        raise Failure(
+            "invalid",
+            "the model gives the same tokens other answers in another batch or after other requests"
+            f" (by {worst:.3g} nats a token): it keeps state, mixes rows, or draws random numbers",
+        )
+    last = np.take_along_axis(difference[~whole], probe.cuts[~whole, None] - 1, 1)
+    if _exceeds(difference, compared, tolerance) or _exceeds(last, np.ones_like(last, bool), tolerance):
+        row, position = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)
+        nats = abs(float(difference[row, position]))
+        raise Failure(
+            "invalid",
+            f"the model looks ahead: replacing the tokens from position {probe.cuts[row]} on"
+            f" changed its prediction at position {position} by {nats:.3g} nats",
+        )
+    return float(np.abs(difference).max())
+
+
+def frequency_nats(windows: Windows) -> NDArray[np.float64]:
+    """Nats of each token if only its frequency in the split were known, [vocab]."""
+    counts = np.bincount(np.asarray(windows.tokens), minlength=windows.vocab) + 1.0
+    result: NDArray[np.float64] = -np.log(counts / counts.sum())
+    return result
+
+
+def _exceeds(difference: Nats, compared: NDArray[np.bool_], tolerance: Tolerance) -> bool:
+    if not compared.any():
+        return False
+    mean = float(difference.sum(dtype=np.float64) / compared.sum())
+    return float(np.abs(difference).max()) > tolerance.worst or mean > tolerance.mean

@@ -1,0 +1,142 @@
+"""The scorer's end of a model server: asks for logits, and believes nothing.
+
+Invariant: what is returned is a private copy of finite numbers of the right shape, taken before the next
+request is made; so an answer cannot depend on a later request, nor change after it was given. A server
+that is silent, dead or wrong is a `Failure` with a reason, never a hang.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nanomodel.serve import DTYPES, logits_offset, memory_size
+from nanomodel.wire import Closed, Message, Timeout, Wire, WireError, close_all, create_memory, map_memory
+
+
+class Failure(Exception):
+    """The candidate has no score.
+
+    Attributes:
+        outcome: "invalid" if it broke a rule, "crash" if it broke down.
+    """
+
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+class RemoteModel:
+    """A model in another process.
+
+    Args:
+        wire: The socket to its server.
+        rows: Sequences in a request.
+        length: Tokens in a sequence.
+        vocab: Number of tokens.
+        deadline: `time.monotonic()` by which every answer must be there.
+
+    Attributes:
+        exact: Whether every answer so far was in float32.
+    """
+
+    def __init__(self, wire: Wire, rows: int, length: int, vocab: int, deadline: float) -> None:
+        self._wire = wire
+        self._shape = (rows, length, vocab)
+        self._deadline = deadline
+        self.exact = True
+        self._fd = create_memory(memory_size(rows, length, vocab))
+        self._memory = map_memory(self._fd, memory_size(rows, length, vocab))
+        self._tokens = np.frombuffer(self._memory, np.int64, rows * length).reshape(rows, length)
+
+    def load(self, weights: int, context: int, device: str, threads: int) -> None:
+        """Tell the server to load the weights; it goes on in the background, see `loaded`."""
+        rows, length, vocab = self._shape
+        message = {"type": "load", "rows": rows, "length": length, "vocab": vocab, "context": context}
+        self._send({**message, "device": device, "threads": threads}, [weights, self._fd])
+        os.close(self._fd)
+
+    def loaded(self) -> None:
+        """Wait until the weights are loaded.
+
+        Raises:
+            Failure: If they cannot be, or not in time.
+        """
+        message = self._receive()
+        if message["type"] == "hello":  # from a server that nobody has waited for
+            message = self._receive()
+        if message["type"] != "loaded":
+            raise _unexpected(message)
+
+    def ask(self, tokens: NDArray[np.int64]) -> None:
+        """Request the logits for int64 [rows, length] tokens."""
+        self._tokens[:] = tokens
+        self._send({"type": "forward"}, [])
+
+    def answer(self, device: torch.device) -> torch.Tensor:
+        """Wait for the logits that were asked for.
+
+        Returns:
+            Finite float32 or bfloat16 logits [rows, length, vocab] on `device`, which nobody else sees.
+
+        Raises:
+            Failure: If they are late, not finite, or not there.
+        """
+        message = self._receive()
+        if message["type"] != "logits":
+            raise _unexpected(message)
+        dtype = DTYPES.get(str(message.get("dtype")))
+        if dtype is None:
+            raise Failure(
+                "invalid", f"the model server answered in the type {str(message.get('dtype'))[:40]!r}"
+            )
+        self.exact &= dtype is torch.float32
+        rows, length, vocab = self._shape
+        count, offset = rows * length * vocab, logits_offset(rows, length)
+        shared = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(self._shape)
+        logits = shared.to(device, copy=True)
+        low, high = (float(bound) for bound in torch.aminmax(logits))
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise Failure("invalid", "the model returned logits that are not finite numbers")
+        return logits
+
+    def _send(self, message: Message, fds: list[int]) -> None:
+        try:
+            self._wire.send(message, fds, timeout=self._left())
+        except Closed:
+            raise Failure("crash", "the model server died") from None
+        except Timeout:
+            raise Failure("crash", "the model server hangs") from None
+
+    def _receive(self) -> Message:
+        try:
+            message, fds = self._wire.recv(timeout=self._left())
+        except Closed:
+            raise Failure("crash", "the model server died") from None
+        except Timeout:
+            raise Failure("crash", "scoring took too long") from None
+        except WireError as error:
+            raise Failure("invalid", f"the model server sent {error}") from None
+        close_all(fds)
+        if message.get("type") == "failed":
+            raise _explained(message)
+        return {"type": None, **message}
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+
+def _unexpected(message: Message) -> Failure:
+    return Failure("invalid", f"the model server sent {str(message['type'])[:40]!r} out of turn")
+
+
+def _explained(message: Message) -> Failure:
+    """What a server says about its own failure: text to show, from a stranger."""
+    reason = "".join(c for c in str(message.get("reason")) if c.isprintable())[:400]
+    if message.get("stage") == "load":
+        return Failure("invalid", f"the submitted weights do not load into build_model: {reason}")
+    return Failure("invalid" if reason.startswith("ModelError") else "crash", f"the model failed: {reason}")

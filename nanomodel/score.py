@@ -1,0 +1,227 @@
+"""Bits per byte of submitted weights, computed where the candidate cannot reach.
+
+    python -m nanomodel.score --cache FOLDER --weights FILE --context 256      once, from the command line
+    HARNESS_FD=n python -m nanomodel.score                                     job after job, for a runner
+
+Invariant: the score is made of the scorer's own targets, byte counts, float32 log-softmax and sums; from the
+candidate come logits and nothing else. Bits per byte = sum of nats / (ln 2 * bytes of the target tokens).
+The servers that run the model are somebody else's children (the runner jails them); this process holds the
+validation and test tokens and never runs candidate code.
+
+    runner -> {"type": "score", cache, split, context, device, threads, seed, probes, seconds}
+              + [weights, socket of the model's server, socket of the witness's]
+    scorer -> {"type": "scored", score, nats, bytes, tokens, documents, difference} + [memory: float64
+              [documents, 2]: nats and bytes of each document]
+            | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
+            | {"type": "error", "reason"}                                         the host's fault
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nanomodel import probes
+from nanomodel.data import open_cache
+from nanomodel.device import choose_device
+from nanomodel.remote import Failure, RemoteModel
+from nanomodel.windows import Windows
+from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory
+
+LOGIT_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+"""Size of one answer: large enough to be efficient, small enough to stay in caches, or in pinned memory."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model scored on a split.
+
+    Attributes:
+        nats: Of each document, float64 [documents].
+        bytes: Of text in each document, int64 [documents].
+        tokens: Targets that were counted.
+        difference: Largest disagreement between model and witness, in nats at one position.
+    """
+
+    nats: NDArray[np.float64]
+    bytes: NDArray[np.int64]
+    tokens: int
+    difference: float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The score: lower is better."""
+        return float(self.nats.sum() / (np.log(2.0) * self.bytes.sum()))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to score.
+
+    Attributes:
+        cache: The prepared data.
+        split: "validation" or "test".
+        context: Tokens the model reads at a time.
+        device: Where the model runs, and the sums are made: "cpu", "cuda" or "auto".
+        threads: CPU threads of a server.
+        seed: Of the order of requests and the choice of probes; unknown to the candidate.
+        probes: Windows to ask the witness about, at least 8.
+        seconds: Most time it may take.
+    """
+
+    cache: str
+    split: str
+    context: int
+    device: str
+    threads: int
+    seed: int
+    probes: int
+    seconds: float
+
+
+def score(job: Job, weights: int, model: Wire, witness: Wire) -> Score:
+    """Score submitted weights.
+
+    Args:
+        job: What to score it on.
+        weights: Descriptor of the weights.
+        model: Socket of the server that is scored.
+        witness: Socket of another server of the same code, that is compared with it.
+
+    Raises:
+        Failure: If the candidate has no score.
+        nanomodel.data.DataError: If the data cannot be read.
+    """
+    deadline = time.monotonic() + job.seconds
+    prepared = open_cache(Path(job.cache))
+    windows = Windows(prepared.tokens(job.split), prepared.token_bytes, job.context)
+    device = choose_device(job.device)
+    row_bytes = windows.length * windows.vocab * 4
+    rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, len(windows)))
+    remotes = [RemoteModel(wire, rows, windows.length, windows.vocab, deadline) for wire in (model, witness)]
+    for remote in remotes:
+        remote.load(weights, job.context, job.device, job.threads)
+    rng = np.random.default_rng(job.seed)
+    order = rng.permutation(len(windows))
+    remotes[0].loaded()
+    nats = np.empty((len(windows), windows.length), np.float32)
+    nats[order] = measure(remotes[0], device, rows, windows.inputs(order), windows.targets(order))
+    remotes[1].loaded()
+    tolerance = probes.EXACT if device.type == "cpu" and remotes[0].exact else probes.ROUNDED
+    probe = probes.plan(windows, nats, job.probes, rng)
+    difference = probes.check(
+        windows, nats, probe, lambda x, y: measure(remotes[1], device, rows, x, y), tolerance
+    )
+    return summed(windows, nats, difference)
+
+
+def measure(
+    remote: RemoteModel,
+    device: torch.device,
+    rows: int,
+    inputs: NDArray[np.int64],
+    targets: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Nats of each target, float32 [k, length], `rows` sequences a request.
+
+    Every request is full, the last one filled up with sequences from the first: a model then sees a single
+    shape, and its rounding does not depend on who asks.
+    """
+    count = len(inputs)
+    batches = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
+    nats = np.empty(inputs.shape, np.float32)
+    remote.ask(inputs[batches[0]])
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        logits = remote.answer(device)
+        if following is not None:
+            remote.ask(inputs[following])  # the model works while the sums are made
+        nats[batch] = cross_entropy(logits, torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
+    return nats
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """-log softmax(logits)[targets] in float32: logits [..., vocab], targets int64 [...]."""
+    logits = logits.float()
+    chosen = logits.gather(-1, targets[..., None])[..., 0]
+    return torch.logsumexp(logits, -1) - chosen
+
+
+def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Score:
+    """Add up what counts, document by document, in float64."""
+    everything = np.arange(len(windows))
+    counted = windows.counted(everything)
+    documents = windows.documents(everything)[counted]
+    count = int(documents.max()) + 1
+    sizes = windows.token_bytes[windows.targets(everything)[counted]]
+    return Score(
+        nats=np.asarray(np.bincount(documents, nats[counted].astype(np.float64), count), np.float64),
+        bytes=np.bincount(documents, sizes, count).astype(np.int64),
+        tokens=int(counted.sum()),
+        difference=difference,
+    )
+
+
+def main() -> None:
+    """Work for a runner if there is one, else do what the command line says."""
+    fd = os.environ.get("HARNESS_FD")
+    if fd is None:
+        from nanomodel.standalone import score_once
+
+        return score_once()
+    forbid_tracing()
+    wire = Wire.from_fd(int(fd))
+    with contextlib.suppress(Closed):
+        wire.send({"type": "hello"})
+        for message, fds in _messages(wire):
+            answer, memory = _work(message, fds)
+            wire.send(answer, memory)
+            close_all(memory)
+
+
+def forbid_tracing() -> None:
+    """Let no process of the same user read this one's memory or descriptors (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+def _messages(wire: Wire) -> Iterator[tuple[Message, list[int]]]:
+    while True:
+        yield wire.recv()
+
+
+def _work(message: Message, fds: list[int]) -> tuple[Message, list[int]]:
+    """Do one job; nothing that goes wrong with it ends this process."""
+    weights, *sockets = fds
+    model, witness = (Wire.from_fd(fd) for fd in sockets)
+    try:
+        done = score(Job(**{k: v for k, v in message.items() if k != "type"}), weights, model, witness)
+    except Failure as failure:
+        return {"type": "failed", "outcome": failure.outcome, "reason": str(failure)}, []
+    except Exception as error:
+        traceback.print_exc()
+        return {"type": "error", "reason": f"{type(error).__name__}: {error}"[:2000]}, []
+    finally:
+        os.close(weights)
+        model.close()
+        witness.close()
+    table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)
+    memory = create_memory(table.nbytes)
+    with map_memory(memory, table.nbytes) as shared:
+        shared[:] = table.tobytes()
+    answer = {"score": done.bits_per_byte, "nats": float(done.nats.sum()), "bytes": int(done.bytes.sum())}
+    counts = {"tokens": done.tokens, "documents": len(done.nats), "difference": done.difference}
+    return {"type": "scored", **answer, **counts}, [memory]
+
+
+if __name__ == "__main__":
+    main()

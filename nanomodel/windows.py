@@ -1,0 +1,75 @@
+"""What is scored: a split cut into windows of `context` tokens, and its documents.
+
+Every token of the split but the first is a target exactly once. Windows do not overlap, except that the last
+one is moved back to be full, and only its new targets count. The separator between documents stands for no
+text: it is read, but predicting it is neither counted nor paid for (as in nanochat's bits per byte).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SEPARATOR = 255
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one split.
+
+    Attributes:
+        tokens: The split, uint16 [n], usually a memory map; at least two tokens.
+        token_bytes: Bytes of text each token stands for, [vocab].
+        context: Tokens in a window; fewer if the split is shorter.
+    """
+
+    tokens: NDArray[np.uint16]
+    token_bytes: NDArray[np.uint16]
+    context: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in a window."""
+        return min(self.context, len(self.tokens) - 1)
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens there are."""
+        return len(self.token_bytes)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each window begins, [windows]."""
+        starts = np.arange(0, len(self.tokens) - 1, self.length)
+        return np.minimum(starts, len(self.tokens) - 1 - self.length)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def inputs(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the model reads, int64 [indices, length]."""
+        return self._gather(indices, 0)
+
+    def targets(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What it should have predicted, int64 [indices, length]."""
+        return self._gather(indices, 1)
+
+    def counted(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which targets count: those with text that no earlier window has, bool [indices, length]."""
+        position = self.starts[indices][:, None] + np.arange(self.length)
+        return (position >= indices[:, None] * self.length) & (self.token_bytes[self.targets(indices)] > 0)
+
+    def documents(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the document that each target belongs to, [indices, length]."""
+        borders = np.flatnonzero(np.asarray(self.tokens) == SEPARATOR)
+        position = self.starts[indices][:, None] + 1 + np.arange(self.length)
+        number: NDArray[np.int64] = np.searchsorted(borders, position, side="right") - 1
+        return np.maximum(number, 0)
+
+    def _gather(self, indices: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
+        position: NDArray[Any] = self.starts[indices][:, None] + offset + np.arange(self.length)
+        return np.asarray(self.tokens[position], dtype=np.int64)
