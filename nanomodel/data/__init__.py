@@ -36,6 +36,11 @@ def prepare(spec: DataSpec, cache: Path, progress: Report = silent) -> Prepared:
     Raises:
         DataError: If the corpus, the options or the folder are at fault.
     """
-    from nanomodel.data.build import prepare as build  # needs pyarrow, tiktoken, ...
-
+    try:
+        from nanomodel.data.build import prepare as build
+    except ImportError as error:
+        raise DataError(
+            f"Preparing data needs {error.name}, which is not installed.",
+            "Install it, or copy a prepared folder from another machine.",
+        ) from error
     return build(spec, cache, progress)

@@ -50,9 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--cache", type=Path, required=True, help="folder that holds prepared data")
     for field in fields(DataSpec):
         kind = _KINDS.get(str(field.type), str)
-        make.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, required=field.name in ("corpus", "vocab"), metavar=""
-        )
+        flag, needed = f"--{field.name.replace('_', '-')}", field.name in ("corpus", "vocab")
+        make.add_argument(flag, type=kind, required=needed, metavar=kind.__name__.upper())
     show = commands.add_parser("show", help="describe prepared data, and check that it is whole")
     show.add_argument("path", type=Path)
     return parser
@@ -82,7 +81,8 @@ def _show(data: Prepared) -> None:
     print(f"{'split':<12}{'documents':>12}{'tokens':>15}{'bytes':>16}{'bytes/token':>13}")
     for split, about in data.meta["splits"].items():
         ratio = about["bytes"] / about["tokens"]
-        print(f"{split:<12}{about['documents']:>12,}{about['tokens']:>15,}{about['bytes']:>16,}{ratio:>13.2f}")
+        counts = f"{about['documents']:>12,}{about['tokens']:>15,}{about['bytes']:>16,}"
+        print(f"{split:<12}{counts}{ratio:>13.2f}")
     print(f"near-duplicates: {data.meta['near_duplicates']:,} documents, never in two splits")
     print(f"training text begins: {data.decode(data.tokens('train')[:100])!r}")
 

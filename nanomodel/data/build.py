@@ -52,7 +52,7 @@ def prepare(spec: DataSpec, cache: Path, progress: Report) -> Prepared:
 
 def _prepare_once(spec: DataSpec, corpus: Corpus, cache: Path, key: str, progress: Report) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    with locked(cache, key, lambda: progress("Waiting for another process that prepares the same data", 0, 0)):
+    with locked(cache, key, lambda: progress("Waiting: another process prepares the same data", 0, 0)):
         if (cache / key).exists():
             return
         sweep(cache)
@@ -97,6 +97,7 @@ def _read(corpus: Corpus, spool: Spool, progress: Report) -> tuple[Hashes, Ints,
         hashes.append(content_hash(raw))
     if not hashes:
         raise DataError("The corpus is empty: it has no text.", "Give files that have some.")
+    progress("Looking for near-duplicates", 0, 0)
     return np.array(hashes, np.uint64), spool.finish(), group(sketcher.finish())
 
 
@@ -125,18 +126,19 @@ def _texts(spool: Spool, documents: Ints, sizes: Ints, progress: Report) -> Iter
 
 
 def _first_tokens(groups: list[Ints], limit: int, option: str, spool: Spool, encoder: Encoder) -> Ints:
-    """Documents of the first groups that together have no more than `limit` tokens; the rest is trained on."""
+    """Documents of the first groups that fit into `limit` tokens; the others are trained on."""
     taken: list[Ints] = []
     held = 0
     for documents in groups:
-        size = sum(len(ids) for batch in spool.batches(documents, BATCH_BYTES) for ids in encoder.encode(batch))
+        batches = spool.batches(documents, BATCH_BYTES)
+        size = sum(len(ids) for batch in batches for ids in encoder.encode(batch))
         if held + size <= limit:
             taken.append(documents)
             held += size
         elif held > limit // 2:
             break
     if not taken:
-        raise DataError(f"No document fits into {option} = {limit}.", f"Raise {option}, or cut the documents.")
+        raise DataError(f"No document fits into {option}, {limit}.", f"Raise {option}, or cut the documents.")
     return np.concatenate(taken)
 
 

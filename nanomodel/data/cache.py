@@ -125,9 +125,10 @@ def open_cache(path: Path) -> Prepared:
         for split in SPLITS:
             expected = TOKEN.itemsize * int(meta["splits"][split]["tokens"])
             if (size := data.file(split).stat().st_size) != expected:
-                raise DataError(f"{data.file(split)} has {size} bytes, not {expected}: it is damaged.", _AGAIN)
+                found = f"{data.file(split)} has {size} bytes, not {expected}"
+                raise DataError(f"{found}: it is damaged.", _AGAIN)
         if data.token_bytes.shape != (data.vocab,) or len(data.vocabulary) != data.vocab:
-            raise DataError(f"The tokenizer in {path} is not of the vocabulary {data.vocab}: it is damaged.", _AGAIN)
+            raise DataError(f"The tokenizer in {path} does not fit its data: it is damaged.", _AGAIN)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The prepared data in {path} cannot be read: {error}.", _AGAIN) from error
     return data

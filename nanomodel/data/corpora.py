@@ -43,7 +43,7 @@ class Files:
 
     def identity(self) -> list[list[str]]:
         """Kind and sha256 of each file, in order; names and places do not matter."""
-        return [[file.suffix, _sha256(file)] for file in self._files]
+        return [[file.suffix.lower(), _sha256(file)] for file in self._files]
 
     def documents(self, report: Report) -> Iterator[bytes]:
         """The documents of all files."""
@@ -99,18 +99,23 @@ def _packaged() -> list[Path]:
 def _local(pattern: str) -> list[Path]:
     place = Path(pattern).expanduser()
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        files = sorted(file for file in place.rglob("*") if _readable(file))
         if not files:
             raise DataError(f"There is no {', '.join(SUFFIXES)} in {place}.", "Give a folder that has some.")
         return files
-    files = [place] if place.is_file() else sorted(Path(f) for f in glob.glob(str(place), recursive=True))
-    files = [file for file in files if file.is_file()]
+    found = [str(place)] if place.is_file() else sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
+    files = [Path(name) for name in found if Path(name).is_file()]
     if not files:
-        raise DataError(f"There is no file {pattern}.", "Set data.path to a file, a folder, or a glob in quotes.")
+        hint = "Set data.path to a file, a folder, or a glob in quotes."
+        raise DataError(f"There is no file {pattern}.", hint)
     for file in files:
-        if file.suffix not in SUFFIXES:
+        if not _readable(file):
             raise DataError(f"{file} is of no kind that can be read.", f"Files end in {', '.join(SUFFIXES)}.")
     return files
+
+
+def _readable(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def _sha256(file: Path) -> str:

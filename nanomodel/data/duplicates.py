@@ -66,7 +66,7 @@ def group(sketches: Sketches) -> Ints:
 
 
 def _links(keys: npt.NDArray[np.uint64], sketches: Sketches) -> tuple[Ints, Ints]:
-    """Pairs of documents with the same key and similar sketches: each with its bucket's first and previous."""
+    """Similar documents of equal keys: each with the first and the previous of its bucket."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     same = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1

@@ -16,6 +16,8 @@ Report = Callable[[str, int, int | None], None]
 
 EVERY_SECONDS = 5.0
 """Pause between two plain lines about the same phase."""
+REDRAW_SECONDS = 0.1
+"""Pause between two updates of a bar."""
 
 
 def silent(phase: str, done: int, total: int | None) -> None:
@@ -27,10 +29,10 @@ def shown() -> Iterator[Report]:
     """A `Report` for a person: a Rich bar if stderr is a terminal and Rich is installed, else lines."""
     bar = _rich_bar() if sys.stderr.isatty() else None
     if bar is None:
-        yield _Lines()
+        yield _Seldom(EVERY_SECONDS, _line)
         return
     with bar:
-        yield _Bars(bar)
+        yield _Seldom(REDRAW_SECONDS, _Bars(bar))
 
 
 def _rich_bar() -> Any:
@@ -49,6 +51,21 @@ def _rich_bar() -> Any:
     )
 
 
+class _Seldom:
+    """Passes on the first report of a phase, its last, and one now and then between."""
+
+    def __init__(self, pause: float, show: Report) -> None:
+        self._pause, self._show = pause, show
+        self._seen = ("", -1)
+        self._next = 0.0
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        new, last = phase != self._seen[0], done == total and (phase, done) != self._seen
+        if new or last or time.monotonic() >= self._next:
+            self._show(phase, done, total)
+            self._seen, self._next = (phase, done), time.monotonic() + self._pause
+
+
 class _Bars:
     """One Rich bar a phase."""
 
@@ -58,27 +75,14 @@ class _Bars:
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         if total == 0:
-            if phase not in self._tasks:
-                self._tasks[phase] = None
-                self._bar.console.print(phase)
+            self._bar.console.print(phase)
             return
         if phase not in self._tasks:
             self._tasks[phase] = self._bar.add_task(phase, total=total)
         self._bar.update(self._tasks[phase], completed=done, total=total)
 
 
-class _Lines:
-    """A line when a phase starts, when it ends, and now and then between."""
-
-    def __init__(self) -> None:
-        self._phase = ""
-        self._last = 0.0
-
-    def __call__(self, phase: str, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        new, finished = phase != self._phase, bool(total) and done == total
-        if not new and not finished and now - self._last < EVERY_SECONDS:
-            return
-        self._phase, self._last = phase, now
-        amount = "" if total == 0 else f": {done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + " MB"
-        print(f"{phase}{amount}", file=sys.stderr, flush=True)
+def _line(phase: str, done: int, total: int | None) -> None:
+    end = f" of {total / 1e6:.1f}" if total else ""
+    amount = "" if total == 0 else f": {done / 1e6:.1f}{end} MB"
+    print(f"{phase}{amount}", file=sys.stderr, flush=True)

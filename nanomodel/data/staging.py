@@ -22,7 +22,7 @@ TEMPORARY, LOCKS = ".preparing-", ".locks"
 
 @contextmanager
 def locked(cache: Path, name: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock `name` of `cache`, after waiting for its holder; `waiting` is called if that is needed."""
+    """Hold the lock `name` of `cache`; `waiting` is called if somebody else holds it."""
     descriptor = _open_lock(cache, name)
     try:
         try:

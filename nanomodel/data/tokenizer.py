@@ -65,7 +65,7 @@ class Encoder:
     def __init__(self, merges: Sequence[bytes]) -> None:
         self.token_bytes = np.array([1] * SEPARATOR + [0] + [len(m) for m in merges], np.uint16)
         self._encode = _bpe(merges) if merges else _raw_bytes
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+        self._pool = ThreadPoolExecutor(os.cpu_count())
 
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
         """The ids of each document, uint16 [tokens], separator first.
