@@ -39,6 +39,7 @@ class Task(_Model):
     train: str
     serve: str
     score: str
+    prepare: str
 
 
 class Budget(_Model):

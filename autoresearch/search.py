@@ -108,14 +108,14 @@ class Search:
             if experiment.state is State.COMMITTED:
                 experiment = self._judge(experiment)
             self._record(experiment)
-        self.journal.finish(time.time())
+        self.journal.update(finished=time.time())
         self.mirror.sync(self.journal)
 
     # The steps, in order
 
     def _recover(self) -> None:
         """Finish what an earlier run of this search was killed in, and make git agree with the journal."""
-        self.journal.finish(None)
+        self.journal.update(finished=None)
         lost = self.journal.abandon_open_trials()
         if lost:
             self.view.message(f"Going on after an interruption: {lost} unfinished trial will run again.")
@@ -182,6 +182,7 @@ class Search:
     def _judge(self, experiment: Experiment) -> Experiment:
         """Train as often as the judge wants, until it decides."""
         self.view.experiment(experiment)
+        self.mirror.sync(self.journal)  # now, so that the commit can name its MLflow run
         incumbent = self._incumbent()
         while experiment.verdict is None:
             want = self.judge.next()

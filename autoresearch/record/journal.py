@@ -129,9 +129,9 @@ class Journal:
         with self._write() as db:
             db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
 
-    def finish(self, finished: float | None) -> None:
-        """Note that the search has ended, or (with None) that it goes on."""
-        self.set("info", json.dumps(asdict(replace(self.info(), finished=finished))))
+    def update(self, **changes: Any) -> None:
+        """Change what is known of the search as a whole, e.g. `finished`."""
+        self.set("info", json.dumps(asdict(replace(self.info(), **changes))))
 
     def judge_state(self) -> str | None:
         """The judge as JSON, as it was after the last trial it observed."""

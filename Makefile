@@ -1,0 +1,40 @@
+# make run    search on this machine with what is in the box (ARGS="name=x experiments=50 ..." to say more)
+# make test   every test; make check   linters and types; make soak   slow endurance tests
+# make setup  only the installation; make lock   pin the versions installed now
+PYTHON ?= python3
+ARGS ?= experiments=12
+BIN := .venv/bin
+
+.PHONY: run test check soak setup lock clean
+run: setup
+	$(BIN)/autoresearch run $(ARGS)
+
+test: .venv/.dev
+	$(BIN)/pytest -n 2
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: .venv/.dev
+	$(BIN)/pytest -m soak
+
+setup: .venv/.installed
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "autoresearch needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing (a minute or two) ..."
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+lock:
+	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sort -f; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
