@@ -2,7 +2,7 @@
 
 A backend turns a command and a `Jail` into the command that the runner really starts. The jail lists
 everything a candidate may touch; what it does not list must be out of reach. How well a backend keeps that
-promise is data too (`Protection`), so that `doctor` and the search can tell the person.
+promise on this machine is measured (`probe.py`), not claimed.
 
 Not covered here: starting, watching and killing processes (`process.py`).
 """
@@ -37,7 +37,7 @@ class Jail:
     """All that a candidate may touch, besides the interpreter and the system libraries.
 
     Attributes:
-        read_only: Files and folders it may read, at the same paths as outside.
+        read_only: Files and folders it may read, at the same paths as outside; none inside a writable one.
         writable: Folders it may write, at the same paths as outside; they must exist.
         env: Its whole environment; nothing is inherited. Point HOME and TMPDIR into a writable folder.
         cwd: Where it starts; inside one of the folders above.
@@ -53,6 +53,14 @@ class Jail:
     fds: tuple[int, ...]
     gpu: bool
     limits: Limits
+
+    def __post_init__(self) -> None:
+        for path in (*self.read_only, *self.writable):
+            if not path.is_absolute():
+                raise ValueError(f"a jail needs absolute paths, not {path}")
+        for path in self.read_only:
+            if any(path.is_relative_to(folder) for folder in self.writable):
+                raise ValueError(f"{path} cannot be read-only inside a writable folder")
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,16 @@ class Protection:
 class Sandbox(Protocol):
     """Turns a command into the command that runs it inside a jail."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed of `probe.DEEDS`, in a few words."""
+
+    def __hash__(self) -> int:
+        """Equal sandboxes protect alike, so that what was measured of one is remembered."""
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command to start instead of `argv`.
@@ -81,6 +98,3 @@ class Sandbox(Protocol):
         The caller starts it with `pass_fds=jail.fds` and `start_new_session=True`, or better through
         `autoresearch.run.sandbox.start`, which also watches and kills it.
         """
-
-    def protections(self) -> tuple[Protection, ...]:
-        """What this backend protects on this machine, and what it does not."""

@@ -2,7 +2,8 @@
 
 Invariant: the candidate sees a new root with the interpreter, the system libraries, and what its jail
 lists, at the same paths as outside; its own empty /tmp, /dev, /proc; no network; no capabilities. Killing
-bwrap kills everything inside, daemons included, since the candidate's PID namespace dies with it.
+bwrap kills everything inside, daemons included, since the candidate's PID namespace dies with it. The
+launcher is that namespace's first process, so bwrap ends only when all of it has.
 
 Mounts are made in the order given, and a later one hides what an earlier one put below it: so /tmp, /dev
 and /proc come first, then the jail's paths (which often lie below /tmp).
@@ -12,55 +13,64 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from autoresearch.run.sandbox import gpu
-from autoresearch.run.sandbox.base import Jail, Protection
+from autoresearch.run.sandbox.base import Jail
 from autoresearch.run.sandbox.world import LAUNCHER, WALLS, launcher, python_paths, system_paths
 
 TMP_BYTES = 1 << 28
+"""Size of the candidate's own /tmp and /dev/shm, which are kept in memory."""
 
 
+@dataclass(frozen=True)
 class BwrapSandbox:
     """Runs candidates in bubblewrap.
 
-    Args:
-        executable: The bwrap program; found on PATH if not given.
+    Attributes:
+        executable: The bwrap program; found on PATH if not absolute.
     """
 
-    name = "bwrap"
+    executable: str = "bwrap"
 
-    def __init__(self, executable: str | None = None) -> None:
-        self.executable = executable or shutil.which("bwrap") or "bwrap"
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return "bwrap"
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        return {
+            "files": "a root folder of its own, with the interpreter, libraries and its scratch folder",
+            "changes": "everything but its scratch folder is read-only",
+            "network": "a network without interfaces, and no sockets",
+            "processes": "process numbers of its own",
+            "secrets": "an empty environment, and no other processes in sight",
+            "daemons": "the kernel ends everything with the first process",
+        }
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command inside bubblewrap; see `Sandbox.wrap`."""
-        command = [self.executable, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-        command += ["--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"]
-        command += ["--dev", "/dev", "--proc", "/proc"]
+        words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
+        words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
+        words += ["--hostname", "sandbox", "--dev", "/dev", "--proc", "/proc"]
         for folder in ("/tmp", "/dev/shm"):
-            command += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
-        command += _world()
+            words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
+        words += _world()
         if jail.gpu:
-            command += [word for node in gpu.device_nodes() for word in ("--dev-bind", str(node), str(node))]
-            command += ["--ro-bind", "/sys", "/sys"]
-        for flag, paths in (("--ro-bind", jail.read_only), ("--bind", jail.writable)):
-            command += [word for path in paths for word in (flag, str(path), str(path))]
-        command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(jail.cwd), "--"]
-        return [*command, *launcher(json.dumps(_spec(jail))), *argv]
+            words += _binds("--dev-bind", gpu.device_nodes())
+            words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
+        words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
+        words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(jail.cwd), "--"]
+        return [*words, *launcher(json.dumps(_spec(jail))), *argv]
 
-    def protections(self) -> tuple[Protection, ...]:
-        """What bubblewrap holds."""
-        return (
-            Protection(
-                "files", True, "a root of its own: interpreter, libraries and its scratch folder only"
-            ),
-            Protection("network", True, "a network namespace without interfaces; no sockets"),
-            Protection("processes", True, "a PID namespace that dies with the trial"),
-            Protection("environment", True, "cleared"),
-            Protection("limits", True, "resource limits of the system, and a watcher"),
-        )
+
+def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
+    """Arguments that show paths inside where they are outside."""
+    return [word for path in paths for word in (flag, str(path), str(path))]
 
 
 def _world() -> list[str]:
@@ -71,13 +81,15 @@ def _world() -> list[str]:
             words += ["--symlink", str(path.readlink()), str(path)]
         else:
             words += ["--ro-bind", str(path), str(path)]
-    for path in [*python_paths(), LAUNCHER, WALLS]:
-        words += ["--ro-bind", str(path), str(path)]
-    return words
+    return words + _binds("--ro-bind", [*python_paths(), LAUNCHER, WALLS])
 
 
 def _spec(jail: Jail) -> dict[str, object]:
-    """What the launcher still has to do inside."""
+    """What the launcher still has to do inside; see `launch.py`.
+
+    Bubblewrap's mounts say what is visible. Landlock is there for what comes by descriptor: a file of the
+    host's that was handed over for reading cannot be opened again for writing.
+    """
     return {
         "env": dict(jail.env),
         "cwd": str(jail.cwd),
@@ -85,4 +97,10 @@ def _spec(jail: Jail) -> dict[str, object]:
         "gpu": jail.gpu,
         "limits": asdict(jail.limits),
         "fresh_user": True,
+        "landlock": {
+            "read": ["/"],
+            "write": ["/tmp", "/dev/shm", *(str(path) for path in jail.writable)],
+            "devices": ["/dev"],
+        },
+        "seccomp": {"memory_files": jail.gpu, "namespaces": True},
     }

@@ -1,18 +1,82 @@
-"""The last trusted code before a candidate: sets its limits, closes descriptors, and becomes it.
+"""The last trusted code before a candidate: builds what walls it is asked for, and becomes the candidate.
 
-Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), so it must import
-nothing but the standard library. SPEC is JSON.
+Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), inside bubblewrap or
+alone; so it imports nothing but the standard library and its neighbour `walls.py`. SPEC is JSON:
+
+    env, cwd, fds, gpu, limits   as in `Jail`
+    fresh_user                   whether a user namespace was made already (by bubblewrap)
+    namespaces                   names from `NAMESPACES`, to be entered first; none if empty
+    writable                     folders that stay writable when everything else is made read-only
+    proc                         whether to mount a /proc of its own
+    landlock                     null, or {"read": [...], "write": [...], "devices": [...]}
+    seccomp                      null, or {"memory_files": bool, "namespaces": bool}, see `walls.seccomp`
+
+Whatever cannot be done ends the launcher with status 125 and a line on standard error: a candidate never
+runs with less than was asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import importlib.util
 import json
 import os
 import resource
+import select
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
+
+NAMESPACES = {
+    "mount": 0x00020000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+}
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+LINUX = sys.platform.startswith("linux")
+SHM_SIZE = "256m"
+FAILED = 125
+
+
+def main() -> None:
+    """Carry out the specification, then become the command."""
+    spec: dict[str, Any] = json.loads(sys.argv[1])
+    command = sys.argv[sys.argv.index("--") + 1 :]
+    close_descriptors(spec["fds"])
+    with contextlib.suppress(OSError):  # should memory run out, the kernel takes the candidate first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if spec.get("namespaces"):
+        enter_namespaces(spec)
+    stay_behind()
+    os.chdir(spec["cwd"])
+    fresh = spec.get("fresh_user") or "user" in spec.get("namespaces", ())
+    set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=bool(fresh))
+    if spec.get("landlock") or spec.get("seccomp"):
+        walls = load_walls()
+        walls.no_new_privileges()
+        if spec.get("landlock"):
+            walls.landlock(**spec["landlock"])
+        if spec.get("seccomp"):
+            walls.seccomp(**spec["seccomp"])
+    os.execvpe(command[0], command, spec["env"])
+
+
+def load_walls() -> ModuleType:
+    """The neighbouring file, by its path: an isolated interpreter does not look beside the script."""
+    found = importlib.util.spec_from_file_location("walls", Path(__file__).with_name("walls.py"))
+    if found is None or found.loader is None:
+        raise OSError("walls.py is missing beside launch.py")
+    walls = importlib.util.module_from_spec(found)
+    found.loader.exec_module(walls)
+    return walls
 
 
 def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None:
@@ -36,7 +100,7 @@ def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # not every system has every limit
             resource.setrlimit(kind, (value, value))
 
 
@@ -59,17 +123,117 @@ def close_descriptors(keep: list[int]) -> None:
     os.closerange(low, max(low, os.sysconf("SC_OPEN_MAX")))
 
 
-def main() -> None:
-    """Carry out the specification, then become the command."""
-    spec: dict[str, Any] = json.loads(sys.argv[1])
-    command = sys.argv[sys.argv.index("--") + 1 :]
-    os.chdir(spec["cwd"])
+def enter_namespaces(spec: dict[str, Any]) -> None:
+    """Enter new namespaces; returns in the first process of the new PID namespace.
+
+    The process that called stays behind and passes on the exit status; when it is killed, so is the other.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = spec["namespaces"]
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    uid, gid = os.getuid(), os.getgid()
+    check(libc.unshare(ctypes.c_int(sum(NAMESPACES[name] for name in names))), "unshare")
+    if "user" in names:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    alive, held = os.pipe()
+    first = os.fork()
+    if first:
+        close_descriptors([held])
+        end_like(first)
+    os.close(held)
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if select.select([alive], [], [], 0)[0]:  # the parent died before it could take this one along
+        os._exit(FAILED)
+    os.close(alive)
+    if "mount" in names:
+        mount_all(libc, spec["writable"], private_proc=spec["proc"])
+
+
+def stay_behind() -> None:
+    """Leave this process behind as the keeper of the tree; returns in the child that becomes the candidate.
+
+    In a PID namespace the keeper is its first process: when it ends, the kernel kills all that is left
+    inside, and only then is it gone. Elsewhere it adopts what is orphaned below it, and kills that itself.
+    """
+    keeper = os.getpid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if LINUX:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the candidate has no business in the keeper's memory
+    candidate = os.fork()
+    if candidate:
+        close_descriptors([])
+        end_like(candidate)
+    if LINUX:
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != keeper:
+            os._exit(FAILED)
+
+
+def end_like(child: int) -> NoReturn:
+    """Wait for a child, reaping whatever else ends; then kill what is left, and end the way it did."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            break
+    if os.getpid() != 1:
+        kill_adopted()
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def kill_adopted() -> None:
+    """Kill and reap all children, until there are none: each one's children become ours in turn."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    close_descriptors(spec["fds"])
-    set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=spec.get("fresh_user", False))
-    os.execvpe(command[0], command, spec["env"])
+        while True:
+            for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            os.wait()
+
+
+def mount_all(libc: ctypes.CDLL, writable: list[str], *, private_proc: bool) -> None:
+    """Make every mount read-only but the given folders, with a /dev/shm and perhaps a /proc of its own.
+
+    Landlock does not govern modes, owners and times of files; read-only mounts do.
+    """
+
+    def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+        words = [None if word is None else word.encode() for word in (source, target, kind)]
+        text = None if data is None else data.encode()
+        check(libc.mount(*words, ctypes.c_ulong(flags), text), f"mount {target}")
+
+    def attributes(target: str, flags: int, add: int, clear: int) -> None:
+        values = (ctypes.c_uint64 * 4)(add, clear, 0, 0)
+        result = libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, values, ctypes.c_size_t(32))
+        check(result, f"mount_setattr {target}")
+
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    for folder in writable:
+        mount(folder, folder, None, MS_BIND | MS_REC)
+    if private_proc:
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    attributes("/", AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0)
+    for folder in writable:
+        attributes(folder, 0, 0, MOUNT_ATTR_RDONLY)
+    if Path("/dev/shm").is_dir() and not any(folder.startswith("/dev/shm/") for folder in writable):
+        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={SHM_SIZE}")
+
+
+def check(result: int, what: str) -> None:
+    """Raise the error that a C function reported."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        print(f"sandbox: {error}", file=sys.stderr, flush=True)
+        os._exit(FAILED)

@@ -1,23 +1,33 @@
 """No sandbox: the environment is cleared and limits are set, nothing else.
 
 For machines where nothing better works (anything but Linux), and for code one trusts. A candidate can read
-what the user can read, use the network, and leave processes behind. Whoever uses it is told so each time.
+what the user can read, use the network, and kill other processes. Whoever uses it is told so each time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from autoresearch.run.sandbox.base import Jail, Protection
+from autoresearch.run.sandbox.base import Jail
 from autoresearch.run.sandbox.world import launcher
 
 
+@dataclass(frozen=True)
 class PlainSandbox:
     """Runs candidates as ordinary child processes with resource limits."""
 
-    name = "none"
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return "none"
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        chance = dict.fromkeys(("files", "changes", "network", "processes", "secrets"), "not by this sandbox")
+        return chance | {"daemons": "the launcher adopts what is orphaned, and kills it"}
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command under limits; see `Sandbox.wrap`."""
@@ -29,13 +39,3 @@ class PlainSandbox:
             "limits": asdict(jail.limits),
         }
         return [*launcher(json.dumps(spec)), *argv]
-
-    def protections(self) -> tuple[Protection, ...]:
-        """Only limits hold."""
-        return (
-            Protection("files", False, "a candidate can read and write what you can"),
-            Protection("network", False, "a candidate can open connections"),
-            Protection("processes", False, "a candidate can see, signal and outlive other processes"),
-            Protection("environment", True, "cleared; but other processes' can be read"),
-            Protection("limits", True, "resource limits of the system, and a watcher"),
-        )

@@ -1,11 +1,13 @@
 """Start a jailed process, watch what it uses, and kill all of it.
 
-Invariant: when `Jailed.kill` returns, no process of the tree is left, daemons included, wherever the backend
-has a PID namespace or confines the process group (every backend but `none`). A tree that uses more memory,
-processes or disk than its limits is killed, and `Jailed.breach` says so.
+Invariant: when `Jailed.kill` returns, nothing of the tree is left, daemons included. How that is so: the
+launcher stays as the tree's first process, whatever is orphaned below it becomes its child, and in a PID
+namespace its end is the end of all (see `launch.py`); where there is a control group, whoever is still in it
+is killed by name. A tree that uses more memory, processes or disk than its limits is killed too, and
+`Jailed.breach` says so.
 
-The kernel's own limits come first (see `launch.py`, `cgroup.py`); the watcher is what holds where those are
-not to be had, and what explains a kill in a sentence.
+The kernel's own limits come first (`launch.py`, `cgroup.py`). The watcher holds where those are not to be
+had, and turns a kill into a sentence.
 """
 
 from __future__ import annotations
@@ -16,35 +18,40 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 import psutil
 
+from autoresearch.run.sandbox import cgroup, usage
 from autoresearch.run.sandbox.base import Jail, Sandbox
 
 INTERVAL = 0.1
 """Seconds between two looks at a tree."""
 
-DISK_EVERY = 5
+DISK_EVERY = 3
 """Looks between two measurements of the writable folders, which cost more."""
+
+OWN_PROCESSES = 4
+"""What the sandbox itself runs in the tree: shell, bubblewrap, launcher, first process."""
 
 
 class Jailed:
-    """A process tree inside a jail.
+    """A process tree inside a jail. Use it as a context: leaving kills the whole tree.
 
     Attributes:
-        process: The outermost process; its exit status is the candidate's.
+        process: The outermost process. It ends when the candidate does, with the same exit status; one that
+            died of signal n exits with 128 + n.
         breach: Which limit the tree broke, as a sentence; empty while it keeps within them.
         peak_memory: Most main memory that the whole tree was seen to use, in bytes.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], jail: Jail) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], jail: Jail, group: cgroup.Cgroup | None) -> None:
         self.process = process
         self.breach = ""
         self.peak_memory = 0
         self._jail = jail
+        self._group = group
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sandbox-watch", daemon=True)
         self._watcher.start()
@@ -61,8 +68,12 @@ class Jailed:
         """Kill the whole tree and wait until it is gone; harmless if it already is."""
         self._stop.set()
         kill_tree(self.process)
-        if threading.current_thread() is not self._watcher:
-            self._watcher.join()
+        self._watcher.join()
+        if self._group is not None:
+            if not self.breach and self._group.out_of_memory():
+                self.breach = _memory_breach(self._jail)
+            self._group.remove()
+            self._group = None
 
     def _watch(self) -> None:
         """Look at the tree until it ends or breaks a limit."""
@@ -77,19 +88,21 @@ class Jailed:
     def _broken(self, *, disk: bool) -> str:
         """The limit that the tree breaks now, as a sentence; empty if none."""
         limits = self._jail.limits
-        tree = descendants(self.process.pid)
-        memory = sum(_memory(process) for process in tree)
+        tree = usage.descendants(self.process.pid)
+        memory = usage.memory_bytes(tree)
         self.peak_memory = max(self.peak_memory, memory)
-        if memory > limits.memory_gb * 1e9:
-            return f"used {memory / 1e9:.1f} GB of memory; the limit is {limits.memory_gb:g} GB"
-        tasks = sum(_tasks(process) for process in tree)
-        if tasks > limits.processes + 8:
-            return f"ran {tasks} processes and threads; the limit is {limits.processes}"
-        if disk:
-            used = sum(folder_bytes(folder) for folder in self._jail.writable)
-            if used > limits.file_gb * 1e9:
-                return f"wrote {used / 1e9:.1f} GB of files; the limit is {limits.file_gb:g} GB"
+        if memory > limits.memory_gb * 1e9 or (self._group is not None and self._group.out_of_memory()):
+            return _memory_breach(self._jail)
+        tasks = usage.task_count(tree)
+        if tasks > limits.processes + OWN_PROCESSES:
+            return f"ran more than {limits.processes} processes and threads"
+        if disk and usage.disk_bytes(self._jail.writable, tree) > limits.file_gb * 1e9:
+            return f"wrote more than {limits.file_gb:g} GB of files"
         return ""
+
+
+def _memory_breach(jail: Jail) -> str:
+    return f"used more than {jail.limits.memory_gb:g} GB of memory"
 
 
 def start(
@@ -101,7 +114,10 @@ def start(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> Jailed:
-    """Start `argv` in the jail, and watch it. Use it as a context: leaving kills the whole tree.
+    """Start `argv` in the jail, and watch it.
+
+    The tree dies with the thread that started it (the kernel's parent-death signal goes by threads), so
+    start it from one that stays.
 
     Args:
         sandbox: How to confine it.
@@ -111,33 +127,42 @@ def start(
         stdout: As for `subprocess.Popen`.
         stderr: As for `subprocess.Popen`.
     """
-    process = subprocess.Popen(
-        sandbox.wrap(argv, jail),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=jail.fds,
-        start_new_session=True,
-        env={},
-        cwd="/",
-    )
-    return Jailed(process, jail)
+    command = sandbox.wrap(argv, jail)
+    group = cgroup.create(jail.limits)
+    try:
+        process = subprocess.Popen(
+            command if group is None else group.enter(command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=jail.fds,
+            start_new_session=True,
+            env={},
+            cwd="/",
+        )
+    except BaseException:
+        if group is not None:
+            group.remove()
+        raise
+    return Jailed(process, jail, group)
 
 
 def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Kill a process, its process group and all its descendants, and wait until they are gone.
+    """Kill a process that leads a session, its group and its descendants, and wait for their end.
 
     Killing the first process of a PID namespace kills everything in it, and it is not gone before all of it
     is; so waiting for the descendants seen from outside is waiting for the whole namespace.
 
     Args:
-        process: Started with `start_new_session=True`.
+        process: The outermost process; nothing is done if it was waited for already, since its number may
+            belong to another by now.
         patience: Most seconds to wait for the kernel to clean up.
     """
-    tree = descendants(process.pid) if process.returncode is None else []
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is not None:
+        return
+    tree = _handles(usage.descendants(process.pid))
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     for member in tree:
         with contextlib.suppress(psutil.Error):
             member.kill()
@@ -146,43 +171,10 @@ def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
     psutil.wait_procs([member for member in tree if member.pid != process.pid], timeout=patience)
 
 
-def descendants(pid: int) -> list[psutil.Process]:
-    """A process and everything below it; empty once it is gone."""
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes on disk of everything below a folder; links are not followed. Counts inodes as 4 KB each."""
-    total = 0
-    pending = [str(folder)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    total += status.st_blocks * 512 + 4096
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-        except OSError:
-            continue
-    return total
-
-
-def _memory(process: psutil.Process) -> int:
-    """Bytes of main memory that only processes hold: file pages, which can be dropped, are not counted."""
-    try:
-        info = process.memory_info()
-        return int(info.rss - getattr(info, "shared", 0)) if info else 0
-    except psutil.Error:
-        return 0
-
-
-def _tasks(process: psutil.Process) -> int:
-    try:
-        return int(process.num_threads())
-    except psutil.Error:
-        return 0
+def _handles(pids: Sequence[int]) -> list[psutil.Process]:
+    """Handles that notice when a number is taken over by another process."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            handles.append(psutil.Process(pid))
+    return handles

@@ -1,1 +1,213 @@
-"""Landlock and seccomp by raw system calls (being written)."""
+"""Landlock and seccomp by raw system calls: what a process can no longer do, and none of its children.
+
+Run only inside the launcher, which loads this file by its path: standard library alone. Both walls need
+`no_new_privs` and cannot be taken down again by what they confine.
+
+- Landlock (Linux 5.13 and later; Salaün, 2021): files by path, TCP by port (ABI 4), abstract Unix sockets
+  and signals (ABI 6). Opening a file again through /proc/self/fd counts as opening its path, so a descriptor
+  that was handed over read-only stays read-only.
+- seccomp: system calls that no training needs and that lead out of the jail: new sockets, tracing, new
+  namespaces, io_uring (which would open sockets behind the filter's back), kernel keyrings, and so on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import stat
+import struct
+from collections.abc import Iterable, Sequence
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same number on every architecture
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+MAKE_CHAR, MAKE_SOCK, MAKE_BLOCK = 1 << 6, 1 << 9, 1 << 11
+TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+READ = EXECUTE | READ_FILE | READ_DIR
+DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV | READ_DIR
+
+FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+TCP_BIND_AND_CONNECT = 3
+SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
+
+
+class WallError(OSError):
+    """The kernel refused a wall."""
+
+
+def landlock_abi() -> int:
+    """Version of Landlock that the kernel offers; 0 if none."""
+    return max(0, int(libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
+
+
+def no_new_privileges() -> None:
+    """Give up privileges by set-user-ID programs, for good; both walls ask for it."""
+    _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+def landlock(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> int:
+    """Confine this process to the given paths, and to no TCP, no outside signals and abstract sockets.
+
+    Args:
+        read: Files and folders it may read and execute.
+        write: Folders it may also write; device nodes cannot be made there.
+        devices: Device nodes, or folders of them, that it may read, write and control.
+
+    Returns:
+        The Landlock ABI that was used; 0 if the kernel has none, and nothing was done.
+    """
+    abi = landlock_abi()
+    if not abi:
+        return 0
+    handled = FILE_RIGHTS[min(abi, max(FILE_RIGHTS))]
+    attributes = struct.pack(
+        "=QQQ",
+        handled,
+        TCP_BIND_AND_CONNECT if abi >= 4 else 0,
+        SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if abi >= 6 else 0,
+    )
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _checked(libc.syscall(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock")
+    anything = handled & ~(MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK | IOCTL_DEV)
+    for paths, rights in ((read, READ), (write, anything), (devices, DEVICE)):
+        for path in paths:
+            _allow(ruleset, path, rights & handled)
+    _checked(libc.syscall(LANDLOCK_RESTRICT, ruleset, 0), "landlock")
+    os.close(ruleset)
+    return abi
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    """Add one rule; a path that does not exist needs none."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        rights &= ON_FILES
+    rule = struct.pack("=Qi", rights, fd)  # struct landlock_path_beneath_attr is packed: 12 bytes
+    _checked(libc.syscall(LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock {path}")
+    os.close(fd)
+
+
+# Numbers on x86_64 and on aarch64 (which has the generic table); None where the call does not exist.
+DENIED: dict[str, tuple[int | None, int | None]] = {
+    "socket": (41, 198),
+    "io_uring_setup": (425, 425),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "pidfd_getfd": (438, 438),
+    "kcmp": (312, 272),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "mount_setattr": (442, 442),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+}
+# Memory that belongs to no process, so that nobody's use of it shows; only CUDA may need it.
+MEMORY_FILES: dict[str, tuple[int | None, int | None]] = {"memfd_create": (319, 279), "shmget": (29, 194)}
+# Without a PID namespace the process group is what holds a tree together, so nobody may leave it; without
+# a mount namespace nothing but this keeps modes, owners, times and attributes of the user's files.
+UNCONFINED: dict[str, tuple[int | None, int | None]] = {
+    "setsid": (112, 157),
+    "setpgid": (109, 154),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
+CLONE: tuple[int, int] = (56, 220)
+CLONE3 = 435
+NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* but CLONE_NEWTIME, which only unshare and clone3 know
+
+LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+EPERM, ENOSYS = 1, 38
+ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+
+
+def seccomp(*, memory_files: bool, namespaces: bool) -> bool:
+    """Deny system calls that lead out of the jail, here and in all children.
+
+    Args:
+        memory_files: Whether memory files and System V memory may be made.
+        namespaces: Whether mounts and PIDs are confined by namespaces. If not, leaving the process group and
+            changing files' attributes do nothing, and look like success so that libraries work on.
+
+    Returns:
+        Whether it was done; false on an architecture whose system call numbers are not known here.
+    """
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        return False
+    architecture, column = ARCHITECTURES[machine]
+    denied = [*DENIED.values(), *(() if memory_files else MEMORY_FILES.values())]
+    rules = [(numbers[column], ERRNO | EPERM) for numbers in denied]
+    rules += [(CLONE3, ERRNO | ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc falls back
+    if not namespaces:
+        rules += [(numbers[column], ERRNO) for numbers in UNCONFINED.values()]
+    program = _program(architecture, [(n, action) for n, action in rules if n is not None], CLONE[column])
+    buffer = ctypes.create_string_buffer(b"".join(program))
+    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    _checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0), "seccomp")
+    return True
+
+
+def _program(architecture: int, rules: Sequence[tuple[int, int]], clone: int) -> list[bytes]:
+    """Classic BPF over struct seccomp_data: number at 0, architecture at 4, first argument at 16."""
+
+    def word(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+        return struct.pack("=HBBI", code, yes, no, value)
+
+    program = [word(LOAD, 4), word(JUMP_EQUAL, architecture, 1), word(RETURN, KILL), word(LOAD, 0)]
+    program += [word(JUMP_GREATER_EQUAL, 0x40000000, 0, 1), word(RETURN, KILL)]  # the x32 numbers of x86_64
+    for number, action in rules:
+        program += [word(JUMP_EQUAL, number, 0, 1), word(RETURN, action)]
+    program += [word(JUMP_EQUAL, clone, 0, 3), word(LOAD, 16)]
+    program += [word(JUMP_ANY_BIT, NEW_NAMESPACES, 0, 1), word(RETURN, ERRNO | EPERM), word(RETURN, ALLOW)]
+    return program
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise WallError(number, f"{what}: {os.strerror(number)}")
+    return int(result)

@@ -1,0 +1,99 @@
+"""Landlock and namespaces, straight from the kernel: nothing to install.
+
+Invariant: the candidate opens nothing but the interpreter, the system libraries, and what its jail lists.
+Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
+finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
+not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
+changing the modes or owners of files.
+
+Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
+folders, but it can ask whether a path exists, how large and how old it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.run.sandbox import gpu
+from autoresearch.run.sandbox.base import Jail
+from autoresearch.run.sandbox.world import LAUNCHER, WALLS, launcher, python_paths, system_paths
+
+NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
+DEVICES = ("null", "zero", "full", "random", "urandom")
+PROC_FILES = ("cpuinfo", "meminfo", "stat", "filesystems", "self", "sys/vm", "sys/kernel/random", "version")
+CPU_FOLDERS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class LandlockSandbox:
+    """Runs candidates under Landlock, with as many namespaces as there are to be had.
+
+    Attributes:
+        namespaces: Whether to use namespaces.
+        proc: Whether to mount a /proc of its own, which some containers forbid.
+    """
+
+    namespaces: bool = True
+    proc: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return "landlock"
+
+    def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
+        """The command behind the launcher's walls; see `Sandbox.wrap`."""
+        return [*launcher(json.dumps(self.spec(jail))), *argv]
+
+    def spec(self, jail: Jail) -> dict[str, Any]:
+        """What the launcher is told; see `launch.py`."""
+        own_proc = self.namespaces and self.proc
+        read: list[Path] = [*system_paths(), *python_paths(), LAUNCHER, WALLS, *map(Path, CPU_FOLDERS)]
+        read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
+        read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
+        devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes() if jail.gpu else [])
+        memory = [Path("/dev/shm")] if self.namespaces else []
+        return {
+            "env": dict(jail.env),
+            "cwd": str(jail.cwd),
+            "fds": list(jail.fds),
+            "gpu": jail.gpu,
+            "limits": asdict(jail.limits),
+            "namespaces": list(NAMESPACES) if self.namespaces else [],
+            "writable": [str(path) for path in jail.writable],
+            "proc": own_proc,
+            "landlock": {
+                "read": [str(path) for path in [*read, *jail.read_only]],
+                "write": [str(path) for path in [*jail.writable, *memory]],
+                "devices": [str(path) for path in devices],
+            },
+            "seccomp": {"memory_files": jail.gpu, "namespaces": self.namespaces},
+        }
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        files = (
+            "Landlock opens the interpreter, libraries and its scratch folder; names elsewhere can be guessed"
+        )
+        if self.namespaces:
+            return {
+                "files": files,
+                "changes": "Landlock, and everything but its scratch folder is mounted read-only",
+                "network": "a network without interfaces, and no sockets",
+                "processes": "process numbers of its own",
+                "secrets": "an empty environment, and no other processes in reach",
+                "daemons": "the kernel ends everything with the first process",
+            }
+        return {
+            "files": files,
+            "changes": "Landlock, and system calls that change modes and owners do nothing",
+            "network": "no sockets can be made",
+            "processes": "Landlock confines signals and closes /proc",
+            "secrets": "an empty environment, and Landlock closes /proc",
+            "daemons": "no process can leave its group, and the group is killed",
+        }
