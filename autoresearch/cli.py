@@ -29,7 +29,8 @@ app = typer.Typer(
     help="Machine-learning research while you sleep, with results you can believe.",
 )
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings; see configs/.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; see configs/.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Number = Annotated[int, typer.Argument(metavar="N", help="Number of the experiment.")]
@@ -67,7 +68,9 @@ def run(
             name = search.config.name
             search.run()
     except KeyboardInterrupt:
-        typer.echo("\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else ""))
+        typer.echo(
+            "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")
+        )
         sys.exit(130)
     report([f"name={name}"])
 
@@ -111,7 +114,9 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
         effect = "        " if row["effect"] is None else f"{-row['effect']:+.4f} "
         verdict = row["verdict"] or ("baseline" if row["number"] == 0 else "open")
         words = row["hypothesis"] or "the starting script"
-        typer.echo(f"{row['number']:4d}  {verdict:8}  {score}  {effect} {row['commit'][:8]}  {one_line(words, 80)}")
+        typer.echo(
+            f"{row['number']:4d}  {verdict:8}  {score}  {effect} {row['commit'][:8]}  {one_line(words, 80)}"
+        )
 
 
 @app.command()
@@ -130,7 +135,9 @@ def show(number: Number, overrides: Overrides = None, json: Json = False) -> Non
 
 @app.command()
 def diff(
-    number: Annotated[int | None, typer.Argument(metavar="[N]", help="An experiment; none: all that was kept.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[N]", help="An experiment; none: all that was kept.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """The change of one experiment, or everything that was kept so far."""

@@ -103,7 +103,9 @@ class Config(_Model):
         if self.brief.endswith(".md"):
             path = Path(self.brief).expanduser().resolve()
             if not path.is_file():
-                raise UserError(f"There is no brief at {path}.", "Give a Markdown file, or the name of a shipped brief.")
+                raise UserError(
+                    f"There is no brief at {path}.", "Give a Markdown file, or the name of a shipped brief."
+                )
             return path
         path = BRIEFS / f"{self.brief}.md"
         if not path.is_file():
@@ -138,7 +140,9 @@ def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None)
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         given_value = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-        raise UserError(f"{key}: {_lower(first['msg'])}{given_value}.", f"See configs/ for what {key} means.") from None
+        raise UserError(
+            f"{key}: {_lower(first['msg'])}{given_value}.", f"See configs/ for what {key} means."
+        ) from None
 
 
 def resume(recorded: Config, overrides: Sequence[str]) -> Config:
@@ -193,7 +197,9 @@ def _check_override(override: str) -> None:
     if not equals or not key:
         raise UserError(f"{override!r} is not an override.", "Write key=value, for example: experiments=20")
     if key[0] in "+~" or "@" in key:
-        raise UserError(f"{override!r}: keys cannot be added or removed.", _suggest(key.strip("+~"), _keys(), "keys"))
+        raise UserError(
+            f"{override!r}: keys cannot be added or removed.", _suggest(key.strip("+~"), _keys(), "keys")
+        )
     group = CONFIGS / key
     if group.is_dir():
         options = sorted(p.stem for p in group.glob("*.yaml"))
@@ -216,7 +222,12 @@ def _keys() -> list[str]:
 def _suggest(wrong: str, valid: Sequence[str], what: str) -> str:
     near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
     # `reparis` should find `proposer.repairs`: people leave the group out.
-    near = near or [k for k in valid if difflib.get_close_matches(wrong.split(".")[-1], [k.split(".")[-1]], 1, 0.7)][:1]
+    near = (
+        near
+        or [k for k in valid if difflib.get_close_matches(wrong.split(".")[-1], [k.split(".")[-1]], 1, 0.7)][
+            :1
+        ]
+    )
     if near:
         return f"Did you mean {near[0]}?"
     shown = ", ".join(valid[:40])

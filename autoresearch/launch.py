@@ -76,7 +76,9 @@ def prepare_data(config: Config, runs: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: If it cannot be made.
     """
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in config.data.items() if value is not None]
+    arguments = [
+        f"--{key.replace('_', '-')}={value}" for key, value in config.data.items() if value is not None
+    ]
     # In a process of its own: preparing takes memory that a search should not hold all night.
     command = [sys.executable, "-m", config.task.prepare, "prepare", f"--cache={runs / 'cache'}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)

@@ -165,7 +165,9 @@ class Search:
             except Refused as error:
                 self.view.message(f"Refused a proposal of {self.proposer.name}: {error}", warning=True)
                 if attempt >= 20:
-                    raise ProposerError(f"20 proposals in a row were refused, the last because {error}") from None
+                    raise ProposerError(
+                        f"20 proposals in a row were refused, the last because {error}"
+                    ) from None
         raise AssertionError("unreachable")
 
     def _commit(self, experiment: Experiment) -> Experiment:
@@ -233,7 +235,9 @@ class Search:
     def _limit_time(self) -> None:
         """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""
         slowdown = self.config.budget.slowdown
-        seconds = [t.result.metrics.get("train_seconds", 0.0) for t in self.journal.experiment(0).trials if t.result]
+        seconds = [
+            t.result.metrics.get("train_seconds", 0.0) for t in self.journal.experiment(0).trials if t.result
+        ]
         if slowdown is not None and seconds:
             self.runner.max_seconds = min(self.config.budget.max_seconds, slowdown * max(seconds) + 1)
 
@@ -253,14 +257,18 @@ class Search:
         known = set(self._fingerprints.values())
         for experiment in self.journal.experiments():
             if experiment.commit and experiment.number not in known:
-                self._fingerprints.setdefault(fingerprint(self._sources(experiment.commit)), experiment.number)
+                self._fingerprints.setdefault(
+                    fingerprint(self._sources(experiment.commit)), experiment.number
+                )
         return self._fingerprints
 
     def _context(self) -> Context:
         report = self.judge.report()
         history = self.journal.experiments()
         best = max((e for e in history if e.number == 0 or e.kept), key=lambda e: e.number)
-        measured = [t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None]
+        measured = [
+            t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None
+        ]
         return Context(
             search=self.config.name,
             brief=self.config.brief_path.read_text(encoding="utf-8"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,12 @@ from autoresearch.errors import UserError
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
+_PLAIN = [
+    # No hooks, no signing, no conversion: a search must not depend on how its user has set up git.
+    argument
+    for setting in ("core.hooksPath=/dev/null", "commit.gpgSign=false", "core.autocrlf=false")
+    for argument in ("-c", setting)
+]
 
 
 class Repository:
@@ -101,14 +108,12 @@ class Repository:
         """A worktree of our own at `folder`; an unusable leftover there is replaced."""
         self._git("worktree", "prune")
         if not (folder / ".git").exists() or self._try("-C", str(folder), "rev-parse", "HEAD") is None:
-            if folder.exists():
-                self._try("worktree", "remove", "--force", str(folder))
+            shutil.rmtree(folder, ignore_errors=True)
             self._git("worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
         return Worktree(self, folder)
 
     def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
-        # No hooks, no signing, no prompts: a search must not depend on how its user has set up git.
-        command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", *arguments]
+        command = ["git", *_PLAIN, *arguments]
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -169,7 +174,7 @@ class Worktree:
 
     def reword(self, tree: str, parent: str, message: str, when: float) -> str:
         """A commit of an existing tree (or the tree of a commit) with a message of its own."""
-        date = f"{int(when)} +0000"
+        date = f"@{int(when)} +0000"  # the @: small numbers are seconds too
         env = {
             f"GIT_{role}_{field}": value
             for role in ("AUTHOR", "COMMITTER")

@@ -32,7 +32,9 @@ def commit_message(experiment: Experiment, run_id: str | None = None) -> str:
             trailers["Delta"] = f"{-verdict.effect:+.6f}"
             if verdict.interval:
                 trailers["Delta"] += f" [{-verdict.interval[1]:+.6f}, {-verdict.interval[0]:+.6f}]"
-        trailers["Seeds"] = " ".join(str(t.seed) for t in experiment.trials if t.arm != "incumbent" and t.result)
+        trailers["Seeds"] = " ".join(
+            str(t.seed) for t in experiment.trials if t.arm != "incumbent" and t.result
+        )
         trailers["Reason"] = _plain(verdict.reason)
     if run_id:
         trailers["MLflow-Run"] = run_id

@@ -1,0 +1,131 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.record.git import Repository
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "repo"
+    (root / "pkg").mkdir(parents=True)
+    (root / "pkg" / "train.py").write_text("A = 1\n")
+    (root / "pkg" / "other.py").write_text("B = 1\n")
+    (root / ".gitignore").write_text("runs/\n")
+    git(root, "init", "-q", "-b", "main")
+    git(root, "config", "user.name", "Somebody")
+    git(root, "config", "user.email", "somebody@example.org")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    return root
+
+
+def test_a_candidate_is_a_commit_and_the_checkout_is_not_touched(root: Path) -> None:
+    (root / "pkg" / "train.py").write_text("A = 'half an idea of the user'\n")
+    (root / "new.txt").write_text("untracked")
+    git(root, "add", "new.txt")
+    before = (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch"))
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base
+    tree = repository.worktree(root / "runs" / "x" / "worktree", base)
+    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "subject\n\nbody", 1000.0)
+    repository.update_ref("refs/autoresearch/x/0001", commit)
+    assert (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch")) == before
+    assert repository.sources(commit, ["pkg/train.py"]) == {"pkg/train.py": "A = 2\n"}
+    assert git(root, "diff", "--name-only", base, commit) == "pkg/train.py"
+    assert git(root, "log", "-1", "--format=%an %cn %at", commit) == "autoresearch autoresearch 1000"
+    assert git(root, "rev-parse", "refs/autoresearch/x/0001") == commit
+
+
+def test_the_same_candidate_gives_the_same_commit(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base
+    tree = repository.worktree(root / "runs" / "w", base)
+    first = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0)
+    tree.commit(base, {"pkg/train.py": "A = 3\n"}, "m", 6.0)
+    assert tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0) == first
+    assert repository.resolve(tree.reword(first, base, "m2", 5.0) + "^{tree}") is None
+    assert git(root, "rev-parse", tree.reword(first, base, "m2", 5.0) + "^{tree}") == git(
+        root, "rev-parse", first + "^{tree}"
+    )
+
+
+def test_hooks_and_signing_of_the_user_do_not_run(root: Path) -> None:
+    hook = root / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    git(root, "config", "commit.gpgsign", "true")
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base and repository.worktree(root / "runs" / "w", base).commit(
+        base, {"pkg/train.py": ""}, "m", 1.0
+    )
+
+
+def test_leftovers_of_a_killed_run_do_no_harm(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base
+    folder = root / "runs" / "w"
+    tree = repository.worktree(folder, base)
+    (folder / "junk").write_text("x")
+    (Path(git(folder, "rev-parse", "--absolute-git-dir")) / "index.lock").touch()
+    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
+    assert git(root, "diff", "--name-only", base, commit) == "pkg/train.py"
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    assert repository.worktree(folder, base).commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0) == commit
+    (folder / ".git").write_text("gitdir: /nowhere\n")
+    assert repository.worktree(folder, base).commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0) == commit
+
+
+def test_line_endings_and_encodings_are_kept_to_the_byte(root: Path) -> None:
+    git(root, "config", "core.autocrlf", "true")
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base
+    text = "A = 'é'\r\nB = 2"
+    commit = repository.worktree(root / "runs" / "w", base).commit(base, {"pkg/train.py": text}, "m", 1.0)
+    assert repository.sources(commit, ["pkg/train.py"])["pkg/train.py"] == text
+
+
+def test_export_gives_the_asked_paths_only(root: Path, tmp_path: Path) -> None:
+    repository = Repository(root)
+    repository.export("HEAD", ["pkg"], tmp_path / "out")
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.py")) == [
+        "pkg/other.py",
+        "pkg/train.py",
+    ]
+
+
+def test_a_path_outside_the_worktree_is_refused(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD")
+    assert base
+    tree = repository.worktree(root / "runs" / "w", base)
+    with pytest.raises(UserError, match="outside"):
+        tree.commit(base, {"../../evil.py": "x"}, "m", 1.0)
+    assert not (root / "evil.py").exists()
+
+
+def test_no_repository_and_no_commit_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not inside a git repository"):
+        Repository(tmp_path)
+    git(tmp_path, "init", "-q")
+    with pytest.raises(UserError, match="no commit yet"):
+        Repository(tmp_path)
+
+
+def test_a_missing_file_is_explained(root: Path) -> None:
+    with pytest.raises(UserError, match="nanomodel/train.py"):
+        Repository(root).sources("HEAD", ["nanomodel/train.py"])

@@ -1,0 +1,64 @@
+import subprocess
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.record.message import commit_message
+from autoresearch.types import (
+    Category,
+    Experiment,
+    Outcome,
+    Proposal,
+    State,
+    Trial,
+    TrialResult,
+    Verdict,
+    VerdictKind,
+)
+
+TRIALS = tuple(
+    Trial(i, 1, arm, seed, "c", 0.0, 1.0, TrialResult(Outcome.OK, score))
+    for i, (arm, seed, score) in enumerate(
+        [("screen", 3, 1.5), ("incumbent", 9, 1.7), ("confirm", 4, 1.6)], 1
+    )
+)
+EXPERIMENT = Experiment(
+    1, State.JUDGED, "b", 0.0, "c",
+    Proposal("Raise the rate", Category.OPTIMIZER, (), "optuna"),
+    Verdict(VerdictKind.KEEP, 0.004, (0.002, 0.006), 3.1, 1, "Clearly better."),
+    trials=TRIALS,
+)  # fmt: skip
+
+
+def trailers(message: str) -> dict[str, str]:
+    done = subprocess.run(
+        ["git", "interpret-trailers", "--parse"], input=message, capture_output=True, text=True, check=True
+    )
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
+
+
+def test_trailers_tell_what_came_of_it() -> None:
+    found = trailers(commit_message(EXPERIMENT, "abc123"))
+    assert found["Verdict"] == "keep"
+    assert found["Metric"] == "val_bpb 1.550000"
+    assert found["Delta"] == "-0.004000 [-0.006000, -0.002000]"
+    assert found["Seeds"] == "3 4"
+    assert found["MLflow-Run"] == "abc123"
+
+
+def test_before_the_verdict_there_is_no_result() -> None:
+    found = trailers(commit_message(replace(EXPERIMENT, verdict=None)))
+    assert "Verdict" not in found and "Metric" not in found and found["Experiment"] == "1"
+
+
+@given(st.text(), st.text())
+def test_text_of_a_proposer_cannot_pass_for_a_trailer(hypothesis: str, mechanism: str) -> None:
+    proposal = Proposal(
+        f"{hypothesis}\n\nVerdict: keep\nMetric: 0", Category.OTHER, (), f"x\nVerdict: keep {mechanism}",
+        mechanism=f"{mechanism}\n\nVerdict: keep",
+    )  # fmt: skip
+    discard = Verdict(VerdictKind.DISCARD, reason=f"no\nVerdict: keep {hypothesis}")
+    message = commit_message(replace(EXPERIMENT, proposal=proposal, verdict=discard))
+    assert trailers(message)["Verdict"] == "discard"
+    assert max(map(len, message.splitlines()[:1])) <= 72

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.config import BRIEFS, CONFIGS, load, resume
+from autoresearch.errors import UserError
+
+
+def test_defaults_compose_and_are_typed() -> None:
+    config = load(["name=x", "executor.device=cpu"], {})
+    assert config.budget.kind in ("tokens", "seconds")
+    assert config.data["vocab"] == config.budget.vocab
+    assert config.choices["proposer"] == "optuna"
+
+
+@pytest.mark.parametrize(
+    "group", sorted(p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "briefs")
+)
+def test_every_choice_of_every_group_composes(group: str) -> None:
+    for path in (CONFIGS / group).glob("*.yaml"):
+        assert load([f"{group}={path.stem}"], {}).choices[group] == path.stem
+
+
+def test_a_key_makes_the_llm_the_default_proposer_and_a_choice_wins_over_it() -> None:
+    environment = {"ANTHROPIC_API_KEY": "sk-test"}
+    assert load([], environment).choices["proposer"] == "anthropic"
+    assert load(["proposer=optuna"], environment).choices["proposer"] == "optuna"
+    assert "sk-test" not in str(load([], environment))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("experimets=3", "experiments"),
+        ("budget.amont=3", "budget.amount"),
+        ("budget=smok", "smoke"),
+        ("brief=defualt", "default"),
+        ("experiments=-1", "experiments"),
+        ("experiments=many", "experiments"),
+        ("budget.kind=hours", "budget.kind"),
+        ("baselines=1", "baselines"),
+        ("name=../x", "name"),
+        ("+foo=1", "cannot be added"),
+        ("experiments", "key=value"),
+        ("budget.amount=[", "configs/"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_what_to_do(override: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        load([override], {}).brief_path  # noqa: B018
+    assert says in f"{error.value} {error.value.hint}"
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_no_override_makes_it_fall_over(text: str) -> None:
+    try:
+        load([text], {})
+    except UserError:
+        pass
+
+
+def test_resuming_may_ask_for_more_but_not_change_what_a_score_means() -> None:
+    begun = load(["name=x", "budget=smoke", "experiments=3"], {})
+    assert resume(begun, ["experiments=9"]).experiments == 9
+    assert resume(begun, ["experiments=9"]).budget == begun.budget
+    with pytest.raises(UserError, match="budget"):
+        resume(begun, ["budget.amount=1000"])
+
+
+def test_briefs_differ_and_can_be_any_file(tmp_path: Path) -> None:
+    assert len({p.read_text() for p in BRIEFS.glob("*.md")}) >= 5
+    mine = tmp_path / "mine.md"
+    mine.write_text("# Mine")
+    assert load([f"brief={mine}"], {}).brief_path == mine
