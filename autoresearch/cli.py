@@ -172,12 +172,17 @@ def ui(
 def doctor(overrides: Overrides = None) -> None:
     """What protects this machine from candidate code here, and what does not."""
     from autoresearch.config import load
-    from autoresearch.run.sandbox import create_sandbox
+    from autoresearch.run.sandbox import create_sandbox, describe
+    from autoresearch.run.sandbox.gpu import describe as describe_gpu
 
     sandbox = create_sandbox(load(overrides or []).sandbox["backend"])
-    typer.echo(f"sandbox: {sandbox.name}")
-    for item in sandbox.protections():
+    report = describe(sandbox)
+    typer.echo(f"sandbox: {report.backend}")
+    for item in report.protections:
         typer.echo(f"  {'yes' if item.held else 'NO ':3}  {item.name}: {item.how}")
+    typer.echo(f"  GPU: {describe_gpu(sandbox)}")
+    if report.warning:
+        typer.echo(report.warning)
 
 
 def _journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
