@@ -243,7 +243,7 @@ class Run:
         """Send the latest log entry, if there is a new one."""
         if self._latest is None:
             return
-        self._loss, numbers = float(self._latest[0]), {k: float(v) for k, v in self._latest[1].items()}
+        self._loss, numbers = _number(self._latest[0]), {k: _number(v) for k, v in self._latest[1].items()}
         self._latest = None
         if not math.isfinite(self._loss):
             raise Diverged(f"the training loss is {self._loss} at step {self._step}")
@@ -307,6 +307,10 @@ class RunnerHost:
             close_all(fds)
             raise WireError(f"the runner sent {message.get('type')!r} where {kind!r} was due")
         return message, fds
+
+
+def _number(value: Any) -> float:
+    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
 
 
 def connect() -> Run:

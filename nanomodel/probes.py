@@ -44,11 +44,12 @@ class Tolerance:
     mean: float
 
 
-# Batches always have the same shape, so an honest model differs by rounding alone. Measured on a trained
-# 3-layer model of width 64 and windows of 256: float32 on CPU at most 1e-5 a position, 1e-8 on average;
-# bfloat16 activations and logits at most 0.09 and 2e-4. GPU kernels may choose other orders of summation.
+# Requests always have the same shape, so an honest model differs by rounding alone. Measured on a trained
+# 3-layer model of width 64 on CPU, alone or in other batches: no difference at all, in float32 and bfloat16.
+# Should another kernel add in another order: bfloat16 is 0.04 from float32 at worst, 2e-5 on average.
+# No GPU was at hand; it gets the same room for rounding as bfloat16 does.
 EXACT = Tolerance(worst=2e-3, mean=1e-4)
-ROUNDED = Tolerance(worst=0.3, mean=2e-3)
+ROUNDED = Tolerance(worst=0.25, mean=2e-3)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def load_model(weights: int, vocab: int, context: int) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"build_model returned {type(model).__name__}, not a module")
     # Mapped, not read: two servers hold this descriptor, and its position with it.
-    with mmap.mmap(weights, 0, access=mmap.ACCESS_READ) as file:
+    with mmap.mmap(weights, 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as file:
         state = torch.load(cast(IO[bytes], file), map_location="cpu", weights_only=True)
     model.load_state_dict(state)
     return model

@@ -1,0 +1,149 @@
+"""A jailed Python process of a candidate's: its world, its socket, its log, its end.
+
+Invariant: a child sees an environment that is made here from nothing (no key of the host can be in it), the
+candidate's code read-only, and one scratch folder of its own. Leaving the context kills all of its tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from autoresearch.run.crash import explain
+from autoresearch.run.log import Log
+from autoresearch.run.sandbox import Jail, Limits, Sandbox, start
+from nanomodel.wire import pair
+
+PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "CC", "CXX")
+"""Variables of the host that say where its GPU and compilers are; all others stay outside."""
+
+TERM_GRACE = 1.0
+
+
+class Candidate:
+    """A process that runs `python -m MODULE` in a candidate's tree. Use it as a context.
+
+    Attributes:
+        wire: Our end of its socket.
+        log: What it prints.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        module: str,
+        *,
+        code: Path,
+        folder: Path,
+        threads: int,
+        gpu: bool,
+        limits: Limits,
+    ) -> None:
+        """Start the process.
+
+        Args:
+            sandbox: How to confine it.
+            module: What to run.
+            code: The candidate's tree, on its PYTHONPATH.
+            folder: Its scratch and working folder; must exist.
+            threads: CPU threads for its numerical libraries.
+            gpu: Whether it may use the GPU.
+            limits: How much of the host it may use.
+        """
+        (folder / "tmp").mkdir(exist_ok=True)
+        self.wire, theirs = pair()
+        self._command = [sys.executable, "-P", "-m", module]
+        jail = Jail(
+            read_only=(code,),
+            writable=(folder,),
+            env={**environment(code, threads), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
+            cwd=folder,
+            fds=(theirs.fileno(),),
+            gpu=gpu,
+            limits=limits,
+        )
+        try:
+            self._jailed = start(
+                sandbox, self._command, jail, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        finally:
+            theirs.close()
+        assert self._jailed.process.stdout is not None
+        self.log = Log(self._jailed.process.stdout)
+
+    def __enter__(self) -> Candidate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs and has kept to its limits."""
+        return self._jailed.process.poll() is None and not self._jailed.breach
+
+    def kill(self) -> None:
+        """Kill the whole tree, wait until it is gone, and hang up."""
+        self._jailed.kill()
+        self.wire.close()
+
+    def terminate(self) -> None:
+        """Ask it to stop, so that it can say where it was; kill it if it does not."""
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._jailed.process.pid).children(recursive=True):
+                # Not the sandbox's own processes: they would take the candidate along before it speaks.
+                if process.cmdline() == self._command:
+                    process.terminate()
+        deadline = time.monotonic() + TERM_GRACE
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.kill()
+
+    def why_it_ended(self) -> str:
+        """One line about a process that ended by itself or broke a limit; kills what is left of it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._jailed.process.wait(1.0)
+        status = self._jailed.process.poll()
+        self.kill()
+        log = self.log.text(wait=1.0)
+        if self._jailed.breach:
+            cause = "out of memory: " if "memory" in self._jailed.breach else ""
+            return f"{cause}it {self._jailed.breach}"
+        return explain(log, status)
+
+
+def environment(code: Path, threads: int) -> dict[str, str]:
+    """The whole environment of a child: nothing is inherited but where GPU and compilers are."""
+    values = {
+        "PATH": "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(code),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": str(threads),
+        "USER": "candidate",
+    }
+    return {**values, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+
+
+def _places(folder: Path) -> Mapping[str, str]:
+    """Everything that likes to write somewhere writes into the scratch folder, compile caches included."""
+    return {
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }

@@ -1,0 +1,118 @@
+"""The trusted scorer process: started once, used for every trial, started again if it dies.
+
+Invariant: the scorer runs from a tree that no candidate can write, with an environment made from nothing, in
+no candidate's jail; what goes wrong in it is never the candidate's fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from autoresearch.errors import UserError
+from autoresearch.run.log import Log
+from autoresearch.run.process import environment
+from nanomodel.wire import Message, WireError, pair
+
+START_SECONDS = 120.0
+PATIENCE = 15.0
+"""Seconds the scorer may overrun the time it was given: it watches the clock itself."""
+
+
+class ScorerDied(Exception):
+    """The scorer ended in the middle of a job; the message holds the end of its log."""
+
+
+class Scorer:
+    """A persistent `python -m MODULE` that scores weights.
+
+    Args:
+        module: What to run, e.g. "nanomodel.score".
+        trusted: The tree it is run from.
+        threads: CPU threads for its sums.
+    """
+
+    def __init__(self, module: str, trusted: Path, threads: int) -> None:
+        self._module = module
+        self._trusted = trusted
+        self._threads = threads
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, if it does not run; returns at once, while it loads its libraries."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._wire, theirs = pair()
+        fd = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module],
+            env={**environment(self._trusted, self._threads), "HARNESS_FD": str(fd)},
+            cwd=self._trusted,
+            pass_fds=(fd,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        theirs.close()
+        assert self._process.stdout is not None
+        self._log = Log(self._process.stdout)
+        self._greeted = False
+
+    def wait(self) -> None:
+        """Wait until it is ready for a job.
+
+        Raises:
+            UserError: If it does not start.
+        """
+        self.start()
+        if self._greeted:
+            return
+        try:
+            self._wire.recv(START_SECONDS)
+        except WireError as error:
+            tail = self._log.text(wait=1.0).strip()
+            self.close()
+            raise UserError(f"The scorer does not start ({error}): {tail[-2000:]}", _HINT, code=3) from None
+        self._greeted = True
+
+    def score(self, job: Message, seconds: float, fds: list[int]) -> tuple[Message, list[int]]:
+        """Have one job done.
+
+        Args:
+            job: As `nanomodel.score` describes it, without type and seconds.
+            seconds: Most time it may take.
+            fds: Weights, and the sockets of both model servers.
+
+        Returns:
+            The answer, and its descriptors: the caller owns them.
+
+        Raises:
+            ScorerDied: If it ended, or went silent.
+            UserError: If it does not start.
+        """
+        self.wait()
+        deadline = time.monotonic() + seconds
+        try:
+            self._wire.send({"type": "score", "seconds": seconds, **job}, fds)
+            return self._wire.recv(deadline + PATIENCE - time.monotonic())
+        except WireError as error:
+            self.close()
+            raise ScorerDied(f"{error}: {self._log.text(wait=1.0).strip()[-1000:]}") from None
+
+    def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._wire.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+_HINT = "Reinstall the environment (make setup), and check that the trusted tree is complete."

@@ -1,0 +1,116 @@
+"""From submitted weights to a score: two model servers, and the scorer that compares them.
+
+Invariant: the servers have run no candidate code until they are handed weights, so they can be started
+while the candidate still warms up, and whatever is wrong with them before that is the host's fault.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from autoresearch.errors import UserError
+from autoresearch.run.handshake import Account, Ended
+from autoresearch.run.log import Log
+from autoresearch.run.process import Candidate
+from autoresearch.run.scorer import Scorer, ScorerDied
+from autoresearch.types import Outcome
+from nanomodel.wire import WireError
+
+START_SECONDS = 120.0
+DIED = "the model server died"
+
+
+class Scoring:
+    """The scoring of one trial.
+
+    Args:
+        scorer: The trusted process.
+        servers: The model's server and the witness's.
+        account: Where to note how long it took.
+        documents: File for the nats and bytes of each document.
+    """
+
+    def __init__(
+        self, scorer: Scorer, servers: Sequence[Candidate], account: Account, documents: Path
+    ) -> None:
+        self._scorer = scorer
+        self._servers = servers
+        self._account = account
+        self._documents = documents
+        self._ready = False
+
+    @property
+    def logs(self) -> list[Log]:
+        """What the servers print."""
+        return [server.log for server in self._servers]
+
+    def wait(self) -> None:
+        """Wait until everything is loaded, so that none of it competes with the training.
+
+        Raises:
+            UserError: If something does not start.
+        """
+        if self._ready:
+            return
+        deadline = time.monotonic() + START_SECONDS
+        for server in self._servers:
+            try:
+                server.wire.recv(deadline - time.monotonic())
+            except WireError as error:
+                raise UserError(
+                    f"The model server does not start in the sandbox ({error}): {server.why_it_ended()}",
+                    "See what `autoresearch doctor` says about this machine.",
+                    code=3,
+                ) from None
+        self._scorer.wait()
+        self._ready = True
+
+    def score(self, weights: int, job: Mapping[str, object], seconds: float) -> float:
+        """Score submitted weights.
+
+        Args:
+            weights: Descriptor of the weights; closed afterwards.
+            job: What to score on, as `nanomodel.score.Job` has it.
+            seconds: Most time it may take.
+
+        Returns:
+            Bits per byte.
+
+        Raises:
+            Ended: If there is no score, for a reason that lies with the candidate.
+            UserError: If the reason lies with the host.
+        """
+        begun = time.monotonic()
+        # The seed chooses the probes: it must not be known to the candidate, nor be the same twice.
+        job = {**job, "seed": secrets.randbits(32)}
+        fds = [weights, *(server.wire.fileno() for server in self._servers)]
+        try:
+            answer, received = self._scorer.score(job, seconds, fds)
+        except ScorerDied as error:
+            raise Ended(Outcome.CRASH, f"the scorer died: {error}") from None
+        finally:
+            os.close(weights)
+            self._account.metrics["score_seconds"] = time.monotonic() - begun
+        for fd in received:
+            self._keep(fd)
+        if answer["type"] == "error":
+            raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
+        if answer["type"] == "failed":
+            raise Ended(Outcome(answer["outcome"]), self._explained(answer["reason"]))
+        return float(answer["score"])
+
+    def _explained(self, reason: str) -> str:
+        """A reason, with what the dead server has to say about its end."""
+        dead = [server for server in self._servers if not server.alive] if reason == DIED else []
+        return f"{reason}: {dead[0].why_it_ended()}" if dead else reason
+
+    def _keep(self, fd: int) -> None:
+        import numpy as np
+
+        with os.fdopen(fd, "rb") as file:
+            table = np.frombuffer(file.read(), np.float64).reshape(-1, 2)
+        np.save(self._documents, table)

@@ -1,0 +1,68 @@
+"""Taking over what a dead candidate left behind.
+
+Invariant: what is scored is what was submitted. The file is copied into sealed memory, so nothing can change
+it any more; it is opened without following links and must have no second name, so that it cannot be a file
+of the host that the candidate could not read itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from autoresearch.run.handshake import Ended
+from autoresearch.types import Outcome
+
+CHUNK = 1 << 22
+
+
+NAME = "weights.pt"
+
+
+def take_weights(folder: Path, max_bytes: int) -> int:
+    """Copy submitted weights into sealed memory.
+
+    Args:
+        folder: The dead candidate's scratch folder.
+        max_bytes: Largest size that is taken.
+
+    Returns:
+        A descriptor of the copy; the caller closes it.
+
+    Raises:
+        Ended: If the file is missing, too large, empty, or not a plain file.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        place = os.open(folder, flags | os.O_DIRECTORY)
+        try:
+            source = os.open(NAME, flags, dir_fd=place)
+        finally:
+            os.close(place)
+    except FileNotFoundError:
+        raise Ended(Outcome.INVALID, f"it submitted without writing {NAME}") from None
+    except OSError as error:
+        raise Ended(Outcome.INVALID, f"{NAME} is no plain file: {error.strerror}") from None
+    try:
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise Ended(Outcome.INVALID, f"{NAME} is not a plain file of its own")
+        if not 0 < status.st_size <= max_bytes:
+            raise Ended(Outcome.INVALID, f"{NAME} has {status.st_size} bytes; 1 to {max_bytes} are taken")
+        return _sealed_copy(source, status.st_size)
+    finally:
+        os.close(source)
+
+
+def _sealed_copy(source: int, size: int) -> int:
+    if not hasattr(os, "memfd_create"):
+        return os.dup(source)
+    copy = os.memfd_create("weights", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    done = 0
+    while done < size and (count := os.sendfile(copy, source, done, min(CHUNK, size - done))):
+        done += count
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, seals)
+    return copy
