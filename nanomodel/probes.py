@@ -128,11 +128,11 @@ def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, toleranc
     last = np.take_along_axis(difference[~whole], probe.cuts[~whole, None] - 1, 1)
     if _exceeds(difference, compared, tolerance) or _exceeds(last, np.ones_like(last, bool), tolerance):
         row, position = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)
-        nats = abs(float(difference[row, position]))
+        moved = abs(float(difference[row, position]))
         raise Failure(
             "invalid",
             f"the model looks ahead: replacing the tokens from position {probe.cuts[row]} on"
-            f" changed its prediction at position {position} by {nats:.3g} nats",
+            f" changed its prediction at position {position} by {moved:.3g} nats",
         )
     return float(np.abs(difference).max())
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nanomodel.serve import DTYPES, logits_offset, memory_size
+from nanomodel.server import DTYPES, logits_offset, memory_size
 from nanomodel.wire import Closed, Message, Timeout, Wire, WireError, close_all, create_memory, map_memory
 
 
@@ -67,8 +67,9 @@ class RemoteModel:
             Failure: If they cannot be, or not in time.
         """
         message = self._receive()
-        if message["type"] == "hello":  # from a server that nobody has waited for
-            message = self._receive()
+        for early in ("hello", "warm"):  # from a server that nobody has waited for
+            if message["type"] == early:
+                message = self._receive()
         if message["type"] != "loaded":
             raise _unexpected(message)
 

@@ -41,12 +41,21 @@ class Scoring:
         self._servers = servers
         self._account = account
         self._documents = documents
-        self._ready = False
+        self._words = ["hello", "warm"]
 
     @property
     def logs(self) -> list[Log]:
         """What the servers print."""
         return [server.log for server in self._servers]
+
+    def wait_for_hello(self) -> None:
+        """Make sure that a process can run in the sandbox at all.
+
+        Raises:
+            UserError: If it cannot.
+        """
+        if "hello" in self._words:
+            self._hear("hello")
 
     def wait(self) -> None:
         """Wait until everything is loaded, so that none of it competes with the training.
@@ -54,20 +63,22 @@ class Scoring:
         Raises:
             UserError: If something does not start.
         """
-        if self._ready:
-            return
+        self.wait_for_hello()
+        self._hear("warm")
+        self._scorer.wait()
+
+    def _hear(self, word: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         for server in self._servers:
             try:
-                server.wire.recv(deadline - time.monotonic())
+                server.wire.recv(max(0.0, deadline - time.monotonic()))
             except WireError as error:
                 raise UserError(
                     f"The model server does not start in the sandbox ({error}): {server.why_it_ended()}",
                     "See what `autoresearch doctor` says about this machine.",
                     code=3,
                 ) from None
-        self._scorer.wait()
-        self._ready = True
+        self._words.remove(word)
 
     def score(self, weights: int, job: Mapping[str, object], seconds: float) -> float:
         """Score submitted weights.

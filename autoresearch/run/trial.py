@@ -133,7 +133,7 @@ class TrialRunner:
             with ExitStack() as stack:
                 scoring, training = self._start(stack, code.resolve(), scratch.resolve(), progress, account)
                 logs += [training.candidate.log, *scoring.logs]
-                training.get_ready(self._task(seed), self._startup_seconds, scoring.wait)
+                training.get_ready(self._task(seed), self._startup_seconds, scoring.wait_for_hello)
                 scoring.wait()
                 training.train(self._data.descriptor, should_prune)
                 weights = take_weights(scratch / "train", self._max_bytes)

@@ -45,7 +45,7 @@ def prepare(spec: DataSpec, cache: Path, progress: Report) -> Prepared:
         except OSError as error:
             raise DataError(
                 f"Cannot write prepared data into {cache}: {error.strerror or error}.",
-                "Free some space (about four times the text of the corpus) or give another folder.",
+                "Free some space (up to three times the size of the text) or give another folder.",
             ) from error
     return open_cache(cache / key)
 

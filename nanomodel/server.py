@@ -1,0 +1,117 @@
+"""One loaded model, and the memory in which it is asked and answers.
+
+From the moment `nanomodel.train` is imported this process is the candidate's: it is jailed, it sees inputs
+only, and whatever it answers is checked by the scorer (`nanomodel.remote`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import traceback
+from typing import IO, cast
+
+import torch
+
+from nanomodel.device import choose_device, prepare
+from nanomodel.wire import Closed, Message, Wire, map_memory
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PAGE = 4096
+
+
+class ModelError(Exception):
+    """The model does not do what a model must."""
+
+
+def logits_offset(rows: int, length: int) -> int:
+    """Where logits begin in shared memory: after int64 tokens [rows, length], on a page of their own."""
+    return -(-rows * length * 8 // PAGE) * PAGE
+
+
+def memory_size(rows: int, length: int, vocab: int) -> int:
+    """Bytes of shared memory for tokens and float32 logits [rows, length, vocab]."""
+    return logits_offset(rows, length) + rows * length * vocab * 4
+
+
+class Server:
+    """One loaded model, and the memory it answers in."""
+
+    def __init__(self, task: Message, weights: int, memory: int) -> None:
+        rows, length, vocab = (int(task[key]) for key in ("rows", "length", "vocab"))
+        self._device = choose_device(str(task["device"]))
+        prepare(self._device, int(task["threads"]), seed=0)
+        torch.set_float32_matmul_precision("highest")
+        self._model = load_model(weights, vocab, int(task["context"])).to(self._device).eval()
+        buffer = map_memory(memory, memory_size(rows, length, vocab))
+        self._tokens = torch.frombuffer(buffer, dtype=torch.int64, count=rows * length).view(rows, length)
+        self._answers = {
+            name: torch.frombuffer(
+                buffer, dtype=dtype, count=rows * length * vocab, offset=logits_offset(rows, length)
+            ).view(rows, length, vocab)
+            for name, dtype in DTYPES.items()
+        }
+
+    def forward(self) -> str:
+        """Run the model on the tokens in memory, and put its logits there.
+
+        Returns:
+            The name of their type.
+
+        Raises:
+            ModelError: If the model returns anything but logits [rows, length, vocab].
+        """
+        with torch.inference_mode():
+            logits = self._model(self._tokens.to(self._device))
+            shape = self._answers["float32"].shape
+            if not isinstance(logits, torch.Tensor):
+                raise ModelError(f"the model returned {type(logits).__name__}, not logits")
+            if logits.shape != shape:
+                raise ModelError(f"the model returned logits of shape {[*logits.shape]}, not {[*shape]}")
+            if not logits.is_floating_point():
+                raise ModelError(f"the model returned logits of type {logits.dtype}")
+            # Nothing is lost: what a model says in bfloat16 stays as it is, all else becomes float32.
+            dtype = "bfloat16" if logits.dtype is torch.bfloat16 else "float32"
+            self._answers[dtype].copy_(logits)
+        return dtype
+
+
+def load_model(weights: int, vocab: int, context: int) -> torch.nn.Module:
+    """Build the candidate's model and put the submitted weights into it.
+
+    Args:
+        weights: Descriptor of the file that `Run.submit` wrote.
+        vocab: Number of tokens.
+        context: Longest input.
+
+    Raises:
+        Exception: Whatever the candidate's code raises, or loading what is no state of this model.
+    """
+    train = importlib.import_module("nanomodel.train")
+    model = train.build_model(vocab, context)
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"build_model returned {type(model).__name__}, not a module")
+    # Mapped, not read: two servers hold this descriptor, and its position with it.
+    with mmap.mmap(weights, 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as file:
+        state = torch.load(cast(IO[bytes], file), map_location="cpu", weights_only=True)
+    model.load_state_dict(state)
+    return model
+
+
+def serve(wire: Wire) -> None:
+    """Load what the other end sends and answer its requests, until it hangs up."""
+    stage = "load"
+    try:
+        task, (weights, memory) = wire.recv()
+        server = Server(task, weights, memory)
+        wire.send({"type": "loaded"})
+        stage = "forward"
+        while True:
+            wire.recv()
+            wire.send({"type": "logits", "dtype": server.forward()})
+    except Closed:
+        return
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
+        wire.send({"type": "failed", "stage": stage, "reason": reason[:400]})
