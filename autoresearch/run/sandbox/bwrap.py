@@ -56,7 +56,7 @@ class BwrapSandbox:
         """The command inside bubblewrap; see `Sandbox.wrap`."""
         words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
         words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
-        words += ["--hostname", "sandbox", "--dev", "/dev", "--proc", "/proc"]
+        words += ["--dev", "/dev", "--proc", "/proc"]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
         words += _world()

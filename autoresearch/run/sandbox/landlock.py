@@ -25,7 +25,6 @@ from autoresearch.run.sandbox.world import LAUNCHER, WALLS, launcher, python_pat
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PROC_FILES = ("cpuinfo", "meminfo", "stat", "filesystems", "self", "sys/vm", "sys/kernel/random", "version")
-CPU_FOLDERS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,12 @@ class LandlockSandbox:
     def spec(self, jail: Jail) -> dict[str, Any]:
         """What the launcher is told; see `launch.py`."""
         own_proc = self.namespaces and self.proc
-        read: list[Path] = [*system_paths(), *python_paths(), LAUNCHER, WALLS, *map(Path, CPU_FOLDERS)]
+        read: list[Path] = [
+            *system_paths(),
+            *python_paths(),
+            LAUNCHER,
+            WALLS,
+        ]
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
         read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes() if jail.gpu else [])

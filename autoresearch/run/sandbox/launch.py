@@ -61,7 +61,7 @@ def main() -> None:
     set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=bool(fresh))
     if spec.get("landlock") or spec.get("seccomp"):
         walls = load_walls()
-        walls.no_new_privileges()
+        walls.drop_privileges()
         if spec.get("landlock"):
             walls.landlock(**spec["landlock"])
         if spec.get("seccomp"):

@@ -22,6 +22,7 @@ SYSTEM = (
     "/gnu/store",
     "/opt/cuda",
 )
+CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "alternatives", "localtime")
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -30,7 +31,7 @@ WALLS = Path(__file__).with_name("walls.py")
 
 def system_paths() -> list[Path]:
     """System folders as they lie on this machine; some are symbolic links into /usr."""
-    paths = [Path(p) for p in SYSTEM] + [Path("/etc", name) for name in ETC]
+    paths = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
     return [path for path in paths if path.exists()]
 
 
