@@ -95,13 +95,14 @@ class Wire:
             WireError: If what comes is not a message.
         """
         self._wait(select.POLLIN, timeout)
-        flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         try:
-            data, fds, flags, _ = socket.recv_fds(self._socket, MAX_BYTES + 1, MAX_FDS, flags)
+            data, fds, flags, _ = socket.recv_fds(self._socket, MAX_BYTES + 1, MAX_FDS)
         except BlockingIOError:
             raise Timeout("nothing came") from None
         except OSError as error:
             raise Closed(f"the peer is gone ({error.strerror})") from None
+        for fd in fds:
+            os.set_inheritable(fd, False)
         try:
             if not data:
                 raise Closed("the peer is gone")

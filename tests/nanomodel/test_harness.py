@@ -1,0 +1,316 @@
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanomodel import device as machine
+from nanomodel.batches import Batches, draw_windows
+from nanomodel.harness import Budget, Diverged, HarnessError, Run, RunnerHost
+from nanomodel.wire import pair
+from tests.support import toy
+
+
+class FakeHost:
+    """A runner in the same process."""
+
+    def __init__(self, tokens=None, kind="tokens", amount=10_000, **task):
+        self.tokens = toy.prose(5_000, 0) if tokens is None else tokens
+        self.given = {
+            "seed": 3,
+            "device": "cpu",
+            "threads": 1,
+            "vocab": 256,
+            "context": 64,
+            "budget": {"kind": kind, "amount": amount},
+            "compile": False,
+            **task,
+        }
+        self.logged = []
+        self.submitted = None
+
+    def task(self):
+        return self.given
+
+    def start(self):
+        return self.tokens
+
+    def log(self, message):
+        self.logged.append(message)
+
+    def submit(self, weights, metrics):
+        self.submitted = (weights, metrics)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves when told to."""
+
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("nanomodel.harness.time.monotonic", clock)
+    return clock
+
+
+def started(**options):
+    run = Run(FakeHost(**options))
+    run.start()
+    return run
+
+
+@given(st.integers(1, 8), st.integers(1, 50), st.integers(0, 2**31), st.integers(0, 1000))
+def test_windows_are_runs_of_the_stream(rows, width, seed, index):
+    tokens = np.arange(60, dtype=np.uint16)
+    drawn = draw_windows(tokens, rows, width, seed, index)
+    assert drawn.shape == (rows, width) and drawn.dtype == np.int64
+    assert (np.diff(drawn, axis=1) == 1).all()
+    assert drawn.min() >= 0 and drawn.max() < 60
+    assert (drawn == draw_windows(tokens, rows, width, seed, index)).all()
+
+
+def test_every_start_is_drawn_the_last_included():
+    tokens = np.arange(12, dtype=np.uint16)
+    starts = {int(row[0]) for i in range(50) for row in draw_windows(tokens, 8, 10, 0, i)}
+    assert starts == {0, 1, 2}
+
+
+def test_batches_are_targets_one_later_and_differ_from_each_other():
+    batches = Batches(np.arange(5000, dtype=np.uint16), seed=1, device=torch.device("cpu"))
+    x, y = batches.next(4, 16)
+    assert x.shape == y.shape == (4, 16) and x.dtype == y.dtype == torch.int64
+    assert torch.equal(x + 1, y)
+    assert not torch.equal(x, batches.next(4, 16)[0])
+
+
+def test_a_batch_depends_on_seed_and_number_alone():
+    tokens = np.arange(5000, dtype=np.uint16)
+    one, other = (Batches(tokens, 1, torch.device("cpu")) for _ in range(2))
+    one.next(4, 16)
+    other.next(2, 32)
+    assert torch.equal(one.next(3, 8)[0], other.next(3, 8)[0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 8), st.integers(1, 32), st.integers(1, 20_000))
+def test_a_token_budget_is_never_exceeded_and_used_up(rows, length, amount):
+    if amount < rows * length:
+        with pytest.raises(HarnessError, match="less than one batch"):
+            started(amount=amount).batch(rows, length)
+        return
+    run = started(amount=amount)
+    drawn = 0
+    while (batch := run.batch(rows, length)) is not None:
+        drawn += batch[0].numel()
+    assert amount - rows * length < drawn <= amount
+    assert math.isclose(run.progress, drawn / amount)
+
+
+def test_a_seconds_budget_leaves_room_for_the_last_step_and_the_weights(clock):
+    run = started(kind="seconds", amount=10.0)
+    steps = 0
+    while run.batch(2, 16) is not None:
+        assert 0 <= run.progress <= 1
+        clock.now += 0.3
+        steps += 1
+    assert 9.0 < run.seconds <= 9.9
+    assert steps >= 30
+
+
+def test_progress_reaches_the_end_of_a_seconds_budget(clock):
+    run = started(kind="seconds", amount=10.0)
+    assert run.progress == 0
+    clock.now += 9.9
+    assert run.progress == pytest.approx(1)
+    clock.now += 1
+    assert run.progress == 1
+
+
+def test_the_first_batch_of_a_tiny_seconds_budget_is_served(clock):
+    run = started(kind="seconds", amount=0.01)
+    assert run.batch(2, 16) is not None
+
+
+def test_data_before_the_clock_is_refused():
+    with pytest.raises(HarnessError, match=r"run\.start"):
+        Run(FakeHost()).batch(2, 16)
+
+
+def test_windows_longer_than_the_data_are_refused():
+    with pytest.raises(HarnessError, match="5000 training tokens"):
+        started().batch(1, 5000)
+
+
+def test_fake_batches_are_tokens_and_leave_randomness_alone():
+    run = Run(FakeHost())
+    before = torch.random.get_rng_state()
+    x, y = run.fake_batch(3, 20)
+    assert x.shape == y.shape == (3, 20) and x.dtype == torch.int64
+    assert 0 <= int(x.min()) and int(x.max()) < 256
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_randomness_after_the_start_does_not_depend_on_the_warm_up():
+    def draw(warm_up):
+        run = Run(FakeHost())
+        torch.rand(warm_up)
+        run.start()
+        return torch.rand(4)
+
+    assert torch.equal(draw(1), draw(7))
+
+
+def test_log_looks_at_its_arguments_a_few_times_a_second_only(clock):
+    host = FakeHost()
+    run = Run(host)
+    run.start()
+
+    class Loss:
+        looked = 0
+
+        def __float__(self):
+            Loss.looked += 1
+            return 2.5
+
+    for step in range(1, 101):
+        run.batch(1, 8)
+        run.log(step, loss=Loss(), lr=0.1)
+        clock.now += 0.01
+    assert 3 <= Loss.looked <= 5
+    assert len(host.logged) == Loss.looked
+    assert host.logged[-1] | {"progress": 0} == {
+        "type": "log",
+        "step": host.logged[-1]["step"],
+        "loss": 2.5,
+        "lr": 0.1,
+        "tokens": 8 * host.logged[-1]["step"],
+        "progress": 0,
+    }
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, torch.tensor(math.nan)])
+def test_a_loss_that_is_not_finite_ends_the_run(loss):
+    with pytest.raises(Diverged, match="at step 7"):
+        started().log(7, loss=loss)
+
+
+def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatch, clock):
+    monkeypatch.chdir(tmp_path)
+    host = FakeHost()
+    run = Run(host)
+    run.start()
+    model = torch.nn.Linear(3, 2)
+    for step in (1, 2, 3):
+        run.batch(2, 10)
+        run.log(step, loss=torch.tensor(1.0 / step, requires_grad=True))
+        clock.now += 0.1
+    compiled = torch.compile(model)
+    run.submit(compiled, mine=4.0)
+    weights, metrics = host.submitted
+    state = torch.load(weights, weights_only=True)
+    assert set(state) == {"weight", "bias"} and torch.equal(state["weight"], model.weight)
+    assert metrics["steps"] == 3 and metrics["tokens"] == 60 and metrics["parameters"] == 8
+    assert metrics["train_loss"] == pytest.approx(1 / 3)
+    assert metrics["tokens_per_second"] == pytest.approx(60 / 0.3)
+    assert metrics["mine"] == 4.0 and metrics["peak_memory_mb"] > 10 and "mfu" not in metrics
+
+
+def test_mfu_is_what_was_done_over_what_the_device_could_do(clock):
+    run = started()
+    run._peak, run.flops_per_token = 1e6, 500.0
+    run.batch(10, 10)
+    clock.now += 1.0
+    assert run._numbers()["mfu"] == pytest.approx(0.05)
+
+
+def test_the_peak_of_a_cpu_is_unknown():
+    assert machine.peak_flops(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA GH200 480GB", 989.4),
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA H20", 148.0),
+        ("NVIDIA A100-SXM4-80GB", 311.9),
+        ("NVIDIA L4", 121.0),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA RTX A4000", None),
+        ("Tesla K80", None),
+    ],
+)
+def test_peaks_go_by_whole_names(name, tflops, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    peak = machine.peak_flops(torch.device("cuda"))
+    assert peak is None if tflops is None else peak == pytest.approx(1e12 * tflops)
+
+
+def test_without_a_compiler_nothing_is_compiled_and_it_says_so(monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    run = Run(FakeHost(compile=True))
+    assert run.compile is False
+    assert "no C++ compiler" in capsys.readouterr().out
+
+    def function():
+        return 1
+
+    assert run.compiled(function) is function
+
+
+def test_the_runner_gives_task_and_data_by_the_protocol(tmp_path):
+    ours, theirs = pair()
+    host = RunnerHost(theirs)
+    ours.send({"type": "task", "seed": 1})
+    assert host.task()["seed"] == 1
+    assert ours.recv(1.0)[0] == {"type": "hello", "protocol": 1}
+    np.arange(100, dtype="<u2").tofile(tmp_path / "train.bin")
+    with (tmp_path / "train.bin").open("rb") as file:
+        ours.send({"type": "start"}, [file.fileno()])
+    tokens = host.start()
+    assert ours.recv(1.0)[0] == {"type": "ready"}
+    assert isinstance(tokens, np.memmap) and len(tokens) == 100 and tokens[7] == 7
+    with pytest.raises(ValueError):
+        tokens[0] = 1
+    host.submit(tmp_path, {"good": 1.0, "bad": math.nan})
+    assert ours.recv(1.0)[0] == {"type": "submit", "metrics": {"good": 1.0}}
+    ours.close()
+    with pytest.raises(HarnessError, match="runner is gone"):
+        host._expect("start")
+
+
+def test_budgets_are_values():
+    assert Budget("tokens", 5.0) == Budget("tokens", 5.0)
+
+
+def test_the_script_works_alone_and_is_scored(tmp_path):
+    cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
+    code = toy.write_code(tmp_path / "code")
+    command = [sys.executable, "-m", "nanomodel.train", "--cache", str(cache), "--tokens", "20000"]
+    command += ["--threads", "1", "--context", "32", "--no-compile", "--out", "kept.pt"]
+    done = subprocess.run(
+        command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert numbers["steps"] == "19" and numbers["tokens"] == "19,456"
+    assert 1.0 < float(numbers["val_bpb"]) < 4.0
+    assert (code / "kept.pt").exists()
+
+
+def test_alone_without_data_it_says_what_to_do(tmp_path):
+    code = toy.write_code(tmp_path / "code")
+    command = [sys.executable, "-m", "nanomodel.train"]
+    done = subprocess.run(command, cwd=code, env={"PYTHONPATH": str(code)}, capture_output=True, text=True)
+    assert done.returncode == 1 and "--cache" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,114 @@
+"""A toy task for tests: a cache of made-up prose in raw bytes, and a tiny honest candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import nanomodel
+
+WORDS = "the of and a to in was he that it his her with as had for she not at but be on they have".split()
+
+TRAIN = '''
+"""A one-layer model, trained honestly."""
+
+import torch
+from torch import nn
+from nanomodel import harness
+
+WIDTH, ROWS, LENGTH = 32, 16, 64
+
+
+class Toy(nn.Module):
+    def __init__(self, vocab, context):
+        super().__init__()
+        self.embed = nn.Embedding(vocab, WIDTH)
+        self.mix = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+        self.up = nn.Linear(WIDTH, 2 * WIDTH)
+        self.head = nn.Linear(2 * WIDTH, vocab)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        length = tokens.shape[1]
+        future = torch.full((length, length), float("-inf"), device=x.device).triu(1)
+        x = x + self.mix(x, x, x, attn_mask=future, need_weights=False)[0]
+        return self.head(torch.relu(self.up(x)))
+
+
+def build_model(vocab, context):
+    return Toy(vocab, context)
+
+
+def main():
+    run = harness.connect()
+    model = build_model(run.vocab, run.context).to(run.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    def step_loss(x, y):
+        return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+    step_loss(*run.fake_batch(ROWS, LENGTH)).backward()
+    model.zero_grad()
+    run.start()
+    step = 0
+    while (batch := run.batch(ROWS, LENGTH)) is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - run.progress)
+        loss = step_loss(*batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+        run.log(step, loss=loss)
+    run.submit(model)
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def prose(tokens: int, seed: int) -> np.ndarray:
+    """Documents of random words as bytes, each after a separator: uint16 [tokens]."""
+    rng = np.random.default_rng(seed)
+    pieces: list[int] = []
+    while len(pieces) < tokens:
+        words = rng.choice(WORDS, size=rng.integers(20, 80))
+        pieces += [255, *" ".join(words).encode(), ord(".")]
+    return np.array(pieces[:tokens], np.uint16)
+
+
+def write_cache(path: Path, train: int = 100_000, validation: int = 6_001, test: int = 3_000) -> Path:
+    """Prepared data in raw bytes (vocabulary 256), in the format of `nanomodel.data.cache`."""
+    path.mkdir(parents=True)
+    splits = {}
+    for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": test}.items()):
+        tokens = prose(count, seed)
+        tokens.astype("<u2").tofile(path / f"{split}.bin")
+        documents = int((tokens == 255).sum())
+        digest = hashlib.sha256((path / f"{split}.bin").read_bytes()).hexdigest()
+        splits[split] = {
+            "documents": documents,
+            "tokens": count,
+            "bytes": count - documents,
+            "sha256": digest,
+        }
+    sizes = np.ones(256, np.uint16)
+    sizes[255] = 0
+    np.save(path / "token_bytes.npy", sizes)
+    (path / "tokenizer.json").write_text(json.dumps({"merges": []}))
+    meta = {"format": 1, "key": "toy", "corpus": "toy", "vocab": 256, "splits": splits}
+    (path / "meta.json").write_text(json.dumps(meta))
+    return path
+
+
+def write_code(path: Path, train: str = TRAIN) -> Path:
+    """A candidate's tree: the real package with `train` as its training script."""
+    source = Path(nanomodel.__file__).parent
+    shutil.copytree(source, path / "nanomodel", ignore=shutil.ignore_patterns("__pycache__", "train.py"))
+    (path / "nanomodel" / "train.py").write_text(train)
+    return path
