@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from autoresearch.types import Experiment, Trial
+from autoresearch.types import Experiment, Trial, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.record.journal import SearchInfo
 
-SCREEN = "screen"
-"""The arm whose runs select candidates; see `Trial.arm`."""
+SCREEN, INCUMBENT = "screen", "incumbent"
+"""Arms of `Trial.arm`: runs that select candidates, and re-runs of the incumbent of the moment."""
 
 
 class History(Protocol):
@@ -113,13 +113,22 @@ def standing(experiments: Sequence[Experiment]) -> Standing:
     return Standing(tuple(steps), noise, freedom)
 
 
+def own_trials(experiment: Experiment) -> list[Trial]:
+    """Trials of the candidate itself, without re-runs of the incumbent."""
+    return [t for t in experiment.trials if t.arm != INCUMBENT]
+
+
 def runs_by_commit(experiments: Iterable[Experiment]) -> dict[str, list[Trial]]:
-    """Every scored trial under the commit it trained, whichever experiment asked for it."""
+    """Every scored trial under the commit it belongs to, whichever experiment asked for it.
+
+    A candidate's own trials belong to its final commit, though they trained the same tree under a commit
+    that did not tell the verdict yet.
+    """
     runs: dict[str, list[Trial]] = defaultdict(list)
     for experiment in experiments:
         for trial in experiment.trials:
             if trial.score is not None:
-                runs[trial.commit].append(trial)
+                runs[trial.commit if trial.arm == INCUMBENT else experiment.commit].append(trial)
     return dict(runs)
 
 
@@ -146,3 +155,30 @@ def student_quantile(probability: float, freedom: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The search as it stood right after an experiment: what the staircase chart shows."""
+
+    experiment: Experiment
+    best: float
+    tried: int
+    kept: int
+    failed: int
+
+
+def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
+    """The search after each judged experiment, by what was known then. Linear in the number of trials."""
+    moments: list[Moment] = []
+    commit, runs, kept, failed = "", list[Trial](), 0, 0
+    for e in experiments:
+        runs += [t for t in e.trials if t.arm == INCUMBENT and t.commit == commit]
+        if e.number == 0 or e.kept:
+            commit, runs, kept = e.commit, own_trials(e), kept + (e.number > 0)
+        if e.verdict is None and e.number > 0:
+            continue
+        failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+        if scores := level_scores(runs):
+            moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed))
+    return moments

@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoresearch.record.standing import History, Standing, standing
+from autoresearch.record.standing import History, Standing, own_trials, standing
 from autoresearch.record.text import one_line, public
-from autoresearch.types import Cost, Experiment, Outcome, Trial, VerdictKind
+from autoresearch.types import Cost, Experiment, Outcome, VerdictKind
 
 FORMAT = 1
 """Version of the dictionary's shape; raised when a key changes its meaning."""
@@ -85,11 +85,6 @@ def cause(experiment: Experiment) -> str:
     """Why an experiment has no score, as its own trials tell it."""
     reasons = [t.result.reason for t in own_trials(experiment) if t.result and t.result.reason]
     return reasons[-1] if reasons else (experiment.verdict.reason if experiment.verdict else "")
-
-
-def own_trials(experiment: Experiment) -> list[Trial]:
-    """Trials of the candidate itself, without the incumbent's re-runs."""
-    return [t for t in experiment.trials if t.commit == experiment.commit]
 
 
 def mean_metrics(experiment: Experiment) -> dict[str, float]:

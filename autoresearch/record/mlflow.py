@@ -1,0 +1,251 @@
+"""Mirrors the journal in MLflow, at its own pace: the search never waits for it, and never fails by it.
+
+Owns the outbox: an experiment leaves the journal's list of changes only when MLflow shows it as it is now.
+What a dead server, a full disk or a kill prevents stays on the list and is done later; a store that was
+deleted or replaced is filled again from the beginning. Writing happens in a thread that never touches the
+journal: `sync` hands it a snapshot and collects what the last one achieved. Not covered: the values written
+(`runs`) and how they are written (`store`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from autoresearch.record.runs import experiment_run, identity, search_run
+from autoresearch.record.standing import History, staircase
+from autoresearch.record.summary import summarize
+from autoresearch.record.text import one_line, scrub
+from autoresearch.types import Experiment
+
+if TYPE_CHECKING:
+    from autoresearch.record.journal import SearchInfo
+    from autoresearch.record.store import Store
+
+PAUSES = (5.0, 30.0, 120.0, 300.0)
+"""Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
+
+
+class Outbox(History, Protocol):
+    """What the mirror reads and writes in the journal."""
+
+    def experiment(self, number: int) -> Experiment:
+        """One experiment as it is now."""
+
+    def dirty(self) -> tuple[int, ...]:
+        """Experiments that changed since they were last mirrored."""
+
+    def mirrored(self, number: int) -> None:
+        """Take an experiment off that list."""
+
+    def get(self, key: str) -> str | None:
+        """A note."""
+
+    def set(self, key: str, value: str) -> None:
+        """Write a note."""
+
+
+@dataclass
+class _Job:
+    """A snapshot to be written, and what became of it."""
+
+    info: SearchInfo
+    experiments: tuple[Experiment, ...]
+    numbers: tuple[int, ...]
+    known_parent: str | None
+    files: tuple[Path, ...] = ()
+    parent: str | None = None
+    written: dict[int, str] = field(default_factory=dict)
+    problem: str | None = None
+
+
+class Mirror:
+    """Shows a search in MLflow: a parent run, and nested in it a run an experiment.
+
+    Attributes:
+        problem: Why the last attempt did not bring MLflow up to date, in one line; None if it did.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool,
+        uri: str | None,
+        experiment: str,
+        folder: Path,
+        sources: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        """Prepare; nothing is opened or imported yet.
+
+        Args:
+            enabled: False: do nothing, and leave MLflow alone.
+            uri: Tracking URI; None is an SQLite file in `folder`.
+            experiment: Name of the MLflow experiment that gathers all searches.
+            folder: Of the local store.
+            sources: The editable files at a commit; called from another thread.
+        """
+        self.problem: str | None = None
+        self._enabled = enabled
+        self._uri = uri
+        self._experiment = experiment
+        self._folder = folder
+        self._sources = sources
+        self._store: Store | None = None
+        self._opened = 0
+        self._job: _Job | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._failures = 0
+        self._not_before = 0.0
+
+    def run_id(self, journal: Outbox, number: int) -> str | None:
+        """The MLflow run that shows an experiment, if it has been written."""
+        self._collect(journal)
+        return journal.get(_run_key(number)) if self._enabled else None
+
+    def sync(self, journal: Outbox) -> None:
+        """Begin to write what changed, unless that is being done. Returns at once; MLflow cannot fail it."""
+        if not self._enabled:
+            return
+        self._collect(journal)
+        if self._thread is None and time.monotonic() >= self._not_before and journal.dirty():
+            self._start(_snapshot(journal))
+
+    def close(self, journal: Outbox, files: Sequence[Path] = (), seconds: float = 60.0) -> str | None:
+        """Write all that is left, and add files to the search's run.
+
+        Args:
+            journal: As for `sync`.
+            files: For example the report.
+            seconds: Give up after this long.
+
+        Returns:
+            Why MLflow is not up to date, in one line; None if it is.
+        """
+        if not self._enabled:
+            return None
+        deadline = time.monotonic() + seconds
+        final = False
+        while True:
+            if self._thread is not None:
+                self._thread.join(max(0.0, deadline - time.monotonic()))
+                if self._thread.is_alive():
+                    self._stop.set()
+                    self.problem = f"MLflow did not finish within {seconds:g} s"
+                    break
+            self._collect(journal)
+            if final and (self._failures or not journal.dirty() or time.monotonic() > deadline):
+                break
+            self._start(_snapshot(journal, tuple(files)))
+            final = True
+        return self.problem
+
+    # In the search's thread
+
+    def _start(self, job: _Job) -> None:
+        self._job = job
+        self._thread = threading.Thread(target=self._work, args=(job,), name="mlflow mirror", daemon=True)
+        self._thread.start()
+
+    def _collect(self, journal: Outbox) -> None:
+        """Bring what a finished thread achieved into the journal."""
+        if self._thread is None or self._thread.is_alive() or self._job is None:
+            return
+        job, self._job, self._thread = self._job, None, None
+        before = {e.number: e for e in job.experiments}
+        for number, run in job.written.items():
+            journal.set(_run_key(number), run)
+            # Changed while it was being written? Then it stays on the list. (As text: a loss may be NaN.)
+            if repr(journal.experiment(number)) == repr(before[number]):
+                journal.mirrored(number)
+        if job.parent is not None:
+            journal.set(_run_key(None), job.parent)
+        self.problem = job.problem
+        self._failures = self._failures + 1 if job.problem else 0
+        pause = PAUSES[min(self._failures, len(PAUSES)) - 1] if self._failures else 0.0
+        self._not_before = time.monotonic() + pause
+
+    # In the mirror's thread
+
+    def _work(self, job: _Job) -> None:
+        try:
+            self._write(job)
+        except Exception as error:
+            job.problem = self._explain(error)
+
+    def _write(self, job: _Job) -> None:
+        store = self._open()
+        ours = identity(job.info, None)
+        summary = summarize(_Snapshot(job))
+        found = store.find(ours)
+        fresh = found is None or found.info.run_id != job.known_parent
+        # A store that does not know us has lost everything, not only what changed.
+        numbers = {e.number for e in job.experiments} if fresh else set(job.numbers)
+        moments = [m for m in staircase(job.experiments) if m.experiment.number in numbers]
+        job.parent = store.write(search_run(job.info, summary, moments), ours)
+        store.add_dataset(job.parent, job.info.data)
+        column = 0 if job.info.device.startswith("cpu") else 1
+        for e in job.experiments:
+            if e.number not in numbers:
+                continue
+            if self._stop.is_set():
+                return
+            try:
+                run = experiment_run(job.info, e, self._sources_of(e), column)
+                job.written[e.number] = store.write(run, identity(job.info, e.number), job.parent)
+            except Exception as error:
+                job.problem = self._explain(error)
+                if not store.answers():
+                    return
+        store.add_files(job.parent, job.files)
+
+    def _open(self) -> Store:
+        from autoresearch.record.store import Store, local_uri
+
+        if self._store is not None and self._store.gone():
+            self._store = None
+        if self._store is None:
+            folder = self._folder.resolve()
+            # MLflow keeps connections by the text of the URI. After a file was deleted, another spelling
+            # of the same path makes it look again.
+            uri = self._uri or local_uri(folder).replace("/mlflow.db", "/." * self._opened + "/mlflow.db")
+            self._opened += 1
+            self._store = Store(uri, self._experiment, None if self._uri else folder / "artifacts")
+        return self._store
+
+    def _sources_of(self, e: Experiment) -> Mapping[str, str]:
+        try:
+            return self._sources(e.commit) if e.commit else {}
+        except Exception:
+            return {}  # the files are shown for convenience; git has them
+
+    def _explain(self, error: Exception) -> str:
+        where = scrub(self._uri or "the local store")
+        return (
+            f"MLflow ({where}) is not up to date: {one_line(scrub(str(error)) or type(error).__name__, 160)}"
+        )
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A job's view of the journal, for `summarize`."""
+
+    job: _Job
+
+    def info(self) -> SearchInfo:
+        return self.job.info
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        return self.job.experiments
+
+
+def _snapshot(journal: Outbox, files: tuple[Path, ...] = ()) -> _Job:
+    return _Job(journal.info(), journal.experiments(), journal.dirty(), journal.get(_run_key(None)), files)
+
+
+def _run_key(number: int | None) -> str:
+    return "mlflow.search" if number is None else f"mlflow.run.{number}"
