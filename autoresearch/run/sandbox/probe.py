@@ -133,15 +133,19 @@ def _intrude(sandbox: Sandbox) -> set[str]:
 
 def _run(sandbox: Sandbox, argv: list[str], jail: Jail) -> list[str]:
     """Lines that the intruder printed, its daemon's included."""
-    process = subprocess.Popen(
-        sandbox.wrap(argv, jail),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={},
-        start_new_session=True,
-    )
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(
+            sandbox.wrap(argv, jail),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env={},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProbeError(f"{error.filename}: {error.strerror}") from error
     try:
         process.wait(timeout=30)
         output, errors = process.communicate(timeout=30)

@@ -89,9 +89,10 @@ class Jailed:
         """The limit that the tree breaks now, as a sentence; empty if none."""
         limits = self._jail.limits
         tree = usage.descendants(self.process.pid)
-        memory = usage.memory_bytes(tree)
+        most = limits.memory_gb * 1e9
+        memory = usage.memory_bytes(tree, most)
         self.peak_memory = max(self.peak_memory, memory)
-        if memory > limits.memory_gb * 1e9 or (self._group is not None and self._group.out_of_memory()):
+        if memory > most or (self._group is not None and self._group.out_of_memory()):
             return _memory_breach(self._jail)
         tasks = usage.task_count(tree)
         if tasks > limits.processes + OWN_PROCESSES:

@@ -41,22 +41,33 @@ def _slow_descendants(pid: int) -> list[int]:
         return []
 
 
-def memory_bytes(pids: Iterable[int]) -> int:
-    """Main memory that processes hold; pages of files, which can be dropped, do not count."""
-    return sum(_memory(pid) for pid in pids)
+def memory_bytes(pids: Iterable[int], limit: float) -> int:
+    """Main memory that processes hold; pages of files, which can be dropped, do not count.
+
+    Pages that several processes share (after a fork, say) count once for each, which is quick to find out;
+    only if that is above `limit` (bytes) are they counted in proportion, which walks all page tables.
+    """
+    pids = list(pids)
+    total = sum(_kilobytes(pid, "status", ("RssAnon", "RssShmem", "VmSwap")) for pid in pids)
+    if total * 1024 > limit:
+        exact = sum(_kilobytes(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss")) for pid in pids)
+        total = exact or total
+    return total * 1024
 
 
-def _memory(pid: int) -> int:
+def _kilobytes(pid: int, file: str, keys: Iterable[str]) -> int:
+    """Sum of some fields of a file in a process's /proc, in KiB; all its memory where there is no /proc."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        return sum(1024 * int(fields.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem", "VmSwap"))
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except OSError:
-        pass
-    if Path("/proc/self").exists():
-        return 0
+        return 0 if Path("/proc/self").exists() else _resident(pid)
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return sum(int(fields.get(key, "0").split()[0]) for key in keys)
+
+
+def _resident(pid: int) -> int:
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss) // 1024
     except psutil.Error:
         return 0
 

@@ -1,0 +1,156 @@
+"""Choosing a backend: what is claimed is what an intruder measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.run import sandbox as room
+from autoresearch.run.sandbox import Jail, create_sandbox, describe, gpu, probe
+from autoresearch.run.sandbox.bwrap import BwrapSandbox
+from autoresearch.run.sandbox.landlock import LandlockSandbox
+from tests.support.jail import (
+    BACKENDS,
+    LIMITS,
+    make_jail,
+    no_landlock,
+    no_mounts,
+    no_namespaces,
+    no_seccomp,
+    sandbox_or_skip,
+    without,
+)
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """What was measured in one test is not remembered in the next."""
+    describe.cache_clear()
+    yield
+    describe.cache_clear()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_that_works_holds_in_everything(backend: str) -> None:
+    report = describe(sandbox_or_skip(backend))
+    assert report.warning == ""
+    assert all(protection.held for protection in report.protections)
+    assert {p.name for p in report.protections} >= {title for title, _ in probe.DEEDS.values()}
+
+
+def test_none_is_told_loudly() -> None:
+    report = describe(create_sandbox("none"))
+    assert report.warning.startswith("Candidates run without protection (sandbox: none)")
+    assert {p.name for p in report.protections if p.held} == {"daemons", "use of the machine"}
+
+
+def test_auto_takes_the_strongest() -> None:
+    assert create_sandbox("auto") == sandbox_or_skip("bwrap")
+
+
+def test_auto_does_without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    landlock = sandbox_or_skip("landlock")
+    monkeypatch.setattr("shutil.which", lambda name: f"/nowhere/{name}")
+    assert create_sandbox("auto") == landlock
+
+
+def test_auto_ends_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sandbox: room.Sandbox) -> probe.Report:
+        if sandbox.name != "none":
+            raise probe.ProbeError("not here")
+        return probe.measure(sandbox)
+
+    monkeypatch.setattr(room, "describe", refuse)
+    assert create_sandbox("auto").name == "none"
+
+
+def test_bubblewrap_missing_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/nowhere/{name}")
+    with pytest.raises(UserError, match="bwrap does not work here") as caught:
+        create_sandbox("bwrap")
+    assert "apt-get install bubblewrap" in caught.value.hint
+
+
+def test_an_unknown_backend_is_an_error() -> None:
+    with pytest.raises(UserError, match="no sandbox 'docker'"):
+        create_sandbox("docker")
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ((no_landlock,), "reading your files"),
+        ((no_landlock, no_mounts), "changing your files"),
+        ((no_landlock, no_namespaces, no_seccomp), "network"),
+        ((no_landlock, no_namespaces, no_seccomp), "secrets"),
+    ],
+)
+def test_the_probe_notices_what_is_missing(changes: tuple[room.Sandbox, ...], title: str) -> None:
+    report = probe.measure(without(sandbox_or_skip("landlock"), *changes))
+    assert title in {protection.name for protection in report.protections if not protection.held}
+    assert report.warning
+
+
+def test_a_backend_with_a_hole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaky = without(sandbox_or_skip("landlock"), no_landlock)
+    monkeypatch.setattr(room, "_candidates", lambda backend: iter([leaky]))
+    with pytest.raises(UserError, match="can read what you can read"):
+        create_sandbox("landlock")
+
+
+def test_a_bare_landlock_is_tried_where_namespaces_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox_or_skip("landlock")
+    real = LandlockSandbox.spec
+
+    def forbidden(self: LandlockSandbox, jail: Jail) -> dict[str, object]:
+        spec = real(self, jail)
+        return {**spec, "namespaces": ["no-such"]} if spec["namespaces"] else spec
+
+    monkeypatch.setattr(LandlockSandbox, "spec", forbidden)
+    describe.cache_clear()
+    assert create_sandbox("landlock") == LandlockSandbox(namespaces=False, proc=False)
+
+
+def test_paths_of_a_jail_are_absolute_and_do_not_overlap(tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch")
+    with pytest.raises(ValueError, match="absolute"):
+        replace(jail, read_only=(Path("here"),))
+    with pytest.raises(ValueError, match="read-only inside a writable"):
+        replace(jail, read_only=(tmp_path / "scratch" / "code",))
+
+
+def test_without_a_gpu_the_probe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "device_nodes", lambda: [])
+    assert gpu.describe(create_sandbox("none")) == "no NVIDIA device on this machine"
+
+
+def test_a_gpu_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has a GPU that answers")
+    monkeypatch.setattr(gpu, "device_nodes", lambda: [Path("/dev/nvidiactl")])
+    assert "CUDA does not answer" in gpu.describe(create_sandbox("none"))
+
+
+def test_a_jail_with_a_gpu_shows_its_nodes_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "device_nodes", lambda: [Path("/dev/nvidia0")])
+    words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS))
+    assert words.count("--dev-bind") == 1
+    assert words[words.index("--dev-bind") + 1 : words.index("--dev-bind") + 3] == ["/dev/nvidia0"] * 2
+    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS))
+    assert "/dev/nvidia0" in spec["landlock"]["devices"]
+    assert spec["seccomp"]["memory_files"]
+
+
+def test_the_gpu_s_variables_are_passed_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("API_KEY", "secret")
+    assert gpu.environment()["CUDA_VISIBLE_DEVICES"] == "1"
+    assert set(gpu.environment()) <= set(gpu.VARIABLES)
+    assert os.environ["API_KEY"] == "secret"

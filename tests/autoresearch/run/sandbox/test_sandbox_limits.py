@@ -1,0 +1,195 @@
+"""Bombs: memory, processes, disk. Each is small, each ends, and the host is told which limit it broke."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autoresearch.run.sandbox import Limits, cgroup
+from tests.support.jail import BACKENDS, make_jail, no_seccomp, run_python, sandbox_or_skip, without
+
+ALL = (*BACKENDS, "none")
+SMALL = Limits(memory_gb=0.4, processes=40, file_gb=0.1, open_files=64)
+
+PRIVATE_MEMORY = "b'1' * 10**9"
+SHARED_MEMORY = """
+import mmap, time
+block = mmap.mmap(-1, 8 * 10**8)
+for i in range(0, len(block), 4096):
+    block[i] = 1
+time.sleep(60)
+"""
+MEMORY_FILE = """
+import os, time
+fd = os.memfd_create("bomb")
+for i in range(5):
+    os.write(fd, bytes(10**8 // 2)); os.close(os.dup(fd))
+print("made")
+"""
+FORKS = """
+import os, time
+for i in range(200):
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+print("made all", flush=True)
+time.sleep(60)
+"""
+ONE_FILE = "open('big', 'wb').write(bytes(2 * 10**8))"
+MANY_FILES = """
+import time
+for i in range(10):
+    open(f"file{i}", "wb").write(bytes(3 * 10**7))
+time.sleep(60)
+"""
+UNLINKED_FILES = """
+import os, time
+files = []
+for i in range(10):
+    files.append(open(f"file{i}", "wb"))
+    os.unlink(f"file{i}")
+    files[-1].write(bytes(3 * 10**7))
+time.sleep(60)
+"""
+MAPPED_FILES = """
+import mmap, os, time
+blocks = []
+for i in range(10):
+    with open(f"file{i}", "w+b") as file:
+        file.truncate(3 * 10**7)
+        blocks.append(mmap.mmap(file.fileno(), 0))
+    os.unlink(f"file{i}")
+    for j in range(0, 3 * 10**7, 4096):
+        blocks[-1][j] = 1
+time.sleep(60)
+"""
+EMPTY_FILES = """
+import time
+for i in range(40_000):
+    open(f"file{i}", "w").close()
+time.sleep(60)
+"""
+DESCRIPTORS = "[open('/dev/null') for i in range(100)]"
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_private_memory_ends_in_an_error_the_log_shows(backend: str, tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    output, status, _ = run_python(sandbox_or_skip(backend), PRIVATE_MEMORY, jail)
+    assert "MemoryError" in output
+    assert status == 1
+
+
+@pytest.mark.parametrize("watcher_only", [False, True])
+@pytest.mark.parametrize("backend", ["bwrap", "none"])
+def test_shared_memory_is_counted(
+    backend: str, watcher_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if watcher_only:
+        monkeypatch.setattr(cgroup, "create", lambda limits: None)
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    _, status, breach = run_python(sandbox_or_skip(backend), SHARED_MEMORY, jail)
+    assert status != 0
+    assert breach == "used more than 0.4 GB of memory"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_files_cannot_be_made(backend: str, tmp_path: Path) -> None:
+    sandbox = sandbox_or_skip(backend)
+    output, _, _ = run_python(sandbox, MEMORY_FILE, make_jail(tmp_path / "a"))
+    assert "PermissionError" in output
+    output, _, _ = run_python(without(sandbox, no_seccomp), MEMORY_FILE, make_jail(tmp_path / "b"))
+    assert "made" in output
+
+
+@pytest.mark.parametrize("watcher_only", [False, True])
+@pytest.mark.parametrize("backend", ALL)
+def test_forks_are_counted(
+    backend: str, watcher_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if watcher_only:
+        monkeypatch.setattr(cgroup, "create", lambda limits: None)
+    elif os.geteuid() == 0 and cgroup.create(SMALL) is None:
+        pytest.skip("root is exempt from the kernel's process limit, and no control group can be made here")
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    output, status, breach = run_python(sandbox_or_skip(backend), FORKS, jail)
+    assert status != 0
+    assert "BlockingIOError" in output or breach == "ran more than 40 processes and threads"
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_one_file_cannot_be_larger_than_the_limit(backend: str, tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    output, status, breach = run_python(sandbox_or_skip(backend), ONE_FILE, jail)
+    assert "File too large" in output or breach == "wrote more than 0.1 GB of files"
+    assert status != 0
+    assert (tmp_path / "scratch" / "big").stat().st_size <= 10**8
+
+
+@pytest.mark.parametrize("bomb", [MANY_FILES, UNLINKED_FILES, MAPPED_FILES, EMPTY_FILES])
+@pytest.mark.parametrize("backend", ["bwrap", "landlock"])
+def test_all_files_together_are_counted(backend: str, bomb: str, tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    _, status, breach = run_python(sandbox_or_skip(backend), bomb, jail)
+    assert status != 0
+    assert breach == "wrote more than 0.1 GB of files"
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_folders_in_memory_are_small(folder: str, tmp_path: Path) -> None:
+    code = f"open('{folder}/big', 'wb').write(bytes(3 * 10**8))"
+    output, status, _ = run_python(sandbox_or_skip("bwrap"), code, make_jail(tmp_path / "scratch"))
+    assert "No space left" in output
+    assert status == 1
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_descriptors_are_counted(backend: str, tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    output, status, _ = run_python(sandbox_or_skip(backend), DESCRIPTORS, jail)
+    assert "Too many open files" in output
+    assert status == 1
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_within_its_limits_nothing_is_killed(backend: str, tmp_path: Path) -> None:
+    code = """
+import os, time
+block = bytearray(b"1") * 10**8
+open("file", "wb").write(bytes(5 * 10**7))
+for i in range(10):
+    if os.fork() == 0:
+        time.sleep(1.0)
+        os._exit(0)
+for i in range(10):
+    os.wait()
+print("fine")
+"""
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    assert run_python(sandbox_or_skip(backend), code, jail) == ("fine\n", 0, "")
+
+
+def test_a_control_group_leaves_nothing_behind() -> None:
+    group = cgroup.create(SMALL)
+    if group is None:
+        pytest.skip("no control group can be made here")
+    assert group.members() == []
+    group.remove()
+    assert not any(folder.exists() for folder in group.folders)
+
+
+def test_groups_of_dead_runners_are_swept() -> None:
+    group = cgroup.create(SMALL)
+    if group is None:
+        pytest.skip("no control group can be made here")
+    stale = [folder.with_name("autoresearch-99999999-1") for folder in group.folders]
+    for folder in stale:
+        folder.mkdir(exist_ok=True)
+    second = cgroup.create(SMALL)
+    assert second is not None
+    assert not any(folder.exists() for folder in stale)
+    assert all(folder.exists() for folder in group.folders), "a living runner's groups stay"
+    group.remove()
+    second.remove()
