@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO
@@ -169,7 +170,18 @@ def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
             member.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=patience)
-    psutil.wait_procs([member for member in tree if member.pid != process.pid], timeout=patience)
+    deadline = time.monotonic() + patience
+    while any(map(_lives, tree)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process may still do something: the dead wait for their parent, who may be slow."""
+    try:
+        status, threads = process.status(), process.num_threads()
+    except psutil.Error:
+        return False
+    return bool(process.is_running() and (status != psutil.STATUS_ZOMBIE or threads > 1))
 
 
 def _handles(pids: Sequence[int]) -> list[psutil.Process]:

@@ -167,7 +167,7 @@ print((x @ x.T).tolist(), float(attended.sum()) > 0)
 """
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_torch_works_inside(backend: str, tmp_path: Path) -> None:
     jail = make_jail(tmp_path / "scratch")
     output, status, _ = run_python(sandbox_or_skip(backend), TORCH, jail, isolated=False)
