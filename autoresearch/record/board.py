@@ -143,7 +143,7 @@ class Board:
 
 def trial_name(trial: Trial, baselines: int | None = None) -> str:
     """What a trial is for: "screen, seed 1003"."""
-    of = f" of {baselines}" if baselines and trial.experiment == 0 else ""
+    of = f" of {baselines}" if baselines and trial.id <= baselines else ""
     number = f" {trial.id}{of}" if trial.experiment == 0 else ""
     return f"{one_line(trial.arm, 20)}{number}, seed {trial.seed}"
 

@@ -153,9 +153,13 @@ class Panels:
         from rich.panel import Panel
 
         with self._lock:
-            body = [self._setting(), self._figures(), *self._doing(options.max_width - 4)]
+            body = [
+                self._setting(),
+                self._figures(options.max_width > 72),
+                *self._doing(options.max_width - 4),
+            ]
             messages = self._messages()
-            room = console.height - len(body) - len(messages) - 6
+            room = console.height - len(body) - len(messages) - 4
             verdicts = self._verdicts(min(MOST_VERDICTS, room))
             title = _text(self._board.title, "bold")
         yield Panel(
@@ -165,24 +169,27 @@ class Panels:
     def _setting(self) -> Text:
         return _text("  ".join(self._board.setting), "bright_black")
 
-    def _figures(self) -> Text:
+    def _figures(self, wide: bool) -> Text:
         b, text = self._board, _text("")
         if b.best is not None:
-            noise = f" ± {b.noise:.4f}" if b.noise is not None else ""
+            noise = f" ± {b.noise:.4f}" if b.noise is not None and wide else ""
             text.append("best ").append(f"{b.best:.4f}{noise}", "bold green" if b.kept else "bold")
             if b.kept and b.baseline:
-                text.append(f"  from {b.baseline:.4f} ({100 * (b.best - b.baseline) / b.baseline:+.2f}%)")
+                text.append(f"  {100 * (b.best - b.baseline) / b.baseline:+.2f}%")
+                text.append(f" from {b.baseline:.4f}" if wide else "")
             text.append("  ")
         of = f"/{b.limit}" if b.limit is not None else ""
         text.append("kept ").append(str(b.kept), "bold").append("  tried ").append(f"{b.tried}{of}", "bold")
         left = b.seconds_left()
         if left is not None:
-            text.append("  left ").append(f"~{duration(left)}", "bold")
+            text.append("  left " if wide else "  ").append(f"~{duration(left)}", "bold")
         return text
 
     def _doing(self, width: int) -> list[Text | Table]:
-        """What is tried and why, in five lines; always as many, so that the panel does not jump."""
+        """What is tried and why, in five lines; always as many, so that nothing jumps."""
         b = self._board
+        if not b.doing:
+            return []
         why = textwrap.wrap(b.hypothesis, max(width, 10), max_lines=2, placeholder=" …")
         lines: list[Text | Table] = [_text(""), _text(b.doing, "bold cyan")]
         lines += [_text(line, "italic") for line in [*why, "", ""][:2]]

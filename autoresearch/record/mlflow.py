@@ -20,12 +20,15 @@ from autoresearch.record.runs import experiment_run, identity, search_run
 from autoresearch.record.standing import History, staircase
 from autoresearch.record.summary import summarize
 from autoresearch.record.text import one_line, scrub
+from autoresearch.record.views import saved_view
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
     from autoresearch.record.journal import SearchInfo
     from autoresearch.record.store import Store
 
+EXPERIMENT_KEY = "mlflow.experiment"
+"""The journal's note of the id of the MLflow experiment, for `views.ui`."""
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
 
@@ -58,6 +61,7 @@ class _Job:
     numbers: tuple[int, ...]
     known_parent: str | None
     files: tuple[Path, ...] = ()
+    experiment_id: str | None = None
     parent: str | None = None
     written: dict[int, str] = field(default_factory=dict)
     problem: str | None = None
@@ -162,8 +166,9 @@ class Mirror:
             # Changed while it was being written? Then it stays on the list. (As text: a loss may be NaN.)
             if repr(journal.experiment(number)) == repr(before[number]):
                 journal.mirrored(number)
-        if job.parent is not None:
+        if job.parent is not None and job.experiment_id is not None:
             journal.set(_run_key(None), job.parent)
+            journal.set(EXPERIMENT_KEY, job.experiment_id)
         self.problem = job.problem
         self._failures = self._failures + 1 if job.problem else 0
         pause = PAUSES[min(self._failures, len(PAUSES)) - 1] if self._failures else 0.0
@@ -187,7 +192,9 @@ class Mirror:
         numbers = {e.number for e in job.experiments} if fresh else set(job.numbers)
         moments = [m for m in staircase(job.experiments) if m.experiment.number in numbers]
         job.parent = store.write(search_run(job.info, summary, moments), ours)
+        job.experiment_id = store.experiment_id
         store.add_dataset(job.parent, job.info.data)
+        store.tag_experiment(*saved_view(job.info))
         column = 0 if job.info.device.startswith("cpu") else 1
         for e in job.experiments:
             if e.number not in numbers:

@@ -31,6 +31,8 @@ STATUS = {
     VerdictKind.INVALID: "FAILED",
 }
 CURVE_POINTS = 400
+DIGITS = 6
+"""Decimals of a score: more only fill the columns."""
 FOREIGN_METRICS = 40
 """At most this many numbers of a candidate's own naming are shown."""
 
@@ -110,7 +112,7 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
             "failed": moment.failed,
         }
         if score is not None:
-            values["tried_val_bpb"] = score
+            values["tried_val_bpb"] = round(score, DIGITS)
         metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
     return Run(
         name=info.name,
@@ -120,6 +122,7 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
         tags={
             **identity(info, None),
             "autoresearch.search": info.name,
+            "mlflow.user": "autoresearch",
             "brief": scrub(one_line(info.brief)),
             "branch": info.branch,
             "device": one_line(info.device),
@@ -173,7 +176,8 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
 
 def _name(e: Experiment, verdict: str) -> str:
     what = one_line(scrub(e.proposal.hypothesis), 60) if e.proposal else "starting point"
-    return f"{e.number:02d} {verdict or 'running'}: {what}"
+    # Three digits, so that sorting by name is sorting by number.
+    return f"{e.number:03d} {verdict or 'running'}: {what}"
 
 
 def _tags(e: Experiment, verdict: str) -> dict[str, str]:
@@ -227,30 +231,32 @@ def _metrics(e: Experiment, judged: bool) -> list[Number]:
             "expected_effect": e.proposal.expected_effect,
             "llm_dollars": e.proposal.cost.dollars or None,
         }
-    points = [Number(k, v, last) for k, v in values.items() if v is not None]
+    points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
     scored = [t for t in own if t.score is not None]
     points += [
-        Number("trial/val_bpb", t.score, _milliseconds(t.finished or 0), i)
+        Number("val_bpb_trial", round(t.score, DIGITS), _milliseconds(t.finished or 0), i)
         for i, t in enumerate(scored, start=1)
         if t.score is not None
     ]
-    for i, trial in enumerate(own if judged else (), start=1):
-        points += _curve(trial, "train_loss" if i == 1 else f"trial/train_loss_{i}")
+    if judged:
+        points += _curve(own[0])
     taken = {p.key for p in points}
     foreign = {_metric_name(k): v for k, v in sorted(mean_metrics(e).items())[:FOREIGN_METRICS]}
     points += [Number(k, v, last) for k, v in foreign.items() if k not in taken]
     return [p for p in points if math.isfinite(p.value)]
 
 
-def _curve(trial: Trial, key: str) -> list[Number]:
-    """Training loss; the step is thousandths of the budget, so that all trials share an axis."""
+def _curve(trial: Trial) -> list[Number]:
+    """Training loss; the step is thousandths of the budget, so that all experiments share an axis."""
     if trial.result is None or trial.finished is None:
         return []
     curve = trial.result.curve
     stride = max(1, math.ceil(len(curve) / CURVE_POINTS))
     kept = curve[::stride] if not curve or curve[-1] == curve[::stride][-1] else (*curve[::stride], curve[-1])
     length = trial.finished - trial.started
-    return [Number(key, y, _milliseconds(trial.started + x * length), round(1000 * x)) for x, y in kept]
+    return [
+        Number("train_loss", y, _milliseconds(trial.started + x * length), round(1000 * x)) for x, y in kept
+    ]
 
 
 def _metric_name(name: str) -> str:

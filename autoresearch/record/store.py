@@ -74,10 +74,15 @@ class Store:
             self.experiment_id: str = self.client.create_experiment(experiment, artifact_location=place)
         else:
             self.experiment_id = found.experiment_id
-        known = found.tags if found else {}
+        self._known = dict(found.tags) if found else {}
         for key, value in EXPERIMENT_TAGS.items():
-            if known.get(key) != value:
-                self.client.set_experiment_tag(self.experiment_id, key, value)
+            self.tag_experiment(key, value)
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """Set a tag of the MLflow experiment, unless it is so already."""
+        if self._known.get(key) != value:
+            self.client.set_experiment_tag(self.experiment_id, key, value)
+            self._known[key] = value
 
     def gone(self) -> bool:
         """Whether the file of a local store was deleted under us; what is written then is lost."""
