@@ -72,7 +72,7 @@ def run(
             "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")
         )
         sys.exit(130)
-    report([f"name={name}"])
+    report([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
 
 
 @app.command()
@@ -135,24 +135,29 @@ def show(number: Number, overrides: Overrides = None, json: Json = False) -> Non
 
 @app.command()
 def diff(
-    number: Annotated[
-        int | None, typer.Argument(metavar="[N]", help="An experiment; none: all that was kept.")
-    ] = None,
-    overrides: Overrides = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[N] [KEY=VALUE]...")] = None,
 ) -> None:
-    """The change of one experiment, or everything that was kept so far."""
+    """The change of experiment N, or (without N) everything that was kept so far."""
+    from autoresearch.launch import cumulative_diff
+
+    number, overrides = None, arguments or []
+    if overrides and overrides[0].isdigit():
+        number, overrides = int(overrides[0]), overrides[1:]
     journal, repository = _journal(overrides)
-    typer.echo(journal.experiment(number).diff if number is not None else _cumulative(journal, repository))
+    typer.echo(
+        journal.experiment(number).diff if number is not None else cumulative_diff(journal, repository)
+    )
 
 
 @app.command()
 def report(overrides: Overrides = None) -> None:
     """Write the report page and print where it lies."""
-    from autoresearch.record.report import headline, write_report
+    from autoresearch.launch import write_page
+    from autoresearch.record.report import headline
     from autoresearch.record.summary import summarize
 
     journal, repository = _journal(overrides)
-    written = write_report(journal, _cumulative(journal, repository), journal.path.parent / "report")
+    written = write_page(journal, repository)
     typer.echo(headline(summarize(journal)))
     typer.echo(f"report: {written.html}")
 
@@ -162,10 +167,25 @@ def ui(
     overrides: Overrides = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:
-    """Start the MLflow UI on the store that the searches write to."""
-    from autoresearch.launch import serve_ui
+    """Start the MLflow UI on the store that the search writes to, and say where to look."""
+    import os
+    import subprocess
 
-    serve_ui(overrides or [], port)
+    from autoresearch.launch import recorded_config
+    from autoresearch.record import views
+    from autoresearch.record.mlflow import EXPERIMENT_KEY
+
+    journal, _ = _journal(overrides)
+    folder = journal.path.parent
+    uri = recorded_config(folder).tracking.uri
+    shown = views.ui(uri, folder.parent / "mlflow", port, journal.info(), journal.get(EXPERIMENT_KEY))
+    typer.echo(f"MLflow: {shown.url}")
+    if shown.command:
+        typer.echo("It takes some seconds to start; end it with Ctrl-C.")
+        try:
+            sys.exit(subprocess.run(shown.command, env={**os.environ, **shown.environment}).returncode)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 @app.command()
@@ -191,12 +211,6 @@ def _journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
     from autoresearch.record.journal import Journal
 
     return Journal(search_folder(overrides or []) / "journal.db"), Repository(Path.cwd())
-
-
-def _cumulative(journal: Journal, repository: Repository) -> str:
-    info = journal.info()
-    kept = [e.commit for e in journal.experiments() if e.kept]
-    return repository.diff(info.base_commit, kept[-1]) if kept else ""
 
 
 def _dumps(value: Any, indent: int | None = 2) -> str:

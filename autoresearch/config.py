@@ -62,14 +62,16 @@ class Executor(_Model):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int | None = Field(ge=1)
+    weights_gb: float = Field(gt=0)
+    probes: int = Field(ge=8)
 
 
 class Tracking(_Model):
     """Which MLflow store mirrors the journal."""
 
-    kind: Literal["mlflow", "none"]
-    uri: str | None = None
-    experiment: str = "autoresearch"
+    enabled: bool
+    uri: str | None
+    experiment: str
 
 
 class Config(_Model):
@@ -129,7 +131,7 @@ def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None)
     automatic = []
     if "proposer" not in given and environment.get("ANTHROPIC_API_KEY"):
         automatic.append("proposer=anthropic")
-    if "budget" not in given and _has_gpu(overrides):
+    if "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
         automatic.append("budget=gpu_5min")
     tree, choices = _compose([*automatic, *overrides])
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
@@ -155,10 +157,15 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
     for key in FIXED:
         if getattr(config, key) != getattr(recorded, key):
             raise UserError(
-                f"The search {recorded.name} was begun with another {key}; its scores would not be comparable.",
+                f"The search {recorded.name} was begun with another {key}: scores would not be comparable.",
                 f"Leave {key} as it was, or start a search under another name.",
             )
     return config
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU; asking torch would cost a second at every start."""
+    return any(Path(p).exists() for p in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
 
 
 def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -232,13 +239,6 @@ def _suggest(wrong: str, valid: Sequence[str], what: str) -> str:
         return f"Did you mean {near[0]}?"
     shown = ", ".join(valid[:40])
     return f"There are these {what}: {shown}."
-
-
-def _has_gpu(overrides: Sequence[str]) -> bool:
-    # Asking torch would cost a second on every start, `--help` included.
-    if "executor.device=cpu" in overrides:
-        return False
-    return any(Path(p).exists() for p in ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg"))
 
 
 def _lower(message: str) -> str:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from autoresearch.config import Config, load, resume
+from autoresearch.config import Config, has_gpu, load, resume
 from autoresearch.errors import UserError
+from autoresearch.propose import create_proposer
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal, SearchInfo, lock
+from autoresearch.record.live import create_view
+from autoresearch.record.mlflow import Mirror
+from autoresearch.record.report import Report, write_report
+from autoresearch.run import Modules, TrialRunner
+from autoresearch.run.sandbox import Limits, Sandbox, create_sandbox, describe
 from autoresearch.search import Search
 from autoresearch.types import View
 
@@ -91,8 +97,12 @@ def prepare_data(config: Config, runs: Path) -> tuple[Path, dict[str, Any]]:
 
 
 @contextmanager
-def open_search(overrides: list[str], view_kind: str = "auto") -> Iterator[Search]:
+def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     """A search that is ready to run, begun or found again by its name; closed at the end.
+
+    Args:
+        overrides: Configuration, see `autoresearch.config`.
+        view: How to show it: "live", "plain", "quiet" or "auto".
 
     Raises:
         UserError: For anything that a person can mend before the first trial.
@@ -101,27 +111,109 @@ def open_search(overrides: list[str], view_kind: str = "auto") -> Iterator[Searc
     repository = Repository(Path.cwd())
     runs = runs_folder(config, repository)
     folder = runs / config.name
-    with lock(folder):
+    with lock(folder), ExitStack() as stack:
         found = (folder / "journal.db").exists()
         if found:
-            recorded = Journal(folder / "journal.db").info()
-            config = resume(_recorded_config(recorded), overrides)
+            config = resume(recorded_config(folder), overrides)
+        sandbox = create_sandbox(config.sandbox["backend"])
+        proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"))
         brief = config.brief_path.read_text(encoding="utf-8")
         cache, meta = prepare_data(config, runs)
-        if found:
-            journal = _reopen(folder, repository)
-        else:
-            journal = _begin(config, repository, folder, brief, meta)
-        try:
-            with _view(config, journal, view_kind) as view:
-                with _assemble(config, repository, journal, folder, cache, view) as search:
-                    yield search
-        finally:
-            journal.close()
+        journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
+        stack.callback(journal.close)
+        journal.update(config=config.model_dump(mode="json"), brief=config.brief, brief_text=brief)
+        shown: View = create_view(view, journal.info(), journal.experiments())
+        stack.enter_context(shown)
+        if warning := describe(sandbox).warning:
+            shown.message(warning, warning=True)
+        if repository.is_modified([config.task.package]):
+            shown.message(
+                f"Uncommitted changes in {config.task.package}/ are not part of this search.", warning=True
+            )
+        runner = create_runner(config, sandbox, cache, _trusted_tree(config, repository, journal, folder))
+        stack.callback(runner.close)
+        mirror = create_mirror(config, repository, runs)
+        worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
+        stack.callback(worktree.remove)
+        search = Search(config, repository, worktree, journal, folder, runner, proposer, mirror, shown)
+        stack.callback(_conclude, search, mirror)
+        yield search
 
 
-def _recorded_config(info: SearchInfo) -> Config:
-    return load(info.config["overrides"], environment={})
+def write_page(journal: Journal, repository: Repository) -> Report:
+    """Write the report of a search into its folder."""
+    return write_report(journal, cumulative_diff(journal, repository), journal.path.parent / "report")
+
+
+def cumulative_diff(journal: Journal, repository: Repository) -> str:
+    """Everything that was kept, as one unified diff; empty if nothing was."""
+    kept = [e.commit for e in journal.experiments() if e.kept]
+    return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""
+
+
+def _conclude(search: Search, mirror: Mirror) -> None:
+    """Whatever ended the search, leave a report, and MLflow up to date if it answers."""
+    report = write_page(search.journal, search.repository)
+    problem = mirror.close(search.journal, [report.markdown, report.html, report.png])
+    if problem:
+        search.view.message(f"MLflow is not up to date: {problem}", warning=True)
+
+
+def recorded_config(folder: Path) -> Config:
+    """The configuration that a search was last run with."""
+    journal = Journal(folder / "journal.db")
+    try:
+        return load(journal.info().config["overrides"], environment={})
+    finally:
+        journal.close()
+
+
+def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path) -> TrialRunner:
+    """The part that trains and scores, as configured."""
+    budget, executor = config.budget, config.executor
+    return TrialRunner(
+        sandbox=sandbox,
+        limits=Limits(**config.sandbox["limits"]),
+        modules=Modules(config.task.train, config.task.serve, config.task.score),
+        cache=cache,
+        trusted=trusted,
+        device=device(config),
+        threads=threads(config),
+        context=budget.context,
+        compile=budget.compile,
+        budget_kind=budget.kind,
+        budget_amount=budget.amount,
+        startup_seconds=budget.startup_seconds,
+        max_seconds=budget.max_seconds,
+        score_seconds=budget.score_seconds,
+        weights_gb=executor.weights_gb,
+        probes=executor.probes,
+    )
+
+
+def create_mirror(config: Config, repository: Repository, runs: Path) -> Mirror:
+    """The part that shows a search in MLflow, as configured."""
+    tracking = config.tracking
+    return Mirror(
+        enabled=tracking.enabled,
+        uri=tracking.uri,
+        experiment=tracking.experiment,
+        folder=runs / "mlflow",
+        sources=lambda commit: repository.sources(commit, config.task.editable),
+    )
+
+
+def device(config: Config) -> str:
+    """Where trials run: "cpu" or "cuda"."""
+    if config.executor.device != "auto":
+        return config.executor.device
+    return "cuda" if has_gpu() else "cpu"
+
+
+def threads(config: Config) -> int:
+    """CPU threads of a trial."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return config.executor.threads or allowed or 1
 
 
 def _begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:
@@ -134,21 +226,19 @@ def _begin(config: Config, repository: Repository, folder: Path, brief: str, met
     base = repository.resolve("HEAD")
     assert base, "Repository() has checked that there is a commit"
     repository.sources(base, config.task.editable)
-    return Journal.create(
-        folder / "journal.db",
-        SearchInfo(
-            name=config.name,
-            base_commit=base,
-            branch=branch,
-            created=time.time(),
-            task=config.task.name,
-            brief=config.brief,
-            brief_text=brief,
-            config=config.model_dump(mode="json"),
-            data=meta,
-            device=device_words(config),
-        ),
+    info = SearchInfo(
+        name=config.name,
+        base_commit=base,
+        branch=branch,
+        created=time.time(),
+        task=config.task.name,
+        brief=config.brief,
+        brief_text=brief,
+        config=config.model_dump(mode="json"),
+        data=meta,
+        device=f"{device(config)}, {threads(config)} threads",
     )
+    return Journal.create(folder / "journal.db", info)
 
 
 def _reopen(folder: Path, repository: Repository) -> Journal:
@@ -158,7 +248,15 @@ def _reopen(folder: Path, repository: Repository) -> Journal:
     ours = {info.base_commit, *(e.commit for e in journal.experiments() if e.commit)}
     if tip and tip not in ours:
         raise UserError(
-            f"The branch {info.branch} was moved by somebody else to {tip[:10]}; the search would overwrite that.",
+            f"Somebody moved the branch {info.branch} to {tip[:10]}; the search would overwrite that.",
             f"Keep that work on another branch (git branch mine {tip[:10]}), then delete {info.branch}.",
         )
     return journal
+
+
+def _trusted_tree(config: Config, repository: Repository, journal: Journal, folder: Path) -> Path:
+    """The scorer's own copy of the task, as it was when the search began, whatever is edited meanwhile."""
+    tree = folder / "trusted"
+    shutil.rmtree(tree, ignore_errors=True)
+    repository.export(journal.info().base_commit, [config.task.package], tree)
+    return tree

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from autoresearch.config import Config
-from autoresearch.edit import apply_edits, check_rules, fingerprint
+from autoresearch.edit.apply import apply
+from autoresearch.edit.rules import check, fingerprint
 from autoresearch.errors import UserError
 from autoresearch.judge import Judge, create_judge
 from autoresearch.judge.prune import Pruner
@@ -136,7 +137,7 @@ class Search:
             if result.outcome is not Outcome.OK:
                 raise UserError(
                     f"The starting script does not get through a trial: {result.reason}",
-                    f"Try it alone: python -m {self.config.task.train}. Its last words were:\n{result.log[-2000:]}",
+                    f"Try it alone: python -m {self.config.task.train}. Its last words:\n{result.log[-2000:]}",
                     code=3,
                 )
         self._limit_time()
@@ -173,7 +174,7 @@ class Search:
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
         assert experiment.proposal
-        sources = apply_edits(self._sources(experiment.parent), experiment.proposal.edits)
+        sources = apply(self._sources(experiment.parent), experiment.proposal.edits)
         commit = self.worktree.commit(
             experiment.parent, sources, commit_message(experiment), experiment.created
         )
@@ -244,11 +245,7 @@ class Search:
     def _check(self, proposal: Proposal) -> None:
         """Raise Refused if a proposal cannot become an experiment."""
         sources = self._sources(self._incumbent())
-        changed = {**sources, **apply_edits(sources, proposal.edits)}
-        check_rules(sources, changed, self.config.task.editable)
-        number = self._seen().get(fingerprint(changed))
-        if number is not None:
-            raise Refused(f"this is the same program as experiment {number}")
+        check(sources, apply(sources, proposal.edits), self.config.task.editable, self._seen())
 
     def _seen(self) -> Mapping[str, int]:
         """Fingerprints of every program tried so far, the incumbents included."""

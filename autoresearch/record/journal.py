@@ -280,8 +280,8 @@ class Journal:
             diff=diff,
             finished=finished,
             trials=tuple(
-                Trial(*trial[:7], result=TrialResult.from_dict(json.loads(trial[7])) if trial[7] else None)
-                for trial in trials
+                Trial(*columns, TrialResult.from_dict(json.loads(result)) if result else None)
+                for *columns, result in trials
             ),
         )
 

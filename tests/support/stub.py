@@ -1,0 +1,163 @@
+"""A search on a real repository and journal whose trials cost nothing: the script is the score."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from autoresearch.config import Config, load
+from autoresearch.record.git import Repository
+from autoresearch.record.journal import Journal, SearchInfo
+from autoresearch.search import Search
+from autoresearch.types import (
+    Category,
+    Check,
+    Context,
+    Edit,
+    Experiment,
+    Outcome,
+    Progress,
+    Proposal,
+    ProposerError,
+    Trial,
+    TrialResult,
+)
+
+PATH = "nanomodel/train.py"
+SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
+NOISE = 0.002
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def make_repository(root: Path) -> Repository:
+    (root / "nanomodel").mkdir(parents=True)
+    (root / PATH).write_text(SCRIPT)
+    (root / ".gitignore").write_text("runs/\n")
+    git(root, "init", "-q", "-b", "main")
+    git(root, "config", "user.name", "Somebody")
+    git(root, "config", "user.email", "somebody@example.org")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    return Repository(root)
+
+
+class StubRunner:
+    """Scores 1 + LEVEL / 10 + seed noise; `crash`, `diverge` or `cheat` in the script end as they say."""
+
+    max_seconds = 60.0
+
+    def __init__(self) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.on_run: Callable[[], None] = lambda: None
+
+    def run(
+        self,
+        *,
+        code: Path,
+        seed: int,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_prune: Callable[[Progress], bool] | None = None,
+    ) -> TrialResult:
+        source = (code / PATH).read_text()
+        self.trained.append((source, seed))
+        self.on_run()
+        if "crash" in source:
+            return TrialResult(Outcome.CRASH, reason="out of memory", log="boom")
+        if "cheat" in source:
+            return TrialResult(Outcome.INVALID, reason="not causal")
+        hopeless = "diverge" in source
+        curve = tuple((i / 20, 9.0 if hopeless else 9.0 - 5 * i / 20) for i in range(21))
+        for fraction, loss in curve:
+            sign = Progress(fraction, fraction, loss=loss)
+            progress(sign)
+            if should_prune and should_prune(sign):
+                return TrialResult(Outcome.PRUNE, reason=f"hopeless at {fraction:.0%}", curve=curve)
+        found = re.search(r"LEVEL = ([-\d.e]+)", source)
+        assert found
+        noise = random.Random(f"{seed}").gauss(0, NOISE)
+        score = 1.0 + float(found[1]) / 10 + noise
+        return TrialResult(Outcome.OK, score, metrics={"train_seconds": 1.0}, curve=curve)
+
+
+class ScriptedProposer:
+    """Sets LEVEL to given values, or replaces OTHER's line by a given text; then has no more ideas."""
+
+    name = "scripted"
+
+    def __init__(self, ideas: Iterable[float | str]) -> None:
+        self.ideas = list(ideas)
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        tried = len(context.history) - 1
+        if tried >= len(self.ideas):
+            raise ProposerError("no more ideas")
+        idea, lines = self.ideas[tried], context.sources[PATH].splitlines()
+        if isinstance(idea, str):
+            edit = Edit(PATH, lines[1], idea)
+        else:
+            edit = Edit(PATH, lines[0], f"LEVEL = {idea}  # 0..2")
+        return Proposal(f"set {idea}", Category.KNOBS, (edit,), self.name)
+
+
+class NoMirror:
+    def run_id(self, journal: object, number: int) -> str | None:
+        return None
+
+    def sync(self, journal: object) -> None: ...
+
+
+class Silent:
+    """A view that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        self.said.append(text)
+
+    def proposing(self, number: int, proposer: str) -> None: ...
+    def experiment(self, experiment: Experiment) -> None: ...
+    def trial(self, trial: Trial) -> None: ...
+    def progress(self, trial: Trial, progress: Progress) -> None: ...
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None: ...
+
+
+def make_search(repository: Repository, ideas: Iterable[float | str], *overrides: str) -> Search:
+    """A search ready to run; call again on the same repository to go on after a kill."""
+    config: Config = load(["name=x", "budget=smoke", "executor.device=cpu", *overrides], {})
+    folder = repository.root / "runs" / config.name
+    base = repository.resolve("HEAD")
+    assert base
+    if (folder / "journal.db").exists():
+        journal = Journal(folder / "journal.db")
+    else:
+        info = SearchInfo(
+            name=config.name, base_commit=base, branch=f"autoresearch/{config.name}", created=1.0,
+            task="stub", brief=config.brief, brief_text="", config={}, data={}, device="none",
+        )  # fmt: skip
+        journal = Journal.create(folder / "journal.db", info)
+    worktree = repository.worktree(folder / "worktree", base)
+    return Search(
+        config,
+        repository,
+        worktree,
+        journal,
+        folder,
+        StubRunner(),
+        ScriptedProposer(ideas),
+        NoMirror(),
+        Silent(),
+    )
