@@ -1,0 +1,258 @@
+"""Whole trials: a real candidate, the real sandbox, real model servers, the real scorer."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import nanomodel
+from autoresearch.errors import UserError
+from autoresearch.run import Modules, TrialRunner
+from autoresearch.run.data import TrainingData
+from autoresearch.run.handshake import Ended
+from autoresearch.run.sandbox import Limits, create_sandbox
+from autoresearch.run.weights import take_weights
+from autoresearch.types import Outcome
+from tests.support import toy
+
+CONTEXT = 32
+TRUSTED = Path(nanomodel.__file__).parent.parent
+
+
+def make_runner(cache, **changes):
+    options = {
+        "sandbox": create_sandbox("auto"),
+        "limits": Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128),
+        "modules": Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+        "cache": cache,
+        "trusted": TRUSTED,
+        "device": "cpu",
+        "threads": 1,
+        "context": CONTEXT,
+        "compile": False,
+        "budget_kind": "tokens",
+        "budget_amount": 20_000,
+        "startup_seconds": 120.0,
+        "max_seconds": 60.0,
+        "score_seconds": 60.0,
+        "weights_gb": 0.01,
+        "probes": 32,
+    }
+    return TrialRunner(**{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=3_001)
+
+
+@pytest.fixture(scope="module")
+def runner(cache):
+    """One runner, and so one scorer, for many trials: as in a search."""
+    runner = make_runner(cache)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def run(runner, tmp_path):
+    def run(source, runner=runner, **options):
+        code = toy.write_code(tmp_path / "code", source)
+        options = {"seed": 1, "progress": lambda progress: None, **options}
+        return runner.run(code=code, scratch=tmp_path / "scratch", **options)
+
+    return run
+
+
+def altered(old, new):
+    assert old in toy.TRAIN
+    return toy.TRAIN.replace(old, new)
+
+
+def submitting(expression):
+    """A candidate that trains nothing and submits what the expression says."""
+    return altered(
+        "    step_loss(*run.fake", f"    run.start(); {expression}; return\n    step_loss(*run.fake"
+    )
+
+
+def reference(weights, cache):
+    """Bits per byte of the toy model by a plain computation."""
+    namespace = {"__name__": "toy_train"}
+    exec(toy.TRAIN, namespace)
+    model = namespace["build_model"](256, CONTEXT)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.eval()
+    tokens = np.fromfile(cache / "validation.bin", "<u2").astype(np.int64)
+    nats, size = 0.0, 0
+    with torch.no_grad():
+        for target in range(1, len(tokens)):
+            start = min((target - 1) // CONTEXT * CONTEXT, len(tokens) - 1 - CONTEXT)
+            if tokens[target] != 255:
+                logits = model(torch.from_numpy(tokens[None, start:target]))[0, -1].double()
+                nats -= float(torch.log_softmax(logits, -1)[tokens[target]])
+                size += 1
+    return nats / (math.log(2) * size)
+
+
+def test_a_whole_trial_twice(run, cache, tmp_path):
+    seen = []
+    first = run(toy.TRAIN, progress=seen.append)
+    assert first.outcome is Outcome.OK and first.reason == "", first
+    assert first.score == pytest.approx(reference(tmp_path / "scratch/train/weights.pt", cache), rel=1e-5)
+    assert first.metrics["tokens"] == 19 * 1024 and first.metrics["steps"] == 19
+    expected = {"startup_seconds", "train_seconds", "score_seconds", "tokens_per_second", "train_loss"}
+    assert expected | {"parameters", "peak_memory_mb"} <= set(first.metrics)
+    assert first.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
+    assert {p.phase for p in seen} >= {"train", "score"}
+    table = np.load(tmp_path / "scratch/documents.npy")
+    assert first.score == pytest.approx(table[:, 0].sum() / math.log(2) / table[:, 1].sum())
+    (tmp_path / "scratch").rename(tmp_path / "first")
+    (tmp_path / "code").rename(tmp_path / "old")
+    second = run(toy.TRAIN)
+    assert second.score == first.score
+    assert (second.curve[-1][1], second.metrics["train_loss"]) == (
+        first.curve[-1][1],
+        first.metrics["train_loss"],
+    )
+
+
+def test_another_seed_and_a_seconds_budget(run, cache):
+    runner = make_runner(cache, budget_kind="seconds", budget_amount=1.0)
+    try:
+        done = run(toy.TRAIN, runner=runner, seed=2, split="test")
+    finally:
+        runner.close()
+    assert done.outcome is Outcome.OK, done
+    assert 0.5 < done.metrics["train_seconds"] <= 2.02
+    assert done.score is not None
+
+
+HEAD = "        return self.head(torch.relu(self.up(x)))\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "reason"),
+    [
+        ("attn_mask=future, ", "", "invalid", "looks ahead"),
+        (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
+        (HEAD, "        x = x if self.training else x * float('nan')\n" + HEAD, "invalid", "not finite"),
+        (HEAD, "        x = x if self.training else x[:, :-1]\n" + HEAD, "invalid", "shape"),
+        (
+            HEAD,
+            "        if not self.training: 1 / 0\n" + HEAD,
+            "crash",
+            "the model failed: ZeroDivisionError",
+        ),
+        (HEAD, "        if not self.training: exit(7)\n" + HEAD, "crash", "the model server died"),
+    ],
+    ids=["looks ahead", "keeps state", "nan", "shape", "raises", "dies"],
+)
+def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
+    done = run(altered(old, new))
+    assert (done.outcome.value, done.score) == (outcome, None), done
+    assert reason in done.reason
+    assert done.metrics["train_loss"] < 3.0 and done.curve
+
+
+def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
+    done = run(
+        altered("        step += 1\n", "        step += 1\n        if step == 9: model(batch[0] + 999)\n")
+    )
+    assert done.outcome is Outcome.CRASH and "IndexError" in done.reason, done
+    assert done.score is None and done.curve and "startup_seconds" in done.metrics
+    assert "Traceback" in done.log
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})", "do not load"),
+        ("torch.save({'other': torch.zeros(3)}, 'weights.pt'); run._host.submit(None, {})", "do not load"),
+        ("import os; os.symlink('/etc/hostname', 'weights.pt'); run._host.submit(None, {})", "no plain file"),
+        ("open('weights.pt', 'wb').truncate(20_000_000); run._host.submit(None, {})", "bytes"),
+        ("run._host.submit(None, {})", "without writing"),
+    ],
+)
+def test_weights_that_are_none(run, expression, reason):
+    done = run(submitting(expression))
+    assert done.outcome is Outcome.INVALID and reason in done.reason, done
+
+
+def test_trials_go_on_after_the_scorer_was_killed(run, runner):
+    runner._scorer.wait()
+    runner._scorer._process.kill()
+    runner._scorer._process.wait()
+    assert run(toy.TRAIN).outcome is Outcome.OK
+
+
+def test_an_interrupt_leaves_nothing_alive(run, runner):
+    def interrupt(progress):
+        if progress.phase == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(toy.TRAIN, progress=interrupt)
+    left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert {p.pid for p in left} <= {runner._scorer._process.pid}
+
+
+def test_missing_data_is_one_clear_message(tmp_path):
+    with pytest.raises(UserError, match="no prepared data"):
+        make_runner(tmp_path)
+
+
+def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
+    runner = make_runner(cache, modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.nothing"))
+    with pytest.raises(UserError, match="scorer does not start"):
+        run(toy.TRAIN, runner=runner)
+    runner.close()
+
+
+def test_data_that_was_touched_or_changed_is_noticed(tmp_path):
+    data = TrainingData(toy.write_cache(tmp_path / "cache", train=1_000))
+    file = tmp_path / "cache/train.bin"
+    mode = file.stat().st_mode
+    assert not data.was_touched()
+    os.fchmod(data.descriptor, 0)
+    assert data.was_touched()
+    assert file.stat().st_mode == mode
+    assert not data.was_touched()
+    with file.open("r+b") as writing:
+        writing.write(b"\7")
+    with pytest.raises(UserError, match="changed while a trial ran"):
+        data.was_touched()
+    data.close()
+
+
+def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"x" * 9_000_000)
+    fd = take_weights(tmp_path, 10_000_000)
+    (tmp_path / "weights.pt").write_bytes(b"changed")
+    assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"y", 0)
+    os.close(fd)
+    (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
+    with pytest.raises(Ended, match="of its own"):
+        take_weights(tmp_path, 10_000_000)
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: os.mkfifo(p), lambda p: p.touch()])
+def test_weights_must_be_a_plain_file(tmp_path, make):
+    make(tmp_path / "weights.pt")
+    with pytest.raises(Ended) as caught:
+        take_weights(tmp_path, 100)
+    assert caught.value.outcome is Outcome.INVALID
+
+
+def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/weights.pt").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(Ended):
+        take_weights(tmp_path / "link", 100)
