@@ -1,0 +1,147 @@
+"""What the model must answer: one strict tool call, and how it becomes a proposal.
+
+Invariant: nothing of an answer is guessed. What an experiment needs (hypothesis, edits) is right or refused
+with a reason for the model; what is only commentary (effect, confidence, risk) is dropped when it is
+unusable, because another call would cost more than it is worth.
+
+Not covered: whether the edits apply and the candidate obeys the rules (the search's `check`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from autoresearch.types import Category, Edit, Proposal, Refused
+
+TOOL_NAME = "propose"
+
+MAX_SENTENCE = 600
+"""Characters kept of each prose field."""
+
+
+def tool() -> dict[str, Any]:
+    """The definition of the tool, for `tools=[...]`; the same bytes every time."""
+    text = {"type": "string"}
+    edit = {
+        "type": "object",
+        "properties": {
+            "path": {**text, "description": "File to change."},
+            "search": {
+                **text,
+                "description": "Passage to replace, copied exactly from the file as shown, without line "
+                "numbers; it must occur once. Empty: `replace` is the whole new file.",
+            },
+            "replace": {**text, "description": "What stands there afterwards. Empty deletes the passage."},
+        },
+        "required": ["path", "search", "replace"],
+        "additionalProperties": False,
+    }
+    properties: dict[str, Any] = {
+        "hypothesis": {
+            **text,
+            "description": "One sentence: what is changed and what it should do to the score.",
+        },
+        "mechanism": {**text, "description": "Why you expect this, in two or three sentences."},
+        "category": {**text, "enum": [category.value for category in Category]},
+        "expected_effect": {
+            "type": "number",
+            "description": "Expected gain in bits per byte; positive is better.",
+        },
+        "confidence": {"type": "number", "description": "Probability from 0 to 1 that the gain is real."},
+        "risk": {**text, "description": "What is most likely to go wrong."},
+        "edits": {"type": "array", "items": edit, "description": "The change: at least one edit."},
+    }
+    return {
+        "name": TOOL_NAME,
+        "description": "Propose the next experiment: a hypothesis and the exact edits that test it.",
+        "strict": True,
+        "input_schema": {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        },
+    }
+
+
+def parse(answer: object, proposer: str) -> Proposal:
+    """Turn the input of a tool call into a proposal (without its cost).
+
+    Args:
+        answer: What the model sent; anything at all.
+        proposer: Who made it.
+
+    Raises:
+        Refused: Naming everything that is missing or of the wrong kind.
+    """
+    if not isinstance(answer, Mapping):
+        raise Refused("the input of the tool call is not an object with the fields of the schema")
+    problems: list[str] = []
+    hypothesis = _prose(answer.get("hypothesis"))
+    if not hypothesis:
+        problems.append("hypothesis must be a sentence")
+    edits = _edits(answer.get("edits"), problems)
+    if problems:
+        raise Refused("the tool call is not complete: " + "; ".join(problems))
+    confidence = _number(answer.get("confidence"))
+    category = answer.get("category")
+    return Proposal(
+        hypothesis=hypothesis,
+        category=Category(category) if category in list(Category) else Category.OTHER,
+        edits=edits,
+        proposer=proposer,
+        mechanism=_prose(answer.get("mechanism")),
+        expected_effect=_number(answer.get("expected_effect")),
+        confidence=confidence if confidence is not None and 0 <= confidence <= 1 else None,
+        risk=_prose(answer.get("risk")),
+    )
+
+
+def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
+    if not isinstance(value, list) or not value:
+        problems.append("edits must be a list with at least one edit")
+        return ()
+    edits = []
+    for number, item in enumerate(value, start=1):
+        fields = (
+            [item.get(name) for name in ("path", "search", "replace")] if isinstance(item, Mapping) else []
+        )
+        texts = [field for field in fields if isinstance(field, str)]
+        if len(texts) != 3:
+            problems.append(f"edit {number} must have the texts path, search and replace")
+        elif not all(_encodable(text) for text in texts):
+            problems.append(f"edit {number} holds characters that cannot be written as UTF-8")
+        else:
+            edits.append(Edit(*texts))
+    return tuple(edits)
+
+
+def _prose(value: object) -> str:
+    """A text on one line, of bounded length; empty if it is no text."""
+    text = value if isinstance(value, str) else ""
+    return " ".join(clean(text).split())[:MAX_SENTENCE]
+
+
+def clean(text: str) -> str:
+    """The text with what UTF-8 cannot say (lone surrogates) replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

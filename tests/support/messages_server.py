@@ -1,0 +1,161 @@
+"""A scripted Messages API over real HTTP, for the real SDK: what to answer is a list of behaviours.
+
+    with MessagesServer([tool_call(...), error(529), garbage(b"<html>")]) as server:
+        proposer = AnthropicProposer(base_url=server.url, ...)
+
+Every request uses up one behaviour; when the list is empty, `default` answers, or else an error 500.
+Usage is counted as the real service would: a prefix that ends at a cache breakpoint is written once and read
+afterwards. Requests are kept in `requests`, for tests to look at.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What to do with one request: wait, then send a status, headers and a body, or hang up (status 0)."""
+
+    status: int = 200
+    body: bytes | Callable[[dict[str, Any]], bytes] = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    wait: float = 0.0
+
+
+def message(content: object, stop_reason: object = "tool_use", **fields: object) -> Behaviour:
+    """A well-formed answer around any content; `fields` replace or add top-level fields."""
+
+    def body(usage: dict[str, Any]) -> bytes:
+        answer = {
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "scripted", "content": content,
+            "stop_reason": stop_reason, "stop_sequence": None, "usage": usage,
+        }  # fmt: skip
+        return json.dumps({**answer, **fields}).encode()
+
+    return Behaviour(body=body)
+
+
+def tool_call(tool_input: object, name: object = "propose", **fields: object) -> Behaviour:
+    """An answer that thinks a little and calls the tool."""
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+    call = {"type": "tool_use", "id": "toolu_1", "name": name, "input": tool_input}
+    return message([thought, call], **fields)
+
+
+def proposal(search: str, replace: str, path: str = "train.py", **fields: object) -> Behaviour:
+    """A good tool call with one edit."""
+    answer = {
+        "hypothesis": f"{search} becomes {replace}", "mechanism": "It should.", "category": "optimizer",
+        "expected_effect": 0.01, "confidence": 0.4, "risk": "It may diverge.",
+        "edits": [{"path": path, "search": search, "replace": replace}],
+    }  # fmt: skip
+    return tool_call({**answer, **fields})
+
+
+def text(words: str, stop_reason: str = "end_turn") -> Behaviour:
+    """An answer in prose alone."""
+    return message([{"type": "text", "text": words}], stop_reason)
+
+
+def error(status: int, said: str = "it went wrong", kind: str = "api_error", **headers: str) -> Behaviour:
+    """An error as the API reports it."""
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": said}}).encode()
+    return Behaviour(status, body, headers)
+
+
+def garbage(body: bytes, content_type: str = "application/json") -> Behaviour:
+    """Any bytes with status 200."""
+    return Behaviour(body=body, content_type=content_type)
+
+
+HANG_UP = Behaviour(status=0)
+
+
+class MessagesServer:
+    """Serves `POST /v1/messages` on a free local port while its context is open."""
+
+    def __init__(self, script: Iterable[Behaviour] = (), default: Behaviour | None = None) -> None:
+        self.script = list(script)
+        self.default = default
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self._cached: set[str] = set()
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "MessagesServer":
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def usage(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Tokens as the service would bill them, cache included."""
+        blocks = [*request.get("tools", []), *request.get("system", [])]
+        for turn in request.get("messages", []):
+            blocks += [{"role": turn["role"]}, *turn["content"]]
+        prefix, read, end = "", 0, 0
+        written = []
+        for block in blocks:
+            bare = {key: value for key, value in block.items() if key != "cache_control"}
+            prefix += json.dumps(bare, sort_keys=True)
+            if prefix in self._cached:
+                read = len(prefix)
+            if "cache_control" in block:
+                end = len(prefix)
+                written.append(prefix)
+        self._cached.update(written)
+        return {
+            "input_tokens": (len(prefix) - end) // CHARACTERS_PER_TOKEN,
+            "cache_creation_input_tokens": (end - read) // CHARACTERS_PER_TOKEN,
+            "cache_read_input_tokens": read // CHARACTERS_PER_TOKEN,
+            "output_tokens": 100,
+        }
+
+    def _next(self, request: dict[str, Any], headers: dict[str, str]) -> tuple[Behaviour, bytes]:
+        with self._lock:
+            self.requests.append(request)
+            self.headers.append(headers)
+            last = self.default or error(500, "the script is over")
+            behaviour = self.script.pop(0) if self.script else last
+            body = behaviour.body(self.usage(request)) if callable(behaviour.body) else behaviour.body
+        return behaviour, body
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                size = int(self.headers.get("content-length", 0))
+                request = json.loads(self.rfile.read(size))
+                behaviour, body = outer._next(request, dict(self.headers.items()))
+                time.sleep(behaviour.wait)
+                if not behaviour.status or not self.path.startswith("/v1/messages"):
+                    self.close_connection = True
+                    return
+                self.send_response(behaviour.status)
+                for name, value in behaviour.headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("content-type", behaviour.content_type)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        return Handler
