@@ -203,7 +203,9 @@ class Mirror:
                 return
             try:
                 run = experiment_run(job.info, e, self._sources_of(e), column)
-                job.written[e.number] = store.write(run, identity(job.info, e.number), job.parent)
+                run_id = store.write(run, identity(job.info, e.number), job.parent)
+                store.add_dataset(run_id, job.info.data)
+                job.written[e.number] = run_id
             except Exception as error:
                 job.problem = self._explain(error)
                 if not store.answers():

@@ -153,8 +153,9 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
     verdict = e.verdict.kind.value if e.verdict else ("baseline" if e.number == 0 else "")
     files = {}
     if judged:
+        # MLflow shows only files with endings it knows, so the diff is called .txt.
         files = {path: scrub(clean(text)) for path, text in sources.items()}
-        files |= {"change.diff": scrub(clean(e.diff))} if e.diff else {}
+        files |= {"change.diff.txt": scrub(clean(e.diff))} if e.diff else {}
         files |= {
             f"logs/trial_{t.id}.log": scrub(clean(t.result.log))
             for t in e.trials
@@ -167,7 +168,9 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         status=status,
         start=_milliseconds(e.created),
         end=_milliseconds(finished) if judged else None,
-        tags=identity(info, e.number) | {"autoresearch.search": info.name} | _tags(e, verdict),
+        tags=identity(info, e.number)
+        | {"autoresearch.search": info.name}
+        | _tags(e, verdict, next(iter(sources), "")),
         params=_params(e, sources, column),
         metrics=tuple(_metrics(e, judged)),
         files=files,
@@ -180,7 +183,7 @@ def _name(e: Experiment, verdict: str) -> str:
     return f"{e.number:03d} {verdict or 'running'}: {what}"
 
 
-def _tags(e: Experiment, verdict: str) -> dict[str, str]:
+def _tags(e: Experiment, verdict: str, source: str) -> dict[str, str]:
     tags = {
         "verdict": verdict,
         "commit": e.commit,
