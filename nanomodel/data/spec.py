@@ -7,6 +7,7 @@ every corpus.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -80,7 +81,7 @@ class DataSpec:
             self._check_shards()
 
     def _check_shards(self) -> None:
-        if not self.url:
+        if not self.url or not re.fullmatch(r"\w[\w.-]*", self.corpus):  # it becomes the name of a folder
             raise DataError(
                 f"There is no corpus {self.corpus!r}.",
                 "Corpora are sotu, file, and those with a url, see configs/data/.",

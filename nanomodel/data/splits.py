@@ -59,7 +59,8 @@ def hold_out(
     validation = _take(ranked, weights, total * validation_fraction)
     rest = ranked[~np.isin(ranked, validation)]
     test = _take(rest[::-1], weights, total * test_fraction)
-    if total - int(weights[validation].sum() + weights[test].sum()) < total // 3:
+    held = [int(weights[split].sum()) for split in (validation, test)]
+    if min(held) < LEAST_BYTES or total - sum(held) < total // 3:
         raise DataError(
             f"The {count} distinct documents are too large or too alike to be split.",
             "Cut the corpus into more and smaller documents, or lower the fractions.",

@@ -138,7 +138,9 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(hub: Hub, fetch: Callable
     with pytest.raises(DataError):
         fetch()
     hub.files["a.bin"], hub.etag = BODY[::-1], '"v2"'
+    hub.requests.clear()
     assert fetch() == BODY[::-1]
+    assert spans(hub) == [f"bytes={len(BODY) // 2}-"]  # the answer to it was the whole file
 
 
 @pytest.mark.parametrize("etag", ['W/"v1"', ""])

@@ -229,6 +229,7 @@ def test_a_cache_folder_that_cannot_be(corpus: Path, tmp_path: Path):
         ({"document_bytes": 10}, "document_bytes"),
         ({"path": None}, "no path"),
         ({"corpus": "moby"}, "no corpus 'moby'"),
+        ({"corpus": "../x", "url": "http://x/{}", "shards": 1, "shards_available": 4}, "no corpus"),
         ({"corpus": "web", "url": "http://x/{:05d}", "shards": 5, "shards_available": 4}, "shards is 5"),
         ({"corpus": "web", "url": "http://x/a", "shards": 2, "shards_available": 4}, "url is"),
         ({"corpus": "web", "url": "file:///etc/{}", "shards": 1, "shards_available": 4}, "url is"),

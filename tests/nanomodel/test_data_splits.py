@@ -97,6 +97,12 @@ def test_a_few_documents_of_very_different_size_cannot_be_split():
         hold_out(np.arange(3).astype(np.uint64), sizes, np.arange(3), 0.1, 0.1)
 
 
+def test_a_corpus_that_is_one_huge_document_and_a_few_crumbs_cannot_be_split():
+    sizes = np.array([10_000, 10_000, 10_000, 1_000_000])
+    with pytest.raises(DataError, match="too large or too alike"):
+        hold_out(np.arange(4).astype(np.uint64), sizes, np.arange(4), 0.1, 0.1)
+
+
 def test_hashes_depend_on_contents_alone():
     assert content_hash(b"text") == content_hash(b"text") != content_hash(b"text ")
     assert content_hash(b"text") == HASH_OF_TEXT  # a split must not move between versions and machines
@@ -105,6 +111,12 @@ def test_hashes_depend_on_contents_alone():
 def test_unrelated_documents_are_not_linked():
     groups = groups_of([" ".join(prose(300, seed)) for seed in range(400)])
     assert groups.max() == 399
+
+
+def test_shared_boilerplate_alone_does_not_link():
+    shared = prose(250, 0)
+    groups = groups_of([" ".join(shared + prose(300, seed + 1)) for seed in range(100)])
+    assert groups.max() > 95
 
 
 @pytest.mark.parametrize("changed", [0.0, 0.01, 0.02])
