@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from autoresearch.run.sandbox import gpu
+from autoresearch.run.sandbox import gpu, world
 from autoresearch.run.sandbox.base import Jail
-from autoresearch.run.sandbox.world import LAUNCHER, WALLS, launcher, python_paths, system_paths
 
 TMP_BYTES = 1 << 28
 """Size of the candidate's own /tmp and /dev/shm, which are kept in memory."""
@@ -64,8 +63,10 @@ class BwrapSandbox:
             words += _binds("--dev-bind", gpu.device_nodes())
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
-        words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(jail.cwd), "--"]
-        return [*words, *launcher(json.dumps(_spec(jail))), *argv]
+        for mount in ("/dev", "/", *map(str, world.sites())):
+            words += ["--remount-ro", mount]
+        words += ["--chdir", str(jail.cwd), "--"]
+        return [*words, *world.launcher(json.dumps(_spec(jail))), *argv]
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
@@ -76,12 +77,13 @@ def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
 def _world() -> list[str]:
     """Arguments that lay out the system and the interpreter, keeping symbolic links as links."""
     words: list[str] = []
-    for path in system_paths():
+    for path in world.roots():
         if path.is_symlink():
             words += ["--symlink", str(path.readlink()), str(path)]
         else:
-            words += ["--ro-bind", str(path), str(path)]
-    return words + _binds("--ro-bind", [*python_paths(), LAUNCHER, WALLS])
+            words += _binds("--ro-bind", [path])
+    words += [word for site in world.sites() for word in ("--tmpfs", str(site))]
+    return words + _binds("--ro-bind", [*world.packages(), world.LAUNCHER, world.WALLS])
 
 
 def _spec(jail: Jail) -> dict[str, object]:
@@ -98,6 +100,7 @@ def _spec(jail: Jail) -> dict[str, object]:
         "limits": asdict(jail.limits),
         "fresh_user": True,
         "landlock": {
+            "names": [],
             "read": ["/"],
             "write": ["/tmp", "/dev/shm", *(str(path) for path in jail.writable)],
             "devices": ["/dev"],

@@ -4,7 +4,7 @@ Invariant: the candidate opens nothing but the interpreter, the system libraries
 Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
 finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
 not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
-changing the modes or owners of files.
+changing the modes or owners of files. There installed packages are visible, but for those that are corpora.
 
 Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
 folders, but it can ask whether a path exists, how large and how old it is.
@@ -18,9 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autoresearch.run.sandbox import gpu
+from autoresearch.run.sandbox import gpu, world
 from autoresearch.run.sandbox.base import Jail
-from autoresearch.run.sandbox.world import LAUNCHER, WALLS, launcher, python_paths, system_paths
 
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -46,17 +45,12 @@ class LandlockSandbox:
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command behind the launcher's walls; see `Sandbox.wrap`."""
-        return [*launcher(json.dumps(self.spec(jail))), *argv]
+        return [*world.launcher(json.dumps(self.spec(jail))), *argv]
 
     def spec(self, jail: Jail) -> dict[str, Any]:
         """What the launcher is told; see `launch.py`."""
         own_proc = self.namespaces and self.proc
-        read: list[Path] = [
-            *system_paths(),
-            *python_paths(),
-            LAUNCHER,
-            WALLS,
-        ]
+        read, split = _world(self.namespaces)
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
         read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes() if jail.gpu else [])
@@ -70,7 +64,10 @@ class LandlockSandbox:
             "namespaces": list(NAMESPACES) if self.namespaces else [],
             "writable": [str(path) for path in jail.writable],
             "proc": own_proc,
+            "hide": [str(path) for path in world.sites()],
+            "show": [str(path) for path in (*world.packages(), world.LAUNCHER, world.WALLS)],
             "landlock": {
+                "names": [str(path) for path in split],
                 "read": [str(path) for path in [*read, *jail.read_only]],
                 "write": [str(path) for path in [*jail.writable, *memory]],
                 "devices": [str(path) for path in devices],
@@ -101,3 +98,21 @@ class LandlockSandbox:
             "secrets": "an empty environment, and Landlock closes /proc",
             "daemons": "no process can leave its group, and the group is killed",
         }
+
+
+def _world(namespaces: bool) -> tuple[list[Path], list[Path]]:
+    """What can be read, and where names can be listed besides.
+
+    With a mount namespace the launcher hides packages; without, Landlock can only leave out some of what it
+    opens, and hiding all but a few would break imports that are tried in vain: so only corpora are left out.
+    """
+    roots = list(dict.fromkeys(root.resolve() for root in world.roots()))
+    if namespaces:
+        return [*roots, world.LAUNCHER, world.WALLS], []
+    hidden = world.corpora()
+    split = [root for root in roots if any(path.is_relative_to(root) for path in hidden)]
+    return [
+        *(path for root in roots for path in world.around(root, hidden)),
+        world.LAUNCHER,
+        world.WALLS,
+    ], split

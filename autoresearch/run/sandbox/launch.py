@@ -8,7 +8,8 @@ alone; so it imports nothing but the standard library and its neighbour `walls.p
     namespaces                   names from `NAMESPACES`, to be entered first; none if empty
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
-    landlock                     null, or {"read": [...], "write": [...], "devices": [...]}
+    hide, show                   folders that are emptied, and what in them is to be seen all the same
+    landlock                     null, or {"names": [...], "read": [...], "write": [...], "devices": [...]}
     seccomp                      null, or {"memory_files": bool, "namespaces": bool}, see `walls.seccomp`
 
 Whatever cannot be done ends the launcher with status 125 and a line on standard error: a candidate never
@@ -25,6 +26,7 @@ import os
 import resource
 import select
 import signal
+import stat
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -148,7 +150,7 @@ def enter_namespaces(spec: dict[str, Any]) -> None:
         os._exit(FAILED)
     os.close(alive)
     if "mount" in names:
-        mount_all(libc, spec["writable"], private_proc=spec["proc"])
+        mount_all(libc, spec)
 
 
 def stay_behind() -> None:
@@ -196,8 +198,8 @@ def kill_adopted() -> None:
             os.wait()
 
 
-def mount_all(libc: ctypes.CDLL, writable: list[str], *, private_proc: bool) -> None:
-    """Make every mount read-only but the given folders, with a /dev/shm and perhaps a /proc of its own.
+def mount_all(libc: ctypes.CDLL, spec: dict[str, Any]) -> None:
+    """Make every mount read-only but the writable folders; hide what is to be hidden; a /dev/shm of its own.
 
     Landlock does not govern modes, owners and times of files; read-only mounts do.
     """
@@ -212,16 +214,34 @@ def mount_all(libc: ctypes.CDLL, writable: list[str], *, private_proc: bool) -> 
         result = libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, values, ctypes.c_size_t(32))
         check(result, f"mount_setattr {target}")
 
+    writable: list[str] = spec["writable"]
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+    shown = [(path, os.open(path, os.O_PATH)) for path in spec["show"]]
+    for folder in spec["hide"]:
+        mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    for path, source in shown:
+        if not Path(path).exists():
+            make_place(path, folder=stat.S_ISDIR(os.fstat(source).st_mode))
+            mount(f"/proc/self/fd/{source}", path, None, MS_BIND | MS_REC)
+        os.close(source)
     for folder in writable:
         mount(folder, folder, None, MS_BIND | MS_REC)
-    if private_proc:
+    if spec["proc"]:
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     attributes("/", AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0)
     for folder in writable:
         attributes(folder, 0, 0, MOUNT_ATTR_RDONLY)
     if Path("/dev/shm").is_dir() and not any(folder.startswith("/dev/shm/") for folder in writable):
         mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={SHM_SIZE}")
+
+
+def make_place(path: str, *, folder: bool) -> None:
+    """Make something empty on which a file or folder can be mounted."""
+    if folder:
+        Path(path).mkdir(parents=True)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).touch()
 
 
 def check(result: int, what: str) -> None:

@@ -56,10 +56,11 @@ def drop_privileges() -> None:
     _checked(libc.capset(header, nothing), "capset")
 
 
-def landlock(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> int:
+def landlock(names: Iterable[str], read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> int:
     """Confine this process to the given paths, and to no TCP, no outside signals and abstract sockets.
 
     Args:
+        names: Folders it may list, with all below them.
         read: Files and folders it may read and execute.
         write: Folders it may also write; device nodes cannot be made there.
         devices: Device nodes, or folders of them, that it may read, write and control.
@@ -80,7 +81,7 @@ def landlock(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) 
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _checked(libc.syscall(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock")
     anything = handled & ~(MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK | IOCTL_DEV)
-    for paths, rights in ((read, READ), (write, anything), (devices, DEVICE)):
+    for paths, rights in ((names, READ_DIR), (read, READ), (write, anything), (devices, DEVICE)):
         for path in paths:
             _allow(ruleset, path, rights & handled)
     _checked(libc.syscall(LANDLOCK_RESTRICT, ruleset, 0), "landlock")

