@@ -111,17 +111,15 @@ class AnthropicProposer:
         replies: list[Message] = []
         limit, reason = self._answer_tokens, ""
         for _ in range(self._repairs + 1):
+            answer: Answer = {}
             try:
                 answer = self._ask(model, asked, replies, limit)
-            except TooLong as error:
-                asked, replies, reason = self._shorter(context, error), [], str(error)
-                continue
-            except Garbage as error:
-                reason = str(error)
-                continue
-            try:
                 proposal = _read(answer, model, self.name)
                 check(proposal)
+            except TooLong as error:
+                asked, replies, reason = self._shorter(context, error), [], str(error)
+            except Garbage as error:
+                reason = str(error)
             except Refused as refused:
                 reason = str(refused)
                 if answer.get("stop_reason") == "max_tokens":
@@ -178,12 +176,15 @@ def _read(answer: Answer, model: str, name: str) -> Proposal:
     Raises:
         Refused: With the reason, for the model.
         NextModel: If the model declined.
+        TooLong: If the answer ran into the end of the context window.
     """
     stop = answer.get("stop_reason")
     if stop == "refusal":
         details = answer.get("stop_details")
         why = f" ({details['category']})" if isinstance(details, Mapping) and details.get("category") else ""
         raise NextModel(f"{model} declined to answer{why}", retry=True)
+    if stop == "model_context_window_exceeded":
+        raise TooLong(f"prompt and answer do not fit the context window of {model}")
     if stop == "max_tokens":
         raise Refused("the answer was cut off before it was complete")
     calls = [block for block in _blocks(answer) if _is_call(block) and block.get("name") == TOOL_NAME]
