@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TEMPORARY, LOCKS = ".preparing-", ".locks"
+TEMPORARY, LOCKS = ".preparing", ".locks"
 
 
 @contextmanager
@@ -41,9 +41,9 @@ def staged(cache: Path, key: str) -> Iterator[Path]:
 
     The caller holds the lock of `key`.
     """
-    folder = cache / (TEMPORARY + key)
+    folder = cache / TEMPORARY / key  # one level down, so that who looks through `cache` does not meet it
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     try:
         yield folder
         for file in folder.iterdir():
@@ -57,8 +57,8 @@ def staged(cache: Path, key: str) -> Iterator[Path]:
 
 def sweep(cache: Path) -> None:
     """Remove what killed preparations of any key left behind."""
-    for folder in cache.glob(TEMPORARY + "*"):
-        descriptor = _open_lock(cache, folder.name.removeprefix(TEMPORARY))
+    for folder in (cache / TEMPORARY).glob("*"):
+        descriptor = _open_lock(cache, folder.name)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -109,15 +109,20 @@ def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path: Path):
     assert (tmp_path / "good" / "file").read_text() == "x"
     with pytest.raises(RuntimeError, match="stop"), staged(tmp_path, "bad"):
         raise RuntimeError("stop")
-    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+        ".preparing",
+        "good",
+        "good/file",
+    }
 
 
 def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path):
-    (tmp_path / ".preparing-dead").mkdir()
-    (tmp_path / ".preparing-dead" / "file").write_text("x")
+    dead, living = tmp_path / ".preparing" / "dead", tmp_path / ".preparing" / "living"
+    dead.mkdir(parents=True)
+    (dead / "file").write_text("x")
     with locked(tmp_path, "living", pytest.fail):
-        (tmp_path / ".preparing-living").mkdir()
+        living.mkdir()
         sweep(tmp_path)
-        assert (tmp_path / ".preparing-living").exists() and not (tmp_path / ".preparing-dead").exists()
+        assert living.exists() and not dead.exists()
     sweep(tmp_path)
-    assert not (tmp_path / ".preparing-living").exists()
+    assert not living.exists()

@@ -197,7 +197,7 @@ def test_an_empty_corpus(tmp_path: Path):
     path = write_jsonl(tmp_path / "c.jsonl", ["", "  \n", "\t"])
     with pytest.raises(DataError, match="empty"):
         prepare(spec(path), tmp_path / "cache")
-    assert not [p for p in (tmp_path / "cache").iterdir() if p.name != ".locks"]
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.parent.name != ".locks" and p.name[0] != "."]
 
 
 def test_a_vocabulary_larger_than_the_corpus_supports(tmp_path: Path):
@@ -264,7 +264,7 @@ def prepare_command(path: Path, cache: Path, **options: object) -> subprocess.Po
 
 
 def leftovers(cache: Path) -> list[Path]:
-    return list(cache.glob(".preparing-*"))
+    return list(cache.glob(".preparing/*"))
 
 
 def test_the_command_prints_one_line_of_json_and_show_describes_it(corpus: Path, tmp_path: Path):
@@ -303,7 +303,7 @@ def test_killed_at_any_instant_leaves_no_half_cache_and_the_next_one_cleans_up(l
     folder = wait_for_start(cache, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert folder.exists() and not (cache / folder.name.removeprefix(".preparing-")).exists()
+    assert folder.exists() and not (cache / folder.name).exists()
     # Even a preparation of something else removes what the dead one left.
     prepare(spec(write_jsonl(tmp_path / "c.jsonl", texts(100))), cache)
     assert not leftovers(cache)
