@@ -47,8 +47,8 @@ def make(server):
         server.script, server.default = list(script), default
         values = {
             "models": ["sonnet"], "prices": PRICES, "answer_tokens": 2000, "effort": "high",
-            "thinking": "adaptive", "repairs": 3, "retries": 0, "timeout": 10.0,
-            "ledger_tokens": 8000, "max_dollars": None, "max_tokens": None, "max_calls": None, "base_url": server.url,
+            "thinking": "adaptive", "repairs": 3, "retries": 0, "timeout": 10.0, "ledger_tokens": 8000,
+            "max_dollars": None, "max_tokens": None, "max_calls": None, "base_url": server.url,
         }  # fmt: skip
         return create_proposer("anthropic", **values | options)
 
