@@ -124,20 +124,20 @@ class Search:
         for experiment in self.journal.experiments()[1:]:
             if experiment.commit:
                 self.repository.update_ref(self._ref(experiment.number), experiment.commit)
-        self.repository.update_ref(self.journal.info().branch, self._incumbent())
+        self.repository.update_ref(f"refs/heads/{self.journal.info().branch}", self._incumbent())
 
     def _baseline(self) -> Judge:
         """Train the starting script with several seeds: the first incumbent, and the noise."""
         info = self.journal.info()
-        while len(self.journal.experiment(0).scores) < self.config.baselines:
-            seed = 1000 * self.config.seed + len(self.journal.experiment(0).trials)
+        while (done := len(self.journal.experiment(0).scores)) < self.config.baselines:
+            seed = 1000 * self.config.seed + done
             trial = self.journal.start_trial(0, "baseline", seed, info.base_commit)
             result = self._train(trial)
             self.view.trial(self.journal.finish_trial(trial, result))
             if result.outcome is not Outcome.OK:
                 raise UserError(
                     f"The starting script does not get through a trial: {result.reason}",
-                    f"Try it alone: python -m {self.config.task.train}. Its last words:\n{result.log[-2000:]}",
+                    f"Try it: python -m {self.config.task.train}. It ended with:\n{result.log[-2000:]}",
                     code=3,
                 )
         self._limit_time()
@@ -208,7 +208,7 @@ class Search:
         experiment = self.journal.recorded(experiment.number, final)
         self.repository.update_ref(self._ref(experiment.number), final)
         if experiment.kept:
-            self.repository.update_ref(self.journal.info().branch, final)
+            self.repository.update_ref(f"refs/heads/{self.journal.info().branch}", final)
         self.view.verdict(experiment, report.incumbent.mean, report.noise)
         self.mirror.sync(self.journal)
 

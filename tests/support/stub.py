@@ -49,7 +49,7 @@ def make_repository(root: Path) -> Repository:
 
 
 class StubRunner:
-    """Scores 1 + LEVEL / 10 + seed noise; `crash`, `diverge` or `cheat` in the script end as they say."""
+    """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge or cheat does so."""
 
     max_seconds = 60.0
 
