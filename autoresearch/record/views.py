@@ -91,18 +91,8 @@ def ui(
         raise UserError(f"Nothing has been mirrored in {folder} yet.", "Run a search first: autoresearch run")
     if uri is not None and uri.startswith(("http://", "https://")):
         return Ui(None, {}, scrub(uri).replace("[secret]@", "").rstrip("/") + _page(info, experiment_id))
-    command = (
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    )
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = LIGHT | {"MLFLOW_BACKEND_STORE_URI": uri or local_uri(folder)}
     if uri is None:
         command += ["--artifacts-destination", str(folder.resolve() / "artifacts")]

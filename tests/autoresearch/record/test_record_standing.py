@@ -1,0 +1,67 @@
+import math
+
+import pytest
+from scipy import stats
+
+from autoresearch.record.standing import staircase, standing, student_quantile
+from autoresearch.types import VerdictKind
+from tests.support.searches import BASE, baseline, night, trials, tried
+
+
+def test_levels_leave_out_the_run_that_screened_and_count_incumbent_reruns() -> None:
+    now = standing(night())
+    assert [s.experiment.number for s in now.steps] == [0, 2, 5]
+    # Experiment 2: two confirmations, and the re-run that experiment 4 asked for; not the lucky 1.60.
+    assert now.steps[1].level.mean == pytest.approx((1.64 + 1.66 + 1.67) / 3)
+    assert now.steps[1].level.runs == 3
+    assert now.gain == pytest.approx(1.70 - 1.605)
+
+
+def test_noise_is_pooled_within_commits() -> None:
+    now = standing([baseline(1.0, 3.0), tried(1, VerdictKind.KEEP, ("confirm", 5.0), ("confirm", 9.0))])
+    assert now.noise == pytest.approx(math.sqrt((2 + 8) / 2))
+    assert now.freedom == 2
+
+
+def test_the_interval_is_students_with_the_pooled_noise() -> None:
+    now = standing(night())
+    assert now.noise and now.gain and now.interval
+    reach = stats.t.ppf(0.975, now.freedom) * now.noise * math.sqrt(1 / 3 + 1 / 2)
+    assert now.interval == pytest.approx((now.gain - reach, now.gain + reach))
+    assert student_quantile(0.975, 4) == pytest.approx(stats.t.ppf(0.975, 4))
+
+
+def test_a_screening_run_is_used_where_there_is_no_other() -> None:
+    now = standing([baseline(2.0), tried(1, VerdictKind.KEEP, ("screen", 1.5))])
+    assert now.best and now.best.level.mean == 1.5
+    assert now.noise is None and now.interval is None
+
+
+def test_own_trials_belong_to_the_final_commit_though_they_trained_the_draft() -> None:
+    kept = tried(1, VerdictKind.KEEP, ("confirm", 1.5))
+    draft = trials(1, "d" * 40, [("confirm", 1.7)])
+    now = standing([baseline(2.0), type(kept)(**{**kept.__dict__, "trials": draft})])
+    assert now.best and now.best.level.mean == 1.7
+
+
+def test_nothing_is_claimed_without_scores() -> None:
+    assert standing([]).baseline is None
+    crashed = standing([baseline(), tried(1, VerdictKind.CRASH)])
+    assert (crashed.baseline, crashed.best, crashed.gain, crashed.noise) == (None, None, None, None)
+    assert standing([baseline(1.0, 2.0)]).gain is None
+
+
+def test_the_staircase_tells_what_was_known_then() -> None:
+    moments = staircase(night())
+    assert [m.experiment.number for m in moments] == list(range(9))
+    best = {m.experiment.number: m.best for m in moments}
+    assert best[1] == pytest.approx(1.70)
+    assert best[2] == best[3] == pytest.approx(1.65)  # the re-run had not happened yet
+    assert best[4] == pytest.approx((1.64 + 1.66 + 1.67) / 3)
+    assert (moments[-1].kept, moments[-1].tried, moments[-1].failed) == (2, 8, 3)
+
+
+def test_the_staircase_ignores_reruns_of_an_incumbent_that_is_no_more() -> None:
+    late = tried(2, VerdictKind.DISCARD, ("screen", 1.9), extra=trials(2, BASE, [("incumbent", 9.0)], 600.0))
+    moments = staircase([baseline(2.0), tried(1, VerdictKind.KEEP, ("confirm", 1.5)), late])
+    assert moments[-1].best == 1.5
