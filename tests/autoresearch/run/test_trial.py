@@ -140,17 +140,9 @@ HEAD = "        return self.head(torch.relu(self.up(x)))\n"
     [
         ("attn_mask=future, ", "", "invalid", "looks ahead"),
         (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
-        (HEAD, "        x = x if self.training else x * float('nan')\n" + HEAD, "invalid", "not finite"),
-        (HEAD, "        x = x if self.training else x[:, :-1]\n" + HEAD, "invalid", "shape"),
-        (
-            HEAD,
-            "        if not self.training: 1 / 0\n" + HEAD,
-            "crash",
-            "the model failed: ZeroDivisionError",
-        ),
         (HEAD, "        if not self.training: exit(7)\n" + HEAD, "crash", "the model server died"),
     ],
-    ids=["looks ahead", "keeps state", "nan", "shape", "raises", "dies"],
+    ids=["looks ahead", "keeps state", "dies"],
 )
 def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
     done = run(altered(old, new))
@@ -172,11 +164,9 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
     ("expression", "reason"),
     [
         ("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})", "do not load"),
-        ("torch.save({'other': torch.zeros(3)}, 'weights.pt'); run._host.submit(None, {})", "do not load"),
         ("import os; os.symlink('/etc/hostname', 'weights.pt'); run._host.submit(None, {})", "no plain file"),
-        ("open('weights.pt', 'wb').truncate(20_000_000); run._host.submit(None, {})", "bytes"),
-        ("run._host.submit(None, {})", "without writing"),
     ],
+    ids=["garbage", "link"],
 )
 def test_weights_that_are_none(run, expression, reason):
     done = run(submitting(expression))
@@ -242,7 +232,17 @@ def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
         take_weights(tmp_path, 10_000_000)
 
 
-@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: os.mkfifo(p), lambda p: p.touch()])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.touch(),
+        lambda path: path.write_bytes(b"x" * 101),
+    ],
+    ids=["missing", "folder", "fifo", "empty", "large"],
+)
 def test_weights_must_be_a_plain_file(tmp_path, make):
     make(tmp_path / "weights.pt")
     with pytest.raises(Ended) as caught:
