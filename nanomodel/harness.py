@@ -27,15 +27,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
-from nanomodel.wire import PROTOCOL, Closed, Message, Wire, WireError, close_all
+from nanomodel.host import HarnessError, Host, RunnerHost
+from nanomodel.wire import Wire
 
 WEIGHTS = "weights.pt"
 LOG_EVERY = 0.25
@@ -44,10 +44,6 @@ RESERVE = 0.01
 """Share of a seconds budget (at least 0.1 s) kept free for writing the weights."""
 AHEAD = 2
 """Batches that the CPU may queue before the GPU has done them; more would make the clock lie."""
-
-
-class HarnessError(Exception):
-    """The script cannot go on; the message says why."""
 
 
 class Diverged(HarnessError):
@@ -65,22 +61,6 @@ class Budget:
 
     kind: str
     amount: float
-
-
-class Host(Protocol):
-    """Who gives the task and takes the weights: a runner, or `nanomodel.standalone.Standalone`."""
-
-    def task(self) -> Mapping[str, Any]:
-        """The task message of protocol 1."""
-
-    def start(self) -> NDArray[np.uint16]:
-        """The training tokens; the clock starts when this returns."""
-
-    def log(self, message: Message) -> None:
-        """A sign of life."""
-
-    def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """The weights are in this file: the training is over."""
 
 
 class Run:
@@ -269,44 +249,6 @@ class Run:
         if self._peak and self.flops_per_token:
             numbers["mfu"] = self.flops_per_token * numbers["tokens_per_second"] / self._peak
         return numbers
-
-
-class RunnerHost:
-    """The runner at the other end of $HARNESS_FD."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def task(self) -> Mapping[str, Any]:
-        """Say hello, and learn the task."""
-        self._wire.send({"type": "hello", "protocol": PROTOCOL})
-        return self._expect("task")[0]
-
-    def start(self) -> NDArray[np.uint16]:
-        """Say ready, and map the tokens that come with the start."""
-        self._wire.send({"type": "ready"})
-        _, fds = self._expect("start")
-        with os.fdopen(fds[0], "rb") as file:
-            close_all(fds[1:])
-            return np.memmap(file, dtype="<u2", mode="r")
-
-    def log(self, message: Message) -> None:
-        """Tell the runner."""
-        self._wire.send(message)
-
-    def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """Tell the runner, which ends this process."""
-        self._wire.send({"type": "submit", "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)}})
-
-    def _expect(self, kind: str) -> tuple[Message, list[int]]:
-        try:
-            message, fds = self._wire.recv()
-        except Closed:
-            raise HarnessError("the runner is gone") from None
-        if message.get("type") != kind:
-            close_all(fds)
-            raise WireError(f"the runner sent {message.get('type')!r} where {kind!r} was due")
-        return message, fds
 
 
 def _number(value: Any) -> float:

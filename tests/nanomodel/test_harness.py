@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
-from nanomodel.harness import Budget, Diverged, HarnessError, Run, RunnerHost
+from nanomodel.harness import Budget, Diverged, Run
+from nanomodel.host import HarnessError, RunnerHost
 from nanomodel.wire import pair
 from tests.support import toy
 
@@ -155,7 +156,7 @@ def test_fake_batches_are_tokens_and_leave_randomness_alone():
     before = torch.random.get_rng_state()
     x, y = run.fake_batch(3, 20)
     assert x.shape == y.shape == (3, 20) and x.dtype == torch.int64
-    assert 0 <= int(x.min()) and int(x.max()) < 256
+    assert int(x.min()) >= 0 and int(x.max()) < 256
     assert torch.equal(before, torch.random.get_rng_state())
 
 
