@@ -133,24 +133,29 @@ class Mirror:
         if not self._enabled:
             return None
         deadline = time.monotonic() + seconds
-        final = False
-        while True:
-            if self._thread is not None:
-                self._thread.join(max(0.0, deadline - time.monotonic()))
-                if self._thread.is_alive():
-                    self._stop.set()
-                    self.problem = f"MLflow did not finish within {seconds:g} s"
-                    break
-            self._collect(journal)
-            if final and (self._failures or not journal.dirty() or time.monotonic() > deadline):
+        for _ in range(3):  # what was being written; what is left; what has changed meanwhile
+            if not self._wait(deadline):
+                self._stop.set()
+                self.problem = f"MLflow did not finish within {seconds:g} s"
                 break
+            self._collect(journal)
             self._start(_snapshot(journal, tuple(files)))
-            final = True
+            if self._wait(deadline):
+                self._collect(journal)
+                if self._failures or not journal.dirty():
+                    break
         return self.problem
 
     # In the search's thread
 
+    def _wait(self, deadline: float) -> bool:
+        """Let the thread end; whether it did in time."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        return self._thread is None or not self._thread.is_alive()
+
     def _start(self, job: _Job) -> None:
+        self._stop.clear()
         self._job = job
         self._thread = threading.Thread(target=self._work, args=(job,), name="mlflow mirror", daemon=True)
         self._thread.start()
@@ -253,7 +258,10 @@ class _Snapshot:
 
 
 def _snapshot(journal: Outbox, files: tuple[Path, ...] = ()) -> _Job:
-    return _Job(journal.info(), journal.experiments(), journal.dirty(), journal.get(_run_key(None)), files)
+    numbers = journal.dirty()
+    now = {n: journal.experiment(n) for n in numbers}
+    experiments = tuple(now.get(e.number, e) for e in journal.experiments())
+    return _Job(journal.info(), experiments, numbers, journal.get(_run_key(None)), files)
 
 
 def _run_key(number: int | None) -> str:

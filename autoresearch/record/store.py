@@ -74,6 +74,7 @@ class Store:
             self.experiment_id: str = self.client.create_experiment(experiment, artifact_location=place)
         else:
             self.experiment_id = found.experiment_id
+        self._file = _identity(self._path)
         self._known = dict(found.tags) if found else {}
         for key, value in EXPERIMENT_TAGS.items():
             self.tag_experiment(key, value)
@@ -85,8 +86,8 @@ class Store:
             self._known[key] = value
 
     def gone(self) -> bool:
-        """Whether the file of a local store was deleted under us; what is written then is lost."""
-        return self._path is not None and not self._path.exists()
+        """Whether the file of a local store was deleted or replaced; what is written then is lost."""
+        return self._file != _identity(self._path)
 
     def answers(self) -> bool:
         """Whether the store can be read now."""
@@ -158,6 +159,14 @@ class Store:
         """Upload files beside what a run shows already."""
         for path in paths:
             self.client.log_artifact(run_id, str(path))
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Which file lies at a path now; we hold it open, so its number is not given to another."""
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _batches(
