@@ -10,6 +10,8 @@ validation and test tokens and never runs candidate code.
 
     runner -> {"type": "score", cache, split, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
+    scorer -> {"type": "measured"}      the model's server is not needed any more
+    runner -> {"type": "retired"} + [another copy of the weights]       it is dead
     scorer -> {"type": "scored", score, nats, bytes, tokens, documents, difference} + [memory: float64
               [documents, 2]: nats and bytes of each document]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
@@ -23,7 +25,7 @@ import ctypes
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,14 +91,21 @@ class Job:
     seconds: float
 
 
-def score(job: Job, weights: int, model: Wire, witness: Wire) -> Score:
+def score(
+    job: Job, weights: int, model: Wire, witness: Wire, retire: Callable[[], int] | None = None
+) -> Score:
     """Score submitted weights.
+
+    The witness learns nothing, not even the weights, before the model's server has given its last answer: two
+    servers that run at the same time, or hold the same file, could agree on what to say.
 
     Args:
         job: What to score it on.
         weights: Descriptor of the weights.
         model: Socket of the server that is scored.
         witness: Socket of another server of the same code, that is compared with it.
+        retire: Ends the model's server, and gives the witness a copy of the weights that shares nothing with
+            the other; by default the server lives on and the weights are the same.
 
     Raises:
         Failure: If the candidate has no score.
@@ -110,13 +119,13 @@ def score(job: Job, weights: int, model: Wire, witness: Wire) -> Score:
     # At least eight requests, however few the windows: a model that keeps state shows it in the second.
     rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, len(windows) // 8)))
     remotes = [RemoteModel(wire, rows, windows.length, windows.vocab, deadline) for wire in (model, witness)]
-    for remote in remotes:
-        remote.load(weights, job.context, job.device, job.threads)
+    remotes[0].load(weights, job.context, job.device, job.threads)
     rng = np.random.default_rng(job.seed)
     order = rng.permutation(len(windows))
     remotes[0].loaded()
     nats = np.empty((len(windows), windows.length), np.float32)
     nats[order] = measure(remotes[0], device, rows, windows.inputs(order), windows.targets(order))
+    remotes[1].load(retire() if retire else weights, job.context, job.device, job.threads)
     remotes[1].loaded()
     tolerance = probes.EXACT if device.type == "cpu" and remotes[0].exact else probes.ROUNDED
     probe = probes.plan(windows, nats, job.probes, rng)
@@ -184,7 +193,7 @@ def main() -> None:
     with contextlib.suppress(Closed):
         wire.send({"type": "hello"})
         for message, fds in _messages(wire):
-            answer, memory = _work(message, fds)
+            answer, memory = _work(wire, message, fds)
             wire.send(answer, memory)
             close_all(memory)
 
@@ -200,19 +209,30 @@ def _messages(wire: Wire) -> Iterator[tuple[Message, list[int]]]:
         yield wire.recv()
 
 
-def _work(message: Message, fds: list[int]) -> tuple[Message, list[int]]:
-    """Do one job; nothing that goes wrong with it ends this process."""
+def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list[int]]:
+    """Do one job; nothing that goes wrong with it ends this process, unless the runner is gone."""
     weights, *sockets = fds
+    copies: list[int] = []
     model, witness = (Wire.from_fd(fd) for fd in sockets)
+
+    def retire() -> int:
+        model.close()
+        runner.send({"type": "measured"})
+        copies.extend(runner.recv()[1])
+        return copies[0]
+
     try:
-        done = score(Job(**{k: v for k, v in message.items() if k != "type"}), weights, model, witness)
+        job = Job(**{k: v for k, v in message.items() if k != "type"})
+        done = score(job, weights, model, witness, retire)
     except Failure as failure:
         return {"type": "failed", "outcome": failure.outcome, "reason": str(failure)}, []
+    except Closed:
+        raise
     except Exception as error:
         traceback.print_exc()
         return {"type": "error", "reason": f"{type(error).__name__}: {error}"[:2000]}, []
     finally:
-        os.close(weights)
+        close_all([weights, *copies])
         model.close()
         witness.close()
     table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)

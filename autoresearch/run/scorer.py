@@ -7,9 +7,11 @@ no candidate's jail; what goes wrong in it is never the candidate's fault.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from autoresearch.errors import UserError
@@ -80,13 +82,17 @@ class Scorer:
             raise UserError(f"The scorer does not start ({error}): {tail[-2000:]}", _HINT, code=3) from None
         self._greeted = True
 
-    def score(self, job: Message, seconds: float, fds: list[int]) -> tuple[Message, list[int]]:
+    def score(
+        self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
+    ) -> tuple[Message, list[int]]:
         """Have one job done.
 
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
             seconds: Most time it may take.
             fds: Weights, and the sockets of both model servers.
+            retire: Called when the first server is not needed any more: kills it, and makes another copy of
+                the weights, which is closed here.
 
         Returns:
             The answer, and its descriptors: the caller owns them.
@@ -99,6 +105,14 @@ class Scorer:
         deadline = time.monotonic() + seconds
         try:
             self._wire.send({"type": "score", "seconds": seconds, **job}, fds)
+            answer, received = self._wire.recv(deadline + PATIENCE - time.monotonic())
+            if answer["type"] != "measured":
+                return answer, received
+            copy = retire()
+            try:
+                self._wire.send({"type": "retired"}, [copy])
+            finally:
+                os.close(copy)
             return self._wire.recv(deadline + PATIENCE - time.monotonic())
         except WireError as error:
             self.close()

@@ -1,7 +1,9 @@
 """From submitted weights to a score: two model servers, and the scorer that compares them.
 
 Invariant: the servers have run no candidate code until they are handed weights, so they can be started
-while the candidate still warms up, and whatever is wrong with them before that is the host's fault.
+while the candidate still warms up, and whatever is wrong with them before that is the host's fault. The
+first one is dead before the second one, the witness, gets its own copy of the weights: they cannot agree on
+what to say, neither while both live nor through a file that both hold.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from autoresearch.run.handshake import Account, Ended
 from autoresearch.run.log import Log
 from autoresearch.run.process import Candidate
 from autoresearch.run.scorer import Scorer, ScorerDied
+from autoresearch.run.weights import copy_weights
 from autoresearch.types import Outcome
 from nanomodel.wire import WireError
 
@@ -99,8 +102,13 @@ class Scoring:
         # The seed chooses the probes: it must not be known to the candidate, nor be the same twice.
         job = {**job, "seed": secrets.randbits(32)}
         fds = [weights, *(server.wire.fileno() for server in self._servers)]
+
+        def retire() -> int:
+            self._servers[0].kill()
+            return copy_weights(weights)
+
         try:
-            answer, received = self._scorer.score(job, seconds, fds)
+            answer, received = self._scorer.score(job, seconds, fds, retire)
         except ScorerDied as error:
             raise Ended(Outcome.CRASH, f"the scorer died: {error}") from None
         finally:
@@ -115,9 +123,9 @@ class Scoring:
         return float(answer["score"])
 
     def _explained(self, reason: str) -> str:
-        """A reason, with what the dead server has to say about its end."""
+        """A reason, with what the dead server has to say about its end; the first one may be dead by then."""
         dead = [server for server in self._servers if not server.alive] if reason == DIED else []
-        return f"{reason}: {dead[0].why_it_ended()}" if dead else reason
+        return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
 
     def _keep(self, fd: int) -> None:
         import numpy as np

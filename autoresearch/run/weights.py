@@ -56,6 +56,18 @@ def take_weights(folder: Path, max_bytes: int) -> int:
         os.close(source)
 
 
+def copy_weights(weights: int) -> int:
+    """Another sealed copy, for a process that must share nothing with the holders of the first.
+
+    Args:
+        weights: What `take_weights` gave.
+
+    Returns:
+        A descriptor of the copy; the caller closes it.
+    """
+    return _sealed_copy(weights, os.fstat(weights).st_size)
+
+
 def _sealed_copy(source: int, size: int) -> int:
     if not hasattr(os, "memfd_create"):
         return os.dup(source)
