@@ -10,6 +10,7 @@ Training is the same everywhere; what differs is start-up, scoring, probes and w
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -91,11 +92,13 @@ def jailed(options: argparse.Namespace, cache: Path, backend: str) -> Iterator[C
         probes=options.probes,
     )
     with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder, "code")
+        shutil.copytree(ROOT / "nanomodel", code / "nanomodel")
         numbers = iter(range(10**6))
 
         def run() -> float:
             scratch = Path(folder, str(next(numbers)))
-            result = runner.run(code=ROOT, seed=0, scratch=scratch, progress=lambda progress: None)
+            result = runner.run(code=code, seed=0, scratch=scratch, progress=lambda progress: None)
             assert result.outcome is Outcome.OK, result
             return result.score or 0.0
 
