@@ -328,7 +328,7 @@ def test_numbers_that_are_none_do_not_hold_up_the_rest(journal: Journal, folder:
     wild = TrialResult(
         Outcome.OK,
         1.6,
-        metrics={"a": math.nan, "b": math.inf, "val_bpb": 0.0, "e/v:i*l\n": 1.0, "x" * 400: 2.0},
+        metrics={"a": math.nan, "b": math.inf, "val_bpb": 9.0, "e/v:i*l\n": 1.0, "x" * 400: 2.0},
         curve=((0.0, 7.0), (0.5, math.nan), (1.0, 2.0)),
     )
     add(journal, result=wild)
@@ -373,6 +373,16 @@ def test_secrets_stay_out(journal: Journal, folder: Path, monkeypatch: pytest.Mo
     written = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
     assert not [s for s in (b"very-secret", b"hunter2pass", b"k-secret") if s in written]
     assert b"[secret]" in written
+
+
+def test_a_search_that_goes_on_with_other_settings_is_no_obstacle(journal: Journal, folder: Path) -> None:
+    mirror(folder).close(journal)
+    journal.update(config={**INFO.config, "experiments": 200, "minutes": 5.0}, finished=None)
+    add(journal)
+    assert mirror(folder).close(journal) is None
+    parent = runs(folder)["search"]
+    assert (parent.data.params["experiments"], parent.data.params["minutes"]) == ("100", "5.0")
+    assert parent.info.status == "RUNNING"
 
 
 def test_files_join_the_run_of_the_search(journal: Journal, folder: Path, tmp_path: Path) -> None:
