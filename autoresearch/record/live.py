@@ -76,14 +76,13 @@ class LiveView:
             board: What is to be shown.
             stream: A terminal.
         """
-        from rich.console import Console
         from rich.live import Live
 
         self.board = board
         self._lock = threading.Lock()
         self._live = Live(
             Panels(board, self._lock),
-            console=Console(file=stream),
+            console=_console(stream),
             refresh_per_second=4,
             vertical_overflow="crop",
         )
@@ -230,6 +229,17 @@ class Panels:
     def _messages(self) -> list[Text]:
         shown = list(self._board.messages)[-2:]
         return [_text(text, "yellow" if warning else "bright_black") for text, warning in shown]
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the program; the search goes on without anyone watching.
+            self.quiet = True
+
+    return Lasting(file=stream)
 
 
 def _row(line: Line) -> tuple[Text, ...]:
