@@ -1,10 +1,10 @@
 """The one file that a proposer edits: a tiny GPT, its optimizers, its schedule, and the loop.
 
 A decoder-only transformer (rotary positions, RMSNorm without weights, QK-norm, ReLU² MLP, value
-embeddings, zero-initialised projections), trained by Muon and AdamW for as long as the budget lasts. The
-same file serves one GPU and a CPU; `at(cpu, gpu)` holds what differs. What is fixed: `build_model` makes
-the model that is scored, `forward` maps tokens [B, T] to logits [B, T, vocab], and the loop below asks the
-harness for data. Run it alone with `python -m nanomodel.train`.
+embeddings, a table of token pairs, zero-initialised projections), trained by Muon and AdamW for as long as
+the budget lasts. The same file serves one GPU and a CPU; `at(cpu, gpu)` holds what differs. What is fixed:
+`build_model` makes the model that is scored, `forward` maps tokens [B, T] to logits [B, T, vocab], and the
+loop below asks the harness for data. Run it alone with `python -m nanomodel.train`.
 
 Not covered: data, clock, scoring, compilation (see `harness.py`), several GPUs.
 """
@@ -27,11 +27,12 @@ DEPTH = at(4, 8)  # 2..8; transformer blocks
 WIDTH = at(64, 512)  # the residual stream; a multiple of HEAD_DIM
 HEAD_DIM = at(32, 128)
 MLP_RATIO = 4  # 2..6
+PAIRS = at(16384, 0)  # rows of the hashed table of token pairs; 0: no such table
 SOFTCAP = 15.0  # 5..30 log; logits are squashed smoothly into (-SOFTCAP, SOFTCAP)
-BATCH_TOKENS = at(4096, 2**17)  # tokens in an optimizer step
+BATCH_TOKENS = at(4096, 131072)  # x4; tokens in an optimizer step
 LENGTH = at(128, 2048)  # tokens in a training window
 MATRIX_LR = 0.02  # x5; Muon: the matrices of the blocks
-EMBED_LR = at(0.02, 0.3)  # x5; AdamW: token and value embeddings
+EMBED_LR = at(0.02, 0.3)  # x5; AdamW: all tables that are looked up
 HEAD_LR = at(0.004, 0.004)  # x5; AdamW: the output projection
 SCALAR_LR = 0.02  # x5; AdamW: gates and mixing weights
 WEIGHT_DECAY = 0.05  # 0..0.3; of the matrices, proportional to the learning rate
@@ -111,17 +112,25 @@ class GPT(nn.Module):
     def __init__(self, vocab: int, context: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab, WIDTH)
+        # A table for pairs of tokens saves a tiny model from learning what a lookup can tell.
+        self.pairs = nn.Embedding(PAIRS, WIDTH) if PAIRS else None
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
         # Value embeddings (Zhou et al. 2024) in every other block, the last one among them.
         self.values = nn.ModuleDict({str(i): nn.Embedding(vocab, WIDTH) for i in range(DEPTH - 1, -1, -2)})
         self.head = nn.Linear(WIDTH, vocab, bias=False)
-        nn.init.zeros_(self.head.weight)
+        for zeroed in (self.head, self.pairs):
+            if zeroed is not None:
+                nn.init.zeros_(zeroed.weight)
         angles = torch.outer(torch.arange(context), 10000.0 ** -torch.linspace(0, 1, HEAD_DIM // 2))
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = x0 = norm(self.embed(tokens))
+        x = self.embed(tokens)
+        if self.pairs is not None:
+            previous = F.pad(tokens, (1, 0))[:, :-1]
+            x = x + self.pairs((36313 * tokens + 27191 * previous) % PAIRS)
+        x = x0 = norm(x)
         cos, sin = (table[: tokens.size(1)].to(x.dtype) for table in (self.cos, self.sin))
         for i, block in enumerate(self.blocks):
             values = self.values[str(i)](tokens) if str(i) in self.values else None
@@ -184,7 +193,7 @@ def main() -> None:
     model = build_model(run.vocab, run.context).to(run.device)
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
     scalars = [p for p in model.blocks.parameters() if p.ndim < 2]
-    embeddings = [model.embed.weight, *model.values.parameters()]
+    embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     dense = sum(p.numel() for p in [*matrices, model.head.weight])
     run.flops_per_token = 6 * dense + 6 * DEPTH * WIDTH * LENGTH  # attention looks back LENGTH / 2 on average
     groups = [(embeddings, EMBED_LR), ([model.head.weight], HEAD_LR), (scalars, SCALAR_LR)]
