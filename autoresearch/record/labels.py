@@ -73,6 +73,7 @@ class Labels:
             parse_math=False,
             arrowprops={"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 4},
         )
+        drawn.set_in_layout(False)  # or the axes would shrink around it, and no place would hold
         size = drawn.get_window_extent(self._renderer)
         x, y = self._axes.transData.transform(at)
         places = [p for p in _places((x, y), size.width, size.height) if self._is_free(p.box)]

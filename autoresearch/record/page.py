@@ -50,7 +50,7 @@ pre code { background: none; padding: 0; overflow-wrap: normal; font-size: 1em; 
 table { border-collapse: collapse; font-size: .9rem; min-width: 50%; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 3rem; }
+td { overflow-wrap: break-word; }
 [style*="right"] { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.verdict { font-weight: 600; white-space: nowrap; }
 .keep { color: var(--green); } .crash { color: var(--red); } .invalid { color: var(--pink); }

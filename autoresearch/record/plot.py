@@ -211,4 +211,4 @@ def _label(axes: Axes, experiments: Sequence[Experiment], points: _Points, now: 
     kept.sort(key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)
     for e in kept[:LABELS]:
         if e.proposal is not None and e.score is not None:
-            labels.add((e.number, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 40))
+            labels.add((e.number, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 46))

@@ -33,7 +33,11 @@ def clean(text: str) -> str:
 def one_line(text: str, limit: int = 200) -> str:
     """Clean text on one line of at most `limit` characters; an ellipsis shows that something was cut."""
     line = " ".join(clean(text).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    if len(line) <= limit:
+        return line
+    cut = line[: limit - 1]
+    head, space, tail = cut.rpartition(" ")
+    return (head if space and len(tail) < limit // 4 else cut).rstrip() + "…"
 
 
 def secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

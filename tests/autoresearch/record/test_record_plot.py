@@ -3,6 +3,7 @@ import random
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -109,6 +110,9 @@ def test_labels_lie_on_nothing_that_matters() -> None:
         assert legend and not any(box.overlaps(legend.get_window_extent(renderer)) for box in boxes)
         frame = axes.get_window_extent(renderer).padded(3)
         assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+        before = frame.bounds
+        canvas.draw()
+        assert axes.get_window_extent(renderer).padded(3).bounds == pytest.approx(before), "the axes moved"
 
 
 def _text_box(label: Annotation, renderer: object):  # without its leader

@@ -22,6 +22,11 @@ def test_one_line_is_one_line_of_limited_length(text: str, limit: int) -> None:
     assert len(line) <= limit and "\n" not in line and "\t" not in line
 
 
+def test_what_is_cut_is_cut_between_words() -> None:
+    assert one_line("raise the learning rate", 22) == "raise the learning…"
+    assert one_line("a" * 30, 10) == "a" * 9 + "…"
+
+
 def test_escape_sequences_go_as_a_whole() -> None:
     assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07on \x1b(Bit\r\nnext") == "red on Bit\nnext"
     assert clean("plain é 漢字 😀") == "plain é 漢字 😀"
