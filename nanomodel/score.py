@@ -235,6 +235,8 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
         close_all([weights, *copies])
         model.close()
         witness.close()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # the next training wants the memory
     table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)
     memory = create_memory(table.nbytes)
     with map_memory(memory, table.nbytes) as shared:

@@ -47,7 +47,7 @@ def make_runner(cache, **changes):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=3_001)
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,7 @@ def reference(weights, cache):
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.eval()
     tokens = np.fromfile(cache / "validation.bin", "<u2").astype(np.int64)
+    torch.set_num_threads(1)
     nats, size = 0.0, 0
     with torch.no_grad():
         for target in range(1, len(tokens)):
