@@ -1,0 +1,155 @@
+"""Where attacks are fought: the real runner, sandbox, servers and scorer, on a host with things to lose.
+
+Every attack is a small change of `honest.py`. After each one the arena checks what must hold whatever the
+candidate did: the trial ended, nothing of it is alive, and nothing of the host's was touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import nanomodel
+from autoresearch.run import Modules, TrialRunner
+from autoresearch.run.sandbox import Limits, Sandbox
+from autoresearch.types import TrialResult
+from tests.support import toy
+
+HONEST = Path(__file__).with_name("honest.py").read_text()
+CONTEXT = 32
+BUDGET = 20_000
+LIMITS = Limits(memory_gb=2.0, processes=48, file_gb=0.2, open_files=128)
+OPTIONS: dict[str, Any] = {
+    "limits": LIMITS,
+    "modules": Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+    "trusted": Path(nanomodel.__file__).parent.parent,
+    "device": "cpu",
+    "threads": 1,
+    "context": CONTEXT,
+    "compile": False,
+    "budget_kind": "tokens",
+    "budget_amount": BUDGET,
+    "startup_seconds": 60.0,
+    "max_seconds": 30.0,
+    "score_seconds": 30.0,
+    "weights_gb": 0.01,
+    "probes": 32,
+}
+
+
+def honest(*edits: tuple[str, str]) -> str:
+    """The honest script with passages replaced; each must be there."""
+    source = HONEST
+    for old, new in edits:
+        assert old in source, old
+        source = source.replace(old, new)
+    return source
+
+
+@dataclass
+class Arena:
+    """A host, and the runners on it.
+
+    Attributes:
+        root: Where everything lies.
+        cache: The prepared data.
+        treasure: Files of the host that no candidate may read, change, or add to.
+    """
+
+    root: Path
+    cache: Path
+    treasure: dict[Path, bytes]
+    runners: dict[Any, TrialRunner] = field(default_factory=dict)
+    trials: int = 0
+
+    @classmethod
+    def build(cls, root: Path) -> Arena:
+        """A host with a home, a journal, a repository, another run, and a compile cache."""
+        cache = toy.write_cache(root / "cache", train=50_000, validation=3_001)
+        treasure = {}
+        for name in (
+            "home/.ssh/id",
+            "runs/journal.db",
+            "repository/.git/HEAD",
+            "runs/other/train/weights.pt",
+        ):
+            treasure[root / name] = b"treasure of " + name.encode()
+        treasure[root / "compile-cache/kernel.so"] = b"executable treasure"
+        for path, content in treasure.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        treasure |= {path: path.read_bytes() for path in cache.iterdir()}
+        return cls(root, cache, treasure)
+
+    def runner(self, sandbox: Sandbox, **changes: Any) -> TrialRunner:
+        """The runner for these options; made once."""
+        key = (sandbox, *sorted(changes.items()))
+        if key not in self.runners:
+            self.runners[key] = TrialRunner(sandbox=sandbox, cache=self.cache, **{**OPTIONS, **changes})
+        return self.runners[key]
+
+    def fight(self, source: str, sandbox: Sandbox, split: str = "validation", **changes: Any) -> TrialResult:
+        """Run one candidate; the host must come out of it as it was."""
+        self.trials += 1
+        place = self.root / f"trial{self.trials}"
+        code = toy.write_code(place / "code", source)
+        before = self.inventory()
+        descriptors = open_descriptors()
+        runner = self.runner(sandbox, **changes)
+        done = runner.run(code=code, seed=1, scratch=place / "scratch", progress=lambda p: None, split=split)
+        assert self.inventory() == before, "the host was touched"
+        assert survivors(place) == [], "something of the candidate lives on"
+        assert open_descriptors() <= descriptors + 8, "descriptors were lost"
+        return done
+
+    def inventory(self) -> dict[str, tuple[bytes, int]]:
+        """Content and mode of every file of the host but the trials' own."""
+        found = {}
+        for path in sorted(self.root.rglob("*")):
+            if path.is_file() and not path.relative_to(self.root).parts[0].startswith("trial"):
+                found[str(path)] = (path.read_bytes(), path.stat().st_mode)
+        return found
+
+    def scratch(self) -> Path:
+        """Scratch folder of the latest trial."""
+        return self.root / f"trial{self.trials}" / "scratch"
+
+    def close(self) -> None:
+        """End all scorers."""
+        for runner in self.runners.values():
+            runner.close()
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def survivors(place: Path) -> list[int]:
+    """Processes that run a candidate's code from this place."""
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        path = (process.info["environ"] or {}).get("PYTHONPATH", "")
+        if path.startswith(str(place)) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found
+
+
+@contextmanager
+def mutated(tree: Path, *edits: tuple[str, str, str]) -> Iterator[Path]:
+    """A trusted tree with a protection taken out: (file, old text, new text)."""
+    code = toy.write_code(tree, HONEST)
+    for file, old, new in edits:
+        path = code / "nanomodel" / file
+        text = path.read_text()
+        assert old in text, f"{file} has changed: {old!r} is not in it any more"
+        path.write_text(text.replace(old, new))
+    yield code
+
+
+Fight = Callable[..., TrialResult]

@@ -1,0 +1,148 @@
+"""Attacks on the score: looking ahead, remembering, conspiring, and odd logits.
+
+Each must end as `invalid`, or as the score that the model has earned.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autoresearch.run import scoring
+from autoresearch.run.sandbox import Sandbox
+from autoresearch.types import Outcome
+from tests.red_team.arena import Arena, honest, mutated
+
+ATTEND = "F.scaled_dot_product_attention(q, k, v, is_causal=True)"
+CONV = "self.local(F.pad(x.mT, (2, 0))).mT"
+NORM = "x = F.rms_norm(x, (WIDTH,))"
+HEAD = "return self.head(F.relu(self.up(x)))"
+INIT = "        self.vocab = vocab\n"
+
+OFF_BY_ONE = (
+    ATTEND,
+    "F.scaled_dot_product_attention(q, k, v, attn_mask=x.new_ones(x.shape[1], x.shape[1]).tril(1).bool())",
+)
+AHEAD = {
+    "mask removed": (ATTEND, "F.scaled_dot_product_attention(q, k, v)"),
+    "mask off by one": OFF_BY_ONE,
+    "normalised over time": (NORM, "x = F.layer_norm(x.mT, x.mT.shape[2:]).mT"),
+    "convolution centred": (CONV, "self.local(F.pad(x.mT, (1, 1))).mT"),
+}
+
+COUNTS = INIT + "        self.seen = torch.ones(vocab)\n"
+LEARNS = (
+    "if not self.training:\n"
+    "            self.seen += torch.bincount(tokens.flatten(), minlength=self.vocab)\n"
+    "        return self.head(F.relu(self.up(x))) + self.seen.log()"
+)
+MEMORY = INIT + "        self.memory = {}\n"
+REMEMBERS = """logits = self.head(F.relu(self.up(x)))
+        if not self.training:
+            future = logits + 20 * F.one_hot(tokens.roll(-1, 1), self.vocab)
+            for row, answer in zip(tokens[:, :12].tolist(), future):
+                self.memory.setdefault(tuple(row), answer)
+            logits = torch.stack([self.memory[tuple(row)] for row in tokens[:, :12].tolist()])
+        return logits"""
+STATE = {
+    "learns from the questions": ((INIT, COUNTS), (HEAD, LEARNS)),
+    "remembers its answers": ((INIT, MEMORY), (HEAD, REMEMBERS)),
+}
+
+CONSPIRES = """logits = self.head(F.relu(self.up(x)))
+        return logits if self.training else logits + 20 * F.one_hot(self.told(tokens), self.vocab)
+
+    def told(self, tokens):
+        # The first server to be asked writes down what follows what; the second one reads it.
+        import os
+        files = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        files = [file for file in files if os.path.exists(file) and "weights" in os.readlink(file)]
+        future = tokens.roll(-1, 1)
+        for row, following in zip(tokens.tolist(), future):
+            for at in range(len(row)):
+                name = f"user.{hash(tuple(row[: at + 1]))}"
+                try:
+                    os.setxattr(files[0], name, str(int(following[at])).encode(), os.XATTR_CREATE)
+                except FileExistsError:
+                    following[at] = int(os.getxattr(files[0], name))
+        return future"""
+
+STAYS = """import fcntl
+        if not self.training:
+            # Held while this server lives; if the other one's is still held, say so by answering nonsense.
+            self.lock = getattr(self, "lock", None) or open(torch.__file__)
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return torch.zeros(*tokens.shape, self.vocab)
+        return self.head(F.relu(self.up(x)))"""
+
+
+@pytest.mark.parametrize("attack", AHEAD)
+def test_looking_ahead_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
+    done = arena.fight(honest(AHEAD[attack]), either)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+    assert "looks ahead" in done.reason
+
+
+@pytest.mark.parametrize("attack", STATE)
+def test_keeping_state_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
+    done = arena.fight(honest(*STATE[attack]), either)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+    assert "keeps state, mixes rows, or draws random numbers" in done.reason or "looks ahead" in done.reason
+
+
+def test_servers_share_no_file_through_which_one_could_tell_the_other(arena: Arena, either: Sandbox) -> None:
+    done = arena.fight(honest((HEAD, CONSPIRES)), either)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+
+
+def test_if_they_shared_one_it_would_pay(
+    arena: Arena, bwrap: Sandbox, honest_score: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "copy_weights", os.dup)
+    done = arena.fight(honest((HEAD, CONSPIRES)), bwrap)
+    assert done.outcome is Outcome.OK, done
+    assert done.score is not None and done.score < honest_score - 0.1
+
+
+def test_the_first_server_is_dead_before_the_second_is_asked(
+    arena: Arena, either: Sandbox, honest_score: float
+) -> None:
+    done = arena.fight(honest((HEAD, STAYS)), either)
+    assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+
+
+def test_logits_are_normalised_by_the_scorer(arena: Arena, either: Sandbox, honest_score: float) -> None:
+    shifts = "-64.0 * torch.arange(tokens.shape[1])[:, None]"
+    scored = f"h = {HEAD.removeprefix('return ')}\n        return h if self.training else h + {shifts}"
+    done = arena.fight(honest((HEAD, scored)), either)
+    assert done.outcome is Outcome.OK, done
+    assert done.score == pytest.approx(honest_score, abs=1e-3)
+
+
+def test_loud_logits_only_hurt(arena: Arena, either: Sandbox, honest_score: float) -> None:
+    scored = "return self.head(F.relu(self.up(x))) * (1.0 if self.training else 50.0)"
+    done = arena.fight(honest((HEAD, scored)), either)
+    assert done.outcome is Outcome.OK, done
+    assert done.score is not None and done.score > honest_score
+
+
+def test_logits_that_are_no_numbers_are_invalid(arena: Arena, either: Sandbox) -> None:
+    scored = (
+        "h = self.head(F.relu(self.up(x)))\n        return h if self.training else h.abs() * float('inf')"
+    )
+    done = arena.fight(honest((HEAD, scored)), either)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+
+
+def test_without_the_witness_the_attacks_would_pay(
+    arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
+) -> None:
+    blind = ("probes.py", "    witnessed = measure(", "    return 0.0\n    witnessed = measure(")
+    with mutated(tmp_path / "trusted", blind) as trusted:
+        done = arena.fight(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
+    assert done.outcome is Outcome.OK, done
+    assert done.score is not None and done.score < honest_score - 0.1
