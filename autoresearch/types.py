@@ -270,8 +270,12 @@ class Experiment:
 
     @property
     def score(self) -> float | None:
-        """Mean score of the candidate over its trials, if it has any."""
-        scores = self.scores
+        """Mean score of the candidate, if it has any; without the screening trial if there are others.
+
+        A screening score has been selected for being low, so it would make the mean optimistic.
+        """
+        fair = [t.score for t in self.trials if t.arm not in ("screen", "incumbent") and t.score is not None]
+        scores = fair or self.scores
         return sum(scores) / len(scores) if scores else None
 
 

@@ -41,7 +41,7 @@ def trailers(message: str) -> dict[str, str]:
 def test_trailers_tell_what_came_of_it() -> None:
     found = trailers(commit_message(EXPERIMENT, "abc123"))
     assert found["Verdict"] == "keep"
-    assert found["Metric"] == "val_bpb 1.550000"
+    assert found["Metric"] == "val_bpb 1.600000"
     assert found["Delta"] == "-0.004000 [-0.006000, -0.002000]"
     assert found["Seeds"] == "3 4"
     assert found["MLflow-Run"] == "abc123"
