@@ -49,7 +49,10 @@ class Labels:
 
         self._axes = axes
         self._color = color
-        canvas = FigureCanvasAgg(axes.get_figure(root=True))
+        figure = axes.get_figure(root=True)
+        assert figure is not None, "labels need axes that are in a figure"
+        self._point = figure.dpi / 72  # in pixels
+        canvas = FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         self._renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         self._frame = axes.get_window_extent(self._renderer)
@@ -73,16 +76,14 @@ class Labels:
             parse_math=False,
             arrowprops={"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 4},
         )
-        drawn.set_in_layout(False)  # or the axes would shrink around it, and no place would hold
         size = drawn.get_window_extent(self._renderer)
         x, y = self._axes.transData.transform(at)
-        places = [p for p in _places((x, y), size.width, size.height) if self._is_free(p.box)]
+        places = [p for p in _places((x, y), size.width, size.height, self._point) if self._is_free(p.box)]
         best = min(places, key=self._cost, default=None)
         if best is None or self._cost(best) > TOO_COSTLY:
             drawn.remove()
             return False
-        scale = 72 / self._axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-        drawn.set_position((best.offset[0] * scale, best.offset[1] * scale))
+        drawn.set_position((best.offset[0] / self._point, best.offset[1] / self._point))
         self._taken.append(best.box)
         self._leaders.append(best.leader)
         return True
@@ -102,19 +103,21 @@ class Labels:
         crossed = sum(place.leader.intersects_bbox(box, filled=False) for box in self._taken)
         crossed += sum(leader.intersects_bbox(place.box, filled=False) for leader in self._leaders)
         struck = self._line is not None and self._line.intersects_bbox(place.box, filled=False)
-        return covered + 6.0 * crossed + 3.0 * struck + 0.015 * abs(dx) + 0.03 * abs(dy)
+        far = (0.02 * abs(dx) + 0.04 * abs(dy)) / self._point
+        return covered + 6.0 * crossed + 3.0 * struck + far
 
 
-def _places(mark: Point, width: float, height: float) -> list[Place]:
+def _places(mark: Point, width: float, height: float, point: float) -> list[Place]:
     """Rings of places around a mark, nearest first, below left before all others."""
     from matplotlib.path import Path as Outline
     from matplotlib.transforms import Bbox
 
     found = []
-    for distance in (6, 16, 28, 42, 58, 76, 96, 120, 150):
-        for dx in (-width - 8, -width * 0.75, -width / 2, -width * 0.25, 8.0):
-            for dy in (-distance - height, float(distance)):
-                box = Bbox.from_bounds(mark[0] + dx, mark[1] + dy, width, height).padded(2)
+    for points in (4, 12, 20, 30, 42, 55, 70, 86, 108):
+        distance, gap = points * point, 6 * point
+        for dx in (-width - gap, -width * 0.75, -width / 2, -width * 0.25, gap):
+            for dy in (-distance - height, distance):
+                box = Bbox.from_bounds(mark[0] + dx, mark[1] + dy, width, height).padded(1.5 * point)
                 middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
                 found.append(Place((dx, dy), box, Outline([mark, middle])))
     return found
