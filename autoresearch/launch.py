@@ -156,7 +156,7 @@ def _conclude(search: Search, mirror: Mirror) -> None:
     report = write_page(search.journal, search.repository)
     problem = mirror.close(search.journal, [report.markdown, report.html, report.png])
     if problem:
-        search.view.message(f"MLflow is not up to date: {problem}", warning=True)
+        search.view.message(problem, warning=True)
 
 
 def recorded_config(folder: Path) -> Config:

@@ -1,0 +1,1 @@
+"""Recording: the journal, git, MLflow, the report, and what is shown while a search runs."""

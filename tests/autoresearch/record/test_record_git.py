@@ -127,5 +127,5 @@ def test_no_repository_and_no_commit_are_explained(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_explained(root: Path) -> None:
-    with pytest.raises(UserError, match="nanomodel/train.py"):
+    with pytest.raises(UserError, match=r"nanomodel/train\.py"):
         Repository(root).sources("HEAD", ["nanomodel/train.py"])

@@ -140,9 +140,9 @@ def test_killed_at_any_instant_result_judge_and_verdict_agree(journal: Journal) 
 
 
 def test_only_one_process_may_run_a_search(tmp_path: Path) -> None:
-    with lock(tmp_path / "x"):
-        with pytest.raises(UserError, match=f"already running .process {os.getpid()}"), lock(tmp_path / "x"):
-            pass
+    says = pytest.raises(UserError, match=f"already running .process {os.getpid()}")
+    with lock(tmp_path / "x"), says, lock(tmp_path / "x"):
+        pass
     with lock(tmp_path / "x"):
         pass
 
