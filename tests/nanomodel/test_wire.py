@@ -1,6 +1,7 @@
 import mmap
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @given(st.dictionaries(st.text(max_size=8), json_values, max_size=6))
@@ -56,21 +61,21 @@ def test_descriptors_travel_and_are_not_inheritable(tmp_path):
 def test_junk_is_refused_and_its_descriptors_are_closed(junk):
     raw, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     wire = Wire(end)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     socket.send_fds(raw, [junk], [raw.fileno()])
     with pytest.raises(WireError):
         wire.recv(1.0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_more_descriptors_than_allowed_are_refused():
     raw, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     wire = Wire(end)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     socket.send_fds(raw, [b"{}"], [raw.fileno()] * 20)
     with pytest.raises(WireError):
         wire.recv(1.0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_silence_and_death_are_told_apart():

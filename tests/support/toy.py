@@ -11,7 +11,7 @@ import numpy as np
 
 import nanomodel
 
-WORDS = "the of and a to in was he that it his her with as had for she not at but be on they have".split()
+WORDS = ("the", "of", "and", "a", "to", "in", "was", "he", "that", "it", "his", "her", "with", "as", "had")
 
 TRAIN = '''
 """A one-layer model, trained honestly."""
