@@ -20,6 +20,7 @@ from typing import Any
 
 from autoresearch.config import Config, has_gpu, load, resume
 from autoresearch.errors import UserError
+from autoresearch.judge import create_judge
 from autoresearch.propose import create_proposer
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal, SearchInfo, lock
@@ -116,6 +117,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         if found:
             config = resume(recorded_config(folder), overrides)
         sandbox = create_sandbox(config.sandbox["backend"])
+        _check_judge(config)
         proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"))
         brief = config.brief_path.read_text(encoding="utf-8")
         cache, meta = prepare_data(config, runs)
@@ -157,6 +159,14 @@ def _conclude(search: Search, mirror: Mirror) -> None:
     problem = mirror.close(search.journal, [report.markdown, report.html, report.png])
     if problem:
         search.view.message(problem, warning=True)
+
+
+def _check_judge(config: Config) -> None:
+    """Find wrong options before the baselines have been trained, not after."""
+    try:
+        create_judge(baseline=[(seed, float(seed)) for seed in range(config.baselines)], **config.judge)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The judge cannot be set up so: {error}.", "See configs/judge/.") from None
 
 
 def recorded_config(folder: Path) -> Config:

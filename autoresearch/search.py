@@ -16,7 +16,7 @@ from typing import Protocol
 
 from autoresearch.config import Config
 from autoresearch.edit.apply import apply
-from autoresearch.edit.rules import check, fingerprint
+from autoresearch.edit.rules import check, fingerprint, net_lines
 from autoresearch.errors import UserError
 from autoresearch.judge import Judge, create_judge
 from autoresearch.judge.prune import Pruner
@@ -187,6 +187,8 @@ class Search:
         self.view.experiment(experiment)
         self.mirror.sync(self.journal)  # now, so that the commit can name its MLflow run
         incumbent = self._incumbent()
+        grown = net_lines(self._sources(experiment.parent), self._sources(experiment.commit))
+        self.judge.candidate(complexity=grown)
         while experiment.verdict is None:
             want = self.judge.next()
             assert want is not None, "a serial search answers every want before it asks again"
@@ -209,7 +211,7 @@ class Search:
         self.repository.update_ref(self._ref(experiment.number), final)
         if experiment.kept:
             self.repository.update_ref(f"refs/heads/{self.journal.info().branch}", final)
-        self.view.verdict(experiment, report.incumbent.mean, report.noise)
+        self.view.verdict(experiment, report.incumbent.mean, report.noise or 0.0)
         self.mirror.sync(self.journal)
 
     # What the steps need
@@ -273,7 +275,7 @@ class Search:
             baseline_sources=self._sources(self.journal.info().base_commit),
             history=tuple(e for e in history if e.number == 0 or e.verdict is not None),
             incumbent_score=report.incumbent.mean,
-            noise=report.noise,
+            noise=report.noise or 0.0,
             facts=dict(measured[-1]) if measured else {},
             seed=self.config.seed,
         )

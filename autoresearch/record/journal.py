@@ -279,10 +279,7 @@ class Journal:
             verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
             diff=diff,
             finished=finished,
-            trials=tuple(
-                Trial(*columns, TrialResult.from_dict(json.loads(result)) if result else None)
-                for *columns, result in trials
-            ),
+            trials=tuple(_trial(*row) for row in trials),
         )
 
     @contextmanager
@@ -297,6 +294,20 @@ class Journal:
                 "Check free disk space and permissions, then run the same command again: nothing is lost.",
                 code=3,
             ) from error
+
+
+def _trial(
+    id: int,
+    experiment: int,
+    arm: str,
+    seed: int,
+    commit: str,
+    started: float,
+    finished: float | None,
+    result: str | None,
+) -> Trial:
+    known = TrialResult.from_dict(json.loads(result)) if result else None
+    return Trial(id, experiment, arm, seed, commit, started, finished, known)
 
 
 def _connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:
