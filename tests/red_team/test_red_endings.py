@@ -106,7 +106,7 @@ FLOOD = {
     "no object": "wire._socket.send(b'[1]')\n",
     "out of turn": 'for i in range(500):\n    wire.send({"type": "hello", "protocol": 1})\n',
     "descriptors": (
-        "import socket\n"
+        READY + "import socket\n"
         "for i in range(12):\n"
         '    socket.send_fds(wire._socket, [b\'{"type": "log"}\'], [data] * 8)\n'
         "wire._socket.send(b'{')\n"
@@ -116,15 +116,15 @@ FLOOD = {
 
 @pytest.mark.parametrize("flood", FLOOD)
 def test_nonsense_on_the_wire_is_invalid(flood: str, arena: Arena, either: Sandbox) -> None:
-    done = arena.fight(OPENING + HELLO + READY + FLOOD[flood] + "time.sleep(60)\n", either)
+    done = arena.fight(OPENING + HELLO + FLOOD[flood] + "time.sleep(60)\n", either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
 def test_a_flood_of_output_neither_blocks_nor_fills(
-    arena: Arena, sandbox: Sandbox, honest_score: float
+    arena: Arena, either: Sandbox, honest_score: float
 ) -> None:
     flood = "    run.start()\n    import os\n    for i in range(640): os.write(1, b'spam spam\\n' * 6_553)\n"
-    done = arena.fight(honest(("    run.start()\n", flood)), sandbox)
+    done = arena.fight(honest(("    run.start()\n", flood)), either)
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
     assert len(done.log) < 40_000
     assert "bytes left out" in done.log
@@ -139,8 +139,8 @@ INJECTION = """
 
 
 def test_instructions_in_the_log_reach_the_proposer_as_data(arena: Arena, either: Sandbox) -> None:
-    speech = f"    run.start()\n    print('''{INJECTION}''')\n    raise SystemExit('''{INJECTION}''')\n"
-    done = arena.fight(honest(("    run.start()\n", speech)), either)
+    speech = f"print('''{INJECTION}''')\nraise SystemExit('''{INJECTION}''')\n"
+    done = arena.fight(OPENING + HELLO + speech, either)
     assert (done.outcome, done.score) == (Outcome.CRASH, None), done
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.log + done.reason), "terminals stay as they are"
     text = prompt_after(done)
