@@ -7,7 +7,6 @@ first finishes what was begun, then asks for more. Decisions are serial.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from autoresearch.judge.prune import Pruner
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.message import commit_message
+from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import (
     Context,
     Experiment,
@@ -120,7 +120,7 @@ class Search:
         lost = self.journal.abandon_open_trials()
         if lost:
             self.view.message(f"Going on after an interruption: {lost} unfinished trial will run again.")
-        shutil.rmtree(self.folder / "trials", ignore_errors=True)
+        remove_tree(self.folder / "trials")
         for experiment in self.journal.experiments()[1:]:
             if experiment.commit:
                 self.repository.update_ref(self._ref(experiment.number), experiment.commit)
@@ -233,7 +233,7 @@ class Search:
                 should_prune=pruner if prunable else None,
             )
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            remove_tree(place)
 
     def _limit_time(self) -> None:
         """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""

@@ -21,7 +21,7 @@ from autoresearch.errors import UserError
 from autoresearch.run.data import TrainingData
 from autoresearch.run.handshake import Account, Budget, Ended, Training
 from autoresearch.run.process import Candidate
-from autoresearch.run.sandbox import Limits, Sandbox
+from autoresearch.run.sandbox import Limits, Sandbox, remove_tree
 from autoresearch.run.scorer import Scorer
 from autoresearch.run.scoring import Scoring
 from autoresearch.run.weights import take_weights
@@ -220,7 +220,7 @@ def _check_disk(scratch: Path) -> None:
     if shutil.disk_usage(scratch).free > FULL_BYTES:
         return
     for name in ("train", "model", "witness"):
-        shutil.rmtree(scratch / name, ignore_errors=True)
+        remove_tree(scratch / name)
     if shutil.disk_usage(scratch).free <= FULL_BYTES:
         raise UserError(
             f"The disk of {scratch} is full.", "Free some space, then run the same again.", code=3

@@ -14,6 +14,7 @@ from autoresearch.errors import UserError
 from autoresearch.run.sandbox.base import Jail, Limits, Protection, Sandbox
 from autoresearch.run.sandbox.bwrap import BwrapSandbox
 from autoresearch.run.sandbox.landlock import LandlockSandbox
+from autoresearch.run.sandbox.litter import remove_tree
 from autoresearch.run.sandbox.plain import PlainSandbox
 from autoresearch.run.sandbox.probe import ProbeError, Report, measure
 from autoresearch.run.sandbox.process import Jailed, kill_tree, start
@@ -28,6 +29,7 @@ __all__ = [
     "create_sandbox",
     "describe",
     "kill_tree",
+    "remove_tree",
     "start",
 ]
 

@@ -7,6 +7,7 @@ not the whole process table: the watcher looks ten times a second.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-INODE_BYTES = 4096
-"""What an empty file or folder is taken to cost, so that millions of them count."""
+INODE_BYTES = 1 << 16
+"""What an empty file or folder is taken to cost: so many of them also cost time to count and to remove."""
 
 
 def descendants(pid: int) -> list[int]:
@@ -81,7 +82,7 @@ def task_count(pids: Iterable[int]) -> int:
     return count
 
 
-def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> int:
+def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> float:
     """Disk that the folders take, with files that were unlinked but are still open or mapped."""
     devices = {folder.stat().st_dev for folder in folders if folder.exists()}
     unlinked: dict[tuple[int, int], int] = {}
@@ -90,17 +91,26 @@ def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> int:
     return sum(folder_bytes(folder) for folder in folders) + sum(unlinked.values())
 
 
-def folder_bytes(folder: Path) -> int:
-    """Disk that everything below a folder takes; links are not followed."""
-    total = 0
+def folder_bytes(folder: Path) -> float:
+    """Disk that everything below a folder takes; links are not followed.
+
+    What cannot be looked into (no permission, deeper than a path can be long) counts as infinite: nobody
+    who trains a model makes such folders.
+    """
+    total = 0.0
     pending = [str(folder)]
     while pending:
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512 + INODE_BYTES
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512 + INODE_BYTES
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return math.inf
     return total
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from autoresearch.run.sandbox import Limits, cgroup
+from autoresearch.run.sandbox import Limits, cgroup, remove_tree, usage
 from tests.support.jail import BACKENDS, make_jail, no_seccomp, run_python, sandbox_or_skip, without
 
 ALL = (*BACKENDS, "none")
@@ -62,7 +64,7 @@ time.sleep(60)
 """
 EMPTY_FILES = """
 import time
-for i in range(1_500):
+for i in range(300):
     open(f"file{i}", "w").close()
 time.sleep(60)
 """
@@ -132,6 +134,51 @@ def test_all_files_together_are_counted(backend: str, bomb: str, tmp_path: Path)
     _, status, breach = run_python(sandbox_or_skip(backend), bomb, jail)
     assert status != 0
     assert breach == "wrote more than 0.03 GB of files"
+
+
+DEEP = """
+import os, time
+for i in range(10_000):
+    os.mkdir("d")
+    os.chdir("d")
+open("file", "wb").write(bytes(10**6))
+time.sleep(60)
+"""
+LOCKED = """
+import os, time
+os.makedirs("locked/in")
+open("locked/in/file", "wb").write(bytes(10**6))
+os.chmod("locked", 0)
+"""
+
+
+def test_what_is_too_deep_to_be_counted_breaks_the_limit(tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    _, status, breach = run_python(sandbox_or_skip("bwrap"), DEEP, jail)
+    assert status != 0
+    assert breach == "wrote more than 0.03 GB of files"
+    with pytest.raises(RecursionError):
+        shutil.rmtree(tmp_path / "scratch")
+    assert remove_tree(tmp_path / "scratch")
+
+
+def test_what_is_locked_is_counted_or_breaks_the_limit_and_can_be_removed(tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch")
+    run_python(sandbox_or_skip("bwrap"), LOCKED, jail)
+    used = usage.folder_bytes(tmp_path / "scratch")
+    assert used > 10**6 if os.geteuid() == 0 else used == math.inf
+    assert remove_tree(tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_removing_does_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir(mode=0o500)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    assert remove_tree(tmp_path / "folder")
+    assert not remove_tree(tmp_path / "link")
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o500
 
 
 def test_empty_files_cost_too(tmp_path: Path) -> None:
