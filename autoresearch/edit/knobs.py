@@ -59,7 +59,12 @@ class Range:
         number = math.exp(raw) if self.log else raw
         if self.integer:
             return int(min(max(round(number), self.low), self.high))
-        return min(max(rounded(number), self.low), self.high)
+        short = rounded(number) if self.log else round(number, self._decimals())
+        return min(max(short, self.low), self.high)
+
+    def _decimals(self) -> int:
+        """Decimals of a linear range: steps of at most a hundredth of it."""
+        return max(0, math.ceil(-math.log10((self.high - self.low) / 100)))
 
     def _scale(self, value: float) -> float:
         return math.log(value) if self.log else value
@@ -113,6 +118,15 @@ def read_knobs(source: str, column: int) -> list[Knob]:
     return knobs
 
 
+def read_values(source: str, column: int) -> dict[str, Value]:
+    """Every constant that `set_knobs` could set, tuned or not: name -> value in the active column.
+
+    Raises:
+        SyntaxError: If the script cannot be parsed.
+    """
+    return {name: ast.literal_eval(node) for name, node in _constants(source, column).items()}
+
+
 def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) -> tuple[Edit, ...]:
     """Edits that set knobs of a script, one a changed line.
 
@@ -139,7 +153,7 @@ def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) 
     return tuple(edits)
 
 
-def same(a: Value, b: Value) -> bool:
+def same(a: object, b: object) -> bool:
     """Whether two values are the same text in the script: 1, 1.0 and True differ."""
     return type(a) is type(b) and a == b
 

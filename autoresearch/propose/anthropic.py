@@ -14,11 +14,12 @@ network (`messages`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from autoresearch.errors import UserError
+from pydantic import Field, validate_call
+
 from autoresearch.propose import prompt
 from autoresearch.propose.answer import TOOL_NAME, clean, parse, tool
 from autoresearch.propose.messages import Endpoint, Garbage, NextModel, TooLong
@@ -58,29 +59,26 @@ class AnthropicProposer:
 
     name = "anthropic"
 
+    @validate_call
     def __init__(
         self,
         *,
-        models: Sequence[str],
-        prices: Mapping[str, Mapping[str, float]],
-        answer_tokens: int,
-        effort: str | None,
-        thinking: str | None,
-        repairs: int,
-        retries: int,
-        timeout: float,
-        ledger_tokens: int,
-        max_dollars: float | None,
-        max_tokens: int | None,
-        max_calls: int | None,
+        models: Annotated[list[str], Field(min_length=1)],
+        prices: dict[str, dict[str, float]],
+        answer_tokens: Annotated[int, Field(ge=1024, le=MAX_ANSWER_TOKENS)],
+        effort: Literal["low", "medium", "high", "xhigh", "max"] | None,
+        thinking: Literal["adaptive"] | None,
+        repairs: Annotated[int, Field(ge=0, le=100)],
+        retries: Annotated[int, Field(ge=0, le=20)],
+        timeout: Annotated[float, Field(gt=0)],
+        ledger_tokens: Annotated[int, Field(ge=MIN_LEDGER_TOKENS)],
+        max_dollars: Annotated[float, Field(gt=0)] | None,
+        max_tokens: Annotated[int, Field(gt=0)] | None,
+        max_calls: Annotated[int, Field(gt=0)] | None,
         base_url: str | None,
         spent: Cost | None = None,
     ) -> None:
-        if not models:
-            raise UserError(
-                "proposer.models is empty", "name at least one model, e.g. models=[claude-sonnet-5-5]"
-            )
-        self._models = list(models)
+        self._models = models
         self._purse = Purse(Caps(max_dollars, max_tokens, max_calls), spent or Cost(), self.name)
         self._endpoint = Endpoint(price_table(prices, models), self._purse, retries, timeout, base_url)
         self._answer_tokens = answer_tokens

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.edit.apply import apply
-from autoresearch.edit.knobs import Choice, Knob, Range, literal, read_knobs, rounded, set_knobs
+from autoresearch.edit.knobs import Choice, Knob, Range, literal, read_knobs, read_values, rounded, set_knobs
 
 SCRIPT = '''"""DEPTH = 3 is only talk."""
 from nanomodel.harness import at
@@ -86,6 +86,12 @@ def test_unknown_and_unchanged_knobs_are_skipped():
     assert set_knobs("train.py", SCRIPT, {"GONE": 1, "DEPTH": 3, "TWICE": 3, "LOCAL": 2}, 0) == ()
 
 
+def test_values_without_a_space_are_read_too():
+    values = read_values(SCRIPT, 1)
+    assert values["EPS"] == 1e-10 and values["DEPTH"] == 8 and values["NAME"] == "é"
+    assert "TWICE" not in values and "PAIR" not in values
+
+
 def test_a_line_that_stands_twice_is_widened_to_a_unique_block():
     source = '"""\nA = 1  # 1..3\n"""\nA = 1  # 1..3\nB = 2  # 1..3\n'
     edits = set_knobs("t.py", source, {"A": 2}, 0)
@@ -127,7 +133,7 @@ def test_positions_and_values_agree(a, b, log, integer, unit):
     value = space.value(unit)
     assert low <= value <= high
     assert isinstance(value, int) == integer
-    assert space.value(space.unit(value)) == pytest.approx(value, rel=0.006)
+    assert space.value(space.unit(value)) == value
     assert space.unit(low) == 0 and space.unit(high) == 1
 
 

@@ -50,7 +50,7 @@ def make(server):
             "thinking": "adaptive", "repairs": 3, "retries": 0, "timeout": 10.0, "ledger_tokens": 8000,
             "max_dollars": None, "max_tokens": None, "max_calls": None, "base_url": server.url,
         }  # fmt: skip
-        return create_proposer("anthropic", **values | options)
+        return create_proposer("anthropic", column=0, **values | options)
 
     return make
 
@@ -221,8 +221,16 @@ def test_models_need_prices(make):
         make(models=["haiku"])
     with pytest.raises(UserError, match="not complete"):
         make(prices={"sonnet": {"input": 1.0}})
-    with pytest.raises(UserError, match="empty"):
-        make(models=[])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("models", []), ("repairs", -1), ("repairs", "many"), ("effort", "huge"), ("timeout", 0),
+     ("max_dollars", -1), ("answer_tokens", 10), ("thinking", "on"), ("no_such_option", 1)],
+)  # fmt: skip
+def test_options_out_of_range_are_named(make, option, value):
+    with pytest.raises(UserError, match=rf"proposer\.{option}"):
+        make(**{option: value})
 
 
 # -- money ---------------------------------------------------------------------------------------------------

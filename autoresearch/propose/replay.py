@@ -1,0 +1,72 @@
+"""A recorded list of proposals, in order: for tests, and to compare judges or budgets on the same ideas.
+
+The file has one JSON object a line, as `Proposal.to_dict` writes it; only hypothesis, category and edits
+are needed. Invariant: every line is proposed at most once in a search, however often the search is restarted;
+what the search has is recognised by hypothesis and edits. A line that `check` refuses is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from pydantic import validate_call
+
+from autoresearch.errors import UserError
+from autoresearch.types import Check, Context, Proposal, ProposerError, Refused
+
+
+class ReplayProposer:
+    """Proposes what a file says.
+
+    Args:
+        path: Of the file; JSON lines.
+
+    Raises:
+        UserError: If the file cannot be read, or a line is no proposal.
+    """
+
+    name = "replay"
+
+    @validate_call
+    def __init__(self, *, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot read the recorded proposals in {path}: {error}", "check proposer.path"
+            ) from None
+        self._path = path
+        self._recorded = [_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        self._handed: list[Proposal] = []
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """See `autoresearch.types.Proposer`."""
+        judged = [e.proposal for e in context.history if e.proposal is not None]
+        done = Counter(map(_key, judged)) | Counter(map(_key, self._handed))
+        for proposal in self._recorded:
+            if done[_key(proposal)] > 0:
+                done[_key(proposal)] -= 1
+                continue
+            try:
+                check(proposal)
+            except Refused:
+                continue
+            self._handed.append(proposal)
+            return proposal
+        raise ProposerError(f"the {len(self._recorded)} recorded proposals in {self._path.name} are used up")
+
+
+def _parse(path: Path, number: int, line: str) -> Proposal:
+    try:
+        return Proposal.from_dict({"proposer": ReplayProposer.name, **json.loads(line)})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path}, line {number} is not a proposal: {error}",
+            "each line needs hypothesis, category and edits (a list of path, search, replace)",
+        ) from None
+
+
+def _key(proposal: Proposal) -> tuple[object, ...]:
+    return proposal.hypothesis, proposal.edits

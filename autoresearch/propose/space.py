@@ -1,0 +1,83 @@
+"""Tuning as editing: the knobs of a search as a space of points, and a point as an ordinary proposal.
+
+Invariant: the space comes from the scripts as they were when the search began, so that it stays the same
+while the incumbent moves; a point is applied to the incumbent's scripts, and what `params` say is what
+the edited script says. A knob that the incumbent has lost, or turned into something else, is left out.
+
+Not covered: which point to try (`optuna`, `random`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoresearch.edit.knobs import Choice, Space, literal, read_knobs, read_values, same, set_knobs
+from autoresearch.types import Category, Context, Edit, Knob, Proposal, ProposerError
+
+Point = Mapping[str, Knob]
+"""Knob name -> value."""
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """A knob that both the starting script and the incumbent have."""
+
+    path: str
+    space: Space
+    value: Knob
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is of the kind that the space holds."""
+        if isinstance(self.space, Choice):
+            return any(same(value, option) for option in self.space.options)
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def tunables(context: Context, column: int) -> dict[str, Tunable]:
+    """The knobs that can be tuned now, by name, with the incumbent's values.
+
+    Raises:
+        ProposerError: If there is none.
+    """
+    found: dict[str, Tunable] = {}
+    for path, source in sorted(context.baseline_sources.items()):
+        if not path.endswith(".py") or path not in context.sources:
+            continue
+        values = read_values(context.sources[path], column)
+        for knob in read_knobs(source, column):
+            if knob.name in found or knob.name not in values:
+                continue
+            tunable = Tunable(path, knob.space, values[knob.name])
+            if tunable.holds(tunable.value):
+                found[knob.name] = tunable
+    if not found:
+        raise ProposerError("the script has no knobs to tune: constants like `LR = 0.02  # x4` at its top")
+    return found
+
+
+def proposal(
+    context: Context, knobs: Mapping[str, Tunable], point: Point, column: int, name: str
+) -> Proposal:
+    """The proposal that sets every knob of `point`, with its cost still open.
+
+    Args:
+        context: Where the incumbent's scripts are.
+        knobs: From `tunables`.
+        point: New values; a knob that is absent keeps its value.
+        column: Which argument of `at(cpu, gpu)` is set.
+        name: Of the proposer.
+    """
+    changed = {k: v for k, v in point.items() if not same(knobs[k].value, v)}
+    edits: list[Edit] = []
+    for path in sorted({knobs[k].path for k in changed}):
+        values = {k: v for k, v in changed.items() if knobs[k].path == path}
+        edits += set_knobs(path, context.sources[path], values, column)
+    moves = ", ".join(f"{k} {literal(knobs[k].value)} -> {literal(v)}" for k, v in changed.items())
+    return Proposal(
+        hypothesis=moves,
+        category=Category.KNOBS,
+        edits=tuple(edits),
+        proposer=name,
+        params={k: point.get(k, tunable.value) for k, tunable in knobs.items()},
+    )
