@@ -1,8 +1,8 @@
 """Tuning the knobs of the script without an LLM, by Optuna.
 
 Each proposal rebuilds a study from the history (ask and tell, in memory) and asks a sampler for a point,
-which becomes an ordinary edit of the script. The default sampler stays near the incumbent (`local`); Optuna's own
-Gaussian process and TPE search the whole space, for comparison and for scripts that nobody has tuned.
+which becomes an ordinary edit of the script. The default sampler stays near the incumbent (`local`); Optuna's
+own Gaussian process and TPE search the whole space, for comparison and for scripts that nobody has tuned.
 
 Invariants: no point is proposed twice; the work for one proposal is bounded, however long the history;
 nothing is remembered that the history does not tell, except points handed out and not judged yet, so a killed
