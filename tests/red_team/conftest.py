@@ -24,7 +24,9 @@ def bwrap() -> Sandbox:
     return sandbox_or_skip("bwrap")
 
 
-@pytest.fixture(scope="session", params=["bwrap", "landlock"])
+@pytest.fixture(
+    scope="session", params=["bwrap", "landlock", pytest.param("landlock-bare", marks=pytest.mark.soak)]
+)
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return sandbox_or_skip(request.param)
 

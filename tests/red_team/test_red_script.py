@@ -99,6 +99,18 @@ def test_a_false_count_of_tokens_ends_at_the_wall_clock(arena: Arena, either: Sa
     assert "not done after 1 s" in done.reason
 
 
+def test_a_descriptor_does_not_give_the_owner_s_rights(arena: Arena, sandbox: Sandbox) -> None:
+    """The owner of a file may change its mode by any descriptor: it is noticed and mended, or did nothing."""
+    mode = (arena.cache / "train.bin").stat().st_mode
+    meddles = "os.fchmod(data, 0o777)\nos.utime(data, (1, 1))\n"
+    source = OPENING + HELLO + READY + meddles + SUBMITS % 20_001 + "time.sleep(60)\n"
+    done = arena.fight(source, sandbox)
+    assert done.outcome is Outcome.INVALID, done
+    bare = getattr(sandbox, "namespaces", True) is False
+    assert done.reason == "it changed the file of the training data" or bare
+    assert (arena.cache / "train.bin").stat().st_mode == mode
+
+
 GUARD = """
 def build_model(vocab, context):
     import torch
