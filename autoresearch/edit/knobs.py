@@ -57,10 +57,9 @@ class Range:
         low, high = self._scale(self.low), self._scale(self.high)
         raw = low + min(max(unit, 0.0), 1.0) * (high - low)
         number = math.exp(raw) if self.log else raw
-        if self.integer:
-            return int(min(max(round(number), self.low), self.high))
         short = rounded(number) if self.log else round(number, self._decimals())
-        return min(max(short, self.low), self.high)
+        inside = min(max(short, self.low), self.high)
+        return round(inside) if self.integer else inside
 
     def _decimals(self) -> int:
         """Decimals of a linear range: steps of at most a hundredth of it."""
@@ -164,7 +163,7 @@ def rounded(value: float) -> float:
 
 
 def literal(value: Value) -> str:
-    """The shortest ordinary spelling of a value: 0.0213, 3e-4, 12, "gelu"."""
+    """The shortest usual spelling of a value: 0.0213, 0.004, 3e-4, 12, "gelu"."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)  # a JSON string is a Python string in double quotes
     if isinstance(value, bool | int):
@@ -172,7 +171,8 @@ def literal(value: Value) -> str:
     plain = repr(value)
     mantissa, _, exponent = f"{value:e}".partition("e")
     short = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return short if len(short) < len(plain) and float(short) == value else plain
+    usual = -4 < int(exponent) < 6
+    return plain if usual or len(short) >= len(plain) or float(short) != value else short
 
 
 def _constants(source: str, column: int) -> dict[str, ast.expr]:
