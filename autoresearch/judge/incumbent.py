@@ -1,0 +1,117 @@
+"""The incumbent: its runs, when to measure it again, and what selection did to its score.
+
+Invariant: a score that won a selection is never believed as it stands. Its expected luck is added back,
+fresh runs dilute what is left, and two re-runs in a row that are out of line replace all before them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoresearch.judge.noise import Noise, Pool, Runs
+from autoresearch.judge.report import Estimate
+from autoresearch.judge.stats import Z95, t_from_z, z_from_t
+
+MISSES = 3
+"""Failures in a row after which no more of its runs are waited for."""
+
+DRIFT = (3.5, 2.0)
+"""Least z of two re-runs in a row, on the same side, that show that the machine has changed."""
+
+
+@dataclass
+class Incumbent:
+    """What is known of the tip of the branch.
+
+    Attributes:
+        runs: Its scores by seed.
+        correction: What selection is expected to have taken off the sum of `runs`.
+        luck: What selection on this validation set is expected to have taken off, over all keeps.
+        luck_variance: How unsure that is.
+        since: Candidate runs since its last run.
+        misses: Its failures in a row.
+        suspects: Seeds of re-runs that were out of line.
+        drifts: How often the machine was seen to have changed.
+    """
+
+    runs: Runs
+    correction: float = 0.0
+    luck: float = 0.0
+    luck_variance: float = 0.0
+    since: int = 0
+    misses: int = 0
+    suspects: list[int] = field(default_factory=list)
+    drifts: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Its score on this validation set, without the luck of its seeds."""
+        return (math.fsum(self.runs.values()) + self.correction) / len(self.runs)
+
+    @property
+    def failing(self) -> bool:
+        """Whether it failed so often in a row that waiting for more of its runs is useless."""
+        return self.misses >= MISSES
+
+    def due(self, heartbeat: int) -> bool:
+        """Whether it must be run again before the next candidate."""
+        return bool(self.suspects) or self.since >= heartbeat
+
+    def succeed(self, runs: Runs, correction: float) -> None:
+        """A candidate's runs take its place."""
+        self.runs, self.correction = runs, correction
+        self.misses, self.suspects = 0, []
+
+    def add(self, seed: int, score: float | None, pool: Pool, checked: bool) -> Pool:
+        """Take a re-run.
+
+        Args:
+            seed: Its seed.
+            score: None if it failed.
+            pool: The spread of everything but these runs.
+            checked: Whether it is a heartbeat, to be held against the runs before it.
+
+        Returns:
+            The pool, with the runs that were given up, if any.
+        """
+        self.since = 0
+        if score is None:
+            self.misses += 1
+            return pool
+        self.misses = 0
+        old = {s: x for s, x in self.runs.items() if s not in self.suspects}
+        suspects = [self.runs[s] for s in self.suspects]
+        mean = (math.fsum(old.values()) + self.correction) / len(old)
+        self.runs[seed] = score
+        if not checked:
+            return pool
+        noise = pool.with_runs(old).noise(score)
+        off = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
+        if not suspects:
+            self.suspects = [seed] if abs(off) >= DRIFT[0] else []
+            return pool
+        self.suspects = []
+        if abs(off) < DRIFT[1] or (suspects[0] - mean) * off <= 0:
+            return pool
+        self.runs = {s: x for s, x in self.runs.items() if s not in old}
+        self.correction = 0.0
+        self.drifts += 1
+        return pool.with_runs(old)
+
+    def estimate(self, noise: Noise) -> Estimate:
+        """Its expected score on new data of the same kind, the luck of selection taken out."""
+        n = len(self.runs)
+        half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / n + self.luck_variance)
+        mean = self.mean + self.luck
+        return Estimate(mean, (mean - half, mean + half), n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return vars(self) | {"runs": list(self.runs.items())}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Incumbent:
+        """The inverse of `to_dict`."""
+        return cls(**(data | {"runs": dict(data["runs"])}))

@@ -1,0 +1,87 @@
+"""The strict judge: online control of the false-discovery rate, for those who want a theorem.
+
+Each candidate's confirmation runs give an e-value, a t-test with a normal prior over the gain that may be
+looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps candidate t
+when its e-value reaches 1 / (rate * g_t * (keeps + 1)), where the g_t sum to at most 1; the expected share
+of false keeps is then at most `rate` however the e-values depend on each other. It counts every candidate,
+screened out or not, so that screening may use whatever it likes. The theorem holds for normal scores of
+equal spread and seeds that share no luck or help both sides; in the search, the incumbent's luck of having
+been selected works against later candidates.
+"""
+
+from __future__ import annotations
+
+import math
+
+from autoresearch.judge.base import Baseline
+from autoresearch.judge.noise import Comparison, Noise, Runs, compare
+from autoresearch.judge.sequential import Evidence, Sequential
+
+SPREAD = 1.0
+"""Prior standard deviation of a gain, in noise units."""
+
+LEVEL = 2.3
+"""Makes the weights 1 / ((t + 10) ln(t + 10)^2), t = 1, 2, ..., sum to less than 1."""
+
+
+class Strict(Sequential):
+    """Sequential confirmation with e-values.
+
+    Args:
+        baseline: (seed, score) of the starting point, two or more; three are better.
+        tau: Standard error that the validation set adds to any difference.
+        rate: Largest expected share of false keeps.
+        refresh: Runs that the incumbent has at least.
+        heartbeat: Candidate runs after which the incumbent is run again.
+        limit: Most runs of one candidate.
+        price: As in the default judge; a simplification is a keep outside the theorem.
+        margin: As in the default judge.
+    """
+
+    name = "strict"
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        tau: float = 0.0,
+        *,
+        rate: float = 0.05,
+        refresh: int = 3,
+        heartbeat: int = 30,
+        limit: int = 20,
+        price: float = 0.0,
+        margin: float = 1.0,
+    ) -> None:
+        if not 0 < rate < 1:
+            raise ValueError(f"rate must be in (0, 1), not {rate}")
+        options = {"rate": rate, "refresh": refresh, "heartbeat": heartbeat, "limit": limit}
+        super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
+
+    def _compare(self, noise: Noise, runs: Runs) -> Comparison:
+        """Without common luck and corrections, which the theorem does not know."""
+        plain = Noise(noise.variance, noise.df, 0.0, noise.variance)
+        return compare(plain, self.incumbent.runs, runs, tau=self.tau)
+
+    def _accept(self, view: Comparison, alone: Comparison, scale: float) -> Evidence | None:
+        t = self.candidates + 10
+        kept = sum(not keep.simplification for keep in self.keeps)
+        level = self.options["rate"] * LEVEL / (t * math.log(t) ** 2) * (kept + 1)
+        evidence = log_e(alone, self._noise().variance)
+        if evidence < -math.log(level):
+            return None
+        value = math.exp(min(evidence, 700.0))
+        return Evidence(value, self.options["rate"], f"e-value {value:.3g}, {1 / level:.3g} needed")
+
+
+def log_e(view: Comparison, variance: float) -> float:
+    """Log e-value for a gain against none or less, from a t statistic.
+
+    The two-sided Bayes factor under a normal prior, counted only on the good side: there it is at most the
+    one-sided one, which is a test martingale under no gain.
+    """
+    if view.gain <= 0:
+        return -math.inf
+    spread = 1 + SPREAD**2 * variance / view.error**2
+    t2, df = (view.gain / view.error) ** 2, view.df
+    ratio = math.log1p(t2 / df) - math.log1p(t2 / (spread * df))
+    return 0.5 * (df + 1) * ratio - 0.5 * math.log(spread)
