@@ -8,6 +8,7 @@ by Ctrl-C. Nothing heavy is imported before a command needs it.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -45,6 +46,12 @@ def main() -> None:
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
         sys.exit(error.code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        typer.echo(f"error: {error.strerror}: {error.filename or 'the runs folder'}", err=True)
+        typer.echo("  Make room there, then run the same command again: nothing is lost.", err=True)
+        sys.exit(3)
 
 
 @app.callback(invoke_without_command=True)
@@ -130,7 +137,10 @@ def show(number: Number, overrides: Overrides = None, json: Json = False) -> Non
     if json:
         typer.echo(_dumps(next(r for r in summarize(journal)["experiments"] if r["number"] == number)))
         return
-    typer.echo(experiment_note(experiment))
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(experiment_note(experiment)))
 
 
 @app.command()

@@ -116,10 +116,10 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         found = (folder / "journal.db").exists()
         if found:
             config = resume(recorded_config(folder), overrides)
+        brief = config.brief_path.read_text(encoding="utf-8")
         sandbox = create_sandbox(config.sandbox["backend"])
         _check_judge(config)
         proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"))
-        brief = config.brief_path.read_text(encoding="utf-8")
         cache, meta = prepare_data(config, runs)
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)

@@ -92,6 +92,7 @@ class Search:
             UserError: If the host fails, or the starting script does not train.
         """
         self._recover()
+        self.mirror.sync(self.journal)  # a new store takes a while; the baseline gives it the time
         self.judge = self._baseline()
         deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
         while (experiment := self._unfinished()) or self._tried() < self.config.experiments:

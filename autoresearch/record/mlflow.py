@@ -106,10 +106,26 @@ class Mirror:
         self._failures = 0
         self._not_before = 0.0
 
-    def run_id(self, journal: Outbox, number: int) -> str | None:
-        """The MLflow run that shows an experiment, if it has been written."""
+    def run_id(self, journal: Outbox, number: int, patience: float = 5.0) -> str | None:
+        """The MLflow run that shows an experiment.
+
+        Args:
+            journal: As for `sync`.
+            number: Of the experiment.
+            patience: Seconds to wait for a run that is being written, while MLflow answers.
+        """
+        if not self._enabled:
+            return None
+        deadline = time.monotonic() + patience
+        for _ in range(2):  # what is being written may have begun before the experiment did
+            self._collect(journal)
+            if journal.get(_run_key(number)) or self._failures:
+                break
+            self.sync(journal)
+            if not self._wait(deadline):
+                break
         self._collect(journal)
-        return journal.get(_run_key(number)) if self._enabled else None
+        return journal.get(_run_key(number))
 
     def sync(self, journal: Outbox) -> None:
         """Begin to write what changed, unless that is being done. Returns at once; MLflow cannot fail it."""

@@ -1,0 +1,217 @@
+"""The command line as a person and a script meet it: real processes, a real repository, real trials."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nanomodel
+from tests.support.stub import git
+
+PACKAGE = Path(nanomodel.__file__).parent
+QUICK = ["budget=smoke", "proposer=random", "baselines=2", "executor.device=cpu", "sandbox=auto"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone as a user has it, with a little corpus of its own."""
+    root = tmp_path_factory.mktemp("user") / "repo"
+    shutil.copytree(PACKAGE, root / "nanomodel", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".gitignore").write_text("runs/\n__pycache__/\n")
+    git(root.parent, "init", "-q", "-b", "main", str(root))
+    git(root, "config", "user.name", "Somebody")
+    git(root, "config", "user.email", "somebody@example.org")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    return root
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("ANTHROPIC_API_KEY", "MLFLOW_TRACKING_URI")}
+    return {**kept, "COLUMNS": "100", "NO_COLOR": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "autoresearch", *arguments]
+
+
+def autoresearch(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a command prints; it must end with the given exit code."""
+    done = subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def searched(root: Path) -> Iterator[Path]:
+    """A repository with one finished search, `first`."""
+    before = git(root, "status", "--porcelain", "--branch")
+    autoresearch(root, "run", "name=first", "experiments=2", *QUICK)
+    assert git(root, "status", "--porcelain", "--branch") == before
+    yield root
+
+
+def test_a_real_search_tells_one_story_everywhere(searched: Path) -> None:
+    status = json.loads(autoresearch(searched, "status", "name=first", "--json"))
+    rows = [json.loads(line) for line in autoresearch(searched, "log", "name=first", "--json").splitlines()]
+    assert status["tried"] == 2 and [row["number"] for row in rows] == [0, 1, 2]
+    assert status["baseline"]["runs"] >= 2 and status["finished"]
+    kept = [row for row in rows if row["verdict"] == "keep"]
+    commits = git(searched, "rev-list", "--reverse", "main..autoresearch/first").split()
+    assert commits == [row["commit"] for row in kept]
+    for row in rows[1:]:
+        message = git(searched, "log", "-1", "--format=%B", row["commit"])
+        assert f"Verdict: {row['verdict']}" in message
+        if row["score"] is not None:
+            assert f"Metric: val_bpb {row['score']:.6f}" in message
+        shown = autoresearch(searched, "show", str(row["number"]), "name=first")
+        assert row["hypothesis"][:30] in " ".join(shown.split())
+        shown = autoresearch(searched, "diff", str(row["number"]), "name=first")
+        assert shown.strip() == git(searched, "diff", row["parent"], row["commit"]).strip()
+    whole = autoresearch(searched, "diff", "name=first").strip()
+    assert whole == git(searched, "diff", "main", "autoresearch/first").strip()
+
+
+def test_mlflow_has_the_same_numbers(searched: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{searched / 'runs' / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("autoresearch")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    rows = [json.loads(line) for line in autoresearch(searched, "log", "name=first", "--json").splitlines()]
+    for row in rows[1:]:
+        trailer = git(searched, "log", "-1", "--format=%(trailers:key=MLflow-Run,valueonly)", row["commit"])
+        (run,) = [r for r in runs if r.info.run_id == trailer.strip()]
+        assert run.data.metrics.get("val_bpb") == pytest.approx(row["score"])
+        assert "mlflow.parentRunId" in run.data.tags
+
+
+def test_the_report_is_written_and_asked_for_again(searched: Path) -> None:
+    page = searched / "runs" / "first" / "report" / "report.html"
+    page.unlink()
+    assert str(page) in autoresearch(searched, "report", "name=first")
+    assert "<svg" in page.read_text()
+
+
+def test_running_a_finished_search_again_repeats_nothing(searched: Path) -> None:
+    before = autoresearch(searched, "log", "name=first", "--json")
+    autoresearch(searched, "run", "name=first")
+    assert autoresearch(searched, "log", "name=first", "--json") == before
+
+
+def test_a_finished_search_cannot_go_on_with_another_budget(searched: Path) -> None:
+    said = autoresearch(searched, "run", "name=first", "budget=cpu", code=2)
+    assert "budget" in said and "another name" in said
+
+
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(root: Path) -> None:
+    arguments = command("run", "name=stopped", "experiments=0", "tracking=none", *QUICK)
+    process = subprocess.Popen(
+        arguments, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if "training" in line:
+            break
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(60) == 130
+    assert "autoresearch run name=stopped" in said
+    assert not subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout
+    autoresearch(root, "run", "name=stopped")
+    assert json.loads(autoresearch(root, "status", "name=stopped", "--json"))["baseline"]["runs"] == 2
+
+
+def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
+    code = "import sys; import autoresearch.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "mlflow", "optuna", "anthropic", "hydra", "matplotlib", "scipy", "pydantic"}
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", "budgt=smoke"], 2, "budget"),
+        (["run", "judge.odds=-1"], 2, "judge"),
+        (["run", "proposer=anthropic"], 2, "ANTHROPIC_API_KEY"),
+        (["run", "brief=nowhere.md"], 2, "nowhere.md"),
+        (["run", "data=file", "data.path=nowhere.txt"], 2, "nowhere.txt"),
+        (["run", "runs=/proc/nowhere"], 3, "cannot be written"),
+        (
+            ["run", "name=short", "budget=smoke", "budget.amount=64", "tracking=none"],
+            3,
+            "less than one batch",
+        ),
+        (["status", "name=nobody"], 2, "no search called nobody"),
+        (["show", "99", "name=first"], 2, "no experiment 99"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_clear_message(
+    searched: Path, arguments: list[str], code: int, says: str
+) -> None:
+    assert says in " ".join(autoresearch(searched, *arguments, code=code).split())
+
+
+def test_no_repository(tmp_path: Path) -> None:
+    assert "git init" in autoresearch(tmp_path, "run", code=2)
+
+
+def test_a_branch_from_elsewhere_is_not_overwritten(root: Path) -> None:
+    git(root, "branch", "autoresearch/mine", "main")
+    said = autoresearch(root, "run", "name=mine", "tracking=none", *QUICK, code=2)
+    assert "exists already" in said and "git branch -D autoresearch/mine" in said
+
+
+def test_a_corpus_too_small_to_split(root: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "small.txt"
+    corpus.write_text("Hardly anything.")
+    said = autoresearch(root, "run", "name=small", "data=file", f"data.path={corpus}", *QUICK, code=2)
+    assert "too small to split" in said
+    assert not (root / "runs" / "small" / "journal.db").exists()
+
+
+def test_an_own_corpus_and_an_own_brief(root: Path, tmp_path: Path) -> None:
+    corpus, brief = tmp_path / "mine.txt", tmp_path / "mine.md"
+    words = [f"word{i}" for i in range(13)]
+    corpus.write_text(
+        "\n\n".join(" ".join(words[(i * j) % 13] for j in range(1, 60)) + f" {i}." for i in range(3000))
+    )
+    brief.write_text("# Mine\nTry anything.")
+    autoresearch(
+        root, "run", "name=own", "experiments=0", "tracking=none", "data=file", f"data.path={corpus}",
+        f"brief={brief}", *QUICK,
+    )  # fmt: skip
+    assert json.loads(autoresearch(root, "status", "name=own", "--json"))["baseline"]["runs"] == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_fills_is_one_clear_message_and_nothing_is_lost(root: Path, tmp_path: Path) -> None:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=60m", "none", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        ballast = tmp_path / "ballast"
+        autoresearch(root, "prepare", f"runs={tmp_path}", *QUICK)
+        ballast.write_bytes(b"x" * (os.statvfs(tmp_path).f_bavail * 4096 - 200_000))
+        said = autoresearch(
+            root, "run", "name=full", "tracking=none", f"runs={tmp_path}", "experiments=0", *QUICK, code=3
+        )
+        assert "nothing is lost" in said or "disk" in said.lower()
+        ballast.unlink()
+        autoresearch(root, "run", "name=full", "tracking=none", f"runs={tmp_path}", "experiments=0", *QUICK)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
