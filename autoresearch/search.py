@@ -22,6 +22,7 @@ from autoresearch.judge.prune import Pruner
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.message import commit_message
+from autoresearch.record.standing import standing
 from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import (
     Context,
@@ -205,14 +206,14 @@ class Search:
 
     def _record(self, experiment: Experiment) -> None:
         """Tell the verdict in the commit, and move the branch if the candidate is kept."""
-        report = self.judge.report()
         message = commit_message(experiment, self.mirror.run_id(self.journal, experiment.number))
         final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
         self.repository.update_ref(self._ref(experiment.number), final)
         if experiment.kept:
             self.repository.update_ref(f"refs/heads/{self.journal.info().branch}", final)
-        self.view.verdict(experiment, report.incumbent.mean, report.noise or 0.0)
+        score, noise = self._standing()
+        self.view.verdict(experiment, score, noise)
         self.mirror.sync(self.journal)
 
     # What the steps need
@@ -263,8 +264,8 @@ class Search:
         return self._fingerprints
 
     def _context(self) -> Context:
-        report = self.judge.report()
         history = self.journal.experiments()
+        score, noise = self._standing()
         best = max((e for e in history if e.number == 0 or e.kept), key=lambda e: e.number)
         measured = [
             t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None
@@ -275,11 +276,17 @@ class Search:
             sources=self._sources(self._incumbent()),
             baseline_sources=self._sources(self.journal.info().base_commit),
             history=tuple(e for e in history if e.number == 0 or e.verdict is not None),
-            incumbent_score=report.incumbent.mean,
-            noise=report.noise or 0.0,
+            incumbent_score=score,
+            noise=noise,
             facts=dict(measured[-1]) if measured else {},
             seed=self.config.seed,
         )
+
+    def _standing(self) -> tuple[float, float]:
+        """The incumbent's score and the noise, as the report will tell them."""
+        now = standing(self.journal.experiments())
+        assert now.best, "there is a baseline before anything is asked for"
+        return now.best.level.mean, now.noise or 0.0
 
     def _sources(self, commit: str) -> dict[str, str]:
         return self.repository.sources(commit, self.config.task.editable)
