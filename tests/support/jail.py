@@ -28,6 +28,12 @@ BACKENDS = ("bwrap", "landlock", "landlock-bare")
 LIMITS = Limits(memory_gb=4.0, processes=256, file_gb=1.0, open_files=256)
 
 
+def tracing_is_forbidden() -> bool:
+    """Whether this host keeps an ordinary user's processes from reading each other's memory anyway (Yama)."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return os.geteuid() != 0 and scope.exists() and scope.read_text().strip() != "0"
+
+
 def sandbox_or_skip(name: str) -> Sandbox:
     """The backend; skips the test, or fails it in CI, where it does not work."""
     try:

@@ -107,12 +107,9 @@ def _world(namespaces: bool) -> tuple[list[Path], list[Path]]:
     opens, and hiding all but a few would break imports that are tried in vain: so only corpora are left out.
     """
     roots = list(dict.fromkeys(root.resolve() for root in world.roots()))
+    extra = [*world.packages(), world.LAUNCHER, world.WALLS]  # they may lie outside the roots
     if namespaces:
-        return [*roots, world.LAUNCHER, world.WALLS], []
+        return [*roots, *extra], []
     hidden = world.corpora()
     split = [root for root in roots if any(path.is_relative_to(root) for path in hidden)]
-    return [
-        *(path for root in roots for path in world.around(root, hidden)),
-        world.LAUNCHER,
-        world.WALLS,
-    ], split
+    return [*(path for root in roots for path in world.around(root, hidden)), *extra], split
