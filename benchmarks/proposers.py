@@ -8,6 +8,14 @@ by about a sixth of its space, a few knobs matter much and most little, some int
 (crashes) when it goes too far one way. Scores are noisy; a simple judge screens with one training and
 confirms with up to eight, and keeps what is better by two standard errors. The table shows what share of the
 gap between start and optimum is left at the incumbent, by its true score: 1 is no progress, 0 the optimum.
+
+Measured (16 surfaces, --first 100; mean and standard error; `random` and the rest draw from the whole space):
+
+    share of the gap left after    12             30             100
+    random                         1.00           0.96 ± 0.04    0.96 ± 0.04
+    tpe                            0.89 ± 0.04    0.71 ± 0.06    0.47 ± 0.05
+    gp                             0.78 ± 0.06    0.56 ± 0.06    0.26 ± 0.04
+    local                          0.70 ± 0.05    0.43 ± 0.04    0.24 ± 0.03
 """
 
 from __future__ import annotations
