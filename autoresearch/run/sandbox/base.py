@@ -68,7 +68,7 @@ class Protection:
     """One thing that a backend does, or does not, keep a candidate from doing here.
 
     Attributes:
-        name: What is protected, in a few words, e.g. "network".
+        name: What holds, in a few words, e.g. "no network".
         held: Whether it is.
         how: By what means, or what is missing.
     """

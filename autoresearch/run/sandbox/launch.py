@@ -254,6 +254,6 @@ def check(result: int, what: str) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:  # the last: no such call in this system's library
         print(f"sandbox: {error}", file=sys.stderr, flush=True)
         os._exit(FAILED)

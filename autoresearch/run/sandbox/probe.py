@@ -58,12 +58,15 @@ os.wait()
 """
 
 DEEDS = {
-    "files": ("reading your files", "a candidate can read what you can read"),
-    "changes": ("changing your files", "a candidate can change what you can change"),
-    "network": ("network", "a candidate can open connections"),
-    "processes": ("other processes", "a candidate can see and signal other processes"),
-    "secrets": ("secrets", "a candidate can read other processes' environment, keys included"),
-    "daemons": ("daemons", "a candidate can leave processes behind"),
+    "files": ("your files are private", "a candidate can read what you can read"),
+    "changes": ("your files stay as they are", "a candidate can change what you can change"),
+    "network": ("no network", "a candidate can open connections"),
+    "processes": ("other processes are out of reach", "a candidate can see and signal other processes"),
+    "secrets": (
+        "secrets are out of reach",
+        "a candidate can read other processes' environment, keys included",
+    ),
+    "daemons": ("nothing outlives a trial", "a candidate can leave processes behind"),
 }
 
 
@@ -97,7 +100,7 @@ def measure(sandbox: Sandbox) -> Report:
         Protection(title, key not in achieved, sandbox.means[key] if key not in achieved else otherwise)
         for key, (title, otherwise) in DEEDS.items()
     ]
-    protections.append(Protection("use of the machine", True, _limits()))
+    protections.append(Protection("use of the machine is limited", True, _limits()))
     return Report(sandbox.name, tuple(protections), _warning(sandbox.name, protections))
 
 

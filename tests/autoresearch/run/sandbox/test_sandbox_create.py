@@ -46,7 +46,10 @@ def test_a_backend_that_works_holds_in_everything(backend: str) -> None:
 def test_none_is_told_loudly() -> None:
     report = describe(create_sandbox("none"))
     assert report.warning.startswith("Candidates run without protection (sandbox: none)")
-    assert {p.name for p in report.protections if p.held} == {"daemons", "use of the machine"}
+    assert {p.name for p in report.protections if p.held} == {
+        "nothing outlives a trial",
+        "use of the machine is limited",
+    }
 
 
 def test_auto_takes_the_strongest() -> None:
@@ -84,10 +87,10 @@ def test_an_unknown_backend_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("changes", "title"),
     [
-        ((no_landlock,), "reading your files"),
-        ((no_landlock, no_mounts), "changing your files"),
-        ((no_landlock, no_namespaces, no_seccomp), "network"),
-        ((no_landlock, no_namespaces, no_seccomp), "secrets"),
+        ((no_landlock,), "your files are private"),
+        ((no_landlock, no_mounts), "your files stay as they are"),
+        ((no_landlock, no_namespaces, no_seccomp), "no network"),
+        ((no_landlock, no_namespaces, no_seccomp), "secrets are out of reach"),
     ],
 )
 def test_the_probe_notices_what_is_missing(changes: tuple[room.Sandbox, ...], title: str) -> None:
