@@ -18,6 +18,11 @@ from autoresearch.judge.stats import log_evidence, log_pass
 ALONE = 1.5
 """Least z of the confirmation runs without the screening run, which was selected for being good."""
 
+REALISM = 12.0
+"""What the odds leave out, measured by benchmarks/judge.py: a candidate that gains nothing mostly does harm
+and so looks good far more rarely than one that does nothing, and of those that were confirmed and then
+discarded many were real."""
+
 PRIOR_KEPT, PRIOR_CONFIRMED = 1.5, 8.0
 """Before anything is known, as if so many of so many confirmed candidates had been kept."""
 
@@ -28,8 +33,8 @@ class Default(Sequential):
     Args:
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference (see `autoresearch.judge.tau`).
-        odds: Least odds that the weakest keep is real. Most keeps are far above, so the share of false
-            keeps is much smaller than this suggests: about 2-3% at 0.65, 1% at 1.5 (see docs/judging.md).
+        odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
+            smaller than this suggests: 2-3% at 8 (see docs/judging.md).
         refresh: Runs that the incumbent has at least.
         heartbeat: Candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
@@ -45,7 +50,7 @@ class Default(Sequential):
         baseline: Baseline,
         tau: float = 0.0,
         *,
-        odds: float = 0.65,
+        odds: float = 8.0,
         refresh: int = 3,
         heartbeat: int = 30,
         limit: int = 14,
@@ -63,7 +68,7 @@ class Default(Sequential):
         kept = sum(not keep.simplification for keep in self.keeps)
         share = (kept + PRIOR_KEPT) / (self.confirmed - 1 + PRIOR_CONFIRMED)
         score = log_evidence(view.z, scale / view.error)
-        score += math.log(share / (1 - share)) + log_pass(BARS[0], self.ratio)
+        score += math.log(REALISM * share / (1 - share)) + log_pass(BARS[0], self.ratio)
         if score < math.log(self.options["odds"]):
             return None
         return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"z = {view.z:.1f}")

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoresearch.judge.noise import Noise, Pool, Runs
+from autoresearch.judge.noise import Noise, Pool, Runs, restless
 from autoresearch.judge.report import Estimate
 from autoresearch.judge.stats import Z95, t_from_z, z_from_t
 
@@ -34,6 +34,7 @@ class Incumbent:
         misses: Its failures in a row.
         suspects: Seeds of re-runs that were out of line.
         drifts: How often the machine was seen to have changed.
+        survived: Candidates that failed to replace it.
     """
 
     runs: Runs
@@ -44,6 +45,7 @@ class Incumbent:
     misses: int = 0
     suspects: list[int] = field(default_factory=list)
     drifts: int = 0
+    survived: int = 0
 
     @property
     def mean(self) -> float:
@@ -62,7 +64,7 @@ class Incumbent:
     def succeed(self, runs: Runs, correction: float) -> None:
         """A candidate's runs take its place."""
         self.runs, self.correction = runs, correction
-        self.misses, self.suspects = 0, []
+        self.misses, self.suspects, self.survived = 0, [], 0
 
     def add(self, seed: int, score: float | None, pool: Pool, checked: bool) -> Pool:
         """Take a re-run.
@@ -100,11 +102,26 @@ class Incumbent:
         self.drifts += 1
         return pool.with_runs(old)
 
-    def estimate(self, noise: Noise) -> Estimate:
-        """Its expected score on new data of the same kind, the luck of selection taken out."""
+    def estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
+        """Its expected score on new data of the same kind, the luck of selection taken out.
+
+        An incumbent with lucky runs is harder to replace, so one that has survived is likely to be one:
+        with keeps arriving at `rate` times exp(-luck / scale) a candidate, luck has its most probable value
+        where luck = variance * survived * rate / scale * exp(-luck / scale). It is as unsure as it is large.
+
+        Args:
+            noise: By all that is known.
+            rate: Keeps a candidate.
+            scale: Mean size of a real gain.
+        """
         n = len(self.runs)
-        half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / n + self.luck_variance)
-        mean = self.mean + self.luck
+        variance = noise.variance * restless(self.runs, noise) / n
+        luck = 0.0
+        for _ in range(20):
+            pull = variance * self.survived * rate / scale * math.exp(-luck / scale)
+            luck += 0.5 * (pull - luck)
+        half = t_from_z(Z95, noise.df) * math.sqrt(variance + self.luck_variance + luck**2)
+        mean = self.mean + self.luck + luck
         return Estimate(mean, (mean - half, mean + half), n)
 
     def to_dict(self) -> dict[str, Any]:

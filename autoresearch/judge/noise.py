@@ -150,10 +150,19 @@ def compare(
     shared = [incumbent[seed] - mean for seed in runs if seed in incumbent]
     part = noise.beta * len(shared) / k
     gain = mean + correction / n + noise.beta * math.fsum(shared) / k - math.fsum(runs.values()) / k
-    ss, df = squares(runs.values())
-    restless = max(1.0, (ss / noise.variance + OWN) / (df + OWN)) if df else 1.0
-    own = (len(shared) * noise.residual + (k - len(shared)) * noise.variance) * restless / k**2
+    own = (len(shared) * noise.residual + (k - len(shared)) * noise.variance) / k**2
+    own *= restless(runs, noise)
     variance = own + (1 - part) ** 2 * noise.variance / n + tau**2
     error = math.sqrt(variance)
     z = z_from_t(gain / error, noise.df)
     return Comparison(gain, error, z, noise.df, own / variance, tau**2 / variance)
+
+
+def restless(runs: Runs, noise: Noise) -> float:
+    """By how much the variance of this configuration exceeds the pooled one; at least 1.
+
+    Its own spread counts little while there are few runs of it. One that is calmer than the others gets no
+    credit, since that is more often luck.
+    """
+    ss, df = squares(runs.values())
+    return max(1.0, (ss / noise.variance + OWN) / (df + OWN))

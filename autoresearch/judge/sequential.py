@@ -107,6 +107,7 @@ class Sequential(Judge):
             return None
         self.incumbent.since += 1
         self.candidates += want.arm == "screen"
+        self.incumbent.survived += want.arm == "screen"
         if score is None:
             self._close()
             return self._crash()
@@ -231,11 +232,12 @@ class Sequential(Judge):
         noise, m = self._noise(), len(self.baseline)
         start = sum(self.baseline.values()) / m
         half = t_from_z(Z95, noise.df) * noise.sigma / math.sqrt(m)
+        rate = len(self._gains()) / max(1, self.candidates)
         return Report(
             judge=self.name,
             noise=noise.sigma,
             baseline=Estimate(start, (start - half, start + half), m),
-            incumbent=self.incumbent.estimate(noise),
+            incumbent=self.incumbent.estimate(noise, rate, self._scale(noise)),
             keeps=tuple(self.keeps),
             candidates=self.candidates,
             confirmed=self.confirmed,

@@ -1,12 +1,12 @@
 """The strict judge: online control of the false-discovery rate, for those who want a theorem.
 
-Each candidate's confirmation runs give an e-value, a t-test with a normal prior over the gain that may be
-looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps candidate t
-when its e-value reaches 1 / (rate * g_t * (keeps + 1)), where the g_t sum to at most 1; the expected share
-of false keeps is then at most `rate` however the e-values depend on each other. It counts every candidate,
-screened out or not, so that screening may use whatever it likes. The theorem holds for normal scores of
-equal spread and seeds that share no luck or help both sides; in the search, the incumbent's luck of having
-been selected works against later candidates.
+Each candidate's confirmation runs give an e-value: a t-test with a half-normal prior over the gain, which
+may be looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps
+candidate t when its e-value reaches 1 / (rate * w_t * (keeps + 1)), where the weights w_t sum to at most 1;
+the expected share of false keeps is then at most `rate` however the e-values depend on each other. It
+counts every candidate, screened out or not, so that screening may use whatever it likes. The theorem is for
+normal scores of equal spread, and for seeds that share no luck or share it positively; an incumbent's luck
+of having been selected works against later candidates.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import math
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.noise import Comparison, Noise, Runs, compare
 from autoresearch.judge.sequential import Evidence, Sequential
+from autoresearch.judge.stats import phi, z_from_t
 
 SPREAD = 1.0
 """Prior standard deviation of a gain, in noise units."""
-
-LEVEL = 2.3
-"""Makes the weights 1 / ((t + 10) ln(t + 10)^2), t = 1, 2, ..., sum to less than 1."""
 
 
 class Strict(Sequential):
@@ -31,6 +29,7 @@ class Strict(Sequential):
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference.
         rate: Largest expected share of false keeps.
+        horizon: Candidates expected in the search. More may come, but pay with stricter levels.
         refresh: Runs that the incumbent has at least.
         heartbeat: Candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
@@ -46,6 +45,7 @@ class Strict(Sequential):
         tau: float = 0.0,
         *,
         rate: float = 0.05,
+        horizon: int = 300,
         refresh: int = 3,
         heartbeat: int = 30,
         limit: int = 20,
@@ -54,7 +54,15 @@ class Strict(Sequential):
     ) -> None:
         if not 0 < rate < 1:
             raise ValueError(f"rate must be in (0, 1), not {rate}")
-        options = {"rate": rate, "refresh": refresh, "heartbeat": heartbeat, "limit": limit}
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1 candidate, not {horizon}")
+        options = {
+            "rate": rate,
+            "horizon": horizon,
+            "refresh": refresh,
+            "heartbeat": heartbeat,
+            "limit": limit,
+        }
         super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
@@ -63,9 +71,9 @@ class Strict(Sequential):
         return compare(plain, self.incumbent.runs, runs, tau=self.tau)
 
     def _accept(self, view: Comparison, alone: Comparison, scale: float) -> Evidence | None:
-        t = self.candidates + 10
         kept = sum(not keep.simplification for keep in self.keeps)
-        level = self.options["rate"] * LEVEL / (t * math.log(t) ** 2) * (kept + 1)
+        share = weight(self.candidates, int(self.options["horizon"]))
+        level = self.options["rate"] * share * (kept + 1)
         evidence = log_e(alone, self._noise().variance)
         if evidence < -math.log(level):
             return None
@@ -73,15 +81,24 @@ class Strict(Sequential):
         return Evidence(value, self.options["rate"], f"e-value {value:.3g}, {1 / level:.3g} needed")
 
 
+def weight(number: int, horizon: int) -> float:
+    """e-LOND's weight of the candidate with this number: even up to the horizon, falling after; sums to 1."""
+    return 0.9 / horizon if number <= horizon else 0.1 * horizon / number**2
+
+
 def log_e(view: Comparison, variance: float) -> float:
     """Log e-value for a gain against none or less, from a t statistic.
 
-    The two-sided Bayes factor under a normal prior, counted only on the good side: there it is at most the
-    one-sided one, which is a test martingale under no gain.
+    The Bayes factor of a half-normal prior over gain / noise with scale SPREAD, under the right-Haar prior
+    for the noise: twice the two-sided one times the posterior probability of the good side, which is a
+    Student t probability with one more degree of freedom (taken by Wallace's approximation).
     """
     if view.gain <= 0:
         return -math.inf
     spread = 1 + SPREAD**2 * variance / view.error**2
     t2, df = (view.gain / view.error) ** 2, view.df
-    ratio = math.log1p(t2 / df) - math.log1p(t2 / (spread * df))
-    return 0.5 * (df + 1) * ratio - 0.5 * math.log(spread)
+    rest = 1 + t2 / (spread * df)
+    ratio = math.log1p(t2 / df) - math.log(rest)
+    side = math.sqrt((1 - 1 / spread) * t2 * (df + 1) / (df * rest))
+    both = 0.5 * (df + 1) * ratio - 0.5 * math.log(spread)
+    return both + math.log(2 * phi(z_from_t(side, df + 1)))

@@ -1,0 +1,86 @@
+"""The final claim: how much better the tip is than the baseline, on data and seeds that never steered.
+
+Baseline and tip are trained on fresh seeds, interleaved, and scored on the sealed test split once. The claim
+is the difference of the means: never the best seed, never the score of the search. Invariant: seeds and the
+test split both count as sources of error. Not covered: running those trials, and keeping the split sealed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoresearch.judge.stats import Z95, squares, t_from_z
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What may be said about a finished search.
+
+    Attributes:
+        effect: Mean test score of the baseline minus that of the tip; positive is better.
+        interval: 95% interval of `effect`.
+        error: Its standard error, seeds and test split together.
+        df: Degrees of freedom of `error` (infinite if only the split's error counts).
+        baseline: Mean test score of the baseline.
+        tip: Mean test score of the tip.
+        seeds: Trials of the baseline and of the tip.
+        sampling: Standard error that the test split adds to the difference.
+        overfit: Gain on the validation data, measured on the same models, minus `effect`; None if not
+            measured. Well above 0, it says how much the search fitted its validation data.
+    """
+
+    effect: float
+    interval: tuple[float, float]
+    error: float
+    df: float
+    baseline: float
+    tip: float
+    seeds: tuple[int, int]
+    sampling: float
+    overfit: float | None = None
+
+
+def claim(
+    baseline: Sequence[float],
+    tip: Sequence[float],
+    *,
+    sampling: float = 0.0,
+    validation_gain: float | None = None,
+) -> Claim:
+    """Compare test scores of the baseline and the tip (Welch 1947, Satterthwaite 1946).
+
+    Args:
+        baseline: Test score of each fresh-seed trial of the baseline, two or more.
+        tip: The same for the tip.
+        sampling: Standard error that the test split adds to the difference, by `paired_tau` over its
+            documents.
+        validation_gain: Mean validation score of the same baseline models minus that of the same tip models.
+
+    Raises:
+        ValueError: If there are fewer than two scores on a side, or one is not finite.
+    """
+    if min(len(baseline), len(tip)) < 2:
+        raise ValueError("a claim needs at least two trials of the baseline and two of the tip")
+    if not all(math.isfinite(x) for x in (*baseline, *tip, sampling)) or sampling < 0:
+        raise ValueError("a claim needs finite scores, and a sampling error >= 0")
+    before, after = math.fsum(baseline) / len(baseline), math.fsum(tip) / len(tip)
+    parts = [(ss / df / (df + 1), df) for ss, df in (squares(baseline), squares(tip))]
+    variance = sum(part for part, _ in parts) + sampling**2
+    spread = sum(part**2 / df for part, df in parts)
+    df = variance**2 / spread if spread > 0 else math.inf
+    error = math.sqrt(variance)
+    half = error * (t_from_z(Z95, df) if df < math.inf else Z95)
+    effect = before - after
+    return Claim(
+        effect=effect,
+        interval=(effect - half, effect + half),
+        error=error,
+        df=df,
+        baseline=before,
+        tip=after,
+        seeds=(len(baseline), len(tip)),
+        sampling=sampling,
+        overfit=None if validation_gain is None else validation_gain - effect,
+    )

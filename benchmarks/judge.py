@@ -1,0 +1,440 @@
+"""Judges against simulated searches whose truth is known: what they keep, gain and claim.
+
+Draws random worlds (noise over three decades, mixtures of gains, no-ops and harm with diminishing returns,
+heavy tails, noise that differs between candidates, luck shared by seeds, luck of the validation set, crashes,
+100 to 500 trials, 2 to 4 baselines), runs every judge in them through its public interface at equal numbers
+of trials, and prints a table. Exits with 1 if the default judge misses one of its criteria.
+
+    python benchmarks/judge.py [--seed 1] [--worlds 60] [--searches 8] [--quick] [--plot judge.png]
+
+Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
+searches, which pooled figures hide; the unit tests look at those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from statistics import fmean, median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from autoresearch.judge import Estimate, Judge, Kept, Report, Want, create_judge
+from autoresearch.judge.claim import claim
+from autoresearch.judge.orders import Arm
+from autoresearch.types import Verdict, VerdictKind
+
+AA_TRIALS = 500
+
+
+# The worlds
+
+
+@dataclass(frozen=True)
+class World:
+    """What a search meets. Sizes are in standard deviations of the noise.
+
+    Attributes:
+        unit: The noise, in score units.
+        level: Score of the baseline.
+        gain: Mean size of a real gain at first.
+        capacity: Progress, in mean gains, over which real gains shrink to 1/e of that.
+        good: Share of candidates with a real gain.
+        nothing: Share that change nothing at all.
+        harm: Mean size of the harm done by the others, in mean gains.
+        skewed: Whether gains are log-normal rather than exponential.
+        tails: "normal", "student" (4 degrees of freedom) or "outliers" (3% are worse by 4).
+        spread: Log standard deviation of a candidate's own noise level.
+        common: Correlation of parent and child on the same seed.
+        luck: Error that the validation set adds to each difference.
+        crash: Share of candidates that fail.
+        trials: Budget, baselines not counted.
+        baselines: Replicates to begin with.
+    """
+
+    unit: float
+    level: float
+    gain: float
+    capacity: float
+    good: float
+    nothing: float
+    harm: float
+    skewed: bool
+    tails: str
+    spread: float
+    common: float
+    luck: float
+    crash: float
+    trials: int
+    baselines: int
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> World:
+        """A random world."""
+        return cls(
+            unit=10 ** rng.uniform(-4, -1),
+            level=10 ** rng.uniform(1.7, 3.2),
+            gain=math.exp(rng.uniform(math.log(0.5), math.log(6))),
+            capacity=math.exp(rng.uniform(math.log(7), math.log(40))),
+            good=rng.uniform(0.06, 0.25),
+            nothing=rng.uniform(0.0, 0.3),
+            harm=rng.uniform(1, 4),
+            skewed=rng.random() < 0.5,
+            tails=rng.choice(["normal", "normal", "student", "outliers"]),
+            spread=rng.choice([0.0, rng.uniform(0.1, 0.4)]),
+            common=rng.choice([0.0, rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95)]),
+            luck=rng.choice([0.0, rng.uniform(0.0, 0.3)]),
+            crash=rng.uniform(0.0, 0.1),
+            trials=rng.randint(100, 500),
+            baselines=rng.randint(2, 4),
+        )
+
+
+@dataclass
+class Script:
+    """A training script: its true mean, its luck on the validation set, and its noise by seed."""
+
+    mean: float = 0.0
+    luck: float = 0.0
+    noise: float = 1.0
+    gain: float = 0.0
+    crashes: bool = False
+    parent: Script | None = None
+    seen: dict[int, float] = field(default_factory=dict)
+
+
+class Nature:
+    """Draws candidates and scores for one search."""
+
+    def __init__(self, world: World, seed: int, no_gains: bool) -> None:
+        self.world = world
+        self.no_gains = no_gains
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.drawn = 0
+
+    def noise(self, script: Script, seed: int) -> float:
+        """A script's luck on a seed; the same every time, and akin to its parent's."""
+        if seed not in script.seen:
+            own = self._shock()
+            rho = self.world.common
+            if script.parent is not None and rho:
+                own = rho * self.noise(script.parent, seed) + math.sqrt(1 - rho * rho) * own
+            script.seen[seed] = own
+        return script.seen[seed]
+
+    def score(self, script: Script, seed: int) -> float | None:
+        """What a trial gives; now and then it fails for no fault of the script's."""
+        if script.crashes or self.rng.random() < 0.003:
+            return None
+        w = self.world
+        return w.unit * (w.level + script.mean + script.luck + script.noise * self.noise(script, seed))
+
+    def candidate(self, parent: Script) -> Script:
+        """The next idea. The same for every judge, as far as the size of gains left allows."""
+        w, rng = self.world, random.Random(self.seed * 1_000_003 + self.drawn)
+        self.drawn += 1
+        kind, size, log_size = rng.random(), rng.expovariate(1.0), rng.gauss(0, 1)
+        luck, calm, crashes = rng.gauss(0, w.luck), rng.gauss(0, w.spread), rng.random() < w.crash
+        gain = w.gain * (math.exp(log_size - 0.5) if w.skewed else size)
+        if self.no_gains or w.good <= kind < w.good + w.nothing:
+            gain = 0.0
+        elif kind < w.good:
+            gain *= math.exp(parent.mean / (w.capacity * w.gain))
+        else:
+            gain *= -w.harm
+        return Script(parent.mean - gain, parent.luck + luck, math.exp(calm), gain, crashes, parent)
+
+    def _shock(self) -> float:
+        """A draw with mean 0 and variance 1."""
+        rng = self.rng
+        if self.world.tails == "student":
+            return rng.gauss(0, 1) / math.sqrt(2 * rng.gammavariate(2.0, 0.5))
+        if self.world.tails == "outliers":
+            worse = 4.0 if rng.random() < 0.03 else 0.0
+            return (rng.gauss(0, 1) + worse - 0.12) / math.sqrt(1 + 0.03 * 0.97 * 16)
+        return rng.gauss(0, 1)
+
+
+# The searches
+
+
+class MeanOfThree(Judge):
+    """Trains every candidate with three seeds and keeps any decrease of the mean."""
+
+    name = "mean of 3"
+
+    def __init__(self, baseline: list[tuple[int, float]], tau: float = 0.0) -> None:
+        super().__init__(baseline, tau, {})
+        self.best = fmean(self.baseline.values())
+        self.scores: list[float] = []
+        self.effects: list[float] = []
+
+    def _plan(self) -> list[tuple[Arm, int]]:
+        return [("confirm" if seed else "screen", seed) for seed in range(3)]
+
+    def _take(self, want: Want, score: float | None) -> Verdict | None:
+        if score is None:
+            self.scores = []
+            return self._crash()
+        self.scores.append(score)
+        if len(self.scores) < 3:
+            return None
+        mean, self.scores = fmean(self.scores), []
+        effect = self.best - mean
+        if effect <= 0:
+            return Verdict(VerdictKind.DISCARD, effect)
+        self.best = mean
+        self.effects.append(effect)
+        return Verdict(VerdictKind.KEEP, effect)
+
+    def report(self) -> Report:
+        """Its scores at face value."""
+        here = Estimate(self.best, None, 3)
+        keeps = tuple(Kept(effect, None, None, None, 3) for effect in self.effects)
+        return Report(self.name, None, here, here, keeps, self.candidates, 0, self.failed)
+
+
+JUDGES: dict[str, Callable[..., Judge]] = {
+    "greedy": partial(create_judge, "greedy"),
+    "threshold": partial(create_judge, "threshold"),
+    "mean of 3": MeanOfThree,
+    "default": partial(create_judge, "default"),
+    "strict": partial(create_judge, "strict"),
+}
+
+
+@dataclass
+class Outcome:
+    """How one search, or several together, came out; in units of the noise."""
+
+    searches: int = 0
+    progress: float = 0.0
+    keeps: int = 0
+    false: int = 0
+    expected_false: float = 0.0
+    optimism: float = 0.0
+    cover: dict[str, list[bool]] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> Outcome:
+        """Pool with another."""
+        for key in ("searches", "progress", "keeps", "false", "expected_false", "optimism"):
+            setattr(self, key, getattr(self, key) + getattr(other, key))
+        for key, hits in other.cover.items():
+            self.cover.setdefault(key, []).extend(hits)
+        return self
+
+
+def covers(interval: tuple[float, float] | None, truth: float) -> bool:
+    return interval is not None and interval[0] <= truth <= interval[1]
+
+
+def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcome:
+    """Run one search to the end of its budget and hold the judge's words against the truth."""
+    nature = Nature(world, seed, no_gains)
+    start = tip = Script()
+    baseline = [(s, world.unit * (world.level + nature.noise(start, s))) for s in range(world.baselines)]
+    judge = JUDGES[name](baseline, tau=world.luck * world.unit)
+    candidate: Script | None = None
+    out = Outcome(searches=1, cover={"keep": [], "tip": [], "claim": []})
+    for _ in range(AA_TRIALS if no_gains else world.trials):
+        want = judge.next()
+        assert want is not None
+        if want.arm != "incumbent" and candidate is None:
+            candidate = nature.candidate(tip)
+        script = tip if want.arm == "incumbent" or candidate is None else candidate
+        verdict = judge.observe(want, nature.score(script, want.seed))
+        if verdict is None:
+            continue
+        if verdict.kind is VerdictKind.KEEP and candidate is not None:
+            tip = candidate
+            out.keeps += 1
+            out.false += tip.gain <= 0
+            out.cover["keep"].append(covers(verdict.interval, tip.gain * world.unit))
+        candidate = None
+    report = judge.report()
+    truth = world.unit * (world.level + tip.mean)
+    out.progress = -tip.mean
+    out.optimism = (truth - report.incumbent.mean) / world.unit
+    out.expected_false = report.expected_false_keeps or 0.0
+    out.cover["tip"].append(covers(report.incumbent.interval, truth))
+    out.cover["claim"].append(claimed(nature, start, tip))
+    return out
+
+
+def claimed(nature: Nature, start: Script, tip: Script) -> bool:
+    """Whether the final claim, on fresh seeds and a test split of its own, covers the true gain."""
+    seeds, w = range(10_000, 10_008), nature.world
+    shift = nature.rng.gauss(0, w.luck)
+    before = [w.unit * (w.level + start.mean + nature.noise(start, s)) for s in seeds]
+    after = [w.unit * (w.level + tip.mean + shift + tip.noise * nature.noise(tip, s + 100)) for s in seeds]
+    return covers(claim(before, after, sampling=w.luck * w.unit).interval, (start.mean - tip.mean) * w.unit)
+
+
+def explore(args: tuple[int, int, int, int]) -> tuple[World, dict[str, Outcome], dict[str, Outcome]]:
+    """All judges in one world: searches, and searches in which nothing is a gain (A/A)."""
+    seed, number, searches, aa = args
+    world = World.draw(random.Random(f"{seed}/{number}"))
+    real: dict[str, Outcome] = {}
+    null: dict[str, Outcome] = {}
+    for name in JUDGES:
+        for into, count, no_gains in ((real, searches, False), (null, aa, True)):
+            into[name] = Outcome()
+            for i in range(count):
+                into[name].add(search(world, name, hash((seed, number, i)) & 0xFFFFFFFF, no_gains))
+    return world, real, null
+
+
+# The figures
+
+
+@dataclass(frozen=True)
+class Row:
+    """One judge's line of the table."""
+
+    name: str
+    ratio: float
+    ratio_low: float
+    against_three: float
+    false: float
+    false_high: float
+    aa: float
+    optimism: float
+    optimism_high: float
+    keeps: float
+    expected_false: float
+    cover: dict[str, float]
+
+
+Result = tuple[World, dict[str, Outcome], dict[str, Outcome]]
+
+
+def quantile(values: Iterable[float], p: float) -> float:
+    """Linear interpolation between order statistics."""
+    data = sorted(values)
+    at = p * (len(data) - 1)
+    low = math.floor(at)
+    return data[low] + (at - low) * (data[min(low + 1, len(data) - 1)] - data[low])
+
+
+def summarise(results: list[Result], name: str) -> Row:
+    """Pool one judge over all worlds."""
+    mine = [real[name] for _, real, _ in results]
+    keeps, searches = sum(o.keeps for o in mine), sum(o.searches for o in mine)
+    ratios = progress_ratios(results, name, "greedy")
+    cover = {key: [hit for o in mine for hit in o.cover[key]] for key in ("keep", "tip", "claim")}
+    optimism = [o.optimism / o.searches for o in mine]
+    return Row(
+        name=name,
+        ratio=median(ratios),
+        ratio_low=quantile(ratios, 0.1),
+        against_three=median(progress_ratios(results, name, "mean of 3")),
+        false=sum(o.false for o in mine) / max(1, keeps),
+        false_high=quantile([o.false / max(1, o.keeps) for o in mine], 0.9),
+        aa=fmean(null[name].keeps / null[name].searches for _, _, null in results),
+        optimism=fmean(optimism),
+        optimism_high=quantile(optimism, 0.9),
+        keeps=keeps / searches,
+        expected_false=sum(o.expected_false for o in mine) / max(1, keeps),
+        cover={key: fmean(hits) for key, hits in cover.items() if hits},
+    )
+
+
+def progress_ratios(results: list[Result], name: str, other: str) -> list[float]:
+    """True progress against another judge's, world by world."""
+    return [real[name].progress / max(real[other].progress, 1e-9) for _, real, _ in results]
+
+
+def table(rows: list[Row]) -> str:
+    """The figures as text."""
+    lines = [
+        "             true progress   vs 3   false keeps %  A/A per 500    optimism    keeps a  95% covers",
+        "judge        median    p10  seeds   pooled   p90  (0 is best)   mean   p90   search   keep  tip",
+    ]
+    for r in rows:
+        cover = f"{100 * r.cover['keep']:4.0f}{100 * r.cover['tip']:5.0f}"
+        known = r.name in ("default", "strict")
+        lines.append(
+            f"{r.name:12s}{r.ratio:7.2f}{r.ratio_low:7.2f}{r.against_three:7.2f}{100 * r.false:9.1f}"
+            f"{100 * r.false_high:6.1f}{r.aa:13.2f}{r.optimism:7.2f}{r.optimism_high:6.2f}{r.keeps:9.1f}"
+            f"   {cover if known else '    -    -'}"
+        )
+    lines.append("True progress is a share of greedy's; optimism is in units of the noise.")
+    return "\n".join(lines)
+
+
+def criteria(row: Row) -> list[tuple[str, float, float, float]]:
+    """(What, value, least, most) that the default judge must meet."""
+    return [
+        ("false keeps in 500 trials without any gain", row.aa, 0.0, 0.5),
+        ("share of false keeps, pooled", row.false, 0.0, 0.05),
+        ("share of false keeps, 90th percentile of worlds", row.false_high, 0.0, 0.10),
+        ("true progress against greedy's, median world", row.ratio, 0.85, math.inf),
+        ("true progress against the 3-seed mean's, median world", row.against_three, 1.2, math.inf),
+        ("optimism of the reported score, in noise", row.optimism, -0.5, 0.5),
+        ("cover of the 95% interval of a keep", row.cover["keep"], 0.93, 0.97),
+        ("cover of the 95% interval of the tip", row.cover["tip"], 0.93, 0.97),
+        ("cover of the 95% interval of the claim", row.cover["claim"], 0.93, 0.97),
+    ]
+
+
+def plot(results: list[Result], rows: list[Row], path: Path) -> None:
+    """Progress against false keeps, one dot a world."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
+    for i, row in enumerate(rows):
+        mine = [real[row.name] for _, real, _ in results]
+        false = [100 * o.false / max(1, o.keeps) for o in mine]
+        ratio = [min(1.5, x) for x in progress_ratios(results, row.name, "greedy")]
+        axes.scatter(false, ratio, s=12, alpha=0.35, color=f"C{i}", linewidths=0)
+        axes.scatter([100 * row.false], [row.ratio], s=90, color=f"C{i}", label=row.name, edgecolor="black")
+    axes.set(xlabel="false keeps, %", ylabel="true progress, share of greedy's")
+    axes.set_title("Judges at equal numbers of trials (dots: worlds; rings: pooled, median)")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--worlds", type=int, default=60)
+    parser.add_argument("--searches", type=int, default=16, help="searches a world")
+    parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
+    parser.add_argument("--plot", type=Path, help="write a PNG here")
+    args = parser.parse_args()
+    if args.quick:
+        args.worlds, args.searches = min(args.worlds, 20), 2
+    began = time.monotonic()
+    jobs = [(args.seed, i, args.searches, max(1, args.searches // 3)) for i in range(args.worlds)]
+    with Pool(2) as pool:
+        results = pool.map(explore, jobs, chunksize=1)
+    rows = [summarise(results, name) for name in JUDGES]
+    print(table(rows))
+    default = next(row for row in rows if row.name == "default")
+    print(f"\nThe default judge reckoned with {100 * default.expected_false:.1f}% false keeps itself.\n")
+    failed = 0
+    for what, value, least, most in criteria(default):
+        met = least <= value <= most
+        failed += not met
+        bounds = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+        print(f"{'ok  ' if met else 'MISS'} {what}: {value:.3f} ({bounds})")
+    print(f"{args.worlds} worlds, {args.searches} searches each, {time.monotonic() - began:.0f} s")
+    if args.plot:
+        plot(results, rows, args.plot)
+    return 1 if failed and not args.quick else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
