@@ -23,17 +23,17 @@ from nanomodel import harness
 from nanomodel.device import at
 
 # Knobs, with the space in which a tuner may look: `lo..hi`, `lo..hi log`, `xN` (times or divided by N).
-DEPTH = at(4, 8)  # 2..8; transformer blocks
+DEPTH = at(3, 8)  # 2..8; transformer blocks
 WIDTH = at(64, 512)  # the residual stream; a multiple of HEAD_DIM
 HEAD_DIM = at(32, 128)
 MLP_RATIO = 4  # 2..6
 PAIRS = at(16384, 0)  # rows of the hashed table of token pairs; 0: no such table
 SOFTCAP = 15.0  # 5..30 log; logits are squashed smoothly into (-SOFTCAP, SOFTCAP)
-BATCH_TOKENS = at(4096, 131072)  # x4; tokens in an optimizer step
+BATCH_TOKENS = at(1024, 131072)  # x4; tokens in an optimizer step
 LENGTH = at(128, 2048)  # tokens in a training window
 MATRIX_LR = 0.02  # x5; Muon: the matrices of the blocks
-EMBED_LR = at(0.02, 0.3)  # x5; AdamW: all tables that are looked up
-HEAD_LR = at(0.004, 0.004)  # x5; AdamW: the output projection
+EMBED_LR = at(0.05, 0.3)  # x5; AdamW: all tables that are looked up
+HEAD_LR = at(0.008, 0.004)  # x5; AdamW: the output projection
 SCALAR_LR = 0.02  # x5; AdamW: gates and mixing weights
 WEIGHT_DECAY = 0.05  # 0..0.3; of the matrices, proportional to the learning rate
 MOMENTUM = 0.95  # 0.8..0.98; Muon
