@@ -193,7 +193,7 @@ class Sequential(Judge):
 
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
         k = len(self.runs)
-        gain, interval = shrink(view.gain, view.widened, scale)
+        gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.looked)
         bias = view.gain - gain
         self.incumbent.luck += bias * view.luck

@@ -75,18 +75,18 @@ def log_pass(bar: float, ratio: float) -> float:
     )
 
 
-def shrink(gain: float, error: float, scale: float) -> tuple[float, tuple[float, float]]:
+def shrink(gain: float, error: float, scale: float, doubt: float = 0.0) -> tuple[float, tuple[float, float]]:
     """What is left of a selected gain once the luck of the draw is taken out (cf. Efron 2011).
 
     The posterior of a gain that is known to be positive and exponential a priori with mean `scale`, after
     measuring `gain` with normal standard error `error`: a normal around `gain - error^2 / scale`, cut off
-    at 0.
+    at 0; and with probability `doubt`, nothing at all.
 
     Returns:
         Its mean, and its central 95% interval.
     """
     if error <= 0:
-        return gain, (gain, gain)
+        return gain * (1 - doubt), (gain, gain)
     centre = gain - error * error / scale
     x = centre / error
     mass = phi(x)
@@ -95,6 +95,7 @@ def shrink(gain: float, error: float, scale: float) -> tuple[float, tuple[float,
     mean = centre + error * math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi) / mass
 
     def quantile(p: float) -> float:
-        return max(0.0, centre - error * _NORMAL.inv_cdf(min(max((1 - p) * mass, 1e-300), 1 - 1e-16)))
+        above = min(max((1 - p) / (1 - doubt), 1e-300), 1.0) * mass
+        return max(0.0, centre - error * _NORMAL.inv_cdf(min(above, 1 - 1e-16)))
 
-    return mean, (quantile(0.025), quantile(0.975))
+    return mean * (1 - doubt), (quantile(0.025), quantile(0.975))

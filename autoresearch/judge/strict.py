@@ -1,12 +1,12 @@
 """The strict judge: online control of the false-discovery rate, for those who want a theorem.
 
-Each candidate's confirmation runs give an e-value: a t-test with a half-normal prior over the gain, which
-may be looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps
+A candidate's runs, the first one included, give an e-value: a t-test with a half-normal prior over the gain,
+which may be looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps
 candidate t when its e-value reaches 1 / (rate * w_t * (keeps + 1)), where the weights w_t sum to at most 1;
-the expected share of false keeps is then at most `rate` however the e-values depend on each other. It
-counts every candidate, screened out or not, so that screening may use whatever it likes. The theorem is for
-normal scores of equal spread, and for seeds that share no luck or share it positively; an incumbent's luck
-of having been selected works against later candidates.
+the expected share of false keeps is then at most `rate` however the e-values depend on each other. It counts
+every candidate: one that is screened out is a test that was stopped early, which e-values allow. The theorem
+is for normal scores of equal spread, and for seeds that share no luck or share it positively; an incumbent's
+luck of having been selected works against later candidates.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from autoresearch.judge.noise import Comparison, Noise, Runs, compare
 from autoresearch.judge.sequential import Evidence, Sequential
 from autoresearch.judge.stats import phi, z_from_t
 
-SPREAD = 1.0
-"""Prior standard deviation of a gain, in noise units."""
+SPREAD = 2.0
+"""Prior scale of a gain, in noise units."""
 
 
 class Strict(Sequential):
@@ -74,7 +74,7 @@ class Strict(Sequential):
         kept = sum(not keep.simplification for keep in self.keeps)
         share = weight(self.candidates, int(self.options["horizon"]))
         level = self.options["rate"] * share * (kept + 1)
-        evidence = log_e(alone, self._noise().variance)
+        evidence = log_e(view, self._noise().variance)
         if evidence < -math.log(level):
             return None
         value = math.exp(min(evidence, 700.0))
