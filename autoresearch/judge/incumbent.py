@@ -17,8 +17,9 @@ from autoresearch.judge.stats import Z95, t_from_z, z_from_t
 MISSES = 3
 """Failures in a row after which no more of its runs are waited for."""
 
-DRIFT = (3.5, 2.0)
-"""Least z of two re-runs in a row, on the same side, that show that the machine has changed."""
+DRIFT = 2.0
+"""Least z of two re-runs in a row, on the same side, that show that the machine has changed. A steady one
+does this once in a thousand re-runs, and then all that is lost are the runs that were given up."""
 
 
 @dataclass
@@ -92,10 +93,10 @@ class Incumbent:
         noise = pool.with_runs(old).noise(score)
         off = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
         if not suspects:
-            self.suspects = [seed] if abs(off) >= DRIFT[0] else []
+            self.suspects = [seed] if abs(off) >= DRIFT else []
             return pool
         self.suspects = []
-        if abs(off) < DRIFT[1] or (suspects[0] - mean) * off <= 0:
+        if abs(off) < DRIFT or (suspects[0] - mean) * off <= 0:
             return pool
         self.runs = {s: x for s, x in self.runs.items() if s not in old}
         self.correction = 0.0

@@ -1,0 +1,288 @@
+"""The default judge: what pooled simulation figures cannot show."""
+
+import math
+import random
+
+import pytest
+
+from autoresearch.judge import create_judge
+from autoresearch.types import VerdictKind
+from tests.autoresearch.judge.lab import Lab, serial
+
+KEEP = VerdictKind.KEEP
+
+
+def kept(verdicts) -> int:
+    return sum(v.kind is KEEP for v in verdicts)
+
+
+@pytest.mark.parametrize("baselines", [2, 3, 4])
+def test_a_clear_gain_is_kept_at_once_even_if_little_is_known_of_the_noise(baselines):
+    """A 4 sigma gain, first candidate, one to three degrees of freedom: over-strictness shows here."""
+    found, costs = 0, []
+    for seed in range(200):
+        lab = Lab([4.0], seed=seed)
+        judge = create_judge("default", lab.baseline(baselines))
+        trials = 0
+        verdict = None
+        lab.begin(1, judge)
+        while verdict is None:
+            want = judge.next()
+            verdict = judge.observe(want, lab.answer(1, want))
+            trials += 1
+        if verdict.kind is KEEP:
+            found += 1
+            costs.append(trials)
+    assert found >= 180
+    assert sum(costs) / len(costs) <= 5.5
+
+
+def test_a_short_search_finds_its_one_clear_gain():
+    """24 trials, two baselines, twelve candidates: room for a confirmation or two and no more."""
+    found = false = 0
+    for seed in range(100):
+        gains = [-3.0] * 12
+        gains[seed % 6] = 4.0
+        lab = Lab(gains, seed=seed)
+        verdicts = serial(create_judge("default", lab.baseline(2)), lab, trials=22)
+        for number, verdict in enumerate(verdicts):
+            if verdict.kind is KEEP:
+                found += gains[number] > 0
+                false += gains[number] < 0
+    assert found >= 85
+    assert false <= 2
+
+
+def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
+    """Without the small-sample correction, gains of many "sigmas" are found twice as often as with it."""
+
+    def false() -> int:
+        labs = [Lab([0.0] * 10, seed=seed) for seed in range(200)]
+        baseline = [(0, 100.0), (1, 100.001)]
+        return sum(kept(serial(create_judge("default", baseline), lab, trials=30)) for lab in labs)
+
+    corrected = false()
+    assert corrected <= 20
+    monkeypatch.setattr("autoresearch.judge.noise.z_from_t", lambda t, df: t)
+    assert false() >= 1.5 * corrected
+
+
+def test_nothing_is_kept_where_nothing_is_gained():
+    false = sum(
+        kept(serial(create_judge("default", lab.baseline()), lab, trials=500))
+        for lab in (Lab([0.0] * 500, seed=seed) for seed in range(20))
+    )
+    assert false <= 10
+
+
+def test_heavy_tails_are_no_gains():
+    def shock(rng: random.Random) -> float:
+        return rng.gauss(0, 1) / math.sqrt(rng.gammavariate(1.5, 1.0))  # Student, 3 degrees of freedom
+
+    false = sum(
+        kept(serial(create_judge("default", lab.baseline()), lab, trials=500))
+        for lab in (Lab([0.0] * 500, seed=seed, shock=shock) for seed in range(20))
+    )
+    assert false <= 10
+
+
+def test_one_lucky_run_is_never_enough():
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    want = judge.next()
+    assert judge.observe(want, 5.0) is None
+    verdict = None
+    while verdict is None:
+        want = judge.next()
+        verdict = judge.observe(want, 10.0)
+    assert verdict.kind is not KEEP
+
+
+def test_ignoring_the_luck_of_the_validation_set_costs_false_keeps():
+    """Gains that are luck on the validation documents replicate over seeds; only tau tells."""
+    luck = random.Random(1)
+    gains = [luck.gauss(0, 1) for _ in range(150)]
+    blind, knowing = (
+        kept(serial(create_judge("default", lab.baseline(), tau=tau), lab, trials=400))
+        for tau, lab in ((0.0, Lab(gains)), (1.0, Lab(gains)))
+    )
+    assert blind >= 5
+    assert knowing <= 2
+
+
+def test_common_luck_makes_small_gains_visible():
+    """Parent and child share most of their luck on a seed: the control variate finds what else is lost."""
+
+    class Shared(Lab):
+        def _score(self, script, seed):
+            common = random.Random(f"common/{self.seed}/{seed}").gauss(0, 1)
+            own = random.Random(f"{self.seed}/{script}/{seed}").gauss(0, 0.3)
+            return self.level - self.depth[script] + common + own
+
+    gains = [-2.0, 0.8] * 20
+    shared = plain = 0
+    for seed in range(10):
+        lab, apart = Shared(gains, seed=seed), Lab(gains, seed=seed)
+        judge = create_judge("default", lab.baseline())
+        shared += kept(serial(judge, lab))
+        plain += kept(serial(create_judge("default", apart.baseline()), apart))
+        assert judge.report().common_luck > 0.4
+    assert shared > 1.3 * plain
+
+
+def test_a_machine_that_slows_down_is_noticed_and_does_not_end_progress():
+    """Every score worsens by 6 sigma; against the old runs no real gain could ever be seen again."""
+
+    class Drifting(Lab):
+        count = 0
+
+        def answer(self, number, want):
+            self.count += 1
+            score = super().answer(number, want)
+            return score + 6.0 if self.count > 60 else score
+
+    gains = [-2.0] * 90 + [3.0, -2.0] * 5
+    found = noticed = 0
+    for seed in range(10):
+        lab = Drifting(gains, seed=seed)
+        judge = create_judge("default", lab.baseline())
+        found += kept(serial(judge, lab)[90:])
+        noticed += judge.report().drifts == 1
+    assert noticed >= 7
+    assert found >= 30
+
+
+def test_a_steady_machine_does_not_drift():
+    for seed in range(10):
+        lab = Lab([-2.0] * 200, seed=seed)
+        judge = create_judge("default", lab.baseline())
+        serial(judge, lab)
+        assert judge.report().drifts == 0
+
+
+def test_a_gain_beyond_all_history_is_looked_at_once_more_and_kept():
+    gains = [3.0, -3.0] * 10 + [40.0]
+    lab = Lab(gains, seed=3)
+    judge = create_judge("default", lab.baseline())
+    verdicts = serial(judge, lab)
+    keeps = judge.report().keeps
+    assert verdicts[-1].kind is KEEP and keeps[-1].suspicious
+    assert "once more" in verdicts[-1].reason and verdicts[-1].trials == 4
+    assert not any(keep.suspicious for keep in keeps[:-1])
+
+
+def test_a_score_that_falls_by_a_third_is_looked_at_once_more_without_any_history():
+    judge = create_judge("default", [(0, 3.0), (1, 3.01), (2, 2.99)])
+    verdict = None
+    while verdict is None:
+        want = judge.next()
+        verdict = judge.observe(want, 3.0 if want.arm == "incumbent" else 1.0)
+    assert verdict.kind is KEEP and verdict.trials == 4 and judge.report().keeps[0].suspicious
+
+
+class TestComplexity:
+    """The exchange rate is in units of the noise, so all of this is free of the score's unit."""
+
+    def run(self, gain: float, lines: float, sigma: float = 1.0, count: int = 60, **options: float):
+        verdicts = []
+        for seed in range(count):
+            lab = Lab([gain], seed=seed, sigma=sigma, complexity=[lines])
+            verdicts += serial(create_judge("default", lab.baseline(), **options), lab)
+        return verdicts
+
+    def test_much_code_must_earn_its_place(self):
+        small = kept(self.run(3.0, lines=0))
+        large = self.run(3.0, lines=800)
+        assert small >= 45
+        assert kept(large) <= 10
+        assert any("does not pay for the size it adds (+800)" in v.reason for v in large)
+
+    def test_removing_code_without_harm_may_be_kept_as_a_simplification(self):
+        plain, simpler = self.run(0.0, lines=0), self.run(0.0, lines=-40)
+        assert kept(simpler) >= kept(plain) + 5
+        assert any("simplification (-40)" in v.reason for v in simpler if v.kind is KEEP)
+
+    def test_removing_code_is_no_licence_to_do_harm(self):
+        assert kept(self.run(-2.0, lines=-1000)) <= 1
+
+    def test_a_price_of_zero_switches_it_off(self):
+        for lines in (-1000, 1000):
+            assert self.run(1.0, lines, count=20, price=0.0) == self.run(1.0, 0, count=20, price=0.0)
+
+    def test_it_is_free_of_units(self):
+        for lines in (-40, 200):
+            a, b = self.run(1.0, lines, count=20), self.run(1.0, lines, sigma=2.0**-9, count=20)
+            assert [v.kind for v in a] == [v.kind for v in b]
+
+    def test_it_counts_for_one_candidate_only(self):
+        judge = create_judge("default", [(0, 10.0), (1, 10.1)])
+        judge.candidate(complexity=500)
+        for want in iter(judge.next, None):
+            if judge.observe(want, 12.0):
+                break
+        assert judge.complexity == 0.0
+
+    def test_a_simplification_counts_neither_as_gain_nor_as_false_keep(self):
+        for seed in range(60):
+            lab = Lab([0.0], seed=seed, complexity=[-40])
+            judge = create_judge("default", lab.baseline())
+            verdict = serial(judge, lab)[0]
+            if "simplification" in verdict.reason:
+                report = judge.report()
+                assert report.keeps[0].simplification and report.expected_false_keeps == 0
+                return
+        pytest.fail("no simplification was kept")
+
+
+class TestReport:
+    def test_effects_are_shrunk_and_have_intervals(self):
+        lab = Lab([3.0, -3.0] * 15, seed=2)
+        judge = create_judge("default", lab.baseline())
+        verdicts = [v for v in serial(judge, lab) if v.kind is KEEP]
+        report = judge.report()
+        assert len(report.keeps) == len(verdicts) == report.kept >= 8
+        for keep, verdict in zip(report.keeps, verdicts, strict=True):
+            assert 0 < keep.shrunk < keep.effect
+            assert keep.interval[0] <= keep.shrunk <= keep.interval[1]
+            assert (verdict.effect, verdict.interval) == (keep.shrunk, keep.interval)
+            assert verdict.trials == keep.trials >= 3
+        assert 0 <= report.expected_false_keeps < 1
+        assert report.candidates == 30 and report.kept <= report.confirmed <= 30
+        assert report.noise == pytest.approx(1.0, rel=0.4)
+
+    def test_the_reported_score_is_not_the_lucky_one(self):
+        """Over many searches the reported score is off by far less than what was seen at the best."""
+        off = best = 0.0
+        for seed in range(30):
+            lab = Lab([1.0, 0.0, -1.0, -2.0] * 25, seed=seed)
+            judge = create_judge("default", lab.baseline())
+            serial(judge, lab, trials=200)
+            report = judge.report()
+            truth = lab.level - lab.depth[lab.tip]
+            off += (truth - report.incumbent.mean) / 30
+            best += (truth - min(judge.incumbent.runs.values())) / 30
+        assert abs(off) < 0.5 < best
+
+    def test_before_any_candidate_it_speaks_of_the_baseline(self):
+        report = create_judge("default", [(0, 1.0), (1, 1.2), (2, 1.1)]).report()
+        assert report.baseline.mean == pytest.approx(report.incumbent.mean) == pytest.approx(1.1)
+        assert report.noise == pytest.approx(0.1)
+        assert report.incumbent.interval[0] < 1.1 < report.incumbent.interval[1]
+        assert report.keeps == () and report.expected_false_keeps == 0
+
+
+def test_identical_baselines_still_let_a_search_run():
+    """A deterministic task has no noise to divide by."""
+    lab = Lab([1.0, -1.0, 0.0, 2.0], shock=lambda rng: 0.0)
+    verdicts = serial(create_judge("default", lab.baseline()), lab)
+    assert [v.kind is KEEP for v in verdicts] == [True, False, False, True]
+
+
+def test_the_dial_trades_progress_for_certainty():
+    lax = strict = 0
+    for seed in range(10):
+        gains = [1.0, 0.0, -1.0] * 60
+        for odds in (2.0, 100.0):
+            lab = Lab(gains, seed=seed)
+            count = kept(serial(create_judge("default", lab.baseline(), odds=odds), lab, trials=300))
+            lax, strict = (lax + count, strict) if odds == 2.0 else (lax, strict + count)
+    assert lax > 1.2 * strict
