@@ -171,7 +171,7 @@ def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
         "wider and shallower",
         "confirm, seed 12",
         "25%, 5 s, step 120, loss 2.500",
-        "#5 keep    1.6000 +0.0400 raise the learning rate",
+        "#5 keep    1.6050 +0.0400 raise the learning rate",
         "#8 crash",
         "CUDA out of memory",
     ):
