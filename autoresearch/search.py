@@ -23,6 +23,7 @@ from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.message import commit_message
 from autoresearch.record.standing import standing
+from autoresearch.run.frozen import digest
 from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import (
     Context,
@@ -226,14 +227,20 @@ class Search:
         (place / "scratch").mkdir()
         pruner = Pruner([t.result.curve for t in self.journal.experiment(0).trials if t.result])
         prunable = trial.arm in ("screen", "confirm")
+        frozen = digest(place / "code"), digest(self.folder / "trusted")
         try:
-            return self.runner.run(
+            result = self.runner.run(
                 code=place / "code",
                 seed=trial.seed,
                 scratch=place / "scratch",
                 progress=lambda progress: self.view.progress(trial, progress),
                 should_prune=pruner if prunable else None,
             )
+            if (digest(place / "code"), digest(self.folder / "trusted")) != frozen:
+                return TrialResult(
+                    Outcome.INVALID, reason="frozen code changed during the trial", log=result.log
+                )
+            return result
         finally:
             remove_tree(place)
 

@@ -50,7 +50,12 @@ def test_every_candidate_stays_reachable(repository: Repository) -> None:
 
 @pytest.mark.parametrize(
     ("idea", "kind"),
-    [("OTHER = 'crash'", "crash"), ("OTHER = 'cheat'", "invalid"), ("OTHER = 'diverge'", "prune")],
+    [
+        ("OTHER = 'meddle'", "invalid"),
+        ("OTHER = 'crash'", "crash"),
+        ("OTHER = 'cheat'", "invalid"),
+        ("OTHER = 'diverge'", "prune"),
+    ],
 )
 def test_failures_are_named_and_the_next_experiment_runs(
     repository: Repository, idea: str, kind: str

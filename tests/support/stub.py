@@ -49,7 +49,7 @@ def make_repository(root: Path) -> Repository:
 
 
 class StubRunner:
-    """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge or cheat does so."""
+    """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge, cheat or meddle does so."""
 
     max_seconds = 60.0
 
@@ -71,6 +71,8 @@ class StubRunner:
         self.on_run()
         if "crash" in source:
             return TrialResult(Outcome.CRASH, reason="out of memory", log="boom")
+        if "meddle" in source:
+            (code / PATH).write_text("LEVEL = -9")
         if "cheat" in source:
             return TrialResult(Outcome.INVALID, reason="not causal")
         hopeless = "diverge" in source
