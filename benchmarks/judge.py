@@ -5,7 +5,7 @@ heavy tails, noise that differs between candidates, luck shared by seeds, luck o
 100 to 500 trials, 2 to 4 baselines), runs every judge in them through its public interface at equal numbers
 of trials, and prints a table. Exits with 1 if the default judge misses one of its criteria.
 
-    python benchmarks/judge.py [--seed 1] [--worlds 60] [--searches 8] [--quick] [--plot judge.png]
+    python benchmarks/judge.py [--seed 1] [--worlds 150] [--searches 10] [--quick] [--plot judge.png]
 
 Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
 searches, which pooled figures hide; the unit tests look at those.
@@ -409,8 +409,8 @@ def plot(results: list[Result], rows: list[Row], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=60)
-    parser.add_argument("--searches", type=int, default=16, help="searches a world")
+    parser.add_argument("--worlds", type=int, default=150)
+    parser.add_argument("--searches", type=int, default=10, help="searches a world")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
     parser.add_argument("--plot", type=Path, help="write a PNG here")
     args = parser.parse_args()

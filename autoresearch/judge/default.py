@@ -23,7 +23,7 @@ REALISM = 12.0
 and so looks good far more rarely than one that does nothing, and of those that were confirmed and then
 discarded many were real."""
 
-PRIOR_KEPT, PRIOR_CONFIRMED = 1.5, 8.0
+PRIOR_KEPT, PRIOR_CONFIRMED = 0.7, 8.0
 """Before anything is known, as if so many of so many confirmed candidates had been kept."""
 
 
@@ -34,7 +34,7 @@ class Default(Sequential):
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference (see `autoresearch.judge.tau`).
         odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
-            smaller than this suggests: 2-3% at 8 (see docs/judging.md).
+            smaller than this suggests: 2-3% at 5 (see docs/judging.md).
         refresh: Runs that the incumbent has at least.
         heartbeat: Candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
@@ -50,10 +50,10 @@ class Default(Sequential):
         baseline: Baseline,
         tau: float = 0.0,
         *,
-        odds: float = 8.0,
+        odds: float = 5.0,
         refresh: int = 3,
-        heartbeat: int = 30,
-        limit: int = 14,
+        heartbeat: int = 20,
+        limit: int = 12,
         price: float = 0.005,
         margin: float = 1.0,
     ) -> None:

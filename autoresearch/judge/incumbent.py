@@ -17,9 +17,9 @@ from autoresearch.judge.stats import Z95, t_from_z, z_from_t
 MISSES = 3
 """Failures in a row after which no more of its runs are waited for."""
 
-DRIFT = 2.0
+DRIFT = 2.2
 """Least z of two re-runs in a row, on the same side, that show that the machine has changed. A steady one
-does this once in a thousand re-runs, and then all that is lost are the runs that were given up."""
+does so once in 500 re-runs, and then all that is lost are the runs that were given up."""
 
 
 @dataclass

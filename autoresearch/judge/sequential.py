@@ -22,7 +22,7 @@ from autoresearch.judge.report import Estimate, Kept, Report
 from autoresearch.judge.stats import Z95, shrink, t_from_z
 from autoresearch.types import Verdict, VerdictKind
 
-BARS = (0.8, 1.05, 1.25, 1.4, 1.5, 1.6)
+BARS = (0.9, 1.1, 1.27, 1.4, 1.5, 1.6)
 """Least z, screening run included, to go on after 1, 2, ... runs. Like the optimal stopping bounds for a
 known prior, they ask for a roughly constant worthwhile effect rather than for a constant z."""
 

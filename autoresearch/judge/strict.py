@@ -47,7 +47,7 @@ class Strict(Sequential):
         rate: float = 0.05,
         horizon: int = 300,
         refresh: int = 3,
-        heartbeat: int = 30,
+        heartbeat: int = 20,
         limit: int = 20,
         price: float = 0.0,
         margin: float = 1.0,

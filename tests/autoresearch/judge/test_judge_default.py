@@ -152,11 +152,13 @@ def test_a_machine_that_slows_down_is_noticed_and_does_not_end_progress():
 
 
 def test_a_steady_machine_does_not_drift():
-    for seed in range(10):
+    drifts = 0
+    for seed in range(50):
         lab = Lab([-2.0] * 200, seed=seed)
         judge = create_judge("default", lab.baseline())
         serial(judge, lab)
-        assert judge.report().drifts == 0
+        drifts += judge.report().drifts
+    assert drifts <= 4
 
 
 def test_a_gain_beyond_all_history_is_looked_at_once_more_and_kept():

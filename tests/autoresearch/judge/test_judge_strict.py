@@ -62,7 +62,7 @@ def test_clear_gains_are_kept_and_nothing_else():
         real += sum(i % 3 == 0 for i in keeps)
         false += sum(i % 3 != 0 for i in keeps)
     assert real >= 240
-    assert false == 0
+    assert false <= 3
 
 
 def test_the_reason_names_the_bar():
