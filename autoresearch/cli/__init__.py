@@ -1,0 +1,64 @@
+"""The command line: `autoresearch COMMAND [key=value ...]`.
+
+Owns the words that a person and a script see. Settings are Hydra overrides in any order; `name=` chooses
+the search (without it: today's for `run`, the latest for everything else). Exit codes: 0 done; 1 a defect of
+ours; 2 something in the request; 3 something on this machine; 4 the search is already running; 130 stopped
+by Ctrl-C. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+from autoresearch import __version__
+from autoresearch.cli import look, start
+from autoresearch.errors import UserError
+
+COMMANDS = (
+    start.run,
+    start.prepare,
+    look.status,
+    look.log,
+    look.show,
+    look.diff,
+    look.report,
+    look.ui,
+    start.doctor,
+)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Machine-learning research while you sleep, with results you can believe.",
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: errors a person can mend become one clear message."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)
+        sys.exit(error.code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        typer.echo(f"error: {error.strerror}: {error.filename or 'the runs folder'}", err=True)
+        typer.echo("  Make room there, then run the same command again: nothing is lost.", err=True)
+        sys.exit(3)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit

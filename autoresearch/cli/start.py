@@ -1,0 +1,60 @@
+"""Commands that do the work: search, prepare the data, and say what protects this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch.cli.look import report
+from autoresearch.cli.options import Overrides
+
+
+def run(
+    overrides: Overrides = None,
+    view: Annotated[str, typer.Option(help="live, plain, quiet, or auto.")] = "auto",
+) -> None:
+    """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
+    from autoresearch.launch import open_search
+
+    name = ""
+    try:
+        with open_search(overrides or [], view) as search:
+            name = search.config.name
+            search.run()
+    except KeyboardInterrupt:
+        typer.echo(
+            "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")
+        )
+        sys.exit(130)
+    report([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
+
+
+def prepare(overrides: Overrides = None) -> None:
+    """Prepare the corpus and print where it lies. `run` does this by itself."""
+    from autoresearch.config import load
+    from autoresearch.launch import prepare_data, runs_folder
+    from autoresearch.record.git import Repository
+
+    config = load(overrides or [])
+    path, meta = prepare_data(config, runs_folder(config, Repository(Path.cwd())))
+    tokens = {split: about["tokens"] for split, about in meta["splits"].items()}
+    typer.echo(f"{path}\n" + ", ".join(f"{split}: {count:,} tokens" for split, count in tokens.items()))
+
+
+def doctor(overrides: Overrides = None) -> None:
+    """What protects this machine from candidate code here, and what does not."""
+    from autoresearch.config import load
+    from autoresearch.run.sandbox import create_sandbox, describe
+    from autoresearch.run.sandbox.gpu import describe as describe_gpu
+
+    sandbox = create_sandbox(load(overrides or []).sandbox["backend"])
+    report = describe(sandbox)
+    typer.echo(f"sandbox: {report.backend}")
+    for item in report.protections:
+        typer.echo(f"  {'yes' if item.held else 'NO ':3}  {item.name}: {item.how}")
+    typer.echo(f"  GPU: {describe_gpu(sandbox)}")
+    if report.warning:
+        typer.echo(report.warning)
