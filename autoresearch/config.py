@@ -22,7 +22,7 @@ from autoresearch.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BRIEFS = CONFIGS / "briefs"
-FIXED = ("task", "budget", "data", "judge", "baselines", "seed")
+FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
 
 
@@ -74,6 +74,14 @@ class Tracking(_Model):
     experiment: str
 
 
+class Guards(_Model):
+    """Largest multiples of the baseline's; None switches a guard off."""
+
+    memory_mb: float | None = Field(ge=1)
+    weights_mb: float | None = Field(ge=1)
+    score_seconds: float | None = Field(ge=1)
+
+
 class Config(_Model):
     """One search, fully specified."""
 
@@ -83,6 +91,8 @@ class Config(_Model):
     minutes: float | None = Field(gt=0)
     baselines: int = Field(ge=2, le=32)
     seed: int = Field(ge=0)
+    claim: int = Field(ge=0, le=64)
+    guards: Guards
     runs: Path
     task: Task
     budget: Budget

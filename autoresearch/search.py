@@ -8,7 +8,7 @@ first finishes what was begun, then asks for more. Decisions are serial.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,9 +18,11 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check, fingerprint, net_lines
 from autoresearch.errors import UserError
 from autoresearch.judge import Judge, create_judge
+from autoresearch.judge.guards import breached
 from autoresearch.judge.prune import Pruner
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
+from autoresearch.record.losses import keep_losses, losses_folder, sampling_error
 from autoresearch.record.message import commit_message
 from autoresearch.record.standing import standing
 from autoresearch.run.frozen import digest
@@ -59,8 +61,12 @@ class Runner(Protocol):
         scratch: Path,
         progress: Callable[[Progress], None],
         should_prune: Callable[[Progress], bool] | None = None,
+        splits: Sequence[str] = ("validation",),
     ) -> TrialResult:
-        """Train and score the candidate in `code`. Never raises for what the candidate does."""
+        """Train and score the candidate in `code`. Never raises for what the candidate does.
+
+        The first split gives the score; `SPLIT.npy` in `scratch` holds nats and bytes of each document.
+        """
 
 
 class Mirror(Protocol):
@@ -135,7 +141,7 @@ class Search:
         while (done := len(self.journal.experiment(0).scores)) < self.config.baselines:
             seed = 1000 * self.config.seed + done
             trial = self.journal.start_trial(0, "baseline", seed, info.base_commit)
-            result = self._train(trial)
+            result = self.train(trial)
             self.view.trial(self.journal.finish_trial(trial, result))
             if result.outcome is not Outcome.OK:
                 raise UserError(
@@ -147,7 +153,8 @@ class Search:
         if state := self.journal.judge_state():
             return Judge.from_json(state)
         scores = [(t.seed, t.score) for t in self.journal.experiment(0).trials if t.score is not None]
-        judge = create_judge(baseline=scores, **self.config.judge)
+        tau = sampling_error(self.folder, [t.id for t in self.journal.experiment(0).trials if t.score])
+        judge = create_judge(baseline=scores, tau=tau, **self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
@@ -197,7 +204,7 @@ class Search:
             assert want is not None, "a serial search answers every want before it asks again"
             commit = incumbent if want.arm == "incumbent" else experiment.commit
             trial = self.journal.start_trial(experiment.number, want.arm, want.seed, commit)
-            result = self._train(trial)
+            result = self.train(trial)
             verdict = self.judge.observe(want, result.score)
             if verdict and want.arm != "incumbent":
                 verdict = _explain(verdict, result)
@@ -219,8 +226,16 @@ class Search:
 
     # What the steps need
 
-    def _train(self, trial: Trial) -> TrialResult:
-        """One training and scoring, in a folder of its own that is gone afterwards."""
+    def train(
+        self, trial: Trial, splits: Sequence[str] = ("validation",), keep: Path | None = None
+    ) -> TrialResult:
+        """One training and scoring, in a folder of its own that is gone afterwards.
+
+        Args:
+            trial: What to train.
+            splits: What to score it on.
+            keep: Folder for the losses of each document; by default that of the trial.
+        """
         self.view.trial(trial)
         place = self.folder / "trials" / str(trial.id)
         self.repository.export(trial.commit, [self.config.task.package], place / "code")
@@ -235,14 +250,24 @@ class Search:
                 scratch=place / "scratch",
                 progress=lambda progress: self.view.progress(trial, progress),
                 should_prune=pruner if prunable else None,
+                splits=splits,
             )
             if (digest(place / "code"), digest(self.folder / "trusted")) != frozen:
                 return TrialResult(
                     Outcome.INVALID, reason="frozen code changed during the trial", log=result.log
                 )
-            return result
+            keep_losses(place / "scratch", keep or losses_folder(self.folder, trial.id))
+            return self._guarded(trial, result)
         finally:
             remove_tree(place)
+
+    def _guarded(self, trial: Trial, result: TrialResult) -> TrialResult:
+        """A candidate may not win by what the budget does not price."""
+        baseline = [t.result.metrics for t in self.journal.experiment(0).trials if t.result]
+        if trial.arm not in ("screen", "confirm") or result.outcome is not Outcome.OK:
+            return result
+        breach = breached(result.metrics, baseline, self.config.guards.model_dump())
+        return replace(result, outcome=Outcome.INVALID, score=None, reason=breach) if breach else result
 
     def _limit_time(self) -> None:
         """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""

@@ -8,12 +8,12 @@ candidate come logits and nothing else. Bits per byte = sum of nats / (ln 2 * by
 The servers that run the model are somebody else's children (the runner jails them); this process holds the
 validation and test tokens and never runs candidate code.
 
-    runner -> {"type": "score", cache, split, context, device, threads, seed, probes, seconds}
+    runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
     scorer -> {"type": "measured"}      the model's server is not needed any more
     runner -> {"type": "retired"} + [another copy of the weights]       it is dead
-    scorer -> {"type": "scored", score, nats, bytes, tokens, documents, difference} + [memory: float64
-              [documents, 2]: nats and bytes of each document]
+    scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, documents, difference}}
+              + [for each split memory: float64 [documents, 2]: nats and bytes of each document]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
             | {"type": "error", "reason"}                                         the host's fault
 """
@@ -25,7 +25,7 @@ import ctypes
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Job:
 
     Attributes:
         cache: The prepared data.
-        split: "validation" or "test".
+        splits: Names of one or more splits of it.
         context: Tokens the model reads at a time.
         device: Where the model runs, and the sums are made: "cpu", "cuda" or "auto".
         threads: CPU threads of a server.
@@ -82,7 +82,7 @@ class Job:
     """
 
     cache: str
-    split: str
+    splits: Sequence[str]
     context: int
     device: str
     threads: int
@@ -93,8 +93,8 @@ class Job:
 
 def score(
     job: Job, weights: int, model: Wire, witness: Wire, retire: Callable[[], int] | None = None
-) -> Score:
-    """Score submitted weights.
+) -> list[Score]:
+    """Score submitted weights on each split of a job.
 
     The witness learns nothing, not even the weights, before the model's server has given its last answer: two
     servers that run at the same time, or hold the same file, could agree on what to say.
@@ -113,26 +113,33 @@ def score(
     """
     deadline = time.monotonic() + job.seconds
     prepared = open_cache(Path(job.cache))
-    windows = Windows(prepared.tokens(job.split), prepared.token_bytes, job.context)
+    length = min(job.context, *(len(prepared.tokens(split)) - 1 for split in job.splits))
+    parts = [Windows(prepared.tokens(split), prepared.token_bytes, length) for split in job.splits]
     device = choose_device(job.device)
-    row_bytes = windows.length * windows.vocab * 4
+    row_bytes = length * parts[0].vocab * 4
     # At least eight requests, however few the windows: a model that keeps state shows it in the second.
-    rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, len(windows) // 8)))
-    remotes = [RemoteModel(wire, rows, windows.length, windows.vocab, deadline) for wire in (model, witness)]
+    rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
+    remotes = [RemoteModel(wire, rows, length, parts[0].vocab, deadline) for wire in (model, witness)]
     remotes[0].load(weights, job.context, job.device, job.threads)
     rng = np.random.default_rng(job.seed)
-    order = rng.permutation(len(windows))
+    orders = [rng.permutation(len(windows)) for windows in parts]
     remotes[0].loaded()
-    nats = np.empty((len(windows), windows.length), np.float32)
-    nats[order] = measure(remotes[0], device, rows, windows.inputs(order), windows.targets(order))
+    measured = []
+    for windows, order in zip(parts, orders, strict=True):
+        nats = np.empty((len(windows), length), np.float32)
+        nats[order] = measure(remotes[0], device, rows, windows.inputs(order), windows.targets(order))
+        measured.append(nats)
     remotes[1].load(retire() if retire else weights, job.context, job.device, job.threads)
     remotes[1].loaded()
     tolerance = probes.EXACT if device.type == "cpu" and remotes[0].exact else probes.ROUNDED
-    probe = probes.plan(windows, nats, job.probes, rng)
-    difference = probes.check(
-        windows, nats, probe, lambda x, y: measure(remotes[1], device, rows, x, y), tolerance
-    )
-    return summed(windows, nats, difference)
+    scores = []
+    for windows, nats in zip(parts, measured, strict=True):
+        probe = probes.plan(windows, nats, job.probes, rng)
+        difference = probes.check(
+            windows, nats, probe, lambda x, y: measure(remotes[1], device, rows, x, y), tolerance
+        )
+        scores.append(summed(windows, nats, difference))
+    return scores
 
 
 def measure(
@@ -237,13 +244,28 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
         witness.close()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # the next training wants the memory
+    about = {split: _described(part) for split, part in zip(job.splits, done, strict=True)}
+    return {"type": "scored", "scores": about}, [_table(part) for part in done]
+
+
+def _described(done: Score) -> Message:
+    return {
+        "score": done.bits_per_byte,
+        "nats": float(done.nats.sum()),
+        "bytes": int(done.bytes.sum()),
+        "tokens": done.tokens,
+        "documents": len(done.nats),
+        "difference": done.difference,
+    }
+
+
+def _table(done: Score) -> int:
+    """Memory with the nats and bytes of each document."""
     table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)
     memory = create_memory(table.nbytes)
     with map_memory(memory, table.nbytes) as shared:
         shared[:] = table.tobytes()
-    answer = {"score": done.bits_per_byte, "nats": float(done.nats.sum()), "bytes": int(done.bytes.sum())}
-    counts = {"tokens": done.tokens, "documents": len(done.nats), "difference": done.difference}
-    return {"type": "scored", **answer, **counts}, [memory]
+    return memory
 
 
 if __name__ == "__main__":

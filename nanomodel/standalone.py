@@ -96,7 +96,7 @@ def score_once(arguments: Sequence[str] | None = None) -> None:
     cache = _open(options.cache)
     job = Job(
         cache=str(cache.path),
-        split=options.split,
+        splits=(options.split,),
         context=options.context,
         device=options.device,
         threads=options.threads,
@@ -108,7 +108,7 @@ def score_once(arguments: Sequence[str] | None = None) -> None:
         try:
             weights = stack.enter_context(Path(options.weights).open("rb"))
             model, witness = (stack.enter_context(_server()) for _ in range(2))
-            done = score(job, weights.fileno(), model, witness)
+            done = score(job, weights.fileno(), model, witness)[0]
         except (Failure, DataError, OSError) as error:
             raise SystemExit(f"There is no score: {error}") from None
     name = {"validation": "val_bpb"}.get(options.split, f"{options.split}_bpb")

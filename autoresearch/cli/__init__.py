@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import look, start
+from autoresearch.cli import final, look, start
 from autoresearch.errors import UserError
 
 COMMANDS = (
@@ -26,6 +26,7 @@ COMMANDS = (
     look.show,
     look.diff,
     look.report,
+    final.claim,
     look.ui,
     start.doctor,
 )

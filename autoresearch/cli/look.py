@@ -73,12 +73,16 @@ def diff(
 def report(overrides: Overrides = None) -> None:
     """Write the report page and print where it lies."""
     from autoresearch.launch import write_page
+    from autoresearch.record.claimed import sentence
     from autoresearch.record.report import headline
     from autoresearch.record.summary import summarize
 
     journal, repository = open_journal(overrides)
     written = write_page(journal, repository)
-    typer.echo(headline(summarize(journal)))
+    summary = summarize(journal)
+    typer.echo(headline(summary))
+    if summary["claim"]:
+        typer.echo(sentence(summary["claim"]))
     typer.echo(f"report: {written.html}")
 
 

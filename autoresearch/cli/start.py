@@ -17,6 +17,7 @@ def run(
     view: Annotated[str, typer.Option(help="live, plain, quiet, or auto.")] = "auto",
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
+    from autoresearch.claim import make_claim
     from autoresearch.launch import open_search
 
     name = ""
@@ -24,6 +25,8 @@ def run(
         with open_search(overrides or [], view) as search:
             name = search.config.name
             search.run()
+            if search.config.claim and any(e.kept for e in search.journal.experiments()):
+                make_claim(search, search.config.claim)
     except KeyboardInterrupt:
         typer.echo(
             "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from autoresearch.record.runs import experiment_run, identity, search_run
 from autoresearch.record.standing import History, staircase
-from autoresearch.record.summary import summarize
+from autoresearch.record.summary import SUMMARIZED, summarize
 from autoresearch.record.text import one_line, scrub
 from autoresearch.record.views import saved_view
 from autoresearch.types import Experiment
@@ -61,6 +61,7 @@ class _Job:
     numbers: tuple[int, ...]
     known_parent: str | None
     files: tuple[Path, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
     experiment_id: str | None = None
     parent: str | None = None
     written: dict[int, str] = field(default_factory=dict)
@@ -272,12 +273,16 @@ class _Snapshot:
     def experiments(self) -> tuple[Experiment, ...]:
         return self.job.experiments
 
+    def get(self, key: str) -> str | None:
+        return self.job.notes.get(key)
+
 
 def _snapshot(journal: Outbox, files: tuple[Path, ...] = ()) -> _Job:
     numbers = journal.dirty()
     now = {n: journal.experiment(n) for n in numbers}
     experiments = tuple(now.get(e.number, e) for e in journal.experiments())
-    return _Job(journal.info(), experiments, numbers, journal.get(_run_key(None)), files)
+    notes = {key: text for key in SUMMARIZED if (text := journal.get(key)) is not None}
+    return _Job(journal.info(), experiments, numbers, journal.get(_run_key(None)), files, notes)
 
 
 def _run_key(number: int | None) -> str:

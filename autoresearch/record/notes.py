@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from autoresearch.record.claimed import sentence
 from autoresearch.record.page import code, escape, fence, table
 from autoresearch.record.report import effect, headline
 from autoresearch.record.text import duration
@@ -47,6 +48,7 @@ def search_note(info: SearchInfo, summary: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"**{escape(info.branch)}: {headline(summary)}**",
+            *([sentence(summary["claim"])] if summary["claim"] else []),
             f"Brief {code(info.brief)} on {escape(info.device)}.",
             "Each experiment is a child run: tag `verdict`; metric `val_bpb`, validation bits per byte, "
             "lower is better; metric `effect`, the gain over the incumbent of its moment.",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoresearch.record.claimed import section
 from autoresearch.record.page import code, escape, fence, table, to_html
 from autoresearch.record.plot import write_plot
 from autoresearch.record.standing import History
@@ -30,7 +31,7 @@ SAID = {
     "invalid": "invalid",
     "open": "unfinished",
 }
-MEASURED = ("budget", "judge", "sandbox", "executor", "baselines", "seed")
+MEASURED = ("budget", "judge", "sandbox", "executor", "guards", "baselines", "seed")
 """Configuration that decides what a score means."""
 
 
@@ -72,6 +73,7 @@ def to_markdown(summary: Mapping[str, Any], diff: str, picture: str) -> str:
         _cost(s),
         f"![Progress of the search]({picture})",
         *_kept(s),
+        *section(s),
         *_take(s),
         *_change(diff, s),
         *_failures(s),
@@ -88,6 +90,10 @@ def headline(s: Mapping[str, Any]) -> str:
         return "nothing has been scored yet"
     if s["gain"] is None:
         return "nothing kept" if s["tried"] else "only the starting point has been measured"
+    if s["claim"] and (result := s["claim"]["result"]):
+        claimed = 100 * result["effect"] / result["baseline"]
+        sure = result["interval"][0] > 0
+        return f"{claimed:.2f}% fewer bits per byte on unseen data" if sure else "no gain on unseen data"
     share = 100 * s["gain"]["relative"]
     return f"{share:.2f}% fewer bits per byte" if share > 0 else "no gain"
 
@@ -225,7 +231,12 @@ def _method(s: Mapping[str, Any]) -> list[str]:
             f" The headline compares {_count(base['runs'], 'run')} of the starting point with "
             f"{_count(best['runs'], 'run')} of the result, by Student's t with the pooled noise; runs that "
             "only screened a candidate do not count. The runs that confirmed the last change also chose it, "
-            "so expect the true gain to be slightly smaller. The sealed test split was not used."
+            "so expect the true gain to be slightly smaller."
+        )
+        text += (
+            " What may be claimed comes from other seeds and other documents."
+            if s["claim"]
+            else " The sealed test split was not used."
         )
     config, data = s["config"], s["data"]
     rows = [["task, brief", f"{code(s['task'])}, {code(s['brief'])}"], ["device", code(s["device"])]]

@@ -114,6 +114,11 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
         if score is not None:
             values["tried_val_bpb"] = round(score, DIGITS)
         metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
+    if summary["claim"] and (claimed := summary["claim"]["result"]):
+        when = _milliseconds(summary["claim"]["finished"])
+        low, high = claimed["interval"]
+        values = {"claim_gain": claimed["effect"], "claim_low": low, "claim_high": high}
+        metrics += [Number(k, v, when) for k, v in values.items()]
     return Run(
         name=info.name,
         status="FINISHED" if info.finished else "RUNNING",

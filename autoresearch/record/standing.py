@@ -32,6 +32,9 @@ class History(Protocol):
     def experiments(self) -> tuple[Experiment, ...]:
         """All experiments in order, the baseline first."""
 
+    def get(self, key: str) -> str | None:
+        """A note by its key, if there is one."""
+
 
 @dataclass(frozen=True)
 class Level:

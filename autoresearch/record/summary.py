@@ -9,14 +9,22 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from autoresearch.judge import Judge
+from autoresearch.record.claims import KEY as CLAIMS
+from autoresearch.record.claims import read_claims
 from autoresearch.record.standing import History, Standing, own_trials, standing
 from autoresearch.record.text import one_line, public
 from autoresearch.types import Cost, Experiment, Outcome, VerdictKind
 
+JUDGE = "judge"
 FORMAT = 1
 """Version of the dictionary's shape; raised when a key changes its meaning."""
+
+SUMMARIZED = (CLAIMS, JUDGE)
+"""Notes of the journal that a summary reads."""
 
 
 def summarize(history: History) -> dict[str, Any]:
@@ -26,6 +34,8 @@ def summarize(history: History) -> dict[str, Any]:
     now = standing(experiments)
     tried = [e for e in experiments if e.number > 0]
     cost = _cost(experiments)
+    claims = [asdict(record) for record in read_claims(history)]
+    tip = now.best.experiment.commit if now.best else info.base_commit
     return {
         "format": FORMAT,
         "search": info.name,
@@ -36,7 +46,7 @@ def summarize(history: History) -> dict[str, Any]:
         "created": info.created,
         "finished": info.finished,
         "base_commit": info.base_commit,
-        "tip_commit": now.best.experiment.commit if now.best else info.base_commit,
+        "tip_commit": tip,
         "metric": {"name": "val_bpb", "unit": "bits per byte", "lower_is_better": True},
         "baseline": None if now.baseline is None else {"mean": now.baseline.mean, "runs": now.baseline.runs},
         "best": None
@@ -47,6 +57,9 @@ def summarize(history: History) -> dict[str, Any]:
             "experiment": now.best.experiment.number,
         },
         "gain": _gain(now),
+        "claim": next((c for c in claims if c["tip"] == tip), None),
+        "claims": claims,
+        "judge": _judge(history),
         "noise": {"sd": now.noise, "degrees_of_freedom": now.freedom},
         "tried": len(tried),
         "verdicts": _verdicts(tried),
@@ -108,6 +121,23 @@ def _gain(now: Standing) -> dict[str, Any] | None:
         "absolute": now.gain,
         "relative": now.gain / now.baseline.mean if now.baseline.mean else None,
         "interval": now.interval,
+    }
+
+
+def _judge(history: History) -> dict[str, Any] | None:
+    """What the judge says about the search as a whole."""
+    state = history.get(JUDGE)
+    if state is None:
+        return None
+    report = Judge.from_json(state).report()
+    return {
+        "name": report.judge,
+        "candidates": report.candidates,
+        "confirmed": report.confirmed,
+        "kept": report.kept,
+        "expected_false_keeps": report.expected_false_keeps,
+        "drifts": report.drifts,
+        "common_luck": report.common_luck,
     }
 
 

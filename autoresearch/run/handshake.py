@@ -24,7 +24,8 @@ from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_
 
 HEARTBEAT = 0.5
 CURVE_POINTS = 512
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME = re.compile(r"(?!\w*_bpb$)[a-z][a-z0-9_]{0,39}")
+"""What a candidate may call its numbers; those that end so are scores, which are not its to tell."""
 
 
 class Ended(Exception):

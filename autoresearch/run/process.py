@@ -92,6 +92,11 @@ class Candidate:
         """Whether it runs and has kept to its limits."""
         return self._jailed.process.poll() is None and not self._jailed.breach
 
+    @property
+    def peak_memory(self) -> int:
+        """Most main memory that it was seen to hold, in bytes."""
+        return self._jailed.peak_memory
+
     def kill(self) -> None:
         """Kill the whole tree, wait until it is gone, and hang up."""
         self._jailed.kill()

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoresearch.errors import UserError
 from autoresearch.run.handshake import Account, Ended
@@ -22,6 +23,10 @@ from autoresearch.run.scorer import Scorer, ScorerDied
 from autoresearch.run.weights import copy_weights
 from autoresearch.types import Outcome
 from nanomodel.wire import WireError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 START_SECONDS = 120.0
 DIED = "the model server died"
@@ -34,16 +39,14 @@ class Scoring:
         scorer: The trusted process.
         servers: The model's server and the witness's.
         account: Where to note how long it took.
-        documents: File for the nats and bytes of each document.
+        folder: Where `SPLIT.npy` goes: nats and bytes of each document.
     """
 
-    def __init__(
-        self, scorer: Scorer, servers: Sequence[Candidate], account: Account, documents: Path
-    ) -> None:
+    def __init__(self, scorer: Scorer, servers: Sequence[Candidate], account: Account, folder: Path) -> None:
         self._scorer = scorer
         self._servers = servers
         self._account = account
-        self._documents = documents
+        self._folder = folder
         self._words = ["hello", "warm"]
 
     @property
@@ -83,7 +86,7 @@ class Scoring:
                 ) from None
         self._words.remove(word)
 
-    def score(self, weights: int, job: Mapping[str, object], seconds: float) -> float:
+    def score(self, weights: int, job: Mapping[str, object], seconds: float) -> dict[str, float]:
         """Score submitted weights.
 
         Args:
@@ -92,7 +95,7 @@ class Scoring:
             seconds: Most time it may take.
 
         Returns:
-            Bits per byte.
+            Bits per byte of each split.
 
         Raises:
             Ended: If there is no score, for a reason that lies with the candidate.
@@ -114,22 +117,29 @@ class Scoring:
         finally:
             os.close(weights)
             self._account.metrics["score_seconds"] = time.monotonic() - begun
-        for fd in received:
-            self._keep(fd)
+        tables = [_table(fd) for fd in received]
         if answer["type"] == "error":
             raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
         if answer["type"] == "failed":
             raise Ended(Outcome(answer["outcome"]), self._explained(answer["reason"]))
-        return float(answer["score"])
+        scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
+        self._keep(dict(zip(scores, tables, strict=True)))
+        return scores
 
     def _explained(self, reason: str) -> str:
         """A reason, with what the dead server has to say about its end; the first one may be dead by then."""
         dead = [server for server in self._servers if not server.alive] if reason == DIED else []
         return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
 
-    def _keep(self, fd: int) -> None:
+    def _keep(self, tables: Mapping[str, NDArray[np.float64]]) -> None:
         import numpy as np
 
-        with os.fdopen(fd, "rb") as file:
-            table = np.frombuffer(file.read(), np.float64).reshape(-1, 2)
-        np.save(self._documents, table)
+        for split, table in tables.items():
+            np.save(self._folder / f"{split}.npy", table)
+
+
+def _table(fd: int) -> NDArray[np.float64]:
+    import numpy as np
+
+    with os.fdopen(fd, "rb") as file:
+        return np.frombuffer(file.read(), np.float64).reshape(-1, 2)

@@ -11,8 +11,9 @@ given a path or a descriptor of held-out data: its servers see inputs alone.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.run.data import TrainingData
 from autoresearch.run.handshake import Account, Budget, Ended, Training
+from autoresearch.run.log import Log
 from autoresearch.run.process import Candidate
 from autoresearch.run.sandbox import Limits, Sandbox, remove_tree
 from autoresearch.run.scorer import Scorer
@@ -110,7 +112,7 @@ class TrialRunner:
         scratch: Path,
         progress: Callable[[Progress], None],
         should_prune: Callable[[Progress], bool] | None = None,
-        split: str = "validation",
+        splits: Sequence[str] = ("validation",),
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
 
@@ -122,13 +124,14 @@ class TrialRunner:
                 [documents, 2], nats and bytes of text of each document.
             progress: Called a few times a second.
             should_prune: Asked at every sign of life whether to stop.
-            split: What to score on.
+            splits: What to score on. The first gives the score, the others `SPLIT_bpb` among the metrics.
 
         Raises:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
         """
         account = Account()
-        score, logs = None, []
+        score: float | None = None
+        logs: list[Log] = []
         try:
             with ExitStack() as stack:
                 scoring, training = self._start(stack, code.resolve(), scratch.resolve(), progress, account)
@@ -137,8 +140,12 @@ class TrialRunner:
                 scoring.wait()
                 training.train(self._data.descriptor, should_prune)
                 weights = take_weights(scratch / "train", self._max_bytes)
+                account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
+                account.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, account.metrics["train_seconds"], phase="score"))
-                score = scoring.score(weights, self._job(split), self._score_seconds)
+                scores = scoring.score(weights, self._job(splits), self._score_seconds)
+            score = scores[splits[0]]
+            account.metrics.update({f"{name}_bpb": scores[name] for name in splits[1:]})
             outcome, reason = Outcome.OK, ""
         except Ended as ended:
             outcome, reason = ended.outcome, str(ended)
@@ -187,7 +194,7 @@ class TrialRunner:
         self._scorer.start()
         servers = [candidate(self._modules.serve, name) for name in ("model", "witness")]
         budget = replace(self._budget, max_seconds=self.max_seconds)
-        scoring = Scoring(self._scorer, servers, account, scratch / "documents.npy")
+        scoring = Scoring(self._scorer, servers, account, scratch)
         return scoring, Training(trainer, budget, account, progress)
 
     def _task(self, seed: int) -> dict[str, object]:
@@ -203,11 +210,11 @@ class TrialRunner:
             "token_bytes": None,
         }
 
-    def _job(self, split: str) -> dict[str, object]:
+    def _job(self, splits: Sequence[str]) -> dict[str, object]:
         """What the scorer is told."""
         return {
             "cache": str(self._data.path),
-            "split": split,
+            "splits": list(splits),
             "context": self._context,
             "device": self._device,
             "threads": self._threads,

@@ -55,6 +55,7 @@ def test_every_candidate_stays_reachable(repository: Repository) -> None:
         ("OTHER = 'crash'", "crash"),
         ("OTHER = 'cheat'", "invalid"),
         ("OTHER = 'diverge'", "prune"),
+        ("OTHER = 0; WEIGHTS = 9", "invalid"),
     ],
 )
 def test_failures_are_named_and_the_next_experiment_runs(

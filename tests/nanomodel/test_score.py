@@ -145,7 +145,7 @@ def score_of(cache, tmp_path, monkeypatch):
         monkeypatch.setattr(server, "load_model", load)
         monkeypatch.setitem(score.LOGIT_BYTES, "cpu", 20 * CONTEXT * 256 * 4)  # 20 windows a request
         (tmp_path / "weights").write_bytes(b"x")
-        options = {"cache": str(cache), "split": "validation", "context": CONTEXT, "device": "cpu"}
+        options = {"cache": str(cache), "splits": ["validation"], "context": CONTEXT, "device": "cpu"}
         options |= {"threads": 1, "seed": 5, "probes": 64, "seconds": 60.0}
         wires = [pair(), pair()]
         threads = [threading.Thread(target=server.serve, args=(theirs,), daemon=True) for _, theirs in wires]
@@ -156,7 +156,8 @@ def score_of(cache, tmp_path, monkeypatch):
                 stack.callback(thread.join, 10)
             for ours, _ in wires:
                 stack.callback(ours.close)
-            return score.score(score.Job(**{**options, **changes}), weights.fileno(), *(w for w, _ in wires))
+            done = score.score(score.Job(**{**options, **changes}), weights.fileno(), *(w for w, _ in wires))
+            return done[0] if len(done) == 1 else done
 
     return run
 
@@ -181,9 +182,22 @@ def reference(model, tokens, context):
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_score_is_that_of_a_plain_computation(score_of, cache, split):
     tokens = np.fromfile(cache / f"{split}.bin", "<u2").tolist()
-    done = score_of(Honest, split=split)
+    done = score_of(Honest, splits=[split])
     assert done.bits_per_byte == pytest.approx(reference(Honest(), tokens, CONTEXT), rel=1e-6)
     assert done.difference == 0.0
+
+
+def test_several_splits_in_one_job_score_as_they_do_alone(score_of):
+    alone = [score_of(Honest, splits=[split]) for split in ("validation", "test")]
+    together = score_of(Honest, splits=["validation", "test"])
+    assert [s.bits_per_byte for s in together] == pytest.approx([s.bits_per_byte for s in alone], rel=1e-6)
+    assert [s.tokens for s in together] == [s.tokens for s in alone]
+
+
+@pytest.mark.parametrize("make", [LooksAhead, RemembersAnswers])
+def test_every_split_of_a_job_is_probed(score_of, make):
+    with pytest.raises(Failure):
+        score_of(make, splits=["test", "validation"])
 
 
 def test_documents_add_up_to_the_score(score_of, cache):
@@ -347,7 +361,7 @@ def test_a_server_that_speaks_nonsense_is_invalid(cache, tmp_path, answer):
     threading.Thread(target=lie, daemon=True).start()
     witness, _held = pair()
     (tmp_path / "weights").write_bytes(b"x")
-    job = score.Job(str(cache), "validation", CONTEXT, "cpu", 1, 0, 8, 30.0)
+    job = score.Job(str(cache), ["validation"], CONTEXT, "cpu", 1, 0, 8, 30.0)
     with (tmp_path / "weights").open("rb") as weights, pytest.raises(Failure) as caught:
         score.score(job, weights.fileno(), ours, witness)
     assert caught.value.outcome == "invalid"

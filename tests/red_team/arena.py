@@ -93,7 +93,7 @@ class Arena:
             self.runners[key] = TrialRunner(sandbox=sandbox, cache=self.cache, **{**OPTIONS, **changes})
         return self.runners[key]
 
-    def fight(self, source: str, sandbox: Sandbox, split: str = "validation", **changes: Any) -> TrialResult:
+    def fight(self, source: str, sandbox: Sandbox, **changes: Any) -> TrialResult:
         """Run one candidate; the host must come out of it as it was."""
         self.trials += 1
         place = self.root / f"trial{self.trials}"
@@ -101,7 +101,7 @@ class Arena:
         before = self.inventory()
         descriptors = open_descriptors()
         runner = self.runner(sandbox, **changes)
-        done = runner.run(code=code, seed=1, scratch=place / "scratch", progress=lambda p: None, split=split)
+        done = runner.run(code=code, seed=1, scratch=place / "scratch", progress=lambda p: None)
         assert self.inventory() == before, "the host was touched"
         assert survivors(place) == [], "something of the candidate lives on"
         assert open_descriptors() <= descriptors + 8, "descriptors were lost"

@@ -1,6 +1,6 @@
 """Searches by hand: experiments with trials and verdicts, for the tests of what records them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autoresearch.record.journal import SearchInfo
 from autoresearch.types import (
@@ -47,8 +47,14 @@ EVIL = (
 class Recorded:
     """A history that is what it is."""
 
-    def __init__(self, experiments: Sequence[Experiment], info: SearchInfo = INFO) -> None:
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        info: SearchInfo = INFO,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         self._experiments = tuple(experiments)
+        self._notes = notes or {}
         self._info = info
 
     def info(self) -> SearchInfo:
@@ -56,6 +62,9 @@ class Recorded:
 
     def experiments(self) -> tuple[Experiment, ...]:
         return self._experiments
+
+    def get(self, key: str) -> str | None:
+        return self._notes.get(key)
 
 
 def result(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from autoresearch.config import Config, load
 from autoresearch.record.git import Repository
@@ -29,6 +31,7 @@ from autoresearch.types import (
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
 NOISE = 0.002
+DOCUMENTS, SIZE = 16, 1000.0
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -65,6 +68,7 @@ class StubRunner:
         scratch: Path,
         progress: Callable[[Progress], None],
         should_prune: Callable[[Progress], bool] | None = None,
+        splits: Sequence[str] = ("validation",),
     ) -> TrialResult:
         source = (code / PATH).read_text()
         self.trained.append((source, seed))
@@ -86,7 +90,14 @@ class StubRunner:
         assert found
         noise = random.Random(f"{seed}").gauss(0, NOISE)
         score = 1.0 + float(found[1]) / 10 + noise
-        return TrialResult(Outcome.OK, score, metrics={"train_seconds": 1.0}, curve=curve)
+        for number, split in enumerate(splits):
+            chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
+            nats = score * np.log(2) * SIZE * chance * DOCUMENTS / chance.sum()
+            np.save(scratch / f"{split}.npy", np.stack([nats, np.full(DOCUMENTS, SIZE)], axis=1))
+        metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in splits[1:]}}
+        size = re.search(r"WEIGHTS = (\d+)", source)
+        metrics["weights_mb"] = float(size[1]) if size else 1.0
+        return TrialResult(Outcome.OK, score, metrics=metrics, curve=curve)
 
 
 class ScriptedProposer:

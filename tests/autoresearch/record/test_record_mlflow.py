@@ -78,7 +78,7 @@ def add(
         log="hi\n",
     )
     verdict = Verdict(kind, 0.1, (0.05, 0.15), 3.0, 1, "clearly better")
-    journal.finish_trial(trial, result or ok, "{}", verdict)
+    journal.finish_trial(trial, result or ok, None, verdict)
     journal.recorded(number, commit)
     return number
 
@@ -189,7 +189,7 @@ def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Jour
     assert (running.info.status, running.info.run_name) == ("RUNNING", "001 running: try")
     assert mirrored.run_id(journal, 1) == running.info.run_id
     verdict = Verdict(VerdictKind.PRUNE, reason="hopeless", trials=1)
-    journal.finish_trial(trial, TrialResult(Outcome.PRUNE, reason="hopeless"), "{}", verdict)
+    journal.finish_trial(trial, TrialResult(Outcome.PRUNE, reason="hopeless"), None, verdict)
     mirrored.close(journal)
     ended = runs(folder)["1"]
     assert (ended.info.run_id, ended.info.status, ended.info.run_name) == (

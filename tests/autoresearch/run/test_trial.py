@@ -110,7 +110,7 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
     assert expected | {"parameters", "peak_memory_mb"} <= set(first.metrics)
     assert first.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
     assert {p.phase for p in seen} >= {"train", "score"}
-    table = np.load(tmp_path / "scratch/documents.npy")
+    table = np.load(tmp_path / "scratch/validation.npy")
     assert first.score == pytest.approx(table[:, 0].sum() / math.log(2) / table[:, 1].sum())
     (tmp_path / "scratch").rename(tmp_path / "first")
     (tmp_path / "code").rename(tmp_path / "old")
@@ -125,12 +125,13 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
 def test_another_seed_and_a_seconds_budget(run, cache):
     runner = make_runner(cache, budget_kind="seconds", budget_amount=1.0)
     try:
-        done = run(toy.TRAIN, runner=runner, seed=2, split="test")
+        done = run(toy.TRAIN, runner=runner, seed=2, splits=["test", "validation"])
     finally:
         runner.close()
     assert done.outcome is Outcome.OK, done
     assert 0.5 < done.metrics["train_seconds"] <= 2.02
     assert done.score is not None
+    assert done.metrics["validation_bpb"] == pytest.approx(done.score, rel=0.2)  # of the same model
 
 
 HEAD = "        return self.head(torch.relu(self.up(x)))\n"
