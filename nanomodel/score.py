@@ -12,8 +12,8 @@ validation and test tokens and never runs candidate code.
               + [weights, socket of the model's server, socket of the witness's]
     scorer -> {"type": "measured"}      the model's server is not needed any more
     runner -> {"type": "retired"} + [another copy of the weights]       it is dead
-    scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, documents, difference}}
-              + [for each split memory: float64 [documents, 2]: nats and bytes of each document]
+    scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference}}
+              + [for each split memory: float64 [pieces, 2]: nats and bytes of each piece]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
             | {"type": "error", "reason"}                                         the host's fault
 """
@@ -49,8 +49,8 @@ class Score:
     """What a model scored on a split.
 
     Attributes:
-        nats: Of each document, float64 [documents].
-        bytes: Of text in each document, int64 [documents].
+        nats: Of each piece (see `nanomodel.windows`), float64 [pieces].
+        bytes: Of text in each piece, int64 [pieces].
         tokens: Targets that were counted.
         difference: Largest disagreement between model and witness, in nats at one position.
     """
@@ -174,15 +174,15 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Score:
-    """Add up what counts, document by document, in float64."""
+    """Add up what counts, piece by piece, in float64."""
     everything = np.arange(len(windows))
     counted = windows.counted(everything)
-    documents = windows.documents(everything)[counted]
-    count = int(documents.max()) + 1
+    pieces = windows.pieces(everything)[counted]
+    count = int(pieces.max()) + 1
     sizes = windows.token_bytes[windows.targets(everything)[counted]]
     return Score(
-        nats=np.asarray(np.bincount(documents, nats[counted].astype(np.float64), count), np.float64),
-        bytes=np.bincount(documents, sizes, count).astype(np.int64),
+        nats=np.asarray(np.bincount(pieces, nats[counted].astype(np.float64), count), np.float64),
+        bytes=np.bincount(pieces, sizes, count).astype(np.int64),
         tokens=int(counted.sum()),
         difference=difference,
     )
@@ -254,13 +254,13 @@ def _described(done: Score) -> Message:
         "nats": float(done.nats.sum()),
         "bytes": int(done.bytes.sum()),
         "tokens": done.tokens,
-        "documents": len(done.nats),
+        "pieces": len(done.nats),
         "difference": done.difference,
     }
 
 
 def _table(done: Score) -> int:
-    """Memory with the nats and bytes of each document."""
+    """Memory with the nats and bytes of each piece."""
     table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)
     memory = create_memory(table.nbytes)
     with map_memory(memory, table.nbytes) as shared:

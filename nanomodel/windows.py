@@ -1,4 +1,4 @@
-"""What is scored: a split cut into windows of `context` tokens, and its documents.
+"""What is scored: a split cut into windows of `context` tokens, and into pieces that are added up apart.
 
 Every token of the split but the first is a target exactly once. Windows do not overlap, except that the last
 one is moved back to be full, and only its new targets count. The separator between documents stands for no
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEPARATOR = 255
+PIECE = 1024
+"""Most tokens in a piece. The sampling error of a split is reckoned from them, so there have to be many."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,19 @@ class Windows:
         position = self.starts[indices][:, None] + np.arange(self.length)
         return (position >= indices[:, None] * self.length) & (self.token_bytes[self.targets(indices)] > 0)
 
-    def documents(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the document that each target belongs to, [indices, length]."""
-        borders = np.flatnonzero(np.asarray(self.tokens) == SEPARATOR)
+    def pieces(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the piece that each target belongs to, [indices, length].
+
+        A piece is a document, or a part of a long one: the blocks of a block bootstrap (Künsch 1989).
+        """
+        begins = np.flatnonzero(np.asarray(self.tokens) == SEPARATOR)
+        begins = begins if len(begins) and begins[0] == 0 else np.concatenate([[0], begins])
+        sizes = np.diff(np.append(begins, len(self.tokens)))
+        first = np.concatenate([[0], np.cumsum(-(-sizes // PIECE))])
         position = self.starts[indices][:, None] + 1 + np.arange(self.length)
-        number: NDArray[np.int64] = np.searchsorted(borders, position, side="right") - 1
-        return np.maximum(number, 0)
+        document = np.searchsorted(begins, position, side="right") - 1
+        number: NDArray[np.int64] = first[document] + (position - begins[document]) // PIECE
+        return number
 
     def _gather(self, indices: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
         position: NDArray[Any] = self.starts[indices][:, None] + offset + np.arange(self.length)

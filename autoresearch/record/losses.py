@@ -1,7 +1,8 @@
 """Losses of each document, kept beside the journal: what the sampling error of a split is reckoned from.
 
-One small file a scored trial, `runs/<name>/losses/<trial>/SPLIT.npy`: float64 [documents, 2], nats and bytes.
-Not covered: the bootstrap (`autoresearch.judge.tau`).
+Long documents count in parts (see `nanomodel.windows`). One small file a scored trial,
+`runs/<name>/losses/<trial>/SPLIT.npy`: float64 [pieces, 2], nats and bytes. Not covered: the bootstrap
+(`autoresearch.judge.tau`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def keep_losses(scratch: Path, folder: Path) -> None:
 
 
 def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] | None:
-    """Nats and bytes of each document with text, float64 [documents, 2]; None if they were not kept."""
+    """Nats and bytes of each piece with text, float64 [pieces, 2]; None if they were not kept."""
     import numpy as np
 
     path = folder / f"{split}.npy"

@@ -39,7 +39,7 @@ class Scoring:
         scorer: The trusted process.
         servers: The model's server and the witness's.
         account: Where to note how long it took.
-        folder: Where `SPLIT.npy` goes: nats and bytes of each document.
+        folder: Where `SPLIT.npy` goes: nats and bytes of each document, or part of a long one.
     """
 
     def __init__(self, scorer: Scorer, servers: Sequence[Candidate], account: Account, folder: Path) -> None:

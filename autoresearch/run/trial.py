@@ -121,7 +121,7 @@ class TrialRunner:
             seed: Random seed of the training.
             scratch: A folder for this trial, made if missing. `train`, `model` and `witness` in it are what
                 the candidate's processes may write; `documents.npy` is put there after scoring: float64
-                [documents, 2], nats and bytes of text of each document.
+                [pieces, 2], nats and bytes of text of each document, or part of a long one.
             progress: Called a few times a second.
             should_prune: Asked at every sign of life whether to stop.
             splits: What to score on. The first gives the score, the others `SPLIT_bpb` among the metrics.
