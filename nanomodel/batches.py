@@ -1,8 +1,12 @@
 """Training batches: random windows of a token stream on disk.
 
-Owns the promise that batch number i of a run depends on (seed, i, its shape) alone: neither prefetching nor
-the device changes what is drawn. The stream is memory-mapped; only the pages of drawn windows are read.
-Not covered: epochs, document borders (a window may cross them; the separator token says where).
+Owns the promise that batch number i of a run depends on (seed, i, its shape, its share of aligned windows)
+alone: neither prefetching nor the device changes what is drawn. The stream is memory-mapped; only the pages
+of drawn windows are read.
+
+A window begins anywhere, as the windows do on which a model is scored: mostly inside a document. Of a share
+that the script chooses, windows begin at a document instead, with its separator. All of them run on into the
+next document; the separator says where. Not covered: epochs, attention that stops at a separator.
 """
 
 from __future__ import annotations
@@ -14,8 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nanomodel.windows import SEPARATOR
 
-def draw_windows(tokens: NDArray[Any], rows: int, width: int, seed: int, index: int) -> NDArray[np.int64]:
+Shape = tuple[int, int, float]
+"""Rows, tokens in a row, share of aligned rows."""
+
+
+def draw_windows(
+    tokens: NDArray[Any], rows: int, width: int, seed: int, index: int, aligned: float = 0.0
+) -> NDArray[np.int64]:
     """Draw `rows` windows of `width` consecutive tokens, uniformly over all starts.
 
     Args:
@@ -24,40 +35,59 @@ def draw_windows(tokens: NDArray[Any], rows: int, width: int, seed: int, index: 
         width: Tokens in a window.
         seed: Seed of the run.
         index: Number of the batch within the run.
+        aligned: Share of the windows that are moved on to the next separator, if one is near.
 
     Returns:
         int64 [rows, width].
     """
-    starts = np.random.default_rng((seed, index)).integers(0, len(tokens) - width + 1, size=rows)
+    rng = np.random.default_rng((seed, index))
+    last = len(tokens) - width
+    starts = rng.integers(0, last + 1, size=rows)
+    if aligned > 0:
+        chosen = np.flatnonzero(rng.random(rows) < aligned)
+        # Looking no further than one window keeps this local; longer documents stay as they were drawn.
+        separators = tokens[starts[chosen, None] + np.arange(width)] == SEPARATOR
+        moved = starts[chosen] + separators.argmax(axis=1)
+        starts[chosen] = np.where(separators.any(axis=1) & (moved <= last), moved, starts[chosen])
     return np.asarray(tokens[starts[:, None] + np.arange(width)], dtype=np.int64)
 
 
 class Batches:
-    """Serves (x, y) pairs on a device, on CUDA one batch ahead in a background thread."""
+    """Serves (x, y) pairs on a device, one batch ahead in a background thread where that helps.
 
-    def __init__(self, tokens: NDArray[Any], seed: int, device: torch.device) -> None:
-        self._tokens = tokens
-        self._seed = seed
-        self._device = device
+    Args:
+        tokens: The stream.
+        seed: Seed of the run.
+        device: Where batches go.
+        prefetch: Whether to work ahead; by default on CUDA alone. On a CPU the gather takes microseconds, and
+            a thread would only compete with the model.
+    """
+
+    def __init__(
+        self, tokens: NDArray[Any], seed: int, device: torch.device, prefetch: bool | None = None
+    ) -> None:
+        self._tokens, self._seed, self._device = tokens, seed, device
         self._index = 0
-        self._ahead: tuple[tuple[int, int], Future[torch.Tensor]] | None = None
-        # On CPU the gather takes microseconds, and a thread would only compete with the model.
-        self._pool = ThreadPoolExecutor(1, "batches") if device.type == "cuda" else None
+        self._ahead: tuple[Shape, Future[torch.Tensor]] | None = None
+        wanted = device.type == "cuda" if prefetch is None else prefetch
+        self._pool = ThreadPoolExecutor(1, "batches") if wanted else None
 
-    def next(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def next(self, rows: int, length: int, aligned: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets, int64 [rows, length] each; the targets are the inputs one token later."""
-        if self._pool is None:
-            window = self._load(rows, length, self._index)
+        shape = (rows, length, aligned)
+        if self._ahead is not None and self._ahead[0] == shape:
+            window = self._ahead[1].result()
         else:
-            ready = self._ahead is not None and self._ahead[0] == (rows, length)
-            window = (
-                self._ahead[1].result() if self._ahead and ready else self._load(rows, length, self._index)
-            )
-            self._ahead = (rows, length), self._pool.submit(self._load, rows, length, self._index + 1)
+            window = self._load(shape, self._index)
         self._index += 1
+        if self._pool is not None:
+            self._ahead = shape, self._pool.submit(self._load, shape, self._index)
         window = window.to(self._device, non_blocking=True)
         return window[:, :-1], window[:, 1:]
 
-    def _load(self, rows: int, length: int, index: int) -> torch.Tensor:
-        window = torch.from_numpy(draw_windows(self._tokens, rows, length + 1, self._seed, index))
-        return window.pin_memory() if self._pool else window
+    def _load(self, shape: Shape, index: int) -> torch.Tensor:
+        rows, length, aligned = shape
+        drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned)
+        window = torch.from_numpy(drawn)
+        # From pinned memory the copy to the device does not hold up the loop.
+        return window.pin_memory() if self._device.type == "cuda" else window

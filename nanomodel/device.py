@@ -5,8 +5,10 @@ Everything here is plumbing that a training script should not have to carry. Not
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import platform
 import random
 import re
 import resource
@@ -116,6 +118,18 @@ def peak_flops(device: torch.device) -> float | None:
     return next((1e12 * peak for key, peak in PEAK_TFLOPS.items() if re.search(rf"\b{key}\b", name)), None)
 
 
+def describe(device: torch.device) -> dict[str, str]:
+    """What a measurement should say about where it was made."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpus = Path("/proc/cpuinfo")
+        text = cpus.read_text() if cpus.exists() else ""
+        named = re.search(r"model name\s*:\s*(.+)", text)
+        name = f"{named[1] if named else platform.processor() or 'CPU'}, {os.cpu_count()} cores"
+    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Most memory in use so far, in 10^6 bytes: allocated by torch on a GPU, resident on a CPU."""
     if device.type == "cuda":
@@ -128,6 +142,32 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of the device's memory without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def lock_pages(shared: torch.Tensor, device: torch.device) -> bool:
+    """Let a GPU copy to and from shared memory at full speed; where that is refused it is only slower.
+
+    Returns:
+        Whether the pages are locked; then they must be unlocked before they are unmapped.
+    """
+    if device.type != "cuda":
+        return False
+    if int(torch.cuda.cudart().cudaHostRegister(shared.data_ptr(), shared.nbytes, 0)) == 0:
+        return True
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device=device)  # the refusal is remembered, and would be blamed on the next kernel
+    return False
+
+
+def unlock_pages(shared: torch.Tensor) -> None:
+    """Undo `lock_pages`."""
+    torch.cuda.cudart().cudaHostUnregister(shared.data_ptr())
 
 
 def compile_or_not(function: Any, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
     run = harness.connect()
     model = build_model(run.vocab, run.context).to(run.device)
-    ...                                                 # compile and warm up on run.fake_batch(B, T)
+    B = run.fit(attempt, B)                             # compile and warm up on run.fake_batch(B, T)
     run.start()                                         # the clock starts, the data arrives
     while (batch := run.batch(B, T)) is not None:
         ...
@@ -24,7 +24,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ import torch
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
+from nanomodel.clocks import Clocks
 from nanomodel.host import HarnessError, Host, RunnerHost
 from nanomodel.wire import Wire
 
@@ -78,6 +79,7 @@ class Run:
     """
 
     def __init__(self, host: Host) -> None:
+        self._connected = time.monotonic()
         task = host.task()
         self._host = host
         self.seed = int(task["seed"])
@@ -93,6 +95,8 @@ class Run:
             print(f"not compiling: {missing} on this machine")
             self.compile = False
         self._peak = machine.peak_flops(self.device)
+        self._clocks = Clocks.of(self.device)
+        self._warming = 0.0
         self._batches: Batches | None = None
         self._started = self._last_batch = self._last_log = self._last_print = 0.0
         self._tokens = self._step = 0
@@ -109,13 +113,40 @@ class Run:
 
     def fake_batch(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Random tokens in the shape of a batch, to compile and warm up on before the clock starts."""
+        self._warming = self._warming or time.monotonic()
         tokens = np.random.default_rng(self.seed).integers(0, self.vocab, size=(rows + 1) * (length + 1))
         window = torch.from_numpy(draw_windows(tokens, rows, length + 1, self.seed, 0)).to(self.device)
         return window[:, :-1], window[:, 1:]
 
+    def fit(self, attempt: Callable[[int], object], rows: int) -> int:
+        """Warm up, and find out how many rows fit into the memory of the device.
+
+        Args:
+            attempt: Does with a fake batch of so many rows what training will do.
+            rows: How many to begin with.
+
+        Returns:
+            `rows`, halved as often as `attempt` ran out of memory.
+
+        Raises:
+            torch.OutOfMemoryError: If not even one fits.
+        """
+        while True:
+            try:
+                attempt(rows)
+                return rows
+            except torch.OutOfMemoryError:
+                if rows == 1:
+                    raise
+            # Not in the handler: the exception holds on to what is to be freed.
+            rows //= 2
+            machine.free_memory(self.device)
+            print(f"out of memory: trying {rows} rows at a time", flush=True)
+
     def start(self) -> None:
         """Say that everything is ready; returns with the training data, and the clock running."""
         machine.synchronize(self.device)
+        self._ready = time.monotonic()
         tokens = self._host.start()
         self._started = self._last_batch = time.monotonic()
         machine.seed_all(self.seed)
@@ -136,12 +167,13 @@ class Run:
             return min(1.0, self._tokens / self.budget.amount)
         return min(1.0, self.seconds / self._usable)
 
-    def batch(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def batch(self, rows: int, length: int, aligned: float = 0.0) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The next random windows of the training stream.
 
         Args:
             rows: Windows in the batch.
             length: Tokens in a window.
+            aligned: Share of the windows that begin at a document, if one begins near where they were drawn.
 
         Returns:
             Inputs and targets, int64 [rows, length] each, on the device; None when the budget has no room
@@ -161,7 +193,7 @@ class Run:
                 raise HarnessError(f"the budget of {amount} is less than one batch of {rows * length}")
             return None
         self._tokens += rows * length
-        return self._batches.next(rows, length)
+        return self._batches.next(rows, length, aligned)
 
     def log(self, step: int, loss: Any, **numbers: Any) -> None:
         """Note how training goes. Call it every step: it looks at its arguments a few times a second only.
@@ -194,7 +226,8 @@ class Run:
         weights = Path(WEIGHTS).resolve()
         torch.save({name: value.detach().cpu() for name, value in raw.state_dict().items()}, weights)
         parameters = float(sum(p.numel() for p in raw.parameters()))
-        self._host.submit(weights, {**self._numbers(), "parameters": parameters, **metrics})
+        numbers = {**self._numbers(), **self._phases(), **self._clocks.numbers(), "parameters": parameters}
+        self._host.submit(weights, {**numbers, **metrics})
 
     # How it is done
 
@@ -231,6 +264,7 @@ class Run:
         self._host.log({**numbers, **message, "type": "log"})
         if self._last_log - self._last_print >= PRINT_EVERY:
             self._last_print = self._last_log
+            self._clocks.sample()
             now = self._numbers()
             mfu = f"{now['mfu']:.1%}" if "mfu" in now else "unknown"
             more = "".join(f"  {name} {value:.4g}" for name, value in numbers.items())
@@ -249,6 +283,11 @@ class Run:
         if self._peak and self.flops_per_token:
             numbers["mfu"] = self.flops_per_token * numbers["tokens_per_second"] / self._peak
         return numbers
+
+    def _phases(self) -> dict[str, float]:
+        """Seconds before the clock: building the model, and compiling and warming up."""
+        warming = self._warming or self._ready
+        return {"build_seconds": warming - self._connected, "warmup_seconds": self._ready - warming}
 
 
 def _number(value: Any) -> float:

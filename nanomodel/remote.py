@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nanomodel import device as machine
 from nanomodel.server import DTYPES, logits_offset, memory_size
 from nanomodel.wire import Closed, Message, Timeout, Wire, WireError, close_all, create_memory, map_memory
 
@@ -52,6 +54,7 @@ class RemoteModel:
         self._fd = create_memory(memory_size(rows, length, vocab))
         self._memory = map_memory(self._fd, memory_size(rows, length, vocab))
         self._tokens = np.frombuffer(self._memory, np.int64, rows * length).reshape(rows, length)
+        self._pages = torch.frombuffer(self._memory, dtype=torch.uint8)
 
     def load(self, weights: int, context: int, device: str, threads: int) -> None:
         """Tell the server to load the weights; it goes on in the background, see `loaded`."""
@@ -59,6 +62,8 @@ class RemoteModel:
         message = {"type": "load", "rows": rows, "length": length, "vocab": vocab, "context": context}
         self._send({**message, "device": device, "threads": threads}, [weights, self._fd])
         os.close(self._fd)
+        if machine.lock_pages(self._pages, machine.choose_device(device)):
+            weakref.finalize(self, machine.unlock_pages, self._pages)
 
     def loaded(self) -> None:
         """Wait until the weights are loaded.

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 import torch
 
-from nanomodel.device import choose_device, prepare
+from nanomodel.device import choose_device, lock_pages, prepare
 from nanomodel.wire import Closed, Message, Wire, map_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -44,6 +44,7 @@ class Server:
         torch.set_float32_matmul_precision("highest")
         self._model = load_model(weights, vocab, int(task["context"])).to(self._device).eval()
         buffer = map_memory(memory, memory_size(rows, length, vocab))
+        lock_pages(torch.frombuffer(buffer, dtype=torch.uint8), self._device)
         self._tokens = torch.frombuffer(buffer, dtype=torch.int64, count=rows * length).view(rows, length)
         self._answers = {
             name: torch.frombuffer(

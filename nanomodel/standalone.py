@@ -7,10 +7,12 @@ copied cache. The score comes from the same scorer in fresh processes, but nothi
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanomodel.data import DataError, Prepared, open_cache
+from nanomodel.device import choose_device, describe
 from nanomodel.wire import Message, Wire, pair
 
 CACHES = Path("runs/cache")
@@ -35,6 +38,7 @@ class Standalone:
         self._home = Path.cwd()
         self._folder = tempfile.TemporaryDirectory(prefix="nanomodel-")
         os.chdir(self._folder.name)
+        self._at: dict[str, float] = {}
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str] | None = None) -> Standalone:
@@ -44,10 +48,15 @@ class Standalone:
             SystemExit: For bad arguments, or if there is no cache.
         """
         options = _train_parser().parse_args(arguments)
-        return cls(options, _open(options.cache))
+        cache = _open(options.cache)
+        if options.vocab not in (None, cache.vocab):
+            message = f"The data in {cache.path} has a vocabulary of {cache.vocab}, not {options.vocab}."
+            raise SystemExit(f"{message} Prepare some that has, or say --cache FOLDER")
+        return cls(options, cache)
 
     def task(self) -> Mapping[str, Any]:
         """The task that the arguments describe."""
+        self._at.setdefault("connected", time.monotonic())
         options = self._options
         amounts = {"seconds": options.seconds, "tokens": options.tokens}
         kind = "seconds" if options.tokens is None else "tokens"
@@ -63,15 +72,22 @@ class Standalone:
 
     def start(self) -> NDArray[np.uint16]:
         """The training split."""
+        self._at["started"] = time.monotonic()
         return self._cache.tokens("train")
 
     def log(self, message: Message) -> None:
         """Nobody to tell: the harness prints."""
 
     def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """Print the numbers, and have the weights scored in fresh processes."""
+        """Print and write the numbers, and have the weights scored in fresh processes."""
+        self._at["submitted"] = time.monotonic()
         for name, value in metrics.items():
             print(f"{name:20s} {value:,.6g}", flush=True)
+        if self._options.json:
+            device = choose_device(self._options.device)
+            task = {name: value for name, value in self.task().items() if name != "seed"}
+            record = {"machine": describe(device), "task": task, "at": self._at, "metrics": dict(metrics)}
+            (self._home / self._options.json).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         if self._options.out:
             (self._home / self._options.out).write_bytes(weights.read_bytes())
         if self._options.score:
@@ -111,6 +127,10 @@ def score_once(arguments: Sequence[str] | None = None) -> None:
             done = score(job, weights.fileno(), model, witness)[0]
         except (Failure, DataError, OSError) as error:
             raise SystemExit(f"There is no score: {error}") from None
+    if options.json:
+        about = {"split": options.split, "tokens": done.tokens, "bytes": int(done.bytes.sum())}
+        numbers = {"bits_per_byte": done.bits_per_byte, **about, "difference": done.difference}
+        Path(options.json).write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
     name = {"validation": "val_bpb"}.get(options.split, f"{options.split}_bpb")
     print(f"{name:20s} {done.bits_per_byte:.6f}")
 
@@ -151,6 +171,7 @@ def _common_parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--context", type=int, default=256, help="tokens read at a time in scoring")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    parser.add_argument("--json", help="write the numbers into this file as well")
     return parser
 
 
@@ -160,6 +181,7 @@ def _train_parser() -> argparse.ArgumentParser:
     budget.add_argument("--seconds", type=float, default=20.0, help="train this long (default: 20)")
     budget.add_argument("--tokens", type=float, help="train on this many tokens instead")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vocab", type=int, help="refuse data of another vocabulary")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not use torch.compile")
     parser.add_argument("--no-score", dest="score", action="store_false", help="do not score the weights")
     parser.add_argument("--out", help="keep the weights in this file")

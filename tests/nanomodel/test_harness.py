@@ -101,6 +101,40 @@ def test_a_batch_depends_on_seed_and_number_alone():
     assert torch.equal(one.next(3, 8)[0], other.next(3, 8)[0])
 
 
+def test_working_ahead_changes_no_batch():
+    tokens = toy.prose(5_000, 0)
+    plain, ahead = (Batches(tokens, 1, torch.device("cpu"), prefetch=p) for p in (False, True))
+    # Shapes change on the way: what was made ahead for another shape is made again.
+    for rows, length, aligned in (
+        [(4, 16, 0.0)] * 3 + [(2, 32, 0.0)] * 2 + [(2, 32, 0.5)] * 3 + [(4, 16, 0.0)]
+    ):
+        one, other = plain.next(rows, length, aligned), ahead.next(rows, length, aligned)
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@given(st.integers(1, 8), st.integers(2, 200), st.integers(0, 1000))
+def test_aligned_windows_begin_at_the_next_document(rows, width, index):
+    tokens = toy.prose(5_000, 0)
+    drawn = draw_windows(tokens, rows, width, 7, index)
+    aligned = draw_windows(tokens, rows, width, 7, index, aligned=1.0)
+    text = tokens.tobytes()
+    for before, after in zip(drawn, aligned, strict=True):
+        found = np.flatnonzero(before == 255)
+        moves = len(found) and text.find(before.astype("<u2").tobytes()) // 2 + found[0] + width <= len(
+            tokens
+        )
+        if moves:
+            assert after[0] == 255 and (after[: width - found[0]] == before[found[0] :]).all()
+        else:
+            assert (after == before).all()
+
+
+def test_a_share_of_windows_is_aligned():
+    tokens = toy.prose(50_000, 0)
+    first = draw_windows(tokens, 2000, 600, 1, 0, aligned=0.5)[:, 0]
+    assert 0.45 < (first == 255).mean() < 0.55
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 8), st.integers(1, 32), st.integers(1, 20_000))
 def test_a_token_budget_is_never_exceeded_and_used_up(rows, length, amount):
@@ -158,6 +192,32 @@ def test_fake_batches_are_tokens_and_leave_randomness_alone():
     assert x.shape == y.shape == (3, 20) and x.dtype == torch.int64
     assert int(x.min()) >= 0 and int(x.max()) < 256
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_rows_are_halved_until_they_fit():
+    run = Run(FakeHost())
+    tried = []
+
+    def attempt(rows):
+        tried.append(rows)
+        if rows > 10:
+            raise torch.OutOfMemoryError("too much")
+
+    assert run.fit(attempt, 48) == 6 and tried == [48, 24, 12, 6]
+
+    def never(rows):
+        raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        run.fit(never, 4)
+
+
+def test_other_failures_of_the_warm_up_are_not_mistaken_for_memory():
+    def attempt(rows):
+        raise ValueError("shapes")
+
+    with pytest.raises(ValueError, match="shapes"):
+        Run(FakeHost()).fit(attempt, 4)
 
 
 def test_randomness_after_the_start_does_not_depend_on_the_warm_up():
@@ -247,6 +307,8 @@ def test_the_peak_of_a_cpu_is_unknown():
         ("NVIDIA H20", 148.0),
         ("NVIDIA A100-SXM4-80GB", 311.9),
         ("NVIDIA L4", 121.0),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA B200", 2250.0),
         ("NVIDIA GeForce RTX 4090", 165.2),
         ("NVIDIA RTX A4000", None),
         ("Tesla K80", None),

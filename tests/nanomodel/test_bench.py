@@ -1,0 +1,82 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import nanomodel.kernels
+from nanomodel import bench
+from tests.support import toy
+
+
+@pytest.mark.parametrize("path", sorted(bench.BUDGETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_budgets_are_read_as_the_search_reads_them(path):
+    assert bench.read_budget(path.stem) == OmegaConf.to_container(OmegaConf.load(path))
+    assert bench.read_budget(str(path)) == bench.read_budget(path.stem)
+
+
+def test_a_budget_may_be_json(tmp_path):
+    (tmp_path / "mine.json").write_text('{"kind": "tokens", "amount": 5}')
+    assert bench.read_budget(str(tmp_path / "mine.json")) == {"kind": "tokens", "amount": 5}
+
+
+def test_an_unknown_budget_is_named_with_those_that_exist():
+    with pytest.raises(bench.BenchError, match="gpu_5min"):
+        bench.read_budget("gpu_5mins")
+
+
+def run(folder, *arguments):
+    command = [sys.executable, "-m", "nanomodel.bench", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def place(tmp_path):
+    toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
+    return toy.write_code(tmp_path / "code")
+
+
+def test_two_seeds_make_a_table_and_json(place):
+    budget = {"kind": "tokens", "amount": 20480, "vocab": 256, "context": 32, "compile": False}
+    caps = {"startup_seconds": 100, "max_seconds": 100, "score_seconds": 100}
+    (place / "toy.json").write_text(json.dumps(budget | caps))
+    options = ["--budget", "toy.json", "--cache", "../cache", "--seeds", "2", "--threads", "1"]
+    done = run(place, *options, "--json", "result.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((place / "result.json").read_text())
+    one, two = result["runs"]
+    assert (one["seed"], two["seed"]) == (0, 1) and one["val_bpb"] != two["val_bpb"]
+    assert result["task"]["budget"] == {"kind": "tokens", "amount": 20480} and not result["task"]["compile"]
+    assert result["machine"]["torch"] == torch.__version__
+    assert all(one[phase] > 0 for phase in bench.PHASES)
+    assert one["tokens"] == 20480 and one["steps"] == 20 and 1.0 < one["val_bpb"] < 4.0
+    score = result["summary"]["val_bpb"]
+    assert score["mean"] == pytest.approx((one["val_bpb"] + two["val_bpb"]) / 2)
+    assert score["sd"] == pytest.approx(abs(one["val_bpb"] - two["val_bpb"]) / 2**0.5)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("device ") and lines[1].split() == list(bench.COLUMNS)
+    assert lines[2].split()[1] == f"{one['val_bpb']:.6f}" and "unknown" in lines[2], "MFU of a CPU"
+    assert [line.split()[0] for line in lines[2:]] == ["0", "1", "mean", "sd"]
+
+
+def test_data_of_another_vocabulary_is_refused(place):
+    done = run(place, "--budget", str(bench.BUDGETS / "gpu_5min.yaml"), "--cache", "../cache")
+    assert done.returncode == 1 and "vocabulary of 256, not 8192" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_asks_for_a_budget(place):
+    done = run(place, "--cache", "../cache")
+    assert done.returncode == 1 and "--budget" in done.stderr
+
+
+def test_kernels_are_timed(monkeypatch):
+    for name, value in {"LENGTH": 32, "SHORT": 8, "BATCH_TOKENS": 64}.items():
+        monkeypatch.setattr(nanomodel.kernels.train, name, value)
+    result = nanomodel.kernels.compare("cpu", repeats=2)
+    assert list(result) == ["all tokens, fused", "last 8, masked", "last 8, flex"]
+    assert result["last 8, flex"] is None and result["all tokens, fused"] > 0
