@@ -62,6 +62,8 @@ class Executor(_Model):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int | None = Field(ge=1)
+    workers: int = Field(ge=1, le=64)
+    devices: tuple[int, ...] | None
     weights_gb: float = Field(gt=0)
     probes: int = Field(ge=8)
 
@@ -89,6 +91,8 @@ class Config(_Model):
     brief: str
     experiments: int = Field(ge=0)
     minutes: float | None = Field(gt=0)
+    lookahead: int = Field(ge=0, le=1)
+    alarm: int | None = Field(ge=2)
     baselines: int = Field(ge=2, le=32)
     seed: int = Field(ge=0)
     claim: int = Field(ge=0, le=64)

@@ -23,7 +23,8 @@ from autoresearch.errors import UserError
 from autoresearch.judge import create_judge
 from autoresearch.propose import create_proposer
 from autoresearch.record.git import Repository
-from autoresearch.record.journal import Journal, SearchInfo, lock
+from autoresearch.record.journal import Journal, SearchInfo
+from autoresearch.record.lease import lock
 from autoresearch.record.live import create_view
 from autoresearch.record.mlflow import Mirror
 from autoresearch.record.report import Report, write_report
@@ -112,7 +113,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     repository = Repository(Path.cwd())
     runs = runs_folder(config, repository)
     folder = runs / config.name
-    with lock(folder), ExitStack() as stack:
+    with lock(folder) as lease, ExitStack() as stack:
         found = (folder / "journal.db").exists()
         if found:
             config = resume(recorded_config(folder), overrides)
@@ -123,6 +124,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         cache, meta = prepare_data(config, runs)
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
+        journal.set("lease", lease.to_json())
         journal.update(config=config.model_dump(mode="json"), brief=config.brief, brief_text=brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
@@ -132,12 +134,14 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             shown.message(
                 f"Uncommitted changes in {config.task.package}/ are not part of this search.", warning=True
             )
-        runner = create_runner(config, sandbox, cache, _trusted_tree(config, repository, journal, folder))
-        stack.callback(runner.close)
+        runners = create_runners(config, sandbox, cache, _trusted_tree(config, repository, journal, folder))
+        for runner in runners.values():
+            stack.callback(runner.close)
         mirror = create_mirror(config, repository, runs)
         worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
         stack.callback(worktree.remove)
-        search = Search(config, repository, worktree, journal, folder, runner, proposer, mirror, shown)
+        search = Search(config, repository, worktree, journal, folder, runners, proposer, mirror, shown)
+        stack.callback(search.close)
         stack.callback(_conclude, search, mirror)
         yield search
 
@@ -178,8 +182,48 @@ def recorded_config(folder: Path) -> Config:
         journal.close()
 
 
-def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path) -> TrialRunner:
-    """The part that trains and scores, as configured."""
+def create_runners(config: Config, sandbox: Sandbox, cache: Path, trusted: Path) -> dict[str, TrialRunner]:
+    """The parts that train and score, as configured, by the names of their places.
+
+    Raises:
+        UserError: If the places make no sense on this device.
+    """
+    return {
+        place: create_runner(config, sandbox, cache, trusted, where) for place, where in places(config).items()
+    }
+
+
+def places(config: Config) -> dict[str, str]:
+    """Where trials can run at the same time: name of the place -> device.
+
+    Raises:
+        UserError: If the configuration contradicts itself.
+    """
+    where, executor = device(config), config.executor
+    if where == "cpu":
+        if executor.devices is not None:
+            raise UserError(
+                "executor.devices names GPUs, but trials run on the CPU.",
+                "Leave it out; executor.workers=2 trains two candidates at a time there.",
+            )
+        names = [f"cpu:{i}" for i in range(executor.workers)] if executor.workers > 1 else ["cpu"]
+        return dict.fromkeys(names, "cpu")
+    if executor.workers > 1:
+        raise UserError(
+            "executor.workers is for trials on the CPU; a GPU trains one candidate at a time.",
+            "For several GPUs: executor.devices=[0,1]",
+        )
+    if executor.devices is None:
+        return {where: where}
+    if not executor.devices or len(set(executor.devices)) < len(executor.devices):
+        raise UserError(f"executor.devices={list(executor.devices)} must name each GPU once, and one at least.")
+    return {f"{where}:{i}": f"{where}:{i}" for i in executor.devices}
+
+
+def create_runner(
+    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str
+) -> TrialRunner:
+    """The part that trains and scores on one device, as configured."""
     budget, executor = config.budget, config.executor
     return TrialRunner(
         sandbox=sandbox,
@@ -187,7 +231,7 @@ def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path) 
         modules=Modules(config.task.train, config.task.serve, config.task.score),
         cache=cache,
         trusted=trusted,
-        device=device(config),
+        device=where,
         threads=threads(config),
         context=budget.context,
         compile=budget.compile,
@@ -221,9 +265,9 @@ def device(config: Config) -> str:
 
 
 def threads(config: Config) -> int:
-    """CPU threads of a trial."""
+    """CPU threads of a trial: those it is given, or its share of all there are."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return config.executor.threads or allowed or 1
+    return config.executor.threads or max(1, (allowed or 1) // len(places(config)))
 
 
 def _begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:

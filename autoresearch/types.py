@@ -211,7 +211,8 @@ class Trial:
         commit: What was trained.
         started: Unix time in seconds.
         finished: Unix time in seconds; None while it runs, or if the runner died.
-        result: None while it runs, or if the runner died.
+        result: None while it runs, or if the runner died or was told that it is not needed any more.
+        place: Where it runs, e.g. "cuda:1"; empty where there is only one place.
     """
 
     id: int
@@ -222,6 +223,7 @@ class Trial:
     started: float
     finished: float | None = None
     result: TrialResult | None = None
+    place: str = ""
 
     @property
     def score(self) -> float | None:
@@ -245,6 +247,8 @@ class Experiment:
         created: Unix time in seconds.
         finished: Unix time in seconds; None until judged.
         trials: Every trial that this experiment asked for, in order; incumbent re-runs included.
+        dropped: Proposals that were made ahead while this was the latest experiment, and had to be given up:
+            paid for, never tried.
     """
 
     number: int
@@ -257,6 +261,7 @@ class Experiment:
     diff: str = ""
     finished: float | None = None
     trials: tuple[Trial, ...] = ()
+    dropped: tuple[Proposal, ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -280,6 +285,25 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A proposal that was made before its turn.
+
+    Attributes:
+        id: Number among the drafts of a search.
+        parent: The incumbent commit it was made for; by its turn there may be another.
+        proposal: What was proposed.
+        started: When its author was asked, Unix time in seconds.
+        created: When it was there.
+    """
+
+    id: int
+    parent: str
+    proposal: Proposal
+    started: float
+    created: float
+
+
+@dataclass(frozen=True)
 class Context:
     """All that a proposer may know when it is asked for the next proposal.
 
@@ -295,6 +319,8 @@ class Context:
         facts: What the incumbent's trials measured: tokens_per_second, steps, peak_memory_mb, ...
         notes: What a person wrote to the proposer while the search ran.
         seed: Seed of the search; proposers that use randomness derive theirs from it.
+        under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
+            run, and must not repeat them.
     """
 
     search: str
@@ -307,6 +333,13 @@ class Context:
     facts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seed: int = 0
+    under_way: tuple[Experiment, ...] = ()
+
+    @property
+    def paid(self) -> tuple[Proposal, ...]:
+        """Every proposal that this search has paid for, tried or not."""
+        known = (*self.history, *self.under_way)
+        return tuple(p for e in known for p in (e.proposal, *e.dropped) if p is not None)
 
 
 class Refused(Exception):
@@ -325,9 +358,16 @@ class Check(Protocol):
 
 
 class Proposer(Protocol):
-    """Suggests the next change. Owns its own randomness and its conversation; never the files."""
+    """Suggests the next change. Owns its own randomness and its conversation; never the files.
+
+    Attributes:
+        name: How it is called.
+        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most; if not
+            it is asked ahead, from another thread, while the experiment before it is trained.
+    """
 
     name: str
+    instant: bool
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """Suggest the next proposal.

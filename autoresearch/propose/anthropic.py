@@ -58,6 +58,7 @@ class AnthropicProposer:
     """
 
     name = "anthropic"
+    instant = False
 
     @validate_call
     def __init__(
@@ -93,7 +94,7 @@ class AnthropicProposer:
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
-        self._purse.read(context.history)
+        self._purse.read(context.paid)
         failed: list[NextModel] = []
         for model in self._models:
             try:

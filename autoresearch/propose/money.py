@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.types import Cost, Experiment, Proposal, ProposerError
+from autoresearch.types import Cost, Proposal, ProposerError
 
 CHARACTERS_PER_TOKEN = 3.0
 """For estimates; code and English need more characters a token, so this errs on the safe side."""
@@ -84,10 +84,14 @@ class Purse:
         """Everything so far: earlier processes and this one."""
         return self._before + self._history + self._here
 
-    def read(self, history: Sequence[Experiment]) -> None:
-        """Take over what earlier processes spent; proposals made here are counted already."""
-        paid = [e.proposal for e in history if e.proposal and e.proposal.proposer.startswith(self._prefix)]
-        self._history = sum((p.cost for p in paid if _key(p) not in self._ours), Cost())
+    def read(self, paid: Sequence[Proposal]) -> None:
+        """Take over what earlier processes spent; proposals made here are counted already.
+
+        Args:
+            paid: Every proposal of the search, tried or not.
+        """
+        theirs = [p for p in paid if p.proposer.startswith(self._prefix) and _key(p) not in self._ours]
+        self._history = sum((p.cost for p in theirs), Cost())
 
     def allow(self, worst: Cost) -> None:
         """Let a call pass.
@@ -158,7 +162,8 @@ def _count(usage: Mapping[str, Any], name: str) -> int:
 
 
 def _key(proposal: Proposal) -> tuple[object, ...]:
-    return proposal.hypothesis, proposal.edits, proposal.cost
+    # Without the edits: those of a proposal made ahead may have been rebased since.
+    return proposal.hypothesis, proposal.cost
 
 
 def _capped(name: str, spent: str, worst: str, cap: float) -> ProposerError:

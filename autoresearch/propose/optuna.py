@@ -53,6 +53,7 @@ class OptunaProposer:
     """
 
     name = "optuna"
+    instant = True
 
     @validate_call
     def __init__(self, *, column: int, sampler: Literal["local", "gp", "tpe"]) -> None:

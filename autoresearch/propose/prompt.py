@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoresearch.propose.ledger import inert, ledger
+from autoresearch.propose.ledger import change_line, inert, ledger
 from autoresearch.types import Category, Context, Experiment, VerdictKind
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
@@ -100,6 +100,7 @@ def state(context: Context) -> str:
         "# Where the search stands\n" + _standing(context),
         _facts(context),
         _themes(context.history),
+        _under_way(context.under_way),
         _notes(context.notes),
         *(script(path, text) for path, text in sorted(context.sources.items())),
         ASK,
@@ -171,6 +172,26 @@ def _themes(history: tuple[Experiment, ...]) -> str:
     if not rows:
         return ""
     return "\n".join(["# Kinds of change so far", *rows, f"- never tried: {', '.join(never) or 'none'}"])
+
+
+def _under_way(experiments: tuple[Experiment, ...]) -> str:
+    """What is being trained at this moment: its verdict is not known yet."""
+    lines = [
+        f"- experiment {e.number} ({e.proposal.category}): {inert(e.proposal.hypothesis)} "
+        f"[{inert(change_line(e))}]"
+        for e in experiments
+        if e.proposal
+    ]
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "# Being trained now, not judged yet",
+            *lines,
+            "Do not repeat it. Your edit applies to the current script below; if what is trained now is kept, "
+            "both are merged.",
+        ]
+    )
 
 
 def _notes(notes: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ class RandomProposer:
     """
 
     name = "random"
+    instant = True
 
     @validate_call
     def __init__(self, *, column: int) -> None:

@@ -28,6 +28,7 @@ class ReplayProposer:
     """
 
     name = "replay"
+    instant = True
 
     @validate_call
     def __init__(self, *, path: Path) -> None:

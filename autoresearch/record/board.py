@@ -66,8 +66,8 @@ class Board:
         self.messages: deque[tuple[str, bool]] = deque(maxlen=REMEMBERED)
         self.doing = "getting ready"
         self.hypothesis = ""
-        self.current: Trial | None = None
-        self.progress: Progress | None = None
+        self.running: dict[int, tuple[Trial, Progress | None]] = {}
+        self.places = 1
         self._baseline_scores: list[float] = [s for e in experiments[:1] for s in e.scores]
         self._clock = clock
         self._begun = clock()
@@ -94,7 +94,7 @@ class Board:
         """Experiment `number` is being thought about."""
         self._first_at = self._clock() if self._first_at is None else self._first_at
         self.doing, self.hypothesis = f"#{number}: asking {one_line(proposer, 60)} for a proposal", ""
-        self.current = self.progress = None
+        self.running.clear()
 
     def experiment(self, experiment: Experiment) -> None:
         """An experiment is about to be trained."""
@@ -111,8 +111,20 @@ class Board:
                 self._baseline_scores.append(trial.score)
                 self.baseline = sum(self._baseline_scores) / len(self._baseline_scores)
                 self.best = self.baseline if not self.kept else self.best
-        self.current = trial if trial.result is None else None
-        self.progress = None
+        self.running.pop(trial.id, None)
+        if trial.result is None:
+            self.running[trial.id] = trial, None
+        self.places = max(self.places, len(self.running))
+
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """A running trial shows a sign of life; one that is not waited for any more may still do so."""
+        if trial.id in self.running:
+            self.running[trial.id] = trial, progress
+
+    def rest(self) -> None:
+        """Nothing is done any more."""
+        self.running.clear()
+        self.doing = self.hypothesis = ""
 
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> Line | None:
         """An experiment has its verdict; gives the line that tells it."""
@@ -121,7 +133,7 @@ class Board:
         self.counts[experiment.verdict.kind] += 1
         self.best, self.noise = incumbent_score, noise
         self._done_here += 1
-        self.current = self.progress = None
+        self.running.clear()
         line = _line(experiment, experiment.verdict)
         self.verdicts.append(line)
         return line
@@ -138,14 +150,15 @@ class Board:
 
     def _share(self) -> float:
         """How much of the running experiment is done, roughly: most are decided by one trial."""
-        return 0.9 * self.progress.fraction if self.progress else 0.0
+        return 0.9 * max((p.fraction for _, p in self.running.values() if p), default=0.0)
 
 
 def trial_name(trial: Trial, baselines: int | None = None) -> str:
     """What a trial is for: "screen, seed 1003"."""
     of = f" of {baselines}" if baselines and trial.id <= baselines else ""
     number = f" {trial.id}{of}" if trial.experiment == 0 else ""
-    return f"{one_line(trial.arm, 20)}{number}, seed {trial.seed}"
+    place = f" on {trial.place}" if ":" in trial.place else ""  # where there is only one, it goes without saying
+    return f"{one_line(trial.arm, 20)}{number}, seed {trial.seed}{place}"
 
 
 def trial_state(trial: Trial, progress: Progress | None) -> str:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -104,6 +105,34 @@ class Repository:
         # An empty expected value would mean "must not exist"; we never need that, so None is "any".
         self._git("update-ref", "-m", "autoresearch", ref, commit, *([expected] if expected else []))
 
+    def update_refs(self, refs: Mapping[str, str]) -> None:
+        """Point many refs at their commits, those that point elsewhere or are missing; all of them or none."""
+        roots = sorted({ref.rsplit("/", 1)[0] for ref in refs})
+        listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", *roots) if refs else ""
+        there = {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
+        wrong = [f"update {ref} {commit}\n" for ref, commit in refs.items() if there.get(ref) != commit]
+        if wrong:
+            self._git("update-ref", "-m", "autoresearch", "--stdin", text="".join(wrong))
+
+    def unlock(self, refs: Iterable[str]) -> None:
+        """Remove the locks that a killed git left on refs that nobody else writes."""
+        common = self.root / self._git("rev-parse", "--git-common-dir")
+        for ref in refs:
+            (common / f"{ref}.lock").unlink(missing_ok=True)
+
+    def merge(self, ours: str, base: str, theirs: str) -> str | None:
+        """What becomes of a text that two sides have changed; None if they have changed the same lines."""
+        with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
+            paths = [Path(name, side) for side in ("ours", "base", "theirs")]
+            for path, text in zip(paths, (ours, base, theirs), strict=True):
+                path.write_bytes(text.encode("utf-8"))
+            done = subprocess.run(
+                ["git", *_PLAIN, "merge-file", "-p", "-q", *map(str, paths)], cwd=self.root, capture_output=True
+            )
+        if done.returncode < 0 or done.returncode > 127:
+            raise UserError(f"git merge-file failed: {done.stderr.decode(errors='replace').strip()}", code=3)
+        return done.stdout.decode("utf-8") if done.returncode == 0 else None
+
     def worktree(self, folder: Path, commit: str) -> Worktree:
         """A worktree of our own at `folder`; an unusable leftover there is replaced."""
         self._git("worktree", "prune")
@@ -159,8 +188,10 @@ class Worktree:
             The hash of the commit.
         """
         git = self._git
-        lock = Path(git("rev-parse", "--git-path", "index.lock"))
-        (self.folder / lock).unlink(missing_ok=True)  # ours alone: left behind by a killed run
+        if not (self.folder / ".git").exists():  # somebody tidied up; there is nothing in it to lose
+            self.repository.worktree(self.folder, parent)
+        for name in ("index.lock", "HEAD.lock"):  # ours alone: left behind by a killed run
+            (self._private / name).unlink(missing_ok=True)
         git("checkout", "--quiet", "--force", "--detach", parent)
         git("clean", "-qfdx")
         for path, text in sources.items():
@@ -171,6 +202,11 @@ class Worktree:
             target.write_bytes(text.encode("utf-8"))
         git("add", "--", *sources)
         return self.reword(git("write-tree"), parent, message, when)
+
+    @property
+    def _private(self) -> Path:
+        """Where git keeps the index and the HEAD of this worktree; `.git` in it is a file that says so."""
+        return self.folder / (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
 
     def reword(self, tree: str, parent: str, message: str, when: float) -> str:
         """A commit of an existing tree (or the tree of a commit) with a message of its own."""

@@ -1,39 +1,43 @@
 """The journal: the SQLite record of a search, and the one source of truth.
 
 Owns the invariant that a step is written before it is acted on: what git, MLflow and the report show can
-be rebuilt from here. One file per search, `runs/<name>/journal.db`; one writer (see `lock`). Results of a
-trial, the judge's state and the verdict that follow from it are one transaction, so a search killed at any
-instant never counts a trial twice. Not covered: weights and logs, which lie beside it as files.
+be rebuilt from here. One file per search, `runs/<name>/journal.db`; one writing process (see `lease`), whose
+threads may share a journal. Results of a trial, the judge's state and the verdict that follow from it are one
+transaction, so a search killed at any instant never counts a trial twice. What a call reads does not grow
+with the history. Not covered: the tables (`schema`); weights and logs, which lie beside it as files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autoresearch.errors import UserError
-from autoresearch.types import Experiment, Proposal, State, Trial, TrialResult, Verdict
+from autoresearch.record.lease import Lease
+from autoresearch.record.schema import connect, create, upgrade
+from autoresearch.types import Draft, Experiment, Proposal, State, Trial, TrialResult, Verdict
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE experiments (
-    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, created REAL NOT NULL,
-    commit_id TEXT NOT NULL DEFAULT '', proposal TEXT, verdict TEXT, diff TEXT NOT NULL DEFAULT '',
-    finished REAL, dirty INTEGER NOT NULL DEFAULT 1);
-CREATE TABLE trials (
-    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL REFERENCES experiments(number), arm TEXT NOT NULL,
-    seed INTEGER NOT NULL, commit_id TEXT NOT NULL, started REAL NOT NULL, finished REAL, result TEXT);
-CREATE INDEX trials_by_experiment ON trials (experiment);
-"""
+Phase = Literal["propose", "queue", "startup", "warmup", "train", "score", "judge", "record"]
+_EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished"
+_TRIAL = "id, experiment, arm, seed, commit_id, started, finished, result, place"
+
+
+@dataclass(frozen=True)
+class Span:
+    """One stretch of the timeline, in Unix time; `trial` is None for what belongs to no trial."""
+
+    experiment: int
+    trial: int | None
+    phase: str
+    started: float
+    finished: float
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,15 @@ class SearchInfo:
 
 
 class Journal:
-    """Reads and writes one search. Every method that writes is one durable transaction."""
+    """Reads and writes one search. Every method that writes is one durable transaction.
+
+    Attributes:
+        path: The file.
+        rows: Rows read so far, so that a test can tell what a step costs.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open an existing journal.
+        """Open an existing journal; one of an older version is upgraded.
 
         Raises:
             UserError: If there is none, or it was written by a newer version.
@@ -81,14 +90,14 @@ class Journal:
                 f"No search has been recorded at {path}.", "Start one: autoresearch run name=NAME"
             )
         self.path = path
-        self._db = _connect(path)
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path} has journal schema {version}; this version reads {SCHEMA_VERSION}.",
-                "Use the version of autoresearch that wrote it, or start a search under another name.",
-            )
-        self._recorded: dict[int, Experiment] = {}
+        self.rows = 0
+        self._db = connect(path)
+        self._lock = threading.RLock()
+        self._marks: list[Span] = []
+        self._known: list[Experiment] = []
+        self._version = 0
+        self._all: tuple[Experiment, ...] = ()
+        upgrade(self._db, path)
 
     @classmethod
     def create(cls, path: Path, info: SearchInfo) -> Journal:
@@ -96,21 +105,23 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        db = _connect(partial, journal_mode="DELETE")
-        db.executescript(_SCHEMA)
+        db = connect(partial, journal_mode="DELETE")
+        create(db)
         db.execute("INSERT INTO notes VALUES ('info', ?)", (json.dumps(asdict(info)),))
         db.execute(
-            "INSERT INTO experiments (number, state, parent, created, commit_id) VALUES (0, ?, ?, ?, ?)",
+            "INSERT INTO experiments (number, state, parent, created, commit_id, version) "
+            "VALUES (0, ?, ?, ?, ?, 1)",
             (State.COMMITTED, info.base_commit, info.created, info.base_commit),
         )
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.commit()
         db.close()
         partial.rename(path)
         return cls(path)
 
     def close(self) -> None:
         """Close the file. The journal cannot be used afterwards."""
+        if self._marks:
+            with self._write():
+                pass
         self._db.close()
 
     # What is fixed, and small notes
@@ -121,8 +132,8 @@ class Journal:
 
     def get(self, key: str) -> str | None:
         """A note by its key, if there is one."""
-        row = self._db.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM notes WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def set(self, key: str, value: str) -> None:
         """Write or replace a note."""
@@ -137,16 +148,16 @@ class Journal:
         """The judge as JSON, as it was after the last trial it observed."""
         return self.get("judge")
 
+    def lease(self) -> Lease | None:
+        """Who runs the search, or ran it last."""
+        return Lease.from_json(self.get("lease"))
+
     # Experiments
 
-    def add(self, proposal: Proposal, parent: str) -> Experiment:
+    def add(self, proposal: Proposal, parent: str, fingerprint: str = "") -> Experiment:
         """Write down a proposal before anything is done about it; gives it the next number."""
         with self._write() as db:
-            number = db.execute("SELECT MAX(number) + 1 FROM experiments").fetchone()[0]
-            db.execute(
-                "INSERT INTO experiments (number, state, parent, created, proposal) VALUES (?, ?, ?, ?, ?)",
-                (number, State.PROPOSED, parent, time.time(), json.dumps(proposal.to_dict())),
-            )
+            number = self._insert(db, proposal, parent, fingerprint)
         return self.experiment(number)
 
     def committed(self, number: int, commit: str, diff: str) -> Experiment:
@@ -170,42 +181,104 @@ class Journal:
         Raises:
             UserError: If there is no such experiment.
         """
-        found = self._read("WHERE number = ?", (number,))
-        if not found:
+        known = self.experiments()
+        if not 0 <= number < len(known):
             raise UserError(
                 f"There is no experiment {number} in {self.path.parent.name}.", "See: autoresearch log"
             )
-        return found[0]
+        return known[number]
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """All experiments in order, the baseline first."""
-        # Recorded ones never change (but for incumbent re-runs of the baseline), so they are read once:
-        # the cost of a call does not grow with what has long been decided.
-        fresh = self._read("WHERE state != ? OR number = 0", (State.RECORDED,))
-        known = [
-            n
-            for (n,) in self._db.execute("SELECT number FROM experiments WHERE state = ?", (State.RECORDED,))
-        ]
-        missing = [n for n in known if n not in self._recorded]
-        if missing:
-            low, high = min(missing), max(missing)
-            found = self._read("WHERE state = ? AND number BETWEEN ? AND ?", (State.RECORDED, low, high))
-            self._recorded.update({e.number: e for e in found})
-        merged = {n: self._recorded[n] for n in known} | {e.number: e for e in fresh}
-        return tuple(merged[n] for n in sorted(merged))
+        """All experiments in order, the baseline first; what did not change is the same object as before."""
+        with self._lock:
+            changed = self._rows(
+                f"SELECT {_EXPERIMENT}, version FROM experiments WHERE version > ? ORDER BY number",
+                (self._version,),
+            )
+            for *row, version in changed:
+                found = self._experiment(tuple(row))
+                self._known[found.number : found.number + 1] = [found]
+                self._version = max(self._version, version)
+            if changed:
+                self._all = tuple(self._known)
+            return self._all
+
+    def fingerprints(self, after: int = -1) -> dict[int, str]:
+        """Number -> fingerprint of what each experiment later than `after` tries; "" if not noted."""
+        query = "SELECT number, fingerprint FROM experiments WHERE number > ? ORDER BY number"
+        return dict(self._rows(query, (after,)))
+
+    def set_fingerprint(self, number: int, fingerprint: str) -> None:
+        """Note the fingerprint of an experiment that has none."""
+        self._update(number, fingerprint=fingerprint)
+
+    # Drafts: proposals made ahead of their turn
+
+    def draft(self, proposal: Proposal, parent: str, started: float) -> Draft:
+        """Write down a proposal as soon as it exists: it may have cost money.
+
+        Args:
+            proposal: What was proposed.
+            parent: The incumbent it was made for.
+            started: When its author was asked.
+        """
+        created = time.time()
+        with self._write() as db:
+            cursor = db.execute(
+                "INSERT INTO drafts (state, parent, started, created, proposal) "
+                "VALUES ('waiting', ?, ?, ?, ?)",
+                (parent, started, created, json.dumps(proposal.to_dict())),
+            )
+        assert cursor.lastrowid is not None
+        return Draft(cursor.lastrowid, parent, proposal, started, created)
+
+    def drafts(self) -> tuple[Draft, ...]:
+        """What waits for its turn, oldest first."""
+        rows = self._rows(
+            "SELECT id, parent, proposal, started, created FROM drafts "
+            "WHERE state = 'waiting' AND experiment IS NULL ORDER BY id"
+        )
+        return tuple(Draft(i, p, Proposal.from_dict(json.loads(text)), s, c) for i, p, text, s, c in rows)
+
+    def adopt(self, draft: Draft, proposal: Proposal, parent: str, fingerprint: str = "") -> Experiment:
+        """Make a draft the next experiment.
+
+        Args:
+            draft: Which one.
+            proposal: As it is now: its edits may have been rebased.
+            parent: The incumbent it applies to.
+            fingerprint: Of the candidate.
+        """
+        with self._write() as db:
+            number = self._insert(db, proposal, parent, fingerprint)
+            db.execute("UPDATE drafts SET state = 'taken', experiment = ? WHERE id = ?", (number, draft.id))
+            self._mark(db, Span(number, None, "propose", draft.started, draft.created))
+            self._mark(db, Span(number, None, "queue", draft.created, time.time()))
+        return self.experiment(number)
+
+    def drop(self, draft: Draft, reason: str) -> None:
+        """Give a draft up. Its cost counts with the latest experiment, during which it was made."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE drafts SET state = 'dropped', reason = ?, "
+                "experiment = (SELECT MAX(number) FROM experiments) WHERE id = ?",
+                (reason, draft.id),
+            )
+            _touch(db, "number = (SELECT MAX(number) FROM experiments)")
 
     # Trials
 
-    def start_trial(self, experiment: int, arm: str, seed: int, commit: str) -> Trial:
+    def start_trial(self, experiment: int, arm: str, seed: int, commit: str, place: str = "") -> Trial:
         """Write down a trial before it starts."""
         with self._write() as db:
             cursor = db.execute(
-                "INSERT INTO trials (experiment, arm, seed, commit_id, started) VALUES (?, ?, ?, ?, ?)",
-                (experiment, arm, seed, commit, started := time.time()),
+                "INSERT INTO trials (experiment, arm, seed, commit_id, started, place) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (experiment, arm, seed, commit, started := time.time(), place),
             )
-            db.execute("UPDATE experiments SET dirty = 1 WHERE number = ?", (experiment,))
+            _touch(db, "number = ?", experiment)
         assert cursor.lastrowid is not None
-        return Trial(cursor.lastrowid, experiment, arm, seed, commit, started)
+        return Trial(cursor.lastrowid, experiment, arm, seed, commit, started, place=place)
 
     def finish_trial(
         self, trial: Trial, result: TrialResult, judge: str | None = None, verdict: Verdict | None = None
@@ -217,10 +290,15 @@ class Journal:
                 "UPDATE trials SET finished = ?, result = ? WHERE id = ?",
                 (done.finished, json.dumps(result.to_dict()), trial.id),
             )
-            db.execute("UPDATE experiments SET dirty = 1 WHERE number = ?", (trial.experiment,))
+            _touch(db, "number = ?", trial.experiment)
             if judge is not None:
                 db.execute("INSERT OR REPLACE INTO notes VALUES ('judge', ?)", (judge,))
             if verdict is not None:
+                # Whatever else of it still runs is not needed any more.
+                db.execute(
+                    "UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL",
+                    (done.finished, trial.experiment),
+                )
                 db.execute(
                     "UPDATE experiments SET state = ?, verdict = ?, finished = ? WHERE number = ?",
                     (State.JUDGED, json.dumps(verdict.to_dict()), done.finished, trial.experiment),
@@ -230,45 +308,67 @@ class Journal:
     def abandon_open_trials(self) -> int:
         """Close trials whose runner died: they have no result, and their want will be asked again."""
         with self._write() as db:
+            _touch(db, "number IN (SELECT experiment FROM trials WHERE finished IS NULL)")
             cursor = db.execute("UPDATE trials SET finished = ? WHERE finished IS NULL", (time.time(),))
         return cursor.rowcount
+
+    # The timeline: what took how long
+
+    def mark(self, experiment: int, trial: int | None, phase: Phase, started: float, finished: float) -> None:
+        """Note how long a phase took. Written together with the next step, since no step depends on it."""
+        with self._lock:
+            self._marks.append(Span(experiment, trial, phase, started, finished))
+
+    def timeline(self, experiment: int | None = None) -> Sequence[Span]:
+        """Every stretch noted so far, of one experiment or of all, by its start."""
+        where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (experiment,))
+        rows = self._rows(
+            f"SELECT experiment, trial, phase, started, finished FROM timeline {where}", values
+        )
+        noted = [span for span in self._marks if experiment in (None, span.experiment)]
+        return sorted([*(Span(*row) for row in rows), *noted], key=lambda span: span.started)
 
     # The outbox: what the mirrors (MLflow) have not seen yet
 
     def dirty(self) -> tuple[int, ...]:
         """Numbers of the experiments that changed since they were last mirrored."""
-        return tuple(
-            n for (n,) in self._db.execute("SELECT number FROM experiments WHERE dirty = 1 ORDER BY number")
-        )
+        return tuple(n for (n,) in self._rows("SELECT number FROM experiments WHERE dirty = 1 ORDER BY 1"))
 
     def mirrored(self, number: int) -> None:
         """Note that the mirror shows this experiment as it is now."""
         with self._write() as db:
             db.execute("UPDATE experiments SET dirty = 0 WHERE number = ?", (number,))
 
+    # How it is done
+
+    def _insert(self, db: sqlite3.Connection, proposal: Proposal, parent: str, fingerprint: str) -> int:
+        number = int(db.execute("SELECT MAX(number) + 1 FROM experiments").fetchone()[0])
+        db.execute(
+            "INSERT INTO experiments (number, state, parent, created, proposal, fingerprint) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (number, State.PROPOSED, parent, time.time(), json.dumps(proposal.to_dict()), fingerprint),
+        )
+        _touch(db, "number = ?", number)
+        return number
+
     def _update(self, number: int, **columns: object) -> None:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._write() as db:
-            db.execute(
-                f"UPDATE experiments SET {assignments}, dirty = 1 WHERE number = ?",
-                (*columns.values(), number),
-            )
+            db.execute(f"UPDATE experiments SET {assignments} WHERE number = ?", (*columns.values(), number))
+            _touch(db, "number = ?", number)
 
-    def _read(self, where: str, values: tuple[object, ...]) -> list[Experiment]:
-        rows = self._db.execute(
-            "SELECT number, state, parent, created, commit_id, proposal, verdict, diff, finished "
-            f"FROM experiments {where} ORDER BY number",
-            values,
-        ).fetchall()
-        return [self._experiment(row) for row in rows]
+    def _mark(self, db: sqlite3.Connection, span: Span) -> None:
+        db.execute(
+            "INSERT INTO timeline (experiment, trial, phase, started, finished) VALUES (?, ?, ?, ?, ?)",
+            (span.experiment, span.trial, span.phase, span.started, span.finished),
+        )
 
     def _experiment(self, row: tuple[Any, ...]) -> Experiment:
         number, state, parent, created, commit, proposal, verdict, diff, finished = row
-        trials = self._db.execute(
-            "SELECT id, experiment, arm, seed, commit_id, started, finished, result "
-            "FROM trials WHERE experiment = ? ORDER BY id",
-            (number,),
-        ).fetchall()
+        trials = self._rows(f"SELECT {_TRIAL} FROM trials WHERE experiment = ? ORDER BY id", (number,))
+        dropped = self._rows(
+            "SELECT proposal FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id", (number,)
+        )
         return Experiment(
             number=number,
             state=State(state),
@@ -279,15 +379,30 @@ class Journal:
             verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
             diff=diff,
             finished=finished,
-            trials=tuple(_trial(*row) for row in trials),
+            trials=tuple(self._trial(row) for row in trials),
+            dropped=tuple(Proposal.from_dict(json.loads(text)) for (text,) in dropped),
         )
+
+    def _trial(self, row: tuple[Any, ...]) -> Trial:
+        *fields, result, place = row
+        known = TrialResult.from_dict(json.loads(result)) if result else None
+        return Trial(*fields, result=known, place=place)
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        with self._lock:
+            found = self._db.execute(query, values).fetchall()
+            self.rows += len(found)
+        return found
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._db:
+            with self._lock, self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                for span in self._marks:
+                    self._mark(self._db, span)
+                self._marks = []
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"The journal {self.path} cannot be written: {error}.",
@@ -296,46 +411,10 @@ class Journal:
             ) from error
 
 
-def _trial(
-    id: int,
-    experiment: int,
-    arm: str,
-    seed: int,
-    commit: str,
-    started: float,
-    finished: float | None,
-    result: str | None,
-) -> Trial:
-    known = TrialResult.from_dict(json.loads(result)) if result else None
-    return Trial(id, experiment, arm, seed, commit, started, finished, known)
-
-
-def _connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.execute(f"PRAGMA journal_mode = {journal_mode}")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the right to run the search in `folder`; the kernel gives it back if this process dies.
-
-    Raises:
-        UserError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"The search {folder.name} is already running (process {file.read().strip() or 'unknown'}).",
-                f"Watch it with: autoresearch status name={folder.name}",
-                code=4,
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _touch(db: sqlite3.Connection, where: str, *values: object) -> None:
+    """Note that experiments changed: for the mirrors, and for readers that have seen them before."""
+    db.execute(
+        "UPDATE experiments SET dirty = 1, version = (SELECT MAX(version) + 1 FROM experiments) "
+        f"WHERE {where}",
+        values,
+    )

@@ -33,6 +33,7 @@ COLORS = {
     VerdictKind.INVALID: "magenta",
 }
 MOST_VERDICTS = 12
+MOST_BARS = 8
 
 
 def create_view(
@@ -92,8 +93,7 @@ class LiveView:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.board.current = self.board.progress = None
-        self.board.doing = self.board.hypothesis = ""
+        self.board.rest()
         shielded(self._live.stop)()
 
     @shielded
@@ -124,7 +124,7 @@ class LiveView:
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial shows a sign of life."""
         with self._lock:
-            self.board.progress = progress
+            self.board.progress(trial, progress)
 
     @shielded
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
@@ -185,24 +185,24 @@ class Panels:
         return text
 
     def _doing(self, width: int) -> list[Text | Table]:
-        """What is tried and why, in five lines; always as many, so that nothing jumps."""
+        """What is tried and why, and a bar for each place; always as many lines, so that nothing jumps."""
         b = self._board
         if not b.doing:
             return []
         why = textwrap.wrap(b.hypothesis, max(width, 10), max_lines=2, placeholder=" …")
         lines: list[Text | Table] = [_text(""), _text(b.doing, "bold cyan")]
         lines += [_text(line, "italic") for line in [*why, "", ""][:2]]
-        return [*lines, self._bar(width) if b.current else _text("")]
+        bars: list[Text | Table] = [self._bar(*trial, width) for trial in b.running.values()]
+        empty: list[Text | Table] = [_text("")] * b.places
+        return [*lines, *(bars + empty)[: min(b.places, MOST_BARS)]]
 
-    def _bar(self, width: int) -> Table:
+    def _bar(self, trial: Trial, progress: Progress | None, width: int) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        b = self._board
-        assert b.current is not None
-        state = trial_state(b.current, b.progress)
-        name = trial_name(b.current, b.baselines)
-        fraction = b.progress.fraction if b.progress and b.progress.phase != "start-up" else 0.0
+        state = trial_state(trial, progress)
+        name = trial_name(trial, self._board.baselines)
+        fraction = progress.fraction if progress and progress.phase != "start-up" else 0.0
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(
             total=1.0, completed=min(1.0, fraction), width=max(6, min(40, width - len(name) - len(state) - 3))

@@ -142,7 +142,7 @@ class PlainView(QuietView):
     @shielded
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial shows a sign of life."""
-        self.board.progress = progress
+        self.board.progress(trial, progress)
         if self._clock() - self._last >= self._every:
             self._last = self._clock()
             self._print(f"#{trial.experiment} {trial_name(trial)}: {trial_state(trial, progress)}")

@@ -9,12 +9,12 @@ judge), and the sealed test split.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from autoresearch.types import Experiment, Trial, VerdictKind
+from autoresearch.types import Experiment, State, Trial, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.record.journal import SearchInfo
@@ -105,34 +105,76 @@ class Standing:
 
 def standing(experiments: Sequence[Experiment]) -> Standing:
     """Compute where a search stands from its experiments. Linear in the number of trials."""
-    runs = runs_by_commit(experiments)
-    steps = [
-        Step(experiment, Level(sum(scores) / len(scores), len(scores)))
-        for experiment in experiments
-        if (experiment.number == 0 or experiment.kept)
-        and (scores := level_scores(runs.get(experiment.commit, ())))
-    ]
-    noise, freedom = pooled_noise(runs)
-    return Standing(tuple(steps), noise, freedom)
+    return Tally().standing(experiments)
+
+
+class Tally:
+    """Where a growing search stands, without reading it from the beginning each time.
+
+    What is recorded will not change (nor will the baseline, once another experiment follows it): it is added
+    up once. What comes after is added for the moment only.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: Experiment | None = None
+        self._steps: tuple[Experiment, ...] = ()
+        self._runs: dict[str, tuple[Trial, ...]] = {}
+        self._squares, self._freedom = 0.0, 0
+
+    def standing(self, experiments: Sequence[Experiment]) -> Standing:
+        """Where the search stands after these experiments, which go on from those of the last call."""
+        if self._count and (len(experiments) < self._count or experiments[self._count - 1] is not self._last):
+            vars(self).update(vars(Tally()))  # another history, or a past that was touched
+        while self._count < len(experiments) and self._is_closed(experiments):
+            self._last = experiments[self._count]
+            self._add(self._last)
+            self._count += 1
+        now = copy(self)
+        now._runs = dict(self._runs)
+        for experiment in experiments[self._count :]:
+            now._add(experiment)
+        return now._result()
+
+    def _is_closed(self, experiments: Sequence[Experiment]) -> bool:
+        after_it = len(experiments) > self._count + 1
+        return experiments[self._count].state is State.RECORDED or (self._count == 0 and after_it)
+
+    def _add(self, experiment: Experiment) -> None:
+        """Count a trial with the commit that it trained, whichever experiment asked for it.
+
+        A candidate's own trials belong to its final commit, though they trained the same tree under a commit
+        that did not tell the verdict yet.
+        """
+        own: tuple[Trial, ...] = ()
+        for trial in experiment.trials:
+            if trial.score is not None and trial.arm == INCUMBENT:
+                self._runs[trial.commit] = (*self._runs.get(trial.commit, ()), trial)
+            elif trial.score is not None:
+                own = (*own, trial)
+        if experiment.number == 0 or experiment.kept:
+            self._steps = (*self._steps, experiment)
+            self._runs[experiment.commit] = (*self._runs.get(experiment.commit, ()), *own)
+        else:
+            squares, freedom = _spread(own)
+            self._squares, self._freedom = self._squares + squares, self._freedom + freedom
+
+    def _result(self) -> Standing:
+        steps = tuple(
+            Step(experiment, Level(sum(scores) / len(scores), len(scores)))
+            for experiment in self._steps
+            if (scores := level_scores(self._runs.get(experiment.commit, ())))
+        )
+        squares, freedom = self._squares, self._freedom
+        for trials in self._runs.values():
+            more, free = _spread(trials)
+            squares, freedom = squares + more, freedom + free
+        return Standing(steps, math.sqrt(squares / freedom) if freedom else None, freedom)
 
 
 def own_trials(experiment: Experiment) -> list[Trial]:
     """Trials of the candidate itself, without re-runs of the incumbent."""
     return [t for t in experiment.trials if t.arm != INCUMBENT]
-
-
-def runs_by_commit(experiments: Iterable[Experiment]) -> dict[str, list[Trial]]:
-    """Every scored trial under the commit it belongs to, whichever experiment asked for it.
-
-    A candidate's own trials belong to its final commit, though they trained the same tree under a commit
-    that did not tell the verdict yet.
-    """
-    runs: dict[str, list[Trial]] = defaultdict(list)
-    for experiment in experiments:
-        for trial in experiment.trials:
-            if trial.score is not None:
-                runs[trial.commit if trial.arm == INCUMBENT else experiment.commit].append(trial)
-    return dict(runs)
 
 
 def level_scores(trials: Iterable[Trial]) -> list[float]:
@@ -142,15 +184,13 @@ def level_scores(trials: Iterable[Trial]) -> list[float]:
     return fair or [score for _, score in scored]
 
 
-def pooled_noise(runs: Mapping[str, Sequence[Trial]]) -> tuple[float | None, int]:
-    """Standard deviation over seeds pooled within commits, and its degrees of freedom."""
-    squares, freedom = 0.0, 0
-    for trials in runs.values():
-        scores = level_scores(trials)
-        mean = sum(scores) / len(scores)
-        squares += sum((score - mean) ** 2 for score in scores)
-        freedom += len(scores) - 1
-    return (math.sqrt(squares / freedom), freedom) if freedom else (None, 0)
+def _spread(trials: Sequence[Trial]) -> tuple[float, int]:
+    """Sum of squares over the seeds of one commit, and its degrees of freedom."""
+    scores = level_scores(trials)
+    if len(scores) < 2:
+        return 0.0, 0
+    mean = sum(scores) / len(scores)
+    return sum((score - mean) ** 2 for score in scores), len(scores) - 1
 
 
 def student_quantile(probability: float, freedom: int) -> float:

@@ -81,7 +81,7 @@ def failures(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in experiments:
         if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID):
-            groups[e.verdict.kind.value, _signature(cause(e))].append(e)
+            groups[e.verdict.kind.value, signature(cause(e))].append(e)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
         {
@@ -110,7 +110,8 @@ def mean_metrics(experiment: Experiment) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def _signature(text: str) -> str:
+def signature(text: str) -> str:
+    """A cause without what differs from one time to the next: numbers, addresses, quoted names."""
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?|'[^']*'|\"[^\"]*\"", "#", one_line(text, 300).lower())
 
 
@@ -155,7 +156,8 @@ def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
 
 
 def _cost(experiments: Sequence[Experiment]) -> dict[str, Any]:
-    llm = sum((e.proposal.cost for e in experiments if e.proposal), Cost())
+    paid = (p for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
+    llm = sum((p.cost for p in paid), Cost())
     seconds = sum(t.finished - t.started for e in experiments for t in e.trials if t.finished is not None)
     return {
         "device_seconds": seconds,

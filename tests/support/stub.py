@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autoresearch.config import Config, load
+from autoresearch.launch import places
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal, SearchInfo
 from autoresearch.search import Search
@@ -39,9 +40,9 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make_repository(root: Path) -> Repository:
+def make_repository(root: Path, script: str = SCRIPT) -> Repository:
     (root / "nanomodel").mkdir(parents=True)
-    (root / PATH).write_text(SCRIPT)
+    (root / PATH).write_text(script)
     (root / ".gitignore").write_text("runs/\n")
     git(root, "init", "-q", "-b", "main")
     git(root, "config", "user.name", "Somebody")
@@ -52,12 +53,16 @@ def make_repository(root: Path) -> Repository:
 
 
 class StubRunner:
-    """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge, cheat or meddle does so."""
+    """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge, cheat or meddle does so.
+
+    One that says `instantly` fails in the trial of seconds already.
+    """
 
     max_seconds = 60.0
 
     def __init__(self) -> None:
         self.trained: list[tuple[str, int]] = []
+        self.smoked: list[str] = []
         self.on_run: Callable[[], None] = lambda: None
 
     def run(
@@ -100,16 +105,27 @@ class StubRunner:
         return TrialResult(Outcome.OK, score, metrics=metrics, curve=curve)
 
 
+    def smoke(self, *, code: Path, scratch: Path) -> TrialResult:
+        source = (code / PATH).read_text()
+        self.smoked.append(source)
+        if "instantly" in source:
+            return TrialResult(Outcome.CRASH, reason="shape error", log="mat1 and mat2")
+        return TrialResult(Outcome.OK)
+
+
 class ScriptedProposer:
     """Sets LEVEL to given values, or replaces OTHER's line by a given text; then has no more ideas."""
 
     name = "scripted"
+    instant = True
 
     def __init__(self, ideas: Iterable[float | str]) -> None:
         self.ideas = list(ideas)
+        self.asked: list[Context] = []
 
     def propose(self, context: Context, check: Check) -> Proposal:
-        tried = len(context.history) - 1
+        self.asked.append(context)
+        tried = len(context.paid)
         if tried >= len(self.ideas):
             raise ProposerError("no more ideas")
         idea, lines = self.ideas[tried], context.sources[PATH].splitlines()
@@ -148,7 +164,9 @@ class Silent:
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None: ...
 
 
-def make_search(repository: Repository, ideas: Iterable[float | str], *overrides: str) -> Search:
+def make_search(
+    repository: Repository, ideas: Iterable[float | str], *overrides: str, instant: bool = True
+) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
     config: Config = load(["name=x", "budget=smoke", "executor.device=cpu", *overrides], {})
     folder = repository.root / "runs" / config.name
@@ -163,14 +181,16 @@ def make_search(repository: Repository, ideas: Iterable[float | str], *overrides
         )  # fmt: skip
         journal = Journal.create(folder / "journal.db", info)
     worktree = repository.worktree(folder / "worktree", base)
+    proposer = ScriptedProposer(ideas)
+    proposer.instant = instant
     return Search(
         config,
         repository,
         worktree,
         journal,
         folder,
-        StubRunner(),
-        ScriptedProposer(ideas),
+        {place: StubRunner() for place in places(config)},
+        proposer,
         NoMirror(),
         Silent(),
     )

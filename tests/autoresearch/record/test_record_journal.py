@@ -1,9 +1,11 @@
+import json
 import multiprocessing
 import os
 import signal
 import sqlite3
 import time
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
-from autoresearch.record.journal import Journal, SearchInfo, lock
+from autoresearch.record import schema
+from autoresearch.record.journal import Journal, SearchInfo
 from autoresearch.types import (
     Category,
     Cost,
@@ -139,12 +142,123 @@ def test_killed_at_any_instant_result_judge_and_verdict_agree(journal: Journal) 
         assert again.judge_state() == (str(done[-1].number) if done else None)
 
 
-def test_only_one_process_may_run_a_search(tmp_path: Path) -> None:
-    says = pytest.raises(UserError, match=f"already running .process {os.getpid()}")
-    with lock(tmp_path / "x"), says, lock(tmp_path / "x"):
-        pass
-    with lock(tmp_path / "x"):
-        pass
+V1 = """
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE experiments (
+    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, created REAL NOT NULL,
+    commit_id TEXT NOT NULL DEFAULT '', proposal TEXT, verdict TEXT, diff TEXT NOT NULL DEFAULT '',
+    finished REAL, dirty INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL REFERENCES experiments(number), arm TEXT NOT NULL,
+    seed INTEGER NOT NULL, commit_id TEXT NOT NULL, started REAL NOT NULL, finished REAL, result TEXT);
+CREATE INDEX trials_by_experiment ON trials (experiment);
+INSERT INTO experiments VALUES (0, 'committed', 'b', 1.0, 'b', NULL, NULL, '', NULL, 0);
+INSERT INTO trials VALUES (1, 0, 'baseline', 7, 'b', 1.0, 2.0, '{"outcome": "ok", "score": 1.5}');
+INSERT INTO trials VALUES (2, 1, 'screen', 7, 'c', 3.0, NULL, NULL);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_journal_of_version_1_is_upgraded_in_place_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path)
+    old.executescript(V1)
+    old.execute("INSERT INTO notes VALUES ('info', ?)", (json.dumps(asdict(INFO)),))
+    old.execute("INSERT INTO notes VALUES ('judge', '{}')")
+    proposal = json.dumps(PROPOSAL.to_dict())
+    old.execute(
+        "INSERT INTO experiments VALUES (1, 'committed', 'b', 2.0, 'c', ?, NULL, 'diff', NULL, 1)", (proposal,)
+    )
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    assert [e.number for e in journal.experiments()] == [0, 1]
+    assert journal.experiment(0).scores == (1.5,) and journal.experiment(1).proposal == PROPOSAL
+    assert journal.info() == INFO and journal.judge_state() == "{}" and journal.dirty() == (1,)
+    assert journal.fingerprints() == {0: "", 1: ""} and journal.drafts() == () and not journal.timeline()
+    assert journal.abandon_open_trials() == 1
+    journal.judged(1, KEEP)
+    assert journal.add(PROPOSAL, "c", "print").number == 2
+    again = Journal(path)
+    assert again.experiments() == journal.experiments() and again.fingerprints(1) == {2: "print"}
+
+
+def test_an_upgrade_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.db"
+    sqlite3.connect(path).executescript(V1)
+    monkeypatch.setitem(schema._STEPS, 1, schema._STEPS[1] + "CREATE TABLE trials (x);\n")
+    with pytest.raises(sqlite3.OperationalError):
+        Journal(path)
+    monkeypatch.undo()
+    assert len(Journal(path).experiments()) == 1
+
+
+def test_another_reader_sees_every_change_and_reads_only_what_changed(journal: Journal) -> None:
+    for _ in range(50):
+        number = journal.add(PROPOSAL, "b").number
+        journal.judged(number, KEEP)
+        journal.recorded(number, "c")
+    reader = Journal(journal.path)
+    assert reader.experiments() == journal.experiments()
+    rows = reader.rows
+    journal.add(PROPOSAL, "b")
+    trial = journal.start_trial(51, "screen", 1, "c")
+    journal.finish_trial(trial, TrialResult(Outcome.OK, 1.0), None, KEEP)
+    assert reader.experiments() == journal.experiments() and reader.experiment(51).kept
+    assert reader.rows - rows <= 3
+
+
+def test_a_draft_waits_is_adopted_or_dropped_and_its_cost_is_never_forgotten(journal: Journal) -> None:
+    journal.draft(PROPOSAL, "b", 10.0)
+    again = Journal(journal.path)
+    (draft,) = again.drafts()
+    assert (draft.proposal, draft.parent, draft.started) == (PROPOSAL, "b", 10.0)
+    rebased = replace(PROPOSAL, edits=(Edit("a.py", "", "whole"),))
+    experiment = again.adopt(draft, rebased, "d", "print")
+    assert (experiment.number, experiment.proposal, experiment.parent) == (1, rebased, "d")
+    assert again.drafts() == () and again.fingerprints() == {0: "", 1: "print"}
+    assert [span.phase for span in again.timeline(1)] == ["propose", "queue"]
+    again.drop(again.draft(PROPOSAL, "b", 11.0), "in the way")
+    assert again.drafts() == () and Journal(journal.path).experiment(1).dropped == (PROPOSAL,)
+
+
+def test_marks_are_written_with_the_next_step_or_at_the_end(journal: Journal) -> None:
+    journal.mark(1, 7, "train", 5.0, 6.0)
+    journal.mark(1, None, "propose", 1.0, 2.0)
+    journal.mark(2, 8, "train", 7.0, 8.0)
+    assert [s.phase for s in journal.timeline(1)] == ["propose", "train"]
+    assert not Journal(journal.path).timeline()
+    journal.close()
+    assert [s.trial for s in Journal(journal.path).timeline()] == [None, 7, 8]
+
+
+def test_threads_may_share_a_journal(journal: Journal) -> None:
+    def work() -> None:
+        for _ in range(20):
+            number = journal.add(PROPOSAL, "b").number
+            trial = journal.start_trial(number, "screen", 0, "c")
+            journal.finish_trial(trial, TrialResult(Outcome.OK, 1.0), None, KEEP)
+            assert journal.experiment(number).kept
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work) for _ in range(4)]:
+            future.result()
+    assert [e.number for e in journal.experiments()] == list(range(81))
+    assert Journal(journal.path).experiments() == journal.experiments()
+
+
+def test_a_full_disk_loses_nothing_and_says_what_to_do(journal: Journal) -> None:
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    journal.mark(0, None, "judge", 1.0, 2.0)
+    with pytest.raises(UserError, match="full") as told:
+        for _ in range(100):
+            journal.add(replace(PROPOSAL, hypothesis="x" * 2000), "b")
+    assert told.value.code == 3
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    before = journal.experiments()
+    journal.add(PROPOSAL, "b")
+    assert journal.experiments()[:-1] == before and len(journal.timeline()) == 1
 
 
 texts = st.text(max_size=40)

@@ -154,9 +154,25 @@ def drawn(board: Board, width: int = 80, height: int = 24) -> list[str]:
 def running_board() -> Board:
     board = Board(INFO, EXPERIMENTS)
     board.experiment(tried(9, VerdictKind.CRASH, hypothesis="wider and shallower"))
-    board.trial(replace(RUNNING, experiment=9, arm="confirm", seed=12))
-    board.progress = Progress(0.25, 5.0, step=120, loss=2.5)
+    board.trial(trial := replace(RUNNING, experiment=9, arm="confirm", seed=12))
+    board.progress(trial, Progress(0.25, 5.0, step=120, loss=2.5))
     return board
+
+
+def test_two_trials_at_once_have_a_line_each_and_nothing_jumps_when_one_ends() -> None:
+    board = running_board()
+    alone = len(drawn(board))
+    first, second = (replace(RUNNING, id=i, experiment=9, seed=i, place=f"cuda:{i}") for i in (1, 2))
+    board.trial(first)
+    board.trial(second)
+    board.progress(second, Progress(0.5, 9.0, step=7))
+    board.progress(replace(second, id=99), Progress(0.99, 9.0))  # not waited for any more
+    both = drawn(board)
+    assert any("seed 1 on cuda:1" in line and "starting up" in line for line in both)
+    assert any("seed 2 on cuda:2" in line and "50%" in line for line in both)
+    assert len(both) == alone + 1
+    board.trial(replace(first, result=EXPERIMENTS[0].trials[0].result))
+    assert len(drawn(board)) == len(both) and not any("seed 1 " in line for line in drawn(board))
 
 
 def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
@@ -228,7 +244,8 @@ def test_time_left_follows_the_pace() -> None:
         clock.now += 60
         board.verdict(tried(n, VerdictKind.DISCARD, ("screen", 1.8)), 1.7, 0.01)
     assert board.seconds_left() == pytest.approx(8 * 60)
-    board.progress = Progress(0.5, 10.0)
+    board.trial(RUNNING)
+    board.progress(RUNNING, Progress(0.5, 10.0))
     assert board.seconds_left() == pytest.approx(120 / 2.45 * 7.55)
 
 

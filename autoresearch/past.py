@@ -1,0 +1,126 @@
+"""What follows from the journal: the incumbent, the standing, what was tried, what a proposer may know.
+
+Owns the invariant that none of it is remembered elsewhere: all can be rebuilt from journal and git. Each is
+kept up to date instead of computed anew, so that the thousandth experiment costs what the first did. Only
+`sources` and `seen` may be called from other threads than the search's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from autoresearch.edit.rules import fingerprint
+from autoresearch.record.git import Repository
+from autoresearch.record.journal import Journal
+from autoresearch.record.standing import Tally
+from autoresearch.types import Context, Experiment, State
+
+REMEMBERED = 32
+"""Commits whose sources are kept in memory."""
+
+
+class Past:
+    """One search so far; `editable` are the paths that candidates may change."""
+
+    def __init__(self, journal: Journal, repository: Repository, editable: Iterable[str]) -> None:
+        """Prepare; everything is read when it is first needed.
+
+        Args:
+            journal: The search.
+            repository: Where its commits are.
+            editable: Paths that candidates may change.
+        """
+        self._journal = journal
+        self._repository = repository
+        self.editable = tuple(editable)
+        self._tally = Tally()
+        self._sources: dict[str, dict[str, str]] = {}
+        self._seen: dict[str, int] = {}
+        self._last_seen = -1
+        self._lock = threading.Lock()
+        self._incumbent: Experiment | None = None
+        self._searched = 0
+
+    @property
+    def tried(self) -> int:
+        """How many experiments there are, the baseline not counted."""
+        return len(self._journal.experiments()) - 1
+
+    @property
+    def unfinished(self) -> Experiment | None:
+        """The experiment that was begun and is not recorded yet."""
+        last = self._journal.experiments()[-1]
+        return last if last.number and last.state is not State.RECORDED else None
+
+    @property
+    def incumbent(self) -> Experiment:
+        """The latest that was kept and recorded; the baseline, if none was."""
+        experiments = self._journal.experiments()
+        for experiment in experiments[self._searched :]:
+            if experiment.number and experiment.state is not State.RECORDED:
+                break
+            self._searched = experiment.number + 1
+            if experiment.kept:
+                self._incumbent = experiment
+        return self._incumbent or experiments[0]
+
+    def standing(self) -> tuple[float, float]:
+        """The incumbent's score and the noise, as the report will tell them."""
+        now = self._tally.standing(self._journal.experiments())
+        assert now.best, "there is a baseline before anything is asked for"
+        return now.best.level.mean, now.noise or 0.0
+
+    def sources(self, commit: str) -> dict[str, str]:
+        """The editable files at a commit: path -> text."""
+        with self._lock:
+            if commit not in self._sources:
+                while len(self._sources) >= REMEMBERED:
+                    del self._sources[next(iter(self._sources))]
+                self._sources[commit] = self._repository.sources(commit, self.editable)
+            return dict(self._sources[commit])
+
+    def seen(self) -> Mapping[str, int]:
+        """Fingerprint -> number, of every program tried so far, those under way included."""
+        for number, known in self._journal.fingerprints(self._last_seen).items():
+            if not known:  # the baseline, and what an older version wrote
+                experiment = self._journal.experiment(number)
+                proposed = experiment.commit or experiment.parent
+                known = fingerprint(self.sources(proposed))
+                if experiment.commit:
+                    self._journal.set_fingerprint(number, known)
+            with self._lock:
+                self._seen.setdefault(known, number)
+                self._last_seen = max(self._last_seen, number)
+        with self._lock:
+            return dict(self._seen)
+
+    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...]) -> Context:
+        """All that a proposer may know now.
+
+        Args:
+            search: Its name.
+            seed: Its seed.
+            brief: The file that steers the research; read each time, so that it may be changed.
+            notes: What a person has said since.
+        """
+        experiments = self._journal.experiments()
+        score, noise = self.standing()
+        best = self.incumbent
+        measured = [
+            t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None
+        ]
+        return Context(
+            search=search,
+            brief=brief.read_text(encoding="utf-8"),
+            sources=self.sources(best.commit),
+            baseline_sources=self.sources(self._journal.info().base_commit),
+            history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),
+            incumbent_score=score,
+            noise=noise,
+            facts=dict(measured[-1]) if measured else {},
+            notes=notes,
+            seed=seed,
+            under_way=tuple(e for e in experiments[-2:] if e.number and e.verdict is None),
+        )

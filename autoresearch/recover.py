@@ -1,0 +1,63 @@
+"""What an earlier run of a search left when it was killed: put away, and made to agree with the journal.
+
+Invariants: nothing is decided here; doing it twice is doing it once; only what is certainly the search's own is
+touched: its trials, its processes, its refs, its locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+from autoresearch.past import Past
+from autoresearch.record.git import Repository
+from autoresearch.record.journal import Journal
+from autoresearch.run.sandbox import remove_tree
+from autoresearch.types import View
+
+
+def recover(journal: Journal, repository: Repository, folder: Path, past: Past, view: View) -> None:
+    """Clear away what a killed run left, and make git agree with the journal.
+
+    Args:
+        journal: The search.
+        repository: Where its commits are.
+        folder: Of the search.
+        past: What follows from the journal.
+        view: To be told if something was interrupted.
+    """
+    info = journal.info()
+    journal.update(finished=None)
+    end_orphans(folder)
+    lost = journal.abandon_open_trials()
+    if lost:
+        trials = "1 unfinished trial" if lost == 1 else f"{lost} unfinished trials"
+        view.message(f"Going on after an interruption: {trials} will run again.")
+    remove_tree(folder / "trials")
+    refs = {
+        f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit
+        for e in journal.experiments()[1:]
+        if e.commit
+    }
+    refs[f"refs/heads/{info.branch}"] = past.incumbent.commit
+    repository.unlock(refs)
+    repository.update_refs(refs)
+
+
+def end_orphans(folder: Path) -> int:
+    """Kill processes of an earlier run that work in a search's folder; gives how many there were.
+
+    They are known by their environment, which the runner made from nothing: its socket, and code in here.
+    """
+    inside, found = f"{folder.resolve()}/", []
+    ours = set(psutil.Process().children(recursive=True))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = {} if process in ours else process.environ()
+            if "HARNESS_FD" in environment and environment.get("PYTHONPATH", "").startswith(inside):
+                process.kill()
+                found.append(process)
+    psutil.wait_procs(found, timeout=5.0)
+    return len(found)

@@ -1,0 +1,178 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+import autoresearch.ahead
+from autoresearch.record.git import Repository
+from autoresearch.search import Search
+from autoresearch.types import Category, Check, Context, Edit, Proposal, ProposerError, Refused
+from tests.support.stub import PATH, ScriptedProposer, StubRunner, git, make_repository, make_search
+
+LINES = "LEVEL = 1.0  # 0..2\n" + "".join(f"pad{i} = 0\n" for i in range(9)) + "OTHER = 0\nprint(LEVEL, OTHER)\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repo", LINES)
+
+
+class Slow(ScriptedProposer):
+    """Answers only while a trial of the experiment before is under way, to prove that it is asked then."""
+
+    def __init__(self, ideas: list[tuple[str, str]]) -> None:
+        super().__init__([])
+        self.instant = False
+        self.pairs = ideas
+        self.training = threading.Event()
+        self.answered = threading.Event()
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        self.asked.append(context)
+        if len(context.paid) >= len(self.pairs):
+            raise ProposerError("no more ideas")
+        if context.paid:
+            assert self.training.wait(10)
+        old, new = self.pairs[len(context.paid)]
+        line = next(line for line in context.sources[PATH].splitlines() if line.startswith(old))
+        proposal = Proposal(f"set {new}", Category.KNOBS, (Edit(PATH, line, new),), self.name)
+        check(proposal)
+        self.answered.set()
+        return proposal
+
+
+def slow_search(repository: Repository, ideas: list[tuple[str, str]], *overrides: str) -> tuple[Search, Slow]:
+    """A search whose trials of the first experiment end only when the next proposal is there."""
+    search = make_search(repository, [], *overrides)
+    search.proposer = proposer = Slow(ideas)
+    (runner,) = search.runners.values()
+    assert isinstance(runner, StubRunner)
+
+    def on_run() -> None:
+        if search.journal.experiments()[-1].number == 1:
+            if not proposer.training.is_set():
+                proposer.answered.clear()
+                proposer.training.set()
+            assert proposer.answered.wait(10)
+
+    runner.on_run = on_run
+    return search, proposer
+
+
+def verdicts(search: Search) -> list[str]:
+    return [e.verdict.kind.value for e in search.journal.experiments() if e.verdict]
+
+
+def test_the_next_proposal_is_made_while_a_trial_runs_and_merged_onto_what_was_kept(
+    repository: Repository,
+) -> None:
+    ideas = [("LEVEL", "LEVEL = 0.2"), ("OTHER", "OTHER = 7"), ("OTHER", "OTHER = 8")]
+    search, proposer = slow_search(repository, ideas, "experiments=2")
+    search.run()
+    assert verdicts(search) == ["keep", "discard"]
+    first, second = search.journal.experiments()[1:]
+    assert [e.number for e in proposer.asked[1].under_way] == [1]
+    assert second.parent == first.commit  # though the proposal was made for the baseline
+    tried = repository.sources(second.commit, [PATH])[PATH]
+    assert "LEVEL = 0.2\n" in tried and "OTHER = 7\n" in tried
+    assert len(proposer.asked) == 2  # none for an experiment beyond the last
+    queue = [span for span in search.journal.timeline(2) if span.phase == "queue"]
+    assert len(queue) == 1
+
+
+def test_a_proposal_in_the_way_of_what_was_kept_is_dropped_with_a_reason_and_its_cost_counts(
+    repository: Repository,
+) -> None:
+    ideas = [("LEVEL", "LEVEL = 0.2"), ("LEVEL", "LEVEL = 0.3"), ("OTHER", "OTHER = 7")]
+    search, proposer = slow_search(repository, ideas, "experiments=2")
+    search.run()
+    assert verdicts(search) == ["keep", "discard"]
+    assert [p.hypothesis for p in search.journal.experiment(1).dropped] == ["set LEVEL = 0.3"]
+    assert [len(context.paid) for context in proposer.asked] == [0, 1, 2]
+    assert any("set LEVEL = 0.3" in said and "same lines" in said for said in search.view.said)  # type: ignore[attr-defined]
+
+
+def test_a_lookahead_may_not_repeat_what_is_under_way(repository: Repository) -> None:
+    ideas = [("OTHER", "OTHER = 7"), ("OTHER", "OTHER = 7")]
+    search, proposer = slow_search(repository, ideas, "experiments=2")
+    refused: list[str] = []
+    original = proposer.propose
+
+    def propose(context: Context, check: Check) -> Proposal:
+        try:
+            return original(context, check)
+        except Refused as error:
+            refused.append(str(error))
+            proposer.answered.set()
+            raise ProposerError("out of ideas") from None
+
+    proposer.propose = propose  # type: ignore[method-assign]
+    search.run()
+    assert len(refused) == 1 and "experiment 1" in refused[0]
+    assert verdicts(search) == ["discard"]
+
+
+def test_lookahead_0_asks_when_the_verdict_is_there(repository: Repository) -> None:
+    search, proposer = slow_search(
+        repository, [("LEVEL", "LEVEL = 0.2"), ("LEVEL", "LEVEL = 0.1")], "experiments=2", "lookahead=0"
+    )
+    proposer.training.set()
+    proposer.answered.set()
+    search.run()
+    assert verdicts(search) == ["keep", "keep"]
+    assert [c.under_way for c in proposer.asked] == [(), ()]
+    assert "LEVEL = 0.2" in proposer.asked[1].sources[PATH]
+
+
+def test_a_proposer_that_answers_at_once_is_asked_at_the_last_moment(repository: Repository) -> None:
+    search = make_search(repository, [0.2, 0.1], "experiments=2")
+    search.run()
+    assert [c.under_way for c in search.proposer.asked] == [(), ()]  # type: ignore[attr-defined]
+
+
+def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoresearch.ahead, "PATIENCE", (0, 0))
+    search = make_search(repository, [0.2, 1.5], instant=False)
+    original, failures = search.proposer.propose, iter(range(3))
+
+    def propose(context: Context, check: Check) -> Proposal:
+        if next(failures, None) is not None:
+            raise ProposerError("the API cannot be reached", retry=True)
+        return original(context, check)
+
+    search.proposer.propose = propose  # type: ignore[method-assign]
+    search.run()
+    assert verdicts(search) == ["keep", "discard"]
+    said = search.view.said  # type: ignore[attr-defined]
+    assert sum("cannot be reached; asking again in 0 s" in line for line in said) == 3
+
+
+def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(repository: Repository) -> None:
+    search = make_search(repository, [])
+    edit = (Edit(PATH, "OTHER = 0", "OTHER = 9"),)
+    search.journal.draft(Proposal("paid for", Category.KNOBS, edit, "scripted"), repository.resolve("HEAD") or "", 1.0)
+    search.run()
+    assert [e.proposal.hypothesis for e in search.journal.experiments() if e.proposal] == ["paid for"]
+
+
+def test_what_fails_within_seconds_is_refused_before_it_costs_a_trial(repository: Repository) -> None:
+    search = make_search(repository, ["OTHER = 'instantly'", 1.5], instant=False)
+    search.run()
+    (runner,) = search.runners.values()
+    assert isinstance(runner, StubRunner)
+    said = " ".join(search.view.said)  # type: ignore[attr-defined]
+    assert "fails within seconds: shape error" in said and "mat1 and mat2" in said
+    assert not any("instantly" in source for source, _ in runner.trained) and runner.smoked
+    assert not (search.folder / "trials" / "smoke").exists()
+
+
+def test_a_proposer_that_breaks_ends_the_search_as_an_error_not_in_silence(repository: Repository) -> None:
+    search = make_search(repository, [], instant=False)
+
+    def broken(context: Context, check: Check) -> Proposal:
+        raise ZeroDivisionError
+
+    search.proposer.propose = broken  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        search.run()
+    assert git(repository.root, "status", "--porcelain") == ""
