@@ -1,4 +1,4 @@
-"""The alarm: the same failure several times in a row is no research, and ends the search before the night is gone.
+"""The alarm: the same failure several times in a row is no research, and ends the search early.
 
 Counts only what happened since the search was last started, so that a person can go on with the same command.
 """

@@ -1,8 +1,8 @@
 """The gate that every proposal passes before it may cost a training slot.
 
-Invariants: what passes obeys the rules, was not tried before, and (for proposers that can mend what is refused)
+Invariants: what passes obeys the rules, was not tried before, and (where its author can mend what is refused)
 gets through a trial of seconds. A proposal made for an incumbent that has moved since is merged onto the new
-one, with git's three-way merge, or refused: never guessed.
+one, by git's three-way merge, or refused: never guessed.
 """
 
 from __future__ import annotations

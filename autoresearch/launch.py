@@ -189,7 +189,8 @@ def create_runners(config: Config, sandbox: Sandbox, cache: Path, trusted: Path)
         UserError: If the places make no sense on this device.
     """
     return {
-        place: create_runner(config, sandbox, cache, trusted, where) for place, where in places(config).items()
+        place: create_runner(config, sandbox, cache, trusted, where)
+        for place, where in places(config).items()
     }
 
 
@@ -216,13 +217,13 @@ def places(config: Config) -> dict[str, str]:
     if executor.devices is None:
         return {where: where}
     if not executor.devices or len(set(executor.devices)) < len(executor.devices):
-        raise UserError(f"executor.devices={list(executor.devices)} must name each GPU once, and one at least.")
+        raise UserError(
+            f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
+        )
     return {f"{where}:{i}": f"{where}:{i}" for i in executor.devices}
 
 
-def create_runner(
-    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str
-) -> TrialRunner:
+def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str) -> TrialRunner:
     """The part that trains and scores on one device, as configured."""
     budget, executor = config.budget, config.executor
     return TrialRunner(

@@ -1,7 +1,7 @@
 """What an earlier run of a search left when it was killed: put away, and made to agree with the journal.
 
-Invariants: nothing is decided here; doing it twice is doing it once; only what is certainly the search's own is
-touched: its trials, its processes, its refs, its locks.
+Invariants: nothing is decided here; doing it twice is doing it once; only what is certainly the search's own
+is touched: its trials, its processes, its refs, its locks.
 """
 
 from __future__ import annotations

@@ -104,8 +104,13 @@ class Search:
         self.past = Past(self.journal, self.repository, self.config.task.editable)
         self.workers = Workers(self.runners, self.folder, self._export, self.events)
         self.ahead = Ahead(self.proposer, self.journal, self.events)
-        smoke = getattr(next(iter(self.runners.values())), "smoke", None)
+        smoke = getattr(self.runner, "smoke", None)
         self.gate = Gate(self.past, self.repository, self.folder / "trials" / "smoke", self._export, smoke)
+
+    @property
+    def runner(self) -> Runner:
+        """What trains at the first place."""
+        return next(iter(self.runners.values()))
 
     def run(self) -> None:
         """Search until the experiments, the time or the proposer run out, or a person stops it.
@@ -175,9 +180,10 @@ class Search:
                 running += 1
             trial, result = self._finished()
             running -= 1
-            scores[trial.seed] = result.score
             self.view.trial(self.journal.finish_trial(trial, result))
-            if result.outcome is not Outcome.OK:
+            if result.score is not None:
+                scores[trial.seed] = result.score
+            else:
                 raise UserError(
                     f"The starting script does not get through a trial: {result.reason}",
                     f"Try it: python -m {self.config.task.train}. It ended with:\n{result.log[-2000:]}",
@@ -186,9 +192,8 @@ class Search:
         self._limit_time()
         if state := self.journal.judge_state():
             return Judge.from_json(state)
-        found = [(seed, score) for seed in seeds if (score := scores[seed]) is not None]
         tau = sampling_error(self.folder, [t.id for t in self.journal.experiment(0).trials if t.score])
-        judge = create_judge(baseline=found, tau=tau, **self.config.judge)
+        judge = create_judge(baseline=[(seed, scores[seed]) for seed in seeds], tau=tau, **self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
@@ -365,4 +370,6 @@ class Search:
 def _explain(verdict: Verdict, results: list[TrialResult | None]) -> Verdict:
     """What a judge can only call a discard has a better name: that of the trial which failed first."""
     failed = next((r for r in results if r is not None and r.outcome is not Outcome.OK), None)
-    return replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason) if failed else verdict
+    return (
+        replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason) if failed else verdict
+    )

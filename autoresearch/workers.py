@@ -1,9 +1,10 @@
 """Trials on workers: each worker is a thread with a runner of its own, and trains one candidate at a time.
 
 Owns the folder of a trial (`runs/<name>/trials/<id>`, gone when the trial ends), what is kept of it, and the
-check that frozen code stayed frozen. Invariants: workers touch neither the journal nor the view: what they have to say goes through
-one queue to the thread of the search. A worker's thread lives as long as the search, because the kernel kills
-the children of a thread that ends. Not covered: what to train, and what a result means.
+check that frozen code stayed frozen. Invariants: workers touch neither the journal nor the view: what they
+have to say goes through one queue to the thread of the search. A worker's thread lives as long as the search,
+because the kernel kills the children of a thread that ends. Not covered: what to train, and what a result
+means.
 """
 
 from __future__ import annotations
@@ -43,8 +44,13 @@ class Runner(Protocol):
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
 
-        The first split gives the score; `SPLIT.npy` in `scratch` holds nats and bytes of each document. What `progress` raises ends the trial, and is passed on.
+        The first split gives the score; `SPLIT.npy` in `scratch` holds nats and bytes of each document.
+        What `progress` raises ends the trial, and is passed on.
         """
+
+
+class SmokeRunner(Runner, Protocol):
+    """A runner that can also find out quickly whether a candidate is worth a trial."""
 
     def smoke(self, *, code: Path, scratch: Path) -> TrialResult:
         """See in seconds whether the candidate in `code` gets through the stages of a trial at all.
@@ -153,7 +159,9 @@ class Workers:
         worker.trial, worker.unneeded = trial, False
         if worker.thread is None:
             name = f"trials on {worker.place}"
-            worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+            worker.thread = threading.Thread(
+                target=self._work, args=(worker, worker.orders), name=name, daemon=True
+            )
             worker.thread.start()
         worker.orders.put(order)
 
@@ -184,12 +192,12 @@ class Workers:
         for worker in self._workers:
             if worker.thread is not None:
                 worker.thread.join(JOIN_SECONDS)
-                worker.thread = None
+            worker.thread, worker.orders = None, SimpleQueue()
 
     # In the worker's thread
 
-    def _work(self, worker: _Worker) -> None:
-        while (order := worker.orders.get()) is not None:
+    def _work(self, worker: _Worker, orders: SimpleQueue[Order | None]) -> None:
+        while (order := orders.get()) is not None:
             result: TrialResult | BaseException
             try:
                 result = self._train(worker, order)

@@ -188,8 +188,8 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
         [
             "# Being trained now, not judged yet",
             *lines,
-            "Do not repeat it. Your edit applies to the current script below; if what is trained now is kept, "
-            "both are merged.",
+            "Do not repeat it. Your edit applies to the current script below; if what is trained now is "
+            "kept, both are merged.",
         ]
     )
 

@@ -157,7 +157,9 @@ def trial_name(trial: Trial, baselines: int | None = None) -> str:
     """What a trial is for: "screen, seed 1003"."""
     of = f" of {baselines}" if baselines and trial.id <= baselines else ""
     number = f" {trial.id}{of}" if trial.experiment == 0 else ""
-    place = f" on {trial.place}" if ":" in trial.place else ""  # where there is only one, it goes without saying
+    place = (
+        f" on {trial.place}" if ":" in trial.place else ""
+    )  # where there is only one, it goes without saying
     return f"{one_line(trial.arm, 20)}{number}, seed {trial.seed}{place}"
 
 

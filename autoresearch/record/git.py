@@ -106,7 +106,7 @@ class Repository:
         self._git("update-ref", "-m", "autoresearch", ref, commit, *([expected] if expected else []))
 
     def update_refs(self, refs: Mapping[str, str]) -> None:
-        """Point many refs at their commits, those that point elsewhere or are missing; all of them or none."""
+        """Point many refs at their commits, where they do not already; all of them or none."""
         roots = sorted({ref.rsplit("/", 1)[0] for ref in refs})
         listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", *roots) if refs else ""
         there = {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
@@ -127,7 +127,9 @@ class Repository:
             for path, text in zip(paths, (ours, base, theirs), strict=True):
                 path.write_bytes(text.encode("utf-8"))
             done = subprocess.run(
-                ["git", *_PLAIN, "merge-file", "-p", "-q", *map(str, paths)], cwd=self.root, capture_output=True
+                ["git", *_PLAIN, "merge-file", "-p", "-q", *map(str, paths)],
+                cwd=self.root,
+                capture_output=True,
             )
         if done.returncode < 0 or done.returncode > 127:
             raise UserError(f"git merge-file failed: {done.stderr.decode(errors='replace').strip()}", code=3)
@@ -206,7 +208,9 @@ class Worktree:
     @property
     def _private(self) -> Path:
         """Where git keeps the index and the HEAD of this worktree; `.git` in it is a file that says so."""
-        return self.folder / (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
+        return (
+            self.folder / (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
+        )
 
     def reword(self, tree: str, parent: str, message: str, when: float) -> str:
         """A commit of an existing tree (or the tree of a commit) with a message of its own."""

@@ -322,9 +322,7 @@ class Journal:
     def timeline(self, experiment: int | None = None) -> Sequence[Span]:
         """Every stretch noted so far, of one experiment or of all, by its start."""
         where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (experiment,))
-        rows = self._rows(
-            f"SELECT experiment, trial, phase, started, finished FROM timeline {where}", values
-        )
+        rows = self._rows(f"SELECT experiment, trial, phase, started, finished FROM timeline {where}", values)
         noted = [span for span in self._marks if experiment in (None, span.experiment)]
         return sorted([*(Span(*row) for row in rows), *noted], key=lambda span: span.started)
 
@@ -384,9 +382,9 @@ class Journal:
         )
 
     def _trial(self, row: tuple[Any, ...]) -> Trial:
-        *fields, result, place = row
+        id, experiment, arm, seed, commit, started, finished, result, place = row
         known = TrialResult.from_dict(json.loads(result)) if result else None
-        return Trial(*fields, result=known, place=place)
+        return Trial(id, experiment, arm, seed, commit, started, finished, known, place)
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         with self._lock:

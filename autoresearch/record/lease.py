@@ -66,7 +66,7 @@ class Lease:
         if self.boot != _boot():
             return True
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.born) > 1.0
+            return bool(abs(psutil.Process(self.pid).create_time() - self.born) > 1.0)
         except psutil.NoSuchProcess:
             return True
 

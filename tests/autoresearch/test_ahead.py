@@ -9,7 +9,9 @@ from autoresearch.search import Search
 from autoresearch.types import Category, Check, Context, Edit, Proposal, ProposerError, Refused
 from tests.support.stub import PATH, ScriptedProposer, StubRunner, git, make_repository, make_search
 
-LINES = "LEVEL = 1.0  # 0..2\n" + "".join(f"pad{i} = 0\n" for i in range(9)) + "OTHER = 0\nprint(LEVEL, OTHER)\n"
+LINES = (
+    "LEVEL = 1.0  # 0..2\n" + "".join(f"pad{i} = 0\n" for i in range(9)) + "OTHER = 0\nprint(LEVEL, OTHER)\n"
+)
 
 
 @pytest.fixture
@@ -43,9 +45,9 @@ class Slow(ScriptedProposer):
 
 def slow_search(repository: Repository, ideas: list[tuple[str, str]], *overrides: str) -> tuple[Search, Slow]:
     """A search whose trials of the first experiment end only when the next proposal is there."""
-    search = make_search(repository, [], *overrides)
-    search.proposer = proposer = Slow(ideas)
-    (runner,) = search.runners.values()
+    proposer = Slow(ideas)
+    search = make_search(repository, [], *overrides, proposer=proposer)
+    runner = search.runner
     assert isinstance(runner, StubRunner)
 
     def on_run() -> None:
@@ -132,7 +134,7 @@ def test_a_proposer_that_answers_at_once_is_asked_at_the_last_moment(repository:
 
 def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoresearch.ahead, "PATIENCE", (0, 0))
-    search = make_search(repository, [0.2, 1.5], instant=False)
+    search = make_search(repository, [1.5, 0.2], instant=False)
     original, failures = search.proposer.propose, iter(range(3))
 
     def propose(context: Context, check: Check) -> Proposal:
@@ -142,15 +144,19 @@ def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: 
 
     search.proposer.propose = propose  # type: ignore[method-assign]
     search.run()
-    assert verdicts(search) == ["keep", "discard"]
+    assert verdicts(search) == ["discard", "keep"]
     said = search.view.said  # type: ignore[attr-defined]
     assert sum("cannot be reached; asking again in 0 s" in line for line in said) == 3
 
 
-def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(repository: Repository) -> None:
+def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
+    repository: Repository,
+) -> None:
     search = make_search(repository, [])
     edit = (Edit(PATH, "OTHER = 0", "OTHER = 9"),)
-    search.journal.draft(Proposal("paid for", Category.KNOBS, edit, "scripted"), repository.resolve("HEAD") or "", 1.0)
+    search.journal.draft(
+        Proposal("paid for", Category.KNOBS, edit, "scripted"), repository.resolve("HEAD") or "", 1.0
+    )
     search.run()
     assert [e.proposal.hypothesis for e in search.journal.experiments() if e.proposal] == ["paid for"]
 
@@ -158,7 +164,7 @@ def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(r
 def test_what_fails_within_seconds_is_refused_before_it_costs_a_trial(repository: Repository) -> None:
     search = make_search(repository, ["OTHER = 'instantly'", 1.5], instant=False)
     search.run()
-    (runner,) = search.runners.values()
+    runner = search.runner
     assert isinstance(runner, StubRunner)
     said = " ".join(search.view.said)  # type: ignore[attr-defined]
     assert "fails within seconds: shape error" in said and "mat1 and mat2" in said

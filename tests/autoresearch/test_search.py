@@ -124,7 +124,14 @@ def test_killed_in_any_trial_it_ends_as_if_it_had_not_been(tmp_path: Path, at: i
     assert tips[0] == tips[1]
 
 
-STEPS = ["journal.draft", "journal.adopt", "worktree.commit", "journal.committed", "journal.recorded", "repository.update_ref"]
+STEPS = [
+    "journal.draft",
+    "journal.adopt",
+    "worktree.commit",
+    "journal.committed",
+    "journal.recorded",
+    "repository.update_ref",
+]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -185,6 +192,5 @@ def test_a_pruned_candidate_may_not_become_the_incumbent(repository: Repository)
 
 
 def runner(search: Search) -> StubRunner:
-    found = next(iter(search.runners.values()))
-    assert isinstance(found, StubRunner)
-    return found
+    assert isinstance(search.runner, StubRunner)
+    return search.runner

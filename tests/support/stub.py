@@ -24,6 +24,7 @@ from autoresearch.types import (
     Outcome,
     Progress,
     Proposal,
+    Proposer,
     ProposerError,
     Trial,
     TrialResult,
@@ -104,7 +105,6 @@ class StubRunner:
         metrics["weights_mb"] = float(size[1]) if size else 1.0
         return TrialResult(Outcome.OK, score, metrics=metrics, curve=curve)
 
-
     def smoke(self, *, code: Path, scratch: Path) -> TrialResult:
         source = (code / PATH).read_text()
         self.smoked.append(source)
@@ -165,7 +165,11 @@ class Silent:
 
 
 def make_search(
-    repository: Repository, ideas: Iterable[float | str], *overrides: str, instant: bool = True
+    repository: Repository,
+    ideas: Iterable[float | str],
+    *overrides: str,
+    instant: bool = True,
+    proposer: Proposer | None = None,
 ) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
     config: Config = load(["name=x", "budget=smoke", "executor.device=cpu", *overrides], {})
@@ -181,8 +185,8 @@ def make_search(
         )  # fmt: skip
         journal = Journal.create(folder / "journal.db", info)
     worktree = repository.worktree(folder / "worktree", base)
-    proposer = ScriptedProposer(ideas)
-    proposer.instant = instant
+    scripted = ScriptedProposer(ideas)
+    scripted.instant = instant
     return Search(
         config,
         repository,
@@ -190,7 +194,7 @@ def make_search(
         journal,
         folder,
         {place: StubRunner() for place in places(config)},
-        proposer,
+        proposer or scripted,
         NoMirror(),
         Silent(),
     )

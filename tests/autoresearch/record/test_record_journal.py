@@ -167,7 +167,8 @@ def test_a_journal_of_version_1_is_upgraded_in_place_and_goes_on(tmp_path: Path)
     old.execute("INSERT INTO notes VALUES ('judge', '{}')")
     proposal = json.dumps(PROPOSAL.to_dict())
     old.execute(
-        "INSERT INTO experiments VALUES (1, 'committed', 'b', 2.0, 'c', ?, NULL, 'diff', NULL, 1)", (proposal,)
+        "INSERT INTO experiments VALUES (1, 'committed', 'b', 2.0, 'c', ?, NULL, 'diff', NULL, 1)",
+        (proposal,),
     )
     old.commit()
     old.close()
@@ -183,7 +184,9 @@ def test_a_journal_of_version_1_is_upgraded_in_place_and_goes_on(tmp_path: Path)
     assert again.experiments() == journal.experiments() and again.fingerprints(1) == {2: "print"}
 
 
-def test_an_upgrade_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_is_cut_short_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "journal.db"
     sqlite3.connect(path).executescript(V1)
     monkeypatch.setitem(schema._STEPS, 1, schema._STEPS[1] + "CREATE TABLE trials (x);\n")

@@ -12,9 +12,11 @@ from autoresearch.record.lease import Lease, lock
 
 def test_a_second_runner_is_told_who_runs_the_search_and_gets_code_4(tmp_path: Path) -> None:
     with lock(tmp_path / "x") as lease:
-        with pytest.raises(UserError, match=f"already running .process {os.getpid()} on {lease.host}") as told:
-            with lock(tmp_path / "x"):
-                pass
+        with (
+            pytest.raises(UserError, match=f"already running .process {os.getpid()} on {lease.host}") as told,
+            lock(tmp_path / "x"),
+        ):
+            pass
         assert told.value.code == 4
         assert Lease.from_json((tmp_path / "x" / "lock").read_text()) == lease
     with lock(tmp_path / "x"):
