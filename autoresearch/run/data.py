@@ -32,7 +32,7 @@ class TrainingData:
         try:
             self._prepared = open_cache(self.path)
             self.vocab = self._prepared.vocab
-            self._files = {split: self._prepared.file(split) for split in ("train", "validation", "test")}
+            self._files = {split: self._prepared.file(split) for split in self._prepared.splits}
             self.descriptor = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
         except (DataError, OSError) as error:
             raise UserError(str(error), getattr(error, "hint", ""), code=3) from None

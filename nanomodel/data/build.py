@@ -10,14 +10,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nanomodel.data.cache import FORMAT, SEPARATOR, SPLITS, TOKEN, Prepared, open_cache
+from nanomodel.data.cache import FORMAT, GUARDS, SEPARATOR, SPLITS, TOKEN, Prepared, open_cache
 from nanomodel.data.corpora import Corpus, open_corpus
 from nanomodel.data.duplicates import Sketcher, group
 from nanomodel.data.errors import DataError
@@ -28,10 +28,13 @@ from nanomodel.data.spool import Ints, Spool
 from nanomodel.data.staging import locked, staged, sweep
 from nanomodel.data.tokenizer import PATTERN, Encoder, train
 
-RECIPE = 1
+RECIPE = 2
 """Counts up whenever this code would make other data of the same inputs."""
 LIBRARIES = ("rensa", "rustbpe", "tiktoken")
 BATCH_BYTES = 4 << 20
+GUARD_SHARE = 4
+"""The slice held back is this many times smaller than the validation split."""
+OTHER_BYTES = 8192
 
 
 def prepare(spec: DataSpec, cache: Path, progress: Report) -> Prepared:
@@ -63,9 +66,10 @@ def _prepare_once(spec: DataSpec, corpus: Corpus, cache: Path, key: str, progres
 def _key(spec: DataSpec, corpus: Corpus) -> str:
     """A readable name with a hash of everything that decides the result."""
     options = asdict(spec)
-    for name in ("path", "url", "shards", "shards_available"):
+    for name in ("path", "other_path", "url", "shards", "shards_available"):
         options.pop(name)  # the identity of the corpus says it better
-    recipe = [FORMAT, RECIPE, options, corpus.identity(), [version(name) for name in LIBRARIES]]
+    identities = [corpus.identity(), *([_other_corpus(spec).identity()] if spec.other_path else [])]
+    recipe = [FORMAT, RECIPE, options, identities, [version(name) for name in LIBRARIES]]
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
     return f"{spec.corpus}-{spec.vocab}-{digest[:12]}"
 
@@ -80,11 +84,18 @@ def _build(spec: DataSpec, corpus: Corpus, key: str, folder: Path, spool: Spool,
         "validation": _first_tokens(validation, spec.validation_tokens, "validation_tokens", spool, encoder),
         "test": _first_tokens(test, spec.test_tokens, "test_tokens", spool, encoder),
     }
+    taken = set(held["validation"].tolist())
+    left = [documents for documents in validation if not taken & set(documents.tolist())]
+    if (guard := _guard(left, spec.validation_tokens // GUARD_SHARE, spool, encoder)) is not None:
+        held["held"] = guard
     chosen = {"train": _others(len(sizes), *([d] for d in held.values())), **held}
     splits = {
         split: _write(folder / f"{split}.bin", split, chosen[split], sizes, spool, encoder, progress)
-        for split in SPLITS
+        for split in (*SPLITS, *GUARDS)
+        if split in chosen
     }
+    if spec.other_path:
+        splits["other"] = _write_other(spec, folder, encoder, progress)
     _describe(spec, key, folder, splits, merges, encoder, len(sizes) - int(groups.max()) - 1)
 
 
@@ -140,6 +151,30 @@ def _first_tokens(groups: list[Ints], limit: int, option: str, spool: Spool, enc
     if not taken:
         raise DataError(f"No document fits into {option}, {limit}.", f"Raise {option}, or cut the documents.")
     return np.concatenate(taken)
+
+
+def _guard(groups: list[Ints], limit: int, spool: Spool, encoder: Encoder) -> Ints | None:
+    """The slice that is held back beside the validation, if there are documents left for one."""
+    try:
+        return _first_tokens(groups, limit, "", spool, encoder)
+    except DataError:
+        return None
+
+
+def _write_other(spec: DataSpec, folder: Path, encoder: Encoder, progress: Report) -> dict[str, Any]:
+    """Encode text of another kind, as much of it as the validation has tokens."""
+    with Spool(folder / "other") as spool:
+        for raw in _other_corpus(spec).documents(progress):
+            spool.add(raw)
+        sizes = spool.finish()
+        groups = [np.array([number]) for number in range(len(sizes))]
+        taken = _first_tokens(groups, spec.validation_tokens, "validation_tokens", spool, encoder)
+        return _write(folder / "other.bin", "other", taken, sizes, spool, encoder, progress)
+
+
+def _other_corpus(spec: DataSpec) -> Corpus:
+    other = replace(spec, corpus="file", path=spec.other_path, other_path=None, document_bytes=OTHER_BYTES)
+    return open_corpus(other, Path())
 
 
 def _write(

@@ -4,6 +4,7 @@ Owns the format:
 
     meta.json                          what this is, what made it, and the size of everything below
     train.bin validation.bin test.bin  little-endian uint16 token ids; every document after a separator
+    held.bin other.bin                 the same, where there are any: see `GUARDS`
     token_bytes.npy                    uint16 [vocab]: bytes of text that each token stands for
     tokenizer.json                     pattern and merges
 
@@ -32,6 +33,9 @@ from nanomodel.data.errors import DataError
 FORMAT = 1
 SEPARATOR = 255
 SPLITS = ("train", "validation", "test")
+GUARDS = ("held", "other")
+"""Splits that some data has: a slice held back beside the validation, and text of another kind. They show
+whether a gain on the validation data is one elsewhere too; no decision rests on them."""
 TOKEN = np.dtype("<u2")
 _AGAIN = "Delete that folder and prepare the data again, or copy it again from where it is whole."
 
@@ -63,14 +67,19 @@ class Prepared:
         """Size of the vocabulary, the separator included."""
         return int(self.meta["vocab"])
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits there are."""
+        return tuple(split for split in (*SPLITS, *GUARDS) if split in self.meta["splits"])
+
     def tokens(self, split: str) -> np.memmap[Any, np.dtype[np.uint16]]:
         """The ids of a split, uint16 [tokens], read-only and mapped from disk."""
         return np.memmap(self.file(split), TOKEN, "r")
 
     def file(self, split: str) -> Path:
         """Where the ids of a split lie."""
-        if split not in SPLITS:
-            raise DataError(f"There is no split {split!r}.", f"Splits are {', '.join(SPLITS)}.")
+        if split not in self.splits:
+            raise DataError(f"There is no split {split!r}.", f"Splits are {', '.join(self.splits)}.")
         return self.path / f"{split}.bin"
 
     @cached_property
@@ -97,7 +106,7 @@ class Prepared:
         Raises:
             DataError: If a file has changed.
         """
-        for split in SPLITS:
+        for split in self.splits:
             with self.file(split).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != self.meta["splits"][split]["sha256"]:
                     raise DataError(f"{self.file(split)} is not what was prepared.", _AGAIN)
@@ -122,7 +131,7 @@ def open_cache(path: Path) -> Prepared:
                 f"{path} has format {meta['format']}; this version reads {FORMAT}.", "Prepare the data again."
             )
         data = Prepared(path, meta)
-        for split in SPLITS:
+        for split in dict.fromkeys((*SPLITS, *data.splits)):
             expected = TOKEN.itemsize * int(meta["splits"][split]["tokens"])
             if (size := data.file(split).stat().st_size) != expected:
                 found = f"{data.file(split)} has {size} bytes, not {expected}"

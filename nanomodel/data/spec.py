@@ -32,6 +32,7 @@ class DataSpec:
         validation_tokens: No more tokens than this in the validation split.
         test_tokens: No more tokens than this in the test split.
         tokenizer_bytes: No more bytes of training text than this are shown to the tokenizer's training.
+        other_path: Text of another kind, a file, a folder, or a glob; scored as a guard, never trained on.
         path: Corpus "file": a file, a folder, or a glob.
         text_column: The column of .parquet and the key of .jsonl that holds the text.
         document_bytes: Corpus "file": a single .txt is cut, at blank lines, into documents of about this
@@ -48,6 +49,7 @@ class DataSpec:
     validation_tokens: int
     test_tokens: int
     tokenizer_bytes: int
+    other_path: str | None = None
     path: str | None = None
     text_column: str = "text"
     document_bytes: int = 0

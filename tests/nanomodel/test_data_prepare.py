@@ -163,7 +163,7 @@ def test_held_out_splits_are_capped_in_tokens_and_the_rest_is_trained_on(corpus:
     for name, limit in (("validation", 5000), ("test", 4000)):
         assert limit / 2 < small.meta["splits"][name]["tokens"] <= limit
         assert documents(large, name)[: len(documents(small, name))] == documents(small, name)
-    count = sum(small.meta["splits"][name]["documents"] for name in SPLITS)
+    count = sum(small.meta["splits"][name]["documents"] for name in small.splits)
     assert count == 200
 
 
@@ -388,3 +388,28 @@ except DataError as error:
     assert "which is not installed" in done.stdout
     imported = "import sys, nanomodel.data.build, nanomodel.data.download; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", imported], cwd=ROOT, text=True) == "False\n"
+
+
+def test_a_slice_is_held_back_beside_the_validation(corpus: Path, tmp_path: Path):
+    data = prepare(spec(corpus, validation_tokens=4000), tmp_path / "cache")
+    assert data.splits == ("train", "validation", "test", "held")
+    split = {name: documents(data, name) for name in data.splits}
+    assert sorted(text for name in split for text in split[name]) == sorted(texts(200))
+    assert 0 < data.meta["splits"]["held"]["tokens"] <= 1000
+    data.verify()
+    data.file("held").write_bytes(b"\0\0")
+    with pytest.raises(DataError, match="damaged"):
+        open_cache(data.path)
+
+
+def test_text_of_another_kind_is_a_split_of_its_own(corpus: Path, tmp_path: Path):
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(f"def f{n}(): return {n}" for n in range(2000)))
+    data = prepare(spec(corpus, other_path=str(other)), tmp_path / "cache")
+    assert data.splits == ("train", "validation", "test", "other")
+    assert all("def f" in text for text in documents(data, "other"))
+    assert not any("def f" in text for name in SPLITS for text in documents(data, name))
+    other.write_text(other.read_text() + "\n\nx = 1")
+    assert prepare(spec(corpus, other_path=str(other)), tmp_path / "cache").key != data.key
+    with pytest.raises(DataError):
+        prepare(spec(corpus, other_path=str(tmp_path / "missing.txt")), tmp_path / "cache")
