@@ -32,7 +32,6 @@ class DataSpec:
         validation_tokens: No more tokens than this in the validation split.
         test_tokens: No more tokens than this in the test split.
         tokenizer_bytes: No more bytes of training text than this are shown to the tokenizer's training.
-        other_path: Text of another kind, a file, a folder, or a glob; scored as a guard, never trained on.
         path: Corpus "file": a file, a folder, or a glob.
         text_column: The column of .parquet and the key of .jsonl that holds the text.
         document_bytes: Corpus "file": a single .txt is cut, at blank lines, into documents of about this
@@ -40,6 +39,7 @@ class DataSpec:
         url: Fetched corpora: address of a shard, with a field such as {:05d} for its number.
         shards: Fetched corpora: how many to fetch, from number 0.
         shards_available: Fetched corpora: how many there are.
+        other_path: Text of another kind, a file, a folder, or a glob; scored as a guard, never trained on.
     """
 
     corpus: str
@@ -49,13 +49,13 @@ class DataSpec:
     validation_tokens: int
     test_tokens: int
     tokenizer_bytes: int
-    other_path: str | None = None
     path: str | None = None
     text_column: str = "text"
     document_bytes: int = 0
     url: str | None = None
     shards: int = 0
     shards_available: int = 0
+    other_path: str | None = None
 
     def __post_init__(self) -> None:
         for name in _WHOLE:
