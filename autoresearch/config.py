@@ -66,6 +66,7 @@ class Executor(_Model):
     devices: tuple[int, ...] | None
     weights_gb: float = Field(gt=0)
     probes: int = Field(ge=8)
+    standby: bool
 
 
 class Tracking(_Model):

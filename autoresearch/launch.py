@@ -29,6 +29,7 @@ from autoresearch.record.live import create_view
 from autoresearch.record.mlflow import Mirror
 from autoresearch.record.report import Report, write_report
 from autoresearch.run import Modules, TrialRunner
+from autoresearch.run.health import Health
 from autoresearch.run.sandbox import Limits, Sandbox, create_sandbox, describe
 from autoresearch.search import Search
 from autoresearch.types import View
@@ -224,8 +225,8 @@ def places(config: Config) -> dict[str, str]:
 
 
 def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str) -> TrialRunner:
-    """The part that trains and scores on one device, as configured."""
-    budget, executor = config.budget, config.executor
+    """The part that trains and scores on one device; what it keeps lies beside the trusted tree."""
+    budget, executor, folder = config.budget, config.executor, trusted.parent
     return TrialRunner(
         sandbox=sandbox,
         limits=Limits(**config.sandbox["limits"]),
@@ -243,6 +244,10 @@ def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, 
         score_seconds=budget.score_seconds,
         weights_gb=executor.weights_gb,
         probes=executor.probes,
+        standby=folder / "standby" if executor.standby else None,
+        editable=config.task.editable,
+        compiled=folder / "compiled",
+        health=Health.find(where) if where.startswith("cuda") else None,
     )
 
 

@@ -177,6 +177,8 @@ class TrialResult:
             is unknown is absent.
         curve: (fraction of the budget used, training loss in nats per token), in order.
         log: The end of what the candidate printed: data, never instructions.
+        phases: What it did when: (name, start, end) in Unix time, in order. The names are "startup" (processes
+            start), "warmup" (the model is built and compiled), "train" (the clock runs) and "score".
     """
 
     outcome: Outcome
@@ -185,6 +187,7 @@ class TrialResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[tuple[float, float], ...] = ()
     log: str = ""
+    phases: tuple[tuple[str, float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -196,6 +199,7 @@ class TrialResult:
         values = dict(data)
         values["outcome"] = Outcome(values["outcome"])
         values["curve"] = tuple((float(x), float(y)) for x, y in values.get("curve", ()))
+        values["phases"] = tuple((str(n), float(a), float(b)) for n, a, b in values.get("phases", ()))
         return cls(**values)
 
 

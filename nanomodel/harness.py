@@ -56,7 +56,7 @@ class Budget:
     """What a training may use.
 
     Attributes:
-        kind: "seconds" of wall clock, or "tokens" drawn.
+        kind: "seconds" of wall clock, "tokens" drawn, or (to try a script out) "steps": batches drawn.
         amount: How many.
     """
 
@@ -99,7 +99,7 @@ class Run:
         self._warming = 0.0
         self._batches: Batches | None = None
         self._started = self._last_batch = self._last_log = self._last_print = 0.0
-        self._tokens = self._step = 0
+        self._tokens = self._drawn = self._step = 0
         self._loss = math.nan
         self._latest: tuple[Any, Mapping[str, Any]] | None = None
         self._pace: deque[float] = deque(maxlen=16)
@@ -165,6 +165,8 @@ class Run:
         """Share of the budget used, in [0, 1]: drive schedules with it."""
         if self.budget.kind == "tokens":
             return min(1.0, self._tokens / self.budget.amount)
+        if self.budget.kind == "steps":  # steps done, so that no schedule ends before the last one
+            return min(1.0, max(0, self._drawn - 1) / self.budget.amount)
         return min(1.0, self.seconds / self._usable)
 
     def batch(self, rows: int, length: int, aligned: float = 0.0) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -193,6 +195,7 @@ class Run:
                 raise HarnessError(f"the budget of {amount} is less than one batch of {rows * length}")
             return None
         self._tokens += rows * length
+        self._drawn += 1
         return self._batches.next(rows, length, aligned)
 
     def log(self, step: int, loss: Any, **numbers: Any) -> None:
@@ -238,6 +241,8 @@ class Run:
     def _is_over(self, tokens: int) -> bool:
         if self.budget.kind == "tokens":
             return self._tokens + tokens > self.budget.amount
+        if self.budget.kind == "steps":
+            return self._drawn >= self.budget.amount
         now = time.monotonic()
         if self._tokens:
             self._pace.append(now - self._last_batch)

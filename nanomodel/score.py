@@ -79,6 +79,7 @@ class Job:
         seed: Of the order of requests and the choice of probes; unknown to the candidate.
         probes: Windows to ask the witness about, at least 8.
         seconds: Most time it may take.
+        brief: Whether the first few requests' worth of a split is enough: for trying a candidate out.
     """
 
     cache: str
@@ -89,6 +90,7 @@ class Job:
     seed: int
     probes: int
     seconds: float
+    brief: bool = False
 
 
 def score(
@@ -113,10 +115,14 @@ def score(
     """
     deadline = time.monotonic() + job.seconds
     prepared = open_cache(Path(job.cache))
-    length = min(job.context, *(len(prepared.tokens(split)) - 1 for split in job.splits))
-    parts = [Windows(prepared.tokens(split), prepared.token_bytes, length) for split in job.splits]
     device = choose_device(job.device)
-    row_bytes = length * parts[0].vocab * 4
+    tokens = [prepared.tokens(split) for split in job.splits]
+    length = min(job.context, *(len(part) - 1 for part in tokens))
+    row_bytes = length * prepared.vocab * 4
+    if job.brief:
+        enough = 8 * length * max(1, LOGIT_BYTES[device.type] // row_bytes) + 1
+        tokens = [part[:enough] for part in tokens]
+    parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
     # At least eight requests, however few the windows: a model that keeps state shows it in the second.
     rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
     remotes = [RemoteModel(wire, rows, length, parts[0].vocab, deadline) for wire in (model, witness)]

@@ -88,6 +88,7 @@ def load_model(weights: int, vocab: int, context: int) -> torch.nn.Module:
     Raises:
         Exception: Whatever the candidate's code raises, or loading what is no state of this model.
     """
+    importlib.invalidate_caches()  # the script may have come after this process had looked into its folder
     train = importlib.import_module("nanomodel.train")
     model = train.build_model(vocab, context)
     if not isinstance(model, torch.nn.Module):

@@ -119,6 +119,10 @@ class Wire:
             raise
         return message, fds
 
+    def release(self) -> int:
+        """Give up the descriptor without closing it: somebody else goes on with the conversation."""
+        return self._socket.detach()
+
     def close(self) -> None:
         """End the conversation; the peer notices."""
         self._socket.close()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import signal
 
+MEMORY = "out of memory"
 CAUSES = {
-    "out of memory": r"out of memory|MemoryError|an't allocate memory|annot allocate memory|bad_alloc",
+    MEMORY: r"out of memory|MemoryError|an't allocate memory|annot allocate memory|bad_alloc",
     "diverged": r"\bDiverged\b|(loss|grad\w*) is (nan|-?inf)",
     "import error": r"ImportError|ModuleNotFoundError",
     "syntax error": r"SyntaxError|IndentationError|TabError",

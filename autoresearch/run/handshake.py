@@ -45,9 +45,9 @@ class Budget:
     """What a training may use.
 
     Attributes:
-        kind: "seconds" or "tokens".
+        kind: "seconds", "tokens", or (to try a candidate out) "steps".
         amount: How many.
-        max_seconds: Wall-clock cap of a token budget.
+        max_seconds: Wall-clock cap of a budget that is not of seconds.
     """
 
     kind: str
@@ -62,9 +62,9 @@ class Budget:
         """
         return 1.02 * self.amount + 1.0 if self.kind == "seconds" else self.max_seconds
 
-    def fraction(self, seconds: float, tokens: int) -> float:
+    def fraction(self, seconds: float, tokens: int, steps: int = 0) -> float:
         """Share used, in [0, 1]."""
-        used = seconds if self.kind == "seconds" else tokens
+        used = {"seconds": seconds, "tokens": tokens, "steps": steps}[self.kind]
         return min(1.0, max(0.0, used / self.amount))
 
 
@@ -74,6 +74,15 @@ class Account:
 
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[tuple[float, float]] = field(default_factory=list)
+    phases: list[tuple[str, float, float]] = field(default_factory=list)
+    _now: tuple[str, float] | None = None
+
+    def enter(self, phase: str | None) -> None:
+        """Note that a phase begins, and that the one before it, if there was one, ends; None begins none."""
+        now = time.time()
+        if self._now is not None:
+            self.phases.append((*self._now, now))
+        self._now = None if phase is None else (phase, now)
 
     def add_point(self, fraction: float, loss: float) -> None:
         """Note a point of the learning curve; when there are too many, every other one goes."""
@@ -121,6 +130,7 @@ class Training:
             if expected == "hello":
                 if message.get("protocol") != PROTOCOL:
                     raise Ended(Outcome.INVALID, f"it speaks protocol {str(message.get('protocol'))[:20]!r}")
+                self.account.enter("warmup")
                 self._send({"type": "task", **task})
         self.account.metrics["startup_seconds"] = time.monotonic() - begun
 
@@ -135,6 +145,7 @@ class Training:
             Ended: If there is no submission in time.
         """
         self._send({"type": "start"}, [data])
+        self.account.enter("train")
         begun = time.monotonic()
         latest = Progress(0.0, 0.0)
         while True:
@@ -144,9 +155,10 @@ class Training:
             if seconds > self.budget.late_after:
                 raise self._late()
             if message is None:
-                used = self.budget.fraction(seconds, latest.tokens)
+                used = self.budget.fraction(seconds, latest.tokens, latest.step)
                 self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
             elif message.get("type") == "submit":
+                self.account.enter("score")
                 self.candidate.kill()
                 return self._note_submission(message, seconds)
             else:
@@ -194,15 +206,15 @@ class Training:
 
     def _note_log(self, message: Message, seconds: float) -> Progress:
         numbers = _numbers(message)
-        tokens = int(numbers.get("tokens", 0))
-        fraction = self.budget.fraction(seconds, tokens)
+        tokens, step = int(numbers.get("tokens", 0)), int(numbers.get("step", 0))
+        fraction = self.budget.fraction(seconds, tokens, step)
         loss = message.get("loss")
         if isinstance(loss, float) and not math.isfinite(loss):
             self.candidate.kill()
             raise Ended(Outcome.CRASH, f"diverged: the training loss is {loss}")
         if "loss" in numbers:
             self.account.add_point(fraction, numbers["loss"])
-        return Progress(fraction, seconds, int(numbers.get("step", 0)), numbers.get("loss"), tokens)
+        return Progress(fraction, seconds, step, numbers.get("loss"), tokens)
 
     def _note_submission(self, message: Message, seconds: float) -> None:
         claimed = message.get("metrics")

@@ -25,6 +25,9 @@ from nanomodel.wire import pair
 PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "CC", "CXX")
 """Variables of the host that say where its GPU and compilers are; all others stay outside."""
 
+CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Folders of compiled code, by the variable that tells a child where its own is."""
+
 TERM_GRACE = 1.0
 
 
@@ -40,7 +43,7 @@ class Candidate:
         self,
         sandbox: Sandbox,
         module: str,
-        *,
+        *arguments: str,
         code: Path,
         folder: Path,
         threads: int,
@@ -52,6 +55,7 @@ class Candidate:
         Args:
             sandbox: How to confine it.
             module: What to run.
+            *arguments: Its command line.
             code: The candidate's tree, on its PYTHONPATH.
             folder: Its scratch and working folder; must exist.
             threads: CPU threads for its numerical libraries.
@@ -60,7 +64,7 @@ class Candidate:
         """
         (folder / "tmp").mkdir(exist_ok=True)
         self.wire, theirs = pair()
-        self._command = [sys.executable, "-P", "-m", module]
+        self._command = [sys.executable, "-P", "-m", module, *arguments]
         jail = Jail(
             read_only=(code,),
             writable=(folder,),
@@ -150,7 +154,6 @@ def _places(folder: Path) -> Mapping[str, str]:
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),
         "XDG_CACHE_HOME": str(folder / "cache"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "triton"),
+        **{variable: str(folder / name) for variable, name in CACHES.items()},
         "CUDA_CACHE_PATH": str(folder / "cuda"),
     }

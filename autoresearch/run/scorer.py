@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,9 +43,14 @@ class Scorer:
         self._trusted = trusted
         self._threads = threads
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.RLock()
 
     def start(self) -> None:
         """Start it, if it does not run; returns at once, while it loads its libraries."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -71,21 +77,24 @@ class Scorer:
         Raises:
             UserError: If it does not start.
         """
-        self.start()
-        if self._greeted:
-            return
-        try:
-            self._wire.recv(START_SECONDS)
-        except WireError as error:
-            tail = self._log.text(wait=1.0).strip()
-            self.close()
-            raise UserError(f"The scorer does not start ({error}): {tail[-2000:]}", _HINT, code=3) from None
-        self._greeted = True
+        with self._lock:
+            self._start()
+            if self._greeted:
+                return
+            try:
+                self._wire.recv(START_SECONDS)
+            except WireError as error:
+                tail = self._log.text(wait=1.0).strip()
+                self.close()
+                raise UserError(
+                    f"The scorer does not start ({error}): {tail[-2000:]}", _HINT, code=3
+                ) from None
+            self._greeted = True
 
     def score(
         self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
     ) -> tuple[Message, list[int]]:
-        """Have one job done.
+        """Have one job done; who asks from another thread meanwhile waits.
 
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
@@ -101,6 +110,12 @@ class Scorer:
             ScorerDied: If it ended, or went silent.
             UserError: If it does not start.
         """
+        with self._lock:
+            return self._score(job, seconds, fds, retire)
+
+    def _score(
+        self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
+    ) -> tuple[Message, list[int]]:
         self.wait()
         deadline = time.monotonic() + seconds
         try:

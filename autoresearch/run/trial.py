@@ -4,6 +4,8 @@
     two model servers jailed    run the submitted model            (started early, idle without weights)
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
+The jailed ones are a crew (`crew`); that of the next trial can be started while this one is scored.
+
 Invariants: whatever a candidate does ends in a `TrialResult`, in bounded time, with nothing of it alive;
 only a fault of the host raises. The training process is dead before its weights are read. No candidate is
 given a path or a descriptor of held-out data: its servers see inputs alone.
@@ -13,16 +15,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.run import crash
+from autoresearch.run.compiled import CompileCache
+from autoresearch.run.crew import FOLDERS, Crew, Kit, Standby
 from autoresearch.run.data import TrainingData
+from autoresearch.run.frozen import digest
 from autoresearch.run.handshake import Account, Budget, Ended, Training
+from autoresearch.run.health import Health
 from autoresearch.run.log import Log
-from autoresearch.run.process import Candidate
 from autoresearch.run.sandbox import Limits, Sandbox, remove_tree
 from autoresearch.run.scorer import Scorer
 from autoresearch.run.scoring import Scoring
@@ -32,6 +38,9 @@ from autoresearch.types import Outcome, Progress, TrialResult
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
+SMOKE_STEPS = 4
+"""Batches of a tryout: weights that begin at zero take two or three to have any effect."""
+SMOKE_PROBES = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,27 @@ class Modules:
     train: str
     serve: str
     score: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with a candidate.
+
+    Attributes:
+        seed: Random seed of the training.
+        budget: What the training may use.
+        compile: Whether it may compile.
+        splits: What to score on.
+        probes: Windows to ask the witness about.
+        brief: Whether a few windows are enough.
+    """
+
+    seed: int
+    budget: Budget
+    compile: bool
+    splits: tuple[str, ...]
+    probes: int
+    brief: bool = False
 
 
 class TrialRunner:
@@ -69,6 +99,10 @@ class TrialRunner:
         score_seconds: float,
         weights_gb: float,
         probes: int,
+        standby: Path | None = None,
+        editable: Sequence[str] = (),
+        compiled: Path | None = None,
+        health: Health | None = None,
     ) -> None:
         """Check that there is data; nothing is started yet.
 
@@ -89,12 +123,16 @@ class TrialRunner:
             score_seconds: Cap on scoring.
             weights_gb: Largest submission, in 10^9 bytes.
             probes: Windows on which the witness is compared with the model; at least 8.
+            standby: Where the next trial's processes wait, started while this one is scored; None: each trial
+                starts its own.
+            editable: The files in which a candidate may differ from the trusted tree; for `standby`.
+            compiled: Where to keep what compiling the starting script left behind; None: compile anew each time.
+            health: Looks at the GPU while it trains; None: nobody does.
 
         Raises:
             UserError: If the prepared data cannot be read.
         """
         self.max_seconds = max_seconds
-        self._sandbox, self._limits, self._modules = sandbox, limits, modules
         self._data = TrainingData(cache)
         self._device, self._threads = device, threads
         self._gpu = device != "cpu" and any(Path(node).exists() for node in GPU_NODES)
@@ -102,7 +140,17 @@ class TrialRunner:
         self._startup_seconds, self._score_seconds = startup_seconds, score_seconds
         self._max_bytes = int(weights_gb * 1e9)
         self._context, self._compile, self._probes = context, compile, probes
-        self._scorer = Scorer(modules.score, trusted.resolve(), threads)
+        trusted = trusted.resolve()
+        self._health = health
+        self._scorer = Scorer(modules.score, trusted, threads)
+        # Without walls a candidate could reach what waits for the next one, or what is lent to it.
+        walled = sandbox.name != "none"
+        self._cache = CompileCache(compiled, trusted) if compiled and walled and compile else None
+        furnish = self._cache.lend if self._cache else lambda folder: None
+        self._kit = Kit(sandbox, limits, modules.train, modules.serve, threads, self._gpu, furnish)
+        self._standby = (
+            Standby(self._kit, standby.resolve(), trusted, editable) if standby and walled else None
+        )
 
     def run(
         self,
@@ -115,6 +163,8 @@ class TrialRunner:
         splits: Sequence[str] = ("validation",),
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
+
+        If the GPU was slowed down or shared meanwhile, this is done once more, and the metrics say "repeated".
 
         Args:
             code: The candidate's tree: the folder that holds its package. Nobody may write it meanwhile.
@@ -129,23 +179,102 @@ class TrialRunner:
         Raises:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
         """
+        plan = Plan(
+            seed, replace(self._budget, max_seconds=self.max_seconds), self._compile, tuple(splits), self._probes
+        )
+        code, scratch = code.resolve(), scratch.resolve()
+        first, trouble = self._watched(plan, code, scratch, progress, should_prune)
+        if not trouble:
+            return first
+        _clear(scratch)
+        second, _ = self._watched(plan, code, scratch, progress, should_prune)
+        metrics = {**second.metrics, "repeated": 1.0}
+        return replace(second, metrics=metrics, phases=(*first.phases, *second.phases))
+
+    def smoke(
+        self, *, code: Path, scratch: Path, progress: Callable[[Progress], None] = lambda sign: None
+    ) -> TrialResult:
+        """Try a candidate out: a few steps at real shapes, then a few windows through the real probes.
+
+        Finds in seconds what would fail in the first seconds of a trial or at its end. Nothing held out is
+        read, nothing is compiled (unless it runs out of memory otherwise), and there is no score.
+
+        Args:
+            code: As for `run`.
+            scratch: As for `run`; not that of the trial.
+            progress: As for `run`.
+
+        Raises:
+            UserError: As for `run`.
+        """
+        code, scratch = code.resolve(), scratch.resolve()
+        budget = Budget("steps", SMOKE_STEPS, self._score_seconds)
+        plan = Plan(0, budget, False, ("train",), SMOKE_PROBES, brief=True)
+        result = self._trial(plan, code, scratch, progress, None)
+        if self._compile and result.reason.startswith(crash.MEMORY):  # compiled, it may need less
+            _clear(scratch)
+            result = self._trial(replace(plan, compile=True), code, scratch, progress, None)
+        return replace(result, score=None)
+
+    def _watched(
+        self,
+        plan: Plan,
+        code: Path,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_prune: Callable[[Progress], bool] | None,
+    ) -> tuple[TrialResult, str]:
+        """A trial, and why its result is worthless, for a reason that lies with the GPU; empty if it is not.
+
+        Raises:
+            UserError: If the GPU has stopped answering, besides the reasons of `run`.
+        """
+        if self._health is None:
+            return self._trial(plan, code, scratch, progress, should_prune), ""
+
+        def seen(sign: Progress) -> None:
+            if sign.phase == "train":
+                watch.begin()
+            elif sign.phase == "score":
+                watch.end()
+            progress(sign)
+
+        with self._health.watch() as watch:
+            result = self._trial(plan, code, scratch, seen, should_prune)
+        if watch.lost:
+            self._health.look()  # raises, if it is lost for good
+        return replace(result, metrics={**result.metrics, **watch.metrics}), watch.trouble
+
+    def _trial(
+        self,
+        plan: Plan,
+        code: Path,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_prune: Callable[[Progress], bool] | None,
+    ) -> TrialResult:
         account = Account()
+        account.enter("startup")
         score: float | None = None
         logs: list[Log] = []
         try:
-            with ExitStack() as stack:
-                scoring, training = self._start(stack, code.resolve(), scratch.resolve(), progress, account)
-                logs += [training.candidate.log, *scoring.logs]
-                training.get_ready(self._task(seed), self._startup_seconds, scoring.wait_for_hello)
+            with self._crew(plan, code, scratch) as crew:
+                logs += [process.log for process in (crew.trainer, *crew.servers)]
+                scoring = Scoring(self._scorer, crew.servers, account, scratch)
+                training = Training(crew.trainer, plan.budget, account, progress)
+                training.get_ready(self._task(plan), self._startup_seconds, scoring.wait_for_hello)
                 scoring.wait()
                 training.train(self._data.descriptor, should_prune)
-                weights = take_weights(scratch / "train", self._max_bytes)
+                self._prepare(plan)
+                weights = take_weights(crew.folder / "train", self._max_bytes)
                 account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
                 account.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, account.metrics["train_seconds"], phase="score"))
-                scores = scoring.score(weights, self._job(splits), self._score_seconds)
-            score = scores[splits[0]]
-            account.metrics.update({f"{name}_bpb": scores[name] for name in splits[1:]})
+                scores = scoring.score(weights, self._job(plan), self._score_seconds)
+                if self._cache:
+                    self._cache.keep(code, crew.folder / "train")
+            score = scores[plan.splits[0]]
+            account.metrics.update({f"{name}_bpb": scores[name] for name in plan.splits[1:]})
             outcome, reason = Outcome.OK, ""
         except Ended as ended:
             outcome, reason = ended.outcome, str(ended)
@@ -153,81 +282,84 @@ class TrialRunner:
             raise UserError(
                 f"The trial cannot be run: {error}.", "Check the disk and permissions.", 3
             ) from error
+        finally:
+            account.enter(None)
+        self._prepare(plan)
         if self._data.was_touched():
             outcome, reason, score = Outcome.INVALID, "it changed the file of the training data", None
         if outcome is not Outcome.OK:
+            score = None
             _check_disk(scratch)
         text = "\n".join(text for log in logs if (text := log.text(wait=1.0).strip()))
-        return TrialResult(outcome, score, reason, dict(account.metrics), tuple(account.curve), text)
+        metrics, curve, phases = dict(account.metrics), tuple(account.curve), tuple(account.phases)
+        return TrialResult(outcome, score, reason, metrics, curve, text, phases)
 
     def close(self) -> None:
-        """End the scorer, and let go of the data."""
+        """End the scorer and whoever waits, and let go of the data."""
+        if self._standby:
+            self._standby.close()
         self._scorer.close()
         self._data.close()
 
-    def _start(
-        self,
-        stack: ExitStack,
-        code: Path,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        account: Account,
-    ) -> tuple[Scoring, Training]:
-        """Start the training and, while it prepares itself, everything that will be needed after it."""
-
-        def candidate(module: str, name: str) -> Candidate:
-            folder = scratch / name
-            folder.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(
-                Candidate(
-                    self._sandbox,
-                    module,
-                    code=code,
-                    folder=folder,
-                    threads=self._threads,
-                    gpu=self._gpu,
-                    limits=self._limits,
-                )
-            )
-
-        trainer = candidate(self._modules.train, "train")
+    @contextmanager
+    def _crew(self, plan: Plan, code: Path, scratch: Path) -> Iterator[Crew]:
+        """The processes of a trial: those that wait for it, or else new ones; dead afterwards."""
         self._scorer.start()
-        servers = [candidate(self._modules.serve, name) for name in ("model", "witness")]
-        budget = replace(self._budget, max_seconds=self.max_seconds)
-        scoring = Scoring(self._scorer, servers, account, scratch)
-        return scoring, Training(trainer, budget, account, progress)
+        crew = self._standby.take(code) if self._standby and not plan.brief else None
+        if crew is None or self._standby is None:
+            with Crew(self._kit, code, scratch) as crew:
+                yield crew
+            return
+        try:
+            yield crew
+            crew.kill()
+            if digest(crew.code) != digest(code):
+                raise Ended(Outcome.INVALID, "frozen code changed during the trial")
+        finally:
+            self._standby.leave(crew, keep=scratch)
 
-    def _task(self, seed: int) -> dict[str, object]:
+    def _prepare(self, plan: Plan) -> None:
+        """Have the next trial's processes started; a tryout leaves that to the trial it goes before, or beside."""
+        if self._standby and not plan.brief:
+            self._standby.prepare()
+
+    def _task(self, plan: Plan) -> dict[str, object]:
         """The task message of protocol 1."""
         return {
-            "seed": seed,
+            "seed": plan.seed,
             "device": self._device,
             "threads": self._threads,
             "vocab": self._data.vocab,
             "context": self._context,
-            "budget": {"kind": self._budget.kind, "amount": self._budget.amount},
-            "compile": self._compile,
+            "budget": {"kind": plan.budget.kind, "amount": plan.budget.amount},
+            "compile": plan.compile,
             "token_bytes": None,
         }
 
-    def _job(self, splits: Sequence[str]) -> dict[str, object]:
+    def _job(self, plan: Plan) -> dict[str, object]:
         """What the scorer is told."""
         return {
             "cache": str(self._data.path),
-            "splits": list(splits),
+            "splits": list(plan.splits),
+            "brief": plan.brief,
             "context": self._context,
             "device": self._device,
             "threads": self._threads,
-            "probes": self._probes,
+            "probes": plan.probes,
         }
+
+
+def _clear(scratch: Path) -> None:
+    """Remove what the candidate's processes wrote."""
+    for name in FOLDERS:
+        remove_tree(scratch / name)
 
 
 def _check_disk(scratch: Path) -> None:
     """Raise if a failed trial may have failed for want of space that was not its own to waste."""
-    if shutil.disk_usage(scratch).free > FULL_BYTES:
+    if not scratch.exists() or shutil.disk_usage(scratch).free > FULL_BYTES:
         return
-    for name in ("train", "model", "witness"):
-        remove_tree(scratch / name)
+    _clear(scratch)
     if shutil.disk_usage(scratch).free <= FULL_BYTES:
         raise UserError(
             f"The disk of {scratch} is full.", "Free some space, then run the same again.", code=3
