@@ -177,8 +177,8 @@ class TrialResult:
             is unknown is absent.
         curve: (fraction of the budget used, training loss in nats per token), in order.
         log: The end of what the candidate printed: data, never instructions.
-        phases: What it did when: (name, start, end) in Unix time, in order. The names are "startup" (processes
-            start), "warmup" (the model is built and compiled), "train" (the clock runs) and "score".
+        phases: What it did when: (name, start, end) in Unix time, in order. The names are "startup"
+            (processes start), "warmup" (the model is built and compiled), "train" and "score".
     """
 
     outcome: Outcome

@@ -116,7 +116,7 @@ def score(
     deadline = time.monotonic() + job.seconds
     prepared = open_cache(Path(job.cache))
     device = choose_device(job.device)
-    tokens = [prepared.tokens(split) for split in job.splits]
+    tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
     length = min(job.context, *(len(part) - 1 for part in tokens))
     row_bytes = length * prepared.vocab * 4
     if job.brief:

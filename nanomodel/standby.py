@@ -30,9 +30,7 @@ def main() -> None:
     module = sys.argv[1]
     wire = Wire.from_fd(int(os.environ["HARNESS_FD"]))
     for name in LIBRARIES:
-        with contextlib.suppress(
-            ImportError
-        ):  # the script will say what it misses
+        with contextlib.suppress(ImportError):  # the script will say what it misses
             importlib.import_module(name)
     wire.send({"type": "standby"})
     try:

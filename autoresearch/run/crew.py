@@ -3,9 +3,10 @@
     trainer             runs the training script           (ready: `nanomodel.standby` waits in its place)
     model, witness      serve the submitted model          (idle until they are handed weights)
 
-Invariants: each crew serves one trial, and no two crews share a folder. A crew that is kept ready has started
-from a tree without any candidate's file in it, so nothing but frozen code has run in it; the candidate's files
-are put in from outside when its trial begins, and the whole tree is then compared with the candidate's own.
+Invariants: each crew serves one trial, and no two crews share a folder. A crew that is kept ready has
+started from a tree without any candidate's file in it, so nothing but frozen code has run in it; the
+candidate's files are put in from outside when its trial begins, and the whole tree is then compared with the
+candidate's own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,10 +191,8 @@ class Standby:
             keep.mkdir(parents=True, exist_ok=True)
             for name in FOLDERS:
                 if not (keep / name).exists():
-                    try:
+                    with suppress(OSError):
                         (crew.folder / name).rename(keep / name)
-                    except OSError:
-                        continue
         remove_tree(crew.code.parent)
 
     def close(self) -> None:
@@ -201,10 +200,8 @@ class Standby:
         with self._lock:
             waiting, self._next = self._next, None
         if waiting is not None and not waiting.cancel():
-            try:
+            with suppress(OSError):
                 self.leave(waiting.result())
-            except OSError:
-                pass
         self._starter.shutdown()
         remove_tree(self._folder)
 

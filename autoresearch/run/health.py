@@ -1,4 +1,4 @@
-"""Is the GPU itself? Clocks, heat, throttling, and strangers on it, read from `nvidia-smi` while a trial trains.
+"""Is the GPU itself? Clocks, heat, throttling and strangers, read from `nvidia-smi` while a trial trains.
 
 Owns the rule which readings make a trial's result worthless: the hardware slowed the GPU down (heat, power
 brake), or another process computed on it. Such a trial is repeated, not judged (`trial`). Power capping by

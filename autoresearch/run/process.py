@@ -29,6 +29,8 @@ CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Folders of compiled code, by the variable that tells a child where its own is."""
 
 TERM_GRACE = 1.0
+END_PATIENCE = 5.0
+"""Seconds an interpreter that has hung up may take to unload its libraries, before it is killed."""
 
 
 class Candidate:
@@ -121,7 +123,7 @@ class Candidate:
     def why_it_ended(self) -> str:
         """One line about a process that ended by itself or broke a limit; kills what is left of it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._jailed.process.wait(1.0)
+            self._jailed.process.wait(END_PATIENCE)
         status = self._jailed.process.poll()
         self.kill()
         log = self.log.text(wait=1.0)

@@ -126,7 +126,7 @@ class TrialRunner:
             standby: Where the next trial's processes wait, started while this one is scored; None: each trial
                 starts its own.
             editable: The files in which a candidate may differ from the trusted tree; for `standby`.
-            compiled: Where to keep what compiling the starting script left behind; None: compile anew each time.
+            compiled: Where to keep what compiling the starting script left behind; None: nowhere.
             health: Looks at the GPU while it trains; None: nobody does.
 
         Raises:
@@ -164,7 +164,7 @@ class TrialRunner:
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
 
-        If the GPU was slowed down or shared meanwhile, this is done once more, and the metrics say "repeated".
+        If the GPU was slowed down or shared meanwhile, it is done once more, and the metrics say "repeated".
 
         Args:
             code: The candidate's tree: the folder that holds its package. Nobody may write it meanwhile.
@@ -180,7 +180,11 @@ class TrialRunner:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
         """
         plan = Plan(
-            seed, replace(self._budget, max_seconds=self.max_seconds), self._compile, tuple(splits), self._probes
+            seed,
+            replace(self._budget, max_seconds=self.max_seconds),
+            self._compile,
+            tuple(splits),
+            self._probes,
         )
         code, scratch = code.resolve(), scratch.resolve()
         first, trouble = self._watched(plan, code, scratch, progress, should_prune)
@@ -258,6 +262,7 @@ class TrialRunner:
         score: float | None = None
         logs: list[Log] = []
         try:
+            scratch.mkdir(parents=True, exist_ok=True)
             with self._crew(plan, code, scratch) as crew:
                 logs += [process.log for process in (crew.trainer, *crew.servers)]
                 scoring = Scoring(self._scorer, crew.servers, account, scratch)
@@ -319,7 +324,7 @@ class TrialRunner:
             self._standby.leave(crew, keep=scratch)
 
     def _prepare(self, plan: Plan) -> None:
-        """Have the next trial's processes started; a tryout leaves that to the trial it goes before, or beside."""
+        """Have the next trial's processes started; a tryout leaves that to the trial it precedes."""
         if self._standby and not plan.brief:
             self._standby.prepare()
 
