@@ -105,7 +105,7 @@ def test_who_waits_has_seen_no_candidate(runner, tmp_path):
 
 
 def test_a_candidate_that_differs_elsewhere_gets_processes_of_its_own(runner, tmp_path):
-    """What waits is built from the trusted tree; a tree that is not that one plus a script is run as it is."""
+    """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
     runner._standby.prepare()
     code = toy.write_code(tmp_path / "code")
     (code / "nanomodel/more.py").write_text("")
@@ -124,7 +124,7 @@ def test_a_dead_crew_is_replaced(run, runner):
 def test_what_a_killed_runner_left_is_removed(tmp_path):
     (tmp_path / "standby/999999999-1/7/code").mkdir(parents=True)
     kit = Kit(create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None)
-    Standby(kit, tmp_path / "standby", Path("."), []).close()
+    Standby(kit, tmp_path / "standby", Path(), []).close()
     assert list((tmp_path / "standby").iterdir()) == []
 
 
