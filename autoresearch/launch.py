@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from typing import Any
 from autoresearch.config import Config, has_gpu, load, resume
 from autoresearch.errors import UserError
 from autoresearch.judge import create_judge
-from autoresearch.propose import create_proposer
+from autoresearch.propose import Desk, create_proposer
+from autoresearch.record.calls import CallLog
 from autoresearch.record.git import Repository
+from autoresearch.record.inbox import Inbox
 from autoresearch.record.journal import Journal, SearchInfo
 from autoresearch.record.lease import lock
 from autoresearch.record.live import create_view
@@ -31,8 +33,10 @@ from autoresearch.record.report import Report, write_report
 from autoresearch.run import Modules, TrialRunner
 from autoresearch.run.health import Health
 from autoresearch.run.sandbox import Limits, Sandbox, create_sandbox, describe
+from autoresearch.run.tool import run_tool
 from autoresearch.search import Search
-from autoresearch.types import View
+from autoresearch.types import Cost, View
+from autoresearch.workers import Said
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:
@@ -121,7 +125,10 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         brief = config.brief_path.read_text(encoding="utf-8")
         sandbox = create_sandbox(config.sandbox["backend"])
         _check_judge(config)
-        proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"))
+        inbox = Inbox(folder)
+        inbox.begin()
+        desk = _desk(config, repository, folder, inbox, lambda text: search.events.put(Said(text, True)))
+        proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
         cache, meta = prepare_data(config, runs)
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
@@ -141,7 +148,9 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         mirror = create_mirror(config, repository, runs)
         worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
         stack.callback(worktree.remove)
-        search = Search(config, repository, worktree, journal, folder, runners, proposer, mirror, shown)
+        search = Search(
+            config, repository, worktree, journal, folder, runners, proposer, mirror, shown, inbox
+        )
         stack.callback(search.close)
         stack.callback(_conclude, search, mirror)
         yield search
@@ -164,6 +173,32 @@ def _conclude(search: Search, mirror: Mirror) -> None:
     problem = mirror.close(search.journal, [report.markdown, report.html, report.png])
     if problem:
         search.view.message(problem, warning=True)
+
+
+def _desk(
+    config: Config, repository: Repository, folder: Path, inbox: Inbox, say: Callable[[str], None]
+) -> Desk:
+    """What proposers may use of this search."""
+    calls = CallLog(folder)
+
+    def spent(name: str) -> Cost:
+        if not (folder / "journal.db").exists():
+            return Cost()
+        journal = Journal(folder / "journal.db")
+        try:
+            return calls.unbilled(name, journal.experiments())
+        finally:
+            journal.close()
+
+    def tree(place: Path) -> None:
+        journal = Journal(folder / "journal.db")
+        try:
+            base = journal.info().base_commit
+        finally:
+            journal.close()
+        repository.export(base, [config.task.package], place)
+
+    return Desk(folder / "agent", tree, run_tool, inbox, calls.record, spent, say)
 
 
 def _check_judge(config: Config) -> None:

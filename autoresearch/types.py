@@ -103,6 +103,8 @@ class Proposal:
         risk: What could go wrong.
         params: Knob values, for proposals that are a point in a search space.
         cost: What it took to get this proposal.
+        idea: Number of the person's idea that it tests, if it does; see `Idea`.
+        conversation: What its calls of language models are filed under; see `Call`.
     """
 
     hypothesis: str
@@ -115,6 +117,8 @@ class Proposal:
     risk: str = ""
     params: Mapping[str, Knob] = field(default_factory=dict)
     cost: Cost = Cost()
+    idea: int | None = None
+    conversation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -128,6 +132,38 @@ class Proposal:
         values["edits"] = tuple(Edit(**edit) for edit in values["edits"])
         values["cost"] = Cost(**values.get("cost", {}))
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to a language model and what became of it, as a record.
+
+    Attributes:
+        conversation: The same for all calls that led to one proposal; `Proposal.conversation` names it.
+        model: Who was asked, with the proposer: "anthropic:claude-sonnet-5-5".
+        started: Unix time in seconds.
+        asked: The text that was sent; in later turns only what is new.
+        answered: What came back, as text.
+        problem: Why it led to no proposal, in words; empty if it did.
+        cost: What it took.
+    """
+
+    conversation: str
+    model: str
+    started: float
+    asked: str
+    answered: str
+    problem: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Idea:
+    """A person's idea that waits to be tried: words for a model, or a patch for `propose.queue`."""
+
+    number: int
+    text: str
+    patch: str = ""
 
 
 @dataclass(frozen=True)
@@ -322,6 +358,7 @@ class Context:
         noise: Standard deviation of the score over seeds.
         facts: What the incumbent's trials measured: tokens_per_second, steps, peak_memory_mb, ...
         notes: What a person wrote to the proposer while the search ran.
+        ideas: What a person would like to see tried, and nobody has taken up yet.
         seed: Seed of the search; proposers that use randomness derive theirs from it.
         under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
             run, and must not repeat them.
@@ -336,6 +373,7 @@ class Context:
     noise: float
     facts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ideas: tuple[Idea, ...] = ()
     seed: int = 0
     under_way: tuple[Experiment, ...] = ()
 

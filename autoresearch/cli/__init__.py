@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import final, look, start
+from autoresearch.cli import final, look, start, steer
 from autoresearch.errors import UserError
 
 COMMANDS = (
@@ -28,6 +28,10 @@ COMMANDS = (
     look.report,
     final.claim,
     look.ui,
+    steer.note,
+    steer.pause,
+    steer.resume,
+    steer.stop,
     start.doctor,
 )
 
@@ -39,6 +43,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(steer.idea, name="idea")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ Not covered: whether the edits apply and the candidate obeys the rules (the sear
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from autoresearch.types import Category, Edit, Proposal, Refused
@@ -51,6 +51,15 @@ def tool() -> dict[str, Any]:
         },
         "confidence": {"type": "number", "description": "Probability from 0 to 1 that the gain is real."},
         "risk": {**text, "description": "What is most likely to go wrong."},
+        "idea": {
+            "type": "integer",
+            "description": "Number of the open idea of a person that this tests; 0 for an idea of your own.",
+        },
+        "difference": {
+            **text,
+            "description": "If an earlier experiment that failed was much like this: what is different now, "
+            "and why that should matter. Else empty.",
+        },
         "edits": {"type": "array", "items": edit, "description": "The change: at least one edit."},
     }
     return {
@@ -66,12 +75,13 @@ def tool() -> dict[str, Any]:
     }
 
 
-def parse(answer: object, proposer: str) -> Proposal:
+def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposal:
     """Turn the input of a tool call into a proposal (without its cost).
 
     Args:
         answer: What the model sent; anything at all.
         proposer: Who made it.
+        ideas: Numbers of the ideas that are open; any other number is dropped.
 
     Raises:
         Refused: Naming everything that is missing or of the wrong kind.
@@ -85,7 +95,7 @@ def parse(answer: object, proposer: str) -> Proposal:
     edits = _edits(answer.get("edits"), problems)
     if problems:
         raise Refused("the tool call is not complete: " + "; ".join(problems))
-    confidence = _number(answer.get("confidence"))
+    confidence, idea = _number(answer.get("confidence")), _number(answer.get("idea"))
     category = answer.get("category")
     return Proposal(
         hypothesis=hypothesis,
@@ -96,7 +106,13 @@ def parse(answer: object, proposer: str) -> Proposal:
         expected_effect=_number(answer.get("expected_effect")),
         confidence=confidence if confidence is not None and 0 <= confidence <= 1 else None,
         risk=_prose(answer.get("risk")),
+        idea=int(idea) if idea in ideas and idea is not None else None,
     )
+
+
+def difference(answer: object) -> str:
+    """What an answer says to set itself apart from an earlier experiment; empty if nothing."""
+    return _prose(answer.get("difference")) if isinstance(answer, Mapping) else ""
 
 
 def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:

@@ -1,46 +1,42 @@
-"""An LLM as the researcher, through the Anthropic Messages API.
+"""A Claude model as the researcher, through the Messages API of Anthropic.
 
-Invariant: `propose` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain
-reason, whatever the model or the network sends. What all its calls cost, failed ones included, is the cost of
-the next proposal.
+Invariant: an answer goes back into the conversation as it came, thinking included, or not at all; the API
+would refuse anything else.
 
-One conversation is one proposal: what is refused goes back to the model as the result of its tool call, up to
-`repairs` times. A model that declines, is overloaded or unknown is passed over for the next in the list.
-
-Not covered: what the model sees (`prompt`), what it must answer (`answer`), prices and caps (`money`), the
-network (`messages`).
+Not covered: the conversation itself (`conversation`), the network (`messages`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, validate_call
 
 from autoresearch.propose import prompt
-from autoresearch.propose.answer import TOOL_NAME, clean, parse, tool
-from autoresearch.propose.messages import Endpoint, Garbage, NextModel, TooLong
-from autoresearch.propose.money import Caps, Purse, price_table
-from autoresearch.types import Check, Context, Cost, Proposal, ProposerError, Refused
+from autoresearch.propose.answer import TOOL_NAME, clean, tool
+from autoresearch.propose.conversation import (
+    MAX_ANSWER_TOKENS,
+    MIN_LEDGER_TOKENS,
+    Answer,
+    LanguageModel,
+    Message,
+    NextModel,
+    Record,
+    TooLong,
+)
+from autoresearch.propose.messages import Endpoint
+from autoresearch.propose.money import Caps, price_table
+from autoresearch.types import Cost, Refused
 
-MIN_LEDGER_TOKENS = 500
-"""If a prompt with so small a ledger is too long, the script itself is."""
 
-MAX_ANSWER_TOKENS = 64_000
-"""A cut-off answer is asked for again with twice the room, up to this."""
-
-Message = dict[str, Any]
-Answer = Mapping[str, Any]
-
-
-class AnthropicProposer:
+class AnthropicProposer(LanguageModel):
     """Asks a Claude model for the next experiment.
 
     Args:
-        models: Model names; a later one is asked when an earlier one cannot answer.
+        models: Model names. The first is asked first; where there are several, the next ones are chosen by
+            what they gained per dollar (see `bandit`), and another one is asked when one cannot answer.
         prices: Model -> dollars per million tokens of each kind (input, output, cache_write, cache_read).
         answer_tokens: Limit of one answer, thinking included.
         effort: "low", "medium", "high", "xhigh" or "max"; None leaves it to the model.
@@ -52,6 +48,7 @@ class AnthropicProposer:
         max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
         base_url: Another endpoint that speaks the same protocol; None is Anthropic's.
         spent: Money spent before, beyond what the history tells.
+        record: Where every call is written down.
 
     Raises:
         UserError: If the key or a price is missing.
@@ -78,78 +75,64 @@ class AnthropicProposer:
         max_calls: Annotated[int, Field(gt=0)] | None,
         base_url: str | None,
         spent: Cost | None = None,
+        record: Record | None = None,
     ) -> None:
-        self._models = models
-        self._purse = Purse(Caps(max_dollars, max_tokens, max_calls), spent or Cost(), self.name)
-        self._endpoint = Endpoint(price_table(prices, models), self._purse, retries, timeout, base_url)
-        self._answer_tokens = answer_tokens
-        self._options = _options(effort, thinking)
-        self._repairs = repairs
-        self._ledger_tokens = ledger_tokens
-
-    @property
-    def spent(self) -> Cost:
-        """Everything this search has paid so far."""
-        return self._purse.spent
-
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
-        self._purse.read(context.paid)
-        failed: list[NextModel] = []
-        for model in self._models:
-            try:
-                return self._converse(model, context, check)
-            except NextModel as error:
-                failed.append(error)
-        reasons = "; ".join(str(error) for error in failed)
-        raise ProposerError(reasons, retry=any(error.retry for error in failed))
-
-    def _converse(self, model: str, context: Context, check: Check) -> Proposal:
-        """Ask one model until its answer is accepted."""
-        asked = prompt.build(context, self._ledger_tokens)
-        replies: list[Message] = []
-        limit, reason = self._answer_tokens, ""
-        for _ in range(self._repairs + 1):
-            answer: Answer = {}
-            try:
-                answer = self._ask(model, asked, replies, limit)
-                proposal = _read(answer, model, self.name)
-                check(proposal)
-            except TooLong as error:
-                asked, replies, reason = self._shorter(context, error), [], str(error)
-            except Garbage as error:
-                reason = str(error)
-            except Refused as refused:
-                reason = str(refused)
-                if answer.get("stop_reason") == "max_tokens":
-                    limit = max(limit, min(2 * limit, MAX_ANSWER_TOKENS))
-                else:
-                    replies += _reply(answer, reason)
-            else:
-                return self._signed(proposal)
-        raise ProposerError(
-            f"{model}: no usable answer in {self._repairs + 1} tries; the last: {reason}", retry=True
+        super().__init__(
+            models=models,
+            prices=price_table(prices, models),
+            caps=Caps(max_dollars, max_tokens, max_calls),
+            answer_tokens=answer_tokens,
+            repairs=repairs,
+            ledger_tokens=ledger_tokens,
+            spent=spent,
+            record=record,
         )
+        self._endpoint = Endpoint(retries, timeout, base_url)
+        self._options = _options(effort, thinking)
 
-    def _ask(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
-        tools = [tool()]
+    def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
         messages = [{"role": "user", "content": asked.content}, *replies]
-        characters = asked.characters + len(json.dumps([tools, replies]))
-        request = {"system": asked.system, "messages": messages, "tools": tools, **self._options}
-        return self._endpoint.ask(model, characters, limit, request)
+        request = {"system": asked.system, "messages": messages, "tools": [tool()], **self._options}
+        return self._endpoint.ask(model, limit, request)
 
-    def _shorter(self, context: Context, error: TooLong) -> prompt.Prompt:
-        """The prompt with half the history; later prompts stay as short."""
-        self._ledger_tokens //= 2
-        if self._ledger_tokens < MIN_LEDGER_TOKENS:
-            raise ProposerError(f"the script and the brief alone are too long for a prompt: {error}")
-        return prompt.build(context, self._ledger_tokens)
+    def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
+        return asked.characters + len(json.dumps([tool(), replies]))
 
-    def _signed(self, proposal: Proposal) -> Proposal:
-        """The proposal with everything it cost."""
-        billed = replace(proposal, cost=self._purse.bill())
-        self._purse.ours(billed)
-        return billed
+    def _usage(self, answer: Answer) -> Mapping[str, Any]:
+        usage = answer.get("usage")
+        return usage if isinstance(usage, Mapping) else {}
+
+    def _cut_off(self, answer: Answer) -> bool:
+        return answer.get("stop_reason") == "max_tokens"
+
+    def _read(self, answer: Answer, model: str) -> object:
+        stop = answer.get("stop_reason")
+        if stop == "refusal":
+            details = answer.get("stop_details")
+            known = isinstance(details, Mapping) and details.get("category")
+            why = f" ({details['category']})" if known and isinstance(details, Mapping) else ""
+            raise NextModel(f"{model} declined to answer{why}", retry=True)
+        if stop == "model_context_window_exceeded":
+            raise TooLong(f"prompt and answer do not fit the context window of {model}")
+        if stop == "max_tokens":
+            raise Refused("the answer was cut off before it was complete")
+        calls = [block for block in _blocks(answer) if _is_call(block) and block.get("name") == TOOL_NAME]
+        if not calls:
+            raise Refused(
+                f"the answer does not call the tool `{TOOL_NAME}`; call it once, with complete edits"
+            )
+        return calls[0].get("input")
+
+    def _reply(self, answer: Answer, reason: str) -> list[Message]:
+        return _reply(answer, reason)
+
+    def _text(self, answer: Answer) -> str:
+        shown = [
+            {key: value for key, value in block.items() if key != "signature"}
+            for block in _blocks(answer)
+            if isinstance(block, Mapping)
+        ]
+        return clean(json.dumps(shown, ensure_ascii=False, indent=1, default=str)) if shown else ""
 
 
 def _options(effort: str | None, thinking: str | None) -> dict[str, Any]:
@@ -167,29 +150,6 @@ def _options(effort: str | None, thinking: str | None) -> dict[str, Any]:
     if effort:
         options["output_config"] = {"effort": effort}
     return options
-
-
-def _read(answer: Answer, model: str, name: str) -> Proposal:
-    """The proposal in an answer.
-
-    Raises:
-        Refused: With the reason, for the model.
-        NextModel: If the model declined.
-        TooLong: If the answer ran into the end of the context window.
-    """
-    stop = answer.get("stop_reason")
-    if stop == "refusal":
-        details = answer.get("stop_details")
-        why = f" ({details['category']})" if isinstance(details, Mapping) and details.get("category") else ""
-        raise NextModel(f"{model} declined to answer{why}", retry=True)
-    if stop == "model_context_window_exceeded":
-        raise TooLong(f"prompt and answer do not fit the context window of {model}")
-    if stop == "max_tokens":
-        raise Refused("the answer was cut off before it was complete")
-    calls = [block for block in _blocks(answer) if _is_call(block) and block.get("name") == TOOL_NAME]
-    if not calls:
-        raise Refused(f"the answer does not call the tool `{TOOL_NAME}`; call it once, with complete edits")
-    return parse(calls[0].get("input"), f"{name}:{model}")
 
 
 def _reply(answer: Answer, reason: str) -> list[Message]:

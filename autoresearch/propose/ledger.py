@@ -118,7 +118,7 @@ def is_near_miss(experiment: Experiment) -> bool:
 
 def change_line(experiment: Experiment) -> str:
     """The change in one line: the lines before and after if they are few, else how many, and the first."""
-    removed, added = _changed_lines(experiment)
+    removed, added = changed_lines(experiment)
     pairs = [f"{_short(a, 100)} -> {_short(b, 100)}" for a, b in zip(removed, added, strict=False)]
     if len(removed) == len(added) <= 3:
         return "; ".join(pairs)
@@ -126,7 +126,7 @@ def change_line(experiment: Experiment) -> str:
     return f"+{len(added)} -{len(removed)} lines, first: {_short(first, 100)}"
 
 
-def _changed_lines(experiment: Experiment) -> tuple[list[str], list[str]]:
+def changed_lines(experiment: Experiment) -> tuple[list[str], list[str]]:
     """Lines removed and added, from the diff, or from the edits where there is no diff."""
     if experiment.diff:
         lines = [line for line in experiment.diff.splitlines() if not line.startswith(("---", "+++"))]
@@ -179,4 +179,4 @@ def _short(text: str, limit: int = MAX_PROSE) -> str:
 
 def inert(text: str) -> str:
     """Text that cannot open or close one of our tags, nor break the encoding."""
-    return re.sub(r"<(?=/?(experiment|data|diff|script|brief|note)\b)", "‹", clean(text))
+    return re.sub(r"<(?=/?(experiment|data|diff|script|brief|note|idea)\b)", "‹", clean(text))

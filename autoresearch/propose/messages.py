@@ -1,9 +1,8 @@
 """One request to the Messages API, and what its failures mean.
 
 Invariants: `ask` returns an answer as plain values, or raises one of four exceptions, each of which says what
-can be done; nothing that comes over the network raises anything else. Every request is allowed by the purse
-before and counted by it after. The key is read from the environment, given to the SDK's client, and taken out
-of every message.
+can be done; nothing that comes over the network raises anything else. The key is read from the environment,
+given to the SDK's client, and taken out of every message.
 
 Not covered: what is asked and what an answer means (see `autoresearch.propose.anthropic`).
 """
@@ -12,12 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
-from autoresearch.propose.money import Price, Purse
+from autoresearch.propose.conversation import Garbage, NextModel, TooLong
 from autoresearch.types import ProposerError
 
 if TYPE_CHECKING:
@@ -25,29 +23,13 @@ if TYPE_CHECKING:
 
 KEY = "ANTHROPIC_API_KEY"
 
-
-class NextModel(Exception):
-    """This model cannot answer, another one may. `retry` is for the case that none can."""
-
-    def __init__(self, message: str, retry: bool) -> None:
-        super().__init__(message)
-        self.retry = retry
-
-
-class TooLong(Exception):
-    """The prompt does not fit the model's context window."""
-
-
-class Garbage(Exception):
-    """What came back is not an answer of the Messages API."""
+CONNECT_SECONDS = 10.0
 
 
 class Endpoint:
-    """A Messages API endpoint with its key, prices and purse.
+    """A Messages API endpoint with its key.
 
     Args:
-        prices: Of every model that will be asked.
-        purse: Allows and counts every request.
         retries: How often the SDK repeats a request that failed (429, 5xx, network), waiting in between.
         timeout: Seconds for one request.
         base_url: None is Anthropic's.
@@ -56,61 +38,43 @@ class Endpoint:
         UserError: If the key is missing or cannot be a key.
     """
 
-    def __init__(
-        self,
-        prices: Mapping[str, Price],
-        purse: Purse,
-        retries: int,
-        timeout: float,
-        base_url: str | None,
-    ) -> None:
+    def __init__(self, retries: int, timeout: float, base_url: str | None) -> None:
         self._key = _key()
-        self._prices = prices
-        self._purse = purse
         self._retries = retries
         self._timeout = timeout
         self._base_url = base_url
         self._client: anthropic.Anthropic | None = None
 
-    def ask(self, model: str, characters: int, limit: int, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, model: str, limit: int, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request.
 
         Args:
             model: Whom to ask.
-            characters: Length of all text that is sent, to estimate the worst case.
             limit: Most tokens of the answer, thinking included.
             request: Everything else that `messages.create` takes.
 
         Returns:
-            The answer as plain values; only `usage` has been looked at.
+            The answer as plain values; nothing of it has been looked at.
 
         Raises:
-            ProposerError: If a cap would be broken, the key is rejected, or the network is down.
+            ProposerError: If the key is rejected, or the network is down.
             NextModel, TooLong, Garbage: See there.
         """
-        self._purse.allow(self._prices[model].worst(characters, limit))
-        started = time.monotonic()
-        usage: Mapping[str, Any] = {}
         try:
-            message = self._connected().messages.create(
-                model=model, max_tokens=limit, timeout=self._timeout, **request
-            )
-            answer = message.model_dump(exclude_unset=True, warnings=False)
-            usage = answer.get("usage") or {}
+            message = self._connected().messages.create(model=model, max_tokens=limit, **request)
+            return dict(message.model_dump(exclude_unset=True, warnings=False))
         except Exception as error:
             raise self._meaning(error, model) from None  # the cause may quote the request with its key
-        finally:
-            usage = usage if isinstance(usage, Mapping) else {}
-            self._purse.pay(self._prices[model].cost(usage, time.monotonic() - started))
-        return dict(answer)
 
     def _connected(self) -> anthropic.Anthropic:
         """The client, made on first use: importing the SDK takes about a second."""
         if self._client is None:
             import anthropic
 
+            # A network that swallows packets should be found out in seconds; an answer may take minutes.
+            patience = anthropic.Timeout(self._timeout, connect=min(self._timeout, CONNECT_SECONDS))
             self._client = anthropic.Anthropic(
-                api_key=self._key, base_url=self._base_url, max_retries=self._retries
+                api_key=self._key, base_url=self._base_url, max_retries=self._retries, timeout=patience
             )
         return self._client
 

@@ -1,14 +1,17 @@
 """What LLM calls cost, and the caps that no call may break.
 
-Invariant: a call is made only if its worst case still fits under every cap. What was spent before a restart
-is rebuilt from the costs in the history, so a killed search does not get a second allowance.
+Invariant: a call is made only if its worst case, on top of what is spent and of the worst case of all calls
+in flight, still fits under every cap. What was spent before a restart is rebuilt from the costs in the
+history, so a killed search does not get a second allowance.
 
 Not covered: calls that time out may be billed by the provider without telling us; they count as calls only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +64,15 @@ class Caps:
     calls: int | None
 
 
+@dataclass
+class Payment:
+    """A call that was allowed; whoever makes it writes down what it cost."""
+
+    cost: Cost
+
+
 class Purse:
-    """Counts what is spent and says no in time.
+    """Counts what is spent and says no in time. Several threads may call at once.
 
     Args:
         caps: The limits.
@@ -77,6 +87,8 @@ class Purse:
         self._history = Cost()
         self._here = Cost()
         self._pending = Cost()
+        self._flying: list[Cost] = []
+        self._lock = threading.RLock()
         self._ours: set[tuple[object, ...]] = set()
 
     @property
@@ -90,46 +102,64 @@ class Purse:
         Args:
             paid: Every proposal of the search, tried or not.
         """
-        theirs = [p for p in paid if p.proposer.startswith(self._prefix) and _key(p) not in self._ours]
-        self._history = sum((p.cost for p in theirs), Cost())
+        with self._lock:
+            theirs = [p for p in paid if p.proposer.startswith(self._prefix) and _key(p) not in self._ours]
+            self._history = sum((p.cost for p in theirs), Cost())
 
-    def allow(self, worst: Cost) -> None:
-        """Let a call pass.
+    @contextmanager
+    def allow(self, worst: Cost) -> Iterator[Payment]:
+        """Let a call pass, and count it when it is over. Its worst case is set aside while it lasts.
 
         Raises:
-            ProposerError: If its worst case would break a cap; asking again cannot help.
+            ProposerError: If its worst case could break a cap; asking again cannot help.
         """
-        after = self.spent + worst
+        payment = Payment(Cost(calls=1))
+        with self._lock:
+            self._check(worst)
+            self._flying.append(worst)
+        try:
+            yield payment
+        finally:
+            with self._lock:
+                self._flying.remove(worst)
+                self._here += payment.cost
+                self._pending += payment.cost
+
+    def _check(self, worst: Cost) -> None:
+        after = sum(self._flying, self.spent + worst)
         if self.caps.dollars is not None and after.dollars > self.caps.dollars:
             raise _capped(
                 "max_dollars", f"${self.spent.dollars:.2f}", f"${worst.dollars:.2f}", self.caps.dollars
             )
-        tokens, more = (
-            self.spent.input_tokens + self.spent.output_tokens,
-            worst.input_tokens + worst.output_tokens,
-        )
-        if self.caps.tokens is not None and tokens + more > self.caps.tokens:
+        tokens = self.spent.input_tokens + self.spent.output_tokens
+        more = worst.input_tokens + worst.output_tokens
+        if self.caps.tokens is not None and after.input_tokens + after.output_tokens > self.caps.tokens:
             raise _capped("max_tokens", f"{tokens:,} tokens", f"{more:,} tokens", self.caps.tokens)
         if self.caps.calls is not None and after.calls > self.caps.calls:
             raise _capped("max_calls", f"{self.spent.calls} calls", "1 call", self.caps.calls)
 
-    def pay(self, cost: Cost) -> None:
-        """Count a call that was made."""
-        self._here += cost
-        self._pending += cost
-
     def bill(self) -> Cost:
         """What was paid since the last bill: the cost of the proposal that all those calls led to."""
-        cost, self._pending = self._pending, Cost()
+        with self._lock:
+            cost, self._pending = self._pending, Cost()
         return cost
 
     def ours(self, proposal: Proposal) -> None:
         """Remember a proposal made here, so that it is not counted again when it appears in the history."""
-        self._ours.add(_key(proposal))
+        with self._lock:
+            self._ours.add(_key(proposal))
 
 
-def price_table(prices: Mapping[str, Mapping[str, float]], models: Sequence[str]) -> dict[str, Price]:
+def price_table(
+    prices: Mapping[str, Mapping[str, float]], models: Sequence[str], free: bool = False
+) -> dict[str, Price]:
     """Prices of the chosen models.
+
+    Args:
+        prices: Model -> dollars per million tokens of each kind in `KINDS`.
+        models: Those that will be asked.
+        free: Whether a model without a price costs nothing, and `input` is the price of any input whose own
+            price is not given: so it is with servers that do not charge for writing to their cache.
 
     Raises:
         UserError: If a model has no price, or a price is incomplete or negative.
@@ -137,6 +167,10 @@ def price_table(prices: Mapping[str, Mapping[str, float]], models: Sequence[str]
     table = {}
     for model in models:
         price = prices.get(model)
+        if free and price is None:
+            price = dict.fromkeys(KINDS, 0.0)
+        if free and price is not None and "input" in price:
+            price = {"cache_write": price["input"], "cache_read": price["input"], **price}
         if price is None:
             known = ", ".join(sorted(prices)) or "none"
             raise UserError(

@@ -82,6 +82,8 @@ HANG_UP = Behaviour(status=0)
 class MessagesServer:
     """Serves `POST /v1/messages` on a free local port while its context is open."""
 
+    path = "/v1/messages"
+
     def __init__(self, script: Iterable[Behaviour] = (), default: Behaviour | None = None) -> None:
         self.script = list(script)
         self.default = default
@@ -144,7 +146,7 @@ class MessagesServer:
                 request = json.loads(self.rfile.read(size))
                 behaviour, body = outer._next(request, dict(self.headers.items()))
                 time.sleep(behaviour.wait)
-                if not behaviour.status or not self.path.startswith("/v1/messages"):
+                if not behaviour.status or not self.path.startswith(outer.path):
                     self.close_connection = True
                     return
                 self.send_response(behaviour.status)

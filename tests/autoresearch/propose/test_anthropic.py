@@ -276,7 +276,7 @@ def test_money_spent_before_a_restart_counts(make, server):
 
 
 def test_money_is_counted_once_when_a_proposal_shows_up_in_the_history(make):
-    proposer = make(default=GOOD)
+    proposer = make(default=api.proposal("0.02", "0.03", difference="It is another day."))
     first = proposer.propose(context(), check)
     judged = replace(experiment(1, "discard", effect=0.0, scores=(1.7,)), proposal=first)
     second = proposer.propose(context([baseline(), judged]), check)

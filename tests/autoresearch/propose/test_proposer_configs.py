@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.prompt import build
+from tests.support.desk import make_desk
 from tests.support.histories import context
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -25,7 +26,14 @@ def test_the_shipped_settings_make_a_proposer(name, monkeypatch, tmp_path):
         assert settings["path"] == "???"
         settings["path"] = tmp_path / "recorded.jsonl"
         settings["path"].write_text("")
-    assert create_proposer(**settings, column=0).name == name
+    if name == "command":
+        settings["argv"][0] = "true"  # an agent that everybody has
+    assert create_proposer(**settings, column=0, desk=make_desk(tmp_path)).name == name
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_the_shipped_fallback_needs_no_network(name):
+    assert shipped(name).get("fallback") in (None, "optuna")
 
 
 def test_every_listed_model_has_a_complete_price():

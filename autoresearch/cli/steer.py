@@ -1,0 +1,149 @@
+"""Commands that speak to a search while it runs: notes, ideas, and pause, resume, stop.
+
+They write into its inbox and return at once; the search looks there between its steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoresearch.cli.options import Overrides
+from autoresearch.errors import UserError
+
+if TYPE_CHECKING:
+    from autoresearch.record.inbox import Inbox
+
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[TEXT] [KEY=VALUE]...", help="What to say, in quotes.")
+]
+
+idea = typer.Typer(no_args_is_help=True, help="Leave an idea or a patch for the proposer, list or drop them.")
+
+
+def note(words: Words = None) -> None:
+    """Tell the proposer something; it sees this from its next call on."""
+    text, overrides = _split(words)
+    if not text:
+        raise UserError("There is nothing to say.", 'Say it in quotes: autoresearch note "try fewer heads"')
+    inbox = _inbox(overrides)
+    inbox.add_note(text)
+    typer.echo(f"Noted for {inbox.path.parent.name}.")
+
+
+@idea.command("add")
+def add(
+    words: Words = None,
+    patch: Annotated[
+        Path | None, typer.Option("--patch", help="A unified diff of the script, tried as it is.")
+    ] = None,
+) -> None:
+    """Leave an idea in words, or a patch that is tried before any proposer is asked."""
+    text, overrides = _split(words)
+    diff = "" if patch is None else _text_of(patch)
+    if not text and patch is None:
+        raise UserError("There is no idea.", 'For example: autoresearch idea add "tie the embeddings"')
+    inbox = _inbox(overrides)
+    if diff:
+        _check(diff, overrides)
+    number = inbox.add_idea(text or f"patch {patch.name if patch else ''}", diff)
+    typer.echo(f"Idea {number} waits in {inbox.path.parent.name}.")
+
+
+@idea.command("list")
+def list_ideas(overrides: Overrides = None) -> None:
+    """Every idea, and what became of it."""
+    from autoresearch.cli.options import open_journal
+    from autoresearch.record.text import one_line
+
+    inbox = _inbox(overrides or [])
+    tested = {
+        e.proposal.idea: f"experiment {e.number}" + (f": {e.verdict.kind}" if e.verdict else "")
+        for e in open_journal(overrides)[0].experiments()
+        if e.proposal and e.proposal.idea
+    }
+    entries = inbox.entries()
+    for entry in entries:
+        about = tested.get(entry.idea.number) or entry.reason
+        kind = "patch" if entry.idea.patch else "words"
+        state = f"{entry.state} ({one_line(about, 160)})" if about else entry.state
+        typer.echo(f"{entry.idea.number:4d}  {kind}  {one_line(entry.idea.text, 80)}  [{state}]")
+    if not entries:
+        typer.echo("There are no ideas.")
+
+
+@idea.command("drop")
+def drop(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the idea.")],
+    overrides: Overrides = None,
+) -> None:
+    """Forget an idea that nobody has taken up."""
+    _inbox(overrides or []).drop(number)
+    typer.echo(f"Idea {number} is dropped.")
+
+
+def pause(overrides: Overrides = None) -> None:
+    """Let a search hold at its next step; trials that run come to their end."""
+    _wish("pause", overrides, "{name} pauses at its next step. Go on with: autoresearch resume name={name}")
+
+
+def resume(overrides: Overrides = None) -> None:
+    """Let a paused search go on."""
+    _wish("run", overrides, "{name} goes on.")
+
+
+def stop(overrides: Overrides = None) -> None:
+    """Let a search end at its next step, as if it were done; `run` with its name goes on."""
+    _wish("stop", overrides, "{name} stops at its next step. Go on later with: autoresearch run name={name}")
+
+
+def _wish(value: str, overrides: list[str] | None, words: str) -> None:
+    inbox = _inbox(overrides or [])
+    inbox.wish(value)
+    typer.echo(words.format(name=inbox.path.parent.name))
+
+
+def _inbox(overrides: list[str]) -> Inbox:
+    from autoresearch.launch import search_folder
+    from autoresearch.record.inbox import Inbox
+
+    return Inbox(search_folder(overrides))
+
+
+def _split(words: list[str] | None) -> tuple[str, list[str]]:
+    """What is said, and trailing `name=` and `runs=`, which choose the search."""
+    said = list(words or [])
+    overrides: list[str] = []
+    while said and said[-1].startswith(("name=", "runs=")):
+        overrides.insert(0, said.pop())
+    return " ".join(said).strip(), overrides
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The patch {path} cannot be read: {error}.", "Give a file made by git diff."
+        ) from None
+
+
+def _check(diff: str, overrides: list[str]) -> None:
+    """Say at once if a patch does not apply to the script as it is now."""
+    from autoresearch.cli.options import open_journal
+    from autoresearch.edit.diff import edits_from_patch
+    from autoresearch.launch import recorded_config
+    from autoresearch.types import Refused
+
+    journal, repository = open_journal(overrides)
+    kept = [e.commit for e in journal.experiments() if e.kept]
+    tip = kept[-1] if kept else journal.info().base_commit
+    editable = recorded_config(journal.path.parent).task.editable
+    try:
+        edits_from_patch(diff, repository.sources(tip, editable))
+    except Refused as error:
+        raise UserError(
+            f"That patch cannot be tried: {error}", "Make it against the branch of the search."
+        ) from None

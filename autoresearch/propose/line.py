@@ -1,0 +1,81 @@
+"""Who is asked when: patches from people first, then the chosen proposer, then whoever stands in for it.
+
+Invariants: ideas are read when a proposal is asked for, not before; the chosen proposer is asked
+anew for each experiment; its stand-in proposes only when it cannot, and why is said. A proposal names who
+made it, so the record shows who did what. An idea that a proposal tests is taken off the list of open ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoresearch.propose.queue import Inbox, QueueProposer
+from autoresearch.types import Check, Context, Idea, Proposal, Proposer, ProposerError
+
+
+class Line:
+    """Several proposers as one.
+
+    Args:
+        first: The chosen proposer.
+        fallback: Who stands in for it; None: nobody.
+        inbox: Where people's ideas wait; None: there are none.
+        say: Tells a person something.
+    """
+
+    def __init__(
+        self,
+        first: Proposer,
+        fallback: Proposer | None,
+        inbox: Inbox | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.name = first.name
+        self.instant = first.instant
+        self._first = first
+        self._fallback = fallback
+        self._inbox = inbox
+        self._patches = QueueProposer(inbox=inbox) if inbox and first.name != QueueProposer.name else None
+        self._say = say
+        self._said = ""
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """See `autoresearch.types.Proposer`."""
+        if self._inbox is not None:
+            context = replace(context, ideas=self._open(context))
+        if self._patches is not None and any(idea.patch for idea in context.ideas):
+            try:
+                return self._patches.propose(context, check)
+            except ProposerError:
+                context = replace(context, ideas=self._inbox.ideas() if self._inbox else ())
+        try:
+            proposal = self._first.propose(context, check)
+        except ProposerError as error:
+            if self._fallback is None:
+                raise
+            return self._stand_in(context, check, error)
+        self._said = ""
+        if proposal.idea is not None and self._inbox is not None:
+            self._inbox.take(proposal.idea)
+        return proposal
+
+    def _open(self, context: Context) -> tuple[Idea, ...]:
+        """Ideas that nothing tests; a proposal that was given up since it was made gives its idea back."""
+        if self._inbox is None:
+            return ()
+        tested = (e.proposal.idea for e in (*context.history, *context.under_way) if e.proposal)
+        self._inbox.reopen({number for number in tested if number is not None})
+        return self._inbox.ideas()
+
+    def _stand_in(self, context: Context, check: Check, error: ProposerError) -> Proposal:
+        assert self._fallback is not None
+        if str(error) != self._said:
+            self._said = str(error)
+            self._say(f"{self.name} cannot propose ({error}); {self._fallback.name} does meanwhile.")
+        try:
+            return self._fallback.propose(context, check)
+        except ProposerError as other:
+            raise ProposerError(
+                f"{error}; and {self._fallback.name}: {other}", retry=error.retry or other.retry
+            ) from None

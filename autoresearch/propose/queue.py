@@ -1,0 +1,70 @@
+"""Patches from people: whoever runs the search leaves them in its inbox, and they are tried in order.
+
+Invariant: a patch is tried as it is, against the incumbent of the moment, or refused with the reason, which
+the inbox keeps. Ideas in words are for language models; this leaves them alone.
+
+Not covered: where patches come from (`autoresearch.record.inbox`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from autoresearch.edit.diff import edits_from_patch
+from autoresearch.types import Category, Check, Context, Idea, Proposal, ProposerError, Refused
+
+
+class Inbox(Protocol):
+    """Where people leave ideas; see `autoresearch.record.inbox`."""
+
+    def ideas(self) -> tuple[Idea, ...]:
+        """The ideas that are open, oldest first."""
+
+    def reopen(self, tested: Collection[int]) -> None:
+        """Open again what was taken, and is not among these."""
+
+    def take(self, number: int) -> None:
+        """A proposal tests this idea."""
+
+    def refuse(self, number: int, reason: str) -> None:
+        """This idea cannot be tested."""
+
+
+class QueueProposer:
+    """Proposes the patches in an inbox, the oldest first.
+
+    Args:
+        inbox: Where they wait.
+    """
+
+    name = "queue"
+    instant = True
+
+    def __init__(self, *, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """See `autoresearch.types.Proposer`."""
+        for idea in self._inbox.ideas():
+            if not idea.patch:
+                continue
+            try:
+                proposal = _proposal(idea, context)
+                check(proposal)
+            except Refused as error:
+                self._inbox.refuse(idea.number, str(error))
+                continue
+            self._inbox.take(idea.number)
+            return proposal
+        raise ProposerError("no patch is waiting; leave one: autoresearch idea add --patch FILE", retry=True)
+
+
+def _proposal(idea: Idea, context: Context) -> Proposal:
+    return Proposal(
+        hypothesis=" ".join(idea.text.split()),
+        category=Category.OTHER,
+        edits=edits_from_patch(idea.patch, context.sources),
+        proposer="queue",
+        idea=idea.number,
+    )
