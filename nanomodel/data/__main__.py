@@ -1,6 +1,7 @@
 """Prepare and look at data from the command line.
 
     python -m nanomodel.data prepare --cache runs/cache --corpus sotu --vocab 2048 --validation-tokens 200000
+    python -m nanomodel.data prepare --corpus prepared --path copied/sotu-2048-... (the other options as above)
     python -m nanomodel.data show runs/cache/sotu-2048-...
 
 `prepare` prints one line of JSON on stdout, whatever it took; progress and errors go to stderr. Options not
@@ -23,6 +24,8 @@ from nanomodel.data.progress import shown
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
 NEEDED = ("corpus", "vocab", "validation_tokens")
 """Options without a default: they depend on the scale of a search."""
+COPIED = "prepared"
+"""The corpus that is no corpus: a prepared folder from another machine."""
 _KINDS: dict[str, type] = {"int": int, "float": float}
 
 
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(open_cache(options.path))
             return 0
         with shown() as report:
-            data = prepare(_spec(options), options.cache, report)
+            copied = options.corpus == COPIED
+            data = open_copy(options) if copied else prepare(_spec(options), options.cache, report)
         print(json.dumps({"path": str(data.path), **data.meta}))
         return 0
     except DataError as error:
@@ -75,6 +79,20 @@ def _defaults(corpus: str) -> dict[str, Any]:
     assert isinstance(values, dict)
     # What depends on the scale of a search, such as the vocabulary, has no default here.
     return {str(name): value for name, value in values.items() if not str(value).startswith("${")}
+
+
+def open_copy(options: argparse.Namespace) -> Prepared:
+    """The prepared folder at `--path`, if it is whole and has the vocabulary that is wanted."""
+    if not options.path:
+        raise DataError("No path is set.", "Set data.path to a folder of prepared data that was copied here.")
+    data = open_cache(Path(options.path).expanduser().resolve())
+    if data.vocab != options.vocab:
+        raise DataError(
+            f"The data in {data.path} has a vocabulary of {data.vocab}, not {options.vocab}.",
+            "Copy one that was prepared for this budget, or set budget.vocab.",
+        )
+    data.verify()  # a copy may have been cut short
+    return data
 
 
 def _show(data: Prepared) -> None:
