@@ -170,7 +170,7 @@ def cumulative_diff(journal: Journal, repository: Repository) -> str:
 def _conclude(search: Search, mirror: Mirror) -> None:
     """Whatever ended the search, leave a report, and MLflow up to date if it answers."""
     report = write_page(search.journal, search.repository)
-    problem = mirror.close(search.journal, [report.markdown, report.html, report.png])
+    problem = mirror.close(search.journal, [f for f in (report.markdown, report.html, report.png) if f])
     if problem:
         search.view.message(problem, warning=True)
 

@@ -49,14 +49,16 @@ class _Points:
         return [p for p in self.discarded if p[1] > self.high]
 
 
-def write_plot(experiments: Sequence[Experiment], name: str, folder: Path) -> tuple[Path, Path]:
+def write_plot(experiments: Sequence[Experiment], name: str, folder: Path) -> tuple[Path, Path] | None:
     """Draw the progress of a search as `progress.svg` and `progress.png` in a folder.
 
     Returns:
-        The paths of the two pictures, SVG first.
+        The paths of the two pictures, SVG first; None without matplotlib, as on a box that only trains.
     """
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError:
+        return None
     svg, png = folder / "progress.svg", folder / "progress.png"
     # Text stays text (searchable, small); fixed salt and no date make the file a function of the data.
     style = {"svg.fonttype": "none", "svg.hashsalt": "autoresearch", "font.family": "DejaVu Sans"}

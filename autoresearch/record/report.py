@@ -41,8 +41,7 @@ class Report:
 
     markdown: Path
     html: Path
-    svg: Path
-    png: Path
+    png: Path | None
 
 
 def write_report(history: History, diff: str, folder: Path) -> Report:
@@ -55,23 +54,25 @@ def write_report(history: History, diff: str, folder: Path) -> Report:
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarize(history)
-    svg, png = write_plot(history.experiments(), summary["search"], folder)
-    markdown = scrub(to_markdown(summary, diff, png.name))
-    report = Report(folder / "report.md", folder / "report.html", svg, png)
+    drawn = write_plot(history.experiments(), summary["search"], folder)
+    markdown = scrub(to_markdown(summary, diff, drawn[1].name if drawn else None))
+    report = Report(folder / "report.md", folder / "report.html", drawn[1] if drawn else None)
     report.markdown.write_text(markdown, encoding="utf-8")
     title = f"{summary['branch']}: {headline(summary)}"
-    report.html.write_text(to_html(markdown, title, svg.read_text(encoding="utf-8")), encoding="utf-8")
+    svg = drawn[0].read_text(encoding="utf-8") if drawn else ""
+    report.html.write_text(to_html(markdown, title, svg), encoding="utf-8")
     return report
 
 
-def to_markdown(summary: Mapping[str, Any], diff: str, picture: str) -> str:
+def to_markdown(summary: Mapping[str, Any], diff: str, picture: str | None) -> str:
     """The report as Markdown. Linear in the number of experiments."""
+    missing = "No picture: matplotlib is not installed here. Where it is, `autoresearch report` draws one."
     s = summary
     sections = [
         f"# {escape(s['branch'])}: {headline(s)}",
         f"> {_lead(s)}",
         _cost(s),
-        f"![Progress of the search]({picture})",
+        f"![Progress of the search]({picture})" if picture else missing,
         *_kept(s),
         *section(s),
         *_take(s),

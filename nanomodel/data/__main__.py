@@ -1,7 +1,7 @@
 """Prepare and look at data from the command line.
 
     python -m nanomodel.data prepare --cache runs/cache --corpus sotu --vocab 2048 --validation-tokens 200000
-    python -m nanomodel.data prepare --corpus prepared --path copied/sotu-2048-... (the other options as above)
+    python -m nanomodel.data prepare --corpus prepared --path copied/sotu-2048-... (others as above)
     python -m nanomodel.data show runs/cache/sotu-2048-...
 
 `prepare` prints one line of JSON on stdout, whatever it took; progress and errors go to stderr. Options not

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nanomodel.data import DataError, DataSpec, Prepared, open_cache, prepare
+from nanomodel.data.__main__ import main as command
 from nanomodel.data.staging import locked, staged, sweep
 
 
@@ -126,3 +127,39 @@ def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path):
         assert living.exists() and not dead.exists()
     sweep(tmp_path)
     assert not living.exists()
+
+
+def prepared(path: Path | str, vocab: int = 300) -> list[str]:
+    return [
+        "prepare",
+        "--cache=x",
+        "--corpus=prepared",
+        f"--path={path}",
+        f"--vocab={vocab}",
+        "--validation-tokens=9",
+    ]
+
+
+def test_a_copied_folder_is_found_without_its_corpus(copy: Path, capsys: pytest.CaptureFixture[str]):
+    assert command(prepared(copy)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["path"] == str(copy) and found["vocab"] == 300
+
+
+@pytest.mark.parametrize(
+    ("change", "vocab", "said"),
+    [
+        ("none", 512, "vocabulary of 300, not 512"),
+        ("cut", 300, "is not what was prepared"),
+        ("gone", 300, "no prepared"),
+    ],
+)
+def test_a_copy_that_will_not_do_is_refused(
+    copy: Path, change: str, vocab: int, said: str, capsys: pytest.CaptureFixture[str]
+):
+    if change == "cut":
+        train = np.memmap(copy / "train.bin", np.uint16, "r+")
+        train[5] ^= 1
+        train.flush()
+    assert command(prepared(copy / "nowhere" if change == "gone" else copy, vocab)) == 2
+    assert said in capsys.readouterr().err

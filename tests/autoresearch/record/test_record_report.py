@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -122,6 +123,17 @@ def test_files_are_written_and_stand_alone(tmp_path: Path) -> None:
     assert report.png.name in report.markdown.read_text()
 
 
+def test_a_box_that_only_trains_writes_the_report_without_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for absent in ("matplotlib", "scipy", "scipy.special"):
+        monkeypatch.setitem(sys.modules, absent, None)
+    report = write_report(Recorded(night()), DIFF, tmp_path)
+    assert report.png is None and not list(tmp_path.glob("progress*"))
+    assert "matplotlib is not installed" in report.markdown.read_text()
+    assert "<svg" not in report.html.read_text() and "95%" in report.html.read_text()
+
+
 def test_candidates_and_proposers_cannot_write_markup(tmp_path: Path) -> None:
     evil = [
         baseline(1.7, 1.71),
@@ -170,7 +182,7 @@ def test_secrets_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         [baseline(1.7), tried(1, VerdictKind.KEEP, ("confirm", 1.6), hypothesis=leak, reason=leak)], info
     )
     report = write_report(history, f"+{leak}\n", tmp_path)
-    for path in (report.markdown, report.html, report.svg):
+    for path in (report.markdown, report.html, report.png.with_suffix(".svg")):
         text = path.read_text()
         assert not [s for s in ("very-secret", "hunter2pass", "k-secret") if s in text], path.name
 

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 from scipy import stats
@@ -29,6 +30,14 @@ def test_the_interval_is_students_with_the_pooled_noise() -> None:
     reach = stats.t.ppf(0.975, now.freedom) * now.noise * math.sqrt(1 / 3 + 1 / 2)
     assert now.interval == pytest.approx((now.gain - reach, now.gain + reach))
     assert student_quantile(0.975, 4) == pytest.approx(stats.t.ppf(0.975, 4))
+
+
+def test_without_scipy_quantiles_are_close_and_never_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = {freedom: stats.t.ppf(0.975, freedom) for freedom in (1, 2, 3, 5, 10, 100)}
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    for freedom, quantile in exact.items():
+        assert student_quantile(0.975, freedom) == pytest.approx(quantile, rel=0.013 if freedom > 2 else 0.5)
+        assert student_quantile(0.975, freedom) > 0.987 * quantile
 
 
 def test_a_screening_run_is_used_where_there_is_no_other() -> None:
