@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.edit.apply import apply
+from autoresearch.edit.carry import as_written, carry
 from autoresearch.edit.rules import check, fingerprint
 from autoresearch.past import Past
 from autoresearch.record.git import Repository
@@ -83,18 +84,10 @@ class Gate:
             return proposal
         base, ours = self._past.sources(draft.parent), self._past.sources(parent)
         theirs = apply(base, proposal.edits)
-        merged, conflicts = {}, []
-        for path in ours:
-            text = self._repository.merge(ours[path], base[path], theirs[path])
-            merged[path] = ours[path] if text is None else text
-            conflicts += [path] if text is None else []
-        written = _as_written(ours, proposal)
-        if written is not None and (conflicts or written == merged):
-            # Git refuses changes of adjacent lines; a passage that is still there, and once, means the same.
+        carried = carry(ours, base, theirs, proposal.edits, self._repository.merge)
+        if carried == as_written(ours, proposal.edits):
             return proposal
-        if conflicts:
-            raise Refused(f"what was kept since changes the same lines of {', '.join(conflicts)}")
-        edits = tuple(Edit(path, "", text) for path, text in merged.items() if text != ours[path])
+        edits = tuple(Edit(path, "", text) for path, text in carried.items() if text != ours[path])
         return replace(proposal, edits=edits)
 
     def _try(self, smoke: Smoke, parent: str, new: dict[str, str]) -> None:
@@ -110,13 +103,3 @@ class Gate:
         if result.outcome is not Outcome.OK:
             log = f"\nThe end of what it printed:\n{result.log[-LOG_CHARACTERS:]}" if result.log else ""
             raise Refused(f"the candidate fails within seconds: {result.reason}{log}")
-
-
-def _as_written(ours: dict[str, str], proposal: Proposal) -> dict[str, str] | None:
-    """What the edits give on other sources than they were made for, if each still has its one place."""
-    if any(not edit.search for edit in proposal.edits):
-        return None  # a whole file would undo what was kept
-    try:
-        return apply(ours, proposal.edits)
-    except Refused:
-        return None

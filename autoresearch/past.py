@@ -119,7 +119,7 @@ class Past:
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),
             incumbent_score=score,
             noise=noise,
-            facts=dict(measured[-1]) if measured else {},
+            facts={k: v for k, v in measured[-1].items() if not k.endswith("_bpb")} if measured else {},
             notes=notes,
             seed=seed,
             under_way=tuple(e for e in experiments[-2:] if e.number and e.verdict is None),

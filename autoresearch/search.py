@@ -23,7 +23,7 @@ from autoresearch.edit.rules import net_lines
 from autoresearch.errors import UserError
 from autoresearch.gate import Gate
 from autoresearch.judge import Judge, Want, create_judge
-from autoresearch.judge.guards import breached
+from autoresearch.judge.guards import GUARDS, breached
 from autoresearch.judge.prune import Pruner
 from autoresearch.past import Past
 from autoresearch.record.git import Repository, Worktree
@@ -136,9 +136,7 @@ class Search:
         self.ahead.close()
         self.workers.close()
 
-    def train(
-        self, trial: Trial, splits: Sequence[str] = ("validation",), keep: Path | None = None
-    ) -> TrialResult:
+    def train(self, trial: Trial, splits: Sequence[str], keep: Path | None = None) -> TrialResult:
         """One training and scoring beside the search, for instance for a claim.
 
         Args:
@@ -312,14 +310,18 @@ class Search:
         """Write a trial down, and begin it at a free place."""
         return self._start(self.journal.start_trial(experiment, arm, seed, commit, self.workers.free or ""))
 
-    def _start(
-        self, trial: Trial, splits: Sequence[str] = ("validation",), keep: Path | None = None
-    ) -> Trial:
+    def _start(self, trial: Trial, splits: Sequence[str] = (), keep: Path | None = None) -> Trial:
         self.view.trial(trial)
+        splits = splits or ("validation", *self._guards(trial.arm))
         curves = [t.result.curve for t in self.journal.experiment(0).trials if t.result]
         pruner = Pruner(curves) if trial.arm in ("screen", "confirm") else None
         self.workers.start(Order(trial, splits, keep or losses_folder(self.folder, trial.id), pruner))
         return trial
+
+    def _guards(self, arm: str) -> list[str]:
+        """Splits that are scored beside the validation, to be looked at, once a candidate is promising."""
+        known = self.journal.info().data.get("splits", {})
+        return [split for split in GUARDS if split in known and arm != "screen"]
 
     def _finished(self) -> tuple[Trial, TrialResult]:
         """The next trial that ends, and is waited for."""

@@ -27,6 +27,7 @@ COMMANDS = (
     look.diff,
     look.report,
     final.claim,
+    final.audit,
     look.ui,
     steer.note,
     steer.pause,

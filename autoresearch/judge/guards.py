@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+GUARDS = ("held", "other")
+"""Splits (see `nanomodel.data`) that show whether a gain is one elsewhere, too. They decide nothing."""
+
 GUARDED = {
     "memory_mb": ("main memory", "MB", 64.0),
     "weights_mb": ("submitted weights", "MB", 1.0),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.record.claimed import section
+from autoresearch.record.guarded import guarded
 from autoresearch.record.page import code, escape, fence, table, to_html
 from autoresearch.record.plot import write_plot
 from autoresearch.record.standing import History
@@ -160,7 +161,7 @@ def _kept(s: Mapping[str, Any]) -> list[str]:
         for e in kept
     ]
     head = ["#", "Change", "Gain (95% interval)", "val_bpb", "Trials", "Commit"]
-    return ["## What was kept", table(head, rows, numeric=(0, 2, 3, 4))]
+    return ["## What was kept", table(head, rows, numeric=(0, 2, 3, 4)), guarded(s)]
 
 
 def _take(s: Mapping[str, Any]) -> list[str]:

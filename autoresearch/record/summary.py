@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from autoresearch.judge import Judge
+from autoresearch.judge.guards import GUARDS
 from autoresearch.record.claims import KEY as CLAIMS
 from autoresearch.record.claims import read_claims
 from autoresearch.record.standing import History, Standing, own_trials, standing
@@ -60,6 +61,7 @@ def summarize(history: History) -> dict[str, Any]:
         "claim": next((c for c in claims if c["tip"] == tip), None),
         "claims": claims,
         "judge": _judge(history),
+        "guards": _guards(now),
         "noise": {"sd": now.noise, "degrees_of_freedom": now.freedom},
         "tried": len(tried),
         "verdicts": _verdicts(tried),
@@ -140,6 +142,19 @@ def _judge(history: History) -> dict[str, Any] | None:
         "drifts": report.drifts,
         "common_luck": report.common_luck,
     }
+
+
+def _guards(now: Standing) -> list[dict[str, Any]]:
+    """What start and tip score on the splits that decide nothing."""
+    if len(now.steps) < 2:
+        return []
+    start, tip = (mean_metrics(step.experiment) for step in (now.steps[0], now.steps[-1]))
+    names = [(split, f"{split}_bpb") for split in GUARDS]
+    return [
+        {"split": split, "baseline": start[name], "best": tip[name]}
+        for split, name in names
+        if name in start and name in tip
+    ]
 
 
 def _verdicts(tried: Sequence[Experiment]) -> dict[str, int]:

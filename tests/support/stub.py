@@ -63,6 +63,7 @@ class StubRunner:
 
     def __init__(self) -> None:
         self.trained: list[tuple[str, int]] = []
+        self.lucky = True  # the first run of a script with a BLUFF looks better than it is
         self.smoked: list[str] = []
         self.on_run: Callable[[], None] = lambda: None
 
@@ -96,6 +97,10 @@ class StubRunner:
         assert found
         noise = random.Random(f"{seed}").gauss(0, NOISE)
         score = 1.0 + float(found[1]) / 10 + noise
+        if gain := re.search(r"GAIN = ([-\d.e]+)", source):
+            score -= float(gain[1])
+        if (luck := re.search(r"BLUFF = ([\d.]+)", source)) and self.lucky:
+            score, self.lucky = score - float(luck[1]), False
         for number, split in enumerate(splits):
             chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
             nats = score * np.log(2) * SIZE * chance * DOCUMENTS / chance.sum()

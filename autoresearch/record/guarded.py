@@ -1,0 +1,21 @@
+"""The words for the guards: what start and result score on text that decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WORDS = {"held": "on a slice held back", "other": "on text of another kind"}
+
+
+def guarded(s: Mapping[str, Any]) -> str:
+    """A sentence for the report; empty if nothing was measured."""
+    parts, worse = [], []
+    for guard in s["guards"]:
+        where, gain = WORDS[guard["split"]], guard["baseline"] - guard["best"]
+        parts.append(f"{where} {guard['baseline']:.4f} became {guard['best']:.4f} ({gain:+.4f})")
+        worse += [where] if gain < 0 else []
+    if not parts:
+        return ""
+    text = f"Guards, which decide nothing: {'; '.join(parts)}."
+    return text + (f" **It got worse {' and '.join(worse)}: the gain may not carry over.**" if worse else "")
