@@ -158,12 +158,13 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
 
 def write_page(journal: Journal, repository: Repository) -> Report:
     """Write the report of a search into its folder."""
-    return write_report(journal, cumulative_diff(journal, repository), journal.path.parent / "report")
+    diff = cumulative_diff(journal, repository)
+    return write_report(journal, diff, journal.path.parent / "report", journal.timeline())
 
 
 def cumulative_diff(journal: Journal, repository: Repository) -> str:
-    """Everything that was kept, as one unified diff; empty if nothing was."""
-    kept = [e.commit for e in journal.experiments() if e.kept]
+    """Everything that was kept, as one unified diff; empty if nothing was, or if git has lost it."""
+    kept = [e.commit for e in journal.experiments() if e.kept and repository.resolve(e.commit)]
     return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import final, look, start, steer
+from autoresearch.cli import final, look, start, steer, upkeep
 from autoresearch.errors import UserError
 
 COMMANDS = (
@@ -33,6 +33,9 @@ COMMANDS = (
     steer.pause,
     steer.resume,
     steer.stop,
+    upkeep.trace,
+    upkeep.sync,
+    upkeep.clean,
     start.doctor,
 )
 

@@ -143,6 +143,10 @@ class Repository:
             self._git("worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
         return Worktree(self, folder)
 
+    def prune_worktrees(self) -> None:
+        """Let git forget worktrees whose folder is gone."""
+        self._git("worktree", "prune")
+
     def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
         command = ["git", *_PLAIN, *arguments]
         done = subprocess.run(

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from autoresearch.errors import UserError
 from autoresearch.record.lease import Lease
@@ -283,7 +283,13 @@ class Journal:
     def finish_trial(
         self, trial: Trial, result: TrialResult, judge: str | None = None, verdict: Verdict | None = None
     ) -> Trial:
-        """Write a trial's result, the judge that has seen it, and the verdict it led to, all at once."""
+        """Write a trial's result, the judge that has seen it, and the verdict it led to, all at once.
+
+        The phases of the result become spans of the timeline.
+        """
+        for phase, started, finished in result.phases:
+            self.mark(trial.experiment, trial.id, cast(Phase, phase), started, finished)
+        result = replace(result, phases=())
         done = replace(trial, finished=time.time(), result=result)
         with self._write() as db:
             db.execute(
@@ -336,6 +342,44 @@ class Journal:
         """Note that the mirror shows this experiment as it is now."""
         with self._write() as db:
             db.execute("UPDATE experiments SET dirty = 0 WHERE number = ?", (number,))
+
+    def unmirrored(self) -> None:
+        """Forget what was mirrored: the mirror will be shown everything again."""
+        with self._write() as db:
+            db.execute("UPDATE experiments SET dirty = 1")
+
+    # Keeping it small
+
+    def shorten_logs(self, keep: int, characters: int = 2000) -> int:
+        """Cut what old trials printed to its end; what they measured stays.
+
+        Args:
+            keep: Logs of so many of the latest experiments stay whole.
+            characters: How much stays of the others.
+
+        Returns:
+            How many logs were cut.
+        """
+        with self._write() as db:
+            last = db.execute("SELECT MAX(number) FROM experiments").fetchone()[0]
+            rows = db.execute(
+                "SELECT id, result FROM trials WHERE experiment <= ? AND length(result) > ?",
+                (last - keep, characters),
+            ).fetchall()
+            cut = 0
+            for id, text in rows:
+                result = json.loads(text)
+                if len(result.get("log", "")) > characters:
+                    result["log"] = result["log"][-characters:]
+                    db.execute("UPDATE trials SET result = ? WHERE id = ?", (json.dumps(result), id))
+                    cut += 1
+        return cut
+
+    def compact(self) -> None:
+        """Give the file system back what is not needed any more."""
+        with self._lock:
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # How it is done
 

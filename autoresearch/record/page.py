@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,13 +91,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 
-def to_html(markdown: str, title: str, svg: str) -> str:
+def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
     """One self-contained page.
 
     Args:
-        markdown: The page; its image, if it has one, is replaced by `svg`.
+        markdown: The page; its images are replaced by `pictures`.
         title: Plain text.
-        svg: The picture; it is trusted.
+        pictures: SVG by the name of the image it stands for; they are trusted.
     """
     from markdown_it import MarkdownIt
 
@@ -111,7 +111,7 @@ def to_html(markdown: str, title: str, svg: str) -> str:
     rules["table_open"] = lambda *_: '<div class="table"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
     rules["fence"] = lambda found, i, *_: _block(found[i])
-    rules["image"] = lambda *_: f'<span class="plot">{_inline(svg)}</span>'
+    rules["image"] = lambda found, i, *_: _picture(pictures.get(str(found[i].attrGet("src")), ""))
     body = parser.renderer.render(tokens, parser.options, {})
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
@@ -121,6 +121,10 @@ def to_html(markdown: str, title: str, svg: str) -> str:
         f"<title>{html.escape(one_line(title))}</title>\n<style>{CSS}</style>\n</head>\n"
         f"<body>\n{body}</body>\n</html>\n"
     )
+
+
+def _picture(svg: str) -> str:
+    return f'<span class="plot">{_inline(svg)}</span>' if svg else ""
 
 
 def _inline(svg: str) -> str:

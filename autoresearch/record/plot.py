@@ -9,7 +9,7 @@ Okabe & Ito (2008), told apart by shape as well.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,16 +55,21 @@ def write_plot(experiments: Sequence[Experiment], name: str, folder: Path) -> tu
     Returns:
         The paths of the two pictures, SVG first; None without matplotlib, as on a box that only trains.
     """
+    return save(lambda: draw(experiments, name), folder / "progress")
+
+
+def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
+    """Draw something, and save it as `path.svg` and `path.png`; None without matplotlib."""
     try:
         import matplotlib
     except ImportError:
         return None
-    svg, png = folder / "progress.svg", folder / "progress.png"
+    svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
     # Text stays text (searchable, small); fixed salt and no date make the file a function of the data.
     style = {"svg.fonttype": "none", "svg.hashsalt": "autoresearch", "font.family": "DejaVu Sans"}
     with matplotlib.rc_context(cast("Any", style)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = draw(experiments, name)
+        figure = draw()
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
         # Verdana has the same widths, for readers without DejaVu.
         text = svg.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")

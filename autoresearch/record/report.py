@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.claimed import section
 from autoresearch.record.guarded import guarded
@@ -21,6 +21,11 @@ from autoresearch.record.plot import write_plot
 from autoresearch.record.standing import History
 from autoresearch.record.summary import summarize
 from autoresearch.record.text import duration, flatten, scrub
+from autoresearch.record.timeline import use
+from autoresearch.record.timeplot import write_timeline
+
+if TYPE_CHECKING:
+    from autoresearch.record.journal import Span
 
 DIFF_LINES = 3000
 """A longer cumulative diff is cut, and the page says so."""
@@ -45,23 +50,28 @@ class Report:
     png: Path | None
 
 
-def write_report(history: History, diff: str, folder: Path) -> Report:
+def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span] = ()) -> Report:
     """Write `report.md`, `report.html` and the progress plot into a folder.
 
     Args:
         history: The search.
         diff: Unified diff from the base commit to the tip of the branch.
         folder: Created if it is missing.
+        spans: What was done when.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarize(history)
-    drawn = write_plot(history.experiments(), summary["search"], folder)
-    markdown = scrub(to_markdown(summary, diff, drawn[1].name if drawn else None))
-    report = Report(folder / "report.md", folder / "report.html", drawn[1] if drawn else None)
+    spent = use(spans)
+    summary = summarize(history) | {"time": spent.to_dict()}
+    drawn = [write_plot(history.experiments(), summary["search"], folder)]
+    drawn += [write_timeline(spent, summary["search"], folder)]
+    pictures = {png.name: svg.read_text(encoding="utf-8") for svg, png in filter(None, drawn)}
+    progress, time_png = (pair[1] if pair else None for pair in drawn)
+    summary["time"]["picture"] = time_png.name if time_png else None
+    markdown = scrub(to_markdown(summary, diff, progress.name if progress else None))
+    report = Report(folder / "report.md", folder / "report.html", progress)
     report.markdown.write_text(markdown, encoding="utf-8")
     title = f"{summary['branch']}: {headline(summary)}"
-    svg = drawn[0].read_text(encoding="utf-8") if drawn else ""
-    report.html.write_text(to_html(markdown, title, svg), encoding="utf-8")
+    report.html.write_text(to_html(markdown, title, pictures), encoding="utf-8")
     return report
 
 
@@ -80,6 +90,7 @@ def to_markdown(summary: Mapping[str, Any], diff: str, picture: str | None) -> s
         *_change(diff, s),
         *_failures(s),
         *_everything(s),
+        *_time(s),
         *_method(s),
         f"Written {_date(time.time())} from the journal of the search.",
     ]
@@ -134,6 +145,8 @@ def _cost(s: Mapping[str, Any]) -> str:
         ["Device time", f"{duration(cost['device_seconds'])} on {escape(s['device'])}"],
         ["From start to end", duration(s["wall_seconds"])],
     ]
+    if (busy := s.get("time", {}).get("busy")) is not None:
+        rows.append(["Device busy training", f"{busy:.0%}"])
     if cost["llm_calls"]:
         used = f"{cost['input_tokens']:,} tokens in, {cost['output_tokens']:,} out, ${cost['dollars']:.2f}"
         rows.append(["Proposals", f"{_count(cost['llm_calls'], 'call')}: {used}"])
@@ -215,6 +228,22 @@ def _everything(s: Mapping[str, Any]) -> list[str]:
     ]
     head = ["#", "Verdict", "val_bpb", "Gain (95% interval)", "Trials", "Kind", "Change", "Why"]
     return ["## Everything that was tried", table(head, rows, numeric=(0, 2, 3, 4))]
+
+
+def _time(s: Mapping[str, Any]) -> list[str]:
+    phases = s.get("time", {}).get("phases")
+    if not phases:
+        return []
+    wall, tried = s["time"]["wall_seconds"], max(1, s["tried"])
+    rows = [
+        [escape(name), duration(seconds), f"{seconds / wall:.1%}", f"{seconds / tried:.1f} s"]
+        for name, seconds in phases.items()
+    ]
+    head = ["Phase", "Time", "Share", "Per experiment"]
+    said = "What overlaps counts in each phase, so shares may add up to more than the whole."
+    name = s["time"].get("picture")
+    picture = [f"![Where the time went]({name})"] if name else []
+    return ["## Where the time went", *picture, table(head, rows, numeric=(1, 2, 3)), said]
 
 
 def _method(s: Mapping[str, Any]) -> list[str]:

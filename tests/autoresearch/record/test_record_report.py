@@ -40,7 +40,11 @@ class Page(HTMLParser):
 
 
 HARMLESS = Page(
-    to_html("\n\n".join(["# a", "> b **c** `d`", "```\ne\n```", "- f", table(["g"], [["h"]])]), "t", SVG)
+    to_html(
+        "\n\n".join(["# a", "> b **c** `d`", "```\ne\n```", "- f", table(["g"], [["h"]])]),
+        "t",
+        {"p.png": SVG},
+    )
 )
 
 
@@ -154,7 +158,11 @@ def test_candidates_and_proposers_cannot_write_markup(tmp_path: Path) -> None:
 @settings(max_examples=300)
 @given(st.text(st.characters(codec=None), max_size=120))
 def test_foreign_text_shows_as_itself(text: str) -> None:
-    page = Page(to_html(f"x {escape(text)} y\n\n{table(['a', 'b'], [[escape(text), code(text)]])}", "t", SVG))
+    page = Page(
+        to_html(
+            f"x {escape(text)} y\n\n{table(['a', 'b'], [[escape(text), code(text)]])}", "t", {"p.png": SVG}
+        )
+    )
     assert page.tags <= HARMLESS.tags
     assert page.attributes <= HARMLESS.attributes
     line = " ".join(one_line(text).split())
@@ -168,7 +176,7 @@ def test_foreign_text_shows_as_itself(text: str) -> None:
 def test_a_fence_cannot_be_left(text: str, language: str) -> None:
     tokens = MarkdownIt("commonmark").parse(f"{fence(text, language)}\n\nafter")
     assert [t.type for t in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
-    page = Page(to_html(fence(text, language), "t", SVG))
+    page = Page(to_html(fence(text, language), "t", {"p.png": SVG}))
     assert page.tags <= HARMLESS.tags | {"span"}
 
 

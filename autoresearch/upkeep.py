@@ -1,0 +1,181 @@
+"""What is done to searches that do not run: mirrored again, rebuilt in git, cleaned, removed.
+
+Owns what may be thrown away: trials' folders, the processes' waiting places, the worktree, the trusted tree
+and the compile cache, which are made again when a search goes on; losses that nothing rests on; and all but
+the end of old logs. Whoever changes a search holds its lock, so none that runs is touched. Commits stay in
+git, and what MLflow shows stays in MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.config import Config, load
+from autoresearch.errors import UserError
+from autoresearch.launch import create_mirror, recorded_config, write_page
+from autoresearch.record.git import Repository
+from autoresearch.record.journal import Journal
+from autoresearch.record.lease import lock
+from autoresearch.record.losses import losses_folder
+from autoresearch.run.sandbox import remove_tree
+from autoresearch.types import State
+
+SCRATCH = ("trials", "standby", "compiled", "worktree", "trusted", "journal.partial")
+"""What a search makes anew when it goes on."""
+SYNC_SECONDS = 3600.0
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Journal]:
+    """The journal of a search that nobody runs meanwhile.
+
+    Raises:
+        UserError: If it runs.
+    """
+    with lock(folder):
+        journal = Journal(folder / "journal.db")
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def mirror_again(journal: Journal, repository: Repository, overrides: list[str]) -> str | None:
+    """Write a whole search into MLflow, whatever is there already.
+
+    Args:
+        journal: Of the search.
+        repository: It is about.
+        overrides: Settings that differ from those it ran with, such as another store.
+
+    Returns:
+        Why MLflow is not up to date, in one line; None if it is.
+    """
+    folder = journal.path.parent
+    recorded = recorded_config(folder)
+    tracking = [] if recorded.tracking.enabled else ["tracking=mlflow"]
+    config: Config = load([*recorded.overrides, *tracking, *overrides], environment={})
+    if not config.tracking.enabled:
+        raise UserError("tracking=none leaves nothing to bring up to date.", "Leave it out.")
+    journal.unmirrored()
+    report = write_page(journal, repository)
+    files = [path for path in (report.markdown, report.html, report.png) if path]
+    mirror = create_mirror(config, repository, folder.parent)
+    return mirror.close(journal, files, seconds=SYNC_SECONDS)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of a search's refs.
+
+    Attributes:
+        refs: How many candidates can be reached again.
+        missing: Numbers of experiments whose commit is gone.
+        branch: What was done about the branch, as a sentence.
+    """
+
+    refs: int
+    missing: tuple[int, ...]
+    branch: str
+
+
+def rebuild_refs(journal: Journal, repository: Repository) -> Rebuilt:
+    """Point `refs/autoresearch/<name>/*` and the branch at the commits that the journal names."""
+    info = journal.info()
+    tried = [e for e in journal.experiments() if e.number and e.commit]
+    there = [e for e in tried if repository.resolve(e.commit)]
+    for e in there:
+        repository.update_ref(f"refs/autoresearch/{info.name}/{e.number:04d}", e.commit)
+    missing = tuple(e.number for e in tried if e not in there)
+    kept = [e.commit for e in there if e.kept and e.state is State.RECORDED]
+    tip = kept[-1] if kept else info.base_commit
+    now = repository.resolve(f"refs/heads/{info.branch}")
+    if now and now not in (info.base_commit, *(e.commit for e in tried)):
+        said = f"{info.branch} points to {now[:10]}, which is not of this search: left as it is"
+    elif not repository.resolve(tip):
+        said = f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
+    else:
+        repository.update_ref(f"refs/heads/{info.branch}", tip)
+        said = f"{info.branch} is at {tip[:10]}"
+    return Rebuilt(len(there), missing, said)
+
+
+def clean(folder: Path, keep_logs: int) -> dict[str, int]:
+    """Remove what a search can do without.
+
+    Args:
+        folder: Of the search.
+        keep_logs: Of how many of its latest experiments to keep whole logs.
+
+    Returns:
+        Bytes that were freed, by what they were.
+
+    Raises:
+        UserError: If it runs.
+    """
+    freed = {}
+    with opened(folder) as journal:
+        for name in SCRATCH:
+            if size := _remove(folder / name):
+                freed[name] = size
+        if size := sum(_remove(losses) for losses in _old_losses(journal, keep_logs)):
+            freed["old losses"] = size
+        before = _size(journal.path)
+        if journal.shorten_logs(keep_logs):
+            journal.compact()
+            freed["old logs"] = max(0, before - _size(journal.path))
+    return freed
+
+
+def remove(folder: Path) -> int:
+    """Remove a finished search altogether, but for what git and MLflow have of it.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        UserError: If it runs, or has not ended.
+    """
+    with opened(folder) as journal:
+        if journal.info().finished is None:
+            raise UserError(
+                f"The search {folder.name} has not ended.",
+                f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",
+            )
+        # What is left below an open lock is a folder that the next search of that name finds empty.
+        return _remove(folder)
+
+
+def searches(runs: Path) -> list[Path]:
+    """Folders of all searches, oldest first."""
+    return sorted((p.parent for p in runs.glob("*/journal.db")), key=lambda p: p.stat().st_mtime)
+
+
+def _old_losses(journal: Journal, keep: int) -> list[Path]:
+    """Losses of trials that nothing rests on any more."""
+    experiments = journal.experiments()
+    old = [e for e in experiments if 0 < e.number <= experiments[-1].number - keep and not e.kept]
+    return [losses_folder(journal.path.parent, trial.id) for e in old for trial in e.trials]
+
+
+def _remove(path: Path) -> int:
+    """Remove a file or folder; how many bytes that freed."""
+    size = _size(path)
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+    return size - _size(path)
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk of a file, or of a folder with all that is in it; links are not followed."""
+    if not path.is_symlink() and not path.exists():
+        return 0
+    total = path.lstat().st_blocks * 512
+    if path.is_dir() and not path.is_symlink():
+        total += sum(_size(child) for child in path.iterdir())
+    return total

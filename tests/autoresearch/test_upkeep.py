@@ -1,0 +1,162 @@
+"""Searches that do not run: mirrored again, rebuilt in git, cleaned, removed."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from autoresearch import upkeep
+from autoresearch.cli import app
+from autoresearch.errors import UserError
+from autoresearch.record.journal import Journal
+from autoresearch.record.lease import lock
+from autoresearch.types import Outcome, TrialResult, VerdictKind
+from tests.support.stub import git, make_repository, make_search
+
+SETTINGS = ["name=x", "budget=smoke", "executor.device=cpu", "tracking=none"]
+
+
+@pytest.fixture
+def done(tmp_path, monkeypatch):
+    """A finished search with two keeps, three discards, and losses of every trial; its folder."""
+    repository = make_repository(tmp_path / "repo")
+    search = make_search(repository, [0.5, 0.9, 0.3, 0.8, 0.7], "experiments=5", "claim=0", "tracking=none")
+    search.journal.update(config={**search.config.model_dump(mode="json"), "overrides": SETTINGS})
+    search.run()
+    assert [e.kept for e in search.journal.experiments()[1:]].count(True) == 2
+    for trial in (t for e in search.journal.experiments() for t in e.trials):
+        folder = search.folder / f"losses/{trial.id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "validation.npy").write_bytes(b"x" * 100)
+    search.journal.close()
+    monkeypatch.chdir(repository.root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return search.folder
+
+
+def call(*arguments, code=0, **options):
+    result = CliRunner().invoke(app, list(arguments), **options)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_mlflow_is_rebuilt_for_a_search_that_ran_without_and_for_a_store_that_was_deleted(done):
+    from mlflow.tracking import MlflowClient
+
+    def runs():
+        client = MlflowClient(tracking_uri=f"sqlite:///{done.parent}/./mlflow/mlflow.db")
+        (experiment,) = (e for e in client.search_experiments() if e.name == "autoresearch")
+        return client, client.search_runs([experiment.experiment_id])
+
+    assert "6 experiments are as in the journal" in call("sync", "name=x")
+    client, found = runs()
+    assert len(found) == 7 and sum("mlflow.parentRunId" in run.data.tags for run in found) == 6
+    # Something was lost of what the journal takes for mirrored: it comes back too.
+    client.delete_run(next(r for r in found if "mlflow.parentRunId" in r.data.tags).info.run_id)
+    call("sync", "name=x")
+    assert len(runs()[1]) == 7
+
+
+def test_a_store_that_does_not_answer_is_said(done):
+    (done.parent / "closed").write_text("")
+    with pytest.raises(UserError, match="nothing to bring up to date"):
+        CliRunner().invoke(app, ["sync", "name=x", "tracking=none"], catch_exceptions=False)
+    said = call("sync", "name=x", f"tracking.uri=sqlite:///{done.parent}/closed/mlflow.db", code=3)
+    assert "is not up to date" in said
+
+
+def test_git_is_rebuilt_as_far_as_commits_exist(done):
+    root = done.parent.parent
+    refs = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/autoresearch", "refs/heads")
+    for line in refs.splitlines():
+        if "autoresearch" in line:
+            git(root, "update-ref", "-d", line.split()[0])
+    with upkeep.opened(done) as journal:
+        from autoresearch.record.git import Repository
+
+        rebuilt = upkeep.rebuild_refs(journal, Repository(root))
+    now = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/autoresearch", "refs/heads")
+    assert now == refs and rebuilt.refs == 5 and rebuilt.missing == ()
+
+    for line in refs.splitlines():
+        if "autoresearch" in line:
+            git(root, "update-ref", "-d", line.split()[0])
+    shutil.rmtree(root / ".git/worktrees", ignore_errors=True)
+    git(root, "reflog", "expire", "--expire=now", "--all")
+    git(root, "gc", "-q", "--prune=now")
+    git(root, "branch", "autoresearch/x", "main")
+    said = call("sync", "name=x", "--git")
+    assert "0 candidates can be reached" in said and "are gone, their diffs are not: 1, 2, 3, 4, 5" in said
+    assert git(root, "rev-parse", "autoresearch/x") == git(root, "rev-parse", "main")
+
+
+def test_a_branch_with_somebody_s_work_is_left_alone(done):
+    root = done.parent.parent
+    git(root, "switch", "-q", "autoresearch/x")
+    git(root, "commit", "-q", "--allow-empty", "-m", "mine")
+    mine = git(root, "rev-parse", "HEAD")
+    git(root, "switch", "-q", "main")
+    assert "not of this search: left as it is" in call("sync", "name=x", "--git")
+    assert git(root, "rev-parse", "autoresearch/x") == mine
+
+
+def test_clean_removes_what_can_be_made_again_and_says_how_much(done):
+    for name in ("trials/9/code", "standby/1-2", "compiled/inductor", "trusted/nanomodel"):
+        (done / name).mkdir(parents=True)
+        (done / name / "file").write_bytes(os.urandom(100_000))
+    before = Journal(done / "journal.db").experiments()
+    said = call("clean", "name=x", "keep_logs=2")
+    assert "trials 0.1 MB" in said and "standby 0.1 MB" in said and "old losses" in said
+    assert {p.name for p in done.iterdir()} <= {"journal.db", "lock", "losses", "report", "events.jsonl"}
+    assert Journal(done / "journal.db").experiments() == before
+    left = {int(p.name) for p in (done / "losses").iterdir()}
+    assert left == {t.id for e in before if e.number in (0, 4, 5) or e.kept for t in e.trials}
+    assert "nothing to remove" in call("clean", "name=x", "keep_logs=2")
+
+
+def test_old_logs_are_cut_to_their_end(done):
+    journal = Journal(done / "journal.db")
+    for number in (1, 5):
+        trial = journal.start_trial(number, "screen", 1, "c" * 40)
+        journal.finish_trial(trial, TrialResult(Outcome.CRASH, reason="r", log="x" * 9000 + "the end"))
+    journal.close()
+    assert "old logs" in call("clean", "name=x", "keep_logs=2")
+    logs = {e.number: e.trials[-1].result.log for e in Journal(done / "journal.db").experiments()}
+    assert len(logs[1]) == 2000 and logs[1].endswith("the end") and len(logs[5]) == 9007
+
+
+def test_a_search_that_runs_is_left_alone(done):
+    (done / "trials/9").mkdir(parents=True)
+    with lock(done):
+        assert "left alone" in call("clean", "name=x")
+        assert "left alone" in call("clean", "name=x", "--all", "--yes")
+    assert (done / "trials/9").is_dir()
+
+
+def test_all_removes_finished_searches_once_it_may(done):
+    assert call("clean", "--all", input="n\n") and done.is_dir()
+    journal = Journal(done / "journal.db")
+    journal.update(finished=None)
+    assert "has not ended" in call("clean", "--all", "--yes") and done.is_dir()
+    journal.update(finished=1.0)
+    journal.close()
+    assert "all of it" in call("clean", "--all", "--yes")
+    assert not done.exists()
+    assert git(done.parent.parent, "rev-parse", "--verify", "autoresearch/x"), "what was kept stays in git"
+
+
+def test_a_trace_is_written(done):
+    assert "trace: " in call("trace", "name=x")
+    assert (done / "report/trace.json").stat().st_size > 100
+
+
+def test_phases_of_a_trial_are_in_the_timeline_once(done):
+    journal = Journal(done / "journal.db")
+    trial = journal.start_trial(5, "screen", 1, "c" * 40)
+    phases = (("startup", 1.0, 2.0), ("train", 2.0, 5.0))
+    journal.finish_trial(trial, replace(TrialResult(Outcome.OK, 1.0), phases=phases))
+    found = [(s.phase, s.started, s.finished) for s in journal.timeline(5) if s.trial == trial.id]
+    assert found == [*phases] and journal.experiment(5).verdict.kind in VerdictKind
+    assert journal.experiment(5).trials[-1].result.phases == ()
