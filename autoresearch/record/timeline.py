@@ -7,9 +7,11 @@ not count. Pictures are drawn by `timeplot`, traces by `trace`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 ORDER = ("propose", "smoke", "queue", "startup", "warmup", "train", "score", "judge", "record")
 """Phases as they follow each other; others come after these."""
 TRAIN = "train"
+BESIDE = ("propose", "queue")
+"""Phases that need no device: what of them went on beside a training cost no time, and does not count."""
 GAP = 60.0
 
 
@@ -29,7 +33,7 @@ class Use:
         wall: Seconds in which it ran.
         training: Seconds of training, all devices together.
         devices: Most trainings that ran at the same time.
-        phases: Seconds by phase, in order.
+        phases: Seconds by phase, in order; see `BESIDE`.
         experiments: The same for each experiment, by its number.
     """
 
@@ -60,12 +64,15 @@ def use(found: Iterable[Span]) -> Use:
     phases: defaultdict[str, float] = defaultdict(float)
     each: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     found = list(found)
+    trainings = _stretches((span for span in found if span.phase == TRAIN), gap=0.0)
     for span in found:
         seconds = max(0.0, span.finished - span.started)
+        if span.phase in BESIDE:
+            seconds -= _overlap(span, trainings)
         phases[span.phase] += seconds
         each[span.experiment][span.phase] += seconds
     return Use(
-        wall=sum(end - start for start, end in _running(found)),
+        wall=sum(end - start for start, end in _stretches(found, GAP)),
         training=phases.get(TRAIN, 0.0),
         devices=max(1, _most_at_once([span for span in found if span.phase == TRAIN])),
         phases=_ordered(phases),
@@ -73,15 +80,26 @@ def use(found: Iterable[Span]) -> Use:
     )
 
 
-def _running(found: Iterable[Span]) -> list[tuple[float, float]]:
-    """When the search ran: stretches without a long gap."""
+def _stretches(found: Iterable[Span], gap: float) -> list[tuple[float, float]]:
+    """When any of them went on: stretches without a gap longer than that."""
     stretches: list[tuple[float, float]] = []
     for span in sorted(found, key=lambda span: span.started):
-        if stretches and span.started - stretches[-1][1] <= GAP:
+        if stretches and span.started - stretches[-1][1] <= gap:
             stretches[-1] = stretches[-1][0], max(stretches[-1][1], span.finished)
         else:
             stretches.append((span.started, max(span.started, span.finished)))
     return stretches
+
+
+def _overlap(span: Span, stretches: Sequence[tuple[float, float]]) -> float:
+    """Seconds of a span that lie in one of the stretches, which are in order and apart."""
+    first = max(0, bisect_right(stretches, (span.started, inf)) - 1)
+    total = 0.0
+    for start, end in stretches[first:]:
+        if start >= span.finished:
+            break
+        total += max(0.0, min(end, span.finished) - max(start, span.started))
+    return total
 
 
 def _most_at_once(found: Iterable[Span]) -> int:
