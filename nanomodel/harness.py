@@ -19,12 +19,11 @@ runs in the candidate's own process, so what must hold is held by the runner and
 from __future__ import annotations
 
 import faulthandler
-import math
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,21 +33,15 @@ import torch
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
-from nanomodel.clocks import Clocks
 from nanomodel.host import HarnessError, Host, RunnerHost
+from nanomodel.meter import Meter
 from nanomodel.wire import Wire
 
 WEIGHTS = "weights.pt"
-LOG_EVERY = 0.25
-PRINT_EVERY = 2.0
 RESERVE = 0.01
 """Share of a seconds budget (at least 0.1 s) kept free for writing the weights."""
 AHEAD = 2
 """Batches that the CPU may queue before the GPU has done them; more would make the clock lie."""
-
-
-class Diverged(HarnessError):
-    """The training loss is not a finite number any more."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,6 @@ class Run:
         context: Tokens that the model is scored on at a time.
         compile: Whether to compile; False where it is not wanted or no compiler is at hand.
         budget: What may be used.
-        flops_per_token: Set it to have MFU reported: floating-point operations to train on one token.
     """
 
     def __init__(self, host: Host) -> None:
@@ -89,23 +81,28 @@ class Run:
         self.context = int(task["context"])
         self.budget = Budget(str(task["budget"]["kind"]), float(task["budget"]["amount"]))
         self.compile = bool(task["compile"])
-        self.flops_per_token = 0.0
         machine.prepare(self.device, self.threads, self.seed)
         if self.compile and (missing := machine.why_no_compiler(self.device)):
             print(f"not compiling: {missing} on this machine")
             self.compile = False
-        self._peak = machine.peak_flops(self.device)
-        self._clocks = Clocks.of(self.device)
+        self._meter = Meter(host, self.device)
         self._warming = 0.0
         self._batches: Batches | None = None
-        self._started = self._last_batch = self._last_log = self._last_print = 0.0
-        self._tokens = self._drawn = self._step = 0
-        self._loss = math.nan
-        self._latest: tuple[Any, Mapping[str, Any]] | None = None
+        self._started = self._last_batch = 0.0
+        self._tokens = self._drawn = 0
         self._pace: deque[float] = deque(maxlen=16)
         self._queued: deque[torch.cuda.Event] = deque()
 
     # Before the clock
+
+    @property
+    def flops_per_token(self) -> float:
+        """Floating-point operations to train on one token: set it to have MFU reported."""
+        return self._meter.flops_per_token
+
+    @flops_per_token.setter
+    def flops_per_token(self, value: float) -> None:
+        self._meter.flops_per_token = value
 
     def compiled(self, function: Any, **options: Any) -> Any:
         """`torch.compile(function)`, or the function itself where `compile` is False."""
@@ -209,11 +206,7 @@ class Run:
         Raises:
             Diverged: If the loss is not finite.
         """
-        self._step = step
-        self._latest = loss, numbers
-        now = time.monotonic()
-        if now - self._last_log >= LOG_EVERY:
-            self._last_log = now
+        if self._meter.note(step, loss, numbers):
             self._report()
 
     def submit(self, model: torch.nn.Module, **metrics: float) -> None:
@@ -229,8 +222,8 @@ class Run:
         weights = Path(WEIGHTS).resolve()
         torch.save({name: value.detach().cpu() for name, value in raw.state_dict().items()}, weights)
         parameters = float(sum(p.numel() for p in raw.parameters()))
-        numbers = {**self._numbers(), **self._phases(), **self._clocks.numbers(), "parameters": parameters}
-        self._host.submit(weights, {**numbers, **metrics})
+        numbers = {**self._meter.numbers(self._tokens, self.seconds), **self._phases()}
+        self._host.submit(weights, {**numbers, "parameters": parameters, **metrics})
 
     # How it is done
 
@@ -258,45 +251,12 @@ class Run:
                 self._queued.popleft().synchronize()
 
     def _report(self) -> None:
-        """Send the latest log entry, if there is a new one."""
-        if self._latest is None:
-            return
-        self._loss, numbers = _number(self._latest[0]), {k: _number(v) for k, v in self._latest[1].items()}
-        self._latest = None
-        if not math.isfinite(self._loss):
-            raise Diverged(f"the training loss is {self._loss} at step {self._step}")
-        message = {"step": self._step, "loss": self._loss, "progress": self.progress, "tokens": self._tokens}
-        self._host.log({**numbers, **message, "type": "log"})
-        if self._last_log - self._last_print >= PRINT_EVERY:
-            self._last_print = self._last_log
-            self._clocks.sample()
-            now = self._numbers()
-            mfu = f"{now['mfu']:.1%}" if "mfu" in now else "unknown"
-            more = "".join(f"  {name} {value:.4g}" for name, value in numbers.items())
-            print(
-                f"step {self._step:6d}  {self.progress:4.0%}  loss {self._loss:.4f}"
-                f"  {now['tokens_per_second']:,.0f} tokens/s  mfu {mfu}{more}",
-                flush=True,
-            )
-
-    def _numbers(self) -> dict[str, float]:
-        numbers: dict[str, float] = {"steps": self._step, "tokens": self._tokens}
-        numbers["tokens_per_second"] = self._tokens / max(self.seconds, 1e-9)
-        numbers["peak_memory_mb"] = machine.peak_memory_mb(self.device)
-        if math.isfinite(self._loss):
-            numbers["train_loss"] = self._loss
-        if self._peak and self.flops_per_token:
-            numbers["mfu"] = self.flops_per_token * numbers["tokens_per_second"] / self._peak
-        return numbers
+        self._meter.report(self.progress, self._tokens, self.seconds)
 
     def _phases(self) -> dict[str, float]:
         """Seconds before the clock: building the model, and compiling and warming up."""
         warming = self._warming or self._ready
         return {"build_seconds": warming - self._connected, "warmup_seconds": self._ready - warming}
-
-
-def _number(value: Any) -> float:
-    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
 
 
 def connect() -> Run:

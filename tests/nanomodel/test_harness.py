@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
-from nanomodel.harness import Budget, Diverged, Run
+from nanomodel.harness import Budget, Run
 from nanomodel.host import HarnessError, RunnerHost
+from nanomodel.meter import Diverged
 from nanomodel.wire import pair
 from tests.support import toy
 
@@ -287,10 +288,10 @@ def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatc
 
 def test_mfu_is_what_was_done_over_what_the_device_could_do(clock):
     run = started()
-    run._peak, run.flops_per_token = 1e6, 500.0
+    run._meter.peak, run.flops_per_token = 1e6, 500.0
     run.batch(10, 10)
     clock.now += 1.0
-    assert run._numbers()["mfu"] == pytest.approx(0.05)
+    assert run._meter.numbers(100, run.seconds)["mfu"] == pytest.approx(0.05)
 
 
 def test_the_peak_of_a_cpu_is_unknown():

@@ -1,0 +1,95 @@
+"""How a training goes, as it tells others: loss, speed, memory, MFU, and seconds by phase.
+
+Owns when a number is looked at: reading a loss makes the CPU wait for the GPU, so it happens a few times a
+second at most, and the last entry is never lost. What is reported decides nothing: the runner has its own
+clock and counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nanomodel import device as machine
+from nanomodel.clocks import Clocks
+from nanomodel.host import HarnessError, Host
+
+LOG_EVERY = 0.25
+PRINT_EVERY = 2.0
+
+
+class Diverged(HarnessError):
+    """The training loss is not a finite number any more."""
+
+
+class Meter:
+    """Takes log entries, passes some of them on, and sums up.
+
+    Args:
+        host: Who is told.
+        device: Where training happens.
+
+    Attributes:
+        peak: Operations a second that the device can do; None if unknown.
+        flops_per_token: Operations to train on one token; 0 if unknown.
+    """
+
+    def __init__(self, host: Host, device: torch.device) -> None:
+        self._host, self._device = host, device
+        self.peak = machine.peak_flops(device)
+        self.flops_per_token = 0.0
+        self._clocks = Clocks.of(device)
+        self._latest: tuple[Any, Mapping[str, Any]] | None = None
+        self._loss, self._step = math.nan, 0
+        self._reported = self._printed = 0.0
+
+    def note(self, step: int, loss: Any, numbers: Mapping[str, Any]) -> bool:
+        """Keep an entry; whether it is time to `report` it."""
+        self._step, self._latest = step, (loss, numbers)
+        return time.monotonic() - self._reported >= LOG_EVERY
+
+    def report(self, progress: float, tokens: int, seconds: float) -> None:
+        """Pass on the latest entry, if there is a new one.
+
+        Raises:
+            Diverged: If its loss is not finite.
+        """
+        if self._latest is None:
+            return
+        self._reported = time.monotonic()
+        self._loss, numbers = _number(self._latest[0]), {k: _number(v) for k, v in self._latest[1].items()}
+        self._latest = None
+        if not math.isfinite(self._loss):
+            raise Diverged(f"the training loss is {self._loss} at step {self._step}")
+        message = {"step": self._step, "loss": self._loss, "progress": progress, "tokens": tokens}
+        self._host.log({**numbers, **message, "type": "log"})
+        if self._reported - self._printed >= PRINT_EVERY:
+            self._printed = self._reported
+            self._clocks.sample()
+            now = self.numbers(tokens, seconds)
+            mfu = f"{now['mfu']:.1%}" if "mfu" in now else "unknown"
+            more = "".join(f"  {name} {value:.4g}" for name, value in numbers.items())
+            print(
+                f"step {self._step:6d}  {progress:4.0%}  loss {self._loss:.4f}"
+                f"  {now['tokens_per_second']:,.0f} tokens/s  mfu {mfu}{more}",
+                flush=True,
+            )
+
+    def numbers(self, tokens: int, seconds: float) -> dict[str, float]:
+        """Everything that is known by now."""
+        known: dict[str, float] = {"steps": self._step, "tokens": tokens, **self._clocks.numbers()}
+        known["tokens_per_second"] = tokens / max(seconds, 1e-9)
+        known["peak_memory_mb"] = machine.peak_memory_mb(self._device)
+        if math.isfinite(self._loss):
+            known["train_loss"] = self._loss
+        if self.peak and self.flops_per_token:
+            known["mfu"] = self.flops_per_token * known["tokens_per_second"] / self.peak
+        return known
+
+
+def _number(value: Any) -> float:
+    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
