@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from autoresearch.types import (
     Trial,
     TrialResult,
 )
+from autoresearch.workers import Runner
 
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
@@ -175,6 +176,7 @@ def make_search(
     *overrides: str,
     instant: bool = True,
     proposer: Proposer | None = None,
+    runners: Mapping[str, Runner] | None = None,
 ) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
     config: Config = load(["name=x", "budget=smoke", "executor.device=cpu", *overrides], {})
@@ -198,7 +200,7 @@ def make_search(
         worktree,
         journal,
         folder,
-        {place: StubRunner() for place in places(config)},
+        runners or {place: StubRunner() for place in places(config)},
         proposer or scripted,
         NoMirror(),
         Silent(),
