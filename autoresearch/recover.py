@@ -42,8 +42,10 @@ def recover(journal: Journal, repository: Repository, folder: Path, past: Past, 
         if e.commit
     }
     refs[f"refs/heads/{info.branch}"] = past.incumbent.commit
+    there = repository.refs(f"refs/autoresearch/{info.name}") | repository.refs(f"refs/heads/{info.branch}")
+    wrong = {ref: commit for ref, commit in refs.items() if there.get(ref) != commit}
     repository.unlock(refs)
-    repository.update_refs(refs)
+    repository.update_refs(wrong)
 
 
 def end_orphans(folder: Path) -> int:

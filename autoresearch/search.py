@@ -228,7 +228,7 @@ class Search:
             experiment.parent, sources, commit_message(experiment), experiment.created
         )
         diff = self.repository.diff(experiment.parent, commit)
-        self.repository.update_ref(self._ref(experiment.number), commit)
+        self.repository.update_refs({self._ref(experiment.number): commit})
         return self.journal.committed(experiment.number, commit, diff)
 
     def _look_ahead(self) -> None:
@@ -281,9 +281,10 @@ class Search:
         message = commit_message(experiment, self.mirror.run_id(self.journal, experiment.number))
         final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
-        self.repository.update_ref(self._ref(experiment.number), final)
+        refs = [self._ref(experiment.number)]
         if experiment.kept:
-            self.repository.update_ref(f"refs/heads/{self.journal.info().branch}", final)
+            refs.append(f"refs/heads/{self.journal.info().branch}")
+        self.repository.update_refs(dict.fromkeys(refs, final))
         score, noise = self.past.standing()
         self.journal.mark(experiment.number, None, "record", begun, time.time())
         self.view.verdict(experiment, score, noise)

@@ -96,23 +96,16 @@ class Repository:
         """Unified diff between two commits, without color or external tools."""
         return self._git("diff", "--no-color", "--no-ext-diff", old, new)
 
-    def update_ref(self, ref: str, commit: str, expected: str | None = None) -> None:
-        """Point a ref at a commit, atomically.
-
-        Raises:
-            UserError: If `expected` is given and the ref points elsewhere.
-        """
-        # An empty expected value would mean "must not exist"; we never need that, so None is "any".
-        self._git("update-ref", "-m", "autoresearch", ref, commit, *([expected] if expected else []))
-
     def update_refs(self, refs: Mapping[str, str]) -> None:
-        """Point many refs at their commits, where they do not already; all of them or none."""
-        roots = sorted({ref.rsplit("/", 1)[0] for ref in refs})
-        listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", *roots) if refs else ""
-        there = {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
-        wrong = [f"update {ref} {commit}\n" for ref, commit in refs.items() if there.get(ref) != commit]
-        if wrong:
-            self._git("update-ref", "-m", "autoresearch", "--stdin", text="".join(wrong))
+        """Point refs at commits: all of them, or none."""
+        lines = [f"update {ref} {commit}\n" for ref, commit in refs.items()]
+        if lines:
+            self._git("update-ref", "-m", "autoresearch", "--stdin", text="".join(lines))
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Every ref below a prefix, or the one of that name, and what it points at."""
+        listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
 
     def unlock(self, refs: Iterable[str]) -> None:
         """Remove the locks that a killed git left on refs that nobody else writes."""
@@ -198,8 +191,7 @@ class Worktree:
             self.repository.worktree(self.folder, parent)
         for name in ("index.lock", "HEAD.lock"):  # ours alone: left behind by a killed run
             (self._private / name).unlink(missing_ok=True)
-        git("checkout", "--quiet", "--force", "--detach", parent)
-        git("clean", "-qfdx")
+        git("checkout", "--quiet", "--force", "--detach", parent)  # only what is added below is committed
         for path, text in sources.items():
             target = self.folder / path
             if not target.resolve().is_relative_to(self.folder.resolve()):
@@ -207,7 +199,7 @@ class Worktree:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(text.encode("utf-8"))
         git("add", "--", *sources)
-        return self.reword(git("write-tree"), parent, message, when)
+        return self._commit_tree(git("write-tree"), parent, message, when)
 
     @property
     def _private(self) -> Path:
@@ -216,15 +208,17 @@ class Worktree:
             self.folder / (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
         )
 
-    def reword(self, tree: str, parent: str, message: str, when: float) -> str:
-        """A commit of an existing tree (or the tree of a commit) with a message of its own."""
+    def reword(self, commit: str, parent: str, message: str, when: float) -> str:
+        """A commit of another commit's tree, with a message of its own."""
+        return self._commit_tree(f"{commit}^{{tree}}", parent, message, when)
+
+    def _commit_tree(self, tree: str, parent: str, message: str, when: float) -> str:
         date = f"@{int(when)} +0000"  # the @: small numbers are seconds too
         env = {
             f"GIT_{role}_{field}": value
             for role in ("AUTHOR", "COMMITTER")
             for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
         }
-        tree = self._git("rev-parse", f"{tree}^{{tree}}")
         return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
 
     def remove(self) -> None:

@@ -130,7 +130,7 @@ STEPS = [
     "worktree.commit",
     "journal.committed",
     "journal.recorded",
-    "repository.update_ref",
+    "repository.update_refs",
 ]
 
 

@@ -38,7 +38,7 @@ def test_a_candidate_is_a_commit_and_the_checkout_is_not_touched(root: Path) -> 
     assert base
     tree = repository.worktree(root / "runs" / "x" / "worktree", base)
     commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "subject\n\nbody", 1000.0)
-    repository.update_ref("refs/autoresearch/x/0001", commit)
+    repository.update_refs({"refs/autoresearch/x/0001": commit})
     assert (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch")) == before
     assert repository.sources(commit, ["pkg/train.py"]) == {"pkg/train.py": "A = 2\n"}
     assert git(root, "diff", "--name-only", base, commit) == "pkg/train.py"
