@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,11 @@ class Silent:
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None: ...
 
 
+@cache
+def _config(*overrides: str) -> Config:
+    return load(overrides, {})
+
+
 def make_search(
     repository: Repository,
     ideas: Iterable[float | str],
@@ -179,7 +185,7 @@ def make_search(
     runners: Mapping[str, Runner] | None = None,
 ) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
-    config: Config = load(["name=x", "budget=smoke", "executor.device=cpu", *overrides], {})
+    config = _config("name=x", "budget=smoke", "executor.device=cpu", *overrides)
     folder = repository.root / "runs" / config.name
     base = repository.resolve("HEAD")
     assert base

@@ -1,0 +1,91 @@
+"""Kills a search at a chosen boundary, in a forked child, as `kill -9` would: nothing is tidied up.
+
+A boundary is the moment after an effect: a journal transaction, a git command that writes, a trial's export,
+training or end, an answer of the proposer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+from autoresearch import workers
+from autoresearch.record.git import Repository
+from autoresearch.record.journal import Journal
+from autoresearch.search import Search
+
+WRITING = ("checkout", "add", "write-tree", "commit-tree", "update-ref", "worktree")
+KILLED = 9
+
+
+class Boundaries:
+    """Counts boundaries as they are passed, and dies at one of them."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.names: list[str] = []
+        self._die_at = die_at
+        self._lock = threading.Lock()
+
+    def passed(self, name: str) -> None:
+        with self._lock:
+            self.names.append(name)
+            if len(self.names) == self._die_at:
+                os._exit(KILLED)
+
+    def after(self, name: Callable[..., str | None], function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            if (what := name(*args, **kwargs)) is not None:
+                self.passed(what)
+            return result
+
+        return call
+
+
+def install(boundaries: Boundaries, patch: Callable[[object, str, object], None]) -> None:
+    """Make journal, git and trials tell of their boundaries.
+
+    Args:
+        boundaries: To be told.
+        patch: Replaces an attribute, e.g. `setattr`, or `MonkeyPatch.setattr`.
+    """
+    write = Journal._write
+
+    @contextmanager
+    def transaction(journal: Journal) -> Any:
+        with write(journal) as db:
+            yield db
+        boundaries.passed("journal")
+
+    def command(_: Repository, *arguments: str, **__: object) -> str | None:
+        found = next((a for a in arguments if a in WRITING), None)
+        return f"git {found}" if found else None
+
+    patch(Journal, "_write", transaction)
+    patch(Repository, "_raw", boundaries.after(command, Repository._raw))
+    patch(Repository, "export", boundaries.after(lambda *_: "export", Repository.export))
+    patch(workers, "remove_tree", boundaries.after(lambda *_: "trial removed", workers.remove_tree))
+
+
+def install_in(search: Search, boundaries: Boundaries) -> None:
+    """Make the runners and the proposer of a search tell of their boundaries."""
+    for runner in search.runners.values():
+        runner.run = boundaries.after(lambda **_: "trained", runner.run)  # type: ignore[method-assign]
+    propose = boundaries.after(lambda *_: "proposed", search.proposer.propose)
+    search.proposer.propose = propose  # type: ignore[method-assign]
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Do something in a forked child; gives its exit status, 1 for an exception."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
