@@ -132,7 +132,7 @@ def _plan(stack: Stack, tip: str, runs: int) -> AuditRecord:
 def _train(stack: Stack, record: AuditRecord, index: int, run: AuditRun) -> AuditRecord:
     search, began = stack.search, time.time()
     commit = stack.commits(run.present)[-1]
-    search.repository.update_ref(f"refs/autoresearch/{search.config.name}/audit/{index:03d}", commit)
+    search.repository.update_refs({f"refs/autoresearch/{search.config.name}/audit/{index:03d}": commit})
     record = record.with_run(index, started=began)
     write_audit(search.journal, record)
     left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
@@ -154,7 +154,7 @@ def _branch(stack: Stack, record: AuditRecord) -> AuditRecord:
         stack.search.view.message(f"What is doubtful cannot be left out together: {error}", warning=True)
         return record
     branch = f"{stack.search.journal.info().branch}-audited"
-    stack.search.repository.update_ref(f"refs/heads/{branch}", commit)
+    stack.search.repository.update_refs({f"refs/heads/{branch}": commit})
     return replace(record, branch=branch)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.carry import as_written, carry
@@ -18,12 +17,10 @@ from autoresearch.edit.rules import check, fingerprint
 from autoresearch.past import Past
 from autoresearch.record.git import Repository
 from autoresearch.run.sandbox import remove_tree
-from autoresearch.types import Draft, Edit, Outcome, Proposal, Refused
+from autoresearch.types import Draft, Edit, Outcome, Proposal, Refused, TrialResult
 
 LOG_CHARACTERS = 2000
 """What a proposer is shown of the output of a candidate that failed at once."""
-
-Smoke = Callable[..., Any]
 
 
 class Gate:
@@ -35,7 +32,7 @@ class Gate:
         repository: Repository,
         folder: Path,
         export: Callable[[str, Path], None],
-        smoke: Smoke | None = None,
+        smoke: Callable[..., TrialResult],
     ) -> None:
         """Prepare.
 
@@ -44,7 +41,7 @@ class Gate:
             repository: To merge with.
             folder: For trees of candidates to be tried in seconds.
             export: Writes the tree of a commit to a folder.
-            smoke: `Runner.smoke`, if there is one.
+            smoke: `Runner.smoke`.
         """
         self._past = past
         self._repository = repository
@@ -68,8 +65,8 @@ class Gate:
         new = apply(sources, proposal.edits)
         check(sources, new, self._past.editable, self._past.seen())
         mark = fingerprint(new)
-        if smoke and self._smoke is not None and self._passed != f"{parent} {mark}":
-            self._try(self._smoke, parent, new)
+        if smoke and self._passed != f"{parent} {mark}":
+            self._try(parent, new)
             self._passed = f"{parent} {mark}"
         return mark
 
@@ -90,14 +87,14 @@ class Gate:
         edits = tuple(Edit(path, "", text) for path, text in carried.items() if text != ours[path])
         return replace(proposal, edits=edits)
 
-    def _try(self, smoke: Smoke, parent: str, new: dict[str, str]) -> None:
+    def _try(self, parent: str, new: dict[str, str]) -> None:
         """Refuse what fails at once."""
         try:
             self._export(parent, self._folder / "code")
             for path, text in new.items():
                 (self._folder / "code" / path).write_bytes(text.encode("utf-8"))
             (self._folder / "scratch").mkdir()
-            result = smoke(code=self._folder / "code", scratch=self._folder / "scratch")
+            result = self._smoke(code=self._folder / "code", scratch=self._folder / "scratch")
         finally:
             remove_tree(self._folder)
         if result.outcome is not Outcome.OK:

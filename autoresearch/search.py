@@ -104,8 +104,8 @@ class Search:
         self.past = Past(self.journal, self.repository, self.config.task.editable)
         self.workers = Workers(self.runners, self.folder, self._export, self.events)
         self.ahead = Ahead(self.proposer, self.journal, self.events)
-        smoke = getattr(self.runner, "smoke", None)
-        self.gate = Gate(self.past, self.repository, self.folder / "trials" / "smoke", self._export, smoke)
+        place = self.folder / "trials" / "smoke"
+        self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke)
 
     @property
     def runner(self) -> Runner:

@@ -87,8 +87,7 @@ def rebuild_refs(journal: Journal, repository: Repository) -> Rebuilt:
     info = journal.info()
     tried = [e for e in journal.experiments() if e.number and e.commit]
     there = [e for e in tried if repository.resolve(e.commit)]
-    for e in there:
-        repository.update_ref(f"refs/autoresearch/{info.name}/{e.number:04d}", e.commit)
+    repository.update_refs({f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit for e in there})
     missing = tuple(e.number for e in tried if e not in there)
     kept = [e.commit for e in there if e.kept and e.state is State.RECORDED]
     tip = kept[-1] if kept else info.base_commit
@@ -98,7 +97,7 @@ def rebuild_refs(journal: Journal, repository: Repository) -> Rebuilt:
     elif not repository.resolve(tip):
         said = f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
     else:
-        repository.update_ref(f"refs/heads/{info.branch}", tip)
+        repository.update_refs({f"refs/heads/{info.branch}": tip})
         said = f"{info.branch} is at {tip[:10]}"
     return Rebuilt(len(there), missing, said)
 

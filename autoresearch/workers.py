@@ -48,10 +48,6 @@ class Runner(Protocol):
         What `progress` raises ends the trial, and is passed on.
         """
 
-
-class SmokeRunner(Runner, Protocol):
-    """A runner that can also find out quickly whether a candidate is worth a trial."""
-
     def smoke(self, *, code: Path, scratch: Path) -> TrialResult:
         """See in seconds whether the candidate in `code` gets through the stages of a trial at all.
 
