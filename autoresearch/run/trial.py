@@ -4,7 +4,7 @@
     two model servers jailed    run the submitted model            (started early, idle without weights)
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
-The jailed ones are a crew (`crew`); that of the next trial can be started while this one is scored.
+The jailed ones are a crew (`crew`); that of the next trial can be started before this one ends.
 
 Invariants: whatever a candidate does ends in a `TrialResult`, in bounded time, with nothing of it alive;
 only a fault of the host raises. The training process is dead before its weights are read. No candidate is
@@ -38,6 +38,9 @@ from autoresearch.types import Outcome, Progress, TrialResult
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
+STANDBY_AT = 0.8
+"""Share of the budget after which the next trial's processes are started: they cost a few seconds of one
+core, which near the end of a training is little, and between two trainings would be waited for."""
 SMOKE_STEPS = 4
 """Batches of a tryout: weights that begin at zero take two or three to have any effect."""
 SMOKE_PROBES = 16
@@ -123,8 +126,8 @@ class TrialRunner:
             score_seconds: Cap on scoring.
             weights_gb: Largest submission, in 10^9 bytes.
             probes: Windows on which the witness is compared with the model; at least 8.
-            standby: Where the next trial's processes wait, started while this one is scored; None: each trial
-                starts its own.
+            standby: Where the next trial's processes wait, started near the end of the one before; None: each
+                trial starts its own.
             editable: The files in which a candidate may differ from the trusted tree; for `standby`.
             compiled: Where to keep what compiling the starting script left behind; None: nowhere.
             health: Looks at the GPU while it trains; None: nobody does.
@@ -259,6 +262,12 @@ class TrialRunner:
     ) -> TrialResult:
         account = Account()
         account.enter("startup")
+
+        def seen(sign: Progress) -> None:
+            if sign.phase == "train" and sign.fraction >= STANDBY_AT:
+                self._prepare(plan)
+            progress(sign)
+
         score: float | None = None
         logs: list[Log] = []
         try:
@@ -266,7 +275,7 @@ class TrialRunner:
             with self._crew(plan, code, scratch) as crew:
                 logs += [process.log for process in (crew.trainer, *crew.servers)]
                 scoring = Scoring(self._scorer, crew.servers, account, scratch)
-                training = Training(crew.trainer, plan.budget, account, progress)
+                training = Training(crew.trainer, plan.budget, account, seen)
                 training.get_ready(self._task(plan), self._startup_seconds, scoring.wait_for_hello)
                 scoring.wait()
                 training.train(self._data.descriptor, should_prune)

@@ -1,0 +1,157 @@
+"""What a GPU says of itself, told by a program that plays `nvidia-smi`; and what follows for a trial."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.run import health
+from autoresearch.run.health import Health
+from autoresearch.types import Outcome
+from tests.autoresearch.run.test_trial import make_runner
+from tests.support import toy
+
+SMI = """#!/bin/sh
+folder=$(dirname "$0")
+echo "$@" >> "$folder/asked"
+case "$*" in
+  *query-gpu*) cat "$folder/gpu" ;;
+  *query-compute-apps*) cat "$folder/apps" ;;
+esac
+exit $(cat "$folder/status")
+"""
+FINE = "GPU-1, 61, 1755, 1980, 0x0000000000000004\n"
+HOT = "GPU-1, 91, 990, 1980, 0x0000000000000060\n"
+
+
+class Smi:
+    """A GPU of our own making."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "nvidia-smi").write_text(SMI)
+        (folder / "nvidia-smi").chmod(0o755)
+        self.says(FINE)
+
+    def says(self, gpu, apps="", status=0):
+        for name, text in {"gpu": gpu, "apps": apps, "status": str(status)}.items():
+            (self.folder / f"{name}.new").write_text(text)
+            (self.folder / f"{name}.new").rename(self.folder / name)
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(health, "FIRST", 0.05)
+    monkeypatch.setattr(health, "EVERY", 0.1)
+    return Smi(tmp_path / "bin")
+
+
+def test_a_look(smi):
+    found = Health.find("cuda:1").look()
+    assert (found.temperature, found.clock, found.top_clock) == (61.0, 1755.0, 1980.0)
+    assert (found.slowed, found.strangers) == ("", ())
+    assert "--id=1" in (smi.folder / "asked").read_text()
+
+
+def test_visible_devices_are_those_that_torch_counts(smi, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    Health.find("cuda:1")
+    Health.find("cuda")
+    asked = (smi.folder / "asked").read_text()
+    assert "--id=GPU-abc" in asked and "--id=3" in asked
+
+
+@pytest.mark.parametrize(
+    ("bits", "why"),
+    [("0x1", ""), ("0x4", ""), ("0x8", "hardware slowdown"), ("0x60", "heat"), ("0x80", "power brake")],
+)
+def test_reasons_for_throttling(smi, bits, why):
+    smi.says(f"GPU-1, 61, 1755, 1980, {bits}\n")
+    assert Health().look().slowed == why
+
+
+def test_what_is_not_known_is_no_trouble(smi):
+    smi.says("GPU-1, [N/A], [N/A], 1980, [Not Supported]\n")
+    found = Health().look()
+    assert (found.clock, found.slowed) == (0.0, "")
+
+
+def test_strangers_are_those_that_are_not_ours(smi):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    apps = f"GPU-1, {os.getpid()}\nGPU-1, {child.pid}\nGPU-1, {os.getppid()}\nGPU-2, 1\nGPU-1, 99999999\n"
+    smi.says(FINE, apps)
+    assert Health().look().strangers == (os.getppid(),)
+    child.communicate()
+
+
+def test_a_gpu_that_does_not_answer(smi):
+    smi.says("Unable to determine the device handle: GPU is lost. Reboot the system.\n", status=15)
+    with pytest.raises(UserError, match="GPU is lost"):
+        Health().look()
+    assert Health.find("cuda") is None
+    assert Health.find("cuda", "no-such-program") is None
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
+
+
+SLOW = toy.TRAIN.replace("        step += 1\n", "        step += 1\n        __import__('time').sleep(0.05)\n")
+
+
+@pytest.fixture
+def run(cache, smi, tmp_path):
+    runner = make_runner(cache, health=Health.find("cuda"))
+
+    def run(progress=lambda sign: None):
+        code = toy.write_code(tmp_path / "code", SLOW)
+        return runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=progress)
+
+    yield run
+    runner.close()
+
+
+def test_a_good_trial_tells_how_the_gpu_was(run):
+    done = run()
+    assert done.outcome is Outcome.OK and "repeated" not in done.metrics, done
+    assert done.metrics["gpu_temperature"] == 61 and done.metrics["gpu_clock_mhz"] == 1755
+    assert done.metrics["gpu_slowed"] == done.metrics["gpu_strangers"] == 0
+
+
+def test_a_trial_on_a_shared_gpu_is_done_again(run, smi):
+    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+    trained = 0
+
+    def mend(sign):
+        nonlocal trained
+        if sign.phase == "score":
+            trained += 1
+            time.sleep(0.3)  # the last look is over
+            smi.says(FINE)
+
+    done = run(mend)
+    assert done.outcome is Outcome.OK and done.score is not None, done
+    assert trained == 2 and done.metrics["repeated"] == 1 and done.metrics["gpu_slowed"] == 0
+    assert [name for name, _, _ in done.phases] == ["startup", "warmup", "train", "score"] * 2
+
+
+def test_a_slow_gpu_makes_it_be_repeated_once(run, smi):
+    smi.says(HOT)
+    done = run()
+    assert done.score is not None and done.metrics["repeated"] == 1 and done.metrics["gpu_slowed"] > 0
+
+
+def test_a_gpu_that_falls_off_is_the_host_s_fault(run, smi):
+    def pull(sign):
+        if sign.phase == "train":
+            smi.says("GPU is lost\n", status=15)
+
+    with pytest.raises(UserError, match="GPU is lost"):
+        run(pull)
