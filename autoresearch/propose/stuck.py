@@ -18,6 +18,9 @@ from autoresearch.types import Category, Experiment
 RARE = 0.1
 """A drought this unlikely at the keep rate so far is a plateau."""
 
+USUAL = 0.2
+"""The keep rate that is assumed at first, with the weight of one keep; long searches keep about so many."""
+
 SHORTEST, LONGEST = 6, 24
 """Bounds of how many experiments without a keep are a plateau."""
 
@@ -36,9 +39,10 @@ def drought(history: Sequence[Experiment]) -> int:
 
 
 def patience(history: Sequence[Experiment]) -> int:
-    """How many experiments without a keep are a plateau, by the keep rate so far (Laplace's estimate)."""
+    """How many experiments without a keep are a plateau, by the keep rate before they began."""
     judged = [e for e in history if e.proposal is not None]
-    rate = (sum(e.kept for e in judged) + 1) / (len(judged) + 2)
+    before = judged[: len(judged) - drought(history)]
+    rate = (sum(e.kept for e in before) + 1) / (len(before) + 1 / USUAL)
     return min(max(math.ceil(math.log(RARE) / math.log1p(-rate)), SHORTEST), LONGEST)
 
 
