@@ -1,0 +1,88 @@
+"""Attacks on the processes that wait for the next trial, from the trial before, with its model being scored.
+
+Where they wait can be guessed: a candidate's own folders have been such a place. The next candidate must find
+nothing of the one before, whatever that one tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.run.sandbox import Sandbox
+from autoresearch.run.sandbox.plain import PlainSandbox
+from autoresearch.types import Outcome
+from tests.red_team.arena import HONEST, Arena, honest
+from tests.support import toy
+
+HEAD = "return self.head(F.relu(self.up(x)))"
+POISON = """self.poison()
+        return self.head(F.relu(self.up(x)))
+
+    def poison(self):
+        import glob, os, signal
+        place = os.environ["PYTHONPATH"].removesuffix("/code")
+        own = int(os.path.basename(place))
+        for number in {*range(own - 3, own + 9)} - {own}:
+            other = f"{os.path.dirname(place)}/{number}"
+            for path in ("code/nanomodel/harness.py", "code/x.py", "scratch/train/torch.py"):
+                try:
+                    open(f"{other}/{path}", "a").write("raise SystemExit('mine')")
+                    print("poisoned", path, flush=True)
+                except OSError:
+                    pass
+            if os.path.isdir(f"{other}/code"):
+                print("in sight", other, flush=True)
+        for name in os.listdir("/proc"):
+            try:
+                if name.isdigit() and "nanomodel.standby" in open(f"/proc/{name}/cmdline").read():
+                    if int(name) not in (os.getpid(), os.getppid()):
+                        print("found", name, flush=True)
+            except OSError:
+                pass"""
+ATTACK = honest((HEAD, POISON))
+
+
+@pytest.fixture
+def options(arena: Arena, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A runner whose trials wait for each other, on the arena's host."""
+    trusted = toy.write_code(tmp_path / "trusted", HONEST)
+    found = {"trusted": trusted, "standby": tmp_path / "standby", "editable": ("nanomodel/train.py",)}
+    yield found
+    for key in [key for key in arena.runners if ("trusted", trusted) in key]:
+        arena.runners.pop(key).close()
+
+
+def test_who_waits_is_out_of_reach(
+    arena: Arena, sandbox: Sandbox, honest_score: float, options: dict[str, Any]
+) -> None:
+    first = arena.fight(HONEST, sandbox, **options)  # leaves a crew for the attack
+    attack = arena.fight(ATTACK, sandbox, **options)
+    after = arena.fight(HONEST, sandbox, **options)
+    assert "poisoned" not in attack.log and "found" not in attack.log, attack.log
+    if not sandbox.name.startswith("landlock"):  # there names can be guessed, see the threat model
+        assert "in sight" not in attack.log
+    assert attack.outcome is Outcome.OK, attack
+    for done in (first, after):
+        assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+
+
+class Unwalled(PlainSandbox):
+    """No sandbox that says it is one, so that processes wait all the same."""
+
+    @property
+    def name(self) -> str:
+        return "unwalled"
+
+
+def test_without_walls_they_would_be_reached(arena: Arena, options: dict[str, Any]) -> None:
+    arena.fight(HONEST, Unwalled(), **options)
+    attack = arena.fight(ATTACK, Unwalled(), **options)
+    assert "poisoned scratch/train/torch.py" in attack.log
+
+
+def test_without_a_sandbox_nobody_waits(arena: Arena, options: dict[str, Any]) -> None:
+    assert arena.runner(PlainSandbox(), **options)._standby is None
