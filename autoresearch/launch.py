@@ -145,7 +145,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         runners = create_runners(config, sandbox, cache, _trusted_tree(config, repository, journal, folder))
         for runner in runners.values():
             stack.callback(runner.close)
-        mirror = create_mirror(config, repository, runs)
+        mirror = create_mirror(config, repository, folder)
         worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
         stack.callback(worktree.remove)
         search = Search(
@@ -287,15 +287,16 @@ def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, 
     )
 
 
-def create_mirror(config: Config, repository: Repository, runs: Path) -> Mirror:
-    """The part that shows a search in MLflow, as configured."""
+def create_mirror(config: Config, repository: Repository, folder: Path) -> Mirror:
+    """The part that shows the search in `folder` in MLflow, as configured."""
     tracking = config.tracking
     return Mirror(
         enabled=tracking.enabled,
         uri=tracking.uri,
         experiment=tracking.experiment,
-        folder=runs / "mlflow",
+        folder=folder.parent / "mlflow",
         sources=lambda commit: repository.sources(commit, config.task.editable),
+        calls=CallLog(folder),
     )
 
 

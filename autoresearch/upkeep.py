@@ -63,7 +63,7 @@ def mirror_again(journal: Journal, repository: Repository, overrides: list[str])
     journal.unmirrored()
     report = write_page(journal, repository)
     files = [path for path in (report.markdown, report.html, report.png) if path]
-    mirror = create_mirror(config, repository, folder.parent)
+    mirror = create_mirror(config, repository, folder)
     return mirror.close(journal, files, seconds=SYNC_SECONDS)
 
 

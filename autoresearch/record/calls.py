@@ -57,6 +57,10 @@ class CallLog:
         """The calls that led to one proposal, oldest first."""
         return list(self._read("WHERE conversation = ?", (conversation,)))
 
+    def conversations(self) -> list[str]:
+        """Every conversation, oldest first."""
+        return list(dict.fromkeys(call.conversation for call in self._read("", ())))
+
     def spent(self, proposer: str) -> Cost:
         """What all calls of a proposer cost."""
         return sum((call.cost for call in self._read("WHERE model LIKE ? || ':%'", (proposer,))), Cost())

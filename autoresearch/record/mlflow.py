@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from autoresearch.record.runs import experiment_run, identity, search_run
+from autoresearch.record.runs import experiment_run, identity, search_id, search_run
 from autoresearch.record.standing import History, staircase
 from autoresearch.record.summary import SUMMARIZED, summarize
 from autoresearch.record.text import one_line, scrub
+from autoresearch.record.traces import Traces, conversations
 from autoresearch.record.views import saved_view
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
     from autoresearch.record.journal import SearchInfo
     from autoresearch.record.store import Store
+    from autoresearch.record.traces import Calls
 
 EXPERIMENT_KEY = "mlflow.experiment"
 """The journal's note of the id of the MLflow experiment, for `views.ui`."""
@@ -83,6 +85,7 @@ class Mirror:
         experiment: str,
         folder: Path,
         sources: Callable[[str], Mapping[str, str]],
+        calls: Calls | None = None,
     ) -> None:
         """Prepare; nothing is opened or imported yet.
 
@@ -92,6 +95,7 @@ class Mirror:
             experiment: Name of the MLflow experiment that gathers all searches.
             folder: Of the local store.
             sources: The editable files at a commit; called from another thread.
+            calls: The calls of language models, to be shown as traces; None: there are none.
         """
         self.problem: str | None = None
         self._enabled = enabled
@@ -99,6 +103,7 @@ class Mirror:
         self._experiment = experiment
         self._folder = folder
         self._sources = sources
+        self._traces = None if calls is None else Traces(calls)
         self._store: Store | None = None
         self._opened = 0
         self._job: _Job | None = None
@@ -227,12 +232,18 @@ class Mirror:
                 run = experiment_run(job.info, e, self._sources_of(e), column)
                 run_id = store.write(run, identity(job.info, e.number), job.parent)
                 store.add_dataset(run_id, job.info.data)
+                if self._traces is not None:
+                    self._traces.write(store, search_id(job.info), run_id, conversations(e))
                 job.written[e.number] = run_id
             except Exception as error:
                 job.problem = self._explain(error)
                 if not store.answers():
                     return
         store.add_files(job.parent, job.files)
+        if self._traces is not None:
+            ended = job.info.finished is not None
+            self._traces.write_rest(store, search_id(job.info), job.parent, job.experiments, ended=ended)
+            job.problem = job.problem or self._traces.problem
 
     def _open(self) -> Store:
         from autoresearch.record.store import Store, local_uri

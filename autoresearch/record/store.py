@@ -58,6 +58,7 @@ class Store:
         """
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        self.uri = uri
         self._path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
