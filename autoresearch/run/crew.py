@@ -45,7 +45,7 @@ class Kit:
         serve: Module of the model server.
         threads: CPU threads of each.
         gpu: Whether they may use the GPU.
-        furnish: Called with each new folder of a trainer before it starts.
+        furnish: Called with the folder of a trainer before a script runs in it.
     """
 
     sandbox: Sandbox
@@ -60,8 +60,6 @@ class Kit:
         """Start one of them, with a folder of its own below `folder`."""
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
-        if name == "train":
-            self.furnish(own)
         return Candidate(
             self.sandbox,
             *module,
@@ -95,6 +93,9 @@ class Crew:
         self.code, self.folder, self._waits = code, folder, standby
         package = kit.train.rpartition(".")[0]
         module = (f"{package}.{STANDBY}", kit.train) if standby else (kit.train,)
+        if not standby:
+            (folder / FOLDERS[0]).mkdir(parents=True, exist_ok=True)
+            kit.furnish(folder / FOLDERS[0])
         with ExitStack() as stack:
             self.trainer = stack.enter_context(kit.start(code, folder, FOLDERS[0], *module))
             self.servers = [
@@ -171,8 +172,10 @@ class Standby:
         except OSError:
             return None
         try:
-            if self._bring(code, crew.code) and crew.go():
-                return crew
+            if self._bring(code, crew.code):
+                self._kit.furnish(crew.folder / FOLDERS[0])
+                if crew.go():
+                    return crew
         except BaseException:
             self.leave(crew)
             raise
