@@ -103,7 +103,6 @@ class Search:
         self.events: Events = Events()
         self.past = Past(self.journal, self.repository, self.config.task.editable)
         self.workers = Workers(self.runners, self.folder, self._export, self.events)
-        self.ahead = Ahead(self.proposer, self.journal, self.events)
         place = self.folder / "trials" / "smoke"
         self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke)
 
@@ -118,6 +117,7 @@ class Search:
         Raises:
             UserError: If the host fails, or the starting script does not train.
         """
+        self.ahead = Ahead(self.proposer, self.journal, self.events)
         self.alarm = Alarm(self.config.alarm)
         self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
         try:
@@ -127,13 +127,13 @@ class Search:
         except ProposerError as error:
             self.view.message(f"No further proposal: {error}", warning=True)
         finally:
+            self.ahead.close()
             self.close()
         self.journal.update(finished=time.time())
         self.mirror.sync(self.journal)
 
     def close(self) -> None:
         """Stop whatever runs. Nothing is lost: what had begun is begun again by the next run."""
-        self.ahead.close()
         self.workers.close()
 
     def train(self, trial: Trial, splits: Sequence[str], keep: Path | None = None) -> TrialResult:

@@ -56,7 +56,7 @@ def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
     levels: list[int] = []
     used = 0
     for experiment in history:
-        entries.append(entry(experiment))
+        entries.append(_entry_once(experiment))
         levels.append(0)
         used += estimate_tokens(len(entries[-1].texts[0]))
         if used > budget:
@@ -79,6 +79,18 @@ def _compact(entries: list[Entry], levels: list[int], used: int, target: int) ->
                 levels[index] += 1
                 used -= estimate_tokens(len(item.texts[level])) - estimate_tokens(len(item.texts[level + 1]))
     return used
+
+
+_written: dict[int, tuple[Experiment, Entry]] = {}
+"""Entries by number, so that an old experiment costs nothing again."""
+
+
+def _entry_once(experiment: Experiment) -> Entry:
+    known, text = _written.get(experiment.number, (None, None))
+    if text is None or known is not experiment:
+        text = entry(experiment)
+        _written[experiment.number] = experiment, text
+    return text
 
 
 def entry(experiment: Experiment) -> Entry:

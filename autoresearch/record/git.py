@@ -219,7 +219,7 @@ class Worktree:
             for role in ("AUTHOR", "COMMITTER")
             for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
         }
-        return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
+        return self.repository._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
 
     def remove(self) -> None:
         """Take the worktree away; the commits stay."""
