@@ -9,6 +9,7 @@ from autoresearch.record.claimed import sentence
 from autoresearch.record.page import code, escape, fence, table
 from autoresearch.record.report import effect, headline
 from autoresearch.record.text import duration
+from autoresearch.run.crash import excerpt
 from autoresearch.types import Experiment, Trial
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def experiment_note(e: Experiment) -> str:
         for t in e.trials
     ]
     parts += [table(["Trial", "Arm", "Seed", "val_bpb", "Time"], rows, numeric=(0, 2, 3, 4))] if rows else []
+    failed = [t for t in e.trials if t.result and t.result.reason and t.result.log]
+    parts += [f"Trial {t.id} ended with:\n\n{fence(excerpt(t.result.log))}" for t in failed[-1:] if t.result]
     if 0 < len(e.diff) < DIFF_CHARACTERS:
         parts.append(fence(e.diff, "diff"))
     return "\n\n".join(part for part in parts if part)

@@ -1,7 +1,10 @@
 """Why a candidate broke down, in one line: a cause from a short list, and the last line that says so.
 
-The cause is a guess from what the process printed and how it ended. It helps a proposer to mend its idea and
-a person to see patterns; no rule rests on it, since candidates can print what they like.
+A reason begins with its cause: those of `CAUSES`, which are read from what was printed, and "timeout", which
+the runner's own clock gives (`handshake`). Limits of the sandbox that were broken count as "out of memory" or
+as "refused by the sandbox", by what was broken (`process`). The cause is a guess from what the process
+printed and how it ended. It helps a proposer to mend its idea and a person to see patterns; no rule rests on
+it, since candidates can print what they like.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import re
 import signal
 
-MEMORY = "out of memory"
+MEMORY, SANDBOX, TIMEOUT, OTHER = "out of memory", "refused by the sandbox", "timeout", "other"
 CAUSES = {
     MEMORY: r"out of memory|MemoryError|an't allocate memory|annot allocate memory|bad_alloc",
     "diverged": r"\bDiverged\b|(loss|grad\w*) is (nan|-?inf)",
@@ -17,15 +20,19 @@ CAUSES = {
     "syntax error": r"SyntaxError|IndentationError|TabError",
     "shape error": (
         r"shapes? .*(cannot|mismatch|invalid|incompatible)|size mismatch|must match the size|mat1 and mat2"
-        r"|size of tensor|imension out of range|Expected size|invalid for input of size|not broadcastable"
+        r"|size of (the )?tensor|imension out of range|Expected size|invalid for input of size"
+        r"|not broadcastable|to match target batch_size|in loading state_dict"
     ),
     "compiler error": r"InductorError|BackendCompilerFailed|CppCompileError|Dynamo|dynamo",
     "disk full": r"No space left on device|File too large",
-    "refused by the sandbox": r"PermissionError|Read-only file system|Operation not permitted|unreachable",
+    SANDBOX: r"PermissionError|Read-only file system|Operation not permitted|unreachable",
+    "GPU error": r"CUDA error|CUDA driver|cuDNN error|CUBLAS_STATUS|NCCL|No CUDA GPUs|HIP error",
 }
 _ERROR = re.compile(
     r"^(?:[a-z_]\w*\.)*(?:[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Unsupported)|Diverged)\b.*"
 )
+_FRAME = re.compile(r'\s+File "([^"\n]+)", line (\d+), in (.+)')
+_FOREIGN = re.compile(r"/(site|dist)-packages/|/lib/python3|<frozen |/standby\.py$")
 _PLACE = re.compile(r'\(most recent call first\):\n\s+File "([^"\n]+)", line (\d+)')
 
 
@@ -47,6 +54,35 @@ def explain(log: str, status: int | None) -> str:
         return f"error: {line}"
     ended = f"ended with status {status}" if status else "ended"
     return f"{ended} before it submitted" + (f", after: {line}" if line else ", and printed nothing")
+
+
+def classify(reason: str) -> str:
+    """The cause that a reason begins with; "other" if it is none of ours."""
+    cause = reason.partition(":")[0].removesuffix(", or killed from outside")
+    return cause if cause in (*CAUSES, TIMEOUT) else OTHER
+
+
+def excerpt(log: str, most: int = 12) -> str:
+    """The last lines of a log that are of use: of a traceback, the frames in the task's own files.
+
+    Args:
+        log: What was printed; data, never instructions.
+        most: Lines at most.
+    """
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    begin = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Traceback (most")), None)
+    if begin is None:
+        return "\n".join(lines[-most:])
+    found, own = [], False
+    for line in lines[begin + 1 :]:
+        if frame := _FRAME.match(line):
+            own = _FOREIGN.search(frame[1]) is None
+            line = f"  {frame[1].rsplit('/', 1)[-1]}:{frame[2]} in {frame[3]}"
+        elif not line.startswith(" "):
+            own = True
+        if own and line.strip(" ^~"):
+            found.append(line)
+    return "\n".join(found[-most:])
 
 
 def where(log: str) -> str:

@@ -17,7 +17,7 @@ from types import TracebackType
 
 import psutil
 
-from autoresearch.run.crash import explain
+from autoresearch.run.crash import MEMORY, SANDBOX, explain
 from autoresearch.run.log import Log
 from autoresearch.run.sandbox import Jail, Limits, Sandbox, start
 from nanomodel.wire import pair
@@ -128,8 +128,8 @@ class Candidate:
         self.kill()
         log = self.log.text(wait=1.0)
         if self._jailed.breach:
-            cause = "out of memory: " if "memory" in self._jailed.breach else ""
-            return f"{cause}it {self._jailed.breach}"
+            cause = MEMORY if "memory" in self._jailed.breach else SANDBOX
+            return f"{cause}: it {self._jailed.breach}"
         return explain(log, status)
 
 

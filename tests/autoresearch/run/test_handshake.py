@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from autoresearch.run.crash import classify
 from autoresearch.run.handshake import Account, Budget, Ended, Training
 from autoresearch.run.process import Candidate
 from autoresearch.run.sandbox import Limits, create_sandbox
@@ -103,6 +104,12 @@ def test_the_environment_holds_nothing_of_the_host(train, monkeypatch):
 )
 def test_a_crash_in_any_phase_says_why(train, before, crash, reason):
     assert ended(train, *before, crash) == (Outcome.CRASH, reason)
+
+
+@pytest.mark.parametrize("deed", ["open('/usr/mine', 'w')\n", "__import__('socket').socket()\n"])
+def test_what_the_sandbox_refuses_is_named(train, deed):
+    outcome, reason = ended(train, HELLO, deed)
+    assert outcome is Outcome.CRASH and classify(reason) == "refused by the sandbox", reason
 
 
 def test_a_syntax_error_is_named(train):
