@@ -34,10 +34,17 @@ def experiment_note(e: Experiment) -> str:
     ]
     parts += [table(["Trial", "Arm", "Seed", "val_bpb", "Time"], rows, numeric=(0, 2, 3, 4))] if rows else []
     failed = [t for t in e.trials if t.result and t.result.reason and t.result.log]
-    parts += [f"Trial {t.id} ended with:\n\n{fence(excerpt(t.result.log))}" for t in failed[-1:] if t.result]
+    parts += [
+        f"Trial {t.id} ended with:\n\n{_quoted(excerpt(t.result.log))}" for t in failed[-1:] if t.result
+    ]
     if 0 < len(e.diff) < DIFF_CHARACTERS:
         parts.append(fence(e.diff, "diff"))
     return "\n\n".join(part for part in parts if part)
+
+
+def _quoted(text: str) -> str:
+    """Foreign lines as a quotation, one below the other."""
+    return "\n".join(f"> {escape(line)}  " for line in text.splitlines())
 
 
 def _outcome(trial: Trial) -> str:
