@@ -187,7 +187,7 @@ def _desk(
             return Cost()
         journal = Journal(folder / "journal.db")
         try:
-            return calls.unbilled(name, journal.experiments())
+            return calls.unbilled(name, journal.experiments(), journal.drafts())
         finally:
             journal.close()
 

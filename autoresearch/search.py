@@ -47,6 +47,8 @@ from autoresearch.types import (
 )
 from autoresearch.workers import Answered, Events, Finished, Order, Runner, Said, Sign, Workers
 
+STOPPED = "Stopped, as asked; the same command goes on."
+
 
 class Inbox(Protocol):
     """What a person says to a running search; see `autoresearch.record.inbox`."""
@@ -246,16 +248,19 @@ class Search:
         self.judge.candidate(complexity=net_lines(before, after))
         again = deque(self.judge.unanswered)  # asked for before an interruption
         open_wants: dict[int, Want] = {}
+        going = True
         while experiment.verdict is None:
-            while self.workers.free is not None:
+            while self.workers.free is not None and (going := self.inbox.wait(self.view)):
                 want = again.popleft() if again else self.judge.next()
                 if want is None:
                     break
-                self._step()
                 commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
                 open_wants[self._begin(experiment.number, want.arm, want.seed, commit).id] = want
-            trial, result = self._finished()
-            experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
+            if not open_wants and not going:
+                raise Stopped(STOPPED)  # only now: what was under way is not lost
+            if (ended := self._ended()) is not None:
+                trial, result = ended
+                experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
         self.workers.dismiss()
         return experiment
 
@@ -295,7 +300,7 @@ class Search:
     def _step(self) -> None:
         """A boundary between steps: here a person may pause the search, or stop it."""
         if not self.inbox.wait(self.view):
-            raise Stopped("Stopped, as asked; the same command goes on.")
+            raise Stopped(STOPPED)
 
     def _ask(self) -> None:
         """Begin to ask for a proposal that builds on the incumbent of now."""
@@ -326,10 +331,16 @@ class Search:
 
     def _finished(self) -> tuple[Trial, TrialResult]:
         """The next trial that ends, and is waited for."""
-        while True:
-            event = self._hear()
-            if isinstance(event, Finished) and (result := self.workers.finished(event)) is not None:
-                return event.trial, self._guarded(event.trial, result)
+        while (ended := self._ended()) is None:
+            pass
+        return ended
+
+    def _ended(self) -> tuple[Trial, TrialResult] | None:
+        """What happens next, if it is the end of a trial that is waited for."""
+        event = self._hear()
+        if not isinstance(event, Finished) or (result := self.workers.finished(event)) is None:
+            return None
+        return event.trial, self._guarded(event.trial, result)
 
     def _guarded(self, trial: Trial, result: TrialResult) -> TrialResult:
         """A candidate may not win by what the budget does not price."""

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from autoresearch.record.text import clean, scrub
-from autoresearch.types import Call, Cost, Experiment
+from autoresearch.types import Call, Cost, Draft, Experiment
 
 MAX_CHARACTERS = 200_000
 """Kept of a prompt or an answer."""
@@ -65,11 +65,14 @@ class CallLog:
         """What all calls of a proposer cost."""
         return sum((call.cost for call in self._read("WHERE model LIKE ? || ':%'", (proposer,))), Cost())
 
-    def unbilled(self, proposer: str, experiments: Iterable[Experiment]) -> Cost:
+    def unbilled(
+        self, proposer: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()
+    ) -> Cost:
         """What a proposer spent beyond the cost of its proposals: calls that have led to none so far."""
         paid = self.spent(proposer)
         prefix = f"{proposer}:"
         made = [p for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
+        made += [draft.proposal for draft in drafts]
         billed = sum((p.cost for p in made if p.proposer.startswith(prefix)), Cost())
         return Cost(
             max(paid.calls - billed.calls, 0),

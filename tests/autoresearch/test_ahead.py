@@ -182,3 +182,66 @@ def test_a_proposer_that_breaks_ends_the_search_as_an_error_not_in_silence(repos
     with pytest.raises(ZeroDivisionError):
         search.run()
     assert git(repository.root, "status", "--porcelain") == ""
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def test_an_interruption_does_not_wait_for_a_proposer_that_is_thinking(repository: Repository) -> None:
+    search = make_search(repository, [1.5], instant=False)
+    original, asked, never = search.proposer.propose, threading.Event(), threading.Event()
+
+    def propose(context: Context, check: Check) -> Proposal:
+        if not context.under_way:
+            return original(context, check)
+        asked.set()
+        never.wait(60)
+        raise ProposerError("too late")
+
+    def interrupt() -> None:
+        if search.journal.experiments()[-1].number:
+            assert asked.wait(10)
+            raise Interrupted
+
+    search.proposer.propose = propose  # type: ignore[method-assign]
+    search.runner.on_run = interrupt  # type: ignore[attr-defined]
+    with pytest.raises(Interrupted):
+        search.run()
+    thinking = [thread for thread in threading.enumerate() if thread.name == "proposer"]
+    assert thinking and all(thread.daemon for thread in thinking)
+    never.set()
+    thinking[0].join()
+
+
+class Person:
+    """Says something, pauses the search once, and stops it after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.waited = 0
+
+    def notes(self) -> tuple[str, ...]:
+        return (f"after {self.waited} steps",)
+
+    def wait(self, view: object) -> bool:
+        self.waited += 1
+        return self.waited <= self.steps
+
+
+def test_a_person_is_heard_and_can_stop_the_search_at_any_boundary(tmp_path: Path) -> None:
+    plain = make_search(make_repository(tmp_path / "plain"), [0.2, 1.5], instant=False)
+    plain.inbox = counting = Person(10**6)
+    plain.run()
+    assert all(note.startswith("after ") for c in plain.proposer.asked for note in c.notes)  # type: ignore[attr-defined]
+    stopped = make_repository(tmp_path / "stopped")
+    for steps in range(counting.waited):
+        search = make_search(stopped, [0.2, 1.5], instant=False)
+        search.inbox = Person(1 if steps else 0)  # one step a run
+        search.run()
+        assert any("Stopped, as asked" in said for said in search.view.said)  # type: ignore[attr-defined]
+        assert all(t.finished for e in search.journal.experiments() for t in e.trials)
+        search.journal.close()
+    search = make_search(stopped, [0.2, 1.5], instant=False)
+    search.run()
+    assert verdicts(search) == verdicts(plain)
