@@ -1,8 +1,8 @@
-"""Training batches: random windows of a token stream on disk.
+"""Training batches: windows of a token stream on disk, drawn at random, or those of a ration, in order.
 
 Owns the promise that batch number i of a run depends on (seed, i, its shape, its share of aligned windows)
-alone: neither prefetching nor the device changes what is drawn. The stream is memory-mapped; only the pages
-of drawn windows are read.
+alone, and of a ration (see `ration`) on what was drawn before: neither prefetching nor the device changes
+what is drawn. The stream is memory-mapped; only the pages of drawn windows are read.
 
 A window begins anywhere, as the windows do on which a model is scored: mostly inside a document. Of a share
 that the script chooses, windows begin at a document instead, with its separator. All of them run on into the
@@ -25,7 +25,13 @@ Shape = tuple[int, int, float]
 
 
 def draw_windows(
-    tokens: NDArray[Any], rows: int, width: int, seed: int, index: int, aligned: float = 0.0
+    tokens: NDArray[Any],
+    rows: int,
+    width: int,
+    seed: int,
+    index: int,
+    aligned: float = 0.0,
+    first: int | None = None,
 ) -> NDArray[np.int64]:
     """Draw `rows` windows of `width` consecutive tokens, uniformly over all starts.
 
@@ -36,13 +42,17 @@ def draw_windows(
         seed: Seed of the run.
         index: Number of the batch within the run.
         aligned: Share of the windows that are moved on to the next separator, if one is near.
+        first: Where the first window begins if they follow each other, as in a ration; None draws them.
 
     Returns:
         int64 [rows, width].
     """
     rng = np.random.default_rng((seed, index))
     last = len(tokens) - width
-    starts = rng.integers(0, last + 1, size=rows)
+    if first is None:
+        starts = rng.integers(0, last + 1, size=rows)
+    else:
+        starts = (first + np.arange(rows) * (width - 1)) % (last + 1)  # a target is the next window's input
     if aligned > 0:
         chosen = np.flatnonzero(rng.random(rows) < aligned)
         # Looking no further than one window keeps this local; longer documents stay as they were drawn.
@@ -61,13 +71,19 @@ class Batches:
         device: Where batches go.
         prefetch: Whether to work ahead; by default on CUDA alone. On a CPU the gather takes microseconds, and
             a thread would only compete with the model.
+        ration: Whether `tokens` are to be read once, from beginning to end.
     """
 
     def __init__(
-        self, tokens: NDArray[Any], seed: int, device: torch.device, prefetch: bool | None = None
+        self,
+        tokens: NDArray[Any],
+        seed: int,
+        device: torch.device,
+        prefetch: bool | None = None,
+        ration: bool = False,
     ) -> None:
-        self._tokens, self._seed, self._device = tokens, seed, device
-        self._index = 0
+        self._tokens, self._seed, self._device, self._ration = tokens, seed, device, ration
+        self._index = self._read = 0
         self._ahead: tuple[Shape, Future[torch.Tensor]] | None = None
         wanted = device.type == "cuda" if prefetch is None else prefetch
         self._pool = ThreadPoolExecutor(1, "batches") if wanted else None
@@ -78,16 +94,18 @@ class Batches:
         if self._ahead is not None and self._ahead[0] == shape:
             window = self._ahead[1].result()
         else:
-            window = self._load(shape, self._index)
+            window = self._load(shape, self._index, self._read)
         self._index += 1
+        self._read += rows * length
         if self._pool is not None:
-            self._ahead = shape, self._pool.submit(self._load, shape, self._index)
+            self._ahead = shape, self._pool.submit(self._load, shape, self._index, self._read)
         window = window.to(self._device, non_blocking=True)
         return window[:, :-1], window[:, 1:]
 
-    def _load(self, shape: Shape, index: int) -> torch.Tensor:
+    def _load(self, shape: Shape, index: int, read: int) -> torch.Tensor:
         rows, length, aligned = shape
-        drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned)
+        first = read if self._ration else None
+        drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned, first)
         window = torch.from_numpy(drawn)
         # From pinned memory the copy to the device does not hold up the loop.
         return window.pin_memory() if self._device.type == "cuda" else window

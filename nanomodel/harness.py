@@ -81,6 +81,7 @@ class Run:
         self.context = int(task["context"])
         self.budget = Budget(str(task["budget"]["kind"]), float(task["budget"]["amount"]))
         self.compile = bool(task["compile"])
+        self._ration = bool(task.get("ration", False))
         machine.prepare(self.device, self.threads, self.seed)
         if self.compile and (missing := machine.why_no_compiler(self.device)):
             print(f"not compiling: {missing} on this machine")
@@ -147,7 +148,7 @@ class Run:
         tokens = self._host.start()
         self._started = self._last_batch = time.monotonic()
         machine.seed_all(self.seed)
-        self._batches = Batches(tokens, self.seed, self.device)
+        self._batches = Batches(tokens, self.seed, self.device, ration=self._ration)
         self._available = len(tokens)
 
     # While the clock runs

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nanomodel.data import DataError, Prepared, open_cache
 from nanomodel.device import choose_device, describe
+from nanomodel.ration import draw_ration
 from nanomodel.wire import Message, Wire, pair
 
 CACHES = Path("runs/cache")
@@ -68,12 +69,16 @@ class Standalone:
             "context": options.context,
             "budget": {"kind": kind, "amount": amounts[kind]},
             "compile": options.compile,
+            "ration": kind == "tokens",
         }
 
     def start(self) -> NDArray[np.uint16]:
         """The training split."""
+        tokens: NDArray[np.uint16] = self._cache.tokens("train")
+        if self._options.tokens is not None:
+            tokens = draw_ration(tokens, int(self._options.tokens), self._options.seed)
         self._at["started"] = time.monotonic()
-        return self._cache.tokens("train")
+        return tokens
 
     def log(self, message: Message) -> None:
         """Nobody to tell: the harness prints."""

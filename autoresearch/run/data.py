@@ -1,16 +1,21 @@
 """The training data as a trial hands it over: one open descriptor, and a watch on the files behind it.
 
-Invariant: a candidate that managed to write to the data, or even to its file's mode (which a descriptor
-allows its owner), does not go unnoticed, and no later trial is trained or scored on changed data.
+Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. A
+candidate that managed to write to the data, or even to its file's mode (which a descriptor allows its owner),
+does not go unnoticed, and no later trial is trained or scored on changed data.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.run.weights import seal
 from nanomodel.data import DataError, open_cache
+from nanomodel.ration import draw_ration
 
 
 class TrainingData:
@@ -38,6 +43,16 @@ class TrainingData:
             raise UserError(str(error), getattr(error, "hint", ""), code=3) from None
         self._modes = {path: path.stat().st_mode for path in self._files.values()}
         self._known = self._stamp()
+
+    @contextmanager
+    def ration(self, amount: int, seed: int) -> Iterator[int]:
+        """A descriptor of the tokens that a run may read, in memory that nobody can write."""
+        drawn = draw_ration(self._prepared.tokens("train"), amount, seed).astype("<u2")
+        memory = seal(drawn.tobytes())
+        try:
+            yield memory
+        finally:
+            os.close(memory)
 
     def was_touched(self) -> bool:
         """Whether something was done to the files since the last look, though their contents are the same.

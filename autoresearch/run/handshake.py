@@ -221,6 +221,8 @@ class Training:
         metrics = _numbers(claimed) if isinstance(claimed, dict) else {}
         if self.budget.kind == "tokens" and metrics.get("tokens", 0) > self.budget.amount:
             raise Ended(Outcome.INVALID, f"it trained on more than {self.budget.amount:g} tokens")
+        if metrics.get("mfu", 0.0) > 1.0:
+            raise Ended(Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute")
         if "tokens" in metrics:
             metrics["tokens_per_second"] = metrics["tokens"] / seconds
         self.account.metrics.update(metrics, train_seconds=seconds)

@@ -36,6 +36,8 @@ from autoresearch.run.weights import take_weights
 from autoresearch.types import Outcome, Progress, TrialResult
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+LARGEST_RATION = 1 << 28
+"""In tokens. With a larger budget the harness is trusted to count: the copy would take too much memory."""
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
 STANDBY_AT = 0.8
@@ -278,7 +280,8 @@ class TrialRunner:
                 training = Training(crew.trainer, plan.budget, account, seen)
                 training.get_ready(self._task(plan), self._startup_seconds, scoring.wait_for_hello)
                 scoring.wait()
-                training.train(self._data.descriptor, should_prune)
+                with self._handed(plan) as data:
+                    training.train(data, should_prune)
                 self._prepare(plan)
                 weights = take_weights(crew.folder / "train", self._max_bytes)
                 account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
@@ -337,6 +340,18 @@ class TrialRunner:
         if self._standby and not plan.brief:
             self._standby.prepare()
 
+    @contextmanager
+    def _handed(self, plan: Plan) -> Iterator[int]:
+        """The training data of a trial; under a budget of tokens no more of it than may be read."""
+        if not self._rationed(plan):
+            yield self._data.descriptor
+            return
+        with self._data.ration(int(plan.budget.amount), plan.seed) as descriptor:
+            yield descriptor
+
+    def _rationed(self, plan: Plan) -> bool:
+        return plan.budget.kind == "tokens" and plan.budget.amount <= LARGEST_RATION
+
     def _task(self, plan: Plan) -> dict[str, object]:
         """The task message of protocol 1."""
         return {
@@ -347,6 +362,7 @@ class TrialRunner:
             "context": self._context,
             "budget": {"kind": plan.budget.kind, "amount": plan.budget.amount},
             "compile": plan.compile,
+            "ration": self._rationed(plan),
             "token_bytes": None,
         }
 

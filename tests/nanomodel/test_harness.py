@@ -14,6 +14,7 @@ from nanomodel.batches import Batches, draw_windows
 from nanomodel.harness import Budget, Run
 from nanomodel.host import HarnessError, RunnerHost
 from nanomodel.meter import Diverged
+from nanomodel.ration import PASSAGE, draw_ration
 from nanomodel.wire import pair
 from tests.support import toy
 
@@ -111,6 +112,25 @@ def test_working_ahead_changes_no_batch():
     ):
         one, other = plain.next(rows, length, aligned), ahead.next(rows, length, aligned)
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@given(st.integers(1, 5000), st.integers(300, 3000), st.integers(0, 100))
+def test_a_ration_is_so_many_tokens_in_passages_of_the_stream(amount, size, seed):
+    stream = np.arange(size, dtype=np.uint16)
+    drawn = draw_ration(stream, amount, seed)
+    assert drawn.dtype == np.uint16 and len(drawn) == amount + 1
+    breaks = np.flatnonzero(np.diff(drawn.astype(np.int64)) != 1) + 1
+    assert set((breaks % PASSAGE).tolist()) <= {0}
+    assert (drawn == draw_ration(stream, amount, seed)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 40)), min_size=1, max_size=12), st.booleans())
+def test_a_ration_is_read_once_from_beginning_to_end(shapes, prefetch):
+    amount = sum(rows * length for rows, length in shapes)
+    batches = Batches(np.arange(amount + 1, dtype=np.uint16), 1, torch.device("cpu"), prefetch, ration=True)
+    targets = torch.cat([batches.next(rows, length)[1].flatten() for rows, length in shapes])
+    assert targets.tolist() == list(range(1, amount + 1))
 
 
 @given(st.integers(1, 8), st.integers(2, 200), st.integers(0, 1000))

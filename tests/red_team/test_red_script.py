@@ -99,12 +99,39 @@ def test_a_false_count_of_tokens_ends_at_the_wall_clock(arena: Arena, either: Sa
     assert "not done after 1 s" in done.reason
 
 
+def test_a_budget_of_tokens_is_all_there_is_to_read(arena: Arena, sandbox: Sandbox) -> None:
+    """Whoever counts falsely may read the same tokens again, until the clock's cap, but no others."""
+    counts = 'print(f"tokens at hand: {os.fstat(data).st_size // 2}", flush=True)\n'
+    done = arena.fight(OPENING + HELLO + READY + counts + SUBMITS % 20_000 + "time.sleep(60)\n", sandbox)
+    assert "tokens at hand: 20001" in done.log, done
+
+
+def test_the_ration_cannot_be_changed_for_the_next_trial(arena: Arena, sandbox: Sandbox) -> None:
+    tries = """
+for attempt in (lambda: os.ftruncate(data, 1 << 20), lambda: os.pwrite(data, b"xx", 0)):
+    try:
+        attempt()
+        print("changed it", flush=True)
+    except OSError as error:
+        print("refused:", error.strerror, flush=True)
+"""
+    done = arena.fight(OPENING + HELLO + READY + tries + SUBMITS % 20_000 + "time.sleep(60)\n", sandbox)
+    assert "changed it" not in done.log and done.log.count("refused:") == 2, done
+
+
+def test_more_than_the_device_can_compute_is_invalid(arena: Arena, either: Sandbox) -> None:
+    claims = SUBMITS.replace('"tokens": %d', '"mfu": 1.4')
+    done = arena.fight(OPENING + HELLO + READY + claims + "time.sleep(60)\n", either)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+    assert "140% of what the device" in done.reason
+
+
 def test_a_descriptor_does_not_give_the_owner_s_rights(arena: Arena, sandbox: Sandbox) -> None:
     """The owner of a file may change its mode by any descriptor: it is noticed and mended, or did nothing."""
     mode = (arena.cache / "train.bin").stat().st_mode
     meddles = "os.fchmod(data, 0o777)\nos.utime(data, (1, 1))\n"
     source = OPENING + HELLO + READY + meddles + SUBMITS % 20_001 + "time.sleep(60)\n"
-    done = arena.fight(source, sandbox)
+    done = arena.fight(source, sandbox, budget_kind="seconds", budget_amount=20.0)  # tokens come as a copy
     assert done.outcome is Outcome.INVALID, done
     bare = getattr(sandbox, "namespaces", True) is False
     assert done.reason == "it changed the file of the training data" or bare
