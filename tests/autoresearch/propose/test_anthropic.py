@@ -13,6 +13,7 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.types import Category, Cost, Edit, ProposerError
+from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
 
@@ -294,54 +295,13 @@ def test_what_failed_proposals_cost_is_in_the_next_one(make, server):
 
 # -- malformed answers ---------------------------------------------------------------------------------------
 
-EDIT = {"path": "train.py", "search": "0.02", "replace": "0.03"}
-FULL = {
-    "hypothesis": "h", "mechanism": "m", "category": "optimizer", "expected_effect": 0.1, "confidence": 0.5,
-    "risk": "r", "edits": [EDIT],
-}  # fmt: skip
+FULL = malformed.full("train.py", "0.02", "0.03")
+UNUSABLE = malformed.unusable("train.py", "0.02", "0.03", twice="train")
 
 
 def without(name):
     return {key: value for key, value in FULL.items() if key != name}
 
-
-UNUSABLE = [
-    *(api.garbage(body) for body in (b"", b"null", b"[]", b"{}", b"17", b'"x"', b"{oops", b'{"content": [')),
-    *(api.garbage(body) for body in (b"\xff\xfe\x00", b"[" * 5000, b'{"type": "message", "content": 3}')),
-    api.garbage(b"<html>captive portal</html>", "text/html"),
-    *(api.message(content) for content in (None, "text", [], [None], [3], [[]], [{}], {"type": "tool_use"})),
-    *(api.message([{"type": kind}]) for kind in ("tool_use", "text", "thinking", "wat", None, 7)),
-    *(api.tool_call(value) for value in (None, "x", 3, [], {}, [FULL], True)),
-    *(api.tool_call(without(name)) for name in ("hypothesis", "edits")),
-    *(api.tool_call({**FULL, "hypothesis": value}) for value in (None, "", "  \n", 3, ["h"])),
-    *(api.tool_call({**FULL, "edits": value}) for value in (None, [], {}, "x", [None], [[]], [{}], EDIT)),
-    *(
-        api.tool_call({**FULL, "edits": [{**EDIT, name: value}]})
-        for name in EDIT
-        for value in (None, 3, ["x"])
-    ),
-    api.tool_call({**FULL, "edits": [{**EDIT, "replace": "\ud800"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "path": "score.py"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "search": "not there"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "search": "train"}]}),
-    api.tool_call({**FULL, "edits": [EDIT, EDIT]}),
-    api.tool_call({**FULL, "edits": [EDIT, {**EDIT, "search": "not there"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "replace": "0.020"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "replace": "0.02  # why"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "replace": "(((("}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "replace": "no_such_name"}]}),
-    api.tool_call({**FULL, "edits": [{**EDIT, "search": "", "replace": ""}]}),
-    api.tool_call(FULL, name="another_tool"),
-    api.tool_call(FULL, name=None),
-    api.tool_call(FULL, stop_reason="max_tokens"),
-    api.text("Here is my idea: ..."),
-    api.text(""),
-    api.text("\ud800 surrogate"),
-    api.message([], "pause_turn"),
-    api.message([], None),
-    api.message([], "end_turn", usage=None),
-    api.message([], "end_turn", usage={"input_tokens": "many", "output_tokens": -5}),
-]
 
 HARMLESS = [
     api.tool_call({**FULL, "confidence": value}) for value in (None, "high", 70, -1, 10**400, [], True)
@@ -360,7 +320,7 @@ HARMLESS = [
 
 
 def test_there_are_enough_malformed_answers():
-    assert len(UNUSABLE) >= 50
+    assert len(UNUSABLE) >= 70
 
 
 @pytest.mark.parametrize("answer", UNUSABLE)
