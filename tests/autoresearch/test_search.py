@@ -5,6 +5,8 @@ import pytest
 
 from autoresearch.errors import UserError
 from autoresearch.record.git import Repository
+from autoresearch.record.guarded import guarded
+from autoresearch.record.summary import summarize
 from autoresearch.search import Search
 from autoresearch.types import State, VerdictKind
 from tests.support.stub import PATH, SCRIPT, StubRunner, git, make_repository, make_search
@@ -194,3 +196,19 @@ def test_a_pruned_candidate_may_not_become_the_incumbent(repository: Repository)
 def runner(search: Search) -> StubRunner:
     assert isinstance(search.runner, StubRunner)
     return search.runner
+
+
+def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: Repository) -> None:
+    search = make_search(repository, [1.5, 0.2])
+    search.journal.update(data={"splits": {"train": {}, "validation": {}, "test": {}, "held": {}}})
+    search.run()
+    trials = [t for e in search.journal.experiments() for t in e.trials]
+    scored = {t.arm: "held_bpb" in t.result.metrics for t in trials if t.result}
+    assert not scored["screen"] and scored["confirm"] and scored["baseline"]
+    context = search.past.context("x", 0, search.config.brief_path, ())
+    assert "score_seconds" in context.facts and not any(name.endswith("_bpb") for name in context.facts)
+    summary = summarize(search.journal)
+    assert [guard["split"] for guard in summary["guards"]] == ["held"]
+    assert "on a slice held back" in guarded(summary) and "worse" not in guarded(summary)
+    summary["guards"][0]["best"] = 9.0
+    assert "worse on a slice held back" in guarded(summary)
