@@ -46,6 +46,7 @@ class Kit:
         threads: CPU threads of each.
         gpu: Whether they may use the GPU.
         furnish: Called with the folder of a trainer before a script runs in it.
+        only: The only GPU they are to see; empty for whatever we see.
     """
 
     sandbox: Sandbox
@@ -55,6 +56,7 @@ class Kit:
     threads: int
     gpu: bool
     furnish: Callable[[Path], None]
+    only: str = ""
 
     def start(self, code: Path, folder: Path, name: str, *module: str) -> Candidate:
         """Start one of them, with a folder of its own below `folder`."""
@@ -68,6 +70,7 @@ class Kit:
             threads=self.threads,
             gpu=self.gpu,
             limits=self.limits,
+            only=self.only,
         )
 
 

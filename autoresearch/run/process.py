@@ -51,6 +51,7 @@ class Candidate:
         threads: int,
         gpu: bool,
         limits: Limits,
+        only: str = "",
     ) -> None:
         """Start the process.
 
@@ -63,6 +64,7 @@ class Candidate:
             threads: CPU threads for its numerical libraries.
             gpu: Whether it may use the GPU.
             limits: How much of the host it may use.
+            only: The only GPU it is to see; empty for whatever we see.
         """
         (folder / "tmp").mkdir(exist_ok=True)
         self.wire, theirs = pair()
@@ -70,7 +72,7 @@ class Candidate:
         jail = Jail(
             read_only=(code,),
             writable=(folder,),
-            env={**environment(code, threads), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
+            env={**environment(code, threads, only), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
             cwd=folder,
             fds=(theirs.fileno(),),
             gpu=gpu,
@@ -133,8 +135,29 @@ class Candidate:
         return explain(log, status)
 
 
-def environment(code: Path, threads: int) -> dict[str, str]:
-    """The whole environment of a child: nothing is inherited but where GPU and compilers are."""
+def one_gpu(device: str) -> tuple[str, str]:
+    """What a child is to call its GPU, and the name of the only one that it is to see.
+
+    Args:
+        device: "cpu", "cuda", or one of several GPUs, such as "cuda:1", counted as nvidia-smi does among
+            those that `CUDA_VISIBLE_DEVICES` leaves us.
+
+    Returns:
+        The device, and a value for `CUDA_VISIBLE_DEVICES`; empty leaves it as it is.
+    """
+    kind, _, index = device.partition(":")
+    ours = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return kind, ours[int(index)] if index and int(index) < len(ours) else index
+
+
+def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
+    """The whole environment of a child: nothing is inherited but where GPU and compilers are.
+
+    Args:
+        code: A tree to import from.
+        threads: For its numerical libraries.
+        gpu: The only GPU it is to see, see `one_gpu`; empty for whatever we see.
+    """
     values = {
         "PATH": "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -147,7 +170,14 @@ def environment(code: Path, threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "USER": "candidate",
     }
-    return {**values, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+    values |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if gpu:
+        values |= {
+            "CUDA_VISIBLE_DEVICES": gpu,
+            "HIP_VISIBLE_DEVICES": gpu,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+    return values
 
 
 def _places(folder: Path) -> Mapping[str, str]:

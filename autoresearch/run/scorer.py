@@ -36,12 +36,14 @@ class Scorer:
         module: What to run, e.g. "nanomodel.score".
         trusted: The tree it is run from.
         threads: CPU threads for its sums.
+        only: The only GPU it is to see; empty for whatever we see.
     """
 
-    def __init__(self, module: str, trusted: Path, threads: int) -> None:
+    def __init__(self, module: str, trusted: Path, threads: int, only: str = "") -> None:
         self._module = module
         self._trusted = trusted
         self._threads = threads
+        self._only = only
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.RLock()
 
@@ -58,7 +60,7 @@ class Scorer:
         fd = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", self._module],
-            env={**environment(self._trusted, self._threads), "HARNESS_FD": str(fd)},
+            env={**environment(self._trusted, self._threads, self._only), "HARNESS_FD": str(fd)},
             cwd=self._trusted,
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,

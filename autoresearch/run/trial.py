@@ -29,6 +29,7 @@ from autoresearch.run.frozen import digest
 from autoresearch.run.handshake import Account, Budget, Ended, Training
 from autoresearch.run.health import Health
 from autoresearch.run.log import Log
+from autoresearch.run.process import one_gpu
 from autoresearch.run.sandbox import Limits, Sandbox, remove_tree
 from autoresearch.run.scorer import Scorer
 from autoresearch.run.scoring import Scoring
@@ -117,7 +118,7 @@ class TrialRunner:
             modules: What trains, serves and scores.
             cache: The prepared data.
             trusted: A tree with the scorer's package, which no candidate can write.
-            device: "cpu", "cuda" or "auto".
+            device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1": it sees no other.
             threads: CPU threads of each process.
             context: Tokens that the model reads at a time in scoring.
             compile: Whether candidates may compile.
@@ -139,7 +140,7 @@ class TrialRunner:
         """
         self.max_seconds = max_seconds
         self._data = TrainingData(cache)
-        self._device, self._threads = device, threads
+        (self._device, only), self._threads = one_gpu(device), threads
         self._gpu = device != "cpu" and any(Path(node).exists() for node in GPU_NODES)
         self._budget = Budget(budget_kind, budget_amount, max_seconds)
         self._startup_seconds, self._score_seconds = startup_seconds, score_seconds
@@ -147,12 +148,12 @@ class TrialRunner:
         self._context, self._compile, self._probes = context, compile, probes
         trusted = trusted.resolve()
         self._health = health
-        self._scorer = Scorer(modules.score, trusted, threads)
+        self._scorer = Scorer(modules.score, trusted, threads, only)
         # Without walls a candidate could reach what waits for the next one, or what is lent to it.
         walled = sandbox.name != "none"
         self._cache = CompileCache(compiled, trusted) if compiled and walled and compile else None
         furnish = self._cache.lend if self._cache else lambda folder: None
-        self._kit = Kit(sandbox, limits, modules.train, modules.serve, threads, self._gpu, furnish)
+        self._kit = Kit(sandbox, limits, modules.train, modules.serve, threads, self._gpu, furnish, only)
         self._standby = (
             Standby(self._kit, standby.resolve(), trusted, editable) if standby and walled else None
         )
