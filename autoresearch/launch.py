@@ -22,6 +22,7 @@ from autoresearch.config import Config, has_gpu, load, resume
 from autoresearch.errors import UserError
 from autoresearch.judge import create_judge
 from autoresearch.propose import Desk, create_proposer
+from autoresearch.record.briefs import current_brief
 from autoresearch.record.calls import CallLog
 from autoresearch.record.git import Repository
 from autoresearch.record.inbox import Inbox
@@ -133,7 +134,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
         journal.set("lease", lease.to_json())
-        journal.update(config=config.model_dump(mode="json"), brief=config.brief, brief_text=brief)
+        journal.update(config=config.model_dump(mode="json"))
+        current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
         if warning := describe(sandbox).warning:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from autoresearch.edit.rules import fingerprint
+from autoresearch.record.briefs import current_brief
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.record.standing import Tally
@@ -102,7 +103,7 @@ class Past:
         Args:
             search: Its name.
             seed: Its seed.
-            brief: The file that steers the research; read each time, so that it may be changed.
+            brief: The file that steers the research; read each time, and a change is written down.
             notes: What a person has said since.
         """
         experiments = self._journal.experiments()
@@ -113,7 +114,7 @@ class Past:
         ]
         return Context(
             search=search,
-            brief=brief.read_text(encoding="utf-8"),
+            brief=current_brief(self._journal, brief),
             sources=self.sources(best.commit),
             baseline_sources=self.sources(self._journal.info().base_commit),
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),

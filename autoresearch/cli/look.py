@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
 
     summary = summarize(open_journal(overrides)[0])
     typer.echo(dumps(summary) if json else headline(summary))
+    if not json and (changes := summary["brief_changes"]):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))
+        typer.echo(f"the brief was changed {len(changes)} times, last at {when}")
 
 
 def log(overrides: Overrides = None, json: Json = False) -> None:

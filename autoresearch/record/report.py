@@ -271,6 +271,9 @@ def _method(s: Mapping[str, Any]) -> list[str]:
         )
     config, data = s["config"], s["data"]
     rows = [["task, brief", f"{code(s['task'])}, {code(s['brief'])}"], ["device", code(s["device"])]]
+    for change in s["brief_changes"]:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(change["time"]))
+        rows.append(["brief changed", f"{when}, {code(change['name'])}: {escape(change['text'], 120)}"])
     rows += [["started from", code(s["base_commit"])], ["tip", code(s["tip_commit"])]]
     measured = {k: config[k] for k in MEASURED if k in config}
     rows += [[escape(k), code(str(v))] for k, v in flatten(measured).items()]

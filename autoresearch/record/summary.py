@@ -14,6 +14,8 @@ from typing import Any
 
 from autoresearch.judge import Judge
 from autoresearch.judge.guards import GUARDS
+from autoresearch.record.briefs import KEY as BRIEFS
+from autoresearch.record.briefs import read_briefs
 from autoresearch.record.claims import KEY as CLAIMS
 from autoresearch.record.claims import read_claims
 from autoresearch.record.standing import History, Standing, own_trials, standing
@@ -24,7 +26,7 @@ JUDGE = "judge"
 FORMAT = 1
 """Version of the dictionary's shape; raised when a key changes its meaning."""
 
-SUMMARIZED = (CLAIMS, JUDGE)
+SUMMARIZED = (CLAIMS, JUDGE, BRIEFS)
 """Notes of the journal that a summary reads."""
 
 
@@ -43,6 +45,7 @@ def summarize(history: History) -> dict[str, Any]:
         "branch": info.branch,
         "task": info.task,
         "brief": info.brief,
+        "brief_changes": [asdict(brief) for brief in read_briefs(history)[1:]],
         "device": info.device,
         "created": info.created,
         "finished": info.finished,
