@@ -23,14 +23,13 @@ from autoresearch.edit.rules import net_lines
 from autoresearch.errors import UserError
 from autoresearch.gate import Gate
 from autoresearch.judge import Judge, Want, create_judge
-from autoresearch.judge.guards import GUARDS, breached
-from autoresearch.judge.prune import Pruner
 from autoresearch.past import Past
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.losses import losses_folder, sampling_error
 from autoresearch.record.message import commit_message
 from autoresearch.recover import recover
+from autoresearch.trials import Trials
 from autoresearch.types import (
     Experiment,
     Outcome,
@@ -45,7 +44,7 @@ from autoresearch.types import (
     VerdictKind,
     View,
 )
-from autoresearch.workers import Answered, Events, Finished, Order, Runner, Said, Sign, Workers
+from autoresearch.workers import Answered, Events, Finished, Runner, Said, Sign
 
 STOPPED = "Stopped, as asked; the same command goes on."
 
@@ -104,7 +103,7 @@ class Search:
     def __post_init__(self) -> None:
         self.events: Events = Events()
         self.past = Past(self.journal, self.repository, self.config.task.editable)
-        self.workers = Workers(self.runners, self.folder, self._export, self.events)
+        self.trials = Trials(self.config, self.journal, self.folder, self.runners, self._export, self.events)
         place = self.folder / "trials" / "smoke"
         self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke)
 
@@ -136,7 +135,7 @@ class Search:
 
     def close(self) -> None:
         """Stop whatever runs. Nothing is lost: what had begun is begun again by the next run."""
-        self.workers.close()
+        self.trials.close()
 
     def train(self, trial: Trial, splits: Sequence[str], keep: Path | None = None) -> TrialResult:
         """One training and scoring beside the search, for instance for a claim.
@@ -146,7 +145,8 @@ class Search:
             splits: What to score it on.
             keep: Folder for the losses of each document; by default that of the trial.
         """
-        self._start(trial, splits, keep)
+        self.view.trial(trial)
+        self.trials.start(trial, splits, keep or losses_folder(self.folder, trial.id))
         return self._finished()[1]
 
     def _search(self) -> None:
@@ -174,9 +174,9 @@ class Search:
         scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
         missing, running = deque(s for s in seeds if s not in scores), 0
         while missing or running:
-            while missing and self.workers.free is not None:
+            while missing and self.trials.room:
                 self._step()
-                self._begin(0, "baseline", missing.popleft(), commit)
+                self.view.trial(self.trials.begin(0, "baseline", missing.popleft(), commit))
                 running += 1
             trial, result = self._finished()
             running -= 1
@@ -189,7 +189,7 @@ class Search:
                     f"Try it: python -m {self.config.task.train}. It ended with:\n{result.log[-2000:]}",
                     code=3,
                 )
-        self._limit_time()
+        self.trials.limit_time()
         if state := self.journal.judge_state():
             return Judge.from_json(state)
         tau = sampling_error(self.folder, [t.id for t in self.journal.experiment(0).trials if t.score])
@@ -250,18 +250,20 @@ class Search:
         open_wants: dict[int, Want] = {}
         going = True
         while experiment.verdict is None:
-            while self.workers.free is not None and (going := self.inbox.wait(self.view)):
+            while self.trials.room and (going := self.inbox.wait(self.view)):
                 want = again.popleft() if again else self.judge.next()
                 if want is None:
                     break
                 commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
-                open_wants[self._begin(experiment.number, want.arm, want.seed, commit).id] = want
+                trial = self.trials.begin(experiment.number, want.arm, want.seed, commit)
+                self.view.trial(trial)
+                open_wants[trial.id] = want
             if not open_wants and not going:
                 raise Stopped(STOPPED)  # only now: what was under way is not lost
             if (ended := self._ended()) is not None:
                 trial, result = ended
                 experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
-        self.workers.dismiss()
+        self.trials.dismiss()
         return experiment
 
     def _observe(
@@ -312,23 +314,6 @@ class Search:
 
         self.ahead.ask(lambda: replace(context, notes=self.inbox.notes()), check, parent)
 
-    def _begin(self, experiment: int, arm: str, seed: int, commit: str) -> Trial:
-        """Write a trial down, and begin it at a free place."""
-        return self._start(self.journal.start_trial(experiment, arm, seed, commit, self.workers.free or ""))
-
-    def _start(self, trial: Trial, splits: Sequence[str] = (), keep: Path | None = None) -> Trial:
-        self.view.trial(trial)
-        splits = splits or ("validation", *self._guards(trial.arm))
-        curves = [t.result.curve for t in self.journal.experiment(0).trials if t.result]
-        pruner = Pruner(curves) if trial.arm in ("screen", "confirm") else None
-        self.workers.start(Order(trial, splits, keep or losses_folder(self.folder, trial.id), pruner))
-        return trial
-
-    def _guards(self, arm: str) -> list[str]:
-        """Splits that are scored beside the validation, to be looked at, once a candidate is promising."""
-        known = self.journal.info().data.get("splits", {})
-        return [split for split in GUARDS if split in known and arm != "screen"]
-
     def _finished(self) -> tuple[Trial, TrialResult]:
         """The next trial that ends, and is waited for."""
         while (ended := self._ended()) is None:
@@ -338,17 +323,9 @@ class Search:
     def _ended(self) -> tuple[Trial, TrialResult] | None:
         """What happens next, if it is the end of a trial that is waited for."""
         event = self._hear()
-        if not isinstance(event, Finished) or (result := self.workers.finished(event)) is None:
+        if not isinstance(event, Finished) or (result := self.trials.ended(event)) is None:
             return None
-        return event.trial, self._guarded(event.trial, result)
-
-    def _guarded(self, trial: Trial, result: TrialResult) -> TrialResult:
-        """A candidate may not win by what the budget does not price."""
-        if trial.arm not in ("screen", "confirm") or result.outcome is not Outcome.OK:
-            return result
-        baseline = [t.result.metrics for t in self.journal.experiment(0).trials if t.result]
-        breach = breached(result.metrics, baseline, self.config.guards.model_dump())
-        return replace(result, outcome=Outcome.INVALID, score=None, reason=breach) if breach else result
+        return event.trial, result
 
     def _hear(self) -> Finished | Answered:
         """What a worker or the proposer has come to; shows what they say meanwhile."""
@@ -363,16 +340,6 @@ class Search:
                     return event
                 case Finished():
                     return event
-
-    def _limit_time(self) -> None:
-        """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""
-        slowdown, budget = self.config.budget.slowdown, self.config.budget
-        seconds = [
-            t.result.metrics.get("train_seconds", 0.0) for t in self.journal.experiment(0).trials if t.result
-        ]
-        if slowdown is not None and seconds:
-            for runner in self.runners.values():
-                runner.max_seconds = min(budget.max_seconds, slowdown * max(seconds) + 1)
 
     def _export(self, commit: str, folder: Path) -> None:
         self.repository.export(commit, [self.config.task.package], folder)

@@ -1,7 +1,10 @@
 """Killed at any boundary, a search that is run again ends as one that was never killed."""
 
 import json
+import random
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +119,35 @@ def test_killed_at_a_boundary_it_ends_as_if_it_had_not_been(
         assert night.die(folder, at) in (0, KILLED)
         assert night.finish(folder) == story, f"killed at boundary {at} of {count}"
         shutil.rmtree(folder)
+
+
+@pytest.mark.soak
+def test_killed_at_every_boundary(
+    night: Night, undisturbed: tuple[dict[str, object], int], tmp_path: Path
+) -> None:
+    story, count = undisturbed
+    for at in range(1, count + 1):
+        folder = night.copy(tmp_path / str(at))
+        assert night.die(folder, at) in (0, KILLED)
+        assert night.finish(folder) == story, f"killed at boundary {at} of {count}"
+        shutil.rmtree(folder)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_again_and_again_under_load(
+    night: Night, undisturbed: tuple[dict[str, object], int], seed: int, tmp_path: Path
+) -> None:
+    story, count = undisturbed
+    chance = random.Random(seed)
+    folder = night.copy(tmp_path / "repo")
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for _ in range(8):  # also while it recovers, and while it recovers from that
+            if night.die(folder, chance.randint(1, count // 2)) == 0:
+                break
+        assert night.finish(folder) == story
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()

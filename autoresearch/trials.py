@@ -1,0 +1,101 @@
+"""The trials of a search: what each is scored on, when it is stopped early, what a candidate may not exceed.
+
+Owns the rules that hold for every trial, whoever asked for it and wherever it runs. Not covered: the places
+and their threads (`workers`), and what the results mean (the judge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autoresearch.config import Config
+from autoresearch.judge.guards import GUARDS, breached
+from autoresearch.judge.prune import Pruner
+from autoresearch.record.journal import Journal
+from autoresearch.record.losses import losses_folder
+from autoresearch.types import Experiment, Outcome, Trial, TrialResult
+from autoresearch.workers import Events, Finished, Order, Runner, Workers
+
+JUDGED = ("screen", "confirm")
+"""Arms that train a candidate: those may be stopped early, and are held against the guards."""
+
+
+class Trials:
+    """Begins trials where there is room, and takes note of their ends."""
+
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        folder: Path,
+        runners: Mapping[str, Runner],
+        export: Callable[[str, Path], None],
+        events: Events,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            config: Of the search.
+            journal: Where trials are written down.
+            folder: Of the search.
+            runners: Name of a place -> what trains there.
+            export: Writes the tree of a commit to a folder.
+            events: Where ends and signs of life are told.
+        """
+        self._config = config
+        self._journal = journal
+        self._folder = folder
+        self._runners = runners
+        self._workers = Workers(runners, folder, export, events)
+        self.dismiss, self.close = self._workers.dismiss, self._workers.close
+
+    @property
+    def room(self) -> bool:
+        """Whether another trial can begin now."""
+        return self._workers.free is not None
+
+    def begin(self, experiment: int, arm: str, seed: int, commit: str) -> Trial:
+        """Write a trial down, and begin it where there is room."""
+        trial = self._journal.start_trial(experiment, arm, seed, commit, self._workers.free or "")
+        self.start(trial, ("validation", *self._guards(arm)), losses_folder(self._folder, trial.id))
+        return trial
+
+    def start(self, trial: Trial, splits: Sequence[str], keep: Path) -> None:
+        """Begin a trial that is written down elsewhere.
+
+        Args:
+            trial: What to train.
+            splits: What to score it on; the first gives the score.
+            keep: Folder for the losses of each document.
+        """
+        curves = [t.result.curve for t in self._baseline.trials if t.result]
+        pruner = Pruner(curves) if trial.arm in JUDGED else None
+        self._workers.start(Order(trial, splits, keep, pruner))
+
+    def ended(self, event: Finished) -> TrialResult | None:
+        """Take note of an end: its result, or None if nobody waits for it any more."""
+        result, trial = self._workers.finished(event), event.trial
+        if result is None or trial.arm not in JUDGED or result.outcome is not Outcome.OK:
+            return result
+        known = [t.result.metrics for t in self._baseline.trials if t.result]
+        breach = breached(result.metrics, known, self._config.guards.model_dump())
+        return replace(result, outcome=Outcome.INVALID, score=None, reason=breach) if breach else result
+
+    def limit_time(self) -> None:
+        """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""
+        slowdown, most = self._config.budget.slowdown, self._config.budget.max_seconds
+        seconds = [t.result.metrics.get("train_seconds", 0.0) for t in self._baseline.trials if t.result]
+        if slowdown is not None and seconds:
+            for runner in self._runners.values():
+                runner.max_seconds = min(most, slowdown * max(seconds) + 1)
+
+    @property
+    def _baseline(self) -> Experiment:
+        return self._journal.experiment(0)
+
+    def _guards(self, arm: str) -> list[str]:
+        """Splits that are scored beside the validation, to be looked at, once a candidate is promising."""
+        known = self._journal.info().data.get("splits", {})
+        return [split for split in GUARDS if split in known and arm != "screen"]
