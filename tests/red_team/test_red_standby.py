@@ -85,4 +85,4 @@ def test_without_walls_they_would_be_reached(arena: Arena, options: dict[str, An
 
 
 def test_without_a_sandbox_nobody_waits(arena: Arena, options: dict[str, Any]) -> None:
-    assert arena.runner(PlainSandbox(), **options)._standby is None
+    assert arena.runner(PlainSandbox(), **options)._rig.standby is None

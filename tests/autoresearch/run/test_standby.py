@@ -61,8 +61,8 @@ def waiting(place):
 def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
     cold = run(toy.TRAIN)
     taken = []
-    take = runner._standby.take
-    runner._standby.take = lambda code: taken.append(take(code)) or taken[-1]
+    take = runner._rig.standby.take
+    runner._rig.standby.take = lambda code: taken.append(take(code)) or taken[-1]
     warm = run(toy.TRAIN)
     assert taken[0] is not None, "the second trial has found a crew that waited"
     assert (warm.outcome, warm.score, warm.curve) == (cold.outcome, cold.score, cold.curve)
@@ -91,33 +91,33 @@ print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
 
 
 def test_who_waits_has_seen_no_candidate(runner, tmp_path):
-    runner._standby.prepare()
-    crew = runner._standby._next.result()
+    runner._rig.standby.prepare()
+    crew = runner._rig.standby._next.result()
     try:
         assert not (crew.code / SCRIPT).exists()
         assert crew.trainer.wire.recv(60)[0] == {"type": "standby"}
         assert [server.wire.recv(60)[0]["type"] for server in crew.servers] == ["hello"] * 2
         assert all(process.alive for process in (crew.trainer, *crew.servers))
     finally:
-        runner._standby.close()
+        runner._rig.standby.close()
     assert waiting(tmp_path / "standby") == []
     assert not any((tmp_path / "standby").glob("*"))
 
 
 def test_a_candidate_that_differs_elsewhere_gets_processes_of_its_own(runner, tmp_path):
     """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
-    runner._standby.prepare()
+    runner._rig.standby.prepare()
     code = toy.write_code(tmp_path / "code")
     (code / "nanomodel/more.py").write_text("")
-    assert runner._standby.take(code) is None
+    assert runner._rig.standby.take(code) is None
     assert waiting(tmp_path / "standby") == []
     done = runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=lambda p: None)
     assert done.outcome is Outcome.OK, done
 
 
 def test_a_dead_crew_is_replaced(run, runner):
-    runner._standby.prepare()
-    runner._standby._next.result().trainer._jailed.kill()
+    runner._rig.standby.prepare()
+    runner._rig.standby._next.result().trainer._jailed.kill()
     assert run(toy.TRAIN).outcome is Outcome.OK
 
 
@@ -149,7 +149,7 @@ def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
-    runner._standby.close()
+    runner._rig.standby.close()
     deadline = time.monotonic() + 5
     while waiting(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -176,9 +176,9 @@ def test_weights_that_are_none(run, expression, reason):
 
 
 def test_trials_go_on_after_the_scorer_was_killed(run, runner):
-    runner._scorer.wait()
-    runner._scorer._process.kill()
-    runner._scorer._process.wait()
+    runner._rig.scorer.wait()
+    runner._rig.scorer._process.kill()
+    runner._rig.scorer._process.wait()
     assert run(toy.TRAIN).outcome is Outcome.OK
 
 
@@ -191,7 +191,7 @@ def test_an_interrupt_leaves_nothing_alive(run, runner):
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
     left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    assert {p.pid for p in set(left) - before} <= {runner._scorer._process.pid}
+    assert {p.pid for p in set(left) - before} <= {runner._rig.scorer._process.pid}
 
 
 def test_missing_data_is_one_clear_message(tmp_path):
