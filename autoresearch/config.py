@@ -169,7 +169,11 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: If an override would change what a score means.
     """
-    config = load([*recorded.overrides, *overrides])
+    # The options of one choice mean nothing to another.
+    given = dict(override.partition("=")[::2] for override in overrides)
+    chosen = {key for key, choice in given.items() if recorded.choices.get(key, choice) != choice}
+    kept = [o for o in recorded.overrides if o.partition("=")[0].partition(".")[0] not in chosen]
+    config = load([*kept, *overrides])
     for key in FIXED:
         if getattr(config, key) != getattr(recorded, key):
             raise UserError(

@@ -36,7 +36,7 @@ from autoresearch.run.health import Health
 from autoresearch.run.sandbox import Limits, Sandbox, create_sandbox, describe
 from autoresearch.run.tool import run_tool
 from autoresearch.search import Search
-from autoresearch.types import Cost, View
+from autoresearch.types import Cost, Proposer, View
 from autoresearch.workers import Said
 
 
@@ -128,8 +128,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         _check_judge(config)
         inbox = Inbox(folder)
         inbox.begin()
-        desk = _desk(config, repository, folder, inbox, lambda text: search.events.put(Said(text, True)))
-        proposer = create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
+        proposer = proposer_of(config, repository, folder, lambda text: search.events.put(Said(text, True)))
         cache, meta = prepare_data(config, runs)
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
@@ -178,10 +177,17 @@ def _conclude(search: Search, mirror: Mirror) -> None:
         search.view.message(problem, warning=True)
 
 
-def _desk(
-    config: Config, repository: Repository, folder: Path, inbox: Inbox, say: Callable[[str], None]
-) -> Desk:
-    """What proposers may use of this search."""
+def proposer_of(
+    config: Config, repository: Repository, folder: Path, say: Callable[[str], None] = print
+) -> Proposer:
+    """Who proposes, as configured, for the search in `folder`; nothing is written yet.
+
+    Args:
+        config: Of the search.
+        repository: It is about.
+        folder: Of the search; need not exist.
+        say: Tells a person something.
+    """
     calls = CallLog(folder)
 
     def spent(name: str) -> Cost:
@@ -201,7 +207,8 @@ def _desk(
             journal.close()
         repository.export(base, [config.task.package], place)
 
-    return Desk(folder / "agent", tree, run_tool, inbox, calls.record, spent, say)
+    desk = Desk(folder / "agent", tree, run_tool, Inbox(folder), calls.record, spent, say)
+    return create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
 
 
 def _check_judge(config: Config) -> None:

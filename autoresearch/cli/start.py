@@ -15,8 +15,15 @@ from autoresearch.cli.options import Overrides
 def run(
     overrides: Overrides = None,
     view: Annotated[str, typer.Option(help="live, plain, quiet, or auto.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; start nothing.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
+    if dry_run:
+        from autoresearch.plan import make_plan
+
+        for heading, text in make_plan(overrides or [], Path.cwd()):
+            typer.echo(f"{heading:12} {text}")
+        return
     from autoresearch.claim import make_claim
     from autoresearch.launch import open_search
 

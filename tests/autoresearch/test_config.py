@@ -68,6 +68,13 @@ def test_resuming_may_ask_for_more_but_not_change_what_a_score_means() -> None:
         resume(begun, ["budget.amount=1000"])
 
 
+def test_another_proposer_may_go_on_without_the_options_of_the_first() -> None:
+    begun = load(["name=x", "proposer=command", "proposer.argv=[ls]", "seed=3"], {})
+    on = resume(begun, ["proposer=openai"])
+    assert on.proposer["name"] == "openai" and on.seed == 3
+    assert resume(begun, ["proposer=command"]).proposer["argv"] == ["ls"]
+
+
 def test_briefs_differ_and_can_be_any_file(tmp_path: Path) -> None:
     assert len({p.read_text() for p in BRIEFS.glob("*.md")}) >= 5
     mine = tmp_path / "mine.md"
