@@ -1,43 +1,30 @@
 """The journal: the SQLite record of a search, and the one source of truth.
 
 Owns the invariant that a step is written before it is acted on: what git, MLflow and the report show can
-be rebuilt from here. One file per search, `runs/<name>/journal.db`; one writing process (see `lease`), whose
-threads may share a journal. Results of a trial, the judge's state and the verdict that follow from it are one
-transaction, so a search killed at any instant never counts a trial twice. What a call reads does not grow
-with the history. Not covered: the tables (`schema`); weights and logs, which lie beside it as files.
+be rebuilt from here. One file per search, `runs/<name>/journal.db`. Results of a trial, the judge's state and
+the verdict that follow from it are one transaction, so a search killed at any instant never counts a trial
+twice. What a call reads does not grow with the history. Not covered: transactions, notes and the timeline
+(`file`), the tables (`schema`); weights and losses, which lie beside it as files.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from autoresearch.errors import UserError
+from autoresearch.record.file import File, Phase, Span
 from autoresearch.record.lease import Lease
-from autoresearch.record.schema import connect, create, upgrade
+from autoresearch.record.schema import connect, create
 from autoresearch.types import Draft, Experiment, Proposal, State, Trial, TrialResult, Verdict
 
-Phase = Literal["propose", "queue", "startup", "warmup", "train", "score", "judge", "record"]
 _EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished"
 _TRIAL = "id, experiment, arm, seed, commit_id, started, finished, result, place"
-
-
-@dataclass(frozen=True)
-class Span:
-    """One stretch of the timeline, in Unix time; `trial` is None for what belongs to no trial."""
-
-    experiment: int
-    trial: int | None
-    phase: str
-    started: float
-    finished: float
 
 
 @dataclass(frozen=True)
@@ -71,13 +58,8 @@ class SearchInfo:
     finished: float | None = None
 
 
-class Journal:
-    """Reads and writes one search. Every method that writes is one durable transaction.
-
-    Attributes:
-        path: The file.
-        rows: Rows read so far, so that a test can tell what a step costs.
-    """
+class Journal(File):
+    """Reads and writes one search. Every method that writes is one durable transaction."""
 
     def __init__(self, path: Path) -> None:
         """Open an existing journal; one of an older version is upgraded.
@@ -85,19 +67,10 @@ class Journal:
         Raises:
             UserError: If there is none, or it was written by a newer version.
         """
-        if not path.exists():
-            raise UserError(
-                f"No search has been recorded at {path}.", "Start one: autoresearch run name=NAME"
-            )
-        self.path = path
-        self.rows = 0
-        self._db = connect(path)
-        self._lock = threading.RLock()
-        self._marks: list[Span] = []
+        super().__init__(path)
         self._known: list[Experiment] = []
         self._version = 0
         self._all: tuple[Experiment, ...] = ()
-        upgrade(self._db, path)
 
     @classmethod
     def create(cls, path: Path, info: SearchInfo) -> Journal:
@@ -117,28 +90,11 @@ class Journal:
         partial.rename(path)
         return cls(path)
 
-    def close(self) -> None:
-        """Close the file. The journal cannot be used afterwards."""
-        if self._marks:
-            with self._write():
-                pass
-        self._db.close()
-
-    # What is fixed, and small notes
+    # What is fixed
 
     def info(self) -> SearchInfo:
         """What was fixed when the search began."""
         return SearchInfo(**json.loads(self.get("info") or "{}"))
-
-    def get(self, key: str) -> str | None:
-        """A note by its key, if there is one."""
-        rows = self._rows("SELECT value FROM notes WHERE key = ?", (key,))
-        return str(rows[0][0]) if rows else None
-
-    def set(self, key: str, value: str) -> None:
-        """Write or replace a note."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
 
     def update(self, **changes: Any) -> None:
         """Change what is known of the search as a whole, e.g. `finished`."""
@@ -318,20 +274,6 @@ class Journal:
             cursor = db.execute("UPDATE trials SET finished = ? WHERE finished IS NULL", (time.time(),))
         return cursor.rowcount
 
-    # The timeline: what took how long
-
-    def mark(self, experiment: int, trial: int | None, phase: Phase, started: float, finished: float) -> None:
-        """Note how long a phase took. Written together with the next step, since no step depends on it."""
-        with self._lock:
-            self._marks.append(Span(experiment, trial, phase, started, finished))
-
-    def timeline(self, experiment: int | None = None) -> Sequence[Span]:
-        """Every stretch noted so far, of one experiment or of all, by its start."""
-        where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (experiment,))
-        rows = self._rows(f"SELECT experiment, trial, phase, started, finished FROM timeline {where}", values)
-        noted = [span for span in self._marks if experiment in (None, span.experiment)]
-        return sorted([*(Span(*row) for row in rows), *noted], key=lambda span: span.started)
-
     # The outbox: what the mirrors (MLflow) have not seen yet
 
     def dirty(self) -> tuple[int, ...]:
@@ -375,12 +317,6 @@ class Journal:
                     cut += 1
         return cut
 
-    def compact(self) -> None:
-        """Give the file system back what is not needed any more."""
-        with self._lock:
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
     # How it is done
 
     def _insert(self, db: sqlite3.Connection, proposal: Proposal, parent: str, fingerprint: str) -> int:
@@ -398,12 +334,6 @@ class Journal:
         with self._write() as db:
             db.execute(f"UPDATE experiments SET {assignments} WHERE number = ?", (*columns.values(), number))
             _touch(db, "number = ?", number)
-
-    def _mark(self, db: sqlite3.Connection, span: Span) -> None:
-        db.execute(
-            "INSERT INTO timeline (experiment, trial, phase, started, finished) VALUES (?, ?, ?, ?, ?)",
-            (span.experiment, span.trial, span.phase, span.started, span.finished),
-        )
 
     def _experiment(self, row: tuple[Any, ...]) -> Experiment:
         number, state, parent, created, commit, proposal, verdict, diff, finished = row
@@ -429,28 +359,6 @@ class Journal:
         id, experiment, arm, seed, commit, started, finished, result, place = row
         known = TrialResult.from_dict(json.loads(result)) if result else None
         return Trial(id, experiment, arm, seed, commit, started, finished, known, place)
-
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
-        with self._lock:
-            found = self._db.execute(query, values).fetchall()
-            self.rows += len(found)
-        return found
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock, self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                for span in self._marks:
-                    self._mark(self._db, span)
-                self._marks = []
-        except sqlite3.OperationalError as error:
-            raise UserError(
-                f"The journal {self.path} cannot be written: {error}.",
-                "Check free disk space and permissions, then run the same command again: nothing is lost.",
-                code=3,
-            ) from error
 
 
 def _touch(db: sqlite3.Connection, where: str, *values: object) -> None:

@@ -25,7 +25,7 @@ from autoresearch.record.timeline import use
 from autoresearch.record.timeplot import write_timeline
 
 if TYPE_CHECKING:
-    from autoresearch.record.journal import Span
+    from autoresearch.record.file import Span
 
 DIFF_LINES = 3000
 """A longer cumulative diff is cut, and the page says so."""

@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoresearch.record.journal import Span
+    from autoresearch.record.file import Span
 
 ORDER = ("propose", "smoke", "queue", "startup", "warmup", "train", "score", "judge", "record")
 """Phases as they follow each other; others come after these."""

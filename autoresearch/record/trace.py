@@ -14,7 +14,7 @@ from autoresearch.record.text import one_line, scrub
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
-    from autoresearch.record.journal import Span
+    from autoresearch.record.file import Span
 
 PROCESS = 1
 PROPOSING, LOOP, DEVICE = 1, 2, 10

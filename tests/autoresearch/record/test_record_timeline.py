@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.record.journal import Span
+from autoresearch.record.file import Span
 from autoresearch.record.report import write_report
 from autoresearch.record.timeline import BESIDE, GAP, use
 from autoresearch.record.trace import DEVICE, LOOP, PROPOSING, trace
