@@ -15,8 +15,10 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     """How far a search has come."""
     from autoresearch.record.report import headline
     from autoresearch.record.summary import summarize
+    from autoresearch.record.timeline import use
 
-    summary = summarize(open_journal(overrides)[0])
+    journal = open_journal(overrides)[0]
+    summary = summarize(journal) | {"time": use(journal.timeline()).to_dict()}
     typer.echo(dumps(summary) if json else headline(summary))
     if not json and (changes := summary["brief_changes"]):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))

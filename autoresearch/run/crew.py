@@ -172,7 +172,7 @@ class Standby:
             return None
         try:
             crew = waiting.result()
-        except OSError:
+        except Exception:  # whatever it is: a crew of the trial's own will meet it, and say so
             return None
         try:
             if self._bring(code, crew.code):
@@ -206,7 +206,7 @@ class Standby:
         with self._lock:
             waiting, self._next = self._next, None
         if waiting is not None and not waiting.cancel():
-            with suppress(OSError):
+            with suppress(Exception):
                 self.leave(waiting.result())
         self._starter.shutdown()
         remove_tree(self._folder)

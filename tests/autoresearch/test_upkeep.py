@@ -1,5 +1,6 @@
 """Searches that do not run: mirrored again, rebuilt in git, cleaned, removed."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -145,6 +146,11 @@ def test_all_removes_finished_searches_once_it_may(done):
     assert "all of it" in call("clean", "--all", "--yes")
     assert not done.exists()
     assert git(done.parent.parent, "rev-parse", "--verify", "autoresearch/x"), "what was kept stays in git"
+
+
+def test_the_status_says_where_the_time_went(done):
+    told = json.loads(call("status", "name=x", "--json"))["time"]
+    assert told["wall_seconds"] >= 0 and "record" in told["phases"]
 
 
 def test_a_trace_is_written(done):
