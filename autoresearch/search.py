@@ -220,7 +220,7 @@ class Search:
             if not self.ahead.busy:
                 self._ask()
             while self.ahead.busy:
-                self._hear()
+                self._ended()  # a trial that was dismissed may end meanwhile, and its place is free then
 
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""

@@ -12,7 +12,7 @@ from autoresearch.errors import UserError
 from autoresearch.launch import places
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
-from autoresearch.types import Outcome, Progress, TrialResult, VerdictKind
+from autoresearch.types import Check, Context, Outcome, Progress, Proposal, TrialResult, VerdictKind
 from autoresearch.workers import Unneeded
 from tests.support.stub import PATH, StubRunner, make_repository, make_search
 
@@ -111,17 +111,27 @@ def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository
     begun = threading.Event()
     failing, endless = Failing(begun), Endless(begun)
     search = make_search(
-        repository, [0.2, 1.5], "executor.workers=2", runners={"cpu:0": failing, "cpu:1": endless}
+        repository, [0.2, 1.5, 0.1], "executor.workers=2", runners={"cpu:0": failing, "cpu:1": endless}
     )
+    propose = search.proposer.propose
+
+    def late(context: Context, check: Check) -> Proposal:
+        while list(search.folder.glob("trials/*")):  # so the end of the dismissed trial is told first
+            time.sleep(0.01)
+        time.sleep(0.05)
+        return propose(context, check)
+
+    search.proposer.propose = late  # type: ignore[method-assign]
     search.run()
     assert endless.stopped
-    first, second = search.journal.experiments()[1:]
+    first, second, third = search.journal.experiments()[1:]
     assert first.verdict and (first.verdict.kind, first.verdict.reason) == (VerdictKind.CRASH, "gone")
     assert second.verdict and second.verdict.kind is VerdictKind.DISCARD
     stopped = first.trials[-1]
     assert (stopped.arm, stopped.place, stopped.result) == ("confirm", "cpu:1", None) and stopped.finished
     assert not json.loads(search.journal.judge_state() or "")["state"]["_orders"]["late"]
     assert list(search.folder.glob("trials/*")) == []
+    assert third.kept and {t.place for t in third.trials} == {"cpu:0", "cpu:1"}  # its place is free again
 
 
 class Killed(BaseException):
