@@ -240,7 +240,7 @@ def _time(s: Mapping[str, Any]) -> list[str]:
         for name, seconds in phases.items()
     ]
     head = ["Phase", "Time", "Share", "Per experiment"]
-    said = "Proposing beside a training costs no time, and is not counted."
+    said = "Proposing beside a trial costs no time, and is not counted."
     name = s["time"].get("picture")
     picture = [f"![Where the time went]({name})"] if name else []
     return ["## Where the time went", *picture, table(head, rows, numeric=(1, 2, 3)), said]

@@ -21,7 +21,9 @@ ORDER = ("propose", "smoke", "queue", "startup", "warmup", "train", "score", "ju
 """Phases as they follow each other; others come after these."""
 TRAIN = "train"
 BESIDE = ("propose", "queue")
-"""Phases that need no device: what of them went on beside a training cost no time, and does not count."""
+"""Phases that need no device: what of them went on beside a trial cost no time, and does not count."""
+TRIAL = ("startup", "warmup", TRAIN, "score")
+"""Phases of a trial."""
 GAP = 60.0
 
 
@@ -64,11 +66,11 @@ def use(found: Iterable[Span]) -> Use:
     phases: defaultdict[str, float] = defaultdict(float)
     each: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     found = list(found)
-    trainings = _stretches((span for span in found if span.phase == TRAIN), gap=0.0)
+    trials = _stretches((span for span in found if span.phase in TRIAL), gap=0.0)
     for span in found:
         seconds = max(0.0, span.finished - span.started)
         if span.phase in BESIDE:
-            seconds -= _overlap(span, trainings)
+            seconds -= _overlap(span, trials)
         phases[span.phase] += seconds
         each[span.experiment][span.phase] += seconds
     return Use(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.text import one_line, scrub
+from autoresearch.record.timeline import TRIAL
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 PROCESS = 1
 PROPOSING, LOOP, DEVICE = 1, 2, 10
 """Numbers of the rows; devices count up from the last one."""
-ON_DEVICE = ("startup", "warmup", "train", "score")
 
 
 def trace(name: str, found: Sequence[Span], experiments: Iterable[Experiment]) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def _rows(found: Sequence[Span]) -> list[int]:
     """The row of each span; trials that overlap get rows of their own."""
     last: dict[int | None, float] = {}
     for span in found:
-        if span.phase in ON_DEVICE:
+        if span.phase in TRIAL:
             last[span.trial] = max(last.get(span.trial, span.finished), span.finished)
     taken: list[tuple[float, int | None]] = []  # for each device: until when, and by which trial
     rows = []
     for span in found:
-        if span.phase not in ON_DEVICE:
+        if span.phase not in TRIAL:
             rows.append(PROPOSING if span.phase in ("propose", "smoke") else LOOP)
             continue
         free = next(

@@ -44,6 +44,7 @@ class Plan:
         seed: Random seed of the training.
         budget: What the training may use.
         compile: Whether it may compile.
+        startup_seconds: Cap on everything before the clock starts.
         splits: What to score on.
         probes: Windows to ask the witness about.
         brief: Whether a few windows are enough.
@@ -52,6 +53,7 @@ class Plan:
     seed: int
     budget: Budget
     compile: bool
+    startup_seconds: float
     splits: tuple[str, ...]
     probes: int
     brief: bool = False
@@ -74,7 +76,6 @@ class Rig:
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
         context: Tokens that the model reads at a time in scoring.
-        startup_seconds: Cap on everything before the clock starts.
         score_seconds: Cap on scoring.
         max_bytes: Largest submission.
     """
@@ -86,7 +87,6 @@ class Rig:
     compiled: CompileCache | None
     device: str
     context: int
-    startup_seconds: float
     score_seconds: float
     max_bytes: int
 
@@ -184,7 +184,7 @@ def attempt(
             logs += [process.log for process in (crew.trainer, *crew.servers)]
             scoring = Scoring(rig.scorer, crew.servers, account, scratch)
             training = Training(crew.trainer, plan.budget, account, seen)
-            training.get_ready(rig.task(plan), rig.startup_seconds, scoring.wait_for_hello)
+            training.get_ready(rig.task(plan), plan.startup_seconds, scoring.wait_for_hello)
             scoring.wait()
             with rig.handed(plan) as data:
                 training.train(data, should_prune)

@@ -10,6 +10,7 @@ from their start to a result is an `attempt`; here is decided what is attempted,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 SMOKE_STEPS = 4
 """Batches of a tryout: weights that begin at zero take two or three to have any effect."""
 SMOKE_PROBES = 16
+SMOKE_SECONDS = 120.0
+"""What a tryout may take to get ready, and to train: it does not compile, so whoever needs more hangs."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class TrialRunner:
         self.max_seconds = max_seconds
         self._budget = Budget(budget_kind, budget_amount, max_seconds)
         self._compile, self._probes, self._health = compile, probes, health
+        self._startup_seconds = startup_seconds
+        self._alone = threading.Lock()
         trusted = trusted.resolve()
         # Without walls a candidate could reach what waits for the next one, or what is lent to it.
         walled = sandbox.name != "none"
@@ -119,7 +124,6 @@ class TrialRunner:
             compiled=cached,
             device=device,
             context=context,
-            startup_seconds=startup_seconds,
             score_seconds=score_seconds,
             max_bytes=int(weights_gb * 1e9),
         )
@@ -155,15 +159,17 @@ class TrialRunner:
             seed,
             replace(self._budget, max_seconds=self.max_seconds),
             self._compile,
+            self._startup_seconds,
             tuple(splits),
             self._probes,
         )
         code, scratch = code.resolve(), scratch.resolve()
-        first, trouble = self._watched(plan, code, scratch, progress, should_prune)
-        if not trouble:
-            return first
-        clear(scratch)
-        second, _ = self._watched(plan, code, scratch, progress, should_prune)
+        with self._alone:
+            first, trouble = self._watched(plan, code, scratch, progress, should_prune)
+            if not trouble:
+                return first
+            clear(scratch)
+            second, _ = self._watched(plan, code, scratch, progress, should_prune)
         metrics = {**second.metrics, "repeated": 1.0}
         return replace(second, metrics=metrics, phases=(*first.phases, *second.phases))
 
@@ -173,7 +179,8 @@ class TrialRunner:
         """Try a candidate out: a few steps at real shapes, then a few windows through the real probes.
 
         Finds in seconds what would fail in the first seconds of a trial or at its end. Nothing held out is
-        read, nothing is compiled (unless it runs out of memory otherwise), and there is no score.
+        read, nothing is compiled, and there is no score. May be called while a trial runs; on a GPU, what
+        runs out of memory is tried again, as a trial would be, when no trial runs.
 
         Args:
             code: As for `run`.
@@ -184,12 +191,17 @@ class TrialRunner:
             UserError: As for `run`.
         """
         code, scratch = code.resolve(), scratch.resolve()
-        budget = Budget("steps", SMOKE_STEPS, self._rig.score_seconds)
-        plan = Plan(0, budget, False, ("train",), SMOKE_PROBES, brief=True)
+        budget = Budget("steps", SMOKE_STEPS, SMOKE_SECONDS)
+        patience = min(SMOKE_SECONDS, self._startup_seconds)
+        plan = Plan(0, budget, False, patience, ("train",), SMOKE_PROBES, brief=True)
         result = attempt(self._rig, plan, code, scratch, progress)
-        if self._compile and result.reason.startswith(crash.MEMORY):  # compiled, it may need less
+        again = self._compile or self._rig.kit.gpu
+        if again and result.reason.startswith(crash.MEMORY):
+            # Compiled it may need less, and without a trial beside it there is more to be had.
             clear(scratch)
-            result = attempt(self._rig, replace(plan, compile=True), code, scratch, progress)
+            plan = replace(plan, compile=self._compile, startup_seconds=self._startup_seconds)
+            with self._alone:
+                result = attempt(self._rig, plan, code, scratch, progress)
         return replace(result, score=None)
 
     def close(self) -> None:

@@ -29,8 +29,8 @@ def test_a_serial_search():
 
 
 def test_proposing_beside_a_training_costs_nothing():
-    alone, beside = use(trial(1, 0)), use([*trial(1, 0), Span(2, None, "propose", 1.5, 8)])
-    assert alone.busy == beside.busy == 0.6
+    alone, beside = use(trial(1, 0)), use([*trial(1, 0), Span(2, None, "propose", 1.5, 10.5)])
+    assert alone.busy == 0.6 and beside.busy == 6 / 10.5
     assert beside.experiments[2] == {"propose": 0.5}
 
 

@@ -75,3 +75,18 @@ def test_held_out_data_is_not_read(smoke, cache, monkeypatch):
     # The first window of each request, up to where a probe may have changed it.
     assert sum(words[:32] in splits["train"] for words in asked) >= 8
     assert not any(words[:32] in splits[split] for words in asked for split in ("validation", "test"))
+
+
+def test_out_of_memory_is_tried_again_as_a_trial_would_be(cache, tmp_path):
+    """What fits when it is compiled is not refused, and what does not is."""
+    grab = "        x = [bytearray(10**9) for _ in range(9)] if not run.compile or GREED else 0\n"
+    runner = make_runner(cache, compile=True)
+    try:
+        for greed, outcome in ((False, Outcome.OK), (True, Outcome.CRASH)):
+            source = altered(STEP, STEP + grab.replace("GREED", str(greed)))
+            place = tmp_path / str(greed)
+            done = runner.smoke(code=toy.write_code(place / "code", source), scratch=place / "scratch")
+            assert done.outcome is outcome, done
+        assert done.reason.startswith("out of memory")
+    finally:
+        runner.close()
