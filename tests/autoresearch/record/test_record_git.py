@@ -129,3 +129,27 @@ def test_no_repository_and_no_commit_are_explained(tmp_path: Path) -> None:
 def test_a_missing_file_is_explained(root: Path) -> None:
     with pytest.raises(UserError, match=r"nanomodel/train\.py"):
         Repository(root).sources("HEAD", ["nanomodel/train.py"])
+
+
+def test_two_changes_are_merged_unless_they_meet(root: Path) -> None:
+    base = "".join(f"line {i}\n" for i in range(9))
+    ours, theirs = base.replace("line 1\n", "ours\n"), base.replace("line 7\n", "thé\n")
+    merge = Repository(root).merge
+    assert merge(ours, base, theirs) == ours.replace("line 7\n", "thé\n")
+    assert merge(ours, base, ours) == ours and merge(base, base, theirs) == theirs
+    assert merge(ours, base, base.replace("line 1\n", "theirs\n")) is None
+
+
+def test_refs_are_written_all_or_none_and_stale_locks_go(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    names = [f"refs/autoresearch/x/{i:04d}" for i in (1, 2)]
+    with pytest.raises(UserError):
+        repository.update_refs({names[0]: base, names[1]: "f" * 40})
+    assert repository.refs("refs/autoresearch/x") == {}
+    repository.update_refs(dict.fromkeys(names, base))
+    assert repository.refs("refs/autoresearch/x") == dict.fromkeys(names, base)
+    (root / ".git" / f"{names[0]}.lock").touch()
+    repository.unlock(names)
+    repository.update_refs({names[0]: base})
+    repository.update_refs({})

@@ -1,11 +1,14 @@
 import math
 import sys
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from autoresearch.record.standing import staircase, standing, student_quantile
-from autoresearch.types import VerdictKind
+from autoresearch.record.standing import Tally, staircase, standing, student_quantile
+from autoresearch.types import Experiment, State, VerdictKind
 from tests.support.searches import BASE, baseline, night, trials, tried
 
 
@@ -74,3 +77,36 @@ def test_the_staircase_ignores_reruns_of_an_incumbent_that_is_no_more() -> None:
     late = tried(2, VerdictKind.DISCARD, ("screen", 1.9), extra=trials(2, BASE, [("incumbent", 9.0)], 600.0))
     moments = staircase([baseline(2.0), tried(1, VerdictKind.KEEP, ("confirm", 1.5)), late])
     assert moments[-1].best == 1.5
+
+
+scores = st.floats(0.5, 3.0)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Experiment]:
+    """A search of any verdicts, with re-runs of the incumbent of the moment."""
+    found = [baseline(*draw(st.lists(scores, min_size=1, max_size=4)))]
+    tip = found[0].commit
+    for number in range(1, draw(st.integers(0, 12)) + 1):
+        kind = draw(st.sampled_from([VerdictKind.KEEP, VerdictKind.DISCARD, VerdictKind.CRASH]))
+        own = draw(
+            st.lists(st.tuples(st.sampled_from(["screen", "confirm"]), scores), min_size=1, max_size=4)
+        )
+        extra = trials(number, tip, [("incumbent", s) for s in draw(st.lists(scores, max_size=2))], 500.0)
+        found.append(tried(number, kind, *own, parent=tip, extra=extra))
+        tip = found[-1].commit if kind is VerdictKind.KEEP else tip
+    return found
+
+
+@given(histories(), st.data())
+def test_a_tally_that_grows_says_what_a_fresh_one_says(
+    history: list[Experiment], data: st.DataObject
+) -> None:
+    tally = Tally()
+    for length in range(1, len(history) + 1):
+        seen = history[:length]
+        if data.draw(st.booleans()):  # the last one is still under way, or was touched since
+            open_one = replace(seen[-1], state=State.COMMITTED, verdict=None, trials=seen[-1].trials[:1])
+            assert tally.standing([*seen[:-1], open_one]) == standing([*seen[:-1], open_one])
+        assert tally.standing(seen) == standing(seen)
+    assert tally.standing(history[:1]) == standing(history[:1])  # another, shorter history
