@@ -122,6 +122,7 @@ def test_killed_at_a_boundary_it_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_killed_at_every_boundary(
     night: Night, undisturbed: tuple[dict[str, object], int], tmp_path: Path
 ) -> None:

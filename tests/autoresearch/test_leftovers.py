@@ -16,7 +16,9 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.recover import end_orphans
 from autoresearch.search import Search
-from autoresearch.types import State
+from autoresearch.types import Progress, State
+from autoresearch.workers import Unneeded
+from tests.autoresearch.run.test_trial import make_runner
 from tests.support import toy
 from tests.support.stub import git, make_repository, make_search
 
@@ -163,6 +165,28 @@ def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path:
         time.sleep(0.05)
     with (tmp_path / "lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Path) -> None:
+    cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
+    code = toy.write_code(tmp_path / "code", toy.TRAIN)
+    runner = make_runner(cache, budget_amount=10**9)
+
+    def unneeded(progress: Progress) -> None:
+        if progress.phase == "train":
+            raise Unneeded
+
+    def jailed() -> list[psutil.Process]:
+        inside = str(tmp_path / "scratch")
+        children = psutil.Process().children(recursive=True)
+        return [p for p in children if p.is_running() and inside in p.environ().get("HOME", "")]
+
+    try:
+        with pytest.raises(Unneeded):
+            runner.run(code=code, seed=1, scratch=tmp_path / "scratch", progress=unneeded)
+        assert jailed() == []
+    finally:
+        runner.close()
 
 
 def test_orphans_are_known_by_what_only_the_runner_gives_them(tmp_path: Path) -> None:
