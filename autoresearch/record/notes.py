@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.claimed import sentence
 from autoresearch.record.page import code, escape, fence, table
-from autoresearch.record.report import effect, headline
+from autoresearch.record.report import headline
+from autoresearch.record.sections import effect
 from autoresearch.record.text import duration
 from autoresearch.run.crash import excerpt
 from autoresearch.types import Experiment, Trial
