@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import Empty
 from typing import Protocol
 
 from autoresearch.ahead import Ahead
@@ -79,6 +80,10 @@ class Mirror(Protocol):
 
     def sync(self, journal: Journal) -> None:
         """Show all that changed."""
+
+
+ATTENTION = 1.0
+"""Seconds between two looks at the inbox while a proposer is waited for."""
 
 
 class Stopped(Exception):
@@ -220,7 +225,8 @@ class Search:
             if not self.ahead.busy:
                 self._ask()
             while self.ahead.busy:
-                self._ended()  # a trial that was dismissed may end meanwhile, and its place is free then
+                self._ended(ATTENTION)  # a trial that was dismissed may end meanwhile: its place is free then
+                self._step()  # a proposer may be out of reach for hours; a person is listened to meanwhile
 
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
@@ -320,17 +326,25 @@ class Search:
             pass
         return ended
 
-    def _ended(self) -> tuple[Trial, TrialResult] | None:
-        """What happens next, if it is the end of a trial that is waited for."""
-        event = self._hear()
+    def _ended(self, seconds: float | None = None) -> tuple[Trial, TrialResult] | None:
+        """What happens next (within some seconds), if it is the end of a trial that is waited for."""
+        event = self._hear(seconds)
         if not isinstance(event, Finished) or (result := self.trials.ended(event)) is None:
             return None
         return event.trial, result
 
-    def _hear(self) -> Finished | Answered:
-        """What a worker or the proposer has come to; shows what they say meanwhile."""
+    def _hear(self, seconds: float | None = None) -> Finished | Answered | None:
+        """What a worker or the proposer has come to; shows what they say meanwhile.
+
+        Args:
+            seconds: Give up when nobody has said a word for this long; None: never.
+        """
         while True:
-            match event := self.events.get():
+            try:
+                event = self.events.get(timeout=seconds)
+            except Empty:
+                return None
+            match event:
                 case Sign():
                     self.view.progress(event.trial, event.progress)
                 case Said():

@@ -148,15 +148,13 @@ class Inbox:
         said = False
         while (wished := self.wished) == "pause":
             if not said:
-                view.message("Paused. Go on with: autoresearch resume", warning=True)
+                words = f"Paused. Go on with: autoresearch resume name={self.path.parent.name}"
+                view.message(words, warning=True)
                 said = True
             time.sleep(POLL_SECONDS)
-        if wished == "stop":
-            view.message("Stopped, as asked for. The same command goes on.")
-            return False
-        if said:
+        if said and wished == "run":
             view.message("Going on.")
-        return True
+        return wished != "stop"
 
     # The file
 

@@ -153,6 +153,16 @@ def test_an_outage_of_the_model_leaves_the_work_to_the_stand_in(server, search):
     ]
 
 
+def test_a_search_that_waits_for_its_model_can_be_stopped(server, search):
+    server.default = api.error(529, "overloaded")
+    made = search("experiments=3")
+    made.view.message = lambda text, warning=False: (
+        made.inbox.wish("stop") if "asking again" in text else None
+    )
+    made.run()
+    assert made.journal.info().finished and not made.journal.experiments()[1:]
+
+
 def test_a_search_that_is_stopped_ends_with_all_it_has(server, search):
     server.default = useless(1)
     made = search("experiments=50")
