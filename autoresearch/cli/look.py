@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,8 +19,16 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.record.timeline import use
 
     journal = open_journal(overrides)[0]
-    summary = summarize(journal) | {"time": use(journal.timeline()).to_dict()}
+    lease = journal.lease()
+    runner = lease if lease and not lease.dead else None
+    summary = summarize(journal) | {
+        "time": use(journal.timeline()).to_dict(),
+        "runner": asdict(runner) if runner else None,
+    }
     typer.echo(dumps(summary) if json else headline(summary))
+    if not json:
+        go_on = f"nobody runs it; go on with: autoresearch run name={summary['search']}"
+        typer.echo(f"tried {summary['tried']}; {f'run by {runner}' if runner else go_on}")
     if not json and (changes := summary["brief_changes"]):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))
         typer.echo(f"the brief was changed {len(changes)} times, last at {when}")

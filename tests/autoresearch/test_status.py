@@ -1,0 +1,28 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoresearch.cli import app
+from autoresearch.record.lease import Lease
+from tests.support.stub import make_repository, make_search
+
+
+def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    monkeypatch.chdir(search.repository.root)
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["status", "name=x", *arguments], catch_exceptions=False).stdout
+
+    assert "nobody runs it" in said() and json.loads(said("--json"))["runner"] is None
+    ours = Lease.ours()
+    search.journal.set("lease", ours.to_json())
+    assert f"run by process {os.getpid()} on {ours.host}" in said()
+    assert json.loads(said("--json"))["runner"]["pid"] == os.getpid()
+    search.journal.set("lease", replace(ours, born=1.0).to_json())
+    assert "go on with: autoresearch run name=x" in said()
