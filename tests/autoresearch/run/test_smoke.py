@@ -43,7 +43,6 @@ STEP = "        loss = step_loss(*batch)\n"
         (STEP, STEP + "        x = [bytearray(10**9) for _ in range(9)]\n", "crash", "out of memory"),
         (STEP, STEP + "        loss = loss * float('nan')\n", "crash", "diverged"),
         ("attn_mask=future, ", "", "invalid", "looks ahead"),
-        (HEAD, HEAD.replace("return ", "return torch.nan * "), "crash", "diverged"),
         (
             HEAD,
             "        if not self.training: tokens = tokens[:, 1:]; x = x[:, 1:]\n" + HEAD,
@@ -57,7 +56,7 @@ STEP = "        loss = step_loss(*batch)\n"
             "not finite",
         ),
     ],
-    ids=["shape", "memory", "nan loss", "not causal", "nan logits", "shape when served", "nan weights"],
+    ids=["shape", "memory", "nan loss", "not causal", "shape when served", "nan weights"],
 )
 def test_what_would_fail_fails_at_once(smoke, old, new, outcome, reason):
     done = smoke(altered(old, new))

@@ -104,21 +104,20 @@ def test_who_waits_has_seen_no_candidate(runner, tmp_path):
     assert not any((tmp_path / "standby").glob("*"))
 
 
-def test_a_candidate_that_differs_elsewhere_gets_processes_of_its_own(runner, tmp_path):
+def test_a_candidate_that_differs_elsewhere_is_given_none(runner, tmp_path):
     """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
     runner._rig.standby.prepare()
     code = toy.write_code(tmp_path / "code")
     (code / "nanomodel/more.py").write_text("")
     assert runner._rig.standby.take(code) is None
     assert waiting(tmp_path / "standby") == []
-    done = runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=lambda p: None)
-    assert done.outcome is Outcome.OK, done
 
 
-def test_a_dead_crew_is_replaced(run, runner):
+def test_a_dead_crew_is_not_given(runner, tmp_path):
     runner._rig.standby.prepare()
     runner._rig.standby._next.result().trainer._jailed.kill()
-    assert run(toy.TRAIN).outcome is Outcome.OK
+    assert runner._rig.standby.take(toy.write_code(tmp_path / "code")) is None
+    assert runner._rig.standby.take(tmp_path / "code") is None, "and there is no other yet"
 
 
 def test_what_a_killed_runner_left_is_removed(tmp_path):
