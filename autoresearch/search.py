@@ -207,8 +207,7 @@ class Search:
         """The next experiment: a draft that was made ahead and still fits, or one that is made now."""
         self.view.proposing(self.past.tried + 1, self.proposer.name)
         while True:
-            if time.time() > self.deadline:
-                raise Stopped(f"The {self.config.minutes:g} minutes are over.")
+            self._look_at_the_clock()
             for draft in self.journal.drafts():
                 parent = self.past.incumbent.commit
                 try:
@@ -227,6 +226,7 @@ class Search:
             while self.ahead.busy:
                 self._ended(ATTENTION)  # a trial that was dismissed may end meanwhile: its place is free then
                 self._step()  # a proposer may be out of reach for hours; a person is listened to meanwhile
+                self._look_at_the_clock()
 
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
@@ -309,6 +309,11 @@ class Search:
         """A boundary between steps: here a person may pause the search, or stop it."""
         if not self.inbox.wait(self.view):
             raise Stopped(STOPPED)
+
+    def _look_at_the_clock(self) -> None:
+        """Stop asking for candidates when the time is over."""
+        if time.time() > self.deadline:
+            raise Stopped(f"The {self.config.minutes:g} minutes are over.")
 
     def _ask(self) -> None:
         """Begin to ask for a proposal that builds on the incumbent of now."""

@@ -149,6 +149,17 @@ def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: 
     assert sum("cannot be reached; asking again in 0 s" in line for line in said) == 3
 
 
+def test_an_outage_does_not_outlast_the_minutes(repository: Repository) -> None:
+    search = make_search(repository, [1.5], "minutes=0.02", instant=False)
+
+    def propose(context: Context, check: Check) -> Proposal:
+        raise ProposerError("the API cannot be reached", retry=True)
+
+    search.proposer.propose = propose  # type: ignore[method-assign]
+    search.run()
+    assert "minutes are over" in search.view.said[-1]  # type: ignore[attr-defined]
+
+
 def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
     repository: Repository,
 ) -> None:
