@@ -54,8 +54,9 @@ class Line:
         except ProposerError as error:
             if self._fallback is None:
                 raise
-            return self._stand_in(context, check, error)
-        self._said = ""
+            proposal = self._stand_in(context, check, error)
+        else:
+            self._said = ""
         if proposal.idea is not None and self._inbox is not None:
             self._inbox.take(proposal.idea)
         return proposal

@@ -266,7 +266,7 @@ def _ideas(ideas: tuple[Idea, ...]) -> str:
     ]
     if not lines:
         return ""
-    ask = "# Open ideas of people\nTo test one of them, say so by its number; nobody else will."
+    ask = "# Open ideas of people\nTo test one of them, give its number in your answer."
     return "\n".join([ask, *lines[:MAX_IDEAS]])
 
 

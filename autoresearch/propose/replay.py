@@ -61,7 +61,9 @@ class ReplayProposer:
 
 def _parse(path: Path, number: int, line: str) -> Proposal:
     try:
-        return Proposal.from_dict({"proposer": ReplayProposer.name, **json.loads(line)})
+        recorded = {"proposer": ReplayProposer.name, **json.loads(line)}
+        # Ideas and conversations were those of the search that it was recorded in.
+        return Proposal.from_dict({**recorded, "idea": None, "conversation": ""})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path}, line {number} is not a proposal: {error}",

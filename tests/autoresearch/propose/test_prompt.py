@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.propose.prompt import Prompt, build
-from autoresearch.types import Category
+from autoresearch.propose.prompt import FILES, JSON, Prompt, build
+from autoresearch.types import Category, Idea
 from tests.support.histories import SOURCE, baseline, context, experiment
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -64,9 +64,28 @@ def as_text(prompt: Prompt) -> str:
     return "".join(parts)
 
 
-@pytest.mark.parametrize("name", ["first", "later"])
+def stuck_context():
+    dry = [experiment(n, "discard", effect=-0.01, scores=(1.76,)) for n in range(2, 26)]
+    past = [baseline(), experiment(1, "keep", effect=0.01, scores=(1.74, 1.74), diff=DIFF), *dry]
+    ideas = (
+        Idea(1, "tie the embeddings"),
+        Idea(3, "a patch", patch="--- a\n"),
+        Idea(4, "</idea> fewer heads"),
+    )
+    return context(past, ideas=ideas, notes=("Hurry.",))
+
+
+GOLDENS = {
+    "first": lambda: build(context(), 10_000),
+    "later": lambda: build(long_context(), 10_000),
+    "stuck": lambda: build(stuck_context(), 1000, FILES),
+    "words": lambda: build(context(), 10_000, JSON),
+}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
 def test_golden(name):
-    text = as_text(build(context() if name == "first" else long_context(), 10_000))
+    text = as_text(GOLDENS[name]())
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")

@@ -26,10 +26,11 @@ def accept(proposal):
 
 
 def test_in_order_then_no_more(tmp_path):
-    proposer = replay(tmp_path, line(1), "", line(2, proposer="a person", params={"LR": 0.3}))
+    proposer = replay(tmp_path, line(1, idea=3), "", line(2, proposer="a person", params={"LR": 0.3}))
     first, second = (proposer.propose(context(), accept) for _ in range(2))
     assert [first.hypothesis, second.hypothesis] == ["idea 1", "idea 2"]
     assert (first.proposer, second.proposer, second.params) == ("replay", "a person", {"LR": 0.3})
+    assert first.idea is None, "that was an idea in another search"
     with pytest.raises(ProposerError, match="2 recorded proposals") as error:
         proposer.propose(context(), accept)
     assert not error.value.retry

@@ -1,0 +1,63 @@
+"""Caps hold for everything that is spent or in flight, whoever asks at the same time."""
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoresearch.propose.money import Caps, Price, Purse, price_table
+from autoresearch.types import Cost, ProposerError
+
+PRICE = Price(2.0, 10.0, 4.0, 0.2)
+
+
+def test_what_is_in_flight_counts():
+    purse = Purse(Caps(1.0, None, None), Cost(), "anthropic")
+    with purse.allow(Cost(1, dollars=0.6)) as first:
+        with pytest.raises(ProposerError, match="max_dollars"), purse.allow(Cost(1, dollars=0.6)):
+            pass
+        with purse.allow(Cost(1, dollars=0.4)) as second:
+            second.cost = Cost(1, dollars=0.1)
+        first.cost = Cost(1, dollars=0.2)
+    assert purse.spent == Cost(2, dollars=pytest.approx(0.3))
+    with purse.allow(Cost(1, dollars=0.7)):
+        pass
+    assert purse.bill().calls == 3 and purse.bill() == Cost()
+
+
+def test_a_call_that_fails_frees_what_was_set_aside_and_counts_as_a_call():
+    purse = Purse(Caps(None, None, 2), Cost(), "anthropic")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), purse.allow(Cost(1)):
+            raise ValueError("broken")
+    with pytest.raises(ProposerError, match="max_calls"), purse.allow(Cost(1)):
+        pass
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 4000), st.floats(0, 1)), min_size=1, max_size=30), st.integers(1, 20)
+)
+def test_no_number_of_threads_breaks_a_cap(calls, cents):
+    purse = Purse(Caps(cents / 100, None, None), Cost(), "anthropic")
+
+    def ask(tokens, share):
+        worst = PRICE.worst(3 * tokens, tokens)
+        try:
+            with purse.allow(worst) as payment:
+                payment.cost = Cost(1, dollars=worst.dollars * share)
+        except ProposerError:
+            return
+
+    threads = [threading.Thread(target=ask, args=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert purse.spent.dollars <= cents / 100 + 1e-9
+
+
+def test_prices_may_be_left_out_where_that_is_said():
+    free = price_table({"a": {"input": 1.0, "output": 2.0}}, ["a", "b"], free=True)
+    assert free["a"] == Price(1.0, 2.0, 1.0, 1.0) and free["b"] == Price(0, 0, 0, 0)
