@@ -41,6 +41,9 @@ def add(
     ] = None,
 ) -> None:
     """Leave an idea in words, or a patch that is tried before any proposer is asked."""
+    from autoresearch.launch import recorded_config
+    from autoresearch.propose import TUNERS
+
     text, overrides = _split(words)
     diff = "" if patch is None else _text_of(patch)
     if not text and patch is None:
@@ -50,6 +53,9 @@ def add(
         _check(diff, overrides)
     number = inbox.add_idea(text or f"patch {patch.name if patch else ''}", diff)
     typer.echo(f"Idea {number} waits in {inbox.path.parent.name}.")
+    name = recorded_config(inbox.path.parent).proposer["name"]
+    if not diff and name in TUNERS:
+        typer.echo(f"But no model reads it there: the proposer is {name}, and only patches are tried.")
 
 
 @idea.command("list")

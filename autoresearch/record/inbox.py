@@ -156,6 +156,16 @@ class Inbox:
             view.message("Going on.")
         return wished != "stop"
 
+    def told(self) -> str:
+        """What waits here, in a line; empty if nothing does."""
+        wishes = {"pause": "asked to pause (go on with: autoresearch resume)", "stop": "asked to stop"}
+        parts = [wishes[self.wished]] if self.wished in wishes else []
+        if count := len(self.notes()):
+            parts.append(f"{count} note{'' if count == 1 else 's'}")
+        if count := len(self.ideas()):
+            parts.append(f"{count} open idea{'' if count == 1 else 's'}")
+        return ", ".join(parts)
+
     # The file
 
     def _read(self, query: str) -> Sequence[tuple[Any, ...]]:

@@ -53,7 +53,8 @@ def test_the_life_of_ideas(root, tmp_path):
     patch = tmp_path / "mine.diff"
     patch.write_text(PATCH)
     assert "There are no ideas" in say("idea", "list")
-    assert "Idea 1 waits in new" in say("idea", "add", "tie the embeddings")
+    said = say("idea", "add", "tie the embeddings")
+    assert "Idea 1 waits in new" in said and "no model reads it there" in said
     assert "Idea 2 waits in new" in say("idea", "add", "half the level", "--patch", str(patch))
     assert "Idea 3 waits in new" in say("idea", "add", "--patch", str(patch))
     say("idea", "drop", "1")
@@ -84,7 +85,9 @@ def test_a_patch_that_does_not_apply_is_refused_at_once(root, tmp_path, content,
 
 
 def test_pause_resume_stop(root):
+    say("idea", "add", "an idea")
     assert "resume name=new" in say("pause") and inbox(root).wished == "pause"
+    assert "asked to pause (go on with: autoresearch resume), 1 open idea" in say("status")
     say("resume")
     assert inbox(root).wished == "run"
     assert "run name=old" in say("stop", "name=old") and inbox(root, "old").wished == "stop"
