@@ -36,7 +36,9 @@ class Line:
         self._first = first
         self._fallback = fallback
         self._inbox = inbox
-        self._patches = QueueProposer(inbox=inbox) if inbox and first.name != QueueProposer.name else None
+        self._patches = (
+            QueueProposer(inbox=inbox, wait=False) if inbox and first.name != QueueProposer.name else None
+        )
         self._say = say
         self._said = ""
 

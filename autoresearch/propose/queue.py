@@ -8,13 +8,21 @@ Not covered: where patches come from (`autoresearch.record.inbox`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from pydantic import ConfigDict, validate_call
 
 from autoresearch.edit.diff import edits_from_patch
 from autoresearch.types import Category, Check, Context, Idea, Proposal, ProposerError, Refused
 
+NONE = "no patch is waiting; leave one: autoresearch idea add --patch FILE"
 
+POLL_SECONDS = 1.0
+
+
+@runtime_checkable
 class Inbox(Protocol):
     """Where people leave ideas; see `autoresearch.record.inbox`."""
 
@@ -35,17 +43,33 @@ class QueueProposer:
     """Proposes the patches in an inbox, the oldest first.
 
     Args:
-        inbox: Where they wait.
+        inbox: Where they are left.
+        wait: Whether to wait for people: says once that there is none, and then only comes back with a patch.
     """
 
     name = "queue"
     instant = True
 
-    def __init__(self, *, inbox: Inbox) -> None:
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(self, *, inbox: Inbox, wait: bool) -> None:
         self._inbox = inbox
+        self._wait = wait
+        self._said = False
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
+        while True:
+            proposal = self._next(context, check)
+            if proposal is not None:
+                self._said = False
+                return proposal
+            if not self._wait or not self._said:
+                self._said = True
+                raise ProposerError(NONE, retry=True)
+            time.sleep(POLL_SECONDS)
+
+    def _next(self, context: Context, check: Check) -> Proposal | None:
+        """The first patch that can be tried."""
         for idea in self._inbox.ideas():
             if not idea.patch:
                 continue
@@ -57,7 +81,7 @@ class QueueProposer:
                 continue
             self._inbox.take(idea.number)
             return proposal
-        raise ProposerError("no patch is waiting; leave one: autoresearch idea add --patch FILE", retry=True)
+        return None
 
 
 def _proposal(idea: Idea, context: Context) -> Proposal:

@@ -1,5 +1,7 @@
 """Who is asked when: patches first, then the chosen proposer, then its stand-in."""
 
+import threading
+
 import pytest
 
 from autoresearch.edit.apply import apply
@@ -106,13 +108,17 @@ def test_an_idea_whose_proposal_was_given_up_is_open_again(tmp_path):
 
 def test_the_queue_alone_waits_for_people(tmp_path):
     desk = make_desk(tmp_path)
-    proposer = create_proposer("queue", column=0, desk=desk)
+    proposer = create_proposer("queue", column=0, desk=desk, **settings("queue"))
     with pytest.raises(ProposerError, match="autoresearch idea add --patch") as raised:
         proposer.propose(context(), check)
     assert raised.value.retry and proposer.instant
     desk.inbox.add_idea("in words alone")
-    number = desk.inbox.add_idea("raise LR", PATCH)
-    assert proposer.propose(context(), check).idea == number
+    made = []
+    thread = threading.Thread(target=lambda: made.append(proposer.propose(context(), check)))
+    thread.start()
+    number = Inbox(tmp_path).add_idea("raise LR", PATCH)
+    thread.join(timeout=30)
+    assert [proposal.idea for proposal in made] == [number]
 
 
 def test_a_model_sees_open_ideas_and_takes_one_by_its_number(tmp_path, monkeypatch):
