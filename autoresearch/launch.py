@@ -342,7 +342,7 @@ def _begin(config: Config, repository: Repository, folder: Path, brief: str, met
         brief_text=brief,
         config=config.model_dump(mode="json"),
         data=meta,
-        device=f"{device(config)}, {threads(config)} threads",
+        device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info)
 
@@ -358,6 +358,10 @@ def _reopen(folder: Path, repository: Repository) -> Journal:
             f"Keep that work on another branch (git branch mine {tip[:10]}), then delete {info.branch}.",
         )
     return journal
+
+
+def _several(count: int) -> str:
+    return f", {count} trials at a time" if count > 1 else ""
 
 
 def _trusted_tree(config: Config, repository: Repository, journal: Journal, folder: Path) -> Path:

@@ -30,7 +30,8 @@ def recover(journal: Journal, repository: Repository, folder: Path, past: Past, 
     """
     info = journal.info()
     journal.update(finished=None)
-    end_orphans(folder)
+    if orphans := end_orphans(folder):
+        view.message(f"Ended {orphans} processes that an earlier run had left.", warning=True)
     lost = journal.abandon_open_trials()
     if lost:
         trials = "1 unfinished trial" if lost == 1 else f"{lost} unfinished trials"

@@ -53,6 +53,10 @@ STOPPED = "Stopped, as asked; the same command goes on."
 class Inbox(Protocol):
     """What a person says to a running search; see `autoresearch.record.inbox`."""
 
+    @property
+    def wished(self) -> str:
+        """What the search is to do: "run", "pause" or "stop"."""
+
     def notes(self) -> tuple[str, ...]:
         """What the proposer should be told from now on; called from another thread, too."""
 
@@ -62,6 +66,8 @@ class Inbox(Protocol):
 
 class NoInbox:
     """Nobody says anything."""
+
+    wished = "run"
 
     def notes(self) -> tuple[str, ...]:
         """Nothing."""
@@ -256,7 +262,7 @@ class Search:
         open_wants: dict[int, Want] = {}
         going = True
         while experiment.verdict is None:
-            while self.trials.room and (going := self.inbox.wait(self.view)):
+            while self.trials.room and (going := self._may_begin(bool(open_wants))):
                 want = again.popleft() if again else self.judge.next()
                 if want is None:
                     break
@@ -265,7 +271,7 @@ class Search:
                 self.view.trial(trial)
                 open_wants[trial.id] = want
             if not open_wants and not going:
-                raise Stopped(STOPPED)  # only now: what was under way is not lost
+                raise Stopped(STOPPED)  # only now: what was under way has been written down
             if (ended := self._ended()) is not None:
                 trial, result = ended
                 experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
@@ -309,6 +315,10 @@ class Search:
         """A boundary between steps: here a person may pause the search, or stop it."""
         if not self.inbox.wait(self.view):
             raise Stopped(STOPPED)
+
+    def _may_begin(self, busy: bool) -> bool:
+        """Whether a trial may begin. While others are under way, a pause lets them end, and be noted."""
+        return self.inbox.wished == "run" if busy else self.inbox.wait(self.view)
 
     def _look_at_the_clock(self) -> None:
         """Stop asking for candidates when the time is over."""

@@ -232,6 +232,10 @@ class Person:
         self.steps = steps
         self.waited = 0
 
+    @property
+    def wished(self) -> str:
+        return "run" if self.waited < self.steps else "stop"
+
     def notes(self) -> tuple[str, ...]:
         return (f"after {self.waited} steps",)
 

@@ -161,6 +161,45 @@ def test_killed_with_two_trials_open_it_ends_as_if_it_had_not_been(tmp_path: Pat
     assert list(again.folder.glob("trials/*")) == []
 
 
+class Pausing:
+    """Pauses the search while two trials are under way, and lets it go on once both are written down."""
+
+    def __init__(self) -> None:
+        self.search: Search | None = None
+        self.wished = "run"
+        self.open_when_it_waited = -1
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def wait(self, view: object) -> bool:
+        assert self.search
+        if self.wished == "pause":
+            trials = [t for e in self.search.journal.experiments() for t in e.trials]
+            self.open_when_it_waited = sum(t.finished is None for t in trials)
+            self.wished = "run"
+        return True
+
+
+def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: Repository) -> None:
+    search = make_search(repository, [0.2], "executor.workers=2")
+    search.inbox = pausing = Pausing()
+    pausing.search = search
+    confirming = threading.Barrier(2, timeout=10)
+
+    def pause() -> None:
+        begun = sum("LEVEL = 0.2" in source for runner in runners(search) for source, _ in runner.trained)
+        if begun in (2, 3):  # the screening run was alone
+            confirming.wait()
+            pausing.wished = "pause"
+
+    for runner in runners(search):
+        runner.on_run = pause
+    search.run()
+    assert pausing.open_when_it_waited == 0
+    assert story(search)[0][2] == "keep"
+
+
 def test_places_follow_the_configuration(repository: Repository) -> None:
     def where(*overrides: str) -> dict[str, str]:
         return places(make_search(repository, [], *overrides).config)

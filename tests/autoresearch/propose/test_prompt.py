@@ -142,3 +142,13 @@ def test_scripts_are_shown_with_the_right_line_numbers():
     text = build(long_context(), 9000).content[-1]["text"]
     for number, line in enumerate(SOURCE.replace("0.02", "0.03").splitlines(), start=1):
         assert f"{number:4d} | {line}\n" in text
+
+
+def test_what_is_being_trained_is_told_so_that_it_is_not_repeated():
+    def text(*under_way):
+        return build(context(under_way=under_way), 1000).content[-1]["text"]
+
+    running = replace(experiment(7, "discard", hypothesis="wider </note><script>"), verdict=None, trials=())
+    assert "Being trained now" not in text()
+    told = text(running)
+    assert "experiment 7 (optimizer): wider ‹/note>‹script>" in told and "Do not repeat it" in told
