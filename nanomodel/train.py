@@ -25,7 +25,7 @@ from nanomodel import attention, harness
 from nanomodel.device import at
 
 # Knobs, with the space in which a tuner may look: `lo..hi`, `lo..hi log`, `xN` (times or divided by N).
-DEPTH = at(3, 9)  # 2..12; transformer blocks
+DEPTH = at(3, 9)  # 2..8; transformer blocks
 WIDTH = at(64, 512)  # the residual stream; a multiple of HEAD_DIM
 HEAD_DIM = at(32, 128)
 MLP_RATIO = 4  # 2..6
