@@ -133,8 +133,11 @@ def _amount(options: argparse.Namespace, budget: Mapping[str, Any]) -> tuple[str
 def _run(command: Sequence[str], seconds: float | None) -> None:
     """One command of this package; what it prints goes to stderr, so that stdout is the result alone."""
     program = [sys.executable, "-m", f"nanomodel.{command[0]}", *command[1:]]
+    # A GPU that can be seen would choose the script's other column of knobs.
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if command[command.index("--device") + 1] == "cpu" else {}
+    environment = {**os.environ, **hidden}
     try:
-        done = subprocess.run(program, stdout=sys.stderr, timeout=seconds, check=False)
+        done = subprocess.run(program, stdout=sys.stderr, timeout=seconds, env=environment, check=False)
     except subprocess.TimeoutExpired:
         raise BenchError(f"nanomodel.{command[0]} was not done after {seconds:g} s") from None
     if done.returncode:

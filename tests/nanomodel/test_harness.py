@@ -103,9 +103,11 @@ def test_a_batch_depends_on_seed_and_number_alone():
     assert torch.equal(one.next(3, 8)[0], other.next(3, 8)[0])
 
 
-def test_working_ahead_changes_no_batch():
+@pytest.mark.parametrize("ration", [False, True])
+def test_working_ahead_changes_no_batch(ration):
     tokens = toy.prose(5_000, 0)
-    plain, ahead = (Batches(tokens, 1, torch.device("cpu"), prefetch=p) for p in (False, True))
+    cpu = torch.device("cpu")
+    plain, ahead = (Batches(tokens, 1, cpu, prefetch=p, ration=ration) for p in (False, True))
     # Shapes change on the way: what was made ahead for another shape is made again.
     for rows, length, aligned in (
         [(4, 16, 0.0)] * 3 + [(2, 32, 0.0)] * 2 + [(2, 32, 0.5)] * 3 + [(4, 16, 0.0)]
