@@ -6,6 +6,8 @@ The reward of an experiment is its confirmed gain (0 unless kept) as a share of 
 cost the dollars of its proposal as a share of the dearest one. Where nothing costs anything, gain alone
 counts.
 
+On a plateau whoever was asked last goes to the back: another model may see what this one does not.
+
 Invariant: a function of the history and the seed alone, so that a restarted search asks the same model.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from autoresearch.propose.stuck import drought, patience
 from autoresearch.types import Context, Experiment
 
 
@@ -43,7 +46,16 @@ def ranked(models: Sequence[str], context: Context, proposer: str) -> list[str]:
         return gain / max(_beta(draw, [_dollars(e) / dearest for e in arms[model]]), 1e-6)
 
     ratios = {model: ratio(model) for model in models}
-    return sorted(models, key=lambda model: -ratios[model])
+    stuck = drought(context.history) >= patience(context.history)
+    latest = _latest(context.history, proposer) if stuck else ""
+    return sorted(models, key=lambda model: (model == latest, -ratios[model]))
+
+
+def _latest(history: Sequence[Experiment], proposer: str) -> str:
+    """The model that was asked last; empty if none was."""
+    makers = [e.proposal.proposer for e in history if e.proposal]
+    ours = [maker for maker in makers if maker.startswith(f"{proposer}:")]
+    return ours[-1].partition(":")[2] if ours else ""
 
 
 def _of(history: Sequence[Experiment], proposer: str) -> list[Experiment]:

@@ -10,7 +10,6 @@ from autoresearch.record.page import code, escape, fence, table
 from autoresearch.record.report import headline
 from autoresearch.record.sections import effect
 from autoresearch.record.text import duration
-from autoresearch.run.crash import excerpt
 from autoresearch.types import Experiment, Trial
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ DIFF_CHARACTERS = 4000
 
 def experiment_note(e: Experiment) -> str:
     """What a person reads on the page of an experiment's run, in Markdown."""
+    from autoresearch.run.crash import excerpt  # its package brings numpy
+
     parts = []
     if p := e.proposal:
         parts += [f"**{escape(p.hypothesis, 500)}**", escape(p.mechanism, 2000)]

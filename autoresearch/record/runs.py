@@ -113,6 +113,10 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
         }
         if score is not None:
             values["tried_val_bpb"] = round(score, DIGITS)
+        if moment.dollars:
+            values["llm_dollars"] = round(moment.dollars, DIGITS)
+        if moment.dollars and moment.kept:
+            values["llm_dollars_per_keep"] = round(moment.dollars / moment.kept, DIGITS)
         metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
     if summary["claim"] and (claimed := summary["claim"]["result"]):
         when = _milliseconds(summary["claim"]["finished"])

@@ -213,13 +213,17 @@ class Moment:
     tried: int
     kept: int
     failed: int
+    dollars: float = 0.0
 
 
 def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
     """The search after each judged experiment, by what was known then. Linear in the number of trials."""
     moments: list[Moment] = []
-    commit, runs, kept, failed = "", list[Trial](), 0, 0
+    commit, runs, kept, failed, dollars, given_up = "", list[Trial](), 0, 0, 0.0, 0.0
     for e in experiments:
+        # Proposals are given up after the experiment that they are filed under: they count from the next on.
+        dollars += given_up + (e.proposal.cost.dollars if e.proposal else 0.0)
+        given_up = sum(proposal.cost.dollars for proposal in e.dropped)
         runs += [t for t in e.trials if t.arm == INCUMBENT and t.commit == commit]
         if e.number == 0 or e.kept:
             commit, runs, kept = e.commit, own_trials(e), kept + (e.number > 0)
@@ -227,5 +231,5 @@ def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
             continue
         failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
         if scores := level_scores(runs):
-            moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed))
+            moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed, dollars))
     return moments

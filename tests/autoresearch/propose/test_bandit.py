@@ -45,6 +45,12 @@ def test_free_models_are_weighed_by_gain_alone():
     assert firsts(past(*[("a", 0.01, 0.0), ("a", None, 0.0)] * 5, *never))["a"] > 270
 
 
+def test_on_a_plateau_another_model_is_asked():
+    dry = past(("a", 0.01, 0.1), *[("a", None, 0.1)] * 30)
+    assert firsts(dry, ["a", "b"]) == {"b": 300}
+    assert firsts(past(*[("a", 0.01, 0.1)] * 5), ["a", "b"])["a"] > 100, "not while things go well"
+
+
 def test_the_same_history_gives_the_same_order():
     history = past(("a", 0.01, 0.1), ("b", None, 0.2))
     orders = {tuple(ranked(MODELS, context(history, seed=3), "anthropic")) for _ in range(5)}

@@ -21,7 +21,7 @@ from autoresearch.record.mlflow import EXPERIMENT_KEY, Mirror
 from autoresearch.record.runs import experiment_run, search_id
 from autoresearch.record.store import Store, local_uri
 from autoresearch.record.views import ui
-from autoresearch.types import Category, Outcome, Proposal, TrialResult, Verdict, VerdictKind
+from autoresearch.types import Category, Cost, Outcome, Proposal, TrialResult, Verdict, VerdictKind
 from tests.support.searches import BASE, EVIL, INFO, baseline, tried
 
 SCRIPT = "LR = 0.02  # x4\nDEPTH = 3  # 2..6\n"
@@ -65,7 +65,8 @@ def add(
     hypothesis: str = "raise the learning rate",
 ) -> int:
     """One more experiment, through all its states."""
-    proposal = Proposal(hypothesis, Category.OPTIMIZER, (), "optuna", params={"LR": 0.02})
+    cost = Cost(1, 1000, 100, 0.25, 2.0)
+    proposal = Proposal(hypothesis, Category.OPTIMIZER, (), "optuna", params={"LR": 0.02}, cost=cost)
     number = journal.add(proposal, BASE).number
     commit = f"{number:04x}".ljust(40, "c")
     journal.committed(number, commit, "--- a/t.py\n+++ b/t.py\n@@ -1 +1 @@\n-LR = 1\n+LR = 2\n")
@@ -128,6 +129,7 @@ def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(journal: Jour
     assert history(folder, child, "train_loss") == [(0, 7.5), (1000, 2.5)]
     assert history(folder, parent, "best_val_bpb") == [(0, pytest.approx(1.71)), (1, 1.6)]
     assert history(folder, parent, "kept") == [(0, 0), (1, 1)]
+    assert history(folder, parent, "llm_dollars_per_keep") == [(1, 0.25)]
     assert parent.data.params["budget.amount"] == "1000000.0"
     for run in (parent, child):
         assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["sotu"]
