@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autoresearch.cli import app
-from autoresearch.record.lease import Lease
+from autoresearch.record.lease import Lease, lock
 from tests.support.stub import make_repository, make_search
 
 
@@ -26,3 +28,13 @@ def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(said("--json"))["runner"]["pid"] == os.getpid()
     search.journal.set("lease", replace(ours, born=1.0).to_json())
     assert "go on with: autoresearch run name=x" in said()
+
+
+def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repo")
+    command = [sys.executable, "-m", "autoresearch", "run", "name=x", "experiments=1"]
+    with lock(repository.root / "runs" / "x"):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, cwd=repository.root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert f"already running (process {os.getpid()}" in done.stderr and "status name=x" in done.stderr
