@@ -203,7 +203,8 @@ class Search:
         self.trials.limit_time()
         if state := self.journal.judge_state():
             return Judge.from_json(state)
-        tau = sampling_error(self.folder, [t.id for t in self.journal.experiment(0).trials if t.score])
+        trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
+        tau = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
         judge = create_judge(baseline=[(seed, scores[seed]) for seed in seeds], tau=tau, **self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)

@@ -116,7 +116,7 @@ class _Worker:
     runner: Runner
     orders: SimpleQueue[Order | None] = field(default_factory=SimpleQueue)
     trial: Trial | None = None
-    unneeded: bool = False
+    unneeded: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
 
@@ -152,7 +152,7 @@ class Workers:
         """Begin a trial at its place, which must be free. Its end will be told as `Finished`."""
         trial = order.trial
         worker = next(w for w in self._workers if w.trial is None and trial.place in ("", w.place))
-        worker.trial, worker.unneeded = trial, False
+        worker.trial, worker.unneeded = trial, threading.Event()
         if worker.thread is None:
             name = f"trials on {worker.place}"
             worker.thread = threading.Thread(
@@ -167,9 +167,11 @@ class Workers:
         Raises:
             BaseException: What the host failed by.
         """
-        worker = next(w for w in self._workers if w.trial is not None and w.trial.id == event.trial.id)
+        worker = next((w for w in self._workers if w.trial is event.trial), None)
+        if worker is None:
+            return None  # from before the last `close`
         worker.trial = None
-        if worker.unneeded:
+        if worker.unneeded.is_set():
             return None
         if isinstance(event.result, BaseException):
             raise event.result
@@ -178,7 +180,7 @@ class Workers:
     def dismiss(self) -> None:
         """Stop whatever runs: nobody waits for it any more. Its place is free once it has `Finished`."""
         for worker in self._workers:
-            worker.unneeded = worker.trial is not None
+            worker.unneeded.set()
 
     def close(self) -> None:
         """Stop everything, and end the threads."""
@@ -188,7 +190,7 @@ class Workers:
         for worker in self._workers:
             if worker.thread is not None:
                 worker.thread.join(JOIN_SECONDS)
-            worker.thread, worker.orders = None, SimpleQueue()
+            worker.thread, worker.trial, worker.orders = None, None, SimpleQueue()
 
     # In the worker's thread
 
@@ -203,9 +205,10 @@ class Workers:
 
     def _train(self, worker: _Worker, order: Order) -> TrialResult:
         """One training and scoring, in a folder of its own that is gone afterwards."""
+        unneeded = worker.unneeded
 
         def progress(sign: Progress) -> None:
-            if worker.unneeded:
+            if unneeded.is_set():
                 raise Unneeded
             self._events.put(Sign(order.trial, sign))
 
