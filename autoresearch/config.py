@@ -26,6 +26,10 @@ FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
 
 
+OPEN = ("proposer.prices",)
+"""Mappings whose keys are names of the user's: an override adds to them."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -201,7 +205,8 @@ def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            composed = compose("config", overrides=overrides, return_hydra_config=True)
+            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in overrides]
+            composed = compose("config", overrides=forced, return_hydra_config=True)
         HydraConfig.instance().set_config(composed)
         choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
         OmegaConf.set_struct(composed, False)

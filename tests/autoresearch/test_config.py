@@ -68,6 +68,13 @@ def test_resuming_may_ask_for_more_but_not_change_what_a_score_means() -> None:
         resume(begun, ["budget.amount=1000"])
 
 
+def test_a_price_of_ones_own_is_added() -> None:
+    price = "proposer.prices={my-model: {input: 2, output: 8}}"
+    assert load(["proposer=openai", price], {}).proposer["prices"] == {"my-model": {"input": 2, "output": 8}}
+    kept = load(["proposer=anthropic", r"proposer.prices={a\:b: {input: 1}}"], {}).proposer["prices"]
+    assert "claude-sonnet-5-5" in kept and kept["a:b"] == {"input": 1}
+
+
 def test_another_proposer_may_go_on_without_the_options_of_the_first() -> None:
     begun = load(["name=x", "proposer=command", "proposer.argv=[ls]", "seed=3"], {})
     on = resume(begun, ["proposer=openai"])
