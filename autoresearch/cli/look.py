@@ -61,6 +61,7 @@ def show(number: Number, overrides: Overrides = None, json: Json = False) -> Non
     """One experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.record.notes import experiment_note
     from autoresearch.record.summary import summarize
+    from autoresearch.record.text import one_line
 
     journal = open_journal(overrides)[0]
     experiment = journal.experiment(number)
@@ -71,6 +72,8 @@ def show(number: Number, overrides: Overrides = None, json: Json = False) -> Non
     from rich.markdown import Markdown
 
     Console().print(Markdown(experiment_note(experiment)))
+    for proposal, reason in journal.dropped(number):
+        typer.echo(one_line(f"Given up after it: {proposal.hypothesis} ({reason})", 1000))
 
 
 def diff(

@@ -222,6 +222,14 @@ class Journal(File):
             )
             _touch(db, "number = (SELECT MAX(number) FROM experiments)")
 
+    def dropped(self, number: int) -> tuple[tuple[Proposal, str], ...]:
+        """Drafts that were given up while an experiment was the latest, each with its reason."""
+        rows = self._rows(
+            "SELECT proposal, reason FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id",
+            (number,),
+        )
+        return tuple((Proposal.from_dict(json.loads(text)), reason) for text, reason in rows)
+
     # Trials
 
     def start_trial(self, experiment: int, arm: str, seed: int, commit: str, place: str = "") -> Trial:
@@ -338,9 +346,6 @@ class Journal(File):
     def _experiment(self, row: tuple[Any, ...]) -> Experiment:
         number, state, parent, created, commit, proposal, verdict, diff, finished = row
         trials = self._rows(f"SELECT {_TRIAL} FROM trials WHERE experiment = ? ORDER BY id", (number,))
-        dropped = self._rows(
-            "SELECT proposal FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id", (number,)
-        )
         return Experiment(
             number=number,
             state=State(state),
@@ -352,7 +357,7 @@ class Journal(File):
             diff=diff,
             finished=finished,
             trials=tuple(self._trial(row) for row in trials),
-            dropped=tuple(Proposal.from_dict(json.loads(text)) for (text,) in dropped),
+            dropped=tuple(proposal for proposal, _ in self.dropped(number)),
         )
 
     def _trial(self, row: tuple[Any, ...]) -> Trial:

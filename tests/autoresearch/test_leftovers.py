@@ -77,7 +77,27 @@ def leave_a_trial(search: Search) -> None:
     search.journal.start_trial(1, "confirm", 9, search.past.incumbent.commit)
 
 
-LEFTOVERS = [lock_index, lock_refs, delete_worktree, corrupt_worktree, delete_refs, leave_a_trial]
+def go_back_to_version_1(search: Search) -> None:
+    """What the first version of this program would have left."""
+    db = search.journal._db
+    for index in ("experiments_by_version", "experiments_by_dirty", "trials_by_finished"):
+        db.execute(f"DROP INDEX {index}")
+    for table, column in (("experiments", "version"), ("experiments", "fingerprint"), ("trials", "place")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    for table in ("drafts", "timeline"):
+        db.execute(f"DROP TABLE {table}")
+    db.execute("PRAGMA user_version = 1")
+
+
+LEFTOVERS = [
+    lock_index,
+    lock_refs,
+    delete_worktree,
+    corrupt_worktree,
+    delete_refs,
+    leave_a_trial,
+    go_back_to_version_1,
+]
 
 
 @pytest.mark.parametrize("leave", LEFTOVERS, ids=lambda leave: leave.__name__)

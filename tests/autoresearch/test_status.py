@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from autoresearch.cli import app
 from autoresearch.record.lease import Lease, lock
-from tests.support.stub import make_repository, make_search
+from autoresearch.types import Category, Edit, Proposal
+from tests.support.stub import PATH, make_repository, make_search
 
 
 def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +29,17 @@ def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(said("--json"))["runner"]["pid"] == os.getpid()
     search.journal.set("lease", replace(ours, born=1.0).to_json())
     assert "go on with: autoresearch run name=x" in said()
+
+
+def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    edits = (Edit(PATH, "LEVEL = 1.0", "LEVEL = 3.0"),)
+    draft = search.journal.draft(Proposal("three\x1b[31m", Category.KNOBS, edits, "x"), "b", 1.0)
+    search.journal.drop(draft, "in the way")
+    monkeypatch.chdir(search.repository.root)
+    said = CliRunner().invoke(app, ["show", "1", "name=x"], catch_exceptions=False).stdout
+    assert "Given up after it: three" in said and "(in the way)" in said and "\x1b[31m" not in said
 
 
 def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:
