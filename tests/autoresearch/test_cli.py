@@ -149,7 +149,7 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
         (["run", "data=file", "data.path=nowhere.txt"], 2, "nowhere.txt"),
         (["run", "runs=/proc/nowhere"], 3, "cannot be written"),
         (
-            ["run", "name=short", "budget=smoke", "budget.amount=64", "tracking=none"],
+            ["run", "name=short", "budget=smoke", "budget.amount=512", "tracking=none"],
             3,
             "less than one batch",
         ),
