@@ -29,12 +29,13 @@ from pydantic import ConfigDict, Field, validate_call
 
 from autoresearch.edit.diff import edits_between
 from autoresearch.errors import UserError
-from autoresearch.propose import prompt
+from autoresearch.propose import forms, prompt
 from autoresearch.propose.answer import clean, difference, parse
 from autoresearch.propose.conversation import MIN_LEDGER_TOKENS, Record
+from autoresearch.propose.hypothesis import said
 from autoresearch.propose.money import Caps, Purse
 from autoresearch.propose.similar import Novelty
-from autoresearch.types import Call, Check, Context, Cost, Edit, Proposal, ProposerError, Refused
+from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
 
@@ -44,8 +45,6 @@ MAX_OUTPUT = 20_000
 """Characters of an agent's output that are looked at, from its end."""
 
 SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
-
-FIELDS = ("mechanism", "category", "expected_effect", "confidence", "risk", "idea", "difference")
 
 
 @runtime_checkable
@@ -123,7 +122,7 @@ class CommandProposer:
         """See `autoresearch.types.Proposer`."""
         self._purse.read(context.paid)
         conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
-        asked = prompt.build(context, self._ledger_tokens, prompt.FILES).text
+        asked = prompt.build(context, self._ledger_tokens, forms.FILES).text
         novelty, reason = Novelty(context), ""
         try:
             self._furnish(context)
@@ -225,39 +224,6 @@ class CommandProposer:
             if SECRET.search(name) and len(value) >= 8:
                 text = text.replace(value, "***")
         return clean(text)
-
-
-def said(text: str, edits: tuple[Edit, ...]) -> dict[str, object]:
-    """What a hypothesis in words says, in the form that `answer.parse` takes.
-
-    The first line is the hypothesis; a later line that begins with the name of a field and a colon gives that
-    field; all others belong to the mechanism, or to the field before them.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = re.sub(r"^[#*\s]*(hypothesis\W+)?", "", lines[0], flags=re.IGNORECASE) if lines else ""
-    found: dict[str, object] = {}
-    name = "mechanism"
-    for line in lines[1:]:
-        match = re.match(r"[-*#\s]*([a-z][a-z_ ]*?)[*\s]*:[*\s]*(.*)", line, flags=re.IGNORECASE)
-        key = match[1].lower().replace(" ", "_") if match else ""
-        if match and key in FIELDS:
-            name, line = key, match[2]
-        found[name] = f"{found.get(name, '')} {line}".strip()
-    for key in found.keys() & {"expected_effect", "confidence", "idea"}:
-        found[key] = _number(str(found[key]))
-    kind = str(found.get("category", "")).lower().strip(" .`*")
-    return {
-        **found,
-        "hypothesis": first.strip(" *`"),
-        "category": kind,
-        "edits": [{"path": e.path, "search": e.search, "replace": e.replace} for e in edits],
-    }
-
-
-def _number(text: str) -> float | None:
-    """The first number in a text."""
-    found = re.search(r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?", text, flags=re.IGNORECASE)
-    return float(found[0]) if found else None
 
 
 def _text_of(path: Path, name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, validate_call
 
 from autoresearch.errors import UserError
-from autoresearch.propose import prompt
+from autoresearch.propose import forms, prompt
 from autoresearch.propose.answer import TOOL_NAME, clean, tool
 from autoresearch.propose.chat import ChatEndpoint, Unsupported
 from autoresearch.propose.conversation import (
@@ -102,7 +102,7 @@ class OpenAIProposer(LanguageModel):
         self._limit_name = "max_tokens"
 
     def _prompt(self, context: Context) -> prompt.Prompt:
-        form = prompt.TOOL if self._tools else prompt.JSON
+        form = forms.TOOL if self._tools else forms.JSON
         return prompt.build(context, self._ledger_tokens, form)
 
     def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
@@ -120,10 +120,10 @@ class OpenAIProposer(LanguageModel):
         raise AssertionError("unreachable: there are two things to leave out")
 
     def _request(self, asked: prompt.Prompt, replies: list[Message], limit: int) -> dict[str, Any]:
-        words, told = "\n\n".join(b["text"] for b in asked.system), prompt.JSON.how in asked.system[0]["text"]
+        words, told = "\n\n".join(b["text"] for b in asked.system), forms.JSON.how in asked.system[0]["text"]
         question = "".join(block["text"] for block in asked.content)
         if not self._tools and not told:  # found out while the prompt was under way
-            question += f"\n\nThere is no tool here. Instead:\n{prompt.JSON.how}\n\n{prompt.JSON.ask}"
+            question += f"\n\nThere is no tool here. Instead:\n{forms.JSON.how}\n\n{forms.JSON.ask}"
         opening = [{"role": "system", "content": words}, {"role": "user", "content": question}]
         request: dict[str, Any] = {"messages": [*opening, *replies], self._limit_name: limit}
         if self._tools:

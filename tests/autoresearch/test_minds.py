@@ -8,6 +8,7 @@ import pytest
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import fingerprint
+from autoresearch.launch import proposer_of
 from autoresearch.propose import create_proposer, settings
 from autoresearch.propose.answer import TOOL_NAME
 from autoresearch.record.calls import CallLog
@@ -169,3 +170,30 @@ def test_a_search_that_is_stopped_ends_with_all_it_has(server, search):
     made.runner.on_run = lambda: made.inbox.wish("stop") if len(made.runner.trained) > 3 else None
     made.run()
     assert made.journal.info().finished and len(made.journal.experiments()) < 50
+
+
+def test_calls_that_led_to_nothing_count_after_a_restart(repository, server):
+    caps = ("proposer.max_calls=3", "proposer.retries=0", "proposer.repairs=0", "proposer.fallback=null")
+    one = ("proposer=anthropic", f"proposer.base_url={server.url}", *caps, "experiments=9")
+
+    def begin():
+        made = make_search(repository, [], *one)
+        proposer = proposer_of(made.config, repository, made.folder)
+        made.journal.close()
+        return make_search(repository, [], *one, proposer=proposer)
+
+    server.script = [useless(1), api.text("no idea")]
+    first = begin()
+    first.inbox = Inbox(first.folder)
+    first.view.message = lambda text, warning=False: (
+        first.inbox.wish("stop") if "asking again" in text else None
+    )
+    first.run()
+    first.journal.close()
+    assert len(server.requests) == 2
+    server.default = useless(2)
+    second = begin()
+    second.run()
+    assert len(server.requests) == 3, "one more, and the cap is reached"
+    assert "max_calls" in second.view.said[-1]
+    assert sum(e.proposal.cost.calls for e in second.journal.experiments()[1:]) <= 3

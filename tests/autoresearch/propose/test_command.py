@@ -11,7 +11,7 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
-from autoresearch.propose.command import said
+from autoresearch.propose.hypothesis import said
 from autoresearch.record.calls import CallLog
 from autoresearch.types import Category, Edit, ProposerError
 from tests.support.desk import make_desk

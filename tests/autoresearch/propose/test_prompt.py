@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.propose.prompt import FILES, JSON, Prompt, build
+from autoresearch.propose.forms import FILES, JSON
+from autoresearch.propose.prompt import Prompt, build
 from autoresearch.types import Category, Idea
 from tests.support.histories import SOURCE, baseline, context, experiment
 
