@@ -31,7 +31,7 @@ class Lease:
         pid: Process id.
         host: Name of the machine.
         boot: Tells one start of the machine from the next; process ids mean nothing beyond it.
-        born: When the process began, Unix time in seconds; tells it from a later one with its id.
+        born: When the process began, by a clock that nobody sets; tells it from a later one with its id.
         since: When it took the lease, Unix time in seconds.
     """
 
@@ -44,7 +44,7 @@ class Lease:
     @classmethod
     def ours(cls) -> Lease:
         """The lease of this process, from now on."""
-        return cls(os.getpid(), socket.gethostname(), _boot(), psutil.Process().create_time(), time.time())
+        return cls(os.getpid(), socket.gethostname(), _boot(), _born(os.getpid()), time.time())
 
     def to_json(self) -> str:
         """As JSON text."""
@@ -66,7 +66,7 @@ class Lease:
         if self.boot != _boot():
             return True
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.born) > 1.0)
+            return _born(self.pid) != self.born
         except psutil.NoSuchProcess:
             return True
 
@@ -129,6 +129,20 @@ def _busy(folder: Path, owner: Lease | None) -> UserError:
         f"Watch it with: autoresearch status name={folder.name}; or stop that process and run this again.",
         code=4,
     )
+
+
+def _born(pid: int) -> float:
+    """When a process began.
+
+    Raises:
+        psutil.NoSuchProcess: If there is none.
+    """
+    try:
+        # In ticks since the machine started. Unix time would change whenever somebody sets the clock, and a
+        # runner that lives would be taken for dead.
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return float(psutil.Process(pid).create_time())
 
 
 def _boot() -> str:
