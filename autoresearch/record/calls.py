@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from autoresearch.record.text import clean, scrub
@@ -99,7 +99,8 @@ class CallLog:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=5)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
+            with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+                db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
             yield db
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,8 @@ class Inbox:
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             try:
-                db.execute("PRAGMA journal_mode = WAL")
+                with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+                    db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
                 yield db
             finally:
