@@ -22,10 +22,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autoresearch.edit.knobs import read_values, set_knobs
+from autoresearch.types import Edit
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "nanomodel/train.py"
-HANDICAP = ("MATRIX_LR = 0.02 ", "MATRIX_LR = 0.002 ")
 NAME = "no-change"
+
+
+def handicap(source: str) -> Edit:
+    """A tenth of the learning rate of the matrices, on a CPU."""
+    rate = read_values(source, 0)["MATRIX_LR"]
+    assert isinstance(rate, float), f"{SCRIPT} has no MATRIX_LR to handicap"
+    [edit] = set_knobs(SCRIPT, source, {"MATRIX_LR": rate / 10}, 0)
+    return edit
 
 
 def no_changes(source: str) -> Iterator[tuple[str, str]]:
@@ -84,13 +94,13 @@ def swapped_definitions(source: str) -> Iterator[tuple[str, str]]:
         yield f"definitions at lines {a + 1} and {c + 1} in the other order", "".join(text)
 
 
-def proposals(source: str, count: int) -> list[dict[str, Any]]:
+def proposals(source: str, count: int, taken: Edit) -> list[dict[str, Any]]:
     """`count` candidates that change nothing, and one that takes the handicap away."""
     texts = list(no_changes(source))[:count]
     if len(texts) < count:
         raise SystemExit(f"There are only {len(texts)} ways to change nothing in {SCRIPT}.")
     empty = [_proposal(what, "", text) for what, text in texts]
-    return [*empty, _proposal("the handicap taken away", HANDICAP[1], HANDICAP[0])]
+    return [*empty, _proposal("the handicap taken away", taken.replace, taken.search)]
 
 
 def main() -> None:
@@ -104,14 +114,16 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         script = clone / SCRIPT
         source = script.read_text()
-        assert source.count(HANDICAP[0]) == 1, f"{SCRIPT} has no {HANDICAP[0]!r} to handicap"
-        source = source.replace(*HANDICAP)
+        given = handicap(source)
+        source = source.replace(given.search, given.replace)
         script.write_text(source)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         subprocess.run(["git", *identity, "commit", "-qam", "handicap"], cwd=clone, check=True)
         recorded = clone / "runs" / "proposals.jsonl"
         recorded.parent.mkdir()
-        recorded.write_text("".join(json.dumps(p) + "\n" for p in proposals(source, options.candidates)))
+        recorded.write_text(
+            "".join(json.dumps(p) + "\n" for p in proposals(source, options.candidates, given))
+        )
         fixed = [f"name={NAME}", f"experiments={options.candidates + 1}", "proposer=replay", "claim=0"]
         fixed += [f"proposer.path={recorded}", "judge.price=0", "tracking=none", "budget.slowdown=null"]
         # The working folder is the clone, so its package is what is searched; the loop is the installed one.
