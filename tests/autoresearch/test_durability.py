@@ -47,6 +47,9 @@ class Night:
 
         return in_child(work)
 
+    def die_somewhere(self, folder: Path, seconds: float) -> None:
+        in_child(lambda: self.search(folder).run(), kill_after=seconds)
+
     def finish(self, folder: Path) -> dict[str, object]:
         search = self.search(folder)
         search.run()
@@ -144,9 +147,9 @@ def test_killed_again_and_again_under_load(
     folder = night.copy(tmp_path / "repo")
     load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
-        for _ in range(8):  # also while it recovers, and while it recovers from that
-            if night.die(folder, chance.randint(1, count // 2)) == 0:
-                break
+        for _ in range(4):  # also while it recovers, and while it recovers from that
+            night.die(folder, chance.randint(1, count // 2))
+            night.die_somewhere(folder, chance.random())
         assert night.finish(folder) == story
     finally:
         for process in load:

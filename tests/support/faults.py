@@ -7,7 +7,9 @@ training or end, an answer of the proposer.
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -78,8 +80,13 @@ def install_in(search: Search, boundaries: Boundaries) -> None:
     search.proposer.propose = propose  # type: ignore[method-assign]
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Do something in a forked child; gives its exit status, 1 for an exception."""
+def in_child(work: Callable[[], None], kill_after: float | None = None) -> int:
+    """Do something in a forked child; gives its exit status, 1 for an exception.
+
+    Args:
+        work: What to do.
+        kill_after: Seconds after which it is killed, wherever it is then.
+    """
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -88,4 +95,10 @@ def in_child(work: Callable[[], None]) -> int:
             status = 0
         finally:
             os._exit(status)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        time.sleep(0.3)  # a git that it had started may end first, as it would before a person is back
+        return KILLED
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
