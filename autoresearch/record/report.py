@@ -24,6 +24,7 @@ from autoresearch.record.sections import (
     failures,
     kept,
     method,
+    proposers,
     take,
     time_spent,
 )
@@ -79,6 +80,7 @@ def to_markdown(summary: Mapping[str, Any], diff: str, picture: str | None) -> s
         f"# {escape(s['branch'])}: {headline(s)}",
         f"> {_lead(s)}",
         cost(s),
+        proposers(s),
         f"![Progress of the search]({picture})" if picture else missing,
         *kept(s),
         *section(s),

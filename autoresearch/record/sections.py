@@ -51,6 +51,23 @@ def cost(s: Mapping[str, Any]) -> str:
     return table(["Cost", ""], rows)
 
 
+def proposers(s: Mapping[str, Any]) -> str:
+    """Who proposed what, where several did."""
+    if len(s["proposers"]) < 2:
+        return ""
+    rows = [
+        [
+            escape(name, 60),
+            str(row["tried"]),
+            str(row["kept"]),
+            f"{row['gain']:+.4f}",
+            f"${row['dollars']:.2f}",
+        ]
+        for name, row in s["proposers"].items()
+    ]
+    return table(["Proposer", "Tried", "Kept", "Gain", "Cost"], rows, numeric=(1, 2, 3, 4))
+
+
 def kept(s: Mapping[str, Any]) -> list[str]:
     """What was kept, and what the guards say."""
     keeps = [e for e in s["experiments"] if e["verdict"] == "keep"]

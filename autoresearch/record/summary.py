@@ -69,6 +69,7 @@ def summarize(history: History) -> dict[str, Any]:
         "tried": len(tried),
         "verdicts": _verdicts(tried),
         "trials": _trials(experiments),
+        "proposers": _proposers(tried),
         "cost": cost | _rates(cost, sum(e.kept for e in tried)),
         "wall_seconds": _last_sign(experiments, info.finished, info.created) - info.created,
         "failures": failures(tried),
@@ -185,6 +186,22 @@ def _cost(experiments: Sequence[Experiment]) -> dict[str, Any]:
         "dollars": llm.dollars,
         "proposing_seconds": llm.seconds,
     }
+
+
+def _proposers(tried: Sequence[Experiment]) -> dict[str, dict[str, float]]:
+    """What each proposer tried, what of it was kept, and what that gained and cost; the busiest first."""
+    found: dict[str, dict[str, float]] = {}
+    for e in tried:
+        for p in (e.proposal, *e.dropped):
+            if p is not None:
+                row = found.setdefault(p.proposer, {"tried": 0, "kept": 0, "gain": 0.0, "dollars": 0.0})
+                row["dollars"] += p.cost.dollars
+        if e.proposal is not None:
+            row = found[e.proposal.proposer]
+            row["tried"] += 1
+            row["kept"] += e.kept
+            row["gain"] += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
+    return dict(sorted(found.items(), key=lambda item: -item[1]["tried"]))
 
 
 def _rates(cost: Mapping[str, Any], kept: int) -> dict[str, float | None]:

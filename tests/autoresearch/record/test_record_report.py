@@ -14,7 +14,7 @@ from autoresearch.record.page import code, escape, fence, table, to_html
 from autoresearch.record.report import headline, to_markdown, write_report
 from autoresearch.record.summary import failures, summarize
 from autoresearch.record.text import one_line
-from autoresearch.types import Experiment, VerdictKind
+from autoresearch.types import Cost, Experiment, VerdictKind
 from tests.support.searches import EVIL, INFO, Recorded, baseline, night, tried
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -209,3 +209,16 @@ def test_a_thousand_experiments_make_a_page_of_a_thousand_rows(tmp_path: Path) -
     ]
     page = write_report(Recorded([baseline(1.7, 1.71), *tries]), "", tmp_path).html.read_text()
     assert page.count("<tr>") > 1000 and "idea 1000" in page
+
+
+def test_who_proposed_what_is_told_where_several_did() -> None:
+    search = night()
+    assert "Proposer" not in to_markdown(summarize(Recorded(search)), "", None)
+    other = search[2].proposal
+    assert other is not None
+    search[2] = replace(search[2], proposal=replace(other, proposer="optuna", cost=Cost()))
+    summary = summarize(Recorded(search))
+    kept = summary["proposers"]["optuna"]
+    assert (kept["tried"], kept["kept"], kept["dollars"]) == (1, 1, 0) and kept["gain"] == pytest.approx(0.05)
+    assert summary["proposers"]["anthropic:model"]["tried"] == len(search) - 2
+    assert re.search(r"optuna.*\+0\.0500", to_markdown(summary, "", None))
