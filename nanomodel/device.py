@@ -74,13 +74,13 @@ def prepare(device: torch.device, threads: int, seed: int) -> None:
     torch.set_num_threads(threads)
     seed_all(seed)
     if device.type == "cpu":
-        _keep_memory()
+        keep_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have glibc keep freed memory: mapping and clearing logits anew each step costs a third of the time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt

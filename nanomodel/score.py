@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from nanomodel import probes
 from nanomodel.data import open_cache
-from nanomodel.device import choose_device
+from nanomodel.device import choose_device, keep_memory
 from nanomodel.remote import Failure, RemoteModel
 from nanomodel.windows import Windows
 from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory
@@ -116,6 +116,8 @@ def score(
     deadline = time.monotonic() + job.seconds
     prepared = open_cache(Path(job.cache))
     device = choose_device(job.device)
+    if device.type == "cpu":
+        keep_memory()
     tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
     length = min(job.context, *(len(part) - 1 for part in tokens))
     row_bytes = length * prepared.vocab * 4
