@@ -77,11 +77,14 @@ class Jailed:
             self._group = None
 
     def _watch(self) -> None:
-        """Look at the tree until it ends or breaks a limit."""
+        """Look at the tree until it ends or breaks a limit; what cannot be looked at counts as a breach."""
         looks = 0
         while not self._stop.wait(INTERVAL) and self.process.poll() is None:
             looks += 1
-            self.breach = self._broken(disk=looks % DISK_EVERY == 0)
+            try:
+                self.breach = self._broken(disk=looks % DISK_EVERY == 0)
+            except Exception as error:  # whatever it is: without a watcher there would be no limits
+                self.breach = f"could not be watched ({type(error).__name__}: {error})"
             if self.breach:
                 kill_tree(self.process)
                 return

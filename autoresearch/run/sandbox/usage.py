@@ -59,11 +59,20 @@ def memory_bytes(pids: Iterable[int], limit: float) -> int:
 def _kilobytes(pid: int, file: str, keys: Iterable[str]) -> int:
     """Sum of some fields of a file in a process's /proc, in KiB; all its memory where there is no /proc."""
     try:
-        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+        lines = _lines(pid, file)
     except OSError:
         return 0 if Path("/proc/self").exists() else _resident(pid)
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return sum(int(fields.get(key, "0").split()[0]) for key in keys)
+
+
+def _lines(pid: int, file: str) -> list[str]:
+    """Lines of a file in a process's /proc.
+
+    Names of processes and of files stand in them, chosen by the candidate: any bytes but a line feed, which
+    the kernel escapes. So nothing else may end a line, and nothing has to be text.
+    """
+    return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace").split("\n")
 
 
 def _resident(pid: int) -> int:
@@ -123,8 +132,8 @@ def _open_unlinked(pid: int, devices: set[int]) -> dict[tuple[int, int], int]:
                 status = fd.stat()
                 if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev in devices:
                     found[status.st_dev, status.st_ino] = status.st_blocks * 512
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+    with contextlib.suppress(OSError):
+        for line in _lines(pid, "maps"):
             if not line.endswith("(deleted)"):
                 continue
             span, _, _, device, inode = line.split()[:5]

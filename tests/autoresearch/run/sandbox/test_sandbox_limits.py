@@ -24,6 +24,14 @@ for i in range(0, len(block), 4096):
     block[i] = 1
 time.sleep(60)
 """
+ODD_NAMES = """
+import ctypes, os
+def rename(name): assert ctypes.CDLL(None).prctl(15, name, 0, 0, 0) == 0
+if os.fork() == 0:
+    rename(b"\\x0cRssAnon:z")
+    os._exit(0)
+rename(b"\\xff\\x85VmSwap:")
+"""
 MEMORY_FILE = "import os; os.memfd_create('bomb'); print('made')"
 FORKS = """
 import os, time
@@ -68,6 +76,7 @@ for i in range(300):
     open(f"file{i}", "w").close()
 time.sleep(60)
 """
+ODDLY_MAPPED_FILES = MAPPED_FILES.replace('f"file{i}"', 'b"\\xff\\x0c1-2 r 0 fe:0 0 %d" % i')
 DESCRIPTORS = "[open('/dev/null') for i in range(100)]"
 
 
@@ -90,6 +99,24 @@ def test_shared_memory_is_counted(
     _, status, breach = run_python(sandbox_or_skip(backend), SHARED_MEMORY, jail)
     assert status != 0
     assert breach == "used more than 0.2 GB of memory"
+
+
+def test_odd_names_hide_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a zombie, which has no memory to report, and of a process whose name is no text."""
+    monkeypatch.setattr(cgroup, "create", lambda limits: None)
+    jail = make_jail(tmp_path / "scratch", limits=SMALL)
+    _, status, breach = run_python(sandbox_or_skip("bwrap"), ODD_NAMES + SHARED_MEMORY, jail)
+    assert status != 0
+    assert breach == "used more than 0.2 GB of memory"
+
+
+def test_what_cannot_be_watched_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "memory_bytes", lambda tree, most: int("no number"))
+    _, status, breach = run_python(
+        sandbox_or_skip("bwrap"), "import time; time.sleep(60)", make_jail(tmp_path / "scratch")
+    )
+    assert status != 0
+    assert breach.startswith("could not be watched (ValueError")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -126,7 +153,9 @@ def test_one_file_cannot_be_larger_than_the_limit(backend: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "bomb", [MANY_FILES, UNLINKED_FILES, MAPPED_FILES], ids=["named", "unlinked", "mapped"]
+    "bomb",
+    [MANY_FILES, UNLINKED_FILES, MAPPED_FILES, ODDLY_MAPPED_FILES],
+    ids=["named", "unlinked", "mapped", "oddly mapped"],
 )
 @pytest.mark.parametrize("backend", ["bwrap", "landlock"])
 def test_all_files_together_are_counted(backend: str, bomb: str, tmp_path: Path) -> None:
