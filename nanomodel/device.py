@@ -66,7 +66,8 @@ def choose_device(wanted: str) -> torch.device:
     """The device called "cpu", "cuda", or, for "auto", the GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    # With its number, without which torch refuses to set it; a runner shows one GPU only.
+    return torch.device("cuda:0" if wanted == "cuda" else wanted)
 
 
 def prepare(device: torch.device, threads: int, seed: int) -> None:

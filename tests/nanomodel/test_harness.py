@@ -316,6 +316,22 @@ def test_mfu_is_what_was_done_over_what_the_device_could_do(clock):
     assert run._meter.numbers(100, run.seconds)["mfu"] == pytest.approx(0.05)
 
 
+def test_a_gpu_has_the_number_that_torch_asks_for(monkeypatch):
+    device = machine.choose_device("cuda")
+    assert (device.type, device.index) == ("cuda", 0)
+    chosen = []
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda wanted: None)
+    machine.prepare(device, 1, seed=0)
+    assert chosen == [0]
+
+
+@pytest.mark.parametrize(("there", "kind"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_chosen_where_there_is_one(there, kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert machine.choose_device("auto").type == kind and machine.choose_device("cpu").type == "cpu"
+
+
 def test_the_peak_of_a_cpu_is_unknown():
     assert machine.peak_flops(torch.device("cpu")) is None
 
