@@ -1,7 +1,7 @@
 """Is the GPU itself? Clocks, heat, throttling and strangers, read from `nvidia-smi` while a trial trains.
 
 Owns the rule which readings make a trial's result worthless: the hardware slowed the GPU down (heat, power
-brake), or another process computed on it. Such a trial is repeated, not judged (`trial`). Power capping by
+brake), or another process computed on it. Such a trial is repeated, not judged (`repeat`). Power capping by
 software is how a busy GPU lives, so it is only noted. Where a container hides the host's process numbers,
 strangers inside the same container are seen, those outside it are not. Not covered: AMD.
 """
@@ -149,6 +149,14 @@ class Watch:
         """The training is over; what the GPU does now is another matter."""
         self._over.set()
 
+    def look(self) -> None:
+        """Take one more look.
+
+        Raises:
+            UserError: If the GPU does not answer.
+        """
+        self.looks.append(self.health.look())
+
     @property
     def trouble(self) -> str:
         """Why the trial's result is worthless, as a sentence; empty if it is not."""
@@ -181,7 +189,7 @@ class Watch:
         while not self._over.wait(pause):
             pause = EVERY
             try:
-                self.looks.append(self.health.look())
+                self.look()
             except UserError as error:
                 self.lost = str(error)
                 return

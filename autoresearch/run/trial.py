@@ -5,7 +5,8 @@
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
 The jailed ones are a crew (`crew`); that of the next trial can be started before this one ends. What happens
-from their start to a result is an `attempt`; here is decided what is attempted, and whether to believe it.
+from their start to a result is an `attempt`; here is decided what is attempted, and what makes a result worth
+nothing is left to `repeat`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from autoresearch.run.data import TrainingData
 from autoresearch.run.handshake import Budget
 from autoresearch.run.health import Health
 from autoresearch.run.process import one_gpu
+from autoresearch.run.repeat import unspoiled, watched
 from autoresearch.run.sandbox import Limits, Sandbox
 from autoresearch.run.scorer import Scorer
-from autoresearch.types import Progress, TrialResult
+from autoresearch.types import Outcome, Progress, TrialResult
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 SMOKE_STEPS = 4
@@ -74,6 +76,7 @@ class TrialRunner:
         editable: Sequence[str] = (),
         compiled: Path | None = None,
         health: Health | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Check that there is data; nothing is started yet.
 
@@ -99,13 +102,14 @@ class TrialRunner:
             editable: The files in which a candidate may differ from the trusted tree; for `standby`.
             compiled: Where to keep what compiling the starting script left behind; None: nowhere.
             health: Looks at the GPU while it trains; None: nobody does.
+            say: Tells a person something, from the thread of a trial.
 
         Raises:
             UserError: If the prepared data cannot be read.
         """
         self.max_seconds = max_seconds
         self._budget = Budget(budget_kind, budget_amount, max_seconds)
-        self._compile, self._probes, self._health = compile, probes, health
+        self._compile, self._probes, self._health, self._say = compile, probes, health, say
         self._startup_seconds = startup_seconds
         self._alone = threading.Lock()
         trusted = trusted.resolve()
@@ -140,7 +144,7 @@ class TrialRunner:
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
 
-        If the GPU was slowed down or shared meanwhile, it is done once more, and the metrics say "repeated".
+        If the GPU was slowed down or shared meanwhile, it is done again, and the metrics say "repeated".
 
         Args:
             code: The candidate's tree: the folder that holds its package. Nobody may write it meanwhile.
@@ -164,14 +168,17 @@ class TrialRunner:
             self._probes,
         )
         code, scratch = code.resolve(), scratch.resolve()
+        health = self._health
+
+        def whole(seen: Callable[[Progress], None]) -> TrialResult:
+            return attempt(self._rig, plan, code, scratch, seen, should_prune)
+
+        def once() -> tuple[TrialResult, str]:
+            clear(scratch)  # of an attempt that did not count
+            return watched(health, whole, progress) if health else (whole(progress), "")
+
         with self._alone:
-            first, trouble = self._watched(plan, code, scratch, progress, should_prune)
-            if not trouble:
-                return first
-            clear(scratch)
-            second, _ = self._watched(plan, code, scratch, progress, should_prune)
-        metrics = {**second.metrics, "repeated": 1.0}
-        return replace(second, metrics=metrics, phases=(*first.phases, *second.phases))
+            return unspoiled(once, timed=self._budget.kind == "seconds", say=self._say, progress=progress)
 
     def smoke(
         self, *, code: Path, scratch: Path, progress: Callable[[Progress], None] = lambda sign: None
@@ -202,37 +209,13 @@ class TrialRunner:
             plan = replace(plan, compile=self._compile, startup_seconds=self._startup_seconds)
             with self._alone:
                 result = attempt(self._rig, plan, code, scratch, progress)
+        if result.outcome is Outcome.CRASH and self._health is not None:
+            strangers = self._health.look().strangers  # raises if the GPU is lost
+            if strangers and result.reason.startswith(crash.MEMORY):
+                # Theirs, perhaps: a trial, which is made again while they are there, will tell.
+                result = replace(result, outcome=Outcome.OK)
         return replace(result, score=None)
 
     def close(self) -> None:
         """End the scorer and whoever waits, and let go of the data."""
         self._rig.close()
-
-    def _watched(
-        self,
-        plan: Plan,
-        code: Path,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_prune: Callable[[Progress], bool] | None,
-    ) -> tuple[TrialResult, str]:
-        """A trial, and why its result is worthless, for a reason that lies with the GPU; empty if it is not.
-
-        Raises:
-            UserError: If the GPU has stopped answering, besides the reasons of `run`.
-        """
-        if self._health is None:
-            return attempt(self._rig, plan, code, scratch, progress, should_prune), ""
-
-        def seen(sign: Progress) -> None:
-            if sign.phase == "train":
-                watch.begin()
-            elif sign.phase == "score":
-                watch.end()
-            progress(sign)
-
-        with self._health.watch() as watch:
-            result = attempt(self._rig, plan, code, scratch, seen, should_prune)
-        if watch.lost:
-            self._health.look()  # raises, if it is lost for good
-        return replace(result, metrics={**result.metrics, **watch.metrics}), watch.trouble

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.run import health
+from autoresearch.run import health, repeat
 from autoresearch.run.health import Health
-from autoresearch.types import Outcome
+from autoresearch.run.repeat import unspoiled, watched
+from autoresearch.types import Outcome, Progress, TrialResult
 from tests.autoresearch.run.test_trial import make_runner
 from tests.support import toy
 
@@ -47,9 +48,14 @@ def smi(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return Smi(tmp_path / "bin")
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Trials here are far shorter than the time between two looks."""
     monkeypatch.setattr(health, "FIRST", 0.05)
     monkeypatch.setattr(health, "EVERY", 0.1)
-    return Smi(tmp_path / "bin")
 
 
 def test_a_look(smi):
@@ -107,25 +113,29 @@ SLOW = toy.TRAIN.replace("        step += 1\n", "        step += 1\n        __im
 
 
 @pytest.fixture
-def run(cache, smi, tmp_path):
+def runner(cache, smi):
     runner = make_runner(cache, health=Health.find("cuda"))
-
-    def run(progress=lambda sign: None):
-        code = toy.write_code(tmp_path / "code", SLOW)
-        return runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=progress)
-
-    yield run
+    yield runner
     runner.close()
 
 
-def test_a_good_trial_tells_how_the_gpu_was(run):
+@pytest.fixture
+def run(runner, tmp_path):
+    def run(progress=lambda sign: None, source=SLOW):
+        code = toy.write_code(tmp_path / "code", source)
+        return runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=progress)
+
+    return run
+
+
+def test_a_good_trial_tells_how_the_gpu_was(run, often):
     done = run()
     assert done.outcome is Outcome.OK and "repeated" not in done.metrics, done
     assert done.metrics["gpu_temperature"] == 61 and done.metrics["gpu_clock_mhz"] == 1755
     assert done.metrics["gpu_slowed"] == done.metrics["gpu_strangers"] == 0
 
 
-def test_a_trial_on_a_shared_gpu_is_done_again(run, smi):
+def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
     smi.says(FINE, f"GPU-1, {os.getppid()}\n")
     trained = 0
 
@@ -142,16 +152,107 @@ def test_a_trial_on_a_shared_gpu_is_done_again(run, smi):
     assert [name for name, _, _ in done.phases] == ["startup", "warmup", "train", "score"] * 2
 
 
-def test_a_slow_gpu_makes_it_be_repeated_once(run, smi):
+def test_under_a_budget_of_tokens_a_slow_gpu_makes_it_be_repeated_once(run, smi, often):
     smi.says(HOT)
     done = run()
     assert done.score is not None and done.metrics["repeated"] == 1 and done.metrics["gpu_slowed"] > 0
 
 
 def test_a_gpu_that_falls_off_is_the_host_s_fault(run, smi):
-    def pull(sign):
-        if sign.phase == "train":
-            smi.says("GPU is lost\n", status=15)
-
+    """The script dies at once, long before anybody would have looked."""
+    smi.says("GPU is lost\n", status=15)
+    step = "        step += 1\n"
     with pytest.raises(UserError, match="GPU is lost"):
-        run(pull)
+        run(
+            source=toy.TRAIN.replace(
+                step, f"{step}        raise RuntimeError('CUDA error: launch failure')\n"
+            )
+        )
+
+
+def died(phase):
+    """An attempt that dies as soon as it has come to a phase."""
+
+    def attempt(seen):
+        seen(Progress(0.0, 0.0, phase=phase))
+        return TrialResult(Outcome.CRASH, reason="out of memory: CUDA error")
+
+    return attempt
+
+
+@pytest.mark.parametrize("phase", ["start-up", "train", "score"])
+def test_after_a_crash_somebody_looks_however_early_it_was(smi, phase):
+    found = Health.find("cuda")
+    assert watched(found, died(phase), print)[1] == ""  # it did that to itself
+    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+    assert "other processes used the GPU" in watched(found, died(phase), print)[1]
+    smi.says("GPU is lost\n", status=15)
+    with pytest.raises(UserError, match="GPU is lost"):
+        watched(found, died(phase), print)
+
+
+def test_a_crash_while_the_gpu_was_away_does_not_count(smi, often):
+    def attempt(seen):
+        smi.says("GPU is lost\n", status=15)
+        seen(Progress(0.0, 0.0))
+        time.sleep(0.3)  # the watch has looked
+        smi.says(FINE)
+        return TrialResult(Outcome.CRASH, reason="GPU error: launch failure")
+
+    assert "GPU is lost" in watched(Health.find("cuda"), attempt, print)[1]
+
+
+def test_a_tryout_beside_a_stranger_on_the_gpu_refuses_nothing(runner, smi, tmp_path):
+    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+    code = toy.write_code(
+        tmp_path / "code", toy.TRAIN.replace("    run.start()\n", "    raise MemoryError\n")
+    )
+    assert runner.smoke(code=code, scratch=tmp_path / "scratch").outcome is Outcome.OK
+
+
+class Attempts:
+    """Attempts of which so many are spoiled, and what is said and heard meanwhile."""
+
+    def __init__(self, spoiled, outcome=Outcome.OK):
+        self.left, self.outcome, self.made = spoiled, outcome, 0
+        self.said, self.signs = [], []
+
+    def __call__(self):
+        self.made += 1
+        self.left -= 1
+        score = 1.0 if self.outcome is Outcome.OK else None
+        phases = (("train", float(self.made), self.made + 0.5),)
+        return TrialResult(self.outcome, score, phases=phases), "heat" if self.left >= 0 else ""
+
+    def result(self, timed):
+        return unspoiled(self, timed=timed, say=self.said.append, progress=self.signs.append)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    monkeypatch.setattr(repeat, "PAUSES", (0.0, 0.02, 0.02))
+
+
+@pytest.mark.parametrize("spoiled", range(4))
+def test_under_a_budget_of_seconds_nothing_is_judged_that_the_gpu_spoiled(spoiled, brief):
+    attempts = Attempts(spoiled)
+    done = attempts.result(timed=True)
+    assert done.metrics == ({"repeated": spoiled} if spoiled else {})
+    assert attempts.made == len(done.phases) == spoiled + 1 == len(attempts.said) + 1
+    assert (len(attempts.signs) > 0) == (spoiled > 1)  # a pause can be cut short
+
+
+@pytest.mark.parametrize(("timed", "outcome"), [(True, Outcome.OK), (False, Outcome.CRASH)])
+def test_what_does_not_pass_ends_the_search_with_what_to_do(timed, outcome, brief):
+    attempts = Attempts(99, outcome)
+    with pytest.raises(UserError, match="4 times in a row a trial did not count: heat") as told:
+        attempts.result(timed)
+    assert told.value.code == 3 and "same command" in told.value.hint and attempts.made == 4
+
+
+def test_a_pause_ends_with_whoever_waits_for_it():
+    def leave(sign):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unspoiled(Attempts(9), timed=True, say=print, progress=leave)
