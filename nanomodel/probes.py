@@ -37,19 +37,40 @@ class Tolerance:
 
     Attributes:
         worst: At any one position.
-        mean: On average over positions, in the direction that flatters the score.
+        mean: On average over many positions, in the direction that flatters the score.
+        spread: Standard deviation at one position: the average of a few wanders by it.
     """
 
     worst: float
     mean: float
+    spread: float = 0.0
+
+    def exceeded(self, difference: Nats, compared: NDArray[np.bool_]) -> bool:
+        """Whether differences, zero where nothing is compared, are more than rounding."""
+        count = int(compared.sum())
+        if not count:
+            return False
+        mean = float(difference.sum(dtype=np.float64) / count)
+        most = self.mean + 4 * self.spread / count**0.5
+        # This way round, since no comparison holds for a difference that is not a number.
+        return not (float(np.abs(difference).max()) <= self.worst and mean <= most)
 
 
-# Requests always have the same shape, so an honest model differs by rounding alone. Measured on a trained
-# 3-layer model of width 64 on CPU, alone or in other batches: no difference at all, in float32 and bfloat16.
-# Should another kernel add in another order: bfloat16 is 0.04 from float32 at worst, 2e-5 on average.
-# No GPU was at hand; it gets the same room for rounding as bfloat16 does.
+# Requests always have the same shape, so an honest model differs by rounding alone. Measured on trained
+# 3-layer models on CPU, alone or in other batches: no difference at all, in float32 and bfloat16. Should
+# another kernel add in another order: bfloat16 is 0.04 from float32 at worst, 2e-5 on average, 0.005 in
+# standard deviation.
+# No GPU was at hand: its kernels may add in an order that goes by the place in a batch, so more is let pass.
 EXACT = Tolerance(worst=2e-3, mean=1e-4)
-ROUNDED = Tolerance(worst=0.25, mean=2e-3)
+HALF = Tolerance(worst=0.1, mean=1e-4, spread=5e-3)
+ROUNDED = Tolerance(worst=0.25, mean=2e-4, spread=5e-3)
+
+
+def tolerance(device: str, *, exact: bool) -> Tolerance:
+    """What is let pass on a "cpu" or a GPU, for a model that answers in float32 (`exact`) or bfloat16."""
+    if device != "cpu":
+        return ROUNDED
+    return EXACT if exact else HALF
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, toleranc
     compared = np.arange(windows.length) < probe.cuts[:, None]
     difference = np.where(compared, witnessed - nats[probe.windows], 0.0)
     whole = probe.cuts == windows.length
-    if _exceeds(difference[whole], compared[whole], tolerance):
+    if tolerance.exceeded(difference[whole], compared[whole]):
         worst = float(np.abs(difference[whole]).max())
         raise Failure(
             "invalid",
@@ -126,7 +147,7 @@ def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, toleranc
             f" (by {worst:.3g} nats a token): it keeps state, mixes rows, or draws random numbers",
         )
     last = np.take_along_axis(difference[~whole], probe.cuts[~whole, None] - 1, 1)
-    if _exceeds(difference, compared, tolerance) or _exceeds(last, np.ones_like(last, bool), tolerance):
+    if tolerance.exceeded(difference, compared) or tolerance.exceeded(last, np.ones_like(last, bool)):
         row, position = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)
         moved = abs(float(difference[row, position]))
         raise Failure(
@@ -142,10 +163,3 @@ def frequency_nats(windows: Windows) -> NDArray[np.float64]:
     counts = np.bincount(np.asarray(windows.tokens), minlength=windows.vocab) + 1.0
     result: NDArray[np.float64] = -np.log(counts / counts.sum())
     return result
-
-
-def _exceeds(difference: Nats, compared: NDArray[np.bool_], tolerance: Tolerance) -> bool:
-    if not compared.any():
-        return False
-    mean = float(difference.sum(dtype=np.float64) / compared.sum())
-    return float(np.abs(difference).max()) > tolerance.worst or mean > tolerance.mean

@@ -139,7 +139,7 @@ def score(
         measured.append(nats)
     remotes[1].load(retire() if retire else weights, job.context, job.device, job.threads)
     remotes[1].loaded()
-    tolerance = probes.EXACT if device.type == "cpu" and remotes[0].exact else probes.ROUNDED
+    tolerance = probes.tolerance(device.type, exact=remotes[0].exact)
     scores = []
     for windows, nats in zip(parts, measured, strict=True):
         probe = probes.plan(windows, nats, job.probes, rng)
@@ -161,6 +161,9 @@ def measure(
 
     Every request is full, the last one filled up with sequences from the first: a model then sees a single
     shape, and its rounding does not depend on who asks.
+
+    Raises:
+        Failure: If there is no answer, or nats that are not finite.
     """
     count = len(inputs)
     batches = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
@@ -171,6 +174,9 @@ def measure(
         if following is not None:
             remote.ask(inputs[following])  # the model works while the sums are made
         nats[batch] = cross_entropy(logits, torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
+        if not np.isfinite(nats[batch]).all():
+            # Finite logits can be too far apart for a difference that is: no score, and nothing to compare.
+            raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
     return nats
 
 

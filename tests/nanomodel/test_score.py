@@ -284,6 +284,22 @@ def test_a_model_whose_answers_depend_on_more_than_the_tokens_is_invalid(score_o
     assert caught.value.outcome == "invalid"
 
 
+@pytest.mark.parametrize("let_pass", [probes.EXACT, probes.HALF, probes.ROUNDED])
+def test_rounding_passes_and_a_small_gain_everywhere_does_not(let_pass):
+    def exceeded(difference):
+        return let_pass.exceeded(difference.astype(np.float32), np.ones(difference.shape, bool))
+
+    rng = np.random.default_rng(0)
+    assert not any(exceeded(let_pass.spread * rng.standard_normal((n, 1))) for n in (16, 112) * 50)
+    assert exceeded(np.full((128, 128), 1e-3))
+    assert exceeded(np.array([[0.0, math.nan]])) and exceeded(np.array([[0.0, 0.3]]))
+
+
+def test_on_a_cpu_answering_in_bfloat16_buys_little():
+    assert probes.tolerance("cpu", exact=True) is probes.EXACT
+    assert probes.tolerance("cpu", exact=False).worst < probes.tolerance("cuda", exact=False).worst / 2
+
+
 def test_rare_peeking_is_found_nearly_always(cache):
     """The claim in `probes`: a share g of the gain is missed with (1 - g/2) ** probes."""
     tokens = np.fromfile(cache / "validation.bin", "<u2")
@@ -325,6 +341,11 @@ def test_probes_alter_the_token_after_every_cut_and_none_before(seed):
         (poke(math.nan), "invalid", "not finite"),
         (poke(math.inf), "invalid", "not finite"),
         (poke(-math.inf), "invalid", "not finite"),
+        (
+            lambda x: ((x - x.amax(-1, keepdim=True)).sign() * 2 + 1) * 3.3e38,
+            "invalid",
+            "nats are not finite",
+        ),
         (lambda x: x[:, :-1], "invalid", r"shape \[\d+, 31, 256\]"),
         (lambda x: x[..., :-1], "invalid", "shape"),
         (lambda x: x.flatten(), "invalid", "shape"),

@@ -130,10 +130,16 @@ def test_loud_logits_only_hurt(arena: Arena, either: Sandbox, honest_score: floa
     assert done.score is not None and done.score > honest_score
 
 
-def test_logits_that_are_no_numbers_are_invalid(arena: Arena, either: Sandbox) -> None:
-    scored = (
-        "h = self.head(F.relu(self.up(x)))\n        return h if self.training else h.abs() * float('inf')"
-    )
+ODD = {
+    "infinite": "h.abs() * float('inf')",
+    "too far apart": "((h - h.amax(-1, keepdim=True)).sign() * 2 + 1) * 3.3e38",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: Sandbox) -> None:
+    """Nor may their nats be none: no comparison with the witness holds for those."""
+    scored = f"h = self.head(F.relu(self.up(x)))\n        return h if self.training else {ODD[odd]}"
     done = arena.fight(honest((HEAD, scored)), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
