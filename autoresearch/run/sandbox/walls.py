@@ -18,6 +18,7 @@ import platform
 import stat
 import struct
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -133,6 +134,23 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
 }
 # Memory that belongs to no process, so that nobody's use of it shows; only CUDA may need it.
 MEMORY_FILES: dict[str, tuple[int | None, int | None]] = {"memfd_create": (319, 279), "shmget": (29, 194)}
+# Without an IPC namespace, all that outlives its maker, or that others find by a number or a name: servers
+# could leave each other notes in it, and trials the next ones.
+SHARED: dict[str, tuple[int | None, int | None]] = {
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+}
 # Without a PID namespace the process group is what holds a tree together, so nobody may leave it; without
 # a mount namespace nothing but this keeps modes, owners, times and attributes of the user's files.
 UNCONFINED: dict[str, tuple[int | None, int | None]] = {
@@ -159,14 +177,48 @@ UNCONFINED: dict[str, tuple[int | None, int | None]] = {
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
+    # These take the number of any process of the same user, which Landlock does not look at.
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+}
+
+
+class Only(NamedTuple):
+    """A call that is let through for some values of one argument.
+
+    Attributes:
+        numbers: Of the call, as in the tables above.
+        argument: Which argument, from 0.
+        mask: What of its lower half is looked at.
+        allowed: Values that are let through.
+        action: What else happens.
+    """
+
+    numbers: tuple[int, int]
+    argument: int
+    mask: int
+    allowed: tuple[int, ...]
+    action: int
+
+
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+EPERM, ENOSYS = 1, 38
+# A pair of datagram sockets can send to any address, and so reach the host's sockets by their paths; a raw
+# one is the same under another name. Streams and packets in sequence stay with each other.
+PAIRS = {"socketpair": Only((53, 199), 1, 0xF, (1, 5), ERRNO | EPERM)}
+# Number 0 is the caller. Libraries bind threads by number; that it does nothing is no harm.
+OWN = {
+    "prlimit64": Only((302, 261), 0, 0xFFFFFFFF, (0,), ERRNO | EPERM),
+    "sched_setaffinity": Only((203, 122), 0, 0xFFFFFFFF, (0,), ERRNO),
 }
 CLONE: tuple[int, int] = (56, 220)
 CLONE3 = 435
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* but CLONE_NEWTIME, which only unshare and clone3 know
 
-LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-EPERM, ENOSYS = 1, 38
+LOAD, AND, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 
@@ -175,8 +227,9 @@ def seccomp(*, memory_files: bool, namespaces: bool) -> bool:
 
     Args:
         memory_files: Whether memory files and System V memory may be made.
-        namespaces: Whether mounts and PIDs are confined by namespaces. If not, leaving the process group and
-            changing files' attributes do nothing, and look like success so that libraries work on.
+        namespaces: Whether mounts, PIDs and IPC are confined by namespaces. If not, what processes could
+            share beyond files is denied; leaving the process group, changing files' attributes and setting
+            others' priorities do nothing, and look like success so that libraries work on.
 
     Returns:
         Whether it was done; false on an architecture whose system call numbers are not known here.
@@ -188,17 +241,22 @@ def seccomp(*, memory_files: bool, namespaces: bool) -> bool:
     denied = [*DENIED.values(), *(() if memory_files else MEMORY_FILES.values())]
     rules = [(numbers[column], ERRNO | EPERM) for numbers in denied]
     rules += [(CLONE3, ERRNO | ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc falls back
+    only = [*PAIRS.values(), *(() if namespaces else OWN.values())]
     if not namespaces:
+        rules += [(numbers[column], ERRNO | EPERM) for numbers in SHARED.values()]
         rules += [(numbers[column], ERRNO) for numbers in UNCONFINED.values()]
-    program = _program(architecture, [(n, action) for n, action in rules if n is not None], CLONE[column])
+    rules = [(number, action) for number, action in rules if number is not None]
+    program = _program(architecture, rules, [(one.numbers[column], one) for one in only], CLONE[column])
     buffer = ctypes.create_string_buffer(b"".join(program))
     header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
     _checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0), "seccomp")
     return True
 
 
-def _program(architecture: int, rules: Sequence[tuple[int, int]], clone: int) -> list[bytes]:
-    """Classic BPF over struct seccomp_data: number at 0, architecture at 4, first argument at 16."""
+def _program(
+    architecture: int, rules: Sequence[tuple[int, int]], only: Sequence[tuple[int, Only]], clone: int
+) -> list[bytes]:
+    """Classic BPF over struct seccomp_data: number at 0, architecture at 4, arguments from 16 on."""
 
     def word(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
         return struct.pack("=HBBI", code, yes, no, value)
@@ -207,6 +265,12 @@ def _program(architecture: int, rules: Sequence[tuple[int, int]], clone: int) ->
     program += [word(JUMP_GREATER_EQUAL, 0x40000000, 0, 1), word(RETURN, KILL)]  # the x32 numbers of x86_64
     for number, action in rules:
         program += [word(JUMP_EQUAL, number, 0, 1), word(RETURN, action)]
+    for number, one in only:
+        passes = [
+            step for value in one.allowed for step in (word(JUMP_EQUAL, value, 0, 1), word(RETURN, ALLOW))
+        ]
+        look = [word(LOAD, 16 + 8 * one.argument), word(AND, one.mask), *passes, word(RETURN, one.action)]
+        program += [word(JUMP_EQUAL, number, 0, len(look)), *look]
     program += [word(JUMP_EQUAL, clone, 0, 3), word(LOAD, 16)]
     program += [word(JUMP_ANY_BIT, NEW_NAMESPACES, 0, 1), word(RETURN, ERRNO | EPERM), word(RETURN, ALLOW)]
     return program

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.run.sandbox import Sandbox, create_sandbox
+from autoresearch.run.sandbox import Sandbox, create_sandbox, walls
 from tests.support.jail import (
     BACKENDS,
     Change,
@@ -130,6 +130,33 @@ def unix(): return socket.socket(socket.AF_UNIX).connect(facts["unix"]) is None
 @deed
 def abstract_unix(): return socket.socket(socket.AF_UNIX).connect("\0" + facts["marker"]) is None
 @deed
+def unix_by_a_pair():
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return one.sendto(b"unix", facts["datagrams"])
+@deed
+def unix_by_a_raw_pair():
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)
+    return one.sendto(b"unix", facts["datagrams"])
+@deed
+def message_queue(): return libc.syscall(facts["msgget"], facts["key"], 0) >= 0
+@deed
+def shared_memory(): return libc.syscall(facts["shmget"], facts["key"], 1, 0) >= 0
+@deed
+def named_queue(): return libc.syscall(facts["mq_open"], marker, os.O_RDONLY, 0, None) >= 0
+@deed
+def limit_other():
+    import resource
+    return resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0)) and True
+@deed
+def slow_other():
+    os.setpriority(os.PRIO_PROCESS, pid, 19)
+    return os.getpriority(os.PRIO_PROCESS, pid) == 19
+@deed
+def bind_other():
+    before = os.sched_getaffinity(pid)
+    os.sched_setaffinity(pid, {min(before)})
+    return os.sched_getaffinity(pid) != before
+@deed
 def netlink(): return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).fileno() >= 0
 @deed
 def new_user_namespace():
@@ -155,7 +182,9 @@ print(json.dumps(done))
 """
 
 VICTIM = """
-import ctypes, sys
+import ctypes, struct, sys
+# With capabilities, as root has them, it would be out of reach for whoever has none, and nothing be shown.
+ctypes.CDLL(None).capset(struct.pack("=Ii", 0x20080522, 0), bytes(24))
 buffer = ctypes.create_string_buffer(sys.argv[1].encode())
 print(ctypes.addressof(buffer), flush=True)
 input()
@@ -168,7 +197,13 @@ if tracing_is_forbidden():
 if not os.access(os.__file__, os.W_OK):
     MAY_FAIL_OUTSIDE |= {"write_interpreter"}
 
-CLONE, ADD_KEY = (56, 248) if os.uname().machine == "x86_64" else (220, 217)
+if len(os.sched_getaffinity(0)) == 1:
+    MAY_FAIL_OUTSIDE |= {"bind_other"}
+
+IPC_CREATE = 0o1000
+COLUMN = 0 if os.uname().machine == "x86_64" else 1
+CLONE, ADD_KEY = walls.CLONE[COLUMN], walls.DENIED["add_key"][COLUMN]
+SHARED = {name: numbers[COLUMN] for name, numbers in walls.SHARED.items()}
 
 
 @dataclass
@@ -217,7 +252,10 @@ class Host:
         abstract.bind("\0" + self.marker)
         for listener in (unix, abstract):
             listener.listen()
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        datagrams.bind("datagrams")
         os.chdir(self.root)
+        key = self._share(stack)
         handed = os.open(private / "handed", os.O_RDONLY)
         stack.callback(os.close, handed)
         stray = os.open(private / "secret", os.O_RDONLY)
@@ -237,10 +275,26 @@ class Host:
             "tcp": tcp.getsockname()[1],
             "udp": udp.getsockname()[1],
             "unix": str(code / "socket"),
+            "datagrams": str(code / "datagrams"),
+            "key": key,
+            **SHARED,
             "clone": CLONE,
             "add_key": ADD_KEY,
         }
         return facts, handed, code
+
+    def _share(self, stack: ExitStack) -> int:
+        """Make what processes can share without a file; its number, and its name is the marker."""
+        key, name, create = secrets.randbits(30) + 1, self.marker.encode(), os.O_CREAT | 0o600
+        queue = walls.libc.syscall(SHARED["msgget"], key, IPC_CREATE | 0o600)
+        stack.callback(walls.libc.syscall, SHARED["msgctl"], queue, 0, None)
+        memory = walls.libc.syscall(SHARED["shmget"], key, 4096, IPC_CREATE | 0o600)
+        stack.callback(walls.libc.syscall, SHARED["shmctl"], memory, 0, None)
+        named = walls.libc.syscall(SHARED["mq_open"], name, create, 0o600, None)
+        stack.callback(walls.libc.syscall, SHARED["mq_unlink"], name)
+        assert min(queue, memory, named) >= 0
+        stack.callback(os.close, named)
+        return key
 
 
 @pytest.fixture
@@ -271,6 +325,9 @@ def test_the_same_intruder_achieves_it_all_without_a_sandbox(host: Host) -> None
 FILES = ("read_file", "list_folder", "read_by_link", "other_command_line", "system_accounts")
 CHANGES = ("write_file", "write_by_link", "new_file", "remove_file", "rename_file", "write_code")
 NETWORK = ("tcp", "udp", "dns", "abstract_unix")
+SOCKETS = ("netlink", "unix_by_a_pair", "unix_by_a_raw_pair")
+SHARES = ("message_queue", "shared_memory")
+OTHERS = ("limit_other", "slow_other", "bind_other")
 PROCESSES = ("other_environment", "other_memory", "other_memory_by_call", "trace", "signal_other")
 
 REMOVALS: dict[str, tuple[str, tuple[Change, ...], tuple[str, ...]]] = {
@@ -283,10 +340,13 @@ REMOVALS: dict[str, tuple[str, tuple[Change, ...], tuple[str, ...]]] = {
         (*NETWORK, "unix", "netlink"),
     ),
     "landlock: processes": ("landlock", (no_landlock, no_seccomp, no_namespaces), PROCESSES),
-    "landlock: seccomp": ("landlock", (no_seccomp,), ("netlink",)),
+    "landlock: seccomp": ("landlock", (no_seccomp,), SOCKETS),
+    "landlock: others": ("landlock", (no_seccomp, no_namespaces), (*SHARES, *OTHERS)),
+    "landlock: named": ("landlock", (no_landlock, no_seccomp, no_namespaces), ("named_queue",)),
     "bare: reading": ("landlock-bare", (no_landlock,), FILES),
     "bare: changing": ("landlock-bare", (no_landlock,), (*CHANGES, "reopen_descriptor")),
     "bare: attributes": ("landlock-bare", (no_seccomp,), ("change_mode", "change_times")),
+    "bare: seccomp": ("landlock-bare", (no_seccomp,), (*SOCKETS, *SHARES, *OTHERS)),
     "bare: network": ("landlock-bare", (no_landlock, no_seccomp), NETWORK),
     "bare: processes": ("landlock-bare", (no_landlock, no_seccomp), PROCESSES),
     "bwrap: files": (
