@@ -122,10 +122,8 @@ class Rig:
     @contextmanager
     def handed(self, plan: Plan) -> Iterator[int]:
         """The training data of a trial; under a budget of tokens no more of it than may be read."""
-        if not plan.rationed:
-            yield self.data.descriptor
-            return
-        with self.data.ration(int(plan.budget.amount), plan.seed) as descriptor:
+        ration = self.data.ration(int(plan.budget.amount), plan.seed) if plan.rationed else self.data.whole()
+        with ration as descriptor:
             yield descriptor
 
     def task(self, plan: Plan) -> dict[str, object]:
@@ -206,7 +204,7 @@ def attempt(
     finally:
         account.enter(None)
     rig.prepare(plan)
-    if rig.data.was_touched():
+    if rig.data.was_touched() and not plan.rationed:  # who had a copy cannot have done it
         outcome, reason, score = Outcome.INVALID, "it changed the file of the training data", None
     if outcome is not Outcome.OK:
         _check_disk(scratch)

@@ -1,21 +1,27 @@
 """The training data as a trial hands it over: one open descriptor, and a watch on the files behind it.
 
-Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. A
-candidate that managed to write to the data, or even to its file's mode (which a descriptor allows its owner),
-does not go unnoticed, and no later trial is trained or scored on changed data.
+Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. No two
+trials are handed the same open file, whose position they would share. A candidate that managed to write to
+the data, or even to its file's mode, times or attributes (which a descriptor allows its owner), does not go
+unnoticed; what it did is undone, so that no later trial is trained or scored on changed data, or finds a note.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.run.weights import seal
 from nanomodel.data import DataError, open_cache
 from nanomodel.ration import draw_ration
+
+SYSTEM = ("security.", "trusted.")
+"""Attributes that only the system can set."""
 
 
 class TrainingData:
@@ -24,7 +30,7 @@ class TrainingData:
     Attributes:
         path: The folder.
         vocab: Number of tokens.
-        descriptor: The training tokens, open for reading.
+        descriptor: The training tokens, open for reading; -1 once they are closed.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -41,8 +47,22 @@ class TrainingData:
             self.descriptor = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
         except (DataError, OSError) as error:
             raise UserError(str(error), getattr(error, "hint", ""), code=3) from None
-        self._modes = {path: path.stat().st_mode for path in self._files.values()}
-        self._known = self._stamp()
+        self._known = {path: _Stamp.of(path) for path in self._files.values()}
+
+    @contextmanager
+    def whole(self) -> Iterator[int]:
+        """A descriptor of all the training tokens, opened anew.
+
+        Raises:
+            OSError: If they were closed, or cannot be opened.
+        """
+        if self.descriptor < 0:
+            raise OSError("the training data was closed")
+        opened = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
 
     @contextmanager
     def ration(self, amount: int, seed: int) -> Iterator[int]:
@@ -57,13 +77,17 @@ class TrainingData:
     def was_touched(self) -> bool:
         """Whether something was done to the files since the last look, though their contents are the same.
 
+        The time of the last change of any kind is no proof: another runner on the same data that undoes
+        what its candidate did changes it too. It is a reason to look at the contents.
+
         Raises:
             UserError: If the contents changed.
         """
-        if self._stamp() == self._known:
+        now = {path: _Stamp.of(path) for path in self._known}
+        if now == self._known:
             return False
-        for path, mode in self._modes.items():
-            path.chmod(mode & 0o7777)
+        for path, before in self._known.items():
+            before.restore(path, now[path])
         try:
             self._prepared.verify()
         except (DataError, OSError) as error:
@@ -72,13 +96,54 @@ class TrainingData:
                 f"Delete {self.path} and prepare the data again.",
                 code=3,
             ) from None
-        self._known = self._stamp()
-        return True
+        touched = any(not now[path].same(before) for path, before in self._known.items())
+        self._known = {path: _Stamp.of(path) for path in self._known}
+        return touched
 
     def close(self) -> None:
-        """Let go of the descriptor."""
-        os.close(self.descriptor)
+        """Let go of the descriptor; who still wants the data, such as a late tryout, is refused."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
-    def _stamp(self) -> tuple[tuple[int, ...], ...]:
-        stats = [path.stat() for path in self._files.values()]
-        return tuple((s.st_ino, s.st_size, s.st_mode, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What can be seen of a file without reading it."""
+
+    inode: int
+    size: int
+    mode: int
+    written: int
+    attributes: tuple[tuple[str, bytes], ...]
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        status = path.stat()
+        names: list[str] = []
+        with suppress(OSError, AttributeError):  # not every file system, or system, has any
+            names = os.listxattr(path)
+        return cls(
+            status.st_ino,
+            status.st_size,
+            stat.S_IMODE(status.st_mode),
+            status.st_mtime_ns,
+            tuple((name, os.getxattr(path, name)) for name in sorted(names) if not name.startswith(SYSTEM)),
+            status.st_ctime_ns,
+        )
+
+    def same(self, other: _Stamp) -> bool:
+        """Whether all but the time of the last change is the same."""
+        return replace(self, changed=0) == replace(other, changed=0)
+
+    def restore(self, path: Path, now: _Stamp) -> None:
+        """Undo what was done to mode, attributes and times; nothing is touched that is as it was."""
+        if now.mode != self.mode:
+            path.chmod(self.mode)
+        for name, _ in set(now.attributes) - set(self.attributes):
+            os.removexattr(path, name)
+        for name, value in set(self.attributes) - set(now.attributes):
+            os.setxattr(path, name, value)
+        if now.written != self.written:
+            os.utime(path, ns=(self.written, self.written))
