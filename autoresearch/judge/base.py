@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from autoresearch.judge.noise import Runs
-from autoresearch.judge.orders import Arm, Orders, Want
+from autoresearch.judge.orders import Orders, Plan, Want
 from autoresearch.judge.report import Report
 from autoresearch.types import Verdict, VerdictKind
 
@@ -130,7 +130,7 @@ class Judge(ABC):
         """Estimates and counts after the answers so far."""
 
     @abstractmethod
-    def _plan(self) -> list[tuple[Arm, int]]:
+    def _plan(self) -> list[Plan]:
         """Trials to ask for next; called when nothing is open."""
 
     @abstractmethod

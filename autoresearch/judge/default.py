@@ -12,8 +12,9 @@ import math
 
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.noise import Comparison
-from autoresearch.judge.sequential import BARS, Evidence, Sequential
+from autoresearch.judge.sequential import Evidence, Sequential
 from autoresearch.judge.stats import log_evidence, log_pass
+from autoresearch.judge.stopping import BARS
 
 ALONE = 1.5
 """Least z of the confirmation runs without the screening run, which was selected for being good."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.noise import Runs
-from autoresearch.judge.orders import Arm, Want
+from autoresearch.judge.orders import Plan, Want
 from autoresearch.judge.report import Estimate, Kept, Report
 from autoresearch.judge.stats import Z95, squares, t_from_z
 from autoresearch.types import Verdict, VerdictKind
@@ -31,7 +31,7 @@ class Greedy(Judge):
         keeps = tuple(Kept(effect, None, None, None, 1) for effect in self.effects)
         return Report(self.name, noise, start, current, keeps, self.candidates, 0, self.failed)
 
-    def _plan(self) -> list[tuple[Arm, int]]:
+    def _plan(self) -> list[Plan]:
         return [("screen", next(iter(self.baseline)))]
 
     def _take(self, want: Want, score: float | None) -> Verdict | None:

@@ -7,12 +7,13 @@ fresh runs dilute what is left, and two re-runs in a row that are out of line re
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.judge.noise import Noise, Pool, Runs, restless
 from autoresearch.judge.report import Estimate
-from autoresearch.judge.stats import Z95, t_from_z, z_from_t
+from autoresearch.judge.stats import Z95, lambert, t_from_z, z_from_t
 
 MISSES = 3
 """Failures in a row after which no more of its runs are waited for."""
@@ -67,14 +68,13 @@ class Incumbent:
         self.runs, self.correction = runs, correction
         self.misses, self.suspects, self.survived = 0, [], 0
 
-    def add(self, seed: int, score: float | None, pool: Pool, checked: bool) -> Pool:
-        """Take a re-run.
+    def add(self, seed: int, score: float | None, pool: Pool) -> Pool:
+        """Take a re-run, and hold it against the runs before it.
 
         Args:
             seed: Its seed.
             score: None if it failed.
             pool: The spread of everything but these runs.
-            checked: Whether it is a heartbeat, to be held against the runs before it.
 
         Returns:
             The pool, with the runs that were given up, if any.
@@ -82,14 +82,14 @@ class Incumbent:
         self.since = 0
         if score is None:
             self.misses += 1
+            if self.failing:
+                self.suspects = []  # nobody can tell any more; asking on would never end
             return pool
         self.misses = 0
         old = {s: x for s, x in self.runs.items() if s not in self.suspects}
         suspects = [self.runs[s] for s in self.suspects]
         mean = (math.fsum(old.values()) + self.correction) / len(old)
         self.runs[seed] = score
-        if not checked:
-            return pool
         noise = pool.with_runs(old).noise(score)
         off = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
         if not suspects:
@@ -98,10 +98,14 @@ class Incumbent:
         self.suspects = []
         if abs(off) < DRIFT or (suspects[0] - mean) * off <= 0:
             return pool
-        self.runs = {s: x for s, x in self.runs.items() if s not in old}
-        self.correction = 0.0
+        return self.renew(list(old), pool)
+
+    def renew(self, old: Sequence[int], pool: Pool) -> Pool:
+        """Give up the runs of these seeds, since the machine has changed; gives the pool with them."""
+        given_up = {s: self.runs.pop(s) for s in old}
+        self.correction, self.survived = 0.0, 0  # nothing was selected, nothing survived on this machine
         self.drifts += 1
-        return pool.with_runs(old)
+        return pool.with_runs(given_up)
 
     def estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
         """Its expected score on new data of the same kind, the luck of selection taken out.
@@ -117,10 +121,7 @@ class Incumbent:
         """
         n = len(self.runs)
         variance = noise.variance * restless(self.runs, noise) / n
-        luck = 0.0
-        for _ in range(20):
-            pull = variance * self.survived * rate / scale * math.exp(-luck / scale)
-            luck += 0.5 * (pull - luck)
+        luck = scale * lambert(variance * self.survived * rate / scale**2)
         half = t_from_z(Z95, noise.df) * math.sqrt(variance + self.luck_variance + luck**2)
         mean = self.mean + self.luck + luck
         return Estimate(mean, (mean - half, mean + half), n)

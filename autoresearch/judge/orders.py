@@ -7,7 +7,7 @@ that its decisions are the same on one device and on eight. Nothing here knows w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 Arm = Literal["screen", "confirm", "incumbent"]
@@ -21,18 +21,24 @@ class Want:
         arm: "screen" (first run of a candidate), "confirm" (a further run of it), or "incumbent".
         seed: The random seed to train with.
         number: Counts the wants of one judge from 1; tells apart two wants with equal arm and seed.
+        probe: Whether what is trained is suspected to cheat: look at it more closely than usual.
     """
 
     arm: Arm
     seed: int
     number: int = 0
+    probe: bool = False
+
+
+Plan = tuple[Arm, int] | tuple[Arm, int, bool]
+"""A trial to ask for: arm, seed, and whether to look closely."""
 
 
 class Orders:
     """A queue of planned trials, those under way, and the answers that came too early."""
 
     def __init__(self) -> None:
-        self._planned: list[tuple[Arm, int]] = []
+        self._planned: list[Plan] = []
         self._open: list[Want] = []
         self._answers: dict[int, float | None] = {}
         self._late: list[Want] = []
@@ -48,8 +54,8 @@ class Orders:
         """Trials that were asked for and still count, in order; to be run again after a crash."""
         return tuple(want for want in self._open if want.number not in self._answers)
 
-    def plan(self, trials: Iterable[tuple[Arm, int]]) -> None:
-        """Queue trials, given as (arm, seed)."""
+    def plan(self, trials: Iterable[Plan]) -> None:
+        """Queue trials."""
         self._planned.extend(trials)
 
     def issue(self) -> Want | None:
@@ -57,7 +63,8 @@ class Orders:
         if not self._planned:
             return None
         self._issued += 1
-        want = Want(*self._planned.pop(0), number=self._issued)
+        arm, seed, *probe = self._planned.pop(0)
+        want = Want(arm, seed, self._issued, *probe)
         self._open.append(want)
         return want
 
@@ -90,9 +97,9 @@ class Orders:
         """Plain values, for JSON."""
         return {
             "planned": self._planned,
-            "open": [[w.arm, w.seed, w.number] for w in self._open],
+            "open": [astuple(want) for want in self._open],
             "answers": list(self._answers.items()),
-            "late": [[w.arm, w.seed, w.number] for w in self._late],
+            "late": [astuple(want) for want in self._late],
             "issued": self._issued,
         }
 
@@ -100,7 +107,7 @@ class Orders:
     def from_dict(cls, data: dict[str, Any]) -> Orders:
         """The inverse of `to_dict`."""
         orders = cls()
-        orders._planned = [(arm, seed) for arm, seed in data["planned"]]
+        orders._planned = [tuple(trial) for trial in data["planned"]]
         orders._open = [Want(*values) for values in data["open"]]
         orders._answers = dict(data["answers"])
         orders._late = [Want(*values) for values in data["late"]]

@@ -43,7 +43,7 @@ class Pruner:
         self._seen.append((progress.fraction, progress.loss))
         if progress.fraction < self._start or not self._curves:
             return False
-        loss = _smooth(self._seen)[-1][1]
+        loss = _smooth(self._seen[-5:])[-1][1]
         bar = max(_at(curve, self._lag * progress.fraction) for curve in self._curves)
         # A single noisy minibatch must not end a trial, so the lag has to last.
         self._behind = self._behind + 1 if loss > bar else 0

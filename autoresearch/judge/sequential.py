@@ -2,7 +2,8 @@
 
 One run screens a candidate; only the promising get more, until they have faded or their evidence is
 enough. The incumbent is measured again on fresh seeds, so that it stays ahead of the candidate in runs.
-Invariant: nothing is kept on its screening run; at least two further runs stand behind every keep. What
+Invariant: nothing is kept on its screening run; at least two further runs stand behind every keep, and a run
+of the incumbent that was made beside them: else a machine that has become faster passes for a gain. What
 counts as enough evidence is the subclass's.
 """
 
@@ -10,40 +11,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.complexity import Worth
+from autoresearch.judge.history import gains, scale, surprising
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
-from autoresearch.judge.orders import Arm, Want
+from autoresearch.judge.orders import Plan, Want
 from autoresearch.judge.report import Estimate, Kept, Report
 from autoresearch.judge.stats import Z95, shrink, t_from_z
+from autoresearch.judge.steady import before, machine
+from autoresearch.judge.stopping import hopeless
 from autoresearch.types import Verdict, VerdictKind
-
-BARS = (0.9, 1.1, 1.27, 1.4, 1.5, 1.6)
-"""Least z, screening run included, to go on after 1, 2, ... runs. Like the optimal stopping bounds for a
-known prior, they ask for a roughly constant worthwhile effect rather than for a constant z."""
-
-BAR_STEP = 0.08
-"""What each run after those adds to the bar."""
 
 LEAST_RUNS = 3
 """Screening run and two confirmations."""
 
 LOOKAHEAD = 2
 """Candidate runs planned at a time, so that free devices have something to do."""
-
-SURPRISE = 4.0
-"""A gain beyond (ln(keeps + 1) + this) times the mean gain is looked at once more: about 2% of the
-largest among as many exponential gains get there."""
-
-SURPRISE_SHARE = 0.25
-"""So is one beyond this share of the score itself."""
-
-PRIOR_SCALE, PRIOR_WEIGHT = 1.0, 2.0
-"""Mean gain expected before anything is kept, in noise units, and the keeps this counts for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +47,12 @@ class Sequential(Judge):
     """Shared by `default` and `strict`; see those for the arguments."""
 
     least = 2
+
+    # States written by older versions lack these two.
+    wish: Literal["", "look", "check"] = ""
+    """What a candidate waits for that would be kept: one more run, or one of the incumbent."""
+    beside: Sequence[int] = ()
+    """Seeds of the incumbent's runs that were made beside the current candidate's."""
 
     def __init__(self, baseline: Baseline, tau: float, options: dict[str, float]) -> None:
         for key, least in (("refresh", 2), ("heartbeat", 2), ("limit", LEAST_RUNS)):
@@ -76,21 +70,25 @@ class Sequential(Judge):
         self.looked = False
         self.turn = 0
 
-    def _plan(self) -> list[tuple[Arm, int]]:
+    def _plan(self) -> list[Plan]:
         if self.runs:
             return self._plan_confirmation()
         if self.incumbent.due(int(self.options["heartbeat"])):
             return [("incumbent", self._seed())]
         seeds = list(self.incumbent.runs)
         missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - len(seeds))
-        trials: list[tuple[Arm, int]] = [("incumbent", self._seed()) for _ in range(missing)]
+        trials: list[Plan] = [("incumbent", self._seed()) for _ in range(missing)]
         self.turn += 1
         return [*trials, ("screen", seeds[self.turn % len(seeds)])]
 
-    def _plan_confirmation(self) -> list[tuple[Arm, int]]:
+    def _plan_confirmation(self) -> list[Plan]:
         """Candidate runs on seeds of the incumbent, and runs of the incumbent to stay ahead of them."""
-        trials: list[tuple[Arm, int]] = []
+        if self.wish == "check" or self.incumbent.suspects:
+            return [("incumbent", self._seed())]
         free = [seed for seed in self.incumbent.runs if seed not in self.runs]
+        if self.wish == "look":
+            return [("confirm", free.pop() if free else self._seed(), True)]
+        trials: list[Plan] = []
         n = len(self.incumbent.runs)
         for k in range(len(self.runs), len(self.runs) + LOOKAHEAD):
             if n < k + 1 and not self.incumbent.failing:
@@ -102,10 +100,9 @@ class Sequential(Judge):
 
     def _take(self, want: Want, score: float | None) -> Verdict | None:
         if want.arm == "incumbent":
-            checked = not self.runs and self.incumbent.due(int(self.options["heartbeat"]))
-            self.pool = self.incumbent.add(want.seed, score, self.pool, checked)
-            return None
+            return self._remeasured(want.seed, score)
         self.incumbent.since += 1
+        self.looked |= want.probe
         self.candidates += want.arm == "screen"
         self.incumbent.survived += want.arm == "screen"
         if score is None:
@@ -114,40 +111,65 @@ class Sequential(Judge):
         self.runs[want.seed] = score
         return self._screened() if want.arm == "screen" else self._decide()
 
+    def _remeasured(self, seed: int, score: float | None) -> Verdict | None:
+        """After a run of the incumbent: is the machine still the same, and what does it mean for a keep?"""
+        drifts = self.incumbent.drifts
+        self.pool = self.incumbent.add(seed, score, self.pool)
+        if not self.runs:
+            return None
+        if self.incumbent.drifts > drifts:
+            self._afresh()
+            return None
+        if score is not None:
+            self.beside = [*self.beside, seed]
+        return self._decide() if self.wish == "check" else None
+
+    def _settled(self, noise: Noise, shift: float) -> bool:
+        """Whether the machine is known to be the same, so that a keep may be one; if not, see to it."""
+        found = machine(self.incumbent, self.beside, self.runs, noise, shift)
+        if found == "unclear":
+            self.wish = "check"
+        elif found == "moved":
+            self.pool = self.incumbent.renew(list(before(self.incumbent, self.beside)), self.pool)
+            self._afresh()
+        return found == "same"
+
+    def _afresh(self) -> None:
+        """Begin again with the candidate: nobody knows which of its runs are older than the change."""
+        self.candidates -= 1
+        self.confirmed -= 1
+        self._orders.clear()
+        self._forget()
+
     def _screened(self) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""
         noise = self._noise()
         view = self._compare(noise, self.runs)
         worth = self._worth(noise)
-        self.ratio = self._scale(noise) / view.error
-        z = view.plus(worth.bonus - worth.price).z
-        if z < BARS[0]:
-            return self._discard(view, f"the first run is not promising (z = {z:.2f}, {BARS[0]} needed)")
+        self.ratio = scale(self.keeps, noise.sigma) / view.error
+        if why := hopeless(view, 1, math.inf, worth, self.complexity):
+            return self._discard(view, why)
         self.confirmed += 1
         return None
 
     def _decide(self) -> Verdict | None:
         """After a further run: keep, discard, or go on."""
         k, noise = len(self.runs), self._noise()
-        scale, worth = self._scale(noise), self._worth(noise)
+        size, worth = scale(self.keeps, noise.sigma), self._worth(noise)
         view, alone = self._compare(noise, self.runs), self._compare(noise, self._unselected())
+        self.wish = ""
         if k >= LEAST_RUNS:
-            evidence = self._accept(view.plus(-worth.price), alone.plus(-worth.price), scale)
-            if evidence and (self.looked or not self._suspicious(view.gain)):
-                return self._keep(view, evidence, scale)
-            if evidence:
-                self.looked = True
+            evidence = self._accept(view.plus(-worth.price), alone.plus(-worth.price), size)
+            if evidence and not self.looked and surprising(view.gain, self.keeps, self.incumbent.mean):
+                self.wish = "look"
                 return None
-            if worth.simplifies(alone):
-                return self._keep_simpler(alone)
-        z = view.plus(worth.margin - worth.price).z
-        if z < bar(k):
-            why = f"the gain faded over {k} runs (z = {z:.2f}, {bar(k):.2f} needed)"
-        elif k >= self.options["limit"]:
-            why = f"still unclear after {k} runs (z = {z:.2f})"
-        else:
+            if evidence or worth.simplifies(alone):
+                if not self._settled(noise, -worth.price if evidence else worth.margin):
+                    return None
+                return self._keep(view, evidence, size) if evidence else self._keep_simpler(alone)
+        if not (why := hopeless(view, k, self.options["limit"], worth, self.complexity)):
             return None
-        if worth.price and self._accept(view, alone, scale):
+        if worth.price and self._accept(view, alone, size):
             why = f"the gain does not pay for the size it adds ({self.complexity:+g})"
         return self._discard(view, why)
 
@@ -177,20 +199,6 @@ class Sequential(Judge):
     def _worth(self, noise: Noise) -> Worth:
         return Worth.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
 
-    def _gains(self) -> list[float]:
-        return [keep.shrunk or 0.0 for keep in self.keeps if not keep.simplification]
-
-    def _scale(self, noise: Noise) -> float:
-        """Mean size of a real gain, learned from the keeps (empirical Bayes)."""
-        gains = self._gains()
-        return (PRIOR_SCALE * PRIOR_WEIGHT * noise.sigma + sum(gains)) / (PRIOR_WEIGHT + len(gains))
-
-    def _suspicious(self, gain: float) -> bool:
-        if gain > SURPRISE_SHARE * abs(self.incumbent.mean):
-            return True
-        n = len(gains := self._gains())
-        return n >= 3 and gain > sum(gains) / n * (math.log(n + 1) + SURPRISE)
-
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
         k = len(self.runs)
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
@@ -216,7 +224,7 @@ class Sequential(Judge):
         self.pool = self.pool.with_runs(self.incumbent.runs).with_pairs(self.runs, self.incumbent.runs)
         self.incumbent.succeed(heir, correction)
         self.keeps.append(keep)
-        self.runs, self.looked = {}, False
+        self._forget()
 
     def _discard(self, view: Comparison, why: str) -> Verdict:
         k = len(self.runs)
@@ -225,19 +233,23 @@ class Sequential(Judge):
 
     def _close(self) -> None:
         self.pool = self.pool.with_runs(self.runs).with_pairs(self.runs, self.incumbent.runs)
-        self.runs, self.looked = {}, False
+        self._forget()
+
+    def _forget(self) -> None:
+        """No candidate is being looked at."""
+        self.runs, self.looked, self.beside, self.wish = {}, False, (), ""
 
     def report(self) -> Report:
         """Estimates with the luck of selection taken out, and counts."""
         noise, m = self._noise(), len(self.baseline)
         start = sum(self.baseline.values()) / m
         half = t_from_z(Z95, noise.df) * noise.sigma / math.sqrt(m)
-        rate = len(self._gains()) / max(1, self.candidates)
+        rate = len(gains(self.keeps)) / max(1, self.candidates)
         return Report(
             judge=self.name,
             noise=noise.sigma,
             baseline=Estimate(start, (start - half, start + half), m),
-            incumbent=self.incumbent.estimate(noise, rate, self._scale(noise)),
+            incumbent=self.incumbent.estimate(noise, rate, scale(self.keeps, noise.sigma)),
             keeps=tuple(self.keeps),
             candidates=self.candidates,
             confirmed=self.confirmed,
@@ -256,8 +268,3 @@ class Sequential(Judge):
         self.pool = Pool(**state["pool"])
         self.incumbent = Incumbent.from_dict(state["incumbent"])
         self.keeps = [Kept(**(keep | {"interval": tuple(keep["interval"])})) for keep in state["keeps"]]
-
-
-def bar(runs: int) -> float:
-    """Least z to go on after so many runs."""
-    return BARS[runs - 1] if runs <= len(BARS) else BARS[-1] + BAR_STEP * (runs - len(BARS))

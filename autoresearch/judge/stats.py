@@ -46,6 +46,14 @@ def t_from_z(z: float, df: float) -> float:
     return math.copysign(math.sqrt(df * math.expm1(size * size / df)), z)
 
 
+def lambert(a: float) -> float:
+    """The x >= 0 with x exp(x) = a >= 0, by Newton's method on the logarithm of both sides."""
+    x = math.log1p(a)
+    for _ in range(6 if x > 0 else 0):
+        x *= (1 + math.log(a) - math.log(x)) / (1 + x)
+    return x
+
+
 def log_evidence(z: float, ratio: float) -> float:
     """Log Bayes factor for "a gain drawn from an exponential distribution" against "exactly nothing".
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.greedy import Greedy, spread
 from autoresearch.judge.incumbent import MISSES
-from autoresearch.judge.orders import Arm, Want
+from autoresearch.judge.orders import Plan, Want
 from autoresearch.types import Verdict
 
 
@@ -35,7 +35,7 @@ class Threshold(Greedy):
         self.options = {"sigmas": sigmas}
         self.misses = 0
 
-    def _plan(self) -> list[tuple[Arm, int]]:
+    def _plan(self) -> list[Plan]:
         if len(self.baseline) < 2 and self.misses < MISSES:
             return [("incumbent", self._seed())]
         return super()._plan()

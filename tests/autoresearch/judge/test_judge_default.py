@@ -34,7 +34,7 @@ def test_a_clear_gain_is_kept_at_once_even_if_little_is_known_of_the_noise(basel
             found += 1
             costs.append(trials)
     assert found >= 180
-    assert sum(costs) / len(costs) <= 5.5
+    assert sum(costs) / len(costs) <= 6.0
 
 
 def test_a_short_search_finds_its_one_clear_gain():
@@ -129,38 +129,6 @@ def test_common_luck_makes_small_gains_visible():
     assert shared > 1.3 * plain
 
 
-def test_a_machine_that_slows_down_is_noticed_and_does_not_end_progress():
-    """Every score worsens by 6 sigma; against the old runs no real gain could ever be seen again."""
-
-    class Drifting(Lab):
-        count = 0
-
-        def answer(self, number, want):
-            self.count += 1
-            score = super().answer(number, want)
-            return score + 6.0 if self.count > 60 else score
-
-    gains = [-2.0] * 90 + [3.0, -2.0] * 5
-    found = noticed = 0
-    for seed in range(10):
-        lab = Drifting(gains, seed=seed)
-        judge = create_judge("default", lab.baseline())
-        found += kept(serial(judge, lab)[90:])
-        noticed += judge.report().drifts == 1
-    assert noticed >= 7
-    assert found >= 30
-
-
-def test_a_steady_machine_does_not_drift():
-    drifts = 0
-    for seed in range(50):
-        lab = Lab([-2.0] * 200, seed=seed)
-        judge = create_judge("default", lab.baseline())
-        serial(judge, lab)
-        drifts += judge.report().drifts
-    assert drifts <= 4
-
-
 def test_a_gain_beyond_all_history_is_looked_at_once_more_and_kept():
     gains = [3.0, -3.0] * 10 + [40.0]
     lab = Lab(gains, seed=3)
@@ -174,11 +142,13 @@ def test_a_gain_beyond_all_history_is_looked_at_once_more_and_kept():
 
 def test_a_score_that_falls_by_a_third_is_looked_at_once_more_without_any_history():
     judge = create_judge("default", [(0, 3.0), (1, 3.01), (2, 2.99)])
-    verdict = None
+    verdict, probes = None, []
     while verdict is None:
         want = judge.next()
+        probes += [want.probe] if want.arm != "incumbent" else []
         verdict = judge.observe(want, 3.0 if want.arm == "incumbent" else 1.0)
     assert verdict.kind is KEEP and verdict.trials == 4 and judge.report().keeps[0].suspicious
+    assert probes == [False, False, False, True], "the loop is told to look closely"
 
 
 class TestComplexity:
@@ -197,6 +167,10 @@ class TestComplexity:
         assert small >= 45
         assert kept(large) <= 10
         assert any("does not pay for the size it adds (+800)" in v.reason for v in large)
+        discards = [v.reason for v in large if v.kind is not KEEP]
+        named = [r for r in discards if "the price of +800 lines decided" in r or "does not pay" in r]
+        assert len(named) >= 0.8 * len(discards)
+        assert not any("price" in v.reason for v in self.run(0.0, lines=0))
 
     def test_removing_code_without_harm_may_be_kept_as_a_simplification(self):
         plain, simpler = self.run(0.0, lines=0), self.run(0.0, lines=-40)

@@ -1,0 +1,136 @@
+"""A machine that changes under a search, and re-runs of the incumbent that fail."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.judge import Judge, create_judge
+from autoresearch.judge.incumbent import DRIFT, MISSES, Incumbent
+from autoresearch.judge.noise import Pool
+from autoresearch.judge.stats import lambert
+from autoresearch.types import VerdictKind
+from tests.autoresearch.judge.lab import Lab, serial
+
+KEEP = VerdictKind.KEEP
+
+
+class Drifting(Lab):
+    """From some trial on every score is worse by `by`, or better if that is negative."""
+
+    def __init__(self, gains, seed: int, at: int, by: float) -> None:
+        super().__init__(gains, seed=seed)
+        self.at, self.by, self.count = at, by, 0
+
+    def answer(self, number, want):
+        self.count += 1
+        score = super().answer(number, want)
+        return score + self.by if self.count > self.at else score
+
+
+def kept(verdicts) -> int:
+    return sum(v.kind is KEEP for v in verdicts)
+
+
+@pytest.mark.parametrize(("by", "most"), [(0.0, 0.11), (-2.0, 0.32), (-4.0, 0.27), (2.0, 0.11), (4.0, 0.11)])
+def test_a_change_of_the_machine_is_no_gain(by, most):
+    """Thirty candidates that do nothing. Held against old runs only, -4 sigma keeps 0.8 of them."""
+    false, count = 0, 150
+    for seed in range(count):
+        lab = Drifting([0.0] * 30, seed, at=5 + random.Random(seed).randrange(40), by=by)
+        false += kept(serial(create_judge("default", lab.baseline()), lab))
+    assert false / count <= most
+
+
+def test_a_machine_that_slows_down_is_noticed_and_does_not_end_progress():
+    """Every score worsens by 6 sigma; against the old runs no real gain could ever be seen again."""
+    gains = [-2.0] * 90 + [3.0, -2.0] * 5
+    found = noticed = 0
+    for seed in range(10):
+        lab = Drifting(gains, seed, at=60, by=6.0)
+        judge = create_judge("default", lab.baseline())
+        found += kept(serial(judge, lab)[90:])
+        noticed += judge.report().drifts == 1
+    assert noticed >= 7
+    assert found >= 30
+
+
+def test_a_steady_machine_does_not_drift():
+    drifts = 0
+    for seed in range(50):
+        lab = Lab([-2.0] * 200, seed=seed)
+        judge = create_judge("default", lab.baseline())
+        serial(judge, lab)
+        drifts += judge.report().drifts
+    assert drifts <= 4
+
+
+def ask(judge, score: float | None, incumbent: float | None, trials: int = 1):
+    """Answer so many wants; gives the arms that were asked for, and the verdicts."""
+    arms, verdicts = [], []
+    for _ in range(trials):
+        want = judge.next()
+        arms.append(want.arm)
+        verdicts.append(judge.observe(want, incumbent if want.arm == "incumbent" else score))
+    return arms, verdicts
+
+
+def test_before_a_keep_the_incumbent_is_run_beside_the_candidate():
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    arms, verdicts = ask(judge, 9.2, 10.0, 4)
+    assert arms == ["screen", "confirm", "confirm", "incumbent"]
+    assert verdicts[:3] == [None] * 3 and verdicts[3].kind is KEEP and verdicts[3].trials == 3
+
+
+def test_a_candidate_that_was_under_way_when_the_machine_changed_is_judged_afresh():
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    arms, verdicts = ask(judge, 9.2, 9.2, 7)
+    assert arms == ["screen", "confirm", "confirm", "incumbent", "incumbent", "incumbent", "screen"]
+    report = judge.report()
+    assert report.drifts == 1 and report.candidates == 1 and report.kept == 0
+    assert report.incumbent.mean == pytest.approx(9.2, abs=0.05)
+    assert next(v for v in verdicts if v).kind is not KEEP
+
+
+def test_an_incumbent_that_fails_from_now_on_does_not_keep_the_search_waiting():
+    """A re-run out of line asks for another; should all of those fail, the search must go on without."""
+    judge = create_judge("default", [(s, 10.0 + 0.01 * s) for s in range(6)], heartbeat=2)
+    ask(judge, 11.0, None, 2)
+    arms, _ = ask(judge, 11.0, 20.0)
+    assert arms == ["incumbent"] and judge.incumbent.suspects
+    arms, _ = ask(judge, 11.0, None, MISSES + 2)
+    assert arms == ["incumbent"] * MISSES + ["screen"] * 2
+
+
+def test_a_keep_does_not_wait_for_an_incumbent_that_fails():
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    arms, verdicts = ask(judge, 9.0, None, 3 + MISSES)
+    assert arms[3:] == ["incumbent"] * MISSES and verdicts[-1].kind is KEEP
+
+
+def test_what_was_survived_on_another_machine_does_not_count():
+    incumbent = Incumbent({0: 10.0, 1: 10.1, 2: 9.9}, survived=200)
+    pool = Pool(ss=1.0, df=100)
+    for seed in (3, 4):
+        pool = incumbent.add(seed, 10.0 + 0.1 * DRIFT * 2, pool)
+    assert incumbent.drifts == 1 and incumbent.survived == 0 and list(incumbent.runs) == [3, 4]
+
+
+@given(st.floats(0, 1e12))
+def test_the_luck_of_the_unbeaten_is_the_root_it_should_be(a):
+    x = lambert(a)
+    assert x * math.exp(x) == pytest.approx(a, rel=1e-9)
+
+
+def test_a_state_from_before_these_checks_goes_on():
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    ask(judge, 9.2, 10.0, 2)
+    data = json.loads(judge.to_json())
+    for name in ("beside", "wish"):
+        data["state"].pop(name, None)
+    data["state"]["_orders"]["open"] = [want[:3] for want in data["state"]["_orders"]["open"]]
+    old = Judge.from_json(json.dumps(data))
+    assert ask(old, 9.2, 10.0, 2) == ask(judge, 9.2, 10.0, 2)
