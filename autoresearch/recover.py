@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from autoresearch.errors import UserError
 from autoresearch.past import Past
+from autoresearch.rebuild import rebuild
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.run.sandbox import remove_tree
@@ -27,8 +29,10 @@ def recover(journal: Journal, repository: Repository, folder: Path, past: Past, 
         folder: Of the search.
         past: What follows from the journal.
         view: To be told if something was interrupted.
+
+    Raises:
+        UserError: If git has lost what the search cannot do without.
     """
-    info = journal.info()
     journal.update(finished=None)
     if orphans := end_orphans(folder):
         view.message(f"Ended {orphans} processes that an earlier run had left.", warning=True)
@@ -37,16 +41,33 @@ def recover(journal: Journal, repository: Repository, folder: Path, past: Past, 
         trials = "1 unfinished trial" if lost == 1 else f"{lost} unfinished trials"
         view.message(f"Going on after an interruption: {trials} will run again.")
     remove_tree(folder / "trials")
-    refs = {
-        f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit
-        for e in journal.experiments()[1:]
-        if e.commit
-    }
-    refs[f"refs/heads/{info.branch}"] = past.incumbent.commit
-    there = repository.refs(f"refs/autoresearch/{info.name}") | repository.refs(f"refs/heads/{info.branch}")
-    wrong = {ref: commit for ref, commit in refs.items() if there.get(ref) != commit}
-    repository.unlock(refs)
-    repository.update_refs(wrong)
+    for partial in folder.glob("compiled.*"):
+        remove_tree(partial)  # a compile cache that was being kept
+    _restore(journal, repository, folder, past, view)
+
+
+def _restore(journal: Journal, repository: Repository, folder: Path, past: Past, view: View) -> None:
+    """Make git agree with the journal, as far as the search needs it.
+
+    Raises:
+        UserError: If the commit that all others would build on is gone for good.
+    """
+    done = rebuild(journal, repository, folder, past.editable)
+    if done.remade:
+        view.message(f"Made {len(done.remade)} commits again that git had lost.", warning=True)
+    if not done.missing:
+        return
+    needed = {e.number for e in (past.incumbent, past.unfinished) if e}
+    if lost := sorted(needed.intersection(done.missing)):
+        name = journal.info().name
+        raise UserError(
+            f"The commit of experiment {lost[0]} is gone from git, and cannot be made from the journal.",
+            f"Fetch it from where the search ran: git fetch PLACE 'refs/autoresearch/{name}/*:"
+            f"refs/autoresearch/{name}/*', then run the same command again.",
+            code=3,
+        )
+    numbers = ", ".join(map(str, done.missing))
+    view.message(f"Git has lost the commits of experiments {numbers}; the search goes on.", warning=True)
 
 
 def end_orphans(folder: Path) -> int:

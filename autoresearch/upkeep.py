@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config import Config, load
 from autoresearch.errors import UserError
 from autoresearch.launch import create_mirror, recorded_config, write_page
-from autoresearch.record.git import Repository
+from autoresearch.rebuild import Rebuilt, rebuild
+from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.lease import lock
 from autoresearch.record.losses import losses_folder
 from autoresearch.run.sandbox import remove_tree
-from autoresearch.types import State
 
 SCRATCH = ("trials", "standby", "compiled", "worktree", "trusted", "journal.partial")
 """What a search makes anew when it goes on."""
@@ -67,39 +66,12 @@ def mirror_again(journal: Journal, repository: Repository, overrides: list[str])
     return mirror.close(journal, files, seconds=SYNC_SECONDS)
 
 
-@dataclass(frozen=True)
-class Rebuilt:
-    """What became of a search's refs.
-
-    Attributes:
-        refs: How many candidates can be reached again.
-        missing: Numbers of experiments whose commit is gone.
-        branch: What was done about the branch, as a sentence.
-    """
-
-    refs: int
-    missing: tuple[int, ...]
-    branch: str
-
-
-def rebuild_refs(journal: Journal, repository: Repository) -> Rebuilt:
-    """Point `refs/autoresearch/<name>/*` and the branch at the commits that the journal names."""
-    info = journal.info()
-    tried = [e for e in journal.experiments() if e.number and e.commit]
-    there = [e for e in tried if repository.resolve(e.commit)]
-    repository.update_refs({f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit for e in there})
-    missing = tuple(e.number for e in tried if e not in there)
-    kept = [e.commit for e in there if e.kept and e.state is State.RECORDED]
-    tip = kept[-1] if kept else info.base_commit
-    now = repository.resolve(f"refs/heads/{info.branch}")
-    if now and now not in (info.base_commit, *(e.commit for e in tried)):
-        said = f"{info.branch} points to {now[:10]}, which is not of this search: left as it is"
-    elif not repository.resolve(tip):
-        said = f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
-    else:
-        repository.update_refs({f"refs/heads/{info.branch}": tip})
-        said = f"{info.branch} is at {tip[:10]}"
-    return Rebuilt(len(there), missing, said)
+def rebuild_git(journal: Journal, repository: Repository) -> Rebuilt:
+    """Make a search's commits that are gone again, and point its refs and its branch at what is there."""
+    folder = journal.path.parent
+    done = rebuild(journal, repository, folder, recorded_config(folder).task.editable)
+    Worktree(repository, folder / "worktree").remove()
+    return done
 
 
 def clean(folder: Path, keep_logs: int) -> dict[str, int]:

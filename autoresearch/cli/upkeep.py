@@ -14,20 +14,22 @@ from autoresearch.cli.options import Overrides, open_journal
 
 def sync(
     overrides: Overrides = None,
-    git: Annotated[bool, typer.Option("--git", help="Also point git's refs at the commits again.")] = False,
+    git: Annotated[bool, typer.Option("--git", help="Also make commits and refs in git again.")] = False,
 ) -> None:
     """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
     from autoresearch.launch import search_folder
     from autoresearch.record.git import Repository
-    from autoresearch.upkeep import mirror_again, opened, rebuild_refs
+    from autoresearch.upkeep import mirror_again, opened, rebuild_git
 
     given = overrides or []
     repository = Repository(Path.cwd())
     settings = [o for o in given if not o.startswith(("name=", "runs="))]
     with opened(search_folder(given)) as journal:
         if git:
-            done = rebuild_refs(journal, repository)
+            done = rebuild_git(journal, repository)
             typer.echo(f"git: {done.refs} candidates can be reached; {done.branch}")
+            if done.remade:
+                typer.echo(f"git: made again, the same to the byte: {', '.join(map(str, done.remade))}")
             if done.missing:
                 numbers = ", ".join(map(str, done.missing))
                 typer.echo(f"git: the commits of these experiments are gone, their diffs are not: {numbers}")
@@ -72,7 +74,7 @@ def clean(
         total += sum(freed.values())
         said = ", ".join(f"{what} {_megabytes(size)}" for what, size in freed.items())
         typer.echo(f"{folder.name}: {said or 'nothing to remove'}")
-    repository.prune_worktrees()
+    repository.prune_worktrees(runs_folder(config, repository))
     typer.echo(f"freed {_megabytes(total)}")
 
 

@@ -22,9 +22,15 @@ from autoresearch.errors import UserError
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
 _PLAIN = [
-    # No hooks, no signing, no conversion: a search must not depend on how its user has set up git.
+    # No hooks, no signing, no conversion: a search must not depend on how its user has set up git. And no
+    # object that the journal names may be lost with the power: git alone does not wait for the disk.
     argument
-    for setting in ("core.hooksPath=/dev/null", "commit.gpgSign=false", "core.autocrlf=false")
+    for setting in (
+        "core.hooksPath=/dev/null",
+        "commit.gpgSign=false",
+        "core.autocrlf=false",
+        "core.fsync=committed",
+    )
     for argument in ("-c", setting)
 ]
 
@@ -63,6 +69,12 @@ class Repository:
     def resolve(self, revision: str) -> str | None:
         """The full hash of the commit that a revision names, or None."""
         return self._try("rev-parse", "--verify", "-q", f"{revision}^{{commit}}")
+
+    def existing(self, commits: Iterable[str]) -> set[str]:
+        """Those of some commits, given by their full hashes, that are in the repository."""
+        asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
+        told = [line.split() for line in self._git("cat-file", "--batch-check", text=asked).splitlines()]
+        return {words[0] for words in told if words[1:2] == ["commit"]}
 
     def sources(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
         """The text of some files at a commit: path -> text.
@@ -109,9 +121,8 @@ class Repository:
 
     def unlock(self, refs: Iterable[str]) -> None:
         """Remove the locks that a killed git left on refs that nobody else writes."""
-        common = self.root / self._git("rev-parse", "--git-common-dir")
         for ref in refs:
-            (common / f"{ref}.lock").unlink(missing_ok=True)
+            (self._common / f"{ref}.lock").unlink(missing_ok=True)
 
     def merge(self, ours: str, base: str, theirs: str) -> str | None:
         """What becomes of a text that two sides have changed; None if they have changed the same lines."""
@@ -130,15 +141,31 @@ class Repository:
 
     def worktree(self, folder: Path, commit: str) -> Worktree:
         """A worktree of our own at `folder`; an unusable leftover there is replaced."""
-        self._git("worktree", "prune")
-        if not (folder / ".git").exists() or self._try("-C", str(folder), "rev-parse", "HEAD") is None:
+        if not self._owns(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            self._git("worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+            # Twice: git may know one there that is gone, and that a killed git has left locked.
+            force = ("--force", "--force")
+            self._git("worktree", "add", "--quiet", *force, "--detach", str(folder), commit)
         return Worktree(self, folder)
 
-    def prune_worktrees(self) -> None:
-        """Let git forget worktrees whose folder is gone."""
-        self._git("worktree", "prune")
+    def prune_worktrees(self, below: Path) -> None:
+        """Let git forget worktrees below a folder that are gone. Others may be on a disk that is away."""
+        for line in self._git("worktree", "list", "--porcelain").splitlines():
+            path = Path(line.removeprefix("worktree "))
+            if line.startswith("worktree ") and path.is_relative_to(below.resolve()) and not path.exists():
+                Worktree(self, path).remove()
+
+    @property
+    def _common(self) -> Path:
+        """Where git keeps what all worktrees share."""
+        return (self.root / self._git("rev-parse", "--git-common-dir")).resolve()
+
+    def _owns(self, folder: Path) -> bool:
+        """Whether a usable worktree is there, and of this repository: a copied one commits to its own."""
+        if not (folder / ".git").exists():
+            return False
+        told = self._try("-C", str(folder), "rev-parse", "--git-common-dir", "HEAD")
+        return told is not None and (folder / told.splitlines()[0]).resolve() == self._common
 
     def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
         command = ["git", *_PLAIN, *arguments]
@@ -223,7 +250,7 @@ class Worktree:
 
     def remove(self) -> None:
         """Take the worktree away; the commits stay."""
-        self.repository._try("worktree", "remove", "--force", str(self.folder))
+        self.repository._try("worktree", "remove", "--force", "--force", str(self.folder))
 
     def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:
         return self.repository._git("-C", str(self.folder), *arguments, env=env, text=text)

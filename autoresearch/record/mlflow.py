@@ -35,6 +35,17 @@ PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
 
 
+def named_runs(notes: Callable[[str], str | None], number: int) -> tuple[str | None, ...]:
+    """The runs that the commit of an experiment may name: none, the present one, the one of a lost store.
+
+    Args:
+        notes: Reads a note of the journal.
+        number: Of the experiment.
+    """
+    key = _run_key(number)
+    return tuple(dict.fromkeys((None, notes(key), notes(f"{key}.was"))))
+
+
 class Outbox(History, Protocol):
     """What the mirror reads and writes in the journal."""
 
@@ -189,6 +200,8 @@ class Mirror:
         job, self._job, self._thread = self._job, None, None
         before = {e.number: e for e in job.experiments}
         for number, run in job.written.items():
+            if (known := journal.get(_run_key(number))) and known != run:
+                journal.set(f"{_run_key(number)}.was", known)
             journal.set(_run_key(number), run)
             # Changed while it was being written? Then it stays on the list. (As text: a loss may be NaN.)
             if repr(journal.experiment(number)) == repr(before[number]):

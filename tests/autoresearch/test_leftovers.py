@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from autoresearch.errors import UserError
+from autoresearch.record.git import Repository
 from autoresearch.recover import end_orphans
 from autoresearch.search import Search
 from autoresearch.types import Progress, State
@@ -46,7 +47,7 @@ def goes_on(search: Search) -> None:
     refs = git(root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch/x").split()
     assert refs == [e.commit for e in again.journal.experiments()[1:]]
     assert git(root, "rev-parse", "autoresearch/x") == again.past.incumbent.commit == refs[-1]
-    assert list(again.folder.glob("trials/*")) == []
+    assert [*again.folder.glob("trials/*"), *again.folder.glob("compiled.*")] == []
 
 
 def lock_index(search: Search) -> None:
@@ -72,6 +73,15 @@ def delete_refs(search: Search) -> None:
         git(search.repository.root, "update-ref", "-d", ref)
 
 
+def kill_git_while_it_makes_the_worktree(search: Search) -> None:
+    (search.worktree._private / "locked").write_text("initializing\n")
+    shutil.rmtree(search.folder / "worktree")
+
+
+def keep_half_a_compile_cache(search: Search) -> None:
+    (search.folder / "compiled.abc").mkdir()
+
+
 def leave_a_trial(search: Search) -> None:
     (search.folder / "trials" / "7" / "scratch").mkdir(parents=True)
     search.journal.start_trial(1, "confirm", 9, search.past.incumbent.commit)
@@ -95,6 +105,8 @@ LEFTOVERS = [
     delete_worktree,
     corrupt_worktree,
     delete_refs,
+    kill_git_while_it_makes_the_worktree,
+    keep_half_a_compile_cache,
     leave_a_trial,
     go_back_to_version_1,
 ]
@@ -105,6 +117,55 @@ def test_leftovers_do_no_harm(tmp_path: Path, leave) -> None:  # type: ignore[no
     search = half_done(tmp_path / "repo")
     leave(search)
     goes_on(search)
+
+
+def elsewhere(search: Search, root: Path) -> Repository:
+    """A fresh clone of what the search began with, and beside it a copy of its folder."""
+    git(search.repository.root, "clone", "-q", "--no-local", "--single-branch", ".", str(root))
+    shutil.copytree(search.repository.root / "runs", root / "runs")
+    return Repository(root)
+
+
+def log(search: Search) -> str:
+    return git(search.repository.root, "log", "autoresearch/x")
+
+
+def test_a_search_goes_on_beside_a_fresh_clone_and_git_log_is_the_same(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, "experiments=2")
+    search.run()
+    search.journal.close()
+    before = git(search.repository.root, "for-each-ref")
+    again = make_search(elsewhere(search, tmp_path / "clone"), IDEAS, "experiments=3")
+    again.run()
+    assert "Made 2 commits again that git had lost." in again.view.said  # type: ignore[attr-defined]
+    there = git(search.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
+    here = git(again.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
+    assert here.split()[:2] == there.split() and len(here.split()) == 3
+    assert log(again).endswith(log(search)) and log(again) != log(search)
+    assert git(search.repository.root, "for-each-ref") == before, "the copy has touched the original"
+
+
+def test_only_what_the_search_rests_on_must_be_there(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, "experiments=2")
+    search.run()
+
+    def spoil(number: int) -> None:
+        with search.journal._write() as db:
+            db.execute(
+                "UPDATE experiments SET proposal = replace(proposal, 'set ', 'let ') WHERE number = ?",
+                (number,),
+            )
+
+    spoil(2)  # discarded: nothing needs its commit
+    again = make_search(elsewhere(search, tmp_path / "one"), IDEAS, "experiments=3")
+    again.run()
+    said = "Git has lost the commits of experiments 2; the search goes on."
+    assert said in again.view.said  # type: ignore[attr-defined]
+    spoil(1)  # kept: everything builds on it
+    again = make_search(elsewhere(search, tmp_path / "two"), IDEAS, "experiments=3")
+    with pytest.raises(UserError, match="commit of experiment 1 is gone") as told:
+        again.run()
+    assert told.value.code == 3 and "git fetch" in told.value.hint
 
 
 def test_a_worktree_that_vanishes_while_the_search_runs_is_made_again(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from autoresearch import upkeep
 from autoresearch.cli import app
 from autoresearch.errors import UserError
 from autoresearch.record.journal import Journal
@@ -68,29 +67,51 @@ def test_a_store_that_does_not_answer_is_said(done):
     assert "is not up to date" in said
 
 
-def test_git_is_rebuilt_as_far_as_commits_exist(done):
-    root = done.parent.parent
-    refs = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/autoresearch", "refs/heads")
-    for line in refs.splitlines():
-        if "autoresearch" in line:
-            git(root, "update-ref", "-d", line.split()[0])
-    with upkeep.opened(done) as journal:
-        from autoresearch.record.git import Repository
+def refs_of(root):
+    return git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/autoresearch", "refs/heads")
 
-        rebuilt = upkeep.rebuild_refs(journal, Repository(root))
-    now = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/autoresearch", "refs/heads")
-    assert now == refs and rebuilt.refs == 5 and rebuilt.missing == ()
 
-    for line in refs.splitlines():
+def forget(root):
+    """Make git lose whatever a search has made."""
+    for line in refs_of(root).splitlines():
         if "autoresearch" in line:
             git(root, "update-ref", "-d", line.split()[0])
     shutil.rmtree(root / ".git/worktrees", ignore_errors=True)
     git(root, "reflog", "expire", "--expire=now", "--all")
     git(root, "gc", "-q", "--prune=now")
+
+
+def test_git_is_rebuilt_from_the_journal_to_the_byte(done):
+    root = done.parent.parent
+    refs, log = refs_of(root), git(root, "log", "autoresearch/x")
+    for line in refs.splitlines():
+        if "autoresearch" in line:
+            git(root, "update-ref", "-d", line.split()[0])
+    said = call("sync", "name=x", "--git")
+    assert "5 candidates can be reached" in said and "made again" not in said and refs_of(root) == refs
+    forget(root)
     git(root, "branch", "autoresearch/x", "main")
     said = call("sync", "name=x", "--git")
-    assert "0 candidates can be reached" in said and "are gone, their diffs are not: 1, 2, 3, 4, 5" in said
-    assert git(root, "rev-parse", "autoresearch/x") == git(root, "rev-parse", "main")
+    assert "made again, the same to the byte: 1, 2, 3, 4, 5" in said and "are gone" not in said
+    assert refs_of(root) == refs and git(root, "log", "autoresearch/x") == log
+    assert git(root, "worktree", "list").count("\n") == 0 and git(root, "status", "--porcelain") == ""
+
+
+def test_what_cannot_be_made_the_same_again_is_said_and_left_out(done):
+    root = done.parent.parent
+    kept = [e.number for e in Journal(done / "journal.db").experiments() if e.kept]
+    forget(root)
+    journal = Journal(done / "journal.db")
+    with journal._write() as db:
+        changed = "UPDATE experiments SET proposal = replace(proposal, 'set ', 'let ') WHERE number = ?"
+        db.execute(changed, (kept[-1],))
+    journal.close()
+    said = call("sync", "name=x", "--git")
+    tail = ", ".join(map(str, range(kept[-1], 6)))  # those after it build on it
+    assert f"are gone, their diffs are not: {tail}" in said and "cannot be made" in said
+    assert f"refs/autoresearch/x/{kept[-1]:04d}" not in refs_of(root) and "heads/autoresearch" not in refs_of(
+        root
+    )
 
 
 def test_a_branch_with_somebody_s_work_is_left_alone(done):

@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -153,3 +155,57 @@ def test_refs_are_written_all_or_none_and_stale_locks_go(root: Path) -> None:
     repository.unlock(names)
     repository.update_refs({names[0]: base})
     repository.update_refs({})
+
+
+def test_commits_are_found_in_one_go(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    tree = git(root, "rev-parse", "HEAD^{tree}")
+    assert repository.existing([base, "f" * 40, tree, base]) == {base}
+    assert repository.existing([]) == set()
+
+
+def test_only_our_own_worktrees_are_forgotten(root: Path, tmp_path: Path) -> None:
+    """The user's may be on a disk that is not there now."""
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    git(root, "worktree", "add", "-q", "--detach", str(tmp_path / "stick" / "theirs"))
+    (tmp_path / "stick").rename(tmp_path / "away")
+    repository.worktree(root / "runs" / "gone", base)
+    (root / "runs" / "gone").rename(tmp_path / "moved")
+    kept = repository.worktree(root / "runs" / "here", base)
+    repository.prune_worktrees(root / "runs")
+    listed = git(root, "worktree", "list")
+    assert "stick/theirs" in listed and "runs/here" in listed and "runs/gone" not in listed
+    kept.remove()
+    (tmp_path / "away").rename(tmp_path / "stick")
+    assert git(tmp_path / "stick" / "theirs", "rev-parse", "HEAD") == base
+
+
+def test_a_copied_worktree_of_another_repository_is_replaced(root: Path, tmp_path: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    repository.worktree(root / "runs" / "w", base)
+    git(root, "clone", "-q", "--no-local", ".", str(tmp_path / "clone"))
+    shutil.copytree(root / "runs", tmp_path / "clone" / "runs")
+    clone = Repository(tmp_path / "clone")
+    worktree = clone.worktree(tmp_path / "clone" / "runs" / "w", base)
+    commit = worktree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
+    assert clone.existing([commit]) == {commit} and repository.existing([commit]) == set()
+    assert repository.worktree(root / "runs" / "w", base).commit(base, {"pkg/train.py": ""}, "m", 1.0)
+
+
+def test_git_waits_until_its_objects_are_on_the_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut must not leave a commit that the journal names, and that cannot be read."""
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    tree = repository.worktree(root / "runs" / "w", base)
+    trace = root / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    if not any(e.get("category") == "fsync" for e in events):
+        pytest.skip("this git does not say what it flushes")
+    (writer,) = (e["sid"] for e in events if "commit-tree" in e.get("argv", ()))
+    flushed = [e for e in events if e["sid"] == writer and e.get("category") == "fsync"]
+    assert flushed and repository.existing([commit])
