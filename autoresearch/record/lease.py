@@ -33,6 +33,7 @@ class Lease:
         boot: Tells one start of the machine from the next; process ids mean nothing beyond it.
         born: When the process began, by a clock that nobody sets; tells it from a later one with its id.
         since: When it took the lease, Unix time in seconds.
+        space: Where its process id means something: a container has ids of its own.
     """
 
     pid: int
@@ -40,11 +41,12 @@ class Lease:
     boot: str
     born: float
     since: float
+    space: str = ""
 
     @classmethod
     def ours(cls) -> Lease:
         """The lease of this process, from now on."""
-        return cls(os.getpid(), socket.gethostname(), _boot(), _born(os.getpid()), time.time())
+        return cls(os.getpid(), socket.gethostname(), _boot(), _born(os.getpid()), time.time(), _space())
 
     def to_json(self) -> str:
         """As JSON text."""
@@ -60,8 +62,8 @@ class Lease:
 
     @property
     def dead(self) -> bool:
-        """Whether its owner is certainly gone. Of another machine nothing is certain."""
-        if self.host != socket.gethostname():
+        """Whether its owner is certainly gone. Of another machine or container nothing is certain."""
+        if (self.host, self.space) != (socket.gethostname(), _space()):
             return False
         if self.boot != _boot():
             return True
@@ -106,13 +108,25 @@ def _taken(path: Path) -> Iterator[TextIO]:
                 if owner is None or not owner.dead:
                     raise _busy(path.parent, owner) from None
                 # Only a child that outlived its owner holds it still: a new file has a new lock.
-                if _same(path, file):
-                    path.unlink(missing_ok=True)
+                with _alone(path.parent):
+                    if _same(path, file):
+                        path.unlink(missing_ok=True)
                 continue
             if _same(path, file):
                 yield file
                 return
     raise _busy(path.parent, None)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time takes a lock away: or it would be the new one of a rival that was faster."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _same(path: Path, file: TextIO) -> bool:
@@ -150,3 +164,10 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return f"{psutil.boot_time():.0f}"
+
+
+def _space() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
