@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,9 +59,10 @@ class File:
 
     def close(self) -> None:
         """Close the file. The journal cannot be used afterwards."""
-        if self._marks:
-            with self._write():
-                pass
+        with suppress(UserError):  # whoever could not write has said so; a mark is worth no error
+            if self._marks:
+                with self._write():
+                    pass
         self._db.close()
 
     # Notes
@@ -113,12 +114,13 @@ class File:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._lock, self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                for span in self._marks:
-                    self._mark(self._db, span)
-                self._marks = []
+            with self._lock:
+                with self._db:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    yield self._db
+                    for span in self._marks:
+                        self._mark(self._db, span)
+                self._marks = []  # only now: a full disk may be found out by the commit
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"The journal {self.path} cannot be written: {error}.",

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.record.file import File, Phase, Span
+from autoresearch.record.file import File, Span
 from autoresearch.record.lease import Lease
 from autoresearch.record.schema import connect, create
 from autoresearch.types import Draft, Experiment, Proposal, State, Trial, TrialResult, Verdict
@@ -251,11 +251,12 @@ class Journal(File):
 
         The phases of the result become spans of the timeline.
         """
-        for phase, started, finished in result.phases:
-            self.mark(trial.experiment, trial.id, cast(Phase, phase), started, finished)
+        spans = [Span(trial.experiment, trial.id, *phase) for phase in result.phases]
         result = replace(result, phases=())
         done = replace(trial, finished=time.time(), result=result)
         with self._write() as db:
+            for span in spans:
+                self._mark(db, span)
             db.execute(
                 "UPDATE trials SET finished = ?, result = ? WHERE id = ?",
                 (done.finished, json.dumps(result.to_dict()), trial.id),

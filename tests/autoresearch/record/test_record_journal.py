@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sqlite3
 import time
@@ -280,3 +281,18 @@ def test_proposals_survive_json(
         PROPOSAL, hypothesis=hypothesis, edits=(Edit("a", search, ""),), expected_effect=effect, params=params
     )
     assert Proposal.from_dict(proposal.to_dict()) == proposal
+
+
+def test_a_disk_that_is_found_full_by_the_commit_loses_no_mark(journal: Journal) -> None:
+    journal.mark(0, None, "judge", 1.0, 2.0)
+    size = journal.path.with_name("journal.db-wal").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            journal.set("note", "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert journal.get("note") is None and len(journal.timeline()) == 1
+    journal.set("note", "y")
+    assert [span.phase for span in Journal(journal.path).timeline()] == ["judge"]
