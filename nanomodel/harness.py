@@ -39,7 +39,7 @@ from nanomodel.wire import Wire
 
 WEIGHTS = "weights.pt"
 RESERVE = 0.01
-"""Share of a seconds budget (at least 0.1 s) kept free for writing the weights."""
+"""Share of a seconds budget (at least 0.2 s) kept free for writing the weights."""
 AHEAD = 2
 """Batches that the CPU may queue before the GPU has done them; more would make the clock lie."""
 
@@ -87,8 +87,9 @@ class Run:
             print(f"not compiling: {missing} on this machine")
             self.compile = False
         self._meter = Meter(host, self.device)
-        self._warming = 0.0
+        self._warming = self._ready = 0.0
         self._batches: Batches | None = None
+        self._available = 0
         self._started = self._last_batch = 0.0
         self._tokens = self._drawn = 0
         self._pace: deque[float] = deque(maxlen=16)
@@ -132,6 +133,7 @@ class Run:
         while True:
             try:
                 attempt(rows)
+                self._meter.rows = rows
                 return rows
             except torch.OutOfMemoryError:
                 if rows == 1:
@@ -144,6 +146,7 @@ class Run:
     def start(self) -> None:
         """Say that everything is ready; returns with the training data, and the clock running."""
         machine.synchronize(self.device)
+        self._meter.begin(self.compile)
         self._ready = time.monotonic()
         tokens = self._host.start()
         self._started = self._last_batch = time.monotonic()
@@ -216,21 +219,29 @@ class Run:
         Args:
             model: What was trained; the keys of its state must be those of `build_model`'s.
             **metrics: Numbers to report beside the harness's own.
+
+        Raises:
+            HarnessError: If no step was logged: untrained weights would be scored like any others. Under a
+                budget of steps, which tries a script out, that is no matter.
         """
         machine.synchronize(self.device)
+        if not self._meter.steps and self.budget.kind != "steps":
+            raise HarnessError("the budget ended before the first optimizer step")
         self._report()
         raw: torch.nn.Module = getattr(model, "_orig_mod", model)
         weights = Path(WEIGHTS).resolve()
         torch.save({name: value.detach().cpu() for name, value in raw.state_dict().items()}, weights)
         parameters = float(sum(p.numel() for p in raw.parameters()))
         numbers = {**self._meter.numbers(self._tokens, self.seconds), **self._phases()}
+        if not self._ration:
+            numbers["epochs"] = self._tokens / self._available
         self._host.submit(weights, {**numbers, "parameters": parameters, **metrics})
 
     # How it is done
 
     @property
     def _usable(self) -> float:
-        return max(0.5 * self.budget.amount, self.budget.amount - max(0.1, RESERVE * self.budget.amount))
+        return max(0.5 * self.budget.amount, self.budget.amount - max(0.2, RESERVE * self.budget.amount))
 
     def _is_over(self, tokens: int) -> bool:
         if self.budget.kind == "tokens":

@@ -23,9 +23,15 @@ from autoresearch.types import Outcome, Progress
 from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_all
 
 HEARTBEAT = 0.5
+FORWARD_EVERY = 0.2
+"""Seconds between two entries that are passed on: the harness sends one every 0.25 s, a flood many more."""
 CURVE_POINTS = 512
-_NAME = re.compile(r"(?!\w*_bpb$)[a-z][a-z0-9_]{0,39}")
-"""What a candidate may call its numbers; those that end so are scores, which are not its to tell."""
+_NAME = re.compile(r"(?!\w*_bpb$|gpu_)[a-z][a-z0-9_]{0,31}")
+"""What a candidate may call its numbers; others are scores and readings, which are not its to tell."""
+MEASURED = frozenset(
+    ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "repeated")
+)
+"""Numbers that the runner measures itself; what a candidate calls so is not taken."""
 
 
 class Ended(Exception):
@@ -58,9 +64,10 @@ class Budget:
     def late_after(self) -> float:
         """Seconds on our clock after which a submission is late.
 
-        The harness submits within a budget of seconds; the tolerance (1 s and 2%) is for a busy machine.
+        The harness submits within a budget of seconds, with a hundredth of it to spare. The tolerance is for
+        a busy machine, and too small to be worth training in.
         """
-        return 1.02 * self.amount + 1.0 if self.kind == "seconds" else self.max_seconds
+        return self.amount + max(0.25, 0.005 * self.amount) if self.kind == "seconds" else self.max_seconds
 
     def fraction(self, seconds: float, tokens: int, steps: int = 0) -> float:
         """Share used, in [0, 1]."""
@@ -139,7 +146,7 @@ class Training:
 
         Args:
             data: Descriptor of the training tokens.
-            should_prune: Asked at every sign of life whether to stop.
+            should_prune: Asked a few times a second, when there is something new, whether to stop.
 
         Raises:
             Ended: If there is no submission in time.
@@ -147,27 +154,34 @@ class Training:
         self._send({"type": "start"}, [data])
         self.account.enter("train")
         begun = time.monotonic()
-        latest = Progress(0.0, 0.0)
+        latest, told, forwarded = Progress(0.0, 0.0), True, -math.inf
         while True:
             left = begun + self.budget.late_after - time.monotonic()
             message = self._next(min(left, HEARTBEAT)) if left > 0 else None
             seconds = time.monotonic() - begun
             if seconds > self.budget.late_after:
                 raise self._late()
-            if message is None:
-                used = self.budget.fraction(seconds, latest.tokens, latest.step)
-                self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
-            elif message.get("type") == "submit":
+            if message is not None and message.get("type") == "submit":
                 self.account.enter("score")
                 self.candidate.kill()
+                if not told:
+                    self.progress(latest)
                 return self._note_submission(message, seconds)
-            else:
+            if message is not None:
                 self._expect(message, "log")
-                latest = self._note_log(message, seconds)
-                self.progress(latest)
-                if should_prune is not None and should_prune(latest):
-                    self.candidate.kill()
-                    raise Ended(Outcome.PRUNE, f"stopped at {latest.fraction:.0%} of its budget: hopeless")
+                latest, told = self._note_log(message, seconds), False
+            if not told and (message is None or seconds - forwarded >= FORWARD_EVERY):
+                told, forwarded = True, seconds
+                self._forward(latest, should_prune)
+            elif message is None:
+                used = self.budget.fraction(seconds, latest.tokens, latest.step)
+                self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
+
+    def _forward(self, latest: Progress, should_prune: Callable[[Progress], bool] | None) -> None:
+        self.progress(latest)
+        if should_prune is not None and should_prune(latest):
+            self.candidate.kill()
+            raise Ended(Outcome.PRUNE, f"stopped at {latest.fraction:.0%} of its budget: hopeless")
 
     def _next(self, timeout: float) -> Message | None:
         """The next message, or None if none came in time."""
@@ -219,13 +233,16 @@ class Training:
     def _note_submission(self, message: Message, seconds: float) -> None:
         claimed = message.get("metrics")
         metrics = _numbers(claimed) if isinstance(claimed, dict) else {}
-        if self.budget.kind == "tokens" and metrics.get("tokens", 0) > self.budget.amount:
+        tokens = metrics.get("tokens", math.inf)
+        if self.budget.kind == "tokens" and math.inf > tokens > self.budget.amount:
             raise Ended(Outcome.INVALID, f"it trained on more than {self.budget.amount:g} tokens")
+        if metrics.get("steps", 0.0) > tokens:
+            raise Ended(Outcome.INVALID, f"it claims more steps than the {tokens:g} tokens it read")
         if metrics.get("mfu", 0.0) > 1.0:
             raise Ended(Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute")
         if "tokens" in metrics:
-            metrics["tokens_per_second"] = metrics["tokens"] / seconds
-        self.account.metrics.update(metrics, train_seconds=seconds)
+            metrics["tokens_per_second"] = tokens / seconds
+        self.account.metrics = {**metrics, **self.account.metrics, "train_seconds": seconds}
 
 
 def _numbers(message: Mapping[str, Any]) -> dict[str, float]:
@@ -233,6 +250,7 @@ def _numbers(message: Mapping[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in message.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and _NAME.fullmatch(name) and abs(value) < 1e300:  # neither nan nor infinity is
+        named = _NAME.fullmatch(name) and name not in MEASURED
+        if number and named and abs(value) < 1e300:  # neither nan nor infinity is
             found[name] = float(value)
     return dict(list(found.items())[:64])

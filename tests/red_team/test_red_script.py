@@ -75,6 +75,20 @@ def test_after_the_deadline_is_invalid(arena: Arena, either: Sandbox) -> None:
     assert "nothing submitted within 0.5 s" in done.reason
 
 
+LONGER = """    run = harness.connect()
+    run.budget = harness.Budget("seconds", 1.8 * run.budget.amount)
+"""
+
+
+def test_a_harness_with_a_longer_budget_is_late(arena: Arena, either: Sandbox) -> None:
+    """It trains on happily, by a clock of its own; what it hands in is late by the runner's."""
+    source = honest(("    run = harness.connect()\n", LONGER))
+    done = arena.fight(source, either, budget_kind="seconds", budget_amount=1.0)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+    assert "nothing submitted within 1 s" in done.reason
+    assert done.curve, "it trained"
+
+
 def test_without_the_runner_s_clock_it_would_be_taken(
     arena: Arena, bwrap: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +116,8 @@ def test_a_false_count_of_tokens_ends_at_the_wall_clock(arena: Arena, either: Sa
 def test_a_budget_of_tokens_is_all_there_is_to_read(arena: Arena, sandbox: Sandbox) -> None:
     """Whoever counts falsely may read the same tokens again, until the clock's cap, but no others."""
     counts = 'print(f"tokens at hand: {os.fstat(data).st_size // 2}", flush=True)\n'
-    done = arena.fight(OPENING + HELLO + READY + counts + SUBMITS % 20_000 + "time.sleep(60)\n", sandbox)
+    source = OPENING + HELLO + READY + counts + SUBMITS % 20_000 + "time.sleep(60)\n"
+    done = arena.fight(source, sandbox, score_seconds=2.0)
     assert "tokens at hand: 20001" in done.log, done
 
 
@@ -115,7 +130,8 @@ for attempt in (lambda: os.ftruncate(data, 1 << 20), lambda: os.pwrite(data, b"x
     except OSError as error:
         print("refused:", error.strerror, flush=True)
 """
-    done = arena.fight(OPENING + HELLO + READY + tries + SUBMITS % 20_000 + "time.sleep(60)\n", sandbox)
+    source = OPENING + HELLO + READY + tries + SUBMITS % 20_000 + "time.sleep(60)\n"
+    done = arena.fight(source, sandbox, score_seconds=2.0)
     assert "changed it" not in done.log and done.log.count("refused:") == 2, done
 
 
@@ -128,14 +144,15 @@ def test_more_than_the_device_can_compute_is_invalid(arena: Arena, either: Sandb
 
 def test_a_descriptor_does_not_give_the_owner_s_rights(arena: Arena, sandbox: Sandbox) -> None:
     """The owner of a file may change its mode by any descriptor: it is noticed and mended, or did nothing."""
-    mode = (arena.cache / "train.bin").stat().st_mode
+    before = (arena.cache / "train.bin").stat()
     meddles = "os.fchmod(data, 0o777)\nos.utime(data, (1, 1))\n"
-    source = OPENING + HELLO + READY + meddles + SUBMITS % 20_001 + "time.sleep(60)\n"
+    source = OPENING + HELLO + READY + meddles + "raise SystemExit(3)\n"
     done = arena.fight(source, sandbox, budget_kind="seconds", budget_amount=20.0)  # tokens come as a copy
-    assert done.outcome is Outcome.INVALID, done
     bare = getattr(sandbox, "namespaces", True) is False
-    assert done.reason == "it changed the file of the training data" or bare
-    assert (arena.cache / "train.bin").stat().st_mode == mode
+    reason = "ended with status 3" if bare else "it changed the file of the training data"
+    assert done.outcome is (Outcome.CRASH if bare else Outcome.INVALID) and reason in done.reason, done
+    after = (arena.cache / "train.bin").stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
 GUARD = """

@@ -129,7 +129,7 @@ def test_overrunning_a_seconds_budget_is_invalid(train):
 
 
 def test_a_late_submission_is_invalid(train):
-    late = "time.sleep(1.6)\n"
+    late = "time.sleep(0.8)\n"
     assert (
         ended(train, HELLO, READY, late, WEIGHTS, SUBMIT, budget=Budget("seconds", 0.3, 0.3))[0]
         is Outcome.INVALID
@@ -201,7 +201,16 @@ def test_a_loss_that_is_not_finite_is_a_crash(train, loss):
 
 
 def test_only_good_numbers_are_taken(train):
-    bad = {"UPPER": 1, "x" * 50: 1, "steps": "many", "fine": 2.5, "yes": True, "huge": 10**400, "list": [1]}
+    bad = {
+        "UPPER": 1,
+        "x" * 33: 1,
+        "a b": 1,
+        "steps": "many",
+        "fine": 2.5,
+        "yes": True,
+        "huge": 10**400,
+        "list": [1],
+    }
     submit = f"m = {bad!r}; m['nan'] = float('nan'); wire.send({{'type': 'submit', 'metrics': m}})\n"
     train(HELLO, READY, WEIGHTS, submit, FOREVER)
     own = {"startup_seconds", "train_seconds"}
@@ -209,9 +218,18 @@ def test_only_good_numbers_are_taken(train):
 
 
 def test_metrics_of_the_runner_cannot_be_claimed(train):
-    claim = "wire.send({'type': 'submit', 'metrics': {'train_seconds': 1e-9, 'tokens_per_second': 1e12}})\n"
+    own = ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "gpu_slowed")
+    claims = dict.fromkeys((*own, "validation_bpb", "repeated"), 1e-9)
+    claim = f"wire.send({{'type': 'submit', 'metrics': {claims | {'mfu': 0.5}}}})\n"
     train(HELLO, READY, WEIGHTS, "time.sleep(0.2)\n", claim, FOREVER)
-    assert train.account.metrics["train_seconds"] > 0.2
+    metrics = train.account.metrics
+    assert set(metrics) == {"startup_seconds", "train_seconds", "mfu"}
+    assert metrics["train_seconds"] > 0.2 and metrics["startup_seconds"] > 1e-9
+
+
+def test_claiming_more_steps_than_tokens_is_invalid(train):
+    claim = "wire.send({'type': 'submit', 'metrics': {'tokens': 10, 'steps': 11}})\n"
+    assert ended(train, HELLO, READY, WEIGHTS, claim, FOREVER)[0] is Outcome.INVALID
 
 
 def test_claiming_more_tokens_than_the_budget_is_invalid(train):
@@ -228,8 +246,21 @@ def test_a_hopeless_trial_is_stopped(train):
 
 def test_a_flood_of_messages_does_not_hold_up_the_clock(train):
     flood = "while True: " + LOG % (1, 2.0, 10)
-    assert ended(train, HELLO, READY, flood, budget=Budget("seconds", 0.5, 1))[0] is Outcome.INVALID
+    asked = []
+    outcome, _ = ended(
+        train, HELLO, READY, flood, budget=Budget("seconds", 0.5, 1), should_prune=lambda p: asked.append(p)
+    )
+    assert outcome is Outcome.INVALID
     assert len(train.account.curve) <= 600
+    told = [sign for sign in train.seen if sign.phase == "train"]
+    assert 1 <= len(asked) <= 6 and len(told) <= 6, "who shows it and who judges it are spared the flood"
+
+
+def test_the_last_entry_is_passed_on_before_the_submission(train):
+    burst = "".join(LOG % (step, 9.0 - step, 100 * step) for step in range(1, 6))
+    train(HELLO, READY, burst, WEIGHTS, SUBMIT)
+    assert [sign.step for sign in train.seen if sign.phase == "train"] == [1, 5]
+    assert len(train.account.curve) == 5
 
 
 def test_a_flood_of_print_does_not_block_or_fill_memory(train):
