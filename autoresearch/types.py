@@ -8,7 +8,7 @@ better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -85,6 +85,16 @@ class Cost:
             self.output_tokens + other.output_tokens,
             self.dollars + other.dollars,
             self.seconds + other.seconds,
+        )
+
+    def beyond(self, other: Cost) -> Cost:
+        """What of this is not in the other; never less than nothing."""
+        return Cost(
+            max(self.calls - other.calls, 0),
+            max(self.input_tokens - other.input_tokens, 0),
+            max(self.output_tokens - other.output_tokens, 0),
+            max(self.dollars - other.dollars, 0.0),
+            max(self.seconds - other.seconds, 0.0),
         )
 
 
@@ -167,6 +177,45 @@ class Idea:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval.
+
+    Attributes:
+        mean: Expected score.
+        interval: 95% interval; None if nothing is known of the noise.
+        trials: Runs behind it.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    trials: int
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Where a search stands by the judge's reckoning, the luck of selection taken out.
+
+    Attributes:
+        baseline: Where it began, as that would score on the machine of now.
+        incumbent: Where it is.
+        noise: Standard deviation of a score from seed to seed.
+        freedom: Degrees of freedom of `noise`.
+    """
+
+    baseline: Estimate
+    incumbent: Estimate
+    noise: float
+    freedom: int
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Levels:
+        """The inverse of `asdict`."""
+        found = (data["baseline"], data["incumbent"])
+        start, now = (Estimate(**(d | {"interval": _pair(d["interval"])})) for d in found)
+        return cls(start, now, data["noise"], data["freedom"])
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What was decided about a candidate, and how sure that is.
 
@@ -177,6 +226,7 @@ class Verdict:
         evidence: The judge's test statistic (a z value unless the judge says otherwise).
         trials: Trainings of the candidate that the decision rests on.
         reason: A sentence that a person understands.
+        levels: Where the search stands after it; None if the judge does not reckon it.
     """
 
     kind: VerdictKind
@@ -185,6 +235,7 @@ class Verdict:
     evidence: float | None = None
     trials: int = 0
     reason: str = ""
+    levels: Levels | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -195,9 +246,15 @@ class Verdict:
         """The inverse of `to_dict`."""
         values = dict(data)
         values["kind"] = VerdictKind(values["kind"])
-        interval = values.get("interval")
-        values["interval"] = None if interval is None else (float(interval[0]), float(interval[1]))
+        values["interval"] = _pair(values.get("interval"))
+        levels = values.get("levels")
+        values["levels"] = None if levels is None else Levels.from_dict(levels)
         return cls(**values)
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """An interval as it was before it was JSON."""
+    return None if interval is None else (float(interval[0]), float(interval[1]))
 
 
 @dataclass(frozen=True)

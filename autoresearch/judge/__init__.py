@@ -13,9 +13,10 @@ from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.default import Default
 from autoresearch.judge.greedy import Greedy
 from autoresearch.judge.orders import Want
-from autoresearch.judge.report import Estimate, Kept, Report
+from autoresearch.judge.report import Kept, Report
 from autoresearch.judge.strict import Strict
 from autoresearch.judge.threshold import Threshold
+from autoresearch.types import Estimate
 
 JUDGES: dict[str, Callable[..., Judge]] = {
     "default": Default,

@@ -11,12 +11,13 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from autoresearch.judge.noise import Runs
 from autoresearch.judge.orders import Orders, Plan, Want
 from autoresearch.judge.report import Report
-from autoresearch.types import Verdict, VerdictKind
+from autoresearch.types import Levels, Verdict, VerdictKind
 
 Baseline = Sequence[tuple[int, float]]
 """Replicates of the starting point: (seed, score)."""
@@ -104,7 +105,7 @@ class Judge(ABC):
             if verdict is not None:
                 self._orders.clear()
                 self.complexity = 0.0
-                return verdict
+                return replace(verdict, levels=self._levels())
         return None
 
     @property
@@ -136,6 +137,10 @@ class Judge(ABC):
     @abstractmethod
     def _take(self, want: Want, score: float | None) -> Verdict | None:
         """Take one answer, in order of asking."""
+
+    def _levels(self) -> Levels | None:
+        """Where the search stands; None if this judge believes a score that won a selection."""
+        return None
 
     def _seed(self) -> int:
         """A seed that this search has not used."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.noise import Runs
 from autoresearch.judge.orders import Plan, Want
-from autoresearch.judge.report import Estimate, Kept, Report
+from autoresearch.judge.report import Kept, Report
 from autoresearch.judge.stats import Z95, squares, t_from_z
-from autoresearch.types import Verdict, VerdictKind
+from autoresearch.types import Estimate, Verdict, VerdictKind
 
 
 class Greedy(Judge):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.judge.noise import Noise, Pool, Runs, restless
-from autoresearch.judge.report import Estimate
 from autoresearch.judge.stats import Z95, lambert, t_from_z, z_from_t
+from autoresearch.types import Estimate
 
 MISSES = 3
 """Failures in a row after which no more of its runs are waited for."""
@@ -37,6 +37,8 @@ class Incumbent:
         suspects: Seeds of re-runs that were out of line.
         drifts: How often the machine was seen to have changed.
         survived: Candidates that failed to replace it.
+        moved: How much the changes of the machine have added to a score, over all drifts.
+        moved_variance: How unsure that is.
     """
 
     runs: Runs
@@ -48,11 +50,17 @@ class Incumbent:
     suspects: list[int] = field(default_factory=list)
     drifts: int = 0
     survived: int = 0
+    moved: float = 0.0
+    moved_variance: float = 0.0
 
     @property
     def mean(self) -> float:
         """Its score on this validation set, without the luck of its seeds."""
-        return (math.fsum(self.runs.values()) + self.correction) / len(self.runs)
+        return self.mean_of(list(self.runs))
+
+    def mean_of(self, seeds: Sequence[int]) -> float:
+        """The same by the runs of some seeds, those among them that were selected."""
+        return (math.fsum(self.runs[seed] for seed in seeds) + self.correction) / len(seeds)
 
     @property
     def failing(self) -> bool:
@@ -88,7 +96,7 @@ class Incumbent:
         self.misses = 0
         old = {s: x for s, x in self.runs.items() if s not in self.suspects}
         suspects = [self.runs[s] for s in self.suspects]
-        mean = (math.fsum(old.values()) + self.correction) / len(old)
+        mean = self.mean_of(list(old))
         self.runs[seed] = score
         noise = pool.with_runs(old).noise(score)
         off = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
@@ -102,10 +110,13 @@ class Incumbent:
 
     def renew(self, old: Sequence[int], pool: Pool) -> Pool:
         """Give up the runs of these seeds, since the machine has changed; gives the pool with them."""
-        given_up = {s: self.runs.pop(s) for s in old}
+        before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
+        pool = pool.with_runs(given_up)
+        self.moved += math.fsum(self.runs.values()) / len(self.runs) - before
+        self.moved_variance += pool.noise(before).variance * (1 / len(self.runs) + 1 / len(old))
         self.correction, self.survived = 0.0, 0  # nothing was selected, nothing survived on this machine
         self.drifts += 1
-        return pool.with_runs(given_up)
+        return pool
 
     def estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
         """Its expected score on new data of the same kind, the luck of selection taken out.

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95% interval.
-
-    Attributes:
-        mean: Expected score.
-        interval: 95% interval; None if nothing is known of the noise.
-        trials: Runs behind it.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    trials: int
+from autoresearch.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,7 @@ class Report:
         expected_false_keeps: Expected number of `keeps` that gain nothing; None if not reckoned.
         common_luck: Share of a seed's luck that candidate and incumbent have in common, in [0, 1].
         drifts: How often the incumbent's re-runs showed that the machine had changed.
+        tau: Standard error that the validation set adds to any difference.
     """
 
     judge: str
@@ -74,6 +62,7 @@ class Report:
     expected_false_keeps: float | None = None
     common_luck: float = 0.0
     drifts: int = 0
+    tau: float = 0.0
 
     @property
     def kept(self) -> int:

@@ -21,11 +21,11 @@ from autoresearch.judge.history import gains, scale, surprising
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
 from autoresearch.judge.orders import Plan, Want
-from autoresearch.judge.report import Estimate, Kept, Report
+from autoresearch.judge.report import Kept, Report
 from autoresearch.judge.stats import Z95, shrink, t_from_z
 from autoresearch.judge.steady import before, machine
 from autoresearch.judge.stopping import hopeless
-from autoresearch.types import Verdict, VerdictKind
+from autoresearch.types import Estimate, Levels, Verdict, VerdictKind
 
 LEAST_RUNS = 3
 """Screening run and two confirmations."""
@@ -241,15 +241,12 @@ class Sequential(Judge):
 
     def report(self) -> Report:
         """Estimates with the luck of selection taken out, and counts."""
-        noise, m = self._noise(), len(self.baseline)
-        start = sum(self.baseline.values()) / m
-        half = t_from_z(Z95, noise.df) * noise.sigma / math.sqrt(m)
-        rate = len(gains(self.keeps)) / max(1, self.candidates)
+        noise = self._noise()
         return Report(
             judge=self.name,
             noise=noise.sigma,
-            baseline=Estimate(start, (start - half, start + half), m),
-            incumbent=self.incumbent.estimate(noise, rate, scale(self.keeps, noise.sigma)),
+            baseline=self._start(noise),
+            incumbent=self._current(noise),
             keeps=tuple(self.keeps),
             candidates=self.candidates,
             confirmed=self.confirmed,
@@ -257,7 +254,22 @@ class Sequential(Judge):
             expected_false_keeps=sum(keep.doubt or 0.0 for keep in self.keeps),
             common_luck=noise.beta,
             drifts=self.incumbent.drifts,
+            tau=self.tau,
         )
+
+    def _levels(self) -> Levels:
+        noise = self._noise()
+        return Levels(self._start(noise), self._current(noise), noise.sigma, noise.df)
+
+    def _start(self, noise: Noise) -> Estimate:
+        inc, m = self.incumbent, len(self.baseline)
+        mean = math.fsum(self.baseline.values()) / m + inc.moved
+        half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / m + inc.moved_variance)
+        return Estimate(mean, (mean - half, mean + half), m)
+
+    def _current(self, noise: Noise) -> Estimate:
+        rate = len(gains(self.keeps)) / max(1, self.candidates)
+        return self.incumbent.estimate(noise, rate, scale(self.keeps, noise.sigma))
 
     def _dump(self) -> dict[str, Any]:
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}

@@ -41,7 +41,7 @@ def machine(
         return "same"  # it will never be known; waiting would end the search
     old = before(incumbent, beside)
     gain = compare(noise, old, runs, correction=incumbent.correction).gain + shift
-    mean = (math.fsum(old.values()) + incumbent.correction) / len(old)
+    mean = incumbent.mean_of(list(old))
     new = [incumbent.runs[seed] for seed in beside]
     odds = math.fsum(gain * (x - mean + gain / 2) for x in new) / noise.variance
     if new and odds >= SAME and not incumbent.suspects:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.record.labels import Labels
-from autoresearch.record.standing import Standing, standing
+from autoresearch.record.levels import Standing
+from autoresearch.record.standing import standing
 from autoresearch.record.text import one_line, scrub
 from autoresearch.types import Experiment, VerdictKind
 
@@ -189,7 +190,7 @@ def _scatter(axes: Axes, points: _Points, now: Standing) -> None:
         text = f"▲ {len(above)} {'point' if len(above) == 1 else 'points'} above, up to {worst:.4g}"
         axes.text(1, 1.03, text, transform=axes.transAxes, ha="right", fontsize=8.5, color="#666666")
     if now.baseline:
-        axes.scatter([0], [now.baseline.mean], s=42, marker="D", color=INK, zorder=4, label="baseline")
+        axes.scatter([0], [now.steps[0].level.mean], s=42, marker="D", color=INK, zorder=4, label="baseline")
     if points.kept:
         x, y = zip(*points.kept, strict=True)
         axes.scatter(

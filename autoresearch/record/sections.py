@@ -177,9 +177,15 @@ def method(s: Mapping[str, Any]) -> list[str]:
     if s["gain"] is not None:
         text += (
             f" The headline compares {count(base['runs'], 'run')} of the starting point with "
-            f"{count(best['runs'], 'run')} of the result, by Student's t with the pooled noise; runs that "
-            "only screened a candidate do not count. The runs that confirmed the last change also chose it, "
-            "so expect the true gain to be slightly smaller."
+            f"{count(best['runs'], 'run')} of the result, "
+        )
+        text += (
+            "as the judge estimates them: what selection is expected to have added is taken out, runs from "
+            "before a change of the machine do not count, and the interval knows of the validation set."
+            if s["gain"]["judged"]
+            else "by Student's t with the pooled noise; runs that only screened a candidate do not count. "
+            "The runs that confirmed the last change also chose it, so expect the true gain to be slightly "
+            "smaller."
         )
         text += (
             " What may be claimed comes from other seeds and other documents."

@@ -1,9 +1,10 @@
 """Where a search stands: the incumbents' re-estimated scores, the noise, the gain and how sure it is.
 
-Owns the invariant that every record (MLflow, report, plot, status) computes these numbers here, from the
-experiments alone, so that they tell the same story. A score that won a screening is not used to estimate
-the winner's level when later runs exist: it was chosen for being low. Not covered: deciding anything (the
-judge), and the sealed test split.
+Owns the invariant that every record (MLflow, report, plot, status) takes these numbers from here, from the
+experiments alone, so that they tell the same story. It is the judge's, which comes with each verdict and
+knows what selection, the validation set and changes of the machine did to the scores. Where a judge reckons
+none, and before the first verdict, it is the mean of the runs; a score that won a screening is left out of it
+when later runs exist: it was chosen for being low. Not covered: deciding anything, and the sealed test split.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Protocol
 
-from autoresearch.judge.stats import t_from_z
-from autoresearch.types import Experiment, State, Trial, VerdictKind
+from autoresearch.record.levels import Level, Standing, Step
+from autoresearch.types import Experiment, Levels, State, Trial, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.record.journal import SearchInfo
@@ -38,73 +38,6 @@ class History(Protocol):
         """A note by its key, if there is one."""
 
 
-@dataclass(frozen=True)
-class Level:
-    """The estimated score of one commit.
-
-    Attributes:
-        mean: Validation bits per byte.
-        runs: Trials that the mean rests on.
-    """
-
-    mean: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One incumbent: from which experiment on it reigned, and how good it is by all that was measured."""
-
-    experiment: Experiment
-    level: Level
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a search has come.
-
-    Attributes:
-        steps: The incumbents in order, the baseline first; those without a single score are left out.
-        noise: Standard deviation of the score over seeds, pooled over repeated trainings of the same
-            commit; None with no repetition.
-        freedom: Degrees of freedom of `noise`.
-    """
-
-    steps: tuple[Step, ...]
-    noise: float | None
-    freedom: int
-
-    @property
-    def baseline(self) -> Level | None:
-        """The starting point, once it has been scored."""
-        first = self.steps[0] if self.steps else None
-        return first.level if first and first.experiment.number == 0 else None
-
-    @property
-    def best(self) -> Step | None:
-        """The incumbent."""
-        return self.steps[-1] if self.steps else None
-
-    @property
-    def gain(self) -> float | None:
-        """Baseline minus incumbent, in bits per byte; None before anything was kept."""
-        if self.baseline is None or len(self.steps) < 2:
-            return None
-        return self.baseline.mean - self.steps[-1].level.mean
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95% Student interval of `gain` for independent runs with the pooled noise.
-
-        Runs of both sides on the same seeds are positively correlated, which makes it conservative.
-        """
-        if self.gain is None or self.noise is None or self.baseline is None:
-            return None
-        error = self.noise * math.sqrt(1 / self.baseline.runs + 1 / self.steps[-1].level.runs)
-        reach = error * student_quantile(0.975, self.freedom)
-        return self.gain - reach, self.gain + reach
-
-
 def standing(experiments: Sequence[Experiment]) -> Standing:
     """Compute where a search stands from its experiments. Linear in the number of trials."""
     return Tally().standing(experiments)
@@ -122,6 +55,7 @@ class Tally:
         self._last: Experiment | None = None
         self._steps: tuple[Experiment, ...] = ()
         self._runs: dict[str, tuple[Trial, ...]] = {}
+        self._judged: dict[int, Levels] = {}
         self._squares, self._freedom = 0.0, 0
 
     def standing(self, experiments: Sequence[Experiment]) -> Standing:
@@ -133,7 +67,7 @@ class Tally:
             self._add(self._last)
             self._count += 1
         now = copy(self)
-        now._runs = dict(self._runs)
+        now._runs, now._judged = dict(self._runs), dict(self._judged)
         for experiment in experiments[self._count :]:
             now._add(experiment)
         return now._result()
@@ -160,18 +94,25 @@ class Tally:
         else:
             squares, freedom = _spread(own)
             self._squares, self._freedom = self._squares + squares, self._freedom + freedom
+        if experiment.verdict and experiment.verdict.levels and self._steps:
+            self._judged[self._steps[-1].number] = experiment.verdict.levels
 
     def _result(self) -> Standing:
-        steps = tuple(
-            Step(experiment, Level(sum(scores) / len(scores), len(scores)))
-            for experiment in self._steps
-            if (scores := level_scores(self._runs.get(experiment.commit, ())))
-        )
+        steps = tuple(Step(e, level) for e in self._steps if (level := self._level(e)))
+        if steps and (judged := self._judged.get(steps[-1].experiment.number)):
+            return Standing(steps, judged.noise, judged.freedom, Level.of(judged.baseline))
         squares, freedom = self._squares, self._freedom
         for trials in self._runs.values():
             more, free = _spread(trials)
             squares, freedom = squares + more, freedom + free
         return Standing(steps, math.sqrt(squares / freedom) if freedom else None, freedom)
+
+    def _level(self, step: Experiment) -> Level | None:
+        """How good an incumbent was by the last that was said of it; None without a score."""
+        if judged := self._judged.get(step.number):
+            return Level.of(judged.incumbent)
+        scores = level_scores(self._runs.get(step.commit, ()))
+        return Level(sum(scores) / len(scores), len(scores)) if scores else None
 
 
 def own_trials(experiment: Experiment) -> list[Trial]:
@@ -193,15 +134,6 @@ def _spread(trials: Sequence[Trial]) -> tuple[float, int]:
         return 0.0, 0
     mean = sum(scores) / len(scores)
     return sum((score - mean) ** 2 for score in scores), len(scores) - 1
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t distribution."""
-    try:
-        from scipy.special import stdtrit
-    except ImportError:  # a box that only trains: within 1.3%, and wider below 3 degrees of freedom
-        return t_from_z(NormalDist().inv_cdf(probability), freedom)
-    return float(stdtrit(freedom, probability))
 
 
 @dataclass(frozen=True)
@@ -230,6 +162,8 @@ def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
         if e.verdict is None and e.number > 0:
             continue
         failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
-        if scores := level_scores(runs):
+        if e.verdict is not None and e.verdict.levels is not None:
+            moments.append(Moment(e, e.verdict.levels.incumbent.mean, e.number, kept, failed, dollars))
+        elif scores := level_scores(runs):
             moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed, dollars))
     return moments

@@ -18,7 +18,8 @@ from autoresearch.record.briefs import KEY as BRIEFS
 from autoresearch.record.briefs import read_briefs
 from autoresearch.record.claims import KEY as CLAIMS
 from autoresearch.record.claims import read_claims
-from autoresearch.record.standing import History, Standing, own_trials, standing
+from autoresearch.record.levels import Standing
+from autoresearch.record.standing import History, own_trials, standing
 from autoresearch.record.text import one_line, public
 from autoresearch.types import Cost, Experiment, Outcome, VerdictKind
 
@@ -128,6 +129,7 @@ def _gain(now: Standing) -> dict[str, Any] | None:
         "absolute": now.gain,
         "relative": now.gain / now.baseline.mean if now.baseline.mean else None,
         "interval": now.interval,
+        "judged": now.start is not None,
     }
 
 

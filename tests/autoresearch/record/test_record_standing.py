@@ -1,3 +1,4 @@
+import json
 import math
 import sys
 from dataclasses import replace
@@ -7,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoresearch.record.standing import Tally, staircase, standing, student_quantile
-from autoresearch.types import Experiment, State, VerdictKind
+from autoresearch.judge import Judge, create_judge
+from autoresearch.record.levels import student_quantile
+from autoresearch.record.standing import Tally, staircase, standing
+from autoresearch.types import Experiment, State, Verdict, VerdictKind
+from tests.autoresearch.judge.lab import Lab
 from tests.support.searches import BASE, baseline, night, trials, tried
 
 
@@ -110,3 +114,63 @@ def test_a_tally_that_grows_says_what_a_fresh_one_says(
             assert tally.standing([*seen[:-1], open_one]) == standing([*seen[:-1], open_one])
         assert tally.standing(seen) == standing(seen)
     assert tally.standing(history[:1]) == standing(history[:1])  # another, shorter history
+
+
+def searched(lab: Lab, judge: Judge) -> list[Experiment]:
+    """A search with a real judge, each verdict as it comes out of the journal."""
+    found = [baseline(*(score for _, score in lab.baseline()))]
+    for number in range(1, len(lab.gains) + 1):
+        tip, verdict, own, extra = found[lab.tip].commit, None, [], []
+        lab.begin(number, judge)
+        while verdict is None:
+            want = judge.next()
+            assert want is not None
+            score = lab.answer(number, want)
+            (extra if want.arm == "incumbent" else own).append((want.arm, score))
+            verdict = judge.observe(want, score)
+        lab.settle(number, verdict)
+        told = Verdict.from_dict(json.loads(json.dumps(verdict.to_dict())))
+        reruns = trials(number, tip, extra, 500.0)
+        found.append(replace(tried(number, verdict.kind, *own, parent=tip, extra=reruns), verdict=told))
+    return found
+
+
+def test_what_is_shown_is_what_the_judge_reckons() -> None:
+    """Not the mean of the runs that were selected, and with an interval that knows of the validation set."""
+    lab = Lab([3.0, -2.0, -3.0] * 6, seed=4)
+    judge = create_judge("default", lab.baseline(), tau=0.4)
+    history = searched(lab, judge)
+    now, report = standing(history), judge.report()
+    assert report.kept >= 3 and now.best and now.baseline and now.interval and now.gain
+    assert now.best.level.mean == report.incumbent.mean and now.baseline.mean == report.baseline.mean
+    assert now.noise == report.noise and now.best.experiment.number == lab.tip
+    halves = [(e.interval[1] - e.interval[0]) / 2 for e in (report.baseline, report.incumbent) if e.interval]
+    assert now.interval[1] - now.gain == pytest.approx(math.hypot(*halves))
+    assert now.interval[1] - now.gain > 1.96 * 0.4 * math.sqrt(report.kept)
+    assert [m.best for m in staircase(history)][-1] == report.incumbent.mean
+    tally = Tally()
+    assert [tally.standing(history[: n + 1]) for n in range(len(history))][-1] == now
+
+
+def test_runs_from_before_a_change_of_the_machine_are_no_gain() -> None:
+    class Faster(Lab):
+        def answer(self, number, want):
+            return super().answer(number, want) - (6.0 if number > 30 else 0.0)
+
+    lab = Faster([3.0, -3.0, -3.0] + [-3.0] * 57, seed=2)
+    judge = create_judge("default", lab.baseline())
+    now = standing(searched(lab, judge))
+    assert judge.report().drifts == 1 and now.gain is not None and now.interval is not None
+    assert abs(now.gain - 3.0) < 2.0 and now.interval[0] < 3.0 < now.interval[1]
+
+
+def test_a_search_whose_verdicts_do_not_tell_levels_is_estimated_from_its_runs() -> None:
+    lab = Lab([3.0, -2.0] * 3, seed=4)
+    history = searched(lab, create_judge("default", lab.baseline()))
+    for i, e in enumerate(history[1:], 1):
+        assert e.verdict
+        old = e.verdict.to_dict()
+        del old["levels"]  # as an older version wrote it
+        history[i] = replace(e, verdict=Verdict.from_dict(old))
+    now = standing(history)
+    assert now.start is None and now.gain is not None and now.interval is not None
