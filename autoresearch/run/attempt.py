@@ -24,13 +24,15 @@ from autoresearch.run.log import Log
 from autoresearch.run.sandbox import remove_tree
 from autoresearch.run.scorer import Scorer
 from autoresearch.run.scoring import Scoring
-from autoresearch.run.weights import take_weights
+from autoresearch.run.weights import submitted
 from autoresearch.types import Outcome, Progress, TrialResult
 
 LARGEST_RATION = 1 << 28
 """In tokens. With a larger budget the harness is trusted to count: the copy would take too much memory."""
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
+BRIEF_SECONDS = 20.0
+"""What scoring a few windows may take."""
 STANDBY_AT = 0.8
 """Share of the budget after which the next trial's processes are started: they cost a few seconds of one
 core, which near the end of a training is little, and between two trainings would be waited for."""
@@ -62,6 +64,10 @@ class Plan:
     def rationed(self) -> bool:
         """Whether exactly as many tokens are handed over as may be used."""
         return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_RATION
+
+    def scoring(self, seconds: float) -> float:
+        """Cap on scoring, of which `seconds` is the whole: trials wait while a few windows are scored."""
+        return min(seconds, BRIEF_SECONDS) if self.brief else seconds
 
 
 @dataclass(frozen=True)
@@ -179,19 +185,19 @@ def attempt(
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with rig.crew(plan, code, scratch) as crew:
-            logs += [process.log for process in (crew.trainer, *crew.servers)]
-            scoring = Scoring(rig.scorer, crew.servers, account, scratch)
+            logs = crew.logs
+            scoring = Scoring(rig.scorer, crew, account, scratch)
             training = Training(crew.trainer, plan.budget, account, seen)
             training.get_ready(rig.task(plan), plan.startup_seconds, scoring.wait_for_hello)
             scoring.wait()
             with rig.handed(plan) as data:
                 training.train(data, should_prune)
             rig.prepare(plan)
-            weights = take_weights(crew.folder / "train", rig.max_bytes)
-            account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
-            account.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
-            progress(Progress(1.0, account.metrics["train_seconds"], phase="score"))
-            scores = scoring.score(weights, rig.job(plan), rig.score_seconds)
+            with submitted(crew.folder / "train", rig.max_bytes) as weights:
+                account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
+                account.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
+                progress(Progress(1.0, account.metrics["train_seconds"], phase="score"))
+                scores = scoring.score(weights, rig.job(plan), plan.scoring(rig.score_seconds))
             if rig.compiled:
                 rig.compiled.keep(code, crew.folder / "train")
         score = scores[plan.splits[0]]

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from autoresearch.run.crew import OURS
 from autoresearch.run.frozen import digest
 from autoresearch.run.process import CACHES
 from autoresearch.run.sandbox import remove_tree
@@ -31,6 +32,9 @@ class CompileCache:
             trusted: The tree of the starting commit.
         """
         self._folder, self._starting = folder, digest(trusted)
+        for partial in folder.parent.glob(f"{folder.name}.*"):
+            if not partial.name.startswith(f"{folder.name}.{OURS}"):  # a killed runner's, half done
+                remove_tree(partial)
 
     def keep(self, code: Path, folder: Path) -> None:
         """Keep what a finished trial compiled, if it ran the starting script and nothing is kept yet.
@@ -44,7 +48,7 @@ class CompileCache:
             return
         if sum(map(folder_bytes, found)) > MOST_BYTES:
             return
-        partial = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}.", dir=self._folder.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}.{OURS}.", dir=self._folder.parent))
         for source in found:
             shutil.copytree(source, partial / source.name, symlinks=True)
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ FOLDERS = ("train", "model", "witness")
 """What the three may write, below a trial's scratch folder."""
 STANDBY = "standby"
 """Module of the task's package that waits in the place of a training script."""
+OURS = f"{os.getpid()}-{secrets.token_hex(4)}"
+"""What places of this process are called: a number alone may have been a dead runner's."""
 PATIENCE = 60.0
 """Seconds that a crew may take to be ready before a fresh one is started instead."""
 
@@ -82,6 +85,7 @@ class Crew:
         folder: Where their folders are.
         trainer: Runs the training script.
         servers: The model's server and the witness's.
+        logs: What all of them print, those that were replaced included.
     """
 
     def __init__(self, kit: Kit, code: Path, folder: Path, *, standby: bool = False) -> None:
@@ -93,7 +97,7 @@ class Crew:
             folder: Where their folders are made.
             standby: Whether the trainer waits for `go`.
         """
-        self.code, self.folder, self._waits = code, folder, standby
+        self.code, self.folder, self._kit, self._waits = code, folder, kit, standby
         package = kit.train.rpartition(".")[0]
         module = (f"{package}.{STANDBY}", kit.train) if standby else (kit.train,)
         if not standby:
@@ -105,6 +109,7 @@ class Crew:
                 stack.enter_context(kit.start(code, folder, name, kit.serve)) for name in FOLDERS[1:]
             ]
             self._stack = stack.pop_all()
+        self.logs = [process.log for process in (self.trainer, *self.servers)]
 
     def __enter__(self) -> Crew:
         return self
@@ -122,6 +127,21 @@ class Crew:
         except WireError:
             return False
         return message.get("type") == STANDBY and all(server.alive for server in self.servers)
+
+    def renew_servers(self) -> None:
+        """Put fresh servers in the place of those that have seen weights or questions.
+
+        Nothing that the old ones wrote is left: a witness that had been asked before would know too much.
+        """
+        for server in self.servers:
+            server.kill()
+        for name in FOLDERS[1:]:
+            remove_tree(self.folder / name)
+        self.servers = [
+            self._stack.enter_context(self._kit.start(self.code, self.folder, name, self._kit.serve))
+            for name in FOLDERS[1:]
+        ]
+        self.logs += [server.log for server in self.servers]
 
     def kill(self) -> None:
         """Kill all three, and wait until they are gone."""
@@ -146,13 +166,13 @@ class Standby:
             editable: The files that come with a candidate, relative to the tree.
         """
         self._kit, self._trusted, self._editable = kit, trusted, tuple(editable)
-        self._folder = folder / f"{os.getpid()}-{next(self._numbers)}"
+        self._folder = folder / f"{OURS}-{next(self._numbers)}"
         self._lock = threading.Lock()
         self._next: Future[Crew] | None = None
         # Jailed processes die with the thread that started them, so that one stays for as long as this does.
         self._starter = ThreadPoolExecutor(1, "standby")
         for old in folder.glob("*-*"):
-            if not old.name.startswith(f"{os.getpid()}-"):
+            if not old.name.startswith(f"{OURS}-"):
                 remove_tree(old)
 
     def prepare(self) -> None:

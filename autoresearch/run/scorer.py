@@ -1,7 +1,8 @@
 """The trusted scorer process: started once, used for every trial, started again if it dies.
 
 Invariant: the scorer runs from a tree that no candidate can write, with an environment made from nothing, in
-no candidate's jail; what goes wrong in it is never the candidate's fault.
+no candidate's jail; what goes wrong in it is not the candidate's fault, unless it happens again with the same
+weights (see `scoring`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.run.log import Log
 from autoresearch.run.process import environment
-from nanomodel.wire import Message, WireError, pair
+from nanomodel.wire import Message, Timeout, WireError, pair
 
 START_SECONDS = 120.0
 PATIENCE = 15.0
@@ -27,6 +29,10 @@ PATIENCE = 15.0
 
 class ScorerDied(Exception):
     """The scorer ended in the middle of a job; the message holds the end of its log."""
+
+
+class ScorerSlow(UserError):
+    """It says nothing, but it lives: whoever waits again may hear from it."""
 
 
 class Scorer:
@@ -49,8 +55,18 @@ class Scorer:
 
     def start(self) -> None:
         """Start it, if it does not run; returns at once, while it loads its libraries."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return  # somebody has a job done: it runs, or they start it
+        try:
             self._start()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until nobody else has a job done, and keep others waiting."""
+        with self._lock:
+            yield
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -77,6 +93,7 @@ class Scorer:
         """Wait until it is ready for a job.
 
         Raises:
+            ScorerSlow: If it takes too long.
             UserError: If it does not start.
         """
         with self._lock:
@@ -85,6 +102,8 @@ class Scorer:
                 return
             try:
                 self._wire.recv(START_SECONDS)
+            except Timeout as error:
+                raise ScorerSlow(f"The scorer does not start ({error}).", _HINT, code=3) from None
             except WireError as error:
                 tail = self._log.text(wait=1.0).strip()
                 self.close()

@@ -11,6 +11,8 @@ import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.run.handshake import Ended
@@ -57,6 +59,16 @@ def take_weights(folder: Path, max_bytes: int) -> int:
         return _sealed_copy(source, status.st_size)
     finally:
         os.close(source)
+
+
+@contextmanager
+def submitted(folder: Path, max_bytes: int) -> Iterator[int]:
+    """What `take_weights` gives, closed afterwards."""
+    weights = take_weights(folder, max_bytes)
+    try:
+        yield weights
+    finally:
+        os.close(weights)
 
 
 def copy_weights(weights: int) -> int:

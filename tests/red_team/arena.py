@@ -6,7 +6,7 @@ candidate did: the trial ended, nothing of it is alive, and nothing of the host'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +151,3 @@ def mutated(tree: Path, *edits: tuple[str, str, str]) -> Iterator[Path]:
         assert old in text, f"{file} has changed: {old!r} is not in it any more"
         path.write_text(text.replace(old, new))
     yield code
-
-
-Fight = Callable[..., TrialResult]

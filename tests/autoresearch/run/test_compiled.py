@@ -29,6 +29,7 @@ def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
     places = {"standby": tmp_path / "standby", "editable": [SCRIPT]} if standby else {}
     trusted = toy.write_code(tmp_path / "trusted", script("the start"))
     compiled = tmp_path / "compiled"
+    (tmp_path / "compiled.half/inductor").mkdir(parents=True)
     runner = make_runner(cache, trusted=trusted, compiled=compiled, compile=True, **places)
 
     def found(who, number):
@@ -37,6 +38,7 @@ def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
         assert done.outcome is Outcome.OK, done
         return [line.removeprefix("found ") for line in done.log.splitlines() if line.startswith("found")]
 
+    assert not (tmp_path / "compiled.half").exists(), "what a killed runner had begun to keep"
     try:
         assert found("a candidate", 1) == ["found", "found"] and not compiled.exists()
         assert found("the start", 2) == ["found", "found"] and compiled.exists()

@@ -1,5 +1,6 @@
 """Crews that wait: fresh for each trial, empty of candidates' code until then, gone when nobody comes."""
 
+import os
 import time
 from pathlib import Path
 
@@ -121,7 +122,8 @@ def test_a_dead_crew_is_not_given(runner, tmp_path):
 
 
 def test_what_a_killed_runner_left_is_removed(tmp_path):
-    (tmp_path / "standby/999999999-1/7/code").mkdir(parents=True)
+    for owner in (999999999, os.getpid()):  # numbers come again, after a reboot or in a new container
+        (tmp_path / f"standby/{owner}-1/7/code").mkdir(parents=True)
     kit = Kit(create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None)
     Standby(kit, tmp_path / "standby", Path(), []).close()
     assert list((tmp_path / "standby").iterdir()) == []
