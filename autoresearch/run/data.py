@@ -3,7 +3,7 @@
 Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. No two
 trials are handed the same open file, whose position they would share. A candidate that managed to write to
 the data, or even to its file's mode, times or attributes (which a descriptor allows its owner), does not go
-unnoticed; what it did is undone, so that no later trial is trained or scored on changed data, or finds a note.
+unnoticed; what it did is undone, so that no later trial trains or is scored on changed data, or finds a note.
 """
 
 from __future__ import annotations
