@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from autoresearch.record.lease import lock
 from autoresearch.record.live import create_view
 from autoresearch.record.mlflow import Mirror
 from autoresearch.record.report import Report, write_report
+from autoresearch.retention import trim
 from autoresearch.run import Modules, TrialRunner
 from autoresearch.run.health import Health
 from autoresearch.run.sandbox import Limits, Sandbox, create_sandbox, describe
+from autoresearch.run.sandbox.gpu import describe as describe_gpu
 from autoresearch.run.tool import run_tool
 from autoresearch.search import Search
 from autoresearch.types import Cost, Proposer, View
@@ -115,6 +118,10 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     Raises:
         UserError: For anything that a person can mend before the first trial.
     """
+
+    def say(text: str) -> None:
+        search.events.put(Said(text, warning=True))
+
     config = load(overrides)
     repository = Repository(Path.cwd())
     runs = runs_folder(config, repository)
@@ -128,7 +135,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         _check_judge(config)
         inbox = Inbox(folder)
         inbox.begin()
-        proposer = proposer_of(config, repository, folder, lambda text: search.events.put(Said(text, True)))
+        proposer = proposer_of(config, repository, folder, say)
         cache, meta = prepare_data(config, runs)
         journal = _reopen(folder, repository) if found else _begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
@@ -137,13 +144,13 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
-        if warning := describe(sandbox).warning:
-            shown.message(warning, warning=True)
+        tell_protection(config, sandbox, shown)
         if repository.is_modified([config.task.package]):
             shown.message(
                 f"Uncommitted changes in {config.task.package}/ are not part of this search.", warning=True
             )
-        runners = create_runners(config, sandbox, cache, _trusted_tree(config, repository, journal, folder))
+        trusted = _trusted_tree(config, repository, journal, folder)
+        runners = create_runners(config, sandbox, cache, trusted, say)
         for runner in runners.values():
             stack.callback(runner.close)
         mirror = create_mirror(config, repository, folder)
@@ -174,7 +181,10 @@ def _conclude(search: Search, mirror: Mirror) -> None:
     report = write_page(search.journal, search.repository)
     problem = mirror.close(search.journal, [f for f in (report.markdown, report.html, report.png) if f])
     if problem:
-        search.view.message(problem, warning=True)
+        search.view.message(problem, warning=True)  # and it needs all of what is kept, later
+    else:
+        with suppress(UserError, OSError, sqlite3.Error):  # tidying up fails no search
+            trim(search.journal, search.config.keep_logs)
 
 
 def proposer_of(
@@ -211,6 +221,14 @@ def proposer_of(
     return create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
 
 
+def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
+    """Say what a person should know of the sandbox before anything runs in it."""
+    if warning := describe(sandbox).warning:
+        view.message(warning, warning=True)
+    if device(config) == "cuda":
+        view.message(f"GPU: {describe_gpu(sandbox)}")
+
+
 def _check_judge(config: Config) -> None:
     """Find wrong options before the baselines have been trained, not after."""
     try:
@@ -228,14 +246,16 @@ def recorded_config(folder: Path) -> Config:
         journal.close()
 
 
-def create_runners(config: Config, sandbox: Sandbox, cache: Path, trusted: Path) -> dict[str, TrialRunner]:
+def create_runners(
+    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, say: Callable[[str], None]
+) -> dict[str, TrialRunner]:
     """The parts that train and score, as configured, by the names of their places.
 
     Raises:
         UserError: If the places make no sense on this device.
     """
     return {
-        place: create_runner(config, sandbox, cache, trusted, where)
+        place: create_runner(config, sandbox, cache, trusted, where, say)
         for place, where in places(config).items()
     }
 
@@ -261,7 +281,7 @@ def places(config: Config) -> dict[str, str]:
             "For several GPUs: executor.devices=[0,1]",
         )
     if executor.devices is None:
-        return {where: where}
+        return {where: f"{where}:0"}  # named: or torch would take its fastest, and nvidia-smi the first
     if not executor.devices or len(set(executor.devices)) < len(executor.devices):
         raise UserError(
             f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
@@ -269,7 +289,9 @@ def places(config: Config) -> dict[str, str]:
     return {f"{where}:{i}": f"{where}:{i}" for i in executor.devices}
 
 
-def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str) -> TrialRunner:
+def create_runner(
+    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str, say: Callable[[str], None]
+) -> TrialRunner:
     """The part that trains and scores on one device; what it keeps lies beside the trusted tree."""
     budget, executor, folder = config.budget, config.executor, trusted.parent
     return TrialRunner(
@@ -293,6 +315,7 @@ def create_runner(config: Config, sandbox: Sandbox, cache: Path, trusted: Path, 
         editable=config.task.editable,
         compiled=folder / "compiled",
         health=Health.find(where) if where.startswith("cuda") else None,
+        say=say,
     )
 
 

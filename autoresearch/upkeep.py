@@ -1,9 +1,7 @@
 """What is done to searches that do not run: mirrored again, rebuilt in git, cleaned, removed.
 
-Owns what may be thrown away: trials' folders, the processes' waiting places, the worktree, the trusted tree
-and the compile cache, which are made again when a search goes on; losses that nothing rests on; and all but
-the end of old logs. Whoever changes a search holds its lock, so none that runs is touched. Commits stay in
-git, and what MLflow shows stays in MLflow.
+Whoever changes a search holds its lock, so none that runs is touched. Commits stay in git, and what MLflow
+shows stays in MLflow. Not covered: what can be thrown away (`retention`), and how git is rebuilt (`rebuild`).
 """
 
 from __future__ import annotations
@@ -19,11 +17,8 @@ from autoresearch.rebuild import Rebuilt, rebuild
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.lease import lock
-from autoresearch.record.losses import losses_folder
-from autoresearch.run.sandbox import remove_tree
+from autoresearch.retention import SCRATCH, removed, trim
 
-SCRATCH = ("trials", "standby", "compiled", "worktree", "trusted", "journal.partial")
-"""What a search makes anew when it goes on."""
 SYNC_SECONDS = 3600.0
 
 
@@ -87,17 +82,13 @@ def clean(folder: Path, keep_logs: int) -> dict[str, int]:
     Raises:
         UserError: If it runs.
     """
-    freed = {}
+    freed: dict[str, int] = {}
     with opened(folder) as journal:
-        for name in SCRATCH:
-            if size := _remove(folder / name):
-                freed[name] = size
-        if size := sum(_remove(losses) for losses in _old_losses(journal, keep_logs)):
-            freed["old losses"] = size
-        before = _size(journal.path)
-        if journal.shorten_logs(keep_logs):
-            journal.compact()
-            freed["old logs"] = max(0, before - _size(journal.path))
+        for pattern in SCRATCH:
+            if size := sum(map(removed, list(folder.glob(pattern)))):
+                name = pattern.removesuffix(".*")
+                freed[name] = freed.get(name, 0) + size
+        freed |= trim(journal, keep_logs)
     return freed
 
 
@@ -117,36 +108,9 @@ def remove(folder: Path) -> int:
                 f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",
             )
         # What is left below an open lock is a folder that the next search of that name finds empty.
-        return _remove(folder)
+        return removed(folder)
 
 
 def searches(runs: Path) -> list[Path]:
     """Folders of all searches, oldest first."""
     return sorted((p.parent for p in runs.glob("*/journal.db")), key=lambda p: p.stat().st_mtime)
-
-
-def _old_losses(journal: Journal, keep: int) -> list[Path]:
-    """Losses of trials that nothing rests on any more."""
-    experiments = journal.experiments()
-    old = [e for e in experiments if 0 < e.number <= experiments[-1].number - keep and not e.kept]
-    return [losses_folder(journal.path.parent, trial.id) for e in old for trial in e.trials]
-
-
-def _remove(path: Path) -> int:
-    """Remove a file or folder; how many bytes that freed."""
-    size = _size(path)
-    if path.is_dir() and not path.is_symlink():
-        remove_tree(path)
-    else:
-        path.unlink(missing_ok=True)
-    return size - _size(path)
-
-
-def _size(path: Path) -> int:
-    """Bytes on disk of a file, or of a folder with all that is in it; links are not followed."""
-    if not path.is_symlink() and not path.exists():
-        return 0
-    total = path.lstat().st_blocks * 512
-    if path.is_dir() and not path.is_symlink():
-        total += sum(_size(child) for child in path.iterdir())
-    return total

@@ -10,9 +10,13 @@ from typer.testing import CliRunner
 
 from autoresearch.cli import app
 from autoresearch.errors import UserError
+from autoresearch.launch import _conclude
+from autoresearch.record.calls import CallLog
+from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.record.lease import lock
-from autoresearch.types import Outcome, TrialResult, VerdictKind
+from autoresearch.record.mlflow import Mirror
+from autoresearch.types import Call, Cost, Outcome, TrialResult, VerdictKind
 from tests.support.stub import git, make_repository, make_search
 
 SETTINGS = ["name=x", "budget=smoke", "executor.device=cpu", "tracking=none"]
@@ -125,12 +129,19 @@ def test_a_branch_with_somebody_s_work_is_left_alone(done):
 
 
 def test_clean_removes_what_can_be_made_again_and_says_how_much(done):
-    for name in ("trials/9/code", "standby/1-2", "compiled/inductor", "trusted/nanomodel"):
+    for name in (
+        "trials/9",
+        "standby/1-2",
+        "compiled/inductor",
+        "compiled.x1/inductor",
+        "trusted/t",
+        "agent/task",
+    ):
         (done / name).mkdir(parents=True)
         (done / name / "file").write_bytes(os.urandom(100_000))
     before = Journal(done / "journal.db").experiments()
     said = call("clean", "name=x", "keep_logs=2")
-    assert "trials 0.1 MB" in said and "standby 0.1 MB" in said and "old losses" in said
+    assert "trials 0.1 MB" in said and "compiled 0.2 MB" in said and "old losses" in said
     assert {p.name for p in done.iterdir()} <= {"journal.db", "lock", "losses", "report", "events.jsonl"}
     assert Journal(done / "journal.db").experiments() == before
     left = {int(p.name) for p in (done / "losses").iterdir()}
@@ -147,6 +158,35 @@ def test_old_logs_are_cut_to_their_end(done):
     assert "old logs" in call("clean", "name=x", "keep_logs=2")
     logs = {e.number: e.trials[-1].result.log for e in Journal(done / "journal.db").experiments()}
     assert len(logs[1]) == 2000 and logs[1].endswith("the end") and len(logs[5]) == 9007
+
+
+def test_old_prompts_are_cut_to_their_end_and_what_they_cost_stays(done):
+    calls, experiments = CallLog(done), Journal(done / "journal.db").experiments()
+    for e in experiments[1:]:
+        calls.record(
+            Call(f"c{e.number}", "a:m", e.created, "x" * 9000 + "asked", "y" * 9000 + "said", "", Cost(1, 5))
+        )
+    spent = calls.spent("a")
+    assert "old prompts" in call("clean", "name=x", "keep_logs=2")
+    (old,), (new,) = calls.of("c3"), calls.of("c4")
+    assert (len(old.asked), len(old.answered)) == (2000, 2000) and old.asked.endswith("asked")
+    assert len(new.asked) == 9005 and calls.spent("a") == spent
+    assert "old prompts" not in call("clean", "name=x", "keep_logs=2")
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["mirrored", "mlflow down"])
+def test_a_search_tidies_up_when_it_ends_unless_mlflow_has_not_seen_all(done, down):
+    kept = sorted((done / "losses").iterdir())
+    repository = Repository(done.parent.parent)
+    search = make_search(repository, [], "experiments=5", "claim=0", "keep_logs=2")
+    uri = f"sqlite:///{done}/journal.db/no/folder.db"
+    mirror = Mirror(enabled=down, uri=uri, experiment="e", folder=done, sources=lambda commit: {})
+    _conclude(search, mirror)
+    left, experiments = sorted((done / "losses").iterdir()), search.journal.experiments()
+    needed = {t.id for e in experiments if e.number in (0, 4, 5) or e.kept for t in e.trials}
+    assert (left == kept) if down else ({int(p.name) for p in left} == needed)
+    assert len(needed) < len(kept)
+    search.worktree.remove()
 
 
 def test_a_search_that_runs_is_left_alone(done):

@@ -7,13 +7,18 @@ import time
 
 import pytest
 
+from autoresearch.config import load
 from autoresearch.errors import UserError
+from autoresearch.launch import places, tell_protection
 from autoresearch.run import health, repeat
 from autoresearch.run.health import Health
+from autoresearch.run.process import environment, one_gpu
 from autoresearch.run.repeat import unspoiled, watched
+from autoresearch.run.sandbox import create_sandbox
 from autoresearch.types import Outcome, Progress, TrialResult
 from tests.autoresearch.run.test_trial import make_runner
 from tests.support import toy
+from tests.support.stub import Silent
 
 SMI = """#!/bin/sh
 folder=$(dirname "$0")
@@ -73,6 +78,15 @@ def test_visible_devices_are_those_that_torch_counts(smi, monkeypatch):
     assert "--id=GPU-abc" in asked and "--id=3" in asked
 
 
+def test_torch_and_nvidia_smi_mean_the_same_gpu_where_none_is_named(smi):
+    """By itself torch counts the fastest first, and nvidia-smi by place."""
+    (where,) = places(load(["executor.device=cuda", "name=x"], {})).values()
+    _, only = one_gpu(where)
+    assert environment(smi.folder, 1, only)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    Health.find(where)
+    assert only == "0" and "--id=0" in (smi.folder / "asked").read_text()
+
+
 @pytest.mark.parametrize(
     ("bits", "why"),
     [("0x1", ""), ("0x4", ""), ("0x8", "hardware slowdown"), ("0x60", "heat"), ("0x80", "power brake")],
@@ -102,6 +116,13 @@ def test_a_gpu_that_does_not_answer(smi):
         Health().look()
     assert Health.find("cuda") is None
     assert Health.find("cuda", "no-such-program") is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_search_says_whether_cuda_answers_inside_the_sandbox(device):
+    view = Silent()
+    tell_protection(load([f"executor.device={device}", "name=x"], {}), create_sandbox("auto"), view)
+    assert any(line.startswith("GPU: ") for line in view.said) == (device == "cuda")
 
 
 @pytest.fixture(scope="module")
