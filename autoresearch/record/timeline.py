@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoresearch.record.file import Span
 
-ORDER = ("propose", "smoke", "queue", "startup", "warmup", "train", "score", "judge", "record")
+ORDER = ("propose", "queue", "startup", "warmup", "train", "score", "judge", "record")
 """Phases as they follow each other; others come after these."""
 TRAIN = "train"
 BESIDE = ("propose", "queue")

@@ -22,7 +22,6 @@ COLORS = {
     "score": "#56B4E9",
     "warmup": "#E69F00",
     "startup": "#D55E00",
-    "smoke": "#F0E442",
     "propose": "#CC79A7",
     "judge": "#0072B2",
     "record": "#999999",

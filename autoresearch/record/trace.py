@@ -59,7 +59,7 @@ def _rows(found: Sequence[Span]) -> list[int]:
     rows = []
     for span in found:
         if span.phase not in TRIAL:
-            rows.append(PROPOSING if span.phase in ("propose", "smoke") else LOOP)
+            rows.append(PROPOSING if span.phase == "propose" else LOOP)
             continue
         free = next(
             (i for i, (until, trial) in enumerate(taken) if trial == span.trial or until <= span.started),

@@ -1,16 +1,18 @@
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.record.file import Span
+from autoresearch.record.file import Phase, Span
 from autoresearch.record.report import write_report
-from autoresearch.record.timeline import BESIDE, GAP, use
+from autoresearch.record.timeline import BESIDE, GAP, ORDER, use
+from autoresearch.record.timeplot import COLORS
 from autoresearch.record.trace import DEVICE, LOOP, PROPOSING, trace
 from tests.support.searches import EVIL, Recorded, night
 
-PHASES = ("propose", "queue", "startup", "warmup", "train", "score", "judge", "record")
+PHASES = get_args(Phase)
 
 
 def trial(number, begin, experiment=1):
@@ -46,6 +48,10 @@ def test_one_after_the_other_is_one_device():
 def test_an_interruption_does_not_count():
     assert use([*trial(1, 0), *trial(2, 10 + GAP + 1)]).wall == 20
     assert use([*trial(1, 0), *trial(2, 10 + GAP)]).wall == 20 + GAP
+
+
+def test_every_phase_that_can_be_noted_is_shown_in_its_place_and_no_other():
+    assert ORDER == PHASES and set(COLORS) <= set(PHASES)
 
 
 def test_nothing_was_done():
