@@ -20,9 +20,10 @@ import psutil
 from autoresearch.run.crash import MEMORY, SANDBOX, explain
 from autoresearch.run.log import Log
 from autoresearch.run.sandbox import Jail, Limits, Sandbox, start
+from autoresearch.run.sandbox import gpu as gpus
 from nanomodel.wire import pair
 
-PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "CC", "CXX")
+PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
 """Variables of the host that say where its GPU and compilers are; all others stay outside."""
 
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
@@ -69,14 +70,17 @@ class Candidate:
         (folder / "tmp").mkdir(exist_ok=True)
         self.wire, theirs = pair()
         self._command = [sys.executable, "-P", "-m", module, *arguments]
+        # Without walls all GPUs are there, and keep their numbers.
+        name = only if sandbox.name == "none" else gpus.inside(only)
         jail = Jail(
             read_only=(code,),
             writable=(folder,),
-            env={**environment(code, threads, only), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
+            env={**environment(code, threads, name), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
             cwd=folder,
             fds=(theirs.fileno(),),
             gpu=gpu,
             limits=limits,
+            only=only,
         )
         try:
             self._jailed = start(

@@ -44,6 +44,7 @@ class Jail:
         fds: Descriptors it inherits, besides 0, 1 and 2.
         gpu: Whether it may use the GPU's device nodes.
         limits: How much of the host it may use.
+        only: The only GPU it is to see, as `nvidia-smi --id` takes it; empty for all.
     """
 
     read_only: tuple[Path, ...]
@@ -53,6 +54,7 @@ class Jail:
     fds: tuple[int, ...]
     gpu: bool
     limits: Limits
+    only: str = ""
 
     def __post_init__(self) -> None:
         for path in (*self.read_only, *self.writable):

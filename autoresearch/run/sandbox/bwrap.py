@@ -60,7 +60,7 @@ class BwrapSandbox:
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
         words += _world()
         if jail.gpu:
-            words += _binds("--dev-bind", gpu.device_nodes())
+            words += _binds("--dev-bind", gpu.device_nodes(jail.only))
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
         for mount in ("/dev", "/", *map(str, world.sites())):

@@ -4,12 +4,13 @@ Untested on real hardware: no GPU was at hand when this was written, so the prob
 what it found, and `doctor` prints it. The device nodes are those that NVIDIA's container runtime passes
 through; AMD's are the two that ROCm documents. A jail with a GPU has no limit on memory files and address
 space, both of which CUDA uses freely, and sees /sys; the driver itself is a large surface that no sandbox
-narrows.
+narrows. Of several NVIDIA GPUs a jail is shown the one that it is for, where it is certain which that is.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,15 @@ from autoresearch.run.sandbox.base import Jail, Limits, Sandbox
 
 NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps")
 OTHER_NODES = ("kfd", "dri", "dxg")
-VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES")
+VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_HOME",
+    "HIP_VISIBLE_DEVICES",
+)
+"""Variables of the host that say where its GPU and libraries are."""
+DEV, DRIVER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 PROBE = """
 import ctypes
@@ -34,9 +43,45 @@ print(f"{count.value} x {name.value.decode()}")
 """
 
 
-def device_nodes() -> list[Path]:
-    """Device nodes of the GPUs that this machine has; empty without one."""
-    return sorted(node for pattern in (*NODES, *OTHER_NODES) for node in Path("/dev").glob(pattern))
+def device_nodes(only: str = "") -> list[Path]:
+    """Device nodes of the GPUs that this machine has; empty without one.
+
+    Args:
+        only: The only GPU whose own node is wanted, as `nvidia-smi --id` takes it; empty for all.
+    """
+    nodes = sorted(node for pattern in (*NODES, *OTHER_NODES) for node in DEV.glob(pattern))
+    if found := _find(only):
+        others = {node for node in DEV.glob(NODES[0]) if node != found[0]}
+        nodes = [node for node in nodes if node not in others]
+    return nodes
+
+
+def inside(only: str) -> str:
+    """What a GPU is called in a jail that is shown no other: numbers would begin at 0 there, names stay."""
+    found = _find(only)
+    return found[1] if found else only
+
+
+def _find(only: str) -> tuple[Path, str] | None:
+    """Node and full name of a GPU; None where it is not certain which it is.
+
+    That is so where GPUs are divided (MIG), and where the driver names others than there are nodes of, as in
+    a container that was given some of them.
+    """
+    divided = len(list(DEV.glob("nvidia-caps/nvidia-cap*"))) > 2  # two are there to ask for it
+    gpus = []
+    for about in sorted(DRIVER.glob("*/information")):
+        name = re.search(r"^GPU UUID:\s*(GPU-[0-9a-f-]{36})$", about.read_text(errors="replace"), re.M)
+        minor = re.search(r"^Device Minor:\s*(\d+)$", about.read_text(errors="replace"), re.M)
+        if name is None or minor is None:
+            return None
+        gpus.append((DEV / f"nvidia{minor[1]}", name[1]))  # folders are named by bus, the order of nvidia-smi
+    if divided or not only or {node for node, _ in gpus} != set(DEV.glob(NODES[0])):
+        return None
+    if only.isdigit():
+        return gpus[int(only)] if int(only) < len(gpus) else None
+    matches = [gpu for gpu in gpus if gpu[1].startswith(only)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def library_folders() -> list[Path]:

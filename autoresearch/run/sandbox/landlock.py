@@ -53,7 +53,7 @@ class LandlockSandbox:
         read, split = _world(self.namespaces)
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
         read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
-        devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes() if jail.gpu else [])
+        devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
         memory = [Path("/dev/shm")] if self.namespaces else []
         return {
             "env": dict(jail.env),

@@ -142,13 +142,58 @@ def test_a_gpu_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch)
 def test_a_jail_with_a_gpu_shows_its_nodes_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "device_nodes", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(gpu, "device_nodes", lambda only: [Path("/dev/nvidia0")])
     words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS))
     assert words.count("--dev-bind") == 1
     assert words[words.index("--dev-bind") + 1 : words.index("--dev-bind") + 3] == ["/dev/nvidia0"] * 2
     spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS))
     assert "/dev/nvidia0" in spec["landlock"]["devices"]
     assert spec["seccomp"]["memory_files"]
+
+
+UUID = "GPU-%08d-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the system says of two GPUs whose nodes are numbered the other way round."""
+    (tmp_path / "dev").mkdir()
+    for index, (bus, minor) in enumerate([("0000:1a:00.0", 1), ("0000:5b:00.0", 0)]):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+        text = f"Model: \t\t A\nGPU UUID:  \t {UUID % index}\nDevice Minor: \t {minor}\nBlacklisted:\t No\n"
+        (tmp_path / "gpus" / bus / "information").write_text(text)
+        (tmp_path / "dev" / f"nvidia{minor}").touch()
+    (tmp_path / "dev/nvidiactl").touch()
+    monkeypatch.setattr(gpu, "DEV", tmp_path / "dev")
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path / "gpus")
+    return tmp_path
+
+
+def shown(only: str) -> list[str]:
+    return [node.name for node in gpu.device_nodes(only)]
+
+
+def test_of_several_gpus_the_one_that_is_meant_is_shown(gpus: Path) -> None:
+    assert shown("0") == shown(UUID % 0) == shown("GPU-00000000") == ["nvidia1", "nvidiactl"]
+    assert shown("1") == ["nvidia0", "nvidiactl"]
+    assert gpu.inside("1") == UUID % 1
+    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
+    assert str(gpus / "dev/nvidia1") not in spec["landlock"]["devices"]
+    words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
+    assert str(gpus / "dev/nvidia0") in words and str(gpus / "dev/nvidia1") not in words
+
+
+def test_where_it_is_not_certain_which_is_meant_all_are_shown(gpus: Path) -> None:
+    everything = ["nvidia0", "nvidia1", "nvidiactl"]
+    for only in ("", "2", "GPU-", "MIG-00000000"):
+        assert (shown(only), gpu.inside(only)) == (everything, only)
+    (gpus / "dev/nvidia7").touch()  # one that the driver does not name
+    assert (shown("0"), gpu.inside("0")) == ([*everything[:2], "nvidia7", "nvidiactl"], "0")
+    (gpus / "dev/nvidia7").unlink()
+    (gpus / "dev/nvidia-caps").mkdir()
+    for cap in (1, 2, 21):
+        (gpus / f"dev/nvidia-caps/nvidia-cap{cap}").touch()
+    assert (set(everything) <= set(shown("0")), gpu.inside("0")) == (True, "0"), "divided"
 
 
 def test_the_gpu_s_variables_are_passed_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
