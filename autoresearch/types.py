@@ -227,6 +227,7 @@ class Verdict:
         trials: Trainings of the candidate that the decision rests on.
         reason: A sentence that a person understands.
         levels: Where the search stands after it; None if the judge does not reckon it.
+        paired: Of `trials`, those on a seed on which the incumbent was run, too.
     """
 
     kind: VerdictKind
@@ -236,6 +237,7 @@ class Verdict:
     trials: int = 0
     reason: str = ""
     levels: Levels | None = None
+    paired: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

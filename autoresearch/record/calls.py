@@ -1,8 +1,9 @@
 """Every call of a language model, kept in `runs/<name>/calls.db`: for traces, and for caps.
 
 Owns the record of what was asked, answered and paid, failed calls included, which the journal only knows as
-the cost of the proposals they led to. Invariants: writing never fails the search; secrets of the environment
-are blotted out before anything is written; very long texts lose their middle.
+the cost of the proposals they led to. Invariants: writing never fails the search; a call is written down
+before it is made, at the most it can cost, and again when that is known; secrets of the environment are
+blotted out before anything is written; very long texts lose their middle.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from autoresearch.record.text import clean, scrub
 from autoresearch.types import Call, Cost, Draft, Experiment
@@ -40,61 +42,78 @@ class CallLog:
         self.path = folder / "calls.db"
 
     def record(self, call: Call) -> None:
-        """Write a call down; a full disk or a broken file loses the record, never the search."""
+        """Write a call down, over what was written of it before.
+
+        A full disk or a broken file loses the record, never the search.
+        """
         cost = call.cost
         texts = (shortened(scrub(clean(text))) for text in (call.asked, call.answered, call.problem))
         numbers = (cost.calls, cost.input_tokens, cost.output_tokens, cost.dollars, cost.seconds)
+        names = _COLUMNS.split(", ")
         try:
             with self._open() as db, db:
-                db.execute(
-                    f"INSERT INTO calls (conversation, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (call.conversation, call.model, call.started, *texts, *numbers),
+                values = (call.model, call.started, *texts, *numbers)
+                known = db.execute(
+                    f"UPDATE calls SET {', '.join(f'{name} = ?' for name in names)} "
+                    "WHERE conversation = ? AND model = ? AND started = ?",
+                    (*values, call.conversation, call.model, call.started),
                 )
+                if not known.rowcount:
+                    marks = ", ".join("?" * (1 + len(values)))
+                    db.execute(
+                        f"INSERT INTO calls (conversation, {_COLUMNS}) VALUES ({marks})",
+                        (call.conversation, *values),
+                    )
         except sqlite3.Error:
             return
 
     def of(self, conversation: str) -> list[Call]:
         """The calls that led to one proposal, oldest first."""
-        return list(self._read("WHERE conversation = ?", (conversation,)))
+        rows = self._rows(
+            f"SELECT conversation, {_COLUMNS} FROM calls WHERE conversation = ? ORDER BY id", conversation
+        )
+        return [
+            Call(name, model, started, asked, answered, problem, Cost(*cost))
+            for name, model, started, asked, answered, problem, *cost in rows
+        ]
 
     def conversations(self) -> list[str]:
         """Every conversation, oldest first."""
-        return list(dict.fromkeys(call.conversation for call in self._read("", ())))
+        return [
+            n for (n,) in self._rows("SELECT conversation FROM calls GROUP BY conversation ORDER BY MIN(id)")
+        ]
 
-    def spent(self, proposer: str) -> Cost:
-        """What all calls of a proposer cost."""
-        return sum((call.cost for call in self._read("WHERE model LIKE ? || ':%'", (proposer,))), Cost())
+    def spent(self, who: str) -> Cost:
+        """What all calls of a proposer, or of one of its models ("anthropic:claude-sonnet-5-5"), cost."""
+        rows = self._rows(
+            "SELECT TOTAL(calls), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(dollars), TOTAL(seconds) "
+            "FROM calls WHERE model = ?1 OR SUBSTR(model, 1, LENGTH(?1) + 1) = ?1 || ':'",
+            who,
+        )
+        calls, asked, answered, dollars, seconds = rows[0] if rows else (0, 0, 0, 0.0, 0.0)
+        return Cost(int(calls), int(asked), int(answered), dollars, seconds)
 
-    def unbilled(
-        self, proposer: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()
-    ) -> Cost:
-        """What a proposer spent beyond the cost of its proposals: calls that have led to none so far."""
-        paid = self.spent(proposer)
-        prefix = f"{proposer}:"
+    def unbilled(self, who: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()) -> Cost:
+        """What was spent beyond the cost of proposals: calls that have led to none so far.
+
+        Args:
+            who: A proposer, or one of its models.
+            experiments: All of the search.
+            drafts: Proposals that wait for their turn.
+        """
         made = [p for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
         made += [draft.proposal for draft in drafts]
-        billed = sum((p.cost for p in made if p.proposer.startswith(prefix)), Cost())
-        return Cost(
-            max(paid.calls - billed.calls, 0),
-            max(paid.input_tokens - billed.input_tokens, 0),
-            max(paid.output_tokens - billed.output_tokens, 0),
-            max(paid.dollars - billed.dollars, 0.0),
-            max(paid.seconds - billed.seconds, 0.0),
-        )
+        theirs = (p.cost for p in made if p.proposer == who or p.proposer.startswith(f"{who}:"))
+        return self.spent(who).beyond(sum(theirs, Cost()))
 
-    def _read(self, where: str, values: tuple[str, ...]) -> Iterator[Call]:
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self.path.exists():
-            return
+            return []
         try:
             with self._open() as db:
-                rows = db.execute(
-                    f"SELECT conversation, {_COLUMNS} FROM calls {where} ORDER BY id", values
-                ).fetchall()
+                return db.execute(query, values).fetchall()
         except sqlite3.Error:
-            return
-        for row in rows:
-            conversation, model, started, asked, answered, problem, *cost = row
-            yield Call(conversation, model, started, asked, answered, problem, Cost(*cost))
+            return []
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
