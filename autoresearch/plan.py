@@ -157,7 +157,7 @@ def _money(config: Config, sources: dict[str, str], history: tuple[Experiment, .
         return [("cost", f"of models {known}")]
     brief = config.brief_path.read_text(encoding="utf-8")
     context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01)
-    asked = estimate_tokens(prompt.build(context, proposer["ledger_tokens"]).characters)
+    asked = estimate_tokens(prompt.build(context, proposer["ledger_tokens"]).size)
     price = price_table(proposer["prices"], proposer["models"], free=proposer["name"] == "openai")
     first = price[proposer["models"][0]]
     low, high = _dollars(first, asked, proposer, len(history), left)

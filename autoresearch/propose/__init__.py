@@ -44,7 +44,8 @@ class Desk:
         tool: Runs programs; see `autoresearch.run.tool`.
         inbox: Where people's ideas wait; None if nobody can leave any.
         record: Where calls are written down.
-        spent: What a proposer of that name spent before, beyond what the history tells.
+        spent: What a proposer of that name, or a model of it ("anthropic:claude-sonnet-5-5"), spent before,
+            beyond what the history tells.
         say: Tells a person something.
     """
 
@@ -104,7 +105,7 @@ def _create(name: str, column: int, desk: Desk | None, options: dict[str, Any]) 
     if name in TUNERS:
         options = {**options, "column": column}
     if desk is not None and name in PAID:
-        options = {**options, "spent": desk.spent(name), "record": desk.record}
+        options = {**options, **_spent(name, options, desk), "record": desk.record}
     if name in ("command", "queue"):
         assert desk is not None, f"{name} needs a search to work for"
     if desk is not None and name == "command":
@@ -119,6 +120,15 @@ def _create(name: str, column: int, desk: Desk | None, options: dict[str, Any]) 
             f"the proposer {name!r} cannot be set up so: {wrong}", "see configs/proposer"
         ) from None
     return proposer
+
+
+def _spent(name: str, options: dict[str, Any], desk: Desk) -> dict[str, Any]:
+    """What was spent before, and on whom; what belongs to nobody who is asked now is the proposer's own."""
+    total = desk.spent(name)
+    models = options.get("models") or [Path(word).name for word in options.get("argv", ())[:1]]
+    owed = {f"{name}:{model}": desk.spent(f"{name}:{model}") for model in models}
+    owed[name] = total.beyond(sum(owed.values(), Cost()))
+    return {"spent": total, "owed": {who: cost for who, cost in owed.items() if cost != Cost()}}
 
 
 def _known(name: str) -> None:

@@ -19,15 +19,13 @@ from autoresearch.propose.answer import TOOL_NAME, clean, tool
 from autoresearch.propose.conversation import (
     MAX_ANSWER_TOKENS,
     MIN_LEDGER_TOKENS,
-    Answer,
     LanguageModel,
-    Message,
-    NextModel,
     Record,
-    TooLong,
 )
 from autoresearch.propose.messages import Endpoint
-from autoresearch.propose.money import Caps, price_table
+from autoresearch.propose.money import Caps, price_table, size_of
+from autoresearch.propose.talk import Answer, Message
+from autoresearch.propose.trouble import NextModel, TooLong
 from autoresearch.types import Cost, Refused
 
 
@@ -42,12 +40,13 @@ class AnthropicProposer(LanguageModel):
         effort: "low", "medium", "high", "xhigh" or "max"; None leaves it to the model.
         thinking: "adaptive"; None for models and gateways that do not know it.
         repairs: How often a refused or unusable answer is sent back.
-        retries: How often the SDK repeats a request that failed (429, 5xx, network), waiting in between.
+        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
         timeout: Seconds for one request.
         ledger_tokens: Budget of the history in the prompt.
         max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
         base_url: Another endpoint that speaks the same protocol; None is Anthropic's.
         spent: Money spent before, beyond what the history tells.
+        owed: Whom that was spent on.
         record: Where every call is written down.
 
     Raises:
@@ -75,6 +74,7 @@ class AnthropicProposer(LanguageModel):
         max_calls: Annotated[int, Field(gt=0)] | None,
         base_url: str | None,
         spent: Cost | None = None,
+        owed: dict[str, Cost] | None = None,
         record: Record | None = None,
     ) -> None:
         super().__init__(
@@ -85,6 +85,7 @@ class AnthropicProposer(LanguageModel):
             repairs=repairs,
             ledger_tokens=ledger_tokens,
             spent=spent,
+            owed=owed,
             record=record,
         )
         self._endpoint = Endpoint(retries, timeout, base_url)
@@ -96,7 +97,7 @@ class AnthropicProposer(LanguageModel):
         return self._endpoint.ask(model, limit, request)
 
     def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
-        return asked.characters + len(json.dumps([tool(), replies]))
+        return asked.size + size_of(json.dumps([tool(), replies], ensure_ascii=False, default=str))
 
     def _usage(self, answer: Answer) -> Mapping[str, Any]:
         usage = answer.get("usage")

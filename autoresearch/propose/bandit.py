@@ -4,46 +4,60 @@ Budgeted Thompson sampling (Xia, Li, Qin, Yu, Liu: "Thompson Sampling for Budget
 2015): for each model draw a reward and a cost from Beta posteriors, and ask the one with the largest ratio.
 The reward of an experiment is its confirmed gain (0 unless kept) as a share of the largest one so far, its
 cost the dollars of its proposal as a share of the dearest one. Where nothing costs anything, gain alone
-counts.
+counts. A proposal that was given up, and every call since a model's last proposal, counts as one that gained
+nothing: a model that only declines is not asked first for ever.
 
 On a plateau whoever was asked last goes to the back: another model may see what this one does not.
 
-Invariant: a function of the history and the seed alone, so that a restarted search asks the same model.
+Invariant: a function of the history, the seed and the record of calls, so that a restarted search asks the
+same model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from autoresearch.propose.stuck import drought, patience
-from autoresearch.types import Context, Experiment
+from autoresearch.types import Context, Cost, Experiment
+
+MAX_VAIN = 50
+"""Calls in vain that are counted of a model."""
+
+Pull = tuple[float, float]
+"""What a proposal gained and what it cost, in bits per byte and dollars."""
 
 
-def ranked(models: Sequence[str], context: Context, proposer: str) -> list[str]:
+def ranked(
+    models: Sequence[str], context: Context, proposer: str, owed: Mapping[str, Cost] | None = None
+) -> list[str]:
     """The models in the order in which they should be asked; as listed where there is only one.
 
     Args:
         models: Names, as configured.
         context: Its history tells what each one gained and cost; its seed decides the draws.
         proposer: What `Proposal.proposer` begins with, before the colon and the model.
+        owed: What calls cost that have led to no proposal so far, by who was asked.
     """
     if len(models) < 2:
         return list(models)
-    arms = {model: _of(context.history, f"{proposer}:{model}") for model in models}
-    every = [e for experiments in arms.values() for e in experiments]
+    arms = {
+        model: _pulls(context.history, who) + _vain((owed or {}).get(who, Cost()))
+        for model in models
+        for who in [f"{proposer}:{model}"]
+    }
+    every = [pull for pulls in arms.values() for pull in pulls]
     if not every:
         return list(models)
-    most = max(map(_gain, every)) or 1.0
-    dearest = max(map(_dollars, every))
+    most = max(gain for gain, _ in every) or 1.0
+    dearest = max(dollars for _, dollars in every)
     draw = Random(f"{context.seed} {len(context.history)} models")
 
     def ratio(model: str) -> float:
-        rewards = [_gain(e) / most for e in arms[model]]
-        gain = _beta(draw, rewards)
+        reward = _beta(draw, [gain / most for gain, _ in arms[model]])
         if not dearest:
-            return gain
-        return gain / max(_beta(draw, [_dollars(e) / dearest for e in arms[model]]), 1e-6)
+            return reward
+        return reward / max(_beta(draw, [dollars / dearest for _, dollars in arms[model]]), 1e-6)
 
     ratios = {model: ratio(model) for model in models}
     stuck = drought(context.history) >= patience(context.history)
@@ -58,17 +72,23 @@ def _latest(history: Sequence[Experiment], proposer: str) -> str:
     return ours[-1].partition(":")[2] if ours else ""
 
 
-def _of(history: Sequence[Experiment], proposer: str) -> list[Experiment]:
-    return [e for e in history if e.verdict and e.proposal and e.proposal.proposer == proposer]
+def _pulls(history: Sequence[Experiment], who: str) -> list[Pull]:
+    """What each proposal of a model came to, the given up ones included."""
+    tried = [e for e in history if e.verdict and e.proposal and e.proposal.proposer == who]
+    dropped = [p for e in history for p in e.dropped if p.proposer == who]
+    return [(_gain(e), e.proposal.cost.dollars) for e in tried if e.proposal] + [
+        (0.0, p.cost.dollars) for p in dropped
+    ]
+
+
+def _vain(cost: Cost) -> list[Pull]:
+    """Calls that have led to nothing."""
+    return [(0.0, cost.dollars / cost.calls)] * min(cost.calls, MAX_VAIN) if cost.calls else []
 
 
 def _gain(experiment: Experiment) -> float:
     effect = experiment.verdict.effect if experiment.verdict and experiment.kept else None
     return max(effect or 0.0, 0.0)
-
-
-def _dollars(experiment: Experiment) -> float:
-    return experiment.proposal.cost.dollars if experiment.proposal else 0.0
 
 
 def _beta(draw: Random, shares: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
 """One request to an OpenAI-compatible server, and what its failures mean.
 
-Invariants: `ask` returns an answer as plain values, or raises one of five exceptions, each of which says what
-can be done; nothing that comes over the network raises anything else. Failures that may pass (429, 5xx, the
-network) are tried again with growing pauses. The key, if the server wants one, is read from the environment
-variable that the configuration names, sent to that server alone, and taken out of every message.
+Invariants: `ask` returns an answer as plain values, or raises one of a few exceptions, each of which says
+what can be done; nothing that comes over the network raises anything else. The key, if the server wants one,
+is read from the environment variable that the configuration names, sent to that server alone, and taken out
+of every message.
 
 Not covered: what is asked and what an answer means (see `autoresearch.propose.openai`).
 """
@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.propose.conversation import Garbage, NextModel, TooLong
-from autoresearch.types import ProposerError
-
-CONNECT_SECONDS = 10.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before the first repetition, doubled for each further one; a server's `retry-after` counts more."""
+from autoresearch.propose.trouble import Garbage, TooLong, broken, library, patience, persistent, refusal
+from autoresearch.propose.trouble import wanted_pause as pause_of
 
 MAX_BYTES = 20_000_000
+
+NO_TOOLS = re.compile(r"\btools?\b|tool_choice|function|jinja|\bstrict\b")
+OLD_NAME = re.compile(r"max_completion_tokens|un(supported|known|recognized|expected)|not supported")
 
 
 class Unsupported(Exception):
@@ -41,7 +39,7 @@ class ChatEndpoint:
     Args:
         base_url: Up to and without that; `http://localhost:11434/v1` for example.
         key_variable: Environment variable with the key; where it is not set, none is sent.
-        retries: How often a request that failed is repeated.
+        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
         timeout: Seconds for one request.
 
     Raises:
@@ -75,28 +73,17 @@ class ChatEndpoint:
             ProposerError: If the key is rejected, or the network is down.
             NextModel, TooLong, Garbage, Unsupported: See there.
         """
-        http, client = _library(), self._connected()
-        for attempt in range(self._retries + 1):
-            last = attempt == self._retries
-            pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+
+        def send() -> dict[str, Any]:
             try:
-                response = client.post(self._url, json={"model": model, **request})
-            except http.TimeoutException:
-                problem = f"no answer from {self._host} within {self._timeout:g} s"
-            except http.HTTPError as error:
-                problem = f"{self._host} cannot be reached ({type(error).__name__}); is the server up?"
-            except Exception as error:  # whatever the library does not foresee, such as a broken encoding
-                raise Garbage(f"what came back is not an answer ({type(error).__name__})") from None
-            else:
-                if response.status_code == 200:
-                    return self._body(response)
-                if last or not _may_pass(response):
-                    raise self._meaning(response, model)
-                problem, pause = "", max(pause, _wanted_pause(response))
-            if last:
-                raise ProposerError(problem, retry=True)
-            time.sleep(pause)
-        raise AssertionError("unreachable")
+                response = self._connected().post(self._url, json={"model": model, **request})
+            except Exception as error:
+                raise broken(error, self._host, self._timeout) from None
+            if response.status_code != 200:
+                raise self._meaning(response, model)
+            return self._body(response)
+
+        return persistent(send, self._retries)
 
     @property
     def _host(self) -> str:
@@ -105,10 +92,8 @@ class ChatEndpoint:
     def _connected(self) -> Any:
         """The client, made on first use."""
         if self._client is None:
-            http = _library()
             headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-            patience = http.Timeout(self._timeout, connect=min(self._timeout, CONNECT_SECONDS))
-            self._client = http.Client(headers=headers, timeout=patience)
+            self._client = library().Client(headers=headers, timeout=patience(self._timeout))
         return self._client
 
     def _body(self, response: Any) -> dict[str, Any]:
@@ -121,53 +106,25 @@ class ChatEndpoint:
         if not isinstance(answer, dict):
             raise Garbage(f"what came back is not an answer ({type(answer).__name__})")
         if "error" in answer and "choices" not in answer:  # some gateways say so with status 200
-            raise Garbage(f"the server reports an error: {self._hidden(str(answer['error']))}")
+            raise Garbage(f"the server reports an error: {self._hidden(str(answer['error']))[:300]}")
         return answer
 
     def _meaning(self, response: Any, model: str) -> Exception:
         """What to do about a failed request."""
         said, status = self._hidden(_said(response)), response.status_code
-        if status in (401, 402, 403):
-            where = f"the key in {self._variable}" if self._key else f"a request without {self._variable}"
-            return ProposerError(f"{self._host} rejects {where} ({status}): {said}", retry=False)
-        if status == 413 or (
-            status == 400 and re.search(r"too long|context.{0,3}(window|length|size)", said)
-        ):
-            return TooLong(f"{model}: {said}")
-        if status not in (408, 409, 429):
-            if re.search(r"\btools?\b|tool_choice|function|jinja|\bstrict\b", said):
-                return Unsupported("tools", said)
-            if "max_tokens" in said:
-                return Unsupported("max_tokens", said)
-        return NextModel(f"{model}: error {status}: {said}", retry=status in (408, 409, 429) or status >= 500)
+        where = f"the key in {self._variable}" if self._key else f"a request without {self._variable}"
+        rejects = f"{self._host} rejects {where}"
+        meaning = refusal(status, said, model, rejects, pause_of(response.headers))
+        # A server that cannot do something says 500 or 501, too; one that is busy may mention anything.
+        if status in (400, 422, 500, 501) and not isinstance(meaning, TooLong):
+            if NO_TOOLS.search(said):
+                return Unsupported("tools", said[:300])
+            if "max_tokens" in said and OLD_NAME.search(said.lower()):
+                return Unsupported("max_tokens", said[:300])
+        return meaning
 
     def _hidden(self, text: str) -> str:
-        text = text.replace(self._key, "***") if self._key else text
-        return text[:300]
-
-
-def _library() -> Any:
-    """The HTTP library that came with the Anthropic SDK: older ones bring httpx."""
-    try:
-        import httpx2 as http
-    except ImportError:
-        import httpx as http  # type: ignore[no-redef, import-not-found]
-    return http
-
-
-def _may_pass(response: Any) -> bool:
-    """Whether asking again may help; a server that cannot do something says 500 or 501 forever."""
-    status = response.status_code
-    if status in (408, 409, 429, 502, 503, 504, 529):
-        return True
-    return status == 500 and not re.search(r"\btools?\b|jinja|not (supported|implemented)", _said(response))
-
-
-def _wanted_pause(response: Any) -> float:
-    try:
-        return min(max(float(response.headers.get("retry-after", 0)), 0.0), LONGEST_PAUSE)
-    except ValueError:
-        return 0.0
+        return text.replace(self._key, "***") if self._key else text
 
 
 def _said(response: Any) -> str:

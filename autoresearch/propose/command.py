@@ -31,15 +31,23 @@ from autoresearch.edit.diff import edits_between
 from autoresearch.errors import UserError
 from autoresearch.propose import forms, prompt
 from autoresearch.propose.answer import clean, difference, parse
-from autoresearch.propose.conversation import MIN_LEDGER_TOKENS, Record
+from autoresearch.propose.conversation import MIN_LEDGER_TOKENS, NO_ANSWER, Record, forget
 from autoresearch.propose.hypothesis import said
 from autoresearch.propose.money import Caps, Purse
 from autoresearch.propose.similar import Novelty
+from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
 
 TASK = f"Read {PROMPT} in this folder and do what it asks."
+
+AGAIN = f"""\
+# Your last change was not accepted
+Why stands at the end of this file. Your files are as you left them: mend this, write {HYPOTHESIS} again, and
+end. What follows first is what you were asked for.
+
+"""
 
 MAX_OUTPUT = 20_000
 """Characters of an agent's output that are looked at, from its end."""
@@ -76,6 +84,7 @@ class CommandProposer:
         tree: Writes the task's files into a folder; the editable ones are replaced by the incumbent's.
         tool: What starts and ends programs.
         spent: What was spent before, beyond what the history tells.
+        owed: Whom that was spent on.
         record: Where every run is written down.
 
     Raises:
@@ -99,6 +108,7 @@ class CommandProposer:
         tree: Callable[[Path], None],
         tool: Tool,
         spent: Cost | None = None,
+        owed: dict[str, Cost] | None = None,
         record: Record | None = None,
     ) -> None:
         self._env = {name: os.environ[name] for name in environment if name in os.environ}
@@ -111,12 +121,17 @@ class CommandProposer:
         self._timeout = timeout
         self._repairs = repairs
         self._ledger_tokens = ledger_tokens
-        self._purse = Purse(Caps(None, None, max_calls), spent or Cost(), self.name)
+        self._purse = Purse(Caps(None, None, max_calls), spent or Cost(), self.name, owed)
         self._folder = folder.absolute()
         self._tree = tree
         self._tool = tool
-        self._record = record
+        self._record = record or forget
         self._author = f"{self.name}:{Path(argv[0]).name}"
+
+    @property
+    def owed(self) -> Mapping[str, Cost]:
+        """What runs cost that have led to no proposal so far."""
+        return self._purse.owed
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
@@ -132,11 +147,9 @@ class CommandProposer:
                 except (Refused, Failed) as error:
                     reason = str(error)
                 else:
-                    billed = replace(proposal, cost=self._purse.bill(), conversation=conversation)
-                    self._purse.ours(billed)
-                    return billed
+                    return self._purse.bill(proposal, conversation)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_tree(self._folder)
         tries = self._repairs + 1
         raise ProposerError(f"{self._author}: nothing usable in {tries} runs; the last: {reason}", retry=True)
 
@@ -144,24 +157,35 @@ class CommandProposer:
         self, context: Context, asked: str, reason: str, conversation: str, novelty: Novelty, check: Check
     ) -> Proposal:
         """One run of the agent, and what it made."""
-        words = f"{_again(reason)}{asked}" if reason else asked
-        (self._folder / "task" / PROMPT).write_text(words, encoding="utf-8")
-        (self._folder / "task" / HYPOTHESIS).unlink(missing_ok=True)
+        words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
+        self._ask(words)
         started, trouble, output, cost = time.time(), "", "", Cost(calls=1)
-        with self._purse.allow(cost) as payment:
+        with self._purse.allow(cost, self._author) as payment:
+            self._record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
             try:
                 output = self._run()
                 proposal = novelty(*self._result(context, output))
                 check(proposal)
                 return proposal
-            except (Refused, Failed) as error:
+            except Exception as error:
                 trouble = str(error)
                 raise
             finally:
                 payment.cost = replace(cost, seconds=time.time() - started)
-                if self._record is not None:
-                    call = Call(conversation, self._author, started, words, output, trouble, payment.cost)
-                    self._record(call)
+                call = Call(conversation, self._author, started, words, output, trouble, payment.cost)
+                self._record(call)
+
+    def _ask(self, words: str) -> None:
+        """Put the prompt where the agent finds it.
+
+        Raises:
+            Failed: If the agent left its folder in a state in which that cannot be done.
+        """
+        try:
+            (self._folder / "task" / PROMPT).write_text(words, encoding="utf-8")
+            (self._folder / "task" / HYPOTHESIS).unlink(missing_ok=True)
+        except OSError as error:
+            raise Failed(f"it left a folder that cannot be used any more ({error.strerror})") from None
 
     def _run(self) -> str:
         """Run the command; returns the end of its output.
@@ -172,7 +196,10 @@ class CommandProposer:
         place, log = self._folder / "task", self._folder / "output.txt"
         values = {"{task}": TASK, "{prompt}": str(place / PROMPT), "{folder}": str(place)}
         argv = [_filled(word, values) for word in self._argv]
-        status = self._tool(argv, folder=place, env=self._env, output=log, timeout=self._timeout)
+        try:
+            status = self._tool(argv, folder=place, env=self._env, output=log, timeout=self._timeout)
+        except OSError as error:
+            raise Failed(f"it cannot be started ({error.strerror})") from None
         output = self._tail(log)
         if status is None:
             raise Failed(f"it was not done within {self._timeout:g} s")
@@ -195,22 +222,31 @@ class CommandProposer:
         return parse(given, self._author, [idea.number for idea in context.ideas]), difference(given)
 
     def _furnish(self, context: Context) -> None:
-        """A fresh folder with the task in it, as a git repository of its own."""
+        """A fresh folder with the task in it, as a git repository of its own.
+
+        Raises:
+            ProposerError: If that cannot be done now: a full disk, git that fails.
+        """
         place = self._folder / "task"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        place.mkdir(parents=True)
-        self._tree(place)
-        for path, text in context.sources.items():
-            (place / path).parent.mkdir(parents=True, exist_ok=True)
-            (place / path).write_bytes(text.encode())
         env = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self._folder),
             "GIT_CONFIG_NOSYSTEM": "1",
         }
         who = ["-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost"]
-        for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "The current script"]):
-            subprocess.run(["git", *words], cwd=place, env=env, check=True, capture_output=True)
+        try:
+            remove_tree(self._folder)
+            place.mkdir(parents=True)
+            self._tree(place)
+            for path, text in context.sources.items():
+                (place / path).parent.mkdir(parents=True, exist_ok=True)
+                (place / path).write_bytes(text.encode())
+            for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "The current script"]):
+                subprocess.run(["git", *words], cwd=place, env=env, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or str(error).encode()
+            reason = said.decode("utf-8", "replace").strip()[-300:]
+            raise ProposerError(f"no folder can be made for {self._author}: {reason}", retry=True) from None
 
     def _tail(self, log: Path) -> str:
         """The end of the output, without the secrets that were passed on."""
@@ -232,12 +268,14 @@ def _text_of(path: Path, name: str) -> str:
     Raises:
         Refused: If it is gone, or no plain text.
     """
-    if path.is_symlink() or not path.is_file():
-        raise Refused(f"{name} is gone; it must stay a plain file")
-    if path.stat().st_size > 1_000_000:
-        raise Refused(f"{name} is larger than any script should be")
     try:
+        if path.is_symlink() or not path.is_file():
+            raise Refused(f"{name} is gone; it must stay a plain file")
+        if path.stat().st_size > 1_000_000:
+            raise Refused(f"{name} is larger than any script should be")
         return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise Refused(f"{name} cannot be read ({error.strerror}); it must stay a plain file") from None
     except UnicodeDecodeError:
         raise Refused(f"{name} is no UTF-8 text any more") from None
 
@@ -251,10 +289,3 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 def _last_line(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
-
-
-def _again(reason: str) -> str:
-    return (
-        f"# Your last change was not accepted\n{reason}\n\nYour files are as you left them. Mend this, write "
-        f"{HYPOTHESIS} again, and end. What follows is what you were asked for.\n\n"
-    )

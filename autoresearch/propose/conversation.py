@@ -2,11 +2,12 @@
 
 Invariant: `propose` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain
 reason, whatever the model or the network sends. What is refused goes back to the model up to `repairs` times.
-Every request is allowed by the purse before, its worst case and what is in flight included, and counted and
-recorded after; what all calls cost, failed ones included, is the cost of the next proposal.
+Every request is allowed by the purse before, its worst case and what is in flight included, and recorded at
+that worst case until it is known what it cost: so it counts if this process is killed meanwhile, or if no
+answer comes. What all calls of a model cost, failed ones included, is the cost of its next proposal.
 
-Not covered: a provider's wire format (`anthropic`, `openai`), what the model sees (`prompt`), what it must
-answer (`answer`), prices and caps (`money`), which model is asked first (`bandit`).
+Not covered: a provider's wire format (`anthropic`, `openai`), what failures mean (`trouble`), what the model
+sees (`prompt`), what it must answer (`answer`), prices and caps (`money`), who is asked first (`bandit`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from autoresearch.propose import prompt
 from autoresearch.propose.answer import difference, parse
 from autoresearch.propose.bandit import ranked
-from autoresearch.propose.money import Caps, Price, Purse
+from autoresearch.propose.money import Capped, Caps, Price, Purse
 from autoresearch.propose.similar import Novelty
+from autoresearch.propose.talk import Answer, Message, Talk, Turn, words
+from autoresearch.propose.trouble import Garbage, Lost, NextModel, TooLong
 from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
 
 MIN_LEDGER_TOKENS = 500
@@ -31,36 +34,14 @@ MIN_LEDGER_TOKENS = 500
 MAX_ANSWER_TOKENS = 64_000
 """A cut-off answer is asked for again with twice the room, up to this."""
 
-Message = dict[str, Any]
-Answer = Mapping[str, Any]
+BRIEFER = "your answer was cut off at its limit, and there is no more room: think less, and change less"
+
+NO_ANSWER = "no answer yet"
+"""The problem of a call that is under way."""
+
+Accept = Callable[[object], Proposal]
 Record = Callable[[Call], None]
-"""Where calls are written down; must not raise."""
-
-
-class NextModel(Exception):
-    """This model cannot answer, another one may. `retry` is for the case that none can."""
-
-    def __init__(self, message: str, retry: bool) -> None:
-        super().__init__(message)
-        self.retry = retry
-
-
-class TooLong(Exception):
-    """The prompt does not fit the model's context window."""
-
-
-class Garbage(Exception):
-    """What came back is not an answer of the provider's interface."""
-
-
-@dataclass
-class Turn:
-    """One request of a conversation, and what came of it."""
-
-    answer: Answer = field(default_factory=dict)
-    proposal: Proposal | None = None
-    trouble: Exception | None = None
-    cost: Cost | None = None
+"""Where calls are written down: the same conversation, model and time is the same call. Must not raise."""
 
 
 class LanguageModel(ABC):
@@ -74,6 +55,7 @@ class LanguageModel(ABC):
         repairs: How often a refused or unusable answer is sent back.
         ledger_tokens: Budget of the history in the prompt.
         spent: Money spent before, beyond what the history tells.
+        owed: Whom that was spent on.
         record: Where every call is written down.
     """
 
@@ -90,32 +72,38 @@ class LanguageModel(ABC):
         repairs: int,
         ledger_tokens: int,
         spent: Cost | None,
+        owed: Mapping[str, Cost] | None,
         record: Record | None,
     ) -> None:
         self._models = models
         self._prices = prices
-        self._purse = Purse(caps, spent or Cost(), self.name)
+        self._purse = Purse(caps, spent or Cost(), self.name, owed)
         self._answer_tokens = answer_tokens
         self._repairs = repairs
         self._ledger_tokens = ledger_tokens
-        self._record = record or _forget
+        self._record = record or forget
 
     @property
     def spent(self) -> Cost:
         """Everything this search has paid so far."""
         return self._purse.spent
 
+    @property
+    def owed(self) -> Mapping[str, Cost]:
+        """What calls cost that have led to no proposal so far, by who was asked."""
+        return self._purse.owed
+
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
         self._purse.read(context.paid)
         conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
-        failed: list[NextModel] = []
-        for model in ranked(self._models, context, self.name):
+        failed: list[ProposerError | NextModel] = []
+        for model in ranked(self._models, context, self.name, self._purse.owed):
             try:
                 return self._converse(model, context, check, conversation)
-            except NextModel as error:
+            except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
-        reasons = "; ".join(str(error) for error in failed)
+        reasons = "; ".join(dict.fromkeys(str(error) for error in failed))
         raise ProposerError(reasons, retry=any(error.retry for error in failed))
 
     # What a provider says
@@ -125,7 +113,7 @@ class LanguageModel(ABC):
         """One request.
 
         Raises:
-            ProposerError, NextModel, TooLong, Garbage: See there; nothing else.
+            ProposerError, NextModel, TooLong, Garbage: See `trouble`; nothing else.
         """
 
     @abstractmethod
@@ -152,14 +140,14 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
-        """Characters of everything that is sent."""
+        """Bytes of everything that is sent."""
 
     @abstractmethod
     def _text(self, answer: Answer) -> str:
         """What the model said, for the record."""
 
-    def _prompt(self, context: Context) -> prompt.Prompt:
-        return prompt.build(context, self._ledger_tokens)
+    def _prompt(self, context: Context, ledger_tokens: int) -> prompt.Prompt:
+        return prompt.build(context, ledger_tokens)
 
     # The conversation
 
@@ -173,92 +161,83 @@ class LanguageModel(ABC):
             check(proposal)
             return proposal
 
-        asked = self._prompt(context)
-        replies: list[Message] = []
-        limit, reason = self._answer_tokens, ""
-        for _ in range(self._repairs + 1):
-            turn = self._turn(model, asked, replies, limit, accept, conversation)
+        asked = self._prompt(context, self._ledger_tokens)
+        talk, reason = Talk(model, conversation, asked, self._answer_tokens, self._ledger_tokens), ""
+        while talk.tries <= self._repairs:
+            turn = self._turn(talk, accept)
             if turn.proposal is not None:
-                return self._signed(turn.proposal, conversation)
+                return self._purse.bill(turn.proposal, conversation)
             reason = str(turn.trouble)
-            if isinstance(turn.trouble, TooLong):
-                asked, replies = self._shorter(context, reason), []
-            elif isinstance(turn.trouble, Refused) and self._cut_off(turn.answer):
-                limit = max(limit, min(2 * limit, MAX_ANSWER_TOKENS))
-            elif isinstance(turn.trouble, Refused):
-                replies += self._reply(turn.answer, reason)
-        raise ProposerError(
-            f"{model}: no usable answer in {self._repairs + 1} tries; the last: {reason}", retry=True
-        )
+            self._go_on(talk, turn, context)
+        raise NextModel(f"{model}: no usable answer in {talk.tries} tries; the last: {reason}", retry=True)
 
-    def _turn(
-        self,
-        model: str,
-        asked: prompt.Prompt,
-        replies: list[Message],
-        limit: int,
-        accept: Callable[[object], Proposal],
-        conversation: str,
-    ) -> Turn:
+    def _go_on(self, talk: Talk, turn: Turn, context: Context) -> None:
+        """What is asked next, after an answer that led to nothing."""
+        refused = not turn.answer and isinstance(turn.trouble, TooLong | NextModel)
+        talk.tries += not refused
+        if refused and talk.limit > self._answer_tokens:
+            # The request was refused, and all that is new in it is the limit.
+            talk.limit, talk.bounded = self._answer_tokens, True
+            talk.replies += self._reply({}, BRIEFER)
+        elif isinstance(turn.trouble, TooLong):
+            self._shorten(talk, context, str(turn.trouble))
+        elif isinstance(turn.trouble, Refused) and self._cut_off(turn.answer):
+            room = min(2 * talk.limit, MAX_ANSWER_TOKENS)
+            if talk.bounded or room <= talk.limit:
+                talk.replies += self._reply({}, BRIEFER)
+            else:
+                talk.limit = room
+        elif isinstance(turn.trouble, Refused):
+            talk.replies += self._reply(turn.answer, str(turn.trouble))
+
+    def _shorten(self, talk: Talk, context: Context, reason: str) -> None:
+        """Begin anew with half the history; the next conversation is tried with all of it."""
+        talk.ledger //= 2
+        if talk.ledger < MIN_LEDGER_TOKENS:
+            message = f"the script and the brief alone are too long for a prompt: {reason}"
+            raise NextModel(message, retry=False)
+        talk.asked, talk.replies = self._prompt(context, talk.ledger), []
+
+    def _turn(self, talk: Talk, accept: Accept) -> Turn:
         """One request, paid for and recorded whatever happens."""
         turn, started = Turn(), time.time()
         try:
-            self._pay_and_send(turn, model, asked, replies, limit)
-            turn.proposal = accept(self._read(turn.answer, model))
+            self._pay_and_send(turn, talk, started)
+            turn.proposal = accept(self._read(turn.answer, talk.model))
         except (TooLong, Garbage, Refused) as error:
             turn.trouble = error
         except Exception as error:
             turn.trouble = error
-            raise
+            raised = talk.limit > self._answer_tokens and not turn.answer
+            if not (raised and isinstance(error, NextModel) and not error.retry):
+                raise
         finally:
             if turn.cost is not None:
-                new = asked.text if not replies else "\n\n".join(map(_words, replies[-1:]))
-                self._record(
-                    Call(
-                        conversation=conversation,
-                        model=f"{self.name}:{model}",
-                        started=started,
-                        asked=new,
-                        answered=self._text(turn.answer),
-                        problem="" if turn.trouble is None else str(turn.trouble),
-                        cost=turn.cost,
-                    )
-                )
+                problem = "" if turn.trouble is None else str(turn.trouble)
+                self._write_down(talk, started, turn.cost, problem, self._text(turn.answer))
         return turn
 
-    def _pay_and_send(
-        self, turn: Turn, model: str, asked: prompt.Prompt, replies: list[Message], limit: int
-    ) -> None:
-        price, begun = self._prices[model], time.monotonic()
-        with self._purse.allow(price.worst(self._size(asked, replies), limit)) as payment:
+    def _pay_and_send(self, turn: Turn, talk: Talk, started: float) -> None:
+        price, begun = self._prices[talk.model], time.monotonic()
+        worst = price.worst(self._size(talk.asked, talk.replies), talk.limit)
+        with self._purse.allow(worst, f"{self.name}:{talk.model}") as payment:
+            self._write_down(talk, started, worst, NO_ANSWER)
+            lost = False
             try:
-                turn.answer = self._send(model, asked, replies, limit)
+                turn.answer = self._send(talk.model, talk.asked, talk.replies, talk.limit)
+            except Lost:
+                lost = True
+                raise
             finally:
-                turn.cost = price.cost(self._usage(turn.answer), time.monotonic() - begun)
-                payment.cost = turn.cost
+                seconds = time.monotonic() - begun
+                spent = price.cost(self._usage(turn.answer), seconds)
+                turn.cost = payment.cost = replace(worst, seconds=seconds) if lost else spent
 
-    def _shorter(self, context: Context, reason: str) -> prompt.Prompt:
-        """The prompt with half the history; later prompts stay as short."""
-        self._ledger_tokens //= 2
-        if self._ledger_tokens < MIN_LEDGER_TOKENS:
-            raise ProposerError(f"the script and the brief alone are too long for a prompt: {reason}")
-        return self._prompt(context)
-
-    def _signed(self, proposal: Proposal, conversation: str) -> Proposal:
-        """The proposal with everything it cost."""
-        billed = replace(proposal, cost=self._purse.bill(), conversation=conversation)
-        self._purse.ours(billed)
-        return billed
+    def _write_down(self, talk: Talk, started: float, cost: Cost, problem: str, answered: str = "") -> None:
+        asked = talk.asked.text if not talk.replies else "\n\n".join(map(words, talk.replies[-1:]))
+        who = f"{self.name}:{talk.model}"
+        self._record(Call(talk.name, who, started, asked, answered, problem, cost))
 
 
-def _words(message: Message) -> str:
-    """The text of a message that we sent."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
-    return "\n".join(str(block.get("text") or block.get("content") or "") for block in blocks)
-
-
-def _forget(call: Call) -> None:
+def forget(call: Call) -> None:
     """No record is kept."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoresearch.propose.answer import clean
-from autoresearch.propose.money import estimate_tokens
+from autoresearch.propose.money import estimate_tokens, size_of
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
@@ -56,9 +56,9 @@ def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
     levels: list[int] = []
     used = 0
     for experiment in history:
-        entries.append(_entry_once(experiment))
+        entries.append(entry(experiment))
         levels.append(0)
-        used += estimate_tokens(len(entries[-1].texts[0]))
+        used += _tokens(entries[-1].texts[0])
         if used > budget:
             used = _compact(entries, levels, used, int(budget * COMPACT_TO))
     shown = [e.texts[level] for e, level in zip(entries, levels, strict=True) if e.texts[level]]
@@ -77,20 +77,12 @@ def _compact(entries: list[Entry], levels: list[int], used: int, target: int) ->
                 return used
             if levels[index] == level and (late or (item.worth == worth and index < recent)):
                 levels[index] += 1
-                used -= estimate_tokens(len(item.texts[level])) - estimate_tokens(len(item.texts[level + 1]))
+                used -= _tokens(item.texts[level]) - _tokens(item.texts[level + 1])
     return used
 
 
-_written: dict[int, tuple[Experiment, Entry]] = {}
-"""Entries by number, so that an old experiment costs nothing again."""
-
-
-def _entry_once(experiment: Experiment) -> Entry:
-    known, text = _written.get(experiment.number, (None, None))
-    if text is None or known is not experiment:
-        text = entry(experiment)
-        _written[experiment.number] = experiment, text
-    return text
+def _tokens(text: str) -> int:
+    return estimate_tokens(size_of(text))
 
 
 def entry(experiment: Experiment) -> Entry:

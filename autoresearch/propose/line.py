@@ -1,17 +1,23 @@
 """Who is asked when: patches from people first, then the chosen proposer, then whoever stands in for it.
 
-Invariants: ideas are read when a proposal is asked for, not before; the chosen proposer is asked
-anew for each experiment; its stand-in proposes only when it cannot, and why is said. A proposal names who
-made it, so the record shows who did what. An idea that a proposal tests is taken off the list of open ones.
+Invariants: ideas are read when a proposal is asked for, not before; the stand-in proposes only when the
+chosen proposer cannot, and why is said. Where there is a stand-in, whoever is out of reach is left alone for
+a while, so that no experiment waits for an outage twice; else the chosen one is asked anew for each
+experiment. A proposal names who made it, so the record shows who did what. An idea that a proposal tests is
+taken off the list of open ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from autoresearch.propose.queue import Inbox, QueueProposer
-from autoresearch.types import Check, Context, Idea, Proposal, Proposer, ProposerError
+from autoresearch.types import Check, Context, Cost, Idea, Proposal, Proposer, ProposerError
+
+REST_SECONDS = 300.0
+"""How long a proposer is not asked after a failure that may pass."""
 
 
 class Line:
@@ -41,6 +47,16 @@ class Line:
         )
         self._say = say
         self._said = ""
+        self._rests_until = 0.0
+        self._cannot = ProposerError("")
+
+    @property
+    def owed(self) -> Mapping[str, Cost]:
+        """What calls cost that have led to no proposal so far, by who was asked."""
+        found: dict[str, Cost] = {}
+        for proposer in (self._fallback, self._first):
+            found.update(getattr(proposer, "owed", {}))
+        return found
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
@@ -51,16 +67,24 @@ class Line:
                 return self._patches.propose(context, check)
             except ProposerError:
                 context = replace(context, ideas=self._inbox.ideas() if self._inbox else ())
+        proposal = self._ask(context, check)
+        if proposal.idea is not None and self._inbox is not None:
+            self._inbox.take(proposal.idea)
+        return proposal
+
+    def _ask(self, context: Context, check: Check) -> Proposal:
+        """A proposal of the chosen proposer, or of its stand-in."""
+        if time.monotonic() < self._rests_until:
+            return self._stand_in(context, check, self._cannot)
         try:
             proposal = self._first.propose(context, check)
         except ProposerError as error:
             if self._fallback is None:
                 raise
-            proposal = self._stand_in(context, check, error)
-        else:
-            self._said = ""
-        if proposal.idea is not None and self._inbox is not None:
-            self._inbox.take(proposal.idea)
+            if error.retry:  # each attempt may take minutes, in which nothing is trained
+                self._rests_until, self._cannot = time.monotonic() + REST_SECONDS, error
+            return self._stand_in(context, check, error)
+        self._said = ""
         return proposal
 
     def _open(self, context: Context) -> tuple[Idea, ...]:

@@ -1,7 +1,8 @@
 """One request to the Messages API, and what its failures mean.
 
-Invariants: `ask` returns an answer as plain values, or raises one of four exceptions, each of which says what
-can be done; nothing that comes over the network raises anything else. The key is read from the environment,
+Invariants: `ask` returns an answer as plain values, or raises one of a few exceptions, each of which says
+what can be done; nothing that comes over the network raises anything else. The SDK repeats nothing by itself:
+it would repeat what was billed, and wait as long as it is told to. The key is read from the environment,
 given to the SDK's client, and taken out of every message.
 
 Not covered: what is asked and what an answer means (see `autoresearch.propose.anthropic`).
@@ -15,22 +16,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
-from autoresearch.propose.conversation import Garbage, NextModel, TooLong
-from autoresearch.types import ProposerError
+from autoresearch.propose.trouble import Garbage, broken, patience, persistent, refusal, wanted_pause
 
 if TYPE_CHECKING:
     import anthropic
 
 KEY = "ANTHROPIC_API_KEY"
 
-CONNECT_SECONDS = 10.0
-
 
 class Endpoint:
     """A Messages API endpoint with its key.
 
     Args:
-        retries: How often the SDK repeats a request that failed (429, 5xx, network), waiting in between.
+        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
         timeout: Seconds for one request.
         base_url: None is Anthropic's.
 
@@ -60,21 +58,23 @@ class Endpoint:
             ProposerError: If the key is rejected, or the network is down.
             NextModel, TooLong, Garbage: See there.
         """
-        try:
-            message = self._connected().messages.create(model=model, max_tokens=limit, **request)
-            return dict(message.model_dump(exclude_unset=True, warnings=False))
-        except Exception as error:
-            raise self._meaning(error, model) from None  # the cause may quote the request with its key
+
+        def send() -> dict[str, Any]:
+            try:
+                message = self._connected().messages.create(model=model, max_tokens=limit, **request)
+                return dict(message.model_dump(exclude_unset=True, warnings=False))
+            except Exception as error:
+                raise self._meaning(error, model) from None  # the cause may quote the request with its key
+
+        return persistent(send, self._retries)
 
     def _connected(self) -> anthropic.Anthropic:
         """The client, made on first use: importing the SDK takes about a second."""
         if self._client is None:
             import anthropic
 
-            # A network that swallows packets should be found out in seconds; an answer may take minutes.
-            patience = anthropic.Timeout(self._timeout, connect=min(self._timeout, CONNECT_SECONDS))
             self._client = anthropic.Anthropic(
-                api_key=self._key, base_url=self._base_url, max_retries=self._retries, timeout=patience
+                api_key=self._key, base_url=self._base_url, max_retries=0, timeout=patience(self._timeout)
             )
         return self._client
 
@@ -82,20 +82,13 @@ class Endpoint:
         """What to do about a failed request."""
         import anthropic
 
-        text = str(error).replace(self._key, "***")
-        if isinstance(error, anthropic.APITimeoutError):
-            return ProposerError(f"no answer from the API within {self._timeout:g} s", retry=True)
         if isinstance(error, anthropic.APIConnectionError):
-            return ProposerError("the API cannot be reached; is the network up?", retry=True)
+            return broken(error.__cause__ or error, "the API", self._timeout)
         if not isinstance(error, anthropic.APIStatusError):
             return Garbage(f"what came back is not an answer ({type(error).__name__})")
-        said = (error.api_message or text).replace(self._key, "***")[:300]
-        status = error.status_code
-        if status in (401, 402, 403):
-            return ProposerError(f"the API rejects the key in {KEY} ({status}): {said}", retry=False)
-        if status == 413 or (status == 400 and re.search(r"too long|context (window|length)", said)):
-            return TooLong(f"{model}: {said}")
-        return NextModel(f"{model}: error {status}: {said}", retry=status in (408, 409, 429) or status >= 500)
+        said = (error.api_message or str(error)).replace(self._key, "***")
+        rejects = f"the API rejects the key in {KEY}"
+        return refusal(error.status_code, said, model, rejects, wanted_pause(error.response.headers))
 
 
 def _key() -> str:

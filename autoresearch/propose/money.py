@@ -1,10 +1,9 @@
 """What LLM calls cost, and the caps that no call may break.
 
-Invariant: a call is made only if its worst case, on top of what is spent and of the worst case of all calls
+Invariants: a call is made only if its worst case, on top of what is spent and of the worst case of all calls
 in flight, still fits under every cap. What was spent before a restart is rebuilt from the costs in the
-history, so a killed search does not get a second allowance.
-
-Not covered: calls that time out may be billed by the provider without telling us; they count as calls only.
+history and from the record of calls, so a killed search does not get a second allowance. Whoever was asked
+pays: what a model costs in vain is owed by that model until a proposal of its own takes it over.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.types import Cost, Proposal, ProposerError
 
-CHARACTERS_PER_TOKEN = 3.0
-"""For estimates; code and English need more characters a token, so this errs on the safe side."""
+BYTES_PER_TOKEN = 3.0
+"""For estimates. Code and English have more bytes a token, so this errs on the safe side; of scripts with
+three bytes a letter, such as Chinese, a token holds about one letter."""
 
 KINDS = ("input", "output", "cache_write", "cache_read")
 
@@ -40,17 +40,16 @@ class Price:
             usage: The `usage` object of an answer; a count that is absent or no number is 0.
             seconds: How long the call took.
         """
-        fresh, output = _count(usage, "input_tokens"), _count(usage, "output_tokens")
-        written = _count(usage, "cache_creation_input_tokens")
-        read = _count(usage, "cache_read_input_tokens")
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+        fresh, written, read, output = (count(usage.get(name)) for name in names)
         total = (
             fresh * self.input + output * self.output + written * self.cache_write + read * self.cache_read
         )
         return Cost(1, fresh + written + read, output, total / 1e6, seconds)
 
-    def worst(self, characters: int, output_tokens: int) -> Cost:
-        """The most that a call can cost: every input token written to the cache, the answer at its limit."""
-        tokens = estimate_tokens(characters)
+    def worst(self, size: int, output_tokens: int) -> Cost:
+        """The most that a call of so many bytes can cost: all of it written to the cache, a full answer."""
+        tokens = estimate_tokens(size)
         dollars = (tokens * max(self.input, self.cache_write) + output_tokens * self.output) / 1e6
         return Cost(1, tokens, output_tokens, dollars)
 
@@ -71,6 +70,10 @@ class Payment:
     cost: Cost
 
 
+class Capped(ProposerError):
+    """A call could break a cap; a cheaper one may still fit."""
+
+
 class Purse:
     """Counts what is spent and says no in time. Several threads may call at once.
 
@@ -78,23 +81,30 @@ class Purse:
         caps: The limits.
         spent: What was spent before, beyond what the history tells.
         prefix: Proposals whose `proposer` starts so were paid from this purse.
+        owed: Which part of that was spent on whom.
     """
 
-    def __init__(self, caps: Caps, spent: Cost, prefix: str) -> None:
+    def __init__(self, caps: Caps, spent: Cost, prefix: str, owed: Mapping[str, Cost] | None = None) -> None:
         self.caps = caps
         self._before = spent
         self._prefix = prefix
         self._history = Cost()
         self._here = Cost()
-        self._pending = Cost()
+        self._owed = dict(owed or {})
         self._flying: list[Cost] = []
         self._lock = threading.RLock()
-        self._ours: set[tuple[object, ...]] = set()
+        self._ours: set[str] = set()
 
     @property
     def spent(self) -> Cost:
         """Everything so far: earlier processes and this one."""
         return self._before + self._history + self._here
+
+    @property
+    def owed(self) -> dict[str, Cost]:
+        """Whom calls were made of that have led to no proposal so far, and what those cost."""
+        with self._lock:
+            return dict(self._owed)
 
     def read(self, paid: Sequence[Proposal]) -> None:
         """Take over what earlier processes spent; proposals made here are counted already.
@@ -103,15 +113,21 @@ class Purse:
             paid: Every proposal of the search, tried or not.
         """
         with self._lock:
-            theirs = [p for p in paid if p.proposer.startswith(self._prefix) and _key(p) not in self._ours]
+            theirs = [
+                p for p in paid if p.proposer.startswith(self._prefix) and p.conversation not in self._ours
+            ]
             self._history = sum((p.cost for p in theirs), Cost())
 
     @contextmanager
-    def allow(self, worst: Cost) -> Iterator[Payment]:
+    def allow(self, worst: Cost, who: str) -> Iterator[Payment]:
         """Let a call pass, and count it when it is over. Its worst case is set aside while it lasts.
 
+        Args:
+            worst: The most that it can cost.
+            who: Is asked.
+
         Raises:
-            ProposerError: If its worst case could break a cap; asking again cannot help.
+            Capped: If its worst case could break a cap; asking again cannot help.
         """
         payment = Payment(Cost(calls=1))
         with self._lock:
@@ -123,7 +139,7 @@ class Purse:
             with self._lock:
                 self._flying.remove(worst)
                 self._here += payment.cost
-                self._pending += payment.cost
+                self._owed[who] = self._owed.get(who, Cost()) + payment.cost
 
     def _check(self, worst: Cost) -> None:
         after = sum(self._flying, self.spent + worst)
@@ -138,16 +154,19 @@ class Purse:
         if self.caps.calls is not None and after.calls > self.caps.calls:
             raise _capped("max_calls", f"{self.spent.calls} calls", "1 call", self.caps.calls)
 
-    def bill(self) -> Cost:
-        """What was paid since the last bill: the cost of the proposal that all those calls led to."""
-        with self._lock:
-            cost, self._pending = self._pending, Cost()
-        return cost
+    def bill(self, proposal: Proposal, conversation: str) -> Proposal:
+        """The proposal with all that its author has cost since the author's last one.
 
-    def ours(self, proposal: Proposal) -> None:
-        """Remember a proposal made here, so that it is not counted again when it appears in the history."""
+        It is not counted again when it appears in the history.
+
+        Args:
+            proposal: Made here, by the one it names.
+            conversation: What its calls are filed under.
+        """
         with self._lock:
-            self._ours.add(_key(proposal))
+            self._ours.add(conversation)
+            cost = self._owed.pop(proposal.proposer, Cost())
+        return replace(proposal, cost=cost, conversation=conversation)
 
 
 def price_table(
@@ -185,23 +204,23 @@ def price_table(
     return table
 
 
-def estimate_tokens(characters: int) -> int:
-    """A cautious guess of how many tokens a text has."""
-    return int(characters / CHARACTERS_PER_TOKEN) + 1
+def estimate_tokens(size: int) -> int:
+    """A cautious guess of how many tokens a text of so many bytes has."""
+    return int(size / BYTES_PER_TOKEN) + 1
 
 
-def _count(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return max(value, 0) if isinstance(value, int) else 0
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8, whatever it holds."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _key(proposal: Proposal) -> tuple[object, ...]:
-    # Without the edits: those of a proposal made ahead may have been rebased since.
-    return proposal.hypothesis, proposal.cost
+def count(value: object) -> int:
+    """A number of tokens as a server reports it; 0 for anything else."""
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def _capped(name: str, spent: str, worst: str, cap: float) -> ProposerError:
-    return ProposerError(
+def _capped(name: str, spent: str, worst: str, cap: float) -> Capped:
+    return Capped(
         f"the next call could break proposer.{name}={cap:g}: {spent} spent, up to {worst} more for the call; "
         "raise the cap to go on"
     )

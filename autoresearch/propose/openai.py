@@ -23,13 +23,12 @@ from autoresearch.propose.chat import ChatEndpoint, Unsupported
 from autoresearch.propose.conversation import (
     MAX_ANSWER_TOKENS,
     MIN_LEDGER_TOKENS,
-    Answer,
     LanguageModel,
-    Message,
-    NextModel,
     Record,
 )
-from autoresearch.propose.money import Caps, price_table
+from autoresearch.propose.money import Caps, count, price_table, size_of
+from autoresearch.propose.talk import Answer, Message
+from autoresearch.propose.trouble import NextModel
 from autoresearch.types import Context, Cost, Refused
 
 MAX_REPEATED = 40_000
@@ -48,11 +47,12 @@ class OpenAIProposer(LanguageModel):
         tools: Whether to ask for a tool call; false for servers that do not refuse tools but confuse them.
         answer_tokens: Limit of one answer, thinking included.
         repairs: How often a refused or unusable answer is sent back.
-        retries: How often a request that failed is repeated.
+        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
         timeout: Seconds for one request.
         ledger_tokens: Budget of the history in the prompt.
         max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
         spent: Money spent before, beyond what the history tells.
+        owed: Whom that was spent on.
         record: Where every call is written down.
 
     Raises:
@@ -79,6 +79,7 @@ class OpenAIProposer(LanguageModel):
         max_tokens: Annotated[int, Field(gt=0)] | None,
         max_calls: Annotated[int, Field(gt=0)] | None,
         spent: Cost | None = None,
+        owed: dict[str, Cost] | None = None,
         record: Record | None = None,
     ) -> None:
         unpriced = [model for model in models if model not in prices]
@@ -95,15 +96,15 @@ class OpenAIProposer(LanguageModel):
             repairs=repairs,
             ledger_tokens=ledger_tokens,
             spent=spent,
+            owed=owed,
             record=record,
         )
         self._endpoint = ChatEndpoint(base_url, key_variable, retries, timeout)
         self._tools = tools
         self._limit_name = "max_tokens"
 
-    def _prompt(self, context: Context) -> prompt.Prompt:
-        form = forms.TOOL if self._tools else forms.JSON
-        return prompt.build(context, self._ledger_tokens, form)
+    def _prompt(self, context: Context, ledger_tokens: int) -> prompt.Prompt:
+        return prompt.build(context, ledger_tokens, forms.TOOL if self._tools else forms.JSON)
 
     def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
         """One request; asked once more without whatever the server says it does not know."""
@@ -139,19 +140,19 @@ class OpenAIProposer(LanguageModel):
         return request
 
     def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
-        return len(json.dumps(self._request(asked, replies, 0)))
+        return size_of(json.dumps(self._request(asked, replies, 0), ensure_ascii=False))
 
     def _usage(self, answer: Answer) -> Mapping[str, Any]:
         usage = answer.get("usage")
         if not isinstance(usage, Mapping):
             return {}
         details = usage.get("prompt_tokens_details")
-        cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
-        asked = _count(usage.get("prompt_tokens"))
+        cached = count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
+        asked = count(usage.get("prompt_tokens"))
         return {
             "input_tokens": max(asked - cached, 0),
             "cache_read_input_tokens": min(cached, asked),
-            "output_tokens": _count(usage.get("completion_tokens")),
+            "output_tokens": count(usage.get("completion_tokens")),
         }
 
     def _cut_off(self, answer: Answer) -> bool:
@@ -232,7 +233,3 @@ def _message(answer: Answer) -> Mapping[str, Any]:
 def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     calls = message.get("tool_calls")
     return [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
-
-
-def _count(value: object) -> int:
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0

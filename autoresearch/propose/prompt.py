@@ -18,6 +18,7 @@ from typing import Any
 
 from autoresearch.propose.forms import RULES, TOOL, Form
 from autoresearch.propose.ledger import change_line, inert, ledger
+from autoresearch.propose.money import size_of
 from autoresearch.propose.stuck import direction
 from autoresearch.types import Category, Context, Experiment, Idea, VerdictKind
 
@@ -36,9 +37,9 @@ class Prompt:
     content: list[dict[str, Any]]
 
     @property
-    def characters(self) -> int:
-        """Length of all text."""
-        return sum(len(block["text"]) for block in (*self.system, *self.content))
+    def size(self) -> int:
+        """Bytes of all text."""
+        return sum(size_of(block["text"]) for block in (*self.system, *self.content))
 
     @property
     def text(self) -> str:

@@ -114,7 +114,8 @@ def test_another_brief_changes_only_its_own_part(server, search, repository, tmp
     assert "Only simplify." in two["system"][1]["text"]
 
 
-def test_two_hundred_malformed_answers_lose_nothing(server, search):
+def test_two_hundred_malformed_answers_lose_nothing(server, search, monkeypatch):
+    monkeypatch.setattr("autoresearch.propose.line.REST_SECONDS", 0.0)
     args = (PATH, "1.0", "0.9")
     kinds = malformed.unusable(*args, twice="LEVEL")
     bad = [*kinds, *malformed.cut_off(*args, count=200 - len(kinds))]

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
-from autoresearch.propose import create_proposer
+from autoresearch.propose import create_proposer, trouble
+from autoresearch.propose.prompt import build
+from autoresearch.record.calls import CallLog
 from autoresearch.types import Category, Cost, Edit, ProposerError
 from tests.support import malformed
 from tests.support import messages_server as api
@@ -142,16 +144,18 @@ def test_the_next_model_is_asked_when_one_declines_or_is_overloaded_or_unknown(m
     refusal = api.message(
         [], "refusal", stop_details={"type": "refusal", "category": "cyber", "explanation": None}
     )
-    for trouble in (
+    for wrong in (
         refusal,
         api.error(529),
         api.error(404),
         api.error(429),
         api.error(400, "no such effort"),
     ):
-        proposal = make(trouble, GOOD, models=["sonnet", "opus"]).propose(context(), check)
+        proposer = make(wrong, GOOD, models=["sonnet", "opus"])
+        proposal = proposer.propose(context(), check)
         assert proposal.proposer == "anthropic:opus"
-        assert proposal.cost.calls == 2
+        assert proposal.cost.calls == 1, "what another model cost in vain is its own affair"
+        assert {who: cost.calls for who, cost in proposer.owed.items()} == {"anthropic:sonnet": 1}
     error = failure(make(refusal, refusal, models=["sonnet", "opus"]))
     assert error.retry and "sonnet declined to answer (cyber); opus declined" in str(error)
 
@@ -161,14 +165,14 @@ def test_the_next_model_is_asked_when_one_declines_or_is_overloaded_or_unknown(m
     [
         (api.error(401, "invalid x-api-key"), False, "rejects the key in ANTHROPIC_API_KEY (401)"),
         (api.error(403), False, "rejects the key"),
-        (api.error(402, "billing"), False, "billing"),
+        (api.error(402, "billing"), True, "run out of money (402): billing"),
         (api.error(404, "no such model"), False, "no such model"),
-        (api.error(400, "credit balance is too low"), False, "credit balance"),
+        (api.error(400, "Your credit balance is too low"), True, "run out of money (400)"),
         (api.error(429, "slow down"), True, "429"),
         (api.error(529, "overloaded"), True, "529"),
         (api.error(500), True, "500"),
         (api.Behaviour(502, b"<html>bad gateway</html>", content_type="text/html"), True, "502"),
-        (api.HANG_UP, True, "cannot be reached"),
+        (api.HANG_UP, True, "broke the connection off"),
         (api.Behaviour(wait=1.0), True, "no answer from the API within 0.2 s"),
         (api.garbage(b"<html>login</html>", "text/html"), True, "not an answer"),
         (api.error(401, f"key {KEY} is bad"), False, "key *** is bad"),
@@ -186,10 +190,91 @@ def test_nothing_listens(make):
     assert error.retry and "cannot be reached" in str(error)
 
 
-def test_the_sdk_waits_and_tries_again(make, server):
-    proposer = make(api.error(429, retry_after="0"), api.error(529, retry_after="0"), GOOD, retries=2)
+def test_what_was_not_carried_out_is_sent_again(make, server, monkeypatch):
+    monkeypatch.setattr(trouble, "FIRST_PAUSE", 0.001)
+    proposer = make(api.error(429, retry_after="0"), api.error(529), api.error(500), GOOD, retries=3)
     assert proposer.propose(context(), check).edits
-    assert len(server.requests) == 3
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_wants_to_be_left_alone_for_an_hour_is_not_waited_for(make, server):
+    error = failure(make(default=api.error(429, retry_after="3600"), retries=9))
+    assert error.retry and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("silence", [api.Behaviour(wait=1.0), api.HANG_UP])
+def test_what_left_and_was_not_answered_is_sent_once_and_counts_as_much_as_it_can_cost(
+    make, server, tmp_path, silence
+):
+    calls = CallLog(tmp_path)
+    proposer = make(default=silence, timeout=0.2, retries=9, record=calls.record)
+    error = failure(proposer)
+    assert error.retry and len(server.requests) == 1
+    assert proposer.spent.dollars > 2000 * 10 / 1e6, "an answer of 2000 tokens may have been written"
+    assert calls.spent("anthropic").dollars == pytest.approx(proposer.spent.dollars)
+
+
+def test_a_call_is_on_record_before_it_is_made(make, server, tmp_path):
+    calls, seen = CallLog(tmp_path), []
+
+    def answer(usage):
+        seen.extend(calls.of(calls.conversations()[0]))
+        return GOOD.body(usage)
+
+    proposal = make(api.Behaviour(body=answer), record=calls.record).propose(context(), check)
+    assert [call.problem for call in seen] == ["no answer yet"]
+    assert seen[0].cost.dollars > 2000 * 10 / 1e6, "what a kill would leave behind"
+    (call,) = calls.of(proposal.conversation)
+    assert call.cost == proposal.cost and not call.problem
+
+
+def test_the_worst_case_of_a_prompt_is_counted_in_bytes(make):
+    sizes = [
+        make()._size(build(context(brief=word * 1000), 8000), []) for word in ("a", "\u5b57", "\U0001f600")
+    ]
+    assert [size - sizes[0] for size in sizes] == [0, 2000, 3000]
+
+
+CUT_OFF = api.tool_call({"hypothesis": "half an ans"}, stop_reason="max_tokens")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "max_tokens: 4000 > 3000, which is the maximum allowed number of output tokens",
+        "input length and `max_tokens` exceed context limit: 190000 + 4000 > 200000",
+    ],
+)
+def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server, refusal):
+    proposer = make(CUT_OFF, api.error(400, refusal), CUT_OFF, GOOD, GOOD, models=["sonnet", "opus"])
+    assert proposer.propose(context(), check).proposer == "anthropic:sonnet"
+    assert [request["max_tokens"] for request in server.requests] == [2000, 4000, 2000, 2000]
+    assert "no more room" in json.dumps(server.requests[2]["messages"][-1])
+    sizes = [len(json.dumps(request["messages"][0])) for request in server.requests]
+    assert len(set(sizes)) == 1, "the history is not to blame"
+
+
+def test_only_the_conversation_that_overflows_is_shortened(make, server):
+    past = [baseline()] + [
+        experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
+        for n in range(1, 40)
+    ]
+    said = "input length and `max_tokens` exceed context limit: 210000 + 2000 > 200000"
+    proposer = make(api.error(400, said), GOOD, GOOD)
+    for _ in range(2):
+        proposer.propose(context(past), check)
+    sizes = [len(json.dumps(request["messages"])) for request in server.requests]
+    assert sizes[1] < sizes[0] == sizes[2]
+
+
+def test_a_model_that_gives_nothing_usable_or_is_too_dear_is_passed_over(make, server):
+    both = {"models": ["opus", "sonnet"], "repairs": 1}
+    proposal = make(api.text("hm"), api.text("hm"), GOOD, **both).propose(context(), check)
+    assert proposal.proposer == "anthropic:sonnet"
+    proposal = make(api.Behaviour(wait=1.0), GOOD, timeout=0.3, **both).propose(context(), check)
+    assert proposal.proposer == "anthropic:sonnet"
+    cheaper = make(GOOD, max_dollars=0.045, **both)
+    assert cheaper.propose(context(), check).proposer == "anthropic:sonnet"
 
 
 def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server):
@@ -283,6 +368,15 @@ def test_money_is_counted_once_when_a_proposal_shows_up_in_the_history(make):
     second = proposer.propose(context([baseline(), judged]), check)
     assert proposer.spent.calls == 2
     assert proposer.spent.dollars == pytest.approx(first.cost.dollars + second.cost.dollars)
+
+
+def test_what_was_spent_in_vain_before_a_restart_is_in_the_next_proposal(make):
+    vain = {"anthropic:sonnet": Cost(2, 100, 10, 0.5), "anthropic:opus": Cost(1, 100, 10, 0.25)}
+    proposer = make(GOOD, spent=Cost(3, 200, 20, 0.75), owed=vain)
+    proposal = proposer.propose(context(), check)
+    assert proposal.cost.calls == 3 and 0.5 < proposal.cost.dollars < 0.6
+    assert proposer.owed == {"anthropic:opus": Cost(1, 100, 10, 0.25)}
+    assert proposer.spent.calls == 4 and proposer.spent.dollars == pytest.approx(0.25 + proposal.cost.dollars)
 
 
 def test_what_failed_proposals_cost_is_in_the_next_one(make, server):

@@ -1,9 +1,10 @@
 """The model that gains most per dollar is asked most, the others often enough to be known."""
 
 from collections import Counter
+from dataclasses import replace
 
 from autoresearch.propose.bandit import ranked
-from autoresearch.types import Cost
+from autoresearch.types import Category, Cost, Proposal
 from tests.support.histories import baseline, context, experiment
 
 MODELS = ["a", "b", "c"]
@@ -55,3 +56,19 @@ def test_the_same_history_gives_the_same_order():
     history = past(("a", 0.01, 0.1), ("b", None, 0.2))
     orders = {tuple(ranked(MODELS, context(history, seed=3), "anthropic")) for _ in range(5)}
     assert len(orders) == 1 and sorted(orders.pop()) == MODELS
+
+
+def test_a_model_that_only_costs_is_not_asked_first_for_ever():
+    good = past(*[("b", 0.01, 0.1), ("b", None, 0.1)] * 10)
+    asked = {"anthropic:a": Cost(30, dollars=9.0)}
+
+    def first(owed, history=good):
+        orders = (ranked(["a", "b"], context(history, seed=n), "anthropic", owed) for n in range(200))
+        return Counter(order[0] for order in orders)
+
+    assert first({})["a"] > 60, "nothing is known of it"
+    assert first(asked)["a"] < 20
+    dropped = tuple(
+        Proposal("h", Category.OTHER, (), "anthropic:a", cost=Cost(1, dollars=0.3)) for _ in range(30)
+    )
+    assert first({}, [*good[:-1], replace(good[-1], dropped=dropped)])["a"] < 20

@@ -47,6 +47,12 @@ class Moody:
         return Proposal("h", Category.OTHER, (Edit("train.py", "0.02", "0.03"),), self.name, idea=answer)
 
 
+@pytest.fixture
+def no_rest(monkeypatch):
+    monkeypatch.setattr("autoresearch.propose.line.REST_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_rest")
 def test_a_stand_in_proposes_while_the_first_cannot_and_that_is_said():
     said: list[str] = []
     first = Moody(ProposerError("no network", retry=True), ProposerError("no network", retry=True), None)
@@ -55,6 +61,31 @@ def test_a_stand_in_proposes_while_the_first_cannot_and_that_is_said():
     assert made == ["optuna", "optuna", "moody"], "the first is asked anew each time"
     assert said == ["moody cannot propose (no network); optuna does meanwhile."], "and said once"
     assert (line.name, line.instant) == ("moody", False)
+
+
+def test_whoever_is_out_of_reach_is_left_alone_for_a_while_if_there_is_a_stand_in(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("autoresearch.propose.line.time.monotonic", lambda: now[0])
+    said: list[str] = []
+    first = Moody(ProposerError("no network", retry=True), None)
+    line = Line(first, create_proposer("optuna", column=0, sampler="local"), None, said.append)
+    makers = []
+    for minute in range(8):
+        now[0] = 60.0 * minute
+        makers.append(line.propose(context(seed=minute), check).proposer)
+        if makers[-1] == "moody":
+            break
+    assert makers == [*["optuna"] * 5, "moody"] and len(first.seen) == 2 and len(said) == 1
+    alone = Line(Moody(ProposerError("no network", retry=True), None), None, None, print)
+    with pytest.raises(ProposerError, match="no network"):
+        alone.propose(context(), check)
+    assert alone.propose(context(), check).proposer == "moody", "nobody else could work meanwhile"
+
+
+def test_a_cap_that_is_reached_is_looked_at_for_each_experiment():
+    first = Moody(ProposerError("cap reached"), None)
+    line = Line(first, create_proposer("optuna", column=0, sampler="local"), None, lambda text: None)
+    assert [line.propose(context(), check).proposer for _ in range(2)] == ["optuna", "moody"]
 
 
 def test_without_a_stand_in_the_reason_comes_through():

@@ -36,7 +36,7 @@ def server():
 
 @pytest.fixture
 def make(server, monkeypatch):
-    monkeypatch.setattr("autoresearch.propose.chat.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("autoresearch.propose.trouble.FIRST_PAUSE", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
     def make(*script, default=None, **options):
@@ -177,7 +177,8 @@ def test_any_text_at_all_is_searched_without_harm(text):
         (api.error(404, "no such model"), False, "no such model"),
         (api.error(429, "slow down"), True, "429"),
         (api.error(503), True, "503"),
-        (api.HANG_UP, True, "cannot be reached"),
+        (api.HANG_UP, True, "broke the connection off"),
+        (api.error(402, "top up"), True, "run out of money (402)"),
         (api.Behaviour(wait=1.0), True, "no answer from 127.0.0.1"),
         (api.error(401, f"key {KEY} is bad"), False, "key *** is bad"),
     ],
@@ -188,7 +189,7 @@ def test_failures_have_a_plain_reason(make, behaviour, retry, says):
 
 
 def test_it_waits_and_tries_again(make, server):
-    proposer = make(api.error(429, retry_after="0"), api.HANG_UP, api.error(502), GOOD, retries=3)
+    proposer = make(api.error(429, retry_after="0"), api.error(500), api.error(502), GOOD, retries=3)
     assert proposer.propose(context(), check).edits == EDIT
     assert len(server.requests) == 4
 
@@ -198,13 +199,52 @@ def test_nothing_listens(make):
     assert error.retry and "cannot be reached" in str(error)
 
 
-def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server):
+@pytest.mark.parametrize("silence", [api.Behaviour(wait=1.0), api.HANG_UP])
+def test_what_left_and_was_not_answered_is_sent_once_and_counts_as_much_as_it_can_cost(make, server, silence):
+    prices = {"small": {"input": 2.0, "output": 10.0}}
+    proposer = make(default=silence, timeout=0.2, retries=9, prices=prices, answer_tokens=2000)
+    assert failure(proposer).retry and len(server.requests) == 1
+    assert proposer.spent.dollars > 2000 * 10 / 1e6
+
+
+@pytest.mark.parametrize("status", [502, 503, 529])
+def test_a_server_that_is_busy_is_not_thought_to_know_no_tools(make, server, status):
+    proposer = make(api.error(status, "all tool workers are busy"), GOOD, retries=1)
+    assert proposer.propose(context(), check).edits == EDIT
+    assert "tools" in server.requests[1]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        api.error(400, "max_tokens is too large: 4000. This model supports at most 3000 completion tokens"),
+        api.error(400, "This model's maximum context length is 8192 tokens. However, you requested 9000"),
+    ],
+)
+def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server, refusal):
+    cut_off = chat.completion({"content": "{"}, "length")
+    proposer = make(cut_off, refusal, GOOD, cut_off, GOOD, answer_tokens=2000)
+    assert proposer.propose(context(), check).edits == EDIT
+    assert [request["max_tokens"] for request in server.requests] == [2000, 4000, 2000]
+    assert "no more room" in server.requests[2]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        api.error(400, "This model's maximum context length is 8192 tokens."),
+        api.error(500, "Context size has been exceeded."),
+        api.error(400, "the request exceeds the available context size"),
+        api.error(422, "CONTEXT_LENGTH_EXCEEDED"),
+        api.error(413),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server, said):
     past = [baseline()] + [
         experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
         for n in range(1, 40)
     ]
-    said = "This model's maximum context length is 8192 tokens."
-    assert make(api.error(400, said), GOOD).propose(context(past), check).edits == EDIT
+    assert make(said, GOOD).propose(context(past), check).edits == EDIT
     sizes = [len(json.dumps(request)) for request in server.requests]
     assert sizes[1] < sizes[0]
 
