@@ -13,16 +13,13 @@ Not covered: whether the result is valid, permitted or new (see `autoresearch.ed
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher, get_close_matches
+from difflib import get_close_matches
 from itertools import accumulate, pairwise
 
+from autoresearch.edit.hints import ambiguous, not_found
 from autoresearch.types import Edit, Refused
-
-NEAREST_LINES = 60
-"""A longer search block is compared by its first lines only when the nearest text is looked for."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +54,34 @@ def apply(sources: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
             raise Refused(
                 f"edit {number}: there is no editable file {edit.path!r}; did you mean {near[0]!r}?"
             )
-        splices.setdefault(edit.path, []).append(_splice(sources[edit.path], edit, number))
+        splice, text = _splice(sources[edit.path], edit, number), sources[edit.path]
+        if text[splice.start : splice.end] == splice.new:
+            raise Refused(f"edit {number} ({edit.path}) changes nothing: the text is as it was")
+        splices.setdefault(edit.path, []).append(splice)
     result = dict(sources)
     for path, found in splices.items():
         result[path] = _join(path, sources[path], found)
-    if result == dict(sources):
-        raise Refused("the edits leave every file as it was")
     return result
 
 
 def _splice(text: str, edit: Edit, number: int) -> Splice:
     """Find the one place an edit means."""
     if edit.search == edit.replace:
-        raise Refused(f"edit {number} ({edit.path}): search and replace are the same, so nothing changes")
-    eol = _line_ending(text)
-    search, replace = _with_ending(edit.search, eol), _with_ending(edit.replace, eol)
+        raise Refused(f"edit {number} ({edit.path}) changes nothing: search and replace are the same")
+    eol = line_ending(text)
+    search, replace = with_ending(edit.search, eol), with_ending(edit.replace, eol)
     if not search:
         return _whole_file(text, edit, replace, eol, number)
     starts = occurrences(text, search)
     if len(starts) > 1:
-        raise Refused(_ambiguous(text, edit, starts, number))
+        raise Refused(ambiguous(text, edit, starts, number))
     if starts:
+        if _unclear(text, starts[0], search, replace, eol):
+            raise Refused(
+                f"edit {number} ({edit.path}): the search text begins after the indentation of its line, so "
+                "it is not clear how far the further lines of `replace` are indented; copy the whole line, with "
+                "its indentation, and indent every line of `replace` as it shall stand in the file"
+            )
         return _exact(text, starts[0], search, replace, eol, number)
     tail = search.removesuffix(eol)
     if tail != search and text.endswith(tail) and occurrences(text, tail) == [len(text) - len(tail)]:
@@ -87,8 +91,8 @@ def _splice(text: str, edit: Edit, number: int) -> Splice:
         start, end, new = drifted[0]
         return Splice(start, end, new, number)
     if drifted:
-        raise Refused(_ambiguous(text, edit, [start for start, _, _ in drifted], number))
-    raise Refused(_not_found(text, edit, search, number))
+        raise Refused(ambiguous(text, edit, [start for start, _, _ in drifted], number))
+    raise Refused(not_found(text, edit, search, number))
 
 
 def _whole_file(text: str, edit: Edit, replace: str, eol: str, number: int) -> Splice:
@@ -109,6 +113,19 @@ def _exact(text: str, start: int, search: str, replace: str, eol: str, number: i
     return Splice(start, end, replace, number)
 
 
+def _unclear(text: str, start: int, search: str, replace: str, eol: str) -> bool:
+    """Whether a passage without its indentation is replaced by lines that are not indented as it stands.
+
+    Copied from the beginning of its line, or meant to end the block: both can be read, and both may run.
+    """
+    if eol in search.removesuffix(eol):
+        return False  # its further lines have shown how far they are indented
+    indentation = text[text.rfind("\n", 0, start) + 1 : start]
+    further = [line for line in replace.split(eol)[1:] if line.strip()]
+    inside = indentation and not indentation.strip()
+    return bool(inside and any(not line.startswith(indentation) for line in further))
+
+
 def _join(path: str, text: str, splices: list[Splice]) -> str:
     """Apply the splices of one file, which must not touch each other."""
     ordered = sorted(splices, key=lambda splice: (splice.start, splice.end))
@@ -125,13 +142,14 @@ def _join(path: str, text: str, splices: list[Splice]) -> str:
     return "".join([*parts, text[position:]])
 
 
-def _line_ending(text: str) -> str:
+def line_ending(text: str) -> str:
     """CRLF if every line of the text ends so, else LF."""
     crlf = text.count("\r\n")
     return "\r\n" if crlf and crlf == text.count("\n") else "\n"
 
 
-def _with_ending(text: str, eol: str) -> str:
+def with_ending(text: str, eol: str) -> str:
+    """The text with this end to every line."""
     return text.replace("\r\n", "\n").replace("\n", eol)
 
 
@@ -219,39 +237,3 @@ def _moved(replace: str, shift: tuple[str, str], eol: str) -> str | None:
 
 def _line(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
-
-
-def _ambiguous(text: str, edit: Edit, starts: list[int], number: int) -> str:
-    newlines = [match.start() for match in re.finditer("\n", text)]
-    places = ", ".join(str(bisect_right(newlines, start - 1) + 1) for start in starts[:10])
-    return (
-        f"edit {number}: the search text stands {len(starts)} times in {edit.path} (lines {places}); "
-        "add neighbouring lines until it is unique"
-    )
-
-
-def _not_found(text: str, edit: Edit, search: str, number: int) -> str:
-    """Say that the text is not there, and show what comes nearest."""
-    hint = ""
-    if all(re.match(r"\s*\d+ ?\| ?", line) for line in search.splitlines() if line.strip()):
-        hint = " (leave out the line numbers; they are not part of the file)"
-    return (
-        f"edit {number}: the search text is not in {edit.path}{hint}. It must be copied exactly, and all "
-        f"edits refer to the file as shown, before any edit. The nearest text is:\n{nearest(text, search)}"
-    )
-
-
-def nearest(text: str, search: str, around: int = 2) -> str:
-    """The lines of `text` most like `search`, numbered, with `around` lines before and after."""
-    lines, wanted = text.splitlines(), search.strip("\r\n").splitlines()[:NEAREST_LINES]
-    matcher = SequenceMatcher(autojunk=False)
-    matcher.set_seq2("\n".join(line.strip() for line in wanted))
-    best, best_ratio = 0, -1.0
-    for first in range(max(len(lines) - len(wanted), 0) + 1):
-        matcher.set_seq1("\n".join(line.strip() for line in lines[first : first + len(wanted)]))
-        if matcher.real_quick_ratio() > best_ratio and matcher.quick_ratio() > best_ratio:
-            ratio = matcher.ratio()
-            if ratio > best_ratio:
-                best, best_ratio = first, ratio
-    shown = range(max(best - around, 0), min(best + len(wanted) + around, len(lines)))
-    return "\n".join(f"{index + 1:4d} | {lines[index]}" for index in shown)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from autoresearch.edit.apply import apply, nearest
+from autoresearch.edit.apply import apply, line_ending, with_ending
+from autoresearch.edit.hints import nearest
 from autoresearch.types import Edit, Refused
 
 MAX_CONTEXT = 12
@@ -55,8 +56,8 @@ def edits_between(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Edit,
 
 def like(old: str, new: str) -> str:
     """The new text with the line endings of the old one, and a newline at the end if that had one."""
-    eol = "\r\n" if old.count("\r\n") and old.count("\r\n") == old.count("\n") else "\n"
-    text = new.replace("\r\n", "\n").replace("\n", eol)
+    eol = line_ending(old)
+    text = with_ending(new, eol)
     return text + eol if text and old.endswith(eol) and not text.endswith(eol) else text
 
 
@@ -175,7 +176,7 @@ def _editable(name: str, sources: Mapping[str, str]) -> str:
 
 def _patched(path: str, text: str, hunks: Sequence[Hunk]) -> str:
     """The text with all hunks applied, each where its old lines stand, nearest to where it says."""
-    eol = "\r\n" if "\r\n" in text else "\n"
+    eol = line_ending(text)
     lines = text.replace("\r\n", "\n").split("\n")
     done, shift = 0, 0
     for hunk in hunks:

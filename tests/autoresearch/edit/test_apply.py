@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autoresearch.edit.apply import apply, nearest
+from autoresearch.edit.apply import apply
+from autoresearch.edit.hints import nearest
 from autoresearch.types import Edit, Refused
 
 TRAIN = """import torch
@@ -66,8 +67,34 @@ def test_whole_file_cannot_be_emptied_or_mixed_with_other_edits():
 def test_no_edits_and_no_effect():
     with pytest.raises(Refused, match="no edits"):
         apply({"train.py": TRAIN}, [])
-    assert "nothing changes" in refusal(("DEPTH = 3", "DEPTH = 3"))
+    assert "edit 1 (train.py) changes nothing" in refusal(("DEPTH = 3", "DEPTH = 3"))
     assert "as it was" in refusal(("", TRAIN))
+
+
+REAL = ("WIDTH = 32", "WIDTH = 64")
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        ("DEPTH = 3  ", "DEPTH = 3"),
+        ("DEPTH = 3\r\n", "DEPTH = 3\n"),
+        ("    for step in range(10):\n        loss = model(step)\n        loss.backward()  ",
+         "    for step in range(10):\n        loss = model(step)\n        loss.backward()"),
+    ],
+)  # fmt: skip
+def test_an_edit_that_changes_nothing_is_refused_beside_one_that_does(idle):
+    assert "edit 2 (train.py) changes nothing" in refusal(REAL, idle)
+
+
+def test_lines_that_follow_a_passage_without_its_indentation_are_not_guessed():
+    text = "def f(a):\n    x = 1\n    save(a)\n"
+    assert "indentation" in refusal(("save(a)", "save(a)\nprint('done')"), text=text)
+    assert "indentation" in refusal(("save(a)\n", "save(a)\nprint('done')\n"), text=text)
+    whole = edited("    save(a)", "    save(a)\nprint('done')", text)
+    assert whole == text + "print('done')\n", "whole lines say what they mean"
+    assert edited("save(a)", "save(a)\n    print(a)", text) == text + "    print(a)\n"
+    assert edited("1", "(1 +\n2)", text) == text.replace("1", "(1 +\n2)")
 
 
 def test_unknown_file_names_the_nearest():
@@ -192,6 +219,31 @@ def test_every_edit_shows_in_the_result_or_all_are_refused(lines, pairs):
             assert search != replace
             for line in replace.split("\n"):
                 assert line.strip() in new["train.py"]
+
+
+@given(
+    st.integers(1, 8), st.lists(st.tuples(st.integers(0, 12), st.sampled_from("abc")), min_size=1, max_size=5)
+)
+def test_no_line_leaves_the_block_that_a_passage_stands_in_unless_it_says_so(depth, further):
+    text = f"def f():\n{' ' * depth}save(a)\n"
+    replace = "\n".join(["save(b)", *(" " * n + name for n, name in further)])
+    try:
+        new = edited("save(a)", replace, text)
+    except Refused:
+        assert any(n < depth for n, _ in further)
+    else:
+        assert all(n >= depth for n, _ in further) and new == text.replace("save(a)", replace)
+
+
+@given(files, st.lists(st.tuples(words, st.sampled_from(["", "  ", "\t"])), min_size=1, max_size=3))
+def test_edits_of_blanks_at_the_ends_of_lines_alone_are_never_accepted(lines, slips):
+    edits = [Edit("train.py", f"{line}{blanks}", line) for line, blanks in slips if line]
+    assume(edits)
+    with pytest.raises(Refused):
+        apply(
+            {"train.py": "\n".join([*lines, "real = 1", ""])},
+            [Edit("train.py", "real = 1", "real = 2"), *edits],
+        )
 
 
 @given(st.text(max_size=80), st.text(max_size=40), st.text(max_size=40))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.edit.apply import apply
+from autoresearch.edit.apply import apply, line_ending
 from autoresearch.edit.diff import edits_between, edits_from_patch, like
 from autoresearch.types import Refused
 
@@ -117,3 +117,10 @@ def test_any_text_is_a_patch_or_refused(text):
     except Refused:
         return
     assert apply({"f": "a\nb\n"}, edits)["f"] != "a\nb\n"
+
+
+def test_a_patch_leaves_mixed_line_endings_alone_where_it_changes_nothing():
+    mixed = "a\r\nb\nc\n"
+    patch = "--- a/f\n+++ b/f\n@@ -3 +3 @@\n-c\n+d\n"
+    assert apply({"f": mixed}, edits_from_patch(patch, {"f": mixed}))["f"].splitlines() == ["a", "b", "d"]
+    assert line_ending(mixed) == "\n" and line_ending("a\r\nb\r\n") == "\r\n"
