@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
+from autoresearch.edit.seeds import seedless
 from autoresearch.types import Refused
 
 MAX_CHARACTERS = 200_000
@@ -67,7 +68,7 @@ def fingerprint(sources: Mapping[str, str]) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(sources):
-        digest.update(f"{path}\0{_normal(path, sources[path], seedless=False)}\0".encode())
+        digest.update(f"{path}\0{_normal(path, sources[path], seeds=True)}\0".encode())
     return digest.hexdigest()
 
 
@@ -117,7 +118,7 @@ def _check_meaning(parent: Mapping[str, str], new: Mapping[str, str]) -> None:
         raise Refused("the proposal changes only comments, docstrings or layout; the program stays the same")
 
     def without_seed(sources: Mapping[str, str]) -> dict[str, str]:
-        return {path: _normal(path, text, seedless=True) for path, text in sources.items()}
+        return {path: _normal(path, text, seeds=False) for path, text in sources.items()}
 
     if without_seed(parent) == without_seed(new):
         raise Refused("the proposal changes only the random seed; another seed is not an improvement")
@@ -147,14 +148,14 @@ def _undefined(path: str, source: str) -> dict[str, int]:
     return {str(m.message_args[0]): m.lineno for m in sorted(wrong, key=lambda m: -m.lineno)}
 
 
-def _normal(path: str, source: str, *, seedless: bool) -> str:
+def _normal(path: str, source: str, *, seeds: bool) -> str:
     """The syntax tree as text, without docstrings (and without what only sets a seed)."""
     if not path.endswith(".py"):
         return source
     try:
         tree: ast.AST = _Strip().visit(ast.parse(source))
-        if seedless:
-            tree = _Seedless().visit(tree)
+        if not seeds:
+            tree = seedless(tree)
         return ast.dump(tree)
     except UNPARSABLE:
         return source
@@ -166,47 +167,8 @@ def _is_bare_string(node: ast.AST) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _is_seed(name: str) -> bool:
-    return "seed" in name.lower()
-
-
-def _name(node: ast.AST | None) -> str:
-    """The last part of a name: `seed` for `torch.random.seed`."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
 class _Strip(ast.NodeTransformer):
     """Removes strings that stand as statements."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if _is_bare_string(node) else self.generic_visit(node)
-
-
-class _Seedless(ast.NodeTransformer):
-    """Removes statements that only set a seed, and blanks arguments that are one."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        if isinstance(node.value, ast.Call) and _is_seed(_name(node.value.func)):
-            return None
-        return self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        return None if all(_is_seed(_name(t)) for t in node.targets) else self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        return None if _is_seed(_name(node.target)) else self.generic_visit(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
-        return None if _is_seed(_name(node.target)) else self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _is_seed(_name(node.func)):
-            node.args, node.keywords = [], []
-        return self.generic_visit(node)
-
-    def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        if node.arg and _is_seed(node.arg):
-            node.value = ast.Constant(value=0)
-        return self.generic_visit(node)

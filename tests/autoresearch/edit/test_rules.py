@@ -70,6 +70,50 @@ def test_another_seed_is_no_change(old, new):
     assert "random seed" in refusal(TRAIN.replace(old, new))
 
 
+STREAMS = """
+import random
+import numpy as np
+import torch
+
+RNG = 1
+OTHER = RNG + 2
+WIDTH = 8
+
+
+def main(start=3, rows=4):
+    rng = np.random.default_rng(1)
+    old = np.random.RandomState(start)
+    coin = random.Random(2)
+    torch.manual_seed(OTHER)
+    torch.cuda.manual_seed(WIDTH)
+    return rng.random(WIDTH), old.rand(rows), coin.random()
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("default_rng(1)", "default_rng(2)"), ("RNG = 1", "RNG = 2"), ("RNG + 2", "RNG * 7"),
+     ("start=3", "start=9"), ("Random(2)", "Random(5)"), ("RandomState(start)", "RandomState(start + 1)"),
+     ("    return", "    torch.rand(1)\n    return"), ("    return", "    _ = rng.normal()\n    return"),
+     ("    rng = ", "    np.random.seed(3)\n    rng = ")],
+)  # fmt: skip
+def test_other_random_numbers_are_no_change(old, new):
+    assert old in STREAMS
+    assert "random seed" in refusal(STREAMS.replace(old, new), STREAMS)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("WIDTH = 8", "WIDTH = 9"), ("rows=4", "rows=5"), ("rng.random(WIDTH)", "rng.normal(WIDTH)"),
+     ("    return", "    x = torch.rand(1)\n    print(x)\n    return"),
+     ("    return", "    torch.nn.init.normal_(rows)\n    return")],
+)  # fmt: skip
+def test_what_random_numbers_are_drawn_for_is_a_change(old, new):
+    """A number that is a seed and a width as well is a width."""
+    assert old in STREAMS
+    accept(STREAMS.replace(old, new), STREAMS)
+
+
 def test_a_seed_with_a_real_change_passes():
     accept(TRAIN.replace("SEED = 1", "SEED = 7").replace("0.02", "0.03"))
 
