@@ -42,9 +42,8 @@ def _name(node: ast.AST | None) -> str:
 
 
 def _is_seeding(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and (
-        _is_seed(_name(node.func)) or GENERATORS.fullmatch(_name(node.func)) is not None
-    )
+    name = _name(node.func) if isinstance(node, ast.Call) else ""
+    return _is_seed(name) or GENERATORS.fullmatch(name) is not None
 
 
 def _is_draw(node: ast.AST | None) -> bool:
