@@ -187,6 +187,9 @@ class Sequential(Judge):
         inc = self.incumbent
         return compare(noise, inc.runs, runs, tau=self.tau, correction=inc.correction)
 
+    def _paired(self, runs: Runs) -> int:
+        return len(runs.keys() & self.incumbent.runs.keys())
+
     def _unselected(self) -> Runs:
         return dict(list(self.runs.items())[1:])
 
@@ -200,7 +203,7 @@ class Sequential(Judge):
         return Worth.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
 
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k = len(self.runs)
+        k, paired = len(self.runs), self._paired(self.runs)
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.looked)
         bias = view.gain - gain
@@ -210,14 +213,14 @@ class Sequential(Judge):
         reason = f"a gain of {gain:.3g} over {k} runs, {evidence.words}"
         if keep.suspicious:
             reason += "; larger than the history predicts, so it was looked at once more"
-        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason)
+        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
 
     def _keep_simpler(self, alone: Comparison) -> Verdict:
-        k = len(self.runs) - 1
+        k, paired = len(self.runs) - 1, self._paired(self._unselected())
         keep = Kept(alone.gain, alone.widened, alone.gain, alone.interval, k, simplification=True)
         self._succeed(self._unselected(), 0.0, keep)
         reason = f"a simplification ({self.complexity:+g}), no worse within the margin over {k} runs"
-        return Verdict(VerdictKind.KEEP, alone.gain, alone.interval, alone.z, k, reason)
+        return Verdict(VerdictKind.KEEP, alone.gain, alone.interval, alone.z, k, reason, paired=paired)
 
     def _succeed(self, heir: Runs, correction: float, keep: Kept) -> None:
         """Let the candidate's runs become the incumbent's."""
@@ -227,9 +230,9 @@ class Sequential(Judge):
         self._forget()
 
     def _discard(self, view: Comparison, why: str) -> Verdict:
-        k = len(self.runs)
+        k, paired = len(self.runs), self._paired(self.runs)
         self._close()
-        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why)
+        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why, paired=paired)
 
     def _close(self) -> None:
         self.pool = self.pool.with_runs(self.runs).with_pairs(self.runs, self.incumbent.runs)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autoresearch.record.phrase import phrase
 from autoresearch.record.standing import standing
 from autoresearch.record.text import one_line, scrub
 from autoresearch.types import Experiment, Progress, Trial, Verdict, VerdictKind
@@ -30,7 +31,7 @@ class Line:
     number: int
     kind: VerdictKind
     score: float | None
-    effect: float | None
+    phrase: str
     hypothesis: str
     reason: str
 
@@ -176,7 +177,7 @@ def trial_state(trial: Trial, progress: Progress | None) -> str:
 def _line(e: Experiment, verdict: Verdict) -> Line:
     hypothesis = one_line(scrub(e.proposal.hypothesis), 200) if e.proposal else ""
     return Line(
-        e.number, verdict.kind, e.score, verdict.effect, hypothesis, one_line(scrub(verdict.reason), 200)
+        e.number, verdict.kind, e.score, phrase(verdict), hypothesis, one_line(scrub(verdict.reason), 200)
     )
 
 

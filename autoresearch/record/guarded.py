@@ -1,4 +1,4 @@
-"""The words for the guards: what start and result score on text that decides nothing."""
+"""The words for what may be wrong with a gain: the guards, and changes of the machine."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def guarded(s: Mapping[str, Any]) -> str:
         return ""
     text = f"Guards, which decide nothing: {'; '.join(parts)}."
     return text + (f" **It got worse {' and '.join(worse)}: the gain may not carry over.**" if worse else "")
+
+
+def drifted(s: Mapping[str, Any]) -> str:
+    """A sentence for the report and for `status`; empty if the machine was the same all the time."""
+    if not s["judge"] or not (drifts := s["judge"]["drifts"]):
+        return ""
+    times = "once" if drifts == 1 else f"{drifts} times"
+    return (
+        f"The machine changed {times}: the incumbent's re-runs did not score as before. Runs from before "
+        "that no longer count, and the starting point is told as it would score now."
+    )

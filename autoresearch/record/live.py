@@ -218,9 +218,7 @@ class Panels:
             return []
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(justify="right", no_wrap=True)
-        for _ in range(2):
-            grid.add_column(no_wrap=True)
-        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in reversed(shown):
             grid.add_row(*_row(line))
@@ -247,9 +245,7 @@ def _row(line: Line) -> tuple[Text, ...]:
     what = line.hypothesis if line.score is not None else f"{line.reason}: {line.hypothesis}"
     return (
         _text(f"#{line.number}", "bright_black"),
-        _text(line.kind.value, color),
-        _text(f"{line.score:.4f}" if line.score is not None else ""),
-        _text(f"{line.effect:+.4f}" if line.effect is not None else "", color),
+        _text(line.phrase, color),
         _text(what),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
+from autoresearch.record.phrase import evidence, phrase
 from autoresearch.types import Experiment
 
 
@@ -25,6 +26,8 @@ def commit_message(experiment: Experiment, run_id: str | None = None) -> str:
     trailers["Proposer"] = _plain(proposal.proposer)
     if verdict := experiment.verdict:
         trailers["Verdict"] = verdict.kind.value
+        trailers["Result"] = phrase(verdict)
+        trailers["Evidence"] = evidence(verdict)
         if experiment.score is not None:
             trailers["Metric"] = f"val_bpb {experiment.score:.6f}"
         if verdict.effect is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.claimed import sentence
 from autoresearch.record.page import code, escape, fence, table
+from autoresearch.record.phrase import evidence, phrase
 from autoresearch.record.report import headline
-from autoresearch.record.sections import effect
 from autoresearch.record.text import duration
 from autoresearch.types import Experiment, Trial
 
@@ -28,8 +28,8 @@ def experiment_note(e: Experiment) -> str:
         parts += [f"**{escape(p.hypothesis, 500)}**", escape(p.mechanism, 2000)]
         parts += [f"Risk: {escape(p.risk, 500)}"] if p.risk else []
     if v := e.verdict:
-        gain = effect({"effect": v.effect, "interval": v.interval})
-        parts.append(f"Verdict: **{v.kind.value}**, gain {gain}. {escape(v.reason, 1000)}")
+        sure = f" (evidence {evidence(v)})" if evidence(v) else ""
+        parts.append(f"Verdict: **{phrase(v)}**{sure}. {escape(v.reason, 1000)}")
     rows = [
         [str(t.id), t.arm, str(t.seed), _outcome(t), duration((t.finished or t.started) - t.started)]
         for t in e.trials

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TextIO
 
 from autoresearch.record.board import Board, trial_name, trial_state
-from autoresearch.record.text import duration, one_line
+from autoresearch.record.text import duration, one_line, spelled
 from autoresearch.types import Experiment, Progress, Trial
 
 P = ParamSpec("P")
@@ -74,8 +74,7 @@ class QuietView:
 
     def _print(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        line = one_line(text, 1000).encode(encoding, "replace").decode(encoding, "replace")
-        self._stream.write(line + "\n")
+        self._stream.write(spelled(one_line(text, 1000), encoding) + "\n")
         self._stream.flush()
 
 
@@ -153,11 +152,10 @@ class PlainView(QuietView):
         line = self.board.verdict(experiment, incumbent_score, noise)
         if line is None:
             return
-        gain = f", gain {line.effect:+.4f}" if line.effect is not None else ""
         of = f" of {self.board.limit}" if self.board.limit is not None else ""
         left = self.board.seconds_left()
         time_left = f", about {duration(left)} left" if left is not None else ""
-        self._print(f"#{line.number} {line.kind.value.upper()}{gain}: {line.reason}")
+        self._print(f"#{line.number} {line.phrase}: {line.reason}")
         self._print(
             f"best {incumbent_score:.4f} (noise {noise:.4f}), kept {self.board.kept}, "
             f"tried {self.board.tried}{of}{time_left}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.claimed import section
+from autoresearch.record.guarded import drifted
 from autoresearch.record.page import escape, to_html
 from autoresearch.record.plot import write_plot
 from autoresearch.record.sections import (
@@ -79,6 +80,7 @@ def to_markdown(summary: Mapping[str, Any], diff: str, picture: str | None) -> s
     sections = [
         f"# {escape(s['branch'])}: {headline(s)}",
         f"> {_lead(s)}",
+        drifted(s),
         cost(s),
         proposers(s),
         f"![Progress of the search]({picture})" if picture else missing,

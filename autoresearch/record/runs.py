@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.record.notes import experiment_note, search_note
+from autoresearch.record.phrase import phrase
 from autoresearch.record.standing import Moment, own_trials
 from autoresearch.record.summary import mean_metrics
 from autoresearch.record.text import clean, flatten, one_line, public, scrub
@@ -203,6 +204,7 @@ def _tags(e: Experiment, verdict: str, source: str) -> dict[str, str]:
     tags["mlflow.note.content"] = scrub(experiment_note(e))
     if e.verdict:
         tags["reason"] = e.verdict.reason
+        tags["result"] = phrase(e.verdict)
     if p := e.proposal:
         tags |= {"hypothesis": p.hypothesis, "category": p.category.value, "proposer": p.proposer}
         tags["mlflow.user"] = p.proposer

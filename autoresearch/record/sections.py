@@ -77,14 +77,14 @@ def kept(s: Mapping[str, Any]) -> list[str]:
         [
             str(e["number"]),
             escape(e["hypothesis"]),
-            effect(e),
+            e["change"] or "–",
+            _evidence(e),
             _score(e),
-            str(e["trials"]),
             code(e["commit"][:10]),
         ]
         for e in keeps
     ]
-    head = ["#", "Change", "Gain (95% interval)", "val_bpb", "Trials", "Commit"]
+    head = ["#", "Change", "Change of val_bpb", "Evidence", "val_bpb", "Commit"]
     return ["## What was kept", table(head, rows, numeric=(0, 2, 3, 4)), guarded(s)]
 
 
@@ -133,15 +133,15 @@ def everything(s: Mapping[str, Any]) -> list[str]:
             str(e["number"]),
             e["verdict"] or "open",
             _score(e),
-            effect(e),
-            str(e["trials"]),
+            e["change"] or "–",
+            _evidence(e),
             escape(e["category"] or ""),
             escape(e["hypothesis"]),
             escape(e["reason"], 160),
         ]
         for e in tried
     ]
-    head = ["#", "Verdict", "val_bpb", "Gain (95% interval)", "Trials", "Kind", "Change", "Why"]
+    head = ["#", "Verdict", "val_bpb", "Change of val_bpb", "Evidence", "Kind", "Change", "Why"]
     return ["## Everything that was tried", table(head, rows, numeric=(0, 2, 3, 4))]
 
 
@@ -167,7 +167,9 @@ def method(s: Mapping[str, Any]) -> list[str]:
     noise, base, best = s["noise"], s["baseline"], s["best"]
     text = (
         "Every score is validation bits per byte, computed outside the training process from the submitted "
-        "weights, under the same budget for every trial. A gain is against the incumbent of its moment."
+        "weights, under the same budget for every trial. A change is against the incumbent of its moment, "
+        "and less is better; after ± stands half of its 95% interval. Evidence is the judge's test "
+        "statistic: z, or where the strict judge keeps, an e-value."
     )
     if noise["sd"] is not None:
         text += (
@@ -217,16 +219,8 @@ def _again(config: Mapping[str, Any]) -> str:
     )
 
 
-def effect(row: Mapping[str, Any]) -> str:
-    """An experiment's gain with its interval: "+0.0123 (+0.0100 to +0.0146)"."""
-    if row["effect"] is None:
-        return "–"
-    text = f"{row['effect']:+.4f}"
-    return (
-        text
-        if row["interval"] is None
-        else f"{text} ({row['interval'][0]:+.4f} to {row['interval'][1]:+.4f})"
-    )
+def _evidence(row: Mapping[str, Any]) -> str:
+    return "–" if row["evidence"] is None else f"{row['evidence']:.2f}"
 
 
 def _score(row: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from autoresearch.record.briefs import read_briefs
 from autoresearch.record.claims import KEY as CLAIMS
 from autoresearch.record.claims import read_claims
 from autoresearch.record.levels import Standing
+from autoresearch.record.phrase import change
 from autoresearch.record.standing import History, own_trials, standing
 from autoresearch.record.text import one_line, public
 from autoresearch.types import Cost, Experiment, Outcome, VerdictKind
@@ -232,6 +233,7 @@ def _row(e: Experiment) -> dict[str, Any]:
         "effect": verdict.effect if verdict else None,
         "interval": verdict.interval if verdict else None,
         "evidence": verdict.evidence if verdict else None,
+        "change": change(verdict) if verdict else "",
         "trials": len(own),
         "seeds": [t.seed for t in own],
         "commit": e.commit,

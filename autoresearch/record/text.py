@@ -40,6 +40,14 @@ def one_line(text: str, limit: int = 200) -> str:
     return (head if space and len(tail) < limit // 4 else cut).rstrip() + "…"
 
 
+def spelled(text: str, encoding: str) -> str:
+    """Text as far as an encoding has it; a sign never turns into a question mark."""
+    for sign, plain in (("−", "-"), ("±", "+/-")):
+        if sign in text and sign.encode(encoding, "replace") == b"?":
+            text = text.replace(sign, plain)
+    return text.encode(encoding, "replace").decode(encoding, "replace")
+
+
 def secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Values in the environment that must not be written anywhere, longest first."""
     environment = os.environ if environment is None else environment

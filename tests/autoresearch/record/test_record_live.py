@@ -64,9 +64,9 @@ def test_plain_lines_tell_the_whole_story() -> None:
     )
     assert "#2: optimizer, by anthropic:model: raise the learning rate" in lines
     assert "#2 confirm, seed 1001: 1.6400 (20 s)" in lines
-    assert "#2 KEEP, gain +0.0500: because" in lines
+    assert "#2 keep: −0.0500 ± 0.0050 over 3 seeds: because" in lines
     assert "#3 screen, seed 7: crash, CUDA out of memory: tried 12 MB (9 s)" in lines
-    assert "#3 CRASH: CUDA out of memory: tried 12 MB" in lines
+    assert "#3 crash: CUDA out of memory: tried 12 MB" in lines
     assert any(line.startswith("best 1.6050 (noise 0.0100), kept 2, tried 8 of 100") for line in lines)
 
 
@@ -125,9 +125,9 @@ def test_a_failing_search_is_not_swallowed(kind: str) -> None:
 
 def test_a_stream_that_knows_only_ascii_gets_ascii() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    PlainView(Board(INFO), stream).message("größer → 漢字")
+    PlainView(Board(INFO), stream).message("größer → 漢字 −0.1 ± 0.2")
     stream.flush()
-    assert stream.buffer.getvalue() == b"gr??er ? ??\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"gr??er ? ?? -0.1 +/- 0.2\n"  # type: ignore[attr-defined]
 
 
 def test_the_view_fits_where_the_output_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
         "wider and shallower",
         "confirm, seed 12",
         "25%, 5 s, step 120, loss 2.500",
-        "#5 keep    1.6050 +0.0400 raise the learning rate",
+        "#5 keep: −0.0400 ± 0.0050 over 3 seeds   raise the learning rate",
         "#8 crash",
         "CUDA out of memory",
     ):
@@ -285,4 +285,4 @@ def test_the_live_view_draws_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     last = text[text.rindex("╭") :]  # the frame that stays when the search is over
     assert "kept 2  tried 8/100" in last and "#5 keep" in last
-    assert "raise the learning rate" in last and "seed" not in last
+    assert "raise the learning rate" in last and "seed 1" not in last

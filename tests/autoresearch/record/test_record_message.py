@@ -4,7 +4,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoresearch.judge import create_judge
 from autoresearch.record.message import commit_message
+from autoresearch.record.phrase import phrase
 from autoresearch.types import (
     Category,
     Experiment,
@@ -43,6 +45,7 @@ def test_trailers_tell_what_came_of_it() -> None:
     assert found["Verdict"] == "keep"
     assert found["Metric"] == "val_bpb 1.600000"
     assert found["Delta"] == "-0.004000 [-0.006000, -0.002000]"
+    assert found["Result"] == "keep: −0.0040 ± 0.0020 over 1 seed" and found["Evidence"] == "3.10"
     assert found["Seeds"] == "3 4"
     assert found["MLflow-Run"] == "abc123"
 
@@ -50,6 +53,26 @@ def test_trailers_tell_what_came_of_it() -> None:
 def test_before_the_verdict_there_is_no_result() -> None:
     found = trailers(commit_message(replace(EXPERIMENT, verdict=None)))
     assert "Verdict" not in found and "Metric" not in found and found["Experiment"] == "1"
+
+
+def test_a_verdict_is_told_the_same_everywhere() -> None:
+    verdict = Verdict(VerdictKind.KEEP, 0.0042, (0.0031, 0.0053), 3.4, 4, "Better.", paired=4)
+    assert phrase(verdict) == "keep: −0.0042 ± 0.0011 over 4 paired seeds"
+    assert phrase(replace(verdict, paired=3)) == "keep: −0.0042 ± 0.0011 over 4 seeds, 3 of them paired"
+    assert phrase(replace(verdict, paired=0, interval=None, trials=1)) == "keep: −0.0042 over 1 seed"
+    assert phrase(Verdict(VerdictKind.CRASH, reason="out of memory")) == "crash"
+    small = Verdict(VerdictKind.DISCARD, -4.2e-6, (-5.3e-6, -3.1e-6), -3.4, 2)
+    assert phrase(small) == "discard: +0.0000042 ± 0.0000011 over 2 seeds"
+
+
+def test_the_judge_says_how_many_seeds_are_paired() -> None:
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    verdict = None
+    while verdict is None:
+        want = judge.next()
+        assert want is not None
+        verdict = judge.observe(want, 10.0 if want.arm == "incumbent" else 9.0)
+    assert "over 3 paired seeds" in phrase(verdict) and phrase(verdict).startswith("keep: −0.")
 
 
 @given(st.text(), st.text())

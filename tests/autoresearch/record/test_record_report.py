@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from autoresearch.judge import create_judge
 from autoresearch.record.page import code, escape, fence, table, to_html
 from autoresearch.record.report import headline, to_markdown, write_report
 from autoresearch.record.summary import failures, summarize
@@ -222,3 +223,20 @@ def test_who_proposed_what_is_told_where_several_did() -> None:
     assert (kept["tried"], kept["kept"], kept["dollars"]) == (1, 1, 0) and kept["gain"] == pytest.approx(0.05)
     assert summary["proposers"]["anthropic:model"]["tried"] == len(search) - 2
     assert re.search(r"optuna.*\+0\.0500", to_markdown(summary, "", None))
+
+
+def test_a_machine_that_changed_is_told() -> None:
+    judge = create_judge("default", [(0, 1.70), (1, 1.71), (2, 1.69)])
+    judge.incumbent.drifts = 2  # type: ignore[attr-defined]
+    summary = summarize(Recorded(night(), notes={"judge": judge.to_json()}))
+    text = to_markdown(summary, "", None)
+    assert "The machine changed 2 times" in text
+    assert "The machine changed" not in markdown(night())
+
+
+def test_every_experiment_is_told_with_its_interval_seeds_and_evidence() -> None:
+    text = markdown(night())
+    assert (
+        "| −0.0500 ± 0.0050 over 3 seeds | 3.00 |" in text
+        and "| +0.0200 ± 0.0050 over 1 seed | 3.00 |" in text
+    )
