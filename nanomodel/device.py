@@ -139,6 +139,12 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far. What was resident on a CPU cannot be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was told."""
     if device.type == "cuda":
@@ -177,3 +183,24 @@ def compile_or_not(function: Any, **options: Any) -> Any:
 
     torch._dynamo.config.suppress_errors = True
     return torch.compile(function, **options)
+
+
+def compilations(before: int = 0) -> dict[str, int]:
+    """What the compiler has done in this process; its failures only cost time, so nothing else shows them.
+
+    Args:
+        before: `recompiles` at the moment by which everything should have been compiled.
+
+    Returns:
+        `compiled_graphs`, `graph_breaks`, `compile_failures` (functions that stay as they are), and
+        `recompiles`, functions compiled since `before`.
+    """
+    from torch._dynamo.utils import counters
+
+    functions = counters["frames"]
+    return {
+        "compiled_graphs": counters["stats"]["unique_graphs"],
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "compile_failures": functions["total"] - functions["ok"],
+        "recompiles": functions["total"] - before,
+    }

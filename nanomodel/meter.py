@@ -1,4 +1,4 @@
-"""How a training goes, as it tells others: loss, speed, memory, MFU, and seconds by phase.
+"""How a training goes, as it tells others: loss, speed, memory, MFU, and what the compiler did.
 
 Owns when a number is looked at: reading a loss makes the CPU wait for the GPU, so it happens a few times a
 second at most, and the last entry is never lost. What is reported decides nothing: the runner has its own
@@ -36,16 +36,29 @@ class Meter:
     Attributes:
         peak: Operations a second that the device can do; None if unknown.
         flops_per_token: Operations to train on one token; 0 if unknown.
+        rows: Rows of a pass that fitted into memory; 0 if nobody tried.
     """
 
     def __init__(self, host: Host, device: torch.device) -> None:
         self._host, self._device = host, device
         self.peak = machine.peak_flops(device)
         self.flops_per_token = 0.0
+        self.rows = 0
         self._clocks = Clocks.of(device)
         self._latest: tuple[Any, Mapping[str, Any]] | None = None
         self._loss, self._step = math.nan, 0
         self._reported = self._printed = 0.0
+        self._compiled: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done, by the latest entry."""
+        return self._step
+
+    def begin(self, compiling: bool) -> None:
+        """The clock is about to start: memory that the warm-up tried in vain does not count, for one."""
+        machine.reset_peak_memory(self._device)
+        self._compiled = machine.compilations()["recompiles"] if compiling else None
 
     def note(self, step: int, loss: Any, numbers: Mapping[str, Any]) -> bool:
         """Keep an entry; whether it is time to `report` it."""
@@ -84,6 +97,10 @@ class Meter:
         known: dict[str, float] = {"steps": self._step, "tokens": tokens, **self._clocks.numbers()}
         known["tokens_per_second"] = tokens / max(seconds, 1e-9)
         known["peak_memory_mb"] = machine.peak_memory_mb(self._device)
+        if self.rows:
+            known["rows"] = self.rows
+        if self._compiled is not None:
+            known |= machine.compilations(self._compiled)
         if math.isfinite(self._loss):
             known["train_loss"] = self._loss
         if self.peak and self.flops_per_token:

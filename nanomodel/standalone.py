@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nanomodel.data import DataError, Prepared, open_cache
 from nanomodel.device import choose_device, describe
+from nanomodel.doubts import slow, stale
 from nanomodel.ration import draw_ration
 from nanomodel.wire import Message, Wire, pair
 
@@ -88,10 +89,14 @@ class Standalone:
         self._at["submitted"] = time.monotonic()
         for name, value in metrics.items():
             print(f"{name:20s} {value:,.6g}", flush=True)
+        doubts = (slow(metrics) if self._options.compile else []) + stale(metrics)
+        for doubt in doubts:
+            print(f"WARNING: {doubt}", flush=True)
         if self._options.json:
             device = choose_device(self._options.device)
             task = {name: value for name, value in self.task().items() if name != "seed"}
-            record = {"machine": describe(device), "task": task, "at": self._at, "metrics": dict(metrics)}
+            record: dict[str, Any] = {"machine": describe(device), "task": task, "warnings": doubts}
+            record |= {"at": self._at, "metrics": dict(metrics)}
             (self._home / self._options.json).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         if self._options.out:
             (self._home / self._options.out).write_bytes(weights.read_bytes())

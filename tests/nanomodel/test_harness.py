@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import subprocess
@@ -306,6 +307,76 @@ def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatc
     assert metrics["train_loss"] == pytest.approx(1 / 3)
     assert metrics["tokens_per_second"] == pytest.approx(60 / 0.3)
     assert metrics["mine"] == 4.0 and metrics["peak_memory_mb"] > 10 and "mfu" not in metrics
+
+
+def test_untrained_weights_are_not_handed_in(tmp_path, monkeypatch, clock):
+    monkeypatch.chdir(tmp_path)
+    run = started(kind="seconds", amount=10.0)
+    # The first accumulation of a large step outlasts the budget: the script sees None, and no step is done.
+    while run.batch(2, 16) is not None:
+        clock.now += 4.0
+    with pytest.raises(HarnessError, match="before the first optimizer step"):
+        run.submit(torch.nn.Linear(3, 2))
+    assert run._host.submitted is None and not list(tmp_path.iterdir())
+    tried = started(kind="steps", amount=1)
+    tried.batch(2, 16)
+    tried.submit(torch.nn.Linear(3, 2))
+    assert tried._host.submitted
+
+
+def test_rows_and_epochs_are_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run(FakeHost(tokens=toy.prose(1_000, 0), amount=2_000))
+    run.fit(lambda rows: None, 8)
+    run.start()
+    for step in range(1, 21):
+        run.batch(4, 20)
+        run.log(step, loss=1.0)
+    run.submit(torch.nn.Linear(3, 2))
+    _, metrics = run._host.submitted
+    assert metrics["rows"] == 8 and metrics["epochs"] == pytest.approx(1.6)
+    assert "recompiles" not in metrics, "nothing was to be compiled"
+
+
+def test_what_is_compiled_when_is_counted():
+    run = Run(FakeHost(compile=True, threads=1))
+    run._meter.begin(compiling=True)
+    before = run._meter.numbers(0, 1.0)
+
+    def broken(x):
+        return x + 1
+
+    def backend(graph, inputs):
+        raise RuntimeError("no such kernel")
+
+    def breaks(x):
+        x = x + 1
+        print("broken")
+        return x * 2
+
+    assert machine.compile_or_not(broken, backend=backend)(torch.ones(2)).tolist() == [2.0, 2.0]
+    failed = run._meter.numbers(0, 1.0)
+    compiled = machine.compile_or_not(breaks, backend="eager", dynamic=False)
+    compiled(torch.ones(2))
+    broke = run._meter.numbers(0, 1.0)
+    compiled(torch.ones(3))
+    again = run._meter.numbers(0, 1.0)
+    names = ("compiled_graphs", "graph_breaks", "compile_failures", "recompiles")
+    counted = [[numbers[name] for name in names] for numbers in (before, failed, broke, again)]
+    one, two, three = (
+        [int(b - a) for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(counted)
+    )
+    assert one == [0, 0, 1, 1]
+    assert two[:3] == [2, 1, 0] and two[3] >= 2
+    assert three[0] == 2 and three[3] >= 2
+
+
+def test_the_peak_of_memory_is_that_of_the_training(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
+    machine.reset_peak_memory(torch.device("cpu"))
+    machine.reset_peak_memory(machine.choose_device("cuda"))
+    assert forgotten == [torch.device("cuda", 0)]
 
 
 def test_mfu_is_what_was_done_over_what_the_device_could_do(clock):

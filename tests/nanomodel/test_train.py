@@ -18,6 +18,7 @@ import nanomodel
 from autoresearch.edit import knobs
 from autoresearch.edit.apply import apply
 from nanomodel import attention, train
+from nanomodel.device import why_no_compiler
 from tests.support import toy
 
 SOURCE = Path(nanomodel.__file__).with_name("train.py").read_text()
@@ -215,3 +216,25 @@ def test_the_gpu_profile_trains_and_is_scored_at_a_small_size(tmp_path):
     assert record["task"]["context"] == 32 and record["machine"]["torch"] == torch.__version__
     score = next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("val_bpb"))
     assert 0.5 < score < 4.0
+
+
+@pytest.mark.skipif(bool(why_no_compiler(torch.device("cpu"))), reason="needs a C++ compiler")
+def test_the_compiled_gpu_profile_has_no_break_and_is_never_compiled_again(tmp_path):
+    # One quintic and two shapes of matrices: compiling C++ is slow, and the others are the same code.
+    begin = "\ndef orthogonalize("
+    source = as_on_a_gpu(DEPTH=2, MLP_RATIO=1).replace(begin, f"\nPOLAR = POLAR[:1]\n{begin}")
+    cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
+    code = toy.write_code(tmp_path / "code", source)
+    command = [sys.executable, "-m", "nanomodel.train", "--cache", str(cache), "--tokens", "8192"]
+    command += ["--threads", "1", "--context", "32", "--no-score", "--json", "record.json"]
+    done = subprocess.run(
+        command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((code / "record.json").read_text())
+    numbers = record["metrics"]
+    # Half batches first: a fifth of the budget in steps of two passes, the rest in steps of four.
+    assert numbers["steps"] == 4 + 6 and numbers["rows"] == 8
+    assert numbers["compiled_graphs"] == 1 + 2, "the loss, and Muon for each shape"
+    assert numbers["graph_breaks"] == numbers["compile_failures"] == numbers["recompiles"] == 0
+    assert record["warnings"] == []

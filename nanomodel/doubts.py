@@ -1,0 +1,38 @@
+"""What is doubtful about a training that went well: it was slower than it should be, or saw too little text.
+
+Needs no torch. Not covered: anything that decides; a runner looks at none of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EPOCHS = 4.0
+"""Text that is read more often teaches ever less (Muennighoff et al. 2023)."""
+
+
+def slow(metrics: Mapping[str, float]) -> list[str]:
+    """What went wrong in compiling, a sentence each: torch goes on without, at a fraction of the speed.
+
+    Args:
+        metrics: What the harness reported of a training that was to be compiled.
+    """
+    if not metrics.get("compiled_graphs"):
+        return ["Nothing was compiled, though it was to be."]
+    causes = {
+        "compile_failures": "{:.0f} functions could not be compiled.",
+        "graph_breaks": "The compiled step has {:.0f} graph breaks.",
+        "recompiles": "{:.0f} functions were compiled again after the clock had started.",
+    }
+    return [text.format(metrics[name]) for name, text in causes.items() if metrics.get(name)]
+
+
+def stale(metrics: Mapping[str, float]) -> list[str]:
+    """Whether the training data was too small for the budget: a sentence, or none."""
+    epochs = metrics.get("epochs", 0.0)
+    if epochs <= EPOCHS:
+        return []
+    return [
+        f"The training data was read {epochs:.0f} times over: what wins here is what memorises. "
+        "Prepare more text (data=file data.path=..., or data=climbmix), or train for less time."
+    ]
