@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from autoresearch.edit.carry import carry
 from autoresearch.errors import UserError
@@ -20,8 +19,8 @@ from autoresearch.judge import Judge
 from autoresearch.judge.audit import audit, doubtful
 from autoresearch.record.audits import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.record.message import commit_message
-from autoresearch.search import Search
-from autoresearch.types import Experiment, Refused, Trial
+from autoresearch.search import Extra, Search
+from autoresearch.types import Experiment, Refused, State, Trial
 
 PATIENCE = 50
 """Random sets tried in a row that cannot be built, before no more are looked for."""
@@ -90,7 +89,7 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
         UserError: If there are not two kept changes, or their noise is not known.
     """
     journal = search.journal
-    stack = Stack(search, tuple(e for e in journal.experiments() if e.kept and e.commit))
+    stack = Stack(search, tuple(e for e in journal.experiments() if e.kept and e.state is State.RECORDED))
     report = Judge.from_json(journal.judge_state() or "").report() if stack.keeps else None
     if report is None or len(stack.keeps) < 2 or not report.noise:
         raise UserError(
@@ -104,9 +103,7 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
     search.view.message(
         f"Audit: {left} trainings, random halves of {len(stack.keeps)} kept changes left out."
     )
-    for index, run in enumerate(record.runs):
-        if not run.done:
-            record = _train(stack, record, index, run)
+    record = _train(stack, record)
     scored = [(run.present, run.score) for run in record.runs if run.score is not None]
     audited = audit(report.keeps, scored, report.noise)
     removed = [i for i in doubtful(audited) if record.separable[i]]
@@ -129,19 +126,28 @@ def _plan(stack: Stack, tip: str, runs: int) -> AuditRecord:
     return AuditRecord(tip, tuple(e.number for e in stack.keeps), separable, time.time(), tuple(chosen))
 
 
-def _train(stack: Stack, record: AuditRecord, index: int, run: AuditRun) -> AuditRecord:
-    search, began = stack.search, time.time()
-    commit = stack.commits(run.present)[-1]
-    search.repository.update_refs({f"refs/autoresearch/{search.config.name}/audit/{index:03d}": commit})
-    record = record.with_run(index, started=began)
-    write_audit(search.journal, record)
-    left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
-    arm = f"audit without {' '.join(map(str, left_out)) or 'none'}"
-    trial = Trial(index + 1, record.keeps[-1], arm, run.seed, commit, began)
-    result = search.train(trial, ("validation",), _losses(search, index))
-    search.view.trial(replace(trial, finished=time.time(), result=result))
-    record = record.with_run(index, score=result.score, reason=result.reason)
-    write_audit(search.journal, record)
+def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
+    search = stack.search
+
+    def begin() -> Iterator[Extra]:
+        nonlocal record
+        for index, run in enumerate(record.runs):
+            if run.done:
+                continue
+            commit = stack.commits(run.present)[-1]
+            ref = f"refs/autoresearch/{search.config.name}/audit/{record.tip[:10]}/{index:03d}"
+            search.repository.update_refs({ref: commit})
+            record = record.with_run(index, started=time.time())
+            write_audit(search.journal, record)
+            left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
+            arm = f"audit without {' '.join(map(str, left_out)) or 'none'}"
+            trial = Trial(index + 1, record.keeps[-1], arm, run.seed, commit, time.time())
+            keep = search.folder / "losses" / f"audit-{record.tip[:10]}-{index}"
+            yield Extra(trial, ("validation",), keep)
+
+    for trial, result in search.train(begin()):
+        record = record.with_run(trial.id - 1, score=result.score, reason=result.reason)
+        write_audit(search.journal, record)
     return record
 
 
@@ -156,7 +162,3 @@ def _branch(stack: Stack, record: AuditRecord) -> AuditRecord:
     branch = f"{stack.search.journal.info().branch}-audited"
     stack.search.repository.update_refs({f"refs/heads/{branch}": commit})
     return replace(record, branch=branch)
-
-
-def _losses(search: Search, index: int) -> Path:
-    return search.folder / "losses" / f"audit-{index}"

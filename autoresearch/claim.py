@@ -8,6 +8,7 @@ asked again, the recorded claim is given. Nothing here reaches the proposer or t
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,13 @@ from autoresearch.judge.tau import paired_tau
 from autoresearch.record.claims import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.record.losses import read_losses
 from autoresearch.run.sandbox import remove_tree
-from autoresearch.types import Experiment, Trial
+from autoresearch.search import Extra, Search
+from autoresearch.types import Experiment, State, Trial
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from autoresearch.search import Search
 
 LEAST = 2
 """Trainings of each side without which nothing can be said."""
@@ -40,7 +41,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     Raises:
         UserError: If nothing was kept, or too few trainings get through.
     """
-    kept = [e for e in search.journal.experiments() if e.kept and e.commit]
+    kept = [e for e in search.journal.experiments() if e.kept and e.state is State.RECORDED]
     if not kept:
         raise UserError(
             "Nothing was kept, so there is nothing to claim.", "Search on: autoresearch run name=..."
@@ -52,10 +53,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     search.view.message(
         f"Final claim: {left} trainings of start and result on fresh seeds, scored on the sealed test split."
     )
-    for index, access in enumerate(record.accesses):
-        if not access.done:
-            record = _train(search, record, index)
-    return _conclude(search, record)
+    return _conclude(search, _train(search, record))
 
 
 def _find(search: Search, tip: Experiment) -> ClaimRecord | None:
@@ -81,23 +79,30 @@ def _begin(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
     return record
 
 
-def _train(search: Search, record: ClaimRecord, index: int) -> ClaimRecord:
-    access, began = record.accesses[index], time.time()
-    record = record.with_access(index, started=began)
-    write_claim(search.journal, record)
-    commit = record.base if access.side == BASELINE else record.tip
-    trial = Trial(index + 1, record.experiment, f"claim, {access.side}", access.seed, commit, began)
+def _train(search: Search, record: ClaimRecord) -> ClaimRecord:
     losses = _folder(search, record)
     losses.mkdir(parents=True, exist_ok=True)
-    result = search.train(trial, splits=("test", "validation"), keep=losses / f"{access.side}-{access.seed}")
-    search.view.trial(replace(trial, finished=time.time(), result=result))
-    record = record.with_access(
-        index,
-        test=result.score,
-        validation=result.metrics.get("validation_bpb") if result.score is not None else None,
-        reason=result.reason,
-    )
-    write_claim(search.journal, record)
+
+    def begin() -> Iterator[Extra]:
+        nonlocal record
+        for index, access in enumerate(record.accesses):
+            if access.done:
+                continue
+            record = record.with_access(index, started=time.time())
+            write_claim(search.journal, record)
+            commit = record.base if access.side == BASELINE else record.tip
+            arm = f"claim, {access.side}"
+            trial = Trial(index + 1, record.experiment, arm, access.seed, commit, time.time())
+            yield Extra(trial, ("test", "validation"), losses / f"{access.side}-{access.seed}")
+
+    for trial, result in search.train(begin()):
+        record = record.with_access(
+            trial.id - 1,
+            test=result.score,
+            validation=result.metrics.get("validation_bpb") if result.score is not None else None,
+            reason=result.reason,
+        )
+        write_claim(search.journal, record)
     return record
 
 

@@ -66,7 +66,7 @@ class Executor(_Model):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int | None = Field(ge=1)
-    workers: int = Field(ge=1, le=64)
+    workers: int | None = Field(ge=1, le=64)
     devices: tuple[int, ...] | None
     weights_gb: float = Field(gt=0)
     probes: int = Field(ge=8)

@@ -42,6 +42,10 @@ from autoresearch.search import Search
 from autoresearch.types import Cost, Proposer, View
 from autoresearch.workers import Said
 
+CPU_WORKERS = 2
+"""Trials at a time on a CPU that has so many cores, one thread each: models this small train no faster on
+several threads (docs/benchmarks.md), and a judge seldom wants more than two trials at once."""
+
 
 def runs_folder(config: Config, repository: Repository) -> Path:
     """Where everything a search writes goes.
@@ -273,9 +277,10 @@ def places(config: Config) -> dict[str, str]:
                 "executor.devices names GPUs, but trials run on the CPU.",
                 "Leave it out; executor.workers=2 trains two candidates at a time there.",
             )
-        names = [f"cpu:{i}" for i in range(executor.workers)] if executor.workers > 1 else ["cpu"]
+        workers = executor.workers or min(CPU_WORKERS, cores())
+        names = [f"cpu:{i}" for i in range(workers)] if workers > 1 else ["cpu"]
         return dict.fromkeys(names, "cpu")
-    if executor.workers > 1:
+    if (executor.workers or 1) > 1:
         raise UserError(
             "executor.workers is for trials on the CPU; a GPU trains one candidate at a time.",
             "For several GPUs: executor.devices=[0,1]",
@@ -340,9 +345,16 @@ def device(config: Config) -> str:
 
 
 def threads(config: Config) -> int:
-    """CPU threads of a trial: those it is given, or its share of all there are."""
+    """CPU threads of a trial: those it is given; or one on a CPU, and beside a GPU its share of the cores."""
+    if config.executor.threads is not None or device(config) == "cpu":
+        return config.executor.threads or 1
+    return max(1, cores() // len(places(config)))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return config.executor.threads or max(1, (allowed or 1) // len(places(config)))
+    return allowed or 1
 
 
 def _begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty
@@ -27,7 +27,7 @@ from autoresearch.judge import Judge, Want, create_judge
 from autoresearch.past import Past
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
-from autoresearch.record.losses import losses_folder, sampling_error
+from autoresearch.record.losses import sampling_error
 from autoresearch.record.message import commit_message
 from autoresearch.recover import recover
 from autoresearch.trials import Trials
@@ -93,7 +93,30 @@ ATTENTION = 1.0
 
 
 class Stopped(Exception):
-    """Ends the search at the next boundary of a step; the message says why."""
+    """Ends the search at the next boundary of a step; the message says why.
+
+    Attributes:
+        by_itself: Whether it was to end then, and nobody asked for it.
+    """
+
+    def __init__(self, why: str = STOPPED, by_itself: bool = False) -> None:
+        super().__init__(why)
+        self.by_itself = by_itself
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A training that the judge has not asked for.
+
+    Attributes:
+        trial: What to train.
+        splits: What to score it on.
+        keep: Folder for the losses of each document.
+    """
+
+    trial: Trial
+    splits: Sequence[str]
+    keep: Path
 
 
 @dataclass
@@ -116,15 +139,19 @@ class Search:
         self.past = Past(self.journal, self.repository, self.config.task.editable)
         self.trials = Trials(self.config, self.journal, self.folder, self.runners, self._export, self.events)
         place = self.folder / "trials" / "smoke"
-        self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke)
+        alarm = self.config.alarm
+        self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke, alarm)
 
     @property
     def runner(self) -> Runner:
         """What trains at the first place."""
         return next(iter(self.runners.values()))
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Search until the experiments, the time or the proposer run out, or a person stops it.
+
+        Returns:
+            Whether it ended by itself.
 
         Raises:
             UserError: If the host fails, or the starting script does not train.
@@ -132,10 +159,12 @@ class Search:
         self.ahead = Ahead(self.proposer, self.journal, self.events)
         self.alarm = Alarm(self.config.alarm)
         self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        by_itself = True
         try:
             self._search()
         except Stopped as stopped:
             self.view.message(str(stopped))
+            by_itself = stopped.by_itself
         except ProposerError as error:
             self.view.message(f"No further proposal: {error}", warning=True)
         finally:
@@ -143,22 +172,33 @@ class Search:
             self.close()
         self.journal.update(finished=time.time())
         self.mirror.sync(self.journal)
+        return by_itself
 
     def close(self) -> None:
         """Stop whatever runs. Nothing is lost: what had begun is begun again by the next run."""
         self.trials.close()
 
-    def train(self, trial: Trial, splits: Sequence[str], keep: Path | None = None) -> TrialResult:
-        """One training and scoring beside the search, for instance for a claim.
+    def train(self, asked: Iterable[Extra]) -> Iterator[tuple[Trial, TrialResult]]:
+        """Trainings after the search, for instance for a claim, beside each other where there is room.
 
         Args:
-            trial: What to train.
-            splits: What to score it on.
-            keep: Folder for the losses of each document; by default that of the trial.
+            asked: What to train; the next one is asked for when it can begin at once.
+
+        Yields:
+            Each with its result, in the order in which they end.
+
+        Raises:
+            Stopped: If a person stops it; those under way have ended by then.
         """
-        self.view.trial(trial)
-        self.trials.start(trial, splits, keep or losses_folder(self.folder, trial.id))
-        return self._finished()[1]
+
+        def begun() -> Iterator[Trial]:
+            for extra in asked:
+                self.trials.start(extra.trial, extra.splits, extra.keep)
+                yield extra.trial
+
+        for trial, result in self._beside(begun()):
+            self.view.trial(replace(trial, finished=time.time(), result=result))
+            yield trial, result
 
     def _search(self) -> None:
         recover(self.journal, self.repository, self.folder, self.past, self.view)
@@ -183,14 +223,8 @@ class Search:
         commit = self.journal.info().base_commit
         seeds = [1000 * self.config.seed + i for i in range(self.config.baselines)]
         scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
-        missing, running = deque(s for s in seeds if s not in scores), 0
-        while missing or running:
-            while missing and self.trials.room:
-                self._step()
-                self.view.trial(self.trials.begin(0, "baseline", missing.popleft(), commit))
-                running += 1
-            trial, result = self._finished()
-            running -= 1
+        missing = [seed for seed in seeds if seed not in scores]
+        for trial, result in self._beside(self.trials.begin(0, "baseline", seed, commit) for seed in missing):
             self.view.trial(self.journal.finish_trial(trial, result))
             if result.score is not None:
                 scores[trial.seed] = result.score
@@ -272,10 +306,12 @@ class Search:
                 self.view.trial(trial)
                 open_wants[trial.id] = want
             if not open_wants and not going:
-                raise Stopped(STOPPED)  # only now: what was under way has been written down
+                raise Stopped  # only now: what was under way has been written down
             if (ended := self._ended()) is not None:
                 trial, result = ended
                 experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
+            else:
+                self._look_ahead()  # the last question may have led to nothing: what is known now is told
         self.trials.dismiss()
         return experiment
 
@@ -315,7 +351,7 @@ class Search:
     def _step(self) -> None:
         """A boundary between steps: here a person may pause the search, or stop it."""
         if not self.inbox.wait(self.view):
-            raise Stopped(STOPPED)
+            raise Stopped
 
     def _may_begin(self, busy: bool) -> bool:
         """Whether a trial may begin. While others are under way, a pause lets them end, and be noted."""
@@ -324,17 +360,34 @@ class Search:
     def _look_at_the_clock(self) -> None:
         """Stop asking for candidates when the time is over."""
         if time.time() > self.deadline:
-            raise Stopped(f"The {self.config.minutes:g} minutes are over.")
+            raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
 
     def _ask(self) -> None:
         """Begin to ask for a proposal that builds on the incumbent of now."""
-        config, parent, trial = self.config, self.past.incumbent.commit, not self.proposer.instant
+        config, parent, ahead = self.config, self.past.incumbent.commit, not self.proposer.instant
         context = self.past.context(config.name, config.seed, config.brief_path, ())
 
         def check(proposal: Proposal) -> None:
-            self.gate.check(proposal, parent, smoke=trial)
+            # A point in a search space is tried at once; people's patches are programs like any other.
+            self.gate.check(proposal, parent, smoke=ahead or not proposal.params)
 
         self.ahead.ask(lambda: replace(context, notes=self.inbox.notes()), check, parent)
+
+    def _beside(self, begun: Iterator[Trial]) -> Iterator[tuple[Trial, TrialResult]]:
+        """Trials beside each other: each step of `begun` starts one; they come in the order of their ends."""
+        running, more = 0, True
+        while more or running:
+            while more and self.trials.room and self._may_begin(running > 0):
+                trial = next(begun, None)
+                more = trial is not None
+                if trial is not None:
+                    self.view.trial(trial)
+                    running += 1
+            if running:
+                running -= 1
+                yield self._finished()
+            elif more:
+                raise Stopped  # only now: what was under way has been written down
 
     def _finished(self) -> tuple[Trial, TrialResult]:
         """The next trial that ends, and is waited for."""

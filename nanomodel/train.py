@@ -25,35 +25,36 @@ from nanomodel import attention, harness
 from nanomodel.device import at
 
 # Knobs, with the space in which a tuner may look: `lo..hi`, `lo..hi log`, `xN` (times or divided by N).
-DEPTH = at(3, 9)  # 2..8; transformer blocks
+DEPTH = at(2, 9)  # 2..8; transformer blocks
 WIDTH = at(64, 512)  # the residual stream; a multiple of HEAD_DIM
 HEAD_DIM = at(32, 128)
-MLP_RATIO = 4  # 2..6
-PAIRS = at(16384, 0)  # rows of the hashed table of token pairs; 0: no such table
+MLP_RATIO = at(3, 4)  # 2..6
+PAIRS = at(32768, 0)  # x4; rows of the hashed table of token pairs; 0: no such table
 WINDOWS = at("L", "SSSSL")  # what each block sees, in turn: L, all; S, SHORT tokens; the last block sees all
 SHORT = at(64, 256)  # tokens in a short window
 KERNEL = "flex"  # of short windows on a GPU: flex or masked, whichever nanomodel.bench finds faster
-ROPE_BASE = at(10000.0, 200000.0)
+ROPE_BASE = at(1000.0, 200000.0)
 SOFTCAP = 15.0  # 5..30 log; logits are squashed smoothly into (-SOFTCAP, SOFTCAP)
-BATCH_TOKENS = at(1024, 262144)  # x4; tokens in an optimizer step
+BATCH_TOKENS = at(1280, 262144)  # x4; tokens in an optimizer step
 PASS_TOKENS = at(65536, 131072)  # most tokens in one forward and backward pass; fewer where memory is short
 RAMP = at(0.0, 0.2)  # x2; share of the budget that trains on half batches first
 LENGTH = at(128, 2048)  # tokens in a training window
 ALIGNED = 0.0  # share of training windows that begin at a document; windows are scored wherever they begin
-MATRIX_LR = at(0.02, 0.04)  # x5; Muon: the matrices of the blocks
-EMBED_LR = at(0.05, 1.0)  # x5; AdamW: all tables that are looked up
-HEAD_LR = at(0.008, 0.006)  # x5; AdamW: the output projection
-SCALAR_LR = 0.02  # x5; AdamW: gates and mixing weights
-WEIGHT_DECAY = at(0.05, 0.2)  # 0..0.3; of the matrices, proportional to the learning rate
+MATRIX_LR = at(0.033, 0.04)  # x5; Muon: the matrices of the blocks
+EMBED_LR = at(0.25, 1.0)  # x5; AdamW: the tables that are looked up by token
+PAIR_LR = 0.15  # x5; AdamW: the table of token pairs
+HEAD_LR = at(0.03, 0.006)  # x5; AdamW: the output projection
+SCALAR_LR = at(0.0085, 0.02)  # x5; AdamW: gates and mixing weights
+WEIGHT_DECAY = at(0.12, 0.2)  # 0..0.3; of the matrices, proportional to the learning rate
 TABLE_DECAY = at(0.0, 0.002)  # x5; of the tables
-MOMENTUM = 0.95  # 0.8..0.98; Muon
+MOMENTUM = at(0.87, 0.95)  # 0.8..0.98; Muon
 MOMENTUM_WARMUP = at(0.0, 0.15)  # x4; share of the budget in which it rises from 0.85
 VARIANCE = 0.95  # Muon: memory of the sizes of rows, which are evened out; 0: they are not
-BETA1 = 0.8  # 0.5..0.95; AdamW
-BETA2 = 0.95  # 0.9..0.999; AdamW
-WARMUP = 0.0  # 0..0.2; share of the budget
+BETA1 = at(0.4, 0.8)  # 0.2..0.95; AdamW
+BETA2 = at(0.98, 0.95)  # 0.9..0.999; AdamW
+WARMUP = at(0.06, 0.0)  # 0..0.2; share of the budget
 COOLDOWN = at(0.5, 0.75)  # 0.2..1.0; share of the budget in which the learning rate falls
-FLOOR = at(0.0, 0.05)  # x4; share of the learning rate that is left at the end
+FLOOR = at(0.08, 0.05)  # x4; share of the learning rate that is left at the end
 
 DTYPE = at(torch.float32, torch.bfloat16)  # of tables and activations; matrices are cast to it on the way
 
@@ -292,10 +293,14 @@ def main() -> None:
     run.flops_per_token = flops_per_token(model)
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
     scalars = [p for p in model.blocks.parameters() if p.ndim < 2]
-    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-    groups = [(tables, EMBED_LR, TABLE_DECAY), ([model.head.weight], HEAD_LR, 0.0), (scalars, SCALAR_LR, 0.0)]
+    tables = [model.embed.weight, *(table.weight for table in model.values.children())]
+    pairs = [model.pairs.weight] if model.pairs is not None else []
+    groups = [
+        (tables, EMBED_LR, TABLE_DECAY), (pairs, PAIR_LR, TABLE_DECAY),
+        ([model.head.weight], HEAD_LR, 0.0), (scalars, SCALAR_LR, 0.0),
+    ]  # fmt: skip
     adam = torch.optim.AdamW(
-        [{"params": params, "base_lr": lr, "weight_decay": decay} for params, lr, decay in groups],
+        [{"params": params, "base_lr": lr, "weight_decay": decay} for params, lr, decay in groups if params],
         betas=(BETA1, BETA2), eps=1e-10, fused=True,
     )  # fmt: skip
 

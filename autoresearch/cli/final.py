@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.cli.options import Json, Overrides, dumps
+
+if TYPE_CHECKING:
+    from autoresearch.search import Search
+
+
+@contextmanager
+def _opened(name: str, overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
+    """A search that has ended, opened again; ends the command if a person stops what is done with it."""
+    from autoresearch.launch import open_search
+    from autoresearch.search import Stopped
+
+    others = [o for o in overrides or [] if not o.startswith("name=")]
+    try:
+        with open_search([f"name={name}", *others], "quiet" if quiet else "auto") as search:
+            yield search
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit from None
 
 
 def claim(overrides: Overrides = None, json: Json = False) -> None:
@@ -14,12 +34,11 @@ def claim(overrides: Overrides = None, json: Json = False) -> None:
     from dataclasses import asdict
 
     from autoresearch.claim import make_claim
-    from autoresearch.launch import open_search, search_folder
+    from autoresearch.launch import search_folder
     from autoresearch.record.claimed import sentence
 
     folder = search_folder(overrides or [])
-    others = [o for o in overrides or [] if not o.startswith("name=")]
-    with open_search([f"name={folder.name}", *others], "quiet" if json else "auto") as search:
+    with _opened(folder.name, overrides, json) as search:
         record = make_claim(search, search.config.claim)
     typer.echo(dumps(asdict(record)) if json else sentence(asdict(record)))
 
@@ -33,11 +52,10 @@ def audit(
     from dataclasses import asdict
 
     from autoresearch.audit import make_audit
-    from autoresearch.launch import open_search, search_folder
+    from autoresearch.launch import search_folder
     from autoresearch.record.audits import lines
 
     folder = search_folder(overrides or [])
-    others = [o for o in overrides or [] if not o.startswith("name=")]
-    with open_search([f"name={folder.name}", *others], "quiet" if json else "auto") as search:
+    with _opened(folder.name, overrides, json) as search:
         record = make_audit(search, runs)
     typer.echo(dumps(asdict(record)) if json else "\n".join(lines(record)))

@@ -26,14 +26,18 @@ def run(
         return
     from autoresearch.claim import make_claim
     from autoresearch.launch import open_search
+    from autoresearch.search import Stopped
 
     name = ""
     try:
         with open_search(overrides or [], view) as search:
             name = search.config.name
-            search.run()
-            if search.config.claim and any(e.kept for e in search.journal.experiments()):
-                make_claim(search, search.config.claim)
+            # Who stops a search has not done with it: the test split stays sealed until it ends by itself.
+            if search.run() and search.config.claim and any(e.kept for e in search.journal.experiments()):
+                try:
+                    make_claim(search, search.config.claim)
+                except Stopped as stopped:
+                    search.view.message(str(stopped))
     except KeyboardInterrupt:
         typer.echo(
             "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")

@@ -13,7 +13,7 @@ from autoresearch.record.claims import BASELINE, TIP, read_claims
 from autoresearch.record.git import Repository
 from autoresearch.record.report import headline
 from autoresearch.record.summary import summarize
-from autoresearch.search import Search
+from autoresearch.search import NoInbox, Search, Stopped
 from tests.support.stub import NOISE, StubRunner, make_repository, make_search
 
 
@@ -138,3 +138,38 @@ def test_the_page_says_what_may_be_claimed(repository: Repository) -> None:
     worse = asdict(record)
     worse["result"]["interval"] = (-0.1, 0.2)
     assert "includes zero" in sentence(worse)
+
+
+class Wishing(NoInbox):
+    """A person who says stop once a number of trainings have begun."""
+
+    def __init__(self, search: Search, after: int) -> None:
+        self._search, self._after = search, after
+
+    @property
+    def wished(self) -> str:  # type: ignore[override]
+        begun = sum(a.started is not None for r in read_claims(self._search.journal) for a in r.accesses)
+        return "stop" if begun >= self._after else "run"
+
+    def wait(self, view: object) -> bool:
+        return self.wished == "run"
+
+
+def test_trainings_of_a_claim_run_beside_each_other_and_a_stop_lets_them_end(repository: Repository) -> None:
+    search = finished(repository, (1.5, 0.2), "executor.workers=2")
+    search.inbox = Wishing(search, after=3)
+    with pytest.raises(Stopped):
+        make_claim(search, 4)
+    [record] = read_claims(search.journal)
+    assert [a.done for a in record.accesses] == [True] * 3 + [False] * 5
+    search.inbox = NoInbox()
+    alone = finished(make_repository(repository.root.parent / "alone"))
+    assert make_claim(search, 4).result == make_claim(alone, 4).result
+
+
+def test_who_stops_a_search_has_not_done_with_it(repository: Repository) -> None:
+    search = make_search(repository, [0.2])
+    assert search.run()
+    more = make_search(repository, [0.2, 0.1])
+    more.inbox = Wishing(more, after=0)
+    assert not more.run()

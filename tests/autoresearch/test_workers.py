@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.launch import places
+from autoresearch.launch import cores, places
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
 from autoresearch.types import Check, Context, Outcome, Progress, Proposal, TrialResult, VerdictKind
@@ -185,12 +185,13 @@ def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: 
     search = make_search(repository, [0.2], "executor.workers=2")
     search.inbox = pausing = Pausing()
     pausing.search = search
-    confirming = threading.Barrier(2, timeout=10)
+    confirming, paused = threading.Barrier(2, timeout=10), list[bool]()
 
     def pause() -> None:
         begun = sum("LEVEL = 0.2" in source for runner in runners(search) for source, _ in runner.trained)
-        if begun in (2, 3):  # the screening run was alone
+        if begun in (2, 3) and not paused:  # the screening run was alone
             confirming.wait()
+            paused.append(True)
             pausing.wished = "pause"
 
     for runner in runners(search):
@@ -206,6 +207,9 @@ def test_places_follow_the_configuration(repository: Repository) -> None:
 
     assert where() == {"cpu": "cpu"}
     assert where("executor.workers=2") == {"cpu:0": "cpu", "cpu:1": "cpu"}
+    assert where("executor.workers=null") == dict.fromkeys(
+        ["cpu:0", "cpu:1"] if cores() > 1 else ["cpu"], "cpu"
+    )
     config = make_search(repository, []).config
     gpus = config.model_copy(
         update={"executor": config.executor.model_copy(update={"device": "cuda", "devices": (0, 3)})}

@@ -185,7 +185,7 @@ def make_search(
     runners: Mapping[str, Runner] | None = None,
 ) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
-    config = _config("name=x", "budget=smoke", "executor.device=cpu", *overrides)
+    config = _config("name=x", "budget=smoke", "executor.device=cpu", "executor.workers=1", *overrides)
     folder = repository.root / "runs" / config.name
     base = repository.resolve("HEAD")
     assert base
