@@ -1,9 +1,11 @@
 """Proposals made ahead: while one experiment is trained, the next is thought of, in a thread of its own.
 
 Owns the waiting for a proposer: an outage is waited out here, with a reason that is shown, for as long as it
-takes; it never ends a search. Invariants: one question at a time; what comes back is in the journal, as a
-draft, before anything else is done with it, because it may have been paid for; nobody waits for this thread
-when the search ends. Not covered: whether a draft still fits when its turn comes (`gate`).
+takes; it never ends a search. Invariants: one question at a time; each attempt is a question of its own, so
+that what is told is what is known then; what comes back is in the journal, as a draft, before anything else
+is done with it, because it may have been paid for; nobody waits for this thread when the search ends. Also
+owns the journal's note of what was paid in vain. Not covered: whether a draft still fits when its turn comes
+(`gate`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from autoresearch.record.journal import Journal
+from autoresearch.record.owed import write_owed
 from autoresearch.types import Check, Context, Proposer, ProposerError, Refused
 from autoresearch.workers import Answered, Events, Said
 
@@ -40,6 +43,8 @@ class Ahead:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._ended = threading.Event()
+        self._failures = self._refusals = 0
+        self._settle()
 
     @property
     def busy(self) -> bool:
@@ -47,14 +52,18 @@ class Ahead:
         return self._thread is not None
 
     def ask(self, context: Callable[[], Context], check: Check, parent: str) -> None:
-        """Begin to ask for a draft.
+        """Begin to ask for a draft; there is none if that fails in a way that may pass: then ask again.
+
+        Nothing is asked while the failure of the last question has not been collected.
 
         Args:
-            context: What the proposer may know, made anew for each attempt.
+            context: What the proposer may know; called from another thread.
             check: What it may call to test a proposal; called from another thread.
             parent: The incumbent it is asked about.
         """
         assert not self.busy, "one question at a time"
+        if self._error is not None:
+            return
         self._thread = threading.Thread(
             target=self._work, args=(context, check, parent), name="proposer", daemon=True
         )
@@ -88,27 +97,32 @@ class Ahead:
         self._events.put(Answered())
 
     def _ask(self, context: Callable[[], Context], check: Check, parent: str) -> None:
-        """Ask for as long as asking again may help."""
-        failures = refusals = 0
-        while not self._ended.is_set():
-            started = time.time()
+        """Ask once; after a failure that may pass, wait before the search asks again."""
+        started = time.time()
+        try:
             try:
                 proposal = self._proposer.propose(context(), check)
-                check(proposal)
-            except ProposerError as error:
-                if not error.retry:
-                    raise
-                pause = PATIENCE[min(failures, len(PATIENCE) - 1)]
-                failures += 1
-                self._events.put(Said(f"{error}; asking again in {pause} s.", warning=True))
-                self._ended.wait(pause)
-            except Refused as error:
-                refusals += 1
-                said = f"Refused a proposal of {self._proposer.name}: {error}"
-                self._events.put(Said(said, warning=True))
-                if refusals > REFUSALS:
-                    message = f"{refusals} proposals in a row were refused, the last because {error}"
-                    raise ProposerError(message) from None
-            else:
-                self._journal.draft(proposal, parent, started)
-                return
+            finally:
+                self._settle()
+            check(proposal)
+        except ProposerError as error:
+            if not error.retry:
+                raise
+            pause = PATIENCE[min(self._failures, len(PATIENCE) - 1)]
+            self._failures += 1
+            self._events.put(Said(f"{error}; asking again in {pause} s.", warning=True))
+            self._ended.wait(pause)
+        except Refused as error:
+            self._refusals += 1
+            said = f"Refused a proposal of {self._proposer.name}: {error}"
+            self._events.put(Said(said, warning=True))
+            if self._refusals > REFUSALS:
+                message = f"{self._refusals} proposals in a row were refused, the last because {error}"
+                raise ProposerError(message) from None
+        else:
+            self._failures = self._refusals = 0
+            self._journal.draft(proposal, parent, started)
+
+    def _settle(self) -> None:
+        """Write down what was paid to whom since their last proposals."""
+        write_owed(self._journal, getattr(self._proposer, "owed", {}))

@@ -2,11 +2,14 @@
 
 Invariants: what passes obeys the rules, was not tried before, and (where its author can mend what is refused)
 gets through a trial of seconds. A proposal made for an incumbent that has moved since is merged onto the new
-one, by git's three-way merge, or refused: never guessed.
+one, by git's three-way merge, or refused: never guessed. What a candidate printed is handed on as data. One
+trial of seconds at a time, whoever asks; if they keep failing alike, the host is to blame, and no more is
+paid for proposals.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +17,11 @@ from pathlib import Path
 from autoresearch.edit.apply import apply
 from autoresearch.edit.carry import as_written, carry
 from autoresearch.edit.rules import check, fingerprint
+from autoresearch.errors import UserError
 from autoresearch.past import Past
+from autoresearch.propose.quote import quoted
 from autoresearch.record.git import Repository
+from autoresearch.record.summary import signature
 from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import Draft, Edit, Outcome, Proposal, Refused, TrialResult
 
@@ -33,6 +39,7 @@ class Gate:
         folder: Path,
         export: Callable[[str, Path], None],
         smoke: Callable[..., TrialResult],
+        alarm: int | None = None,
     ) -> None:
         """Prepare.
 
@@ -42,13 +49,18 @@ class Gate:
             folder: For trees of candidates to be tried in seconds.
             export: Writes the tree of a commit to a folder.
             smoke: `Runner.smoke`.
+            alarm: So many trials of seconds in a row that fail alike end the search; None: never.
         """
         self._past = past
         self._repository = repository
         self._folder = folder
         self._export = export
         self._smoke = smoke
+        self._alarm = alarm
+        self._lock = threading.Lock()
         self._passed = ""
+        self._cause = ""
+        self._alike: set[str] = set()
 
     def check(self, proposal: Proposal, parent: str, *, smoke: bool = False) -> str:
         """Accept a proposal made for a commit; gives the fingerprint of the candidate.
@@ -60,14 +72,17 @@ class Gate:
 
         Raises:
             Refused: With the reason, for the author of the proposal.
+            UserError: If candidates keep failing alike within seconds.
         """
         sources = self._past.sources(parent)
         new = apply(sources, proposal.edits)
         check(sources, new, self._past.editable, self._past.seen())
         mark = fingerprint(new)
-        if smoke and self._passed != f"{parent} {mark}":
-            self._try(parent, new)
-            self._passed = f"{parent} {mark}"
+        if smoke:
+            with self._lock:
+                if self._passed != f"{parent} {mark}":
+                    self._try(parent, new, mark)
+                    self._passed = f"{parent} {mark}"
         return mark
 
     def rebase(self, draft: Draft, parent: str) -> Proposal:
@@ -87,7 +102,7 @@ class Gate:
         edits = tuple(Edit(path, "", text) for path, text in carried.items() if text != ours[path])
         return replace(proposal, edits=edits)
 
-    def _try(self, parent: str, new: dict[str, str]) -> None:
+    def _try(self, parent: str, new: dict[str, str], mark: str) -> None:
         """Refuse what fails at once."""
         try:
             self._export(parent, self._folder / "code")
@@ -97,6 +112,21 @@ class Gate:
             result = self._smoke(code=self._folder / "code", scratch=self._folder / "scratch")
         finally:
             remove_tree(self._folder)
-        if result.outcome is not Outcome.OK:
-            log = f"\nThe end of what it printed:\n{result.log[-LOG_CHARACTERS:]}" if result.log else ""
-            raise Refused(f"the candidate fails within seconds: {result.reason}{log}")
+        if result.outcome is Outcome.OK:
+            self._cause, self._alike = "", set()
+            return
+        self._count(result.reason, mark)
+        said = f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
+        raise Refused(f"the candidate fails within seconds. What came of it:\n{quoted(said)}")
+
+    def _count(self, reason: str, mark: str) -> None:
+        """Take note of a trial of seconds that failed; of a program that comes again, once."""
+        cause = signature(reason)
+        self._alike = self._alike | {mark} if cause == self._cause else {mark}
+        self._cause = cause
+        if self._alarm is not None and len(self._alike) >= self._alarm:
+            raise UserError(
+                f"The last {len(self._alike)} candidates failed alike within seconds: {reason}",
+                "If the machine is to blame, mend it; the same command goes on. alarm=null switches it off.",
+                code=3,
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from autoresearch.edit.rules import fingerprint
 from autoresearch.record.briefs import current_brief
@@ -17,6 +18,7 @@ from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.record.standing import Tally
 from autoresearch.types import Context, Experiment, State
+from autoresearch.wins import least_gain
 
 REMEMBERED = 32
 """Commits whose sources are kept in memory."""
@@ -43,6 +45,7 @@ class Past:
         self._lock = threading.Lock()
         self._incumbent: Experiment | None = None
         self._searched = 0
+        self._win: tuple[str, float | None] = "", None
 
     @property
     def tried(self) -> int:
@@ -112,6 +115,8 @@ class Past:
         measured = [
             t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None
         ]
+        facts = {k: v for k, v in measured[-1].items() if not k.endswith("_bpb")} if measured else {}
+        config = self._journal.info().config
         return Context(
             search=search,
             brief=current_brief(self._journal, brief),
@@ -120,8 +125,38 @@ class Past:
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),
             incumbent_score=score,
             noise=noise,
-            facts={k: v for k, v in measured[-1].items() if not k.endswith("_bpb")} if measured else {},
+            facts=facts,
             notes=notes,
             seed=seed,
             under_way=tuple(e for e in experiments[-2:] if e.number and e.verdict is None),
+            budget=budget_in_words(config.get("budget") or {}),
+            win=self._least_gain(score, noise),
+            memory_mb=_memory(config, facts),
         )
+
+    def _least_gain(self, score: float, noise: float) -> float | None:
+        """What the judge calls a win; while it is busy with a candidate, what it said before."""
+        state = self._journal.judge_state() or ""
+        if state and state != self._win[0]:
+            win = least_gain(state, score, noise)
+            self._win = state, self._win[1] if win is None else win
+        return self._win[1]
+
+
+def budget_in_words(budget: Mapping[str, Any]) -> str:
+    """What every candidate is given, from the configuration; empty if that does not say."""
+    amount = budget.get("amount")
+    if not isinstance(amount, int | float):
+        return ""
+    if budget.get("kind") == "tokens":
+        return f"{amount:,.0f} training tokens"
+    return f"{amount:,.0f} seconds of wall time"
+
+
+def _memory(config: Mapping[str, Any], facts: Mapping[str, float]) -> float | None:
+    """Memory of the device in MB: as measured, or on a CPU what the sandbox allows."""
+    if "device_memory_mb" in facts:
+        return facts["device_memory_mb"]
+    limits = (config.get("sandbox") or {}).get("limits") or {}
+    on_gpu = any(name.startswith("gpu_") for name in facts)
+    return None if on_gpu or "memory_gb" not in limits else 1000.0 * limits["memory_gb"]

@@ -421,6 +421,9 @@ class Context:
         seed: Seed of the search; proposers that use randomness derive theirs from it.
         under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
             run, and must not repeat them.
+        budget: What every candidate is given, in words; empty if not known.
+        win: The least gain that is kept if every training shows just that; None if not known.
+        memory_mb: Memory of the device that a candidate may use; None if not known.
     """
 
     search: str
@@ -435,6 +438,9 @@ class Context:
     ideas: tuple[Idea, ...] = ()
     seed: int = 0
     under_way: tuple[Experiment, ...] = ()
+    budget: str = ""
+    win: float | None = None
+    memory_mb: float | None = None
 
     @property
     def paid(self) -> tuple[Proposal, ...]:

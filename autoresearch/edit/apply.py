@@ -79,8 +79,8 @@ def _splice(text: str, edit: Edit, number: int) -> Splice:
         if _unclear(text, starts[0], search, replace, eol):
             raise Refused(
                 f"edit {number} ({edit.path}): the search text begins after the indentation of its line, so "
-                "it is not clear how far the further lines of `replace` are indented; copy the whole line, with "
-                "its indentation, and indent every line of `replace` as it shall stand in the file"
+                "it is not clear how far the further lines of `replace` are indented; copy the whole line "
+                "with its indentation, and indent every line of `replace` as it shall stand in the file"
             )
         return _exact(text, starts[0], search, replace, eol, number)
     tail = search.removesuffix(eol)

@@ -10,12 +10,11 @@ Not covered: the state of the search now (see `autoresearch.propose.prompt`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoresearch.propose.answer import clean
 from autoresearch.propose.money import estimate_tokens, size_of
+from autoresearch.propose.quote import inert, quoted
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
@@ -100,7 +99,7 @@ def entry(experiment: Experiment) -> Entry:
     if verdict.effect is not None:
         lines.append(f"effect: {_effect(experiment)}")
     if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
-        lines += [f"change: {change}", _data(_cause(experiment))]
+        lines += [f"change: {change}", quoted(_cause(experiment))]
     else:
         lines.append(f"reason: {inert(_short(verdict.reason))}")
         lines.append(_diff(experiment.diff) if experiment.kept or near else f"change: {change}")
@@ -162,11 +161,6 @@ def _cause(experiment: Experiment) -> str:
     return "\n".join(part for part in (_short(verdict.reason if verdict else ""), tail) if part)
 
 
-def _data(text: str) -> str:
-    """Text from a candidate, marked so that it cannot pass for anything else."""
-    return f"<data>\n{inert(text)}\n</data>"
-
-
 def _diff(diff: str) -> str:
     kept = [line for line in diff.splitlines() if not line.startswith(("diff --git", "index "))]
     text = "\n".join(kept)
@@ -179,8 +173,3 @@ def _diff(diff: str) -> str:
 def _short(text: str, limit: int = MAX_PROSE) -> str:
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def inert(text: str) -> str:
-    """Text that cannot open or close one of our tags, nor break the encoding."""
-    return re.sub(r"<(?=/?(experiment|data|diff|script|brief|note|idea)\b)", "‹", clean(text))

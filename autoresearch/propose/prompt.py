@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.propose.forms import RULES, TOOL, Form
-from autoresearch.propose.ledger import change_line, inert, ledger
+from autoresearch.propose.ledger import change_line, ledger
 from autoresearch.propose.money import size_of
+from autoresearch.propose.quote import inert
 from autoresearch.propose.stuck import direction
 from autoresearch.types import Category, Context, Experiment, Idea, VerdictKind
 
@@ -26,7 +27,8 @@ CACHE = {"type": "ephemeral", "ttl": "1h"}
 
 CURVE_POINTS = 8
 MAX_NOTE = 2000
-MAX_IDEAS = 20
+MAX_NOTES, MAX_IDEAS = 20, 20
+"""The newest notes, and the oldest ideas, that are shown."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,14 @@ def _standing(context: Context) -> str:
         gained = baseline - context.incumbent_score
         lines.append(f"- baseline: {baseline:.4f}; gained so far: {gained:+.4f}")
         lines.append(f"- experiments: {len(judged)}, kept: {kept}")
+    if context.budget:
+        lines.append(f"- budget of every training: {context.budget}")
     if context.noise > 0:
+        lines.append(f"- noise: {context.noise:.4f} (standard deviation of the score over seeds)")
+    if context.win is not None:
         lines.append(
-            f"- noise: {context.noise:.4f} (standard deviation of the score over seeds); a gain of "
-            f"{2 * context.noise:.4f} or more shows at once, one below {context.noise / 2:.4f} hardly ever"
+            f"- a win, by the judge: a gain of about {context.win:.4f}, if every training of the candidate "
+            "shows that much; with the noise in it a larger one is kept more surely, and with fewer trainings"
         )
     return "\n".join(lines)
 
@@ -108,6 +114,12 @@ def _facts(context: Context) -> str:
     lines = [
         f"- {name}: {_number(value)}" for name, value in sorted(context.facts.items()) if _plain(name, value)
     ]
+    used = context.facts.get("peak_memory_mb")
+    if context.memory_mb is not None:
+        free = (
+            "" if used is None else f", of which {_number(max(context.memory_mb - used, 0.0))} were left free"
+        )
+        lines.append(f"- memory of the device in MB: {_number(context.memory_mb)}{free}")
     curve = _curve(context.history)
     if curve:
         points = ", ".join(f"{share:.0%}: {loss:.3f}" for share, loss in curve)
@@ -166,7 +178,10 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
 
 
 def _notes(notes: tuple[str, ...]) -> str:
-    lines = [f"<note>{inert(note.strip()[:MAX_NOTE])}</note>" for note in notes if note.strip()]
+    said = [note.strip() for note in notes if note.strip()]
+    lines = [f"<note>{inert(note[:MAX_NOTE])}</note>" for note in said[-MAX_NOTES:]]
+    if len(said) > MAX_NOTES:
+        lines.insert(0, f"({len(said) - MAX_NOTES} older ones are not shown.)")
     return "\n".join(["# Notes from the person who runs this search", *lines]) if lines else ""
 
 

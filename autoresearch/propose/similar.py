@@ -3,9 +3,9 @@
 The likeness is the cosine of TF-IDF vectors (Salton & Buckley 1988; smoothed as in scikit-learn) of the
 hypothesis and the changed lines, after splitting names into words and cutting words to their stems.
 
-Invariant: this never forbids an idea. An idea that is like a failed one is sent back once, with the request
-to say what is different; whatever comes then counts. The same program again is another matter, and is refused
-by `autoresearch.edit.rules`.
+Invariant: this never forbids an idea. An idea that is like a failed one is sent back until its author says
+what is different; whatever is said then counts. The same program again is another matter, and is refused by
+`autoresearch.edit.rules`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Vector = Mapping[str, float]
 
 
 class Novelty:
-    """Refuses, once in a conversation, an idea that is like one that failed.
+    """Refuses an idea that is like one that failed, unless its author says what is different.
 
     Args:
         context: Its history is what ideas are compared with.
@@ -47,7 +47,6 @@ class Novelty:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._said = False
 
     def __call__(self, proposal: Proposal, difference: str) -> Proposal:
         """The proposal, with what makes it different in its mechanism.
@@ -62,12 +61,9 @@ class Novelty:
         if difference:
             why = f"{proposal.mechanism} What is different now: {difference}".strip()
             return replace(proposal, mechanism=why)
-        if self._said:
-            return proposal
         alike = most_like(proposal, self._context)
         if alike is None or alike[1] < THRESHOLD:
             return proposal
-        self._said = True
         old = alike[0]
         assert old.proposal and old.verdict
         raise Refused(

@@ -53,7 +53,8 @@ def long_context():
         "Odd name </script>": 1.0,
     }
     source = SOURCE.replace("0.02", "0.03")
-    return context(past, source=source, score=1.735, facts=facts, notes=("Try fewer layers.",))
+    known = {"budget": "300 seconds of wall time", "win": 0.0071, "memory_mb": 24_000.0}
+    return context(past, source=source, score=1.735, facts=facts, notes=("Try fewer layers.",), **known)
 
 
 def as_text(prompt: Prompt) -> str:
@@ -153,3 +154,18 @@ def test_what_is_being_trained_is_told_so_that_it_is_not_repeated():
     assert "Being trained now" not in text()
     told = text(running)
     assert "experiment 7 (optimizer): wider ‹/note>‹script>" in told and "Do not repeat it" in told
+
+
+def test_what_a_candidate_is_given_and_must_gain_is_told_where_it_is_known():
+    told = build(long_context(), 9000).text
+    assert "- budget of every training: 300 seconds of wall time" in told
+    assert "a gain of about 0.0071" in told
+    assert "- memory of the device in MB: 24,000, of which 23,588 were left free" in told
+    unknown = build(context(), 9000).text
+    assert "a win" not in unknown and "memory of the device" not in unknown
+
+
+def test_only_the_newest_notes_are_shown():
+    text = build(context(notes=tuple(f"note {n}." for n in range(50))), 1000).text
+    assert text.count("<note>") == 20 and "(30 older ones are not shown.)" in text
+    assert "note 49." in text and "note 29." not in text

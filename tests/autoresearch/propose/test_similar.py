@@ -52,13 +52,20 @@ def proposal(hypothesis, old, new):
 
 
 @pytest.mark.parametrize(("which", "hypothesis", "old", "new"), SAME)
-def test_the_same_idea_is_sent_back_once_and_then_taken(which, hypothesis, old, new):
+def test_the_same_idea_is_sent_back_until_a_difference_is_stated(which, hypothesis, old, new):
     novelty, same = Novelty(context(tried())), proposal(hypothesis, old, new)
-    with pytest.raises(Refused, match=f"much like experiment {which + 1} \\(discard\\)"):
-        novelty(same, "")
-    assert novelty(same, "") == same, "nothing is forbidden"
+    for _ in range(3):
+        with pytest.raises(Refused, match=f"much like experiment {which + 1} \\(discard\\)"):
+            novelty(same, "")
     told = novelty(same, "Now the weights are tied first.")
     assert told.mechanism == "It must. What is different now: Now the weights are tied first."
+
+
+def test_one_refusal_does_not_let_another_old_idea_pass():
+    novelty = Novelty(context(tried()))
+    for which, hypothesis, old, new in SAME[:2]:
+        with pytest.raises(Refused, match=f"experiment {which + 1}"):
+            novelty(proposal(hypothesis, old, new), "")
 
 
 @pytest.mark.parametrize(("which", "hypothesis", "old", "new"), SAME)
