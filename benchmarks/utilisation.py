@@ -4,7 +4,7 @@
     python benchmarks/utilisation.py --quick     3 s and 6 s, in 3 minutes, with the projection
 
 The real loop on the CPU profile's data: sandbox, scorer, witness, journal, git, tryouts, judge; seconds for
-a budget. Run twice: with proposals made ahead and the next trial's processes on standby, and without either.
+a budget, and one trial at a time, as on one GPU. Run twice: with proposals made ahead and the next trial's processes on standby, and without either.
 What is measured begins with the training of experiment 1 (nothing can be trained while its proposal is made)
 and ends when the last verdict is recorded. Overhead is all that is not training.
 """
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, root: Path, name: str, overrides: tuple
     settings = [
         f"name={name}", f"experiments={options.experiments}", "baselines=2", "claim=0", "tracking=none",
         f"data={options.data}", "executor.device=cpu", "budget=cpu", "budget.kind=seconds",
-        f"budget.amount={options.train}", f"runs={options.runs}", *overrides,
+        f"budget.amount={options.train}", f"runs={options.runs}", "executor.workers=1", *overrides,
     ]  # fmt: skip
     launch.create_proposer = lambda *args, **more: Thinker(options.think)  # type: ignore[assignment]
     os.chdir(root)
