@@ -119,6 +119,10 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
         if moment.dollars and moment.kept:
             values["llm_dollars_per_keep"] = round(moment.dollars / moment.kept, DIGITS)
         metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
+    total = summary["cost"]["dollars"]
+    if info.finished and total > 0:  # with what was paid since the last proposal, and led to none
+        last = max((e["number"] for e in summary["experiments"]), default=0) + 1
+        metrics.append(Number("llm_dollars", round(total, DIGITS), _milliseconds(info.finished), last))
     if summary["claim"] and (claimed := summary["claim"]["result"]):
         when = _milliseconds(summary["claim"]["finished"])
         low, high = claimed["interval"]

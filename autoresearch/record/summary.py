@@ -19,6 +19,8 @@ from autoresearch.record.briefs import read_briefs
 from autoresearch.record.claims import KEY as CLAIMS
 from autoresearch.record.claims import read_claims
 from autoresearch.record.levels import Standing
+from autoresearch.record.owed import KEY as OWED
+from autoresearch.record.owed import read_owed
 from autoresearch.record.phrase import change
 from autoresearch.record.standing import History, own_trials, standing
 from autoresearch.record.text import one_line, public
@@ -28,7 +30,7 @@ JUDGE = "judge"
 FORMAT = 1
 """Version of the dictionary's shape; raised when a key changes its meaning."""
 
-SUMMARIZED = (CLAIMS, JUDGE, BRIEFS)
+SUMMARIZED = (CLAIMS, JUDGE, BRIEFS, OWED)
 """Notes of the journal that a summary reads."""
 
 
@@ -38,7 +40,8 @@ def summarize(history: History) -> dict[str, Any]:
     experiments = history.experiments()
     now = standing(experiments)
     tried = [e for e in experiments if e.number > 0]
-    cost = _cost(experiments)
+    owed = read_owed(history)
+    cost = _cost(experiments, owed)
     claims = [asdict(record) for record in read_claims(history)]
     tip = now.best.experiment.commit if now.best else info.base_commit
     return {
@@ -71,7 +74,7 @@ def summarize(history: History) -> dict[str, Any]:
         "tried": len(tried),
         "verdicts": _verdicts(tried),
         "trials": _trials(experiments),
-        "proposers": _proposers(tried),
+        "proposers": _proposers(tried, owed),
         "cost": cost | _rates(cost, sum(e.kept for e in tried)),
         "wall_seconds": _last_sign(experiments, info.finished, info.created) - info.created,
         "failures": failures(tried),
@@ -177,9 +180,9 @@ def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
     return {"total": counts.total(), **{name: counts[name] for name in [*(o.value for o in Outcome), "lost"]}}
 
 
-def _cost(experiments: Sequence[Experiment]) -> dict[str, Any]:
-    paid = (p for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
-    llm = sum((p.cost for p in paid), Cost())
+def _cost(experiments: Sequence[Experiment], owed: Mapping[str, Cost]) -> dict[str, Any]:
+    paid = (p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
+    llm = sum((*paid, *owed.values()), Cost())
     seconds = sum(t.finished - t.started for e in experiments for t in e.trials if t.finished is not None)
     return {
         "device_seconds": seconds,
@@ -191,9 +194,13 @@ def _cost(experiments: Sequence[Experiment]) -> dict[str, Any]:
     }
 
 
-def _proposers(tried: Sequence[Experiment]) -> dict[str, dict[str, float]]:
+def _proposers(tried: Sequence[Experiment], owed: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
     """What each proposer tried, what of it was kept, and what that gained and cost; the busiest first."""
-    found: dict[str, dict[str, float]] = {}
+    found = {
+        who: {"tried": 0, "kept": 0, "gain": 0.0, "dollars": cost.dollars}
+        for who, cost in owed.items()
+        if cost.dollars
+    }
     for e in tried:
         for p in (e.proposal, *e.dropped):
             if p is not None:

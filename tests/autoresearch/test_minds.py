@@ -13,6 +13,8 @@ from autoresearch.propose import create_proposer, settings
 from autoresearch.propose.answer import TOOL_NAME
 from autoresearch.record.calls import CallLog
 from autoresearch.record.inbox import Inbox
+from autoresearch.record.journal import Journal
+from autoresearch.record.summary import summarize
 from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.desk import make_desk
@@ -171,6 +173,45 @@ def test_a_search_that_is_stopped_ends_with_all_it_has(server, search):
     made.runner.on_run = lambda: made.inbox.wish("stop") if len(made.runner.trained) > 3 else None
     made.run()
     assert made.journal.info().finished and len(made.journal.experiments()) < 50
+
+
+def test_money_that_led_to_no_proposal_is_in_the_totals(repository, server):
+    one = ("proposer=anthropic", f"proposer.base_url={server.url}", "experiments=2", "proposer.repairs=0",
+           "proposer.retries=0", "proposer.fallback=null")  # fmt: skip
+
+    def begin():
+        made = make_search(repository, [], *one)
+        proposer = proposer_of(made.config, repository, made.folder)
+        made.journal.close()
+        made = make_search(repository, [], *one, proposer=proposer)
+        made.inbox = Inbox(made.folder)
+        made.inbox.begin()
+        made.view.message = lambda text, warning=False: (
+            made.inbox.wish("stop") if "asking again" in text else None
+        )
+        return made
+
+    def told(made):
+        made.run()
+        cost = summarize(made.journal)
+        made.journal.close()
+        who = cost["proposers"]["anthropic:claude-sonnet-5-5"]
+        calls = CallLog(made.folder).spent("anthropic")
+        assert cost["cost"]["llm_calls"] == calls.calls == len(server.requests)
+        assert cost["cost"]["dollars"] == pytest.approx(calls.dollars) == pytest.approx(who["dollars"])
+        return cost["cost"]["dollars"]
+
+    server.default = api.text("no idea")
+    first = told(begin())
+    assert first > 0, "though nothing was proposed"
+    second = told(begin())
+    assert second > first, "nor the second time"
+    server.script = [useless(1)]
+    made = begin()
+    assert told(made) > second
+    spent = Journal(made.folder / "journal.db")
+    assert spent.experiments()[1].proposal.cost.calls == 3, "what a model has cost is its next proposal's"
+    spent.close()
 
 
 def test_calls_that_led_to_nothing_count_after_a_restart(repository, server):
