@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from autoresearch.run import attempt
 from autoresearch.run.sandbox import Sandbox
 from autoresearch.types import Outcome, TrialResult
 from tests.red_team.arena import Arena, honest
@@ -117,6 +118,8 @@ def burgle():
     def installed_corpus(): return any(os.scandir(FACTS["corpus"])) and contains(FACTS["speech"], "20")
     @deed
     def home(): return contains(FACTS["home/.ssh/id"], b"treasure".hex())
+    @deed
+    def new_file_in_home(): return change(FACTS["home/.ssh/id"] + ".pub", "wb")
     @deed
     def journal(): return change(FACTS["runs/journal.db"])
     @deed
@@ -224,6 +227,12 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
+@pytest.fixture(autouse=True)
+def handed_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data's own file is handed over, as with a budget of seconds: with a copy there is less to try."""
+    monkeypatch.setattr(attempt, "LARGEST_RATION", 0)
+
+
 def deeds(done: TrialResult) -> dict[str, bool]:
     line = next(line for line in done.log.splitlines() if line.startswith("DEEDS "))
     found: dict[str, bool] = json.loads(line.removeprefix("DEEDS "))
@@ -236,7 +245,8 @@ def test_no_door_opens(
     house = House(arena, stack, secret)
     done = arena.fight(house.source(), sandbox)
     assert {deed for deed, worked in deeds(done).items() if worked} == set()
-    assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+    assert done.outcome is Outcome.OK, done
+    assert done.score == pytest.approx(honest_score, rel=0.05), "of other passages, as many"
 
 
 @pytest.mark.parametrize("backend", ["bwrap", "landlock"])

@@ -36,7 +36,11 @@ POISON = """self.poison()
                     pass
             if os.path.isdir(f"{other}/code"):
                 print("in sight", other, flush=True)
-        for name in os.listdir("/proc"):
+        try:
+            names = os.listdir("/proc")
+        except OSError:  # closed, but numbers can be guessed
+            names = map(str, range(max(1, os.getpid() - 99), os.getpid() + 9))
+        for name in names:
             try:
                 if name.isdigit() and "nanomodel.standby" in open(f"/proc/{name}/cmdline").read():
                     if int(name) not in (os.getpid(), os.getppid()):
@@ -68,6 +72,34 @@ def test_who_waits_is_out_of_reach(
     assert attack.outcome is Outcome.OK, attack
     for done in (first, after):
         assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+
+
+SPOILS = """    run = harness.connect()
+    import os, pathlib
+    own = pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    print("lent:", (own / "kernel.so").read_text(), flush=True)
+    for file in (own / "kernel.so", own / "more.so", pathlib.Path(LENT, "inductor/kernel.so")):
+        try:
+            file.write_text("poison")
+            print("spoilt", file, flush=True)
+        except OSError:
+            pass
+"""
+
+
+def test_what_is_lent_is_a_copy(
+    arena: Arena, either: Sandbox, honest_score: float, options: dict[str, Any]
+) -> None:
+    """Compiled code runs in whoever loads it: a candidate may spoil its own, and nobody else's."""
+    lent = arena.root / "lent"
+    (lent / "inductor").mkdir(parents=True, exist_ok=True)
+    (lent / "inductor/kernel.so").write_text("executable treasure")
+    attack = honest(("    run = harness.connect()\n", SPOILS.replace("LENT", repr(str(lent)))))
+    places = {"trusted": options["trusted"], "compiled": lent}
+    done = arena.fight(attack, either, compile=True, **places)  # which looks whether the host's has changed
+    assert "lent: executable treasure" in done.log and done.log.count("spoilt") == 2, done.log
+    assert str(lent) not in done.log
+    assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
 
 
 class Unwalled(PlainSandbox):
