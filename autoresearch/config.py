@@ -22,6 +22,7 @@ from autoresearch.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BRIEFS = CONFIGS / "briefs"
+DEV = Path("/dev")
 FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
 
@@ -188,8 +189,11 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has a GPU; asking torch would cost a second at every start."""
-    return any(Path(p).exists() for p in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
+    """Whether this machine has a GPU and shows it; asking torch would cost a second at every start."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    # Containers are given any of several: the first need not be nvidia0.
+    return any(DEV.glob("nvidia[0-9]*")) or any((DEV / name).exists() for name in ("kfd", "dxg"))
 
 
 def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:

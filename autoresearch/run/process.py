@@ -23,6 +23,9 @@ from autoresearch.run.sandbox import Jail, Limits, Sandbox, start
 from autoresearch.run.sandbox import gpu as gpus
 from nanomodel.wire import pair
 
+NO_GPU = "-1"
+"""The GPU of a child that is to have none: what PyTorch sees decides at which scale a script trains."""
+
 PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
 """Variables of the host that say where its GPU and compilers are; all others stay outside."""
 
@@ -147,9 +150,11 @@ def one_gpu(device: str) -> tuple[str, str]:
             those that `CUDA_VISIBLE_DEVICES` leaves us.
 
     Returns:
-        The device, and a value for `CUDA_VISIBLE_DEVICES`; empty leaves it as it is.
+        The device, and a value for `CUDA_VISIBLE_DEVICES`: empty leaves it as it is, `NO_GPU` hides all.
     """
     kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return kind, NO_GPU
     ours = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return kind, ours[int(index)] if index and int(index) < len(ours) else index
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.config import BRIEFS, CONFIGS, load, resume
+from autoresearch import config as config_module
+from autoresearch.config import BRIEFS, CONFIGS, has_gpu, load, resume
 from autoresearch.errors import UserError
 
 
@@ -87,3 +88,27 @@ def test_briefs_differ_and_can_be_any_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.md"
     mine.write_text("# Mine")
     assert load([f"brief={mine}"], {}).brief_path == mine
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shown", "there"),
+    [
+        (["nvidia0", "nvidiactl"], None, True),
+        (["nvidia3", "nvidiactl"], "GPU-ab", True),
+        (["kfd"], None, True),
+        (["nvidiactl", "nvidia-uvm"], None, False),
+        (["nvidia0"], "", False),
+        (["nvidia0"], "-1", False),
+    ],
+)
+def test_a_gpu_is_found_by_any_number_unless_it_is_hidden(
+    nodes: list[str], shown: str | None, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_module, "DEV", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    for node in nodes:
+        (tmp_path / node).touch()
+    assert has_gpu() is there
+    assert (load(["name=x"], {}).choices["budget"] == "gpu_5min") is there
