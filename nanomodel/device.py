@@ -27,6 +27,7 @@ PEAK_TFLOPS = {
     "B300": 2250.0,
     "GB200": 2500.0,
     "B200": 2250.0,
+    "H200 NVL": 835.5,
     "H200": 989.4,
     "GH200": 989.4,
     "H100 PCIe": 756.5,
@@ -116,6 +117,8 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
+    if "MIG" in name:  # a slice of a GPU: its share of the peak is not in the name
+        return None
     return next((1e12 * peak for key, peak in PEAK_TFLOPS.items() if re.search(rf"\b{key}\b", name)), None)
 
 

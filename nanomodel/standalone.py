@@ -50,6 +50,11 @@ class Standalone:
             SystemExit: For bad arguments, or if there is no cache.
         """
         options = _train_parser().parse_args(arguments)
+        if options.device == "cpu" and choose_device("auto").type == "cuda":
+            # The script has chosen its knobs by what PyTorch sees, before it came here.
+            raise SystemExit(
+                "This would train the GPU's model on the CPU. Hide the GPU: CUDA_VISIBLE_DEVICES=-1"
+            )
         cache = _open(options.cache)
         if options.vocab not in (None, cache.vocab):
             message = f"The data in {cache.path} has a vocabulary of {cache.vocab}, not {options.vocab}."
@@ -133,7 +138,7 @@ def score_once(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         try:
             weights = stack.enter_context(Path(options.weights).open("rb"))
-            model, witness = (stack.enter_context(_server()) for _ in range(2))
+            model, witness = (stack.enter_context(_server(options.device)) for _ in range(2))
             done = score(job, weights.fileno(), model, witness)[0]
         except (Failure, DataError, OSError) as error:
             raise SystemExit(f"There is no score: {error}") from None
@@ -146,10 +151,12 @@ def score_once(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[Wire]:
+def _server(device: str) -> Iterator[Wire]:
     """A model server on this module's own path, without a jail."""
     ours, theirs = pair()
-    environment = {**os.environ, "HARNESS_FD": str(theirs.fileno())}
+    # The script's model has the size of what PyTorch sees.
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
+    environment = {**os.environ, **hidden, "HARNESS_FD": str(theirs.fileno())}
     command = [sys.executable, "-m", "nanomodel.serve"]
     process = subprocess.Popen(
         command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL

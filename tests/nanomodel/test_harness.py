@@ -16,6 +16,7 @@ from nanomodel.harness import Budget, Run
 from nanomodel.host import HarnessError, RunnerHost
 from nanomodel.meter import Diverged
 from nanomodel.ration import PASSAGE, draw_ration
+from nanomodel.standalone import Standalone
 from nanomodel.wire import pair
 from tests.support import toy
 
@@ -414,6 +415,8 @@ def test_the_peak_of_a_cpu_is_unknown():
         ("NVIDIA H100 PCIe", 756.5),
         ("NVIDIA GH200 480GB", 989.4),
         ("NVIDIA H200", 989.4),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
         ("NVIDIA H20", 148.0),
         ("NVIDIA A100-SXM4-80GB", 311.9),
         ("NVIDIA L4", 121.0),
@@ -480,6 +483,12 @@ def test_the_script_works_alone_and_is_scored(tmp_path):
     assert numbers["steps"] == "19" and numbers["tokens"] == "19,456"
     assert 1.0 < float(numbers["val_bpb"]) < 4.0
     assert (code / "kept.pt").exists()
+
+
+def test_alone_the_gpus_script_is_not_trained_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SystemExit, match="CUDA_VISIBLE_DEVICES=-1"):
+        Standalone.from_arguments(["--device", "cpu"])
 
 
 def test_alone_without_data_it_says_what_to_do(tmp_path):
