@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from nanomodel.doubts import slow
 
 BUDGETS = Path(__file__).resolve().parent.parent / "configs" / "budget"
 PHASES = ("import", "build", "warm-up", "train", "score")
@@ -66,31 +68,34 @@ def _value(text: str) -> Any:
         return text
 
 
-def bench(options: argparse.Namespace) -> dict[str, Any]:
+def bench(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Train and score with every seed.
 
-    Returns:
-        What was asked for, the machine, one record a seed, and mean and deviation of each number.
+    Yields:
+        After each seed, what is known by then: what was asked for, the machine, what is doubtful, one record
+        a seed, and mean and deviation of each number.
 
     Raises:
         BenchError: If a training or a scoring fails.
     """
     budget = read_budget(options.budget) if options.budget else {}
     runs: list[dict[str, Any]] = []
+    warnings: list[str] = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            runs.append(one_seed(options, budget, seed, Path(folder)))
-        print(f"seed {seed}: {runs[-1]['val_bpb']:.6f} bits per byte", file=sys.stderr, flush=True)
-    about = {name: runs[0].pop(name) for name in ("machine", "task")}
-    for run in runs[1:]:
-        del run["machine"], run["task"]
-    return {"profile": options.budget, **about, "runs": runs, "summary": summary(runs)}
+            about, run = one_seed(options, budget, seed, Path(folder))
+        runs.append(run)
+        print(f"seed {seed}: {run['val_bpb']:.6f} bits per byte", file=sys.stderr, flush=True)
+        warnings += [f"seed {seed}: {text}" for text in about.pop("warnings")]
+        yield {
+            "profile": options.budget, **about, "warnings": warnings, "runs": runs, "summary": summary(runs)
+        }  # fmt: skip
 
 
 def one_seed(
     options: argparse.Namespace, budget: Mapping[str, Any], seed: int, folder: Path
-) -> dict[str, Any]:
-    """Train and score once."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train and score once; about the training, and its numbers."""
     weights, trained, scored = (folder / name for name in ("weights.pt", "train.json", "score.json"))
     shared = ["--device", options.device, "--threads", str(options.threads)]
     shared += ["--context", str(options.context or budget.get("context", 256))]
@@ -100,16 +105,14 @@ def one_seed(
     command += [f"--{kind}", str(amount), "--json", str(trained)]
     command += [] if budget.get("compile", True) and options.compile else ["--no-compile"]
     command += ["--vocab", str(budget["vocab"])] if "vocab" in budget else []
-    start, most, scoring = (budget.get(key) for key in ("startup_seconds", "max_seconds", "score_seconds"))
     begun = time.monotonic()
-    _run(command, start + most + 60 if start and most else None)
+    _run(command, patience(budget, kind, amount))
     record = json.loads(trained.read_text())
     before_score = time.monotonic()
-    _run(["score", *shared, "--weights", str(weights), "--json", str(scored)], scoring)
+    _run(["score", *shared, "--weights", str(weights), "--json", str(scored)], budget.get("score_seconds"))
     metrics, at = record["metrics"], record["at"]
-    return {
-        "machine": record["machine"],
-        "task": record["task"],
+    about = {name: record[name] for name in ("machine", "task", "warnings")}
+    return about, {
         "seed": seed,
         "val_bpb": json.loads(scored.read_text())["bits_per_byte"],
         **metrics,
@@ -130,11 +133,21 @@ def _amount(options: argparse.Namespace, budget: Mapping[str, Any]) -> tuple[str
     return budget["kind"], budget["amount"]
 
 
+def patience(budget: Mapping[str, Any], kind: str, amount: float) -> float | None:
+    """Seconds after which a training hangs, by the budget's caps for what was asked for; None if unknown."""
+    start, most = budget.get("startup_seconds"), budget.get("max_seconds")
+    if kind == "seconds":
+        most = amount
+    elif most and (kind, amount) != (budget["kind"], budget["amount"]):
+        most = most * max(1.0, amount / budget["amount"]) if kind == budget["kind"] else None
+    return start + most + 60 if start and most else None
+
+
 def _run(command: Sequence[str], seconds: float | None) -> None:
     """One command of this package; what it prints goes to stderr, so that stdout is the result alone."""
     program = [sys.executable, "-m", f"nanomodel.{command[0]}", *command[1:]]
     # A GPU that can be seen would choose the script's other column of knobs.
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if command[command.index("--device") + 1] == "cpu" else {}
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if command[command.index("--device") + 1] == "cpu" else {}
     environment = {**os.environ, **hidden}
     try:
         done = subprocess.run(program, stdout=sys.stderr, timeout=seconds, env=environment, check=False)
@@ -172,26 +185,31 @@ def table(result: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.kernels:
-            from nanomodel.kernels import compare
+    if options.kernels:
+        from nanomodel.kernels import compare
 
-            result = compare(options.device, options.repeats)
-            text = "\n".join(
-                f"{name:24s} {f'{ms:.3f} ms' if ms else 'not here'}" for name, ms in result.items()
-            )
-        else:
-            result = bench(options)
-            text = table(result)
+        times = compare(options.device, options.repeats)
+        text = "\n".join(f"{name:24s} {f'{ms:.3f} ms' if ms else 'not here'}" for name, ms in times.items())
+        _write(options.json, times)
+        print(json.dumps(times, indent=1) if options.json == "-" else text)
+        return
+    result: dict[str, Any] = {}
+    try:
+        for result in bench(options):
+            _write(options.json, result)  # whatever comes: what a seed took minutes to find is not lost
     except BenchError as error:
+        print(table(result) if result else "", file=sys.stderr)
         raise SystemExit(str(error)) from None
-    if options.json:
-        whole = json.dumps(result, indent=1) + "\n"
-        if options.json == "-":
-            print(whole, end="")
-            return
-        Path(options.json).write_text(whole, "utf-8")
-    print(text)
+    print(json.dumps(result, indent=1) if options.json == "-" else table(result))
+    for warning in result["warnings"]:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if result["task"]["compile"] and any(slow(run) for run in result["runs"]):
+        raise SystemExit(1)  # who calls this from a script must not take it for the profile's speed
+
+
+def _write(path: str | None, result: Mapping[str, Any]) -> None:
+    if path and path != "-":
+        Path(path).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -69,6 +69,54 @@ def test_data_of_another_vocabulary_is_refused(place):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (("seconds", 60), 600 + 60 + 60),
+        (("seconds", 2000), 600 + 2000 + 60),
+        (("tokens", 1e6), None),
+    ],
+)
+def test_patience_follows_what_was_asked_for(asked, seconds):
+    assert bench.patience(bench.read_budget("gpu_1min"), *asked) == seconds
+
+
+def test_patience_for_more_tokens_grows_with_them():
+    budget = bench.read_budget("smoke")
+    one, two, less = (bench.patience(budget, "tokens", n * budget["amount"]) for n in (1, 2, 0.5))
+    assert two - one == budget["max_seconds"] and less == one
+    assert bench.patience({}, "seconds", 20) is None
+
+
+TASK = {"machine": {"device": "one"}, "task": {"compile": True}, "warnings": []}
+NUMBERS = {"val_bpb": 1.0, "compiled_graphs": 3.0, "graph_breaks": 0.0, "compile_failures": 0.0}
+
+
+def test_a_seed_that_is_done_is_on_disk_whatever_comes(tmp_path, monkeypatch, capsys):
+    def one_seed(options, budget, seed, folder):
+        if seed:
+            assert json.loads((tmp_path / "bench.json").read_text())["runs"][0]["val_bpb"] == 1.0
+            raise bench.BenchError("nanomodel.train was not done after 5 s")
+        return dict(TASK), {"seed": seed, **NUMBERS}
+
+    monkeypatch.setattr(bench, "one_seed", one_seed)
+    with pytest.raises(SystemExit, match="not done after 5 s"):
+        bench.main(["--seconds", "1", "--seeds", "2", "--json", str(tmp_path / "bench.json")])
+    assert len(json.loads((tmp_path / "bench.json").read_text())["runs"]) == 1
+    assert "1.000000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("found", [{"compiled_graphs": 0.0}, {"compile_failures": 1.0}, {"recompiles": 2.0}])
+def test_a_profile_that_was_not_compiled_as_it_should_be_fails(found, tmp_path, monkeypatch, capsys):
+    warned = {**TASK, "warnings": ["something"]}
+    monkeypatch.setattr(bench, "one_seed", lambda *_: (dict(warned), {"seed": 0, **NUMBERS, **found}))
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["--seconds", "1", "--json", str(tmp_path / "bench.json")])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and "WARNING: seed 0: something" in err and "val_bpb" in out
+    assert json.loads((tmp_path / "bench.json").read_text())["warnings"] == ["seed 0: something"]
+
+
 def test_it_asks_for_a_budget(place):
     done = run(place, "--cache", "../cache")
     assert done.returncode == 1 and "--budget" in done.stderr
