@@ -121,8 +121,9 @@ class Repository:
 
     def unlock(self, refs: Iterable[str]) -> None:
         """Remove the locks that a killed git left on refs that nobody else writes."""
+        common = self._common  # asks git
         for ref in refs:
-            (self._common / f"{ref}.lock").unlink(missing_ok=True)
+            (common / f"{ref}.lock").unlink(missing_ok=True)
 
     def merge(self, ours: str, base: str, theirs: str) -> str | None:
         """What becomes of a text that two sides have changed; None if they have changed the same lines."""
