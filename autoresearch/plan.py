@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config, load, resume
-from autoresearch.launch import device, places, proposer_of, recorded_config, threads
+from autoresearch.launch import proposer_of, recorded_config
+from autoresearch.places import device, places, threads
 from autoresearch.propose import prompt
 from autoresearch.propose.money import Price, estimate_tokens, price_table
 from autoresearch.record.git import Repository

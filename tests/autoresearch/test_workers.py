@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.launch import cores, places
+from autoresearch.places import cores, places
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
 from autoresearch.types import Check, Context, Outcome, Progress, Proposal, TrialResult, VerdictKind

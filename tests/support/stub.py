@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from autoresearch.config import Config, load
-from autoresearch.launch import places
+from autoresearch.places import places
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal, SearchInfo
 from autoresearch.search import Search

@@ -9,7 +9,8 @@ import pytest
 
 from autoresearch.config import load
 from autoresearch.errors import UserError
-from autoresearch.launch import places, tell_protection
+from autoresearch.launch import tell_protection
+from autoresearch.places import places
 from autoresearch.run import health, repeat
 from autoresearch.run.health import Health
 from autoresearch.run.process import environment, one_gpu
