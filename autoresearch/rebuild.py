@@ -16,7 +16,7 @@ from autoresearch.errors import UserError
 from autoresearch.record.git import Repository, Worktree
 from autoresearch.record.journal import Journal
 from autoresearch.record.message import commit_message
-from autoresearch.record.mlflow import named_runs
+from autoresearch.record.outbox import named_runs
 from autoresearch.types import Experiment, Refused, State
 
 

@@ -12,20 +12,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from autoresearch.record.outbox import Job, Outbox, Snapshot, run_key, snapshot
 from autoresearch.record.runs import experiment_run, identity, search_id, search_run
-from autoresearch.record.standing import History, staircase
-from autoresearch.record.summary import SUMMARIZED, summarize
+from autoresearch.record.standing import staircase
+from autoresearch.record.summary import summarize
 from autoresearch.record.text import one_line, scrub
 from autoresearch.record.traces import Traces, conversations
 from autoresearch.record.views import saved_view
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
-    from autoresearch.record.journal import SearchInfo
     from autoresearch.record.store import Store
     from autoresearch.record.traces import Calls
 
@@ -33,52 +32,6 @@ EXPERIMENT_KEY = "mlflow.experiment"
 """The journal's note of the id of the MLflow experiment, for `views.ui`."""
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
-
-
-def named_runs(notes: Callable[[str], str | None], number: int) -> tuple[str | None, ...]:
-    """The runs that the commit of an experiment may name: none, the present one, the one of a lost store.
-
-    Args:
-        notes: Reads a note of the journal.
-        number: Of the experiment.
-    """
-    key = _run_key(number)
-    return tuple(dict.fromkeys((None, notes(key), notes(f"{key}.was"))))
-
-
-class Outbox(History, Protocol):
-    """What the mirror reads and writes in the journal."""
-
-    def experiment(self, number: int) -> Experiment:
-        """One experiment as it is now."""
-
-    def dirty(self) -> tuple[int, ...]:
-        """Experiments that changed since they were last mirrored."""
-
-    def mirrored(self, number: int) -> None:
-        """Take an experiment off that list."""
-
-    def get(self, key: str) -> str | None:
-        """A note."""
-
-    def set(self, key: str, value: str) -> None:
-        """Write a note."""
-
-
-@dataclass
-class _Job:
-    """A snapshot to be written, and what became of it."""
-
-    info: SearchInfo
-    experiments: tuple[Experiment, ...]
-    numbers: tuple[int, ...]
-    known_parent: str | None
-    files: tuple[Path, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
-    experiment_id: str | None = None
-    parent: str | None = None
-    written: dict[int, str] = field(default_factory=dict)
-    problem: str | None = None
 
 
 class Mirror:
@@ -117,7 +70,7 @@ class Mirror:
         self._traces = None if calls is None else Traces(calls)
         self._store: Store | None = None
         self._opened = 0
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._failures = 0
@@ -136,13 +89,13 @@ class Mirror:
         deadline = time.monotonic() + patience
         for _ in range(2):  # what is being written may have begun before the experiment did
             self._collect(journal)
-            if journal.get(_run_key(number)) or self._failures:
+            if journal.get(run_key(number)) or self._failures:
                 break
             self.sync(journal)
             if not self._wait(deadline):
                 break
         self._collect(journal)
-        return journal.get(_run_key(number))
+        return journal.get(run_key(number))
 
     def sync(self, journal: Outbox) -> None:
         """Begin to write what changed, unless that is being done. Returns at once; MLflow cannot fail it."""
@@ -150,7 +103,7 @@ class Mirror:
             return
         self._collect(journal)
         if self._thread is None and time.monotonic() >= self._not_before and journal.dirty():
-            self._start(_snapshot(journal))
+            self._start(snapshot(journal))
 
     def close(self, journal: Outbox, files: Sequence[Path] = (), seconds: float = 60.0) -> str | None:
         """Write all that is left, and add files to the search's run.
@@ -172,7 +125,7 @@ class Mirror:
                 self.problem = f"MLflow did not finish within {seconds:g} s"
                 break
             self._collect(journal)
-            self._start(_snapshot(journal, tuple(files)))
+            self._start(snapshot(journal, tuple(files)))
             if self._wait(deadline):
                 self._collect(journal)
                 if self._failures or not journal.dirty():
@@ -187,7 +140,7 @@ class Mirror:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return self._thread is None or not self._thread.is_alive()
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         self._stop.clear()
         self._job = job
         self._thread = threading.Thread(target=self._work, args=(job,), name="mlflow mirror", daemon=True)
@@ -200,14 +153,14 @@ class Mirror:
         job, self._job, self._thread = self._job, None, None
         before = {e.number: e for e in job.experiments}
         for number, run in job.written.items():
-            if (known := journal.get(_run_key(number))) and known != run:
-                journal.set(f"{_run_key(number)}.was", known)
-            journal.set(_run_key(number), run)
+            if (known := journal.get(run_key(number))) and known != run:
+                journal.set(f"{run_key(number)}.was", known)
+            journal.set(run_key(number), run)
             # Changed while it was being written? Then it stays on the list. (As text: a loss may be NaN.)
             if repr(journal.experiment(number)) == repr(before[number]):
                 journal.mirrored(number)
         if job.parent is not None and job.experiment_id is not None:
-            journal.set(_run_key(None), job.parent)
+            journal.set(run_key(None), job.parent)
             journal.set(EXPERIMENT_KEY, job.experiment_id)
         self.problem = job.problem
         self._failures = self._failures + 1 if job.problem else 0
@@ -216,16 +169,16 @@ class Mirror:
 
     # In the mirror's thread
 
-    def _work(self, job: _Job) -> None:
+    def _work(self, job: Job) -> None:
         try:
             self._write(job)
         except Exception as error:
             job.problem = self._explain(error)
 
-    def _write(self, job: _Job) -> None:
+    def _write(self, job: Job) -> None:
         store = self._open()
         ours = identity(job.info, None)
-        summary = summarize(_Snapshot(job))
+        summary = summarize(Snapshot(job))
         found = store.find(ours)
         fresh = found is None or found.info.run_id != job.known_parent
         # A store that does not know us has lost everything, not only what changed.
@@ -283,31 +236,3 @@ class Mirror:
         return (
             f"MLflow ({where}) is not up to date: {one_line(scrub(str(error)) or type(error).__name__, 160)}"
         )
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """A job's view of the journal, for `summarize`."""
-
-    job: _Job
-
-    def info(self) -> SearchInfo:
-        return self.job.info
-
-    def experiments(self) -> tuple[Experiment, ...]:
-        return self.job.experiments
-
-    def get(self, key: str) -> str | None:
-        return self.job.notes.get(key)
-
-
-def _snapshot(journal: Outbox, files: tuple[Path, ...] = ()) -> _Job:
-    numbers = journal.dirty()
-    now = {n: journal.experiment(n) for n in numbers}
-    experiments = tuple(now.get(e.number, e) for e in journal.experiments())
-    notes = {key: text for key in SUMMARIZED if (text := journal.get(key)) is not None}
-    return _Job(journal.info(), experiments, numbers, journal.get(_run_key(None)), files, notes)
-
-
-def _run_key(number: int | None) -> str:
-    return "mlflow.search" if number is None else f"mlflow.run.{number}"
