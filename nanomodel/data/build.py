@@ -28,7 +28,7 @@ from nanomodel.data.spool import Ints, Spool
 from nanomodel.data.staging import locked, staged, sweep
 from nanomodel.data.tokenizer import PATTERN, Encoder, train
 
-RECIPE = 2
+RECIPE = 3
 """Counts up whenever this code would make other data of the same inputs."""
 LIBRARIES = ("rensa", "rustbpe", "tiktoken")
 BATCH_BYTES = 4 << 20

@@ -4,7 +4,8 @@ Owns the invariant that every document is valid UTF-8 and not blank. Text that i
 the file and the place, never repaired: a wrongly guessed encoding would spoil a corpus silently. Text is
 otherwise left as it is, but for a byte order mark at the start of a .txt.
 
-A .txt is one document, unless it is the only file or larger than `WHOLE_FILE`: then it is cut at blank lines.
+A .txt is one document, unless it is cut at blank lines: the only file is, one larger than `WHOLE_FILE` is, and
+among `FEW` files one larger than a document should be. A split of whole novels would hold one, or none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
 
 WHOLE_FILE = 16 << 20
+FEW = 1000
 BLOCK = 1 << 20
 ROWS = 128
 """Rows of a .parquet in memory at once."""
@@ -47,7 +49,7 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
     for file in files:
         size = file.stat().st_size
         try:
-            for raw, at in _pieces(file, column, document_bytes, len(files) == 1):
+            for raw, at in _pieces(file, column, document_bytes, len(files)):
                 if raw.strip():
                     yield raw
                 report("Reading", before + at, total)
@@ -57,12 +59,13 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
         report("Reading", before, total)
 
 
-def _pieces(file: Path, column: str, document_bytes: int, alone: bool) -> Iterator[Piece]:
+def _pieces(file: Path, column: str, document_bytes: int, files: int) -> Iterator[Piece]:
     if file.suffix.lower() == ".parquet":
         return _parquet(file, column)
     if file.suffix.lower() == ".jsonl":
         return _jsonl(file, column)
-    if document_bytes and (alone or file.stat().st_size > WHOLE_FILE):
+    most = 0 if files == 1 else STRETCH * document_bytes if files < FEW else WHOLE_FILE
+    if document_bytes and file.stat().st_size > most:
         return _paragraphs(file, document_bytes)
     return _whole(file)
 

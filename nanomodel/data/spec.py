@@ -34,8 +34,8 @@ class DataSpec:
         tokenizer_bytes: No more bytes of training text than this are shown to the tokenizer's training.
         path: Corpus "file": a file, a folder, or a glob.
         text_column: The column of .parquet and the key of .jsonl that holds the text.
-        document_bytes: Corpus "file": a single .txt is cut, at blank lines, into documents of about this
-            size; 0 where it does not apply.
+        document_bytes: Corpus "file": a single .txt, and long ones among few, are cut at blank lines into
+            documents of about this size; 0 where it does not apply.
         url: Fetched corpora: address of a shard, with a field such as {:05d} for its number.
         shards: Fetched corpora: how many to fetch, from number 0.
         shards_available: Fetched corpora: how many there are.

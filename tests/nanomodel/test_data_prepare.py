@@ -55,6 +55,18 @@ def corpus(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "corpus.jsonl", texts(200))
 
 
+def test_a_folder_of_a_few_novels_can_be_prepared(tmp_path: Path):
+    (tmp_path / "novels").mkdir()
+    for n in range(3):
+        (tmp_path / "novels" / f"{n}.txt").write_text("\n\n".join(texts(100, seed=n)))
+    data = prepare(spec(tmp_path / "novels", validation_tokens=16_384), tmp_path / "cache")
+    for name in ("validation", "test"):
+        assert data.meta["splits"][name]["documents"] > 5
+    assert sum(data.meta["splits"][name]["bytes"] for name in SPLITS) <= sum(
+        file.stat().st_size for file in (tmp_path / "novels").iterdir()
+    )
+
+
 @pytest.mark.parametrize("vocab", [256, 400])
 def test_every_document_is_in_exactly_one_split_and_decodes_to_itself(
     corpus: Path, tmp_path: Path, vocab: int

@@ -71,6 +71,19 @@ def test_text_without_any_space_is_cut_too(tmp_path: Path):
     assert "".join(pieces) == "語" * 10_000 and len(pieces) > 10
 
 
+def test_a_long_text_among_few_is_cut_and_one_among_many_is_a_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    files = [tmp_path / f"{n}.txt" for n in range(3)]
+    for file, count in zip(files, (1, 70, 1000), strict=True):
+        file.write_text("a paragraph.\n\n" * count)
+    pieces = read(*files, size=256)
+    assert pieces[:2] == [file.read_text() for file in files[:2]], "no longer than a piece may be"
+    assert len(pieces) > 10 and "".join(pieces[2:]) == files[2].read_text()
+    monkeypatch.setattr(readers_module, "FEW", 3)
+    assert len(read(*files, size=256)) == 3
+
+
 def test_a_huge_text_file_among_others_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(readers_module, "WHOLE_FILE", 2000)
     (tmp_path / "a.txt").write_text("short")
