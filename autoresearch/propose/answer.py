@@ -10,15 +10,22 @@ Not covered: whether the edits apply and the candidate obeys the rules (the sear
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.types import Category, Edit, Proposal, Refused
 
 TOOL_NAME = "propose"
+"""The answer with edits, and what an answer without a name is taken for."""
 
 MAX_SENTENCE = 600
 """Characters kept of each prose field."""
+
+
+def tools() -> list[dict[str, Any]]:
+    """The definitions of all tools; the same bytes every time."""
+    return [tool()]
 
 
 def tool() -> dict[str, Any]:
@@ -75,6 +82,31 @@ def tool() -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Given:
+    """An answer as it came: the tool that it names, and the input, which may be anything at all."""
+
+    tool: str
+    input: object
+
+
+def understood(given: Given, proposer: str, ideas: Collection[int] = ()) -> Proposal:
+    """Turn an answer into a proposal; the only place that knows what each tool means.
+
+    Args:
+        given: What the model sent.
+        proposer: Who made it.
+        ideas: Numbers of the ideas that are open.
+
+    Raises:
+        Refused: Naming what is missing or of the wrong kind, or that there is no such tool.
+    """
+    reader = READERS.get(given.tool)
+    if reader is None:
+        raise Refused(f"there is no tool {given.tool!r}; call `{TOOL_NAME}` once, with complete edits")
+    return reader(given.input, proposer, ideas)
+
+
 def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposal:
     """Turn the input of a tool call into a proposal (without its cost).
 
@@ -108,6 +140,12 @@ def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposa
         risk=_prose(answer.get("risk")),
         idea=int(idea) if idea in ideas and idea is not None else None,
     )
+
+
+READERS: Mapping[str, Callable[[object, str, Collection[int]], Proposal]] = {TOOL_NAME: parse}
+"""What the input of each tool becomes; another kind of answer is one more entry here, and one in `tools`."""
+
+TOOLS = tuple(READERS)
 
 
 def difference(answer: object) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, validate_call
 
 from autoresearch.propose import prompt
-from autoresearch.propose.answer import TOOL_NAME, clean, tool
+from autoresearch.propose.answer import TOOL_NAME, TOOLS, Given, clean, tools
 from autoresearch.propose.conversation import (
     MAX_ANSWER_TOKENS,
     MIN_LEDGER_TOKENS,
@@ -93,11 +93,11 @@ class AnthropicProposer(LanguageModel):
 
     def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
         messages = [{"role": "user", "content": asked.content}, *replies]
-        request = {"system": asked.system, "messages": messages, "tools": [tool()], **self._options}
+        request = {"system": asked.system, "messages": messages, "tools": tools(), **self._options}
         return self._endpoint.ask(model, limit, request)
 
     def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
-        return asked.size + size_of(json.dumps([tool(), replies], ensure_ascii=False, default=str))
+        return asked.size + size_of(json.dumps([tools(), replies], ensure_ascii=False, default=str))
 
     def _usage(self, answer: Answer) -> Mapping[str, Any]:
         usage = answer.get("usage")
@@ -106,7 +106,7 @@ class AnthropicProposer(LanguageModel):
     def _cut_off(self, answer: Answer) -> bool:
         return answer.get("stop_reason") == "max_tokens"
 
-    def _read(self, answer: Answer, model: str) -> object:
+    def _read(self, answer: Answer, model: str) -> Given:
         stop = answer.get("stop_reason")
         if stop == "refusal":
             details = answer.get("stop_details")
@@ -117,12 +117,14 @@ class AnthropicProposer(LanguageModel):
             raise TooLong(f"prompt and answer do not fit the context window of {model}")
         if stop == "max_tokens":
             raise Refused("the answer was cut off before it was complete")
-        calls = [block for block in _blocks(answer) if _is_call(block) and block.get("name") == TOOL_NAME]
+        calls = [block for block in _blocks(answer) if _is_call(block)]
         if not calls:
             raise Refused(
                 f"the answer does not call the tool `{TOOL_NAME}`; call it once, with complete edits"
             )
-        return calls[0].get("input")
+        known = [call for call in calls if call.get("name") in TOOLS]
+        chosen = (known or calls)[0]
+        return Given(str(chosen.get("name")), chosen.get("input"))
 
     def _reply(self, answer: Answer, reason: str) -> list[Message]:
         return _reply(answer, reason)

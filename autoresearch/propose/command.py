@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from autoresearch.edit.diff import edits_between
 from autoresearch.errors import UserError
 from autoresearch.propose import forms, prompt
 from autoresearch.propose.answer import clean, difference, parse
+from autoresearch.propose.bench import furnish, text_of
 from autoresearch.propose.conversation import MIN_LEDGER_TOKENS, NO_ANSWER, Record, forget
 from autoresearch.propose.hypothesis import said
 from autoresearch.propose.money import Caps, Purse
@@ -140,7 +140,7 @@ class CommandProposer:
         asked = prompt.build(context, self._ledger_tokens, forms.FILES).text
         novelty, reason = Novelty(context), ""
         try:
-            self._furnish(context)
+            furnish(self._folder, self._tree, context.sources, self._author)
             for _ in range(self._repairs + 1):
                 try:
                     proposal = self._attempt(context, asked, reason, conversation, novelty, check)
@@ -210,43 +210,16 @@ class CommandProposer:
     def _result(self, context: Context, output: str) -> tuple[Proposal, str]:
         """The proposal in the folder, and what it says of its difference to earlier ones."""
         place = self._folder / "task"
-        new = {path: _text_of(place / path, path) for path in context.sources}
+        new = {path: text_of(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)
         if not edits:
             raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}")
         try:
-            stated = _text_of(place / HYPOTHESIS, HYPOTHESIS)
+            stated = text_of(place / HYPOTHESIS, HYPOTHESIS)
         except Refused:
             stated = _last_line(output)
         given = said(stated, edits)
         return parse(given, self._author, [idea.number for idea in context.ideas]), difference(given)
-
-    def _furnish(self, context: Context) -> None:
-        """A fresh folder with the task in it, as a git repository of its own.
-
-        Raises:
-            ProposerError: If that cannot be done now: a full disk, git that fails.
-        """
-        place = self._folder / "task"
-        env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._folder),
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
-        who = ["-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost"]
-        try:
-            remove_tree(self._folder)
-            place.mkdir(parents=True)
-            self._tree(place)
-            for path, text in context.sources.items():
-                (place / path).parent.mkdir(parents=True, exist_ok=True)
-                (place / path).write_bytes(text.encode())
-            for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "The current script"]):
-                subprocess.run(["git", *words], cwd=place, env=env, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or str(error).encode()
-            reason = said.decode("utf-8", "replace").strip()[-300:]
-            raise ProposerError(f"no folder can be made for {self._author}: {reason}", retry=True) from None
 
     def _tail(self, log: Path) -> str:
         """The end of the output, without the secrets that were passed on."""
@@ -260,24 +233,6 @@ class CommandProposer:
             if SECRET.search(name) and len(value) >= 8:
                 text = text.replace(value, "***")
         return clean(text)
-
-
-def _text_of(path: Path, name: str) -> str:
-    """The text of a file that the agent left.
-
-    Raises:
-        Refused: If it is gone, or no plain text.
-    """
-    try:
-        if path.is_symlink() or not path.is_file():
-            raise Refused(f"{name} is gone; it must stay a plain file")
-        if path.stat().st_size > 1_000_000:
-            raise Refused(f"{name} is larger than any script should be")
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise Refused(f"{name} cannot be read ({error.strerror}); it must stay a plain file") from None
-    except UnicodeDecodeError:
-        raise Refused(f"{name} is no UTF-8 text any more") from None
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

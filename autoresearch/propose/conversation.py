@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoresearch.propose import prompt
-from autoresearch.propose.answer import difference, parse
+from autoresearch.propose.answer import Given, difference, understood
 from autoresearch.propose.bandit import ranked
 from autoresearch.propose.money import Capped, Caps, Price, Purse
 from autoresearch.propose.similar import Novelty
@@ -39,7 +39,7 @@ BRIEFER = "your answer was cut off at its limit, and there is no more room: thin
 NO_ANSWER = "no answer yet"
 """The problem of a call that is under way."""
 
-Accept = Callable[[object], Proposal]
+Accept = Callable[[Given], Proposal]
 Record = Callable[[Call], None]
 """Where calls are written down: the same conversation, model and time is the same call. Must not raise."""
 
@@ -121,8 +121,8 @@ class LanguageModel(ABC):
         """What was used, under the names of `Price.cost`; anything at all may have come back."""
 
     @abstractmethod
-    def _read(self, answer: Answer, model: str) -> object:
-        """What was answered, in the form that `answer.parse` takes; it may be anything at all.
+    def _read(self, answer: Answer, model: str) -> Given:
+        """What was answered: which tool is named, and its input.
 
         Raises:
             Refused: With the reason, for the model.
@@ -155,9 +155,9 @@ class LanguageModel(ABC):
         """Ask one model until its answer is accepted."""
         novelty = Novelty(context)
 
-        def accept(given: object) -> Proposal:
-            proposal = parse(given, f"{self.name}:{model}", [idea.number for idea in context.ideas])
-            proposal = novelty(proposal, difference(given))
+        def accept(given: Given) -> Proposal:
+            proposal = understood(given, f"{self.name}:{model}", [idea.number for idea in context.ideas])
+            proposal = novelty(proposal, difference(given.input))
             check(proposal)
             return proposal
 

@@ -18,7 +18,7 @@ from pydantic import Field, validate_call
 
 from autoresearch.errors import UserError
 from autoresearch.propose import forms, prompt
-from autoresearch.propose.answer import TOOL_NAME, clean, tool
+from autoresearch.propose.answer import TOOL_NAME, TOOLS, Given, clean, tools
 from autoresearch.propose.chat import ChatEndpoint, Unsupported
 from autoresearch.propose.conversation import (
     MAX_ANSWER_TOKENS,
@@ -128,13 +128,17 @@ class OpenAIProposer(LanguageModel):
         opening = [{"role": "system", "content": words}, {"role": "user", "content": question}]
         request: dict[str, Any] = {"messages": [*opening, *replies], self._limit_name: limit}
         if self._tools:
-            about = tool()
-            function = {"name": about["name"], "description": about["description"]}
             request["tools"] = [
                 {
                     "type": "function",
-                    "function": {**function, "strict": True, "parameters": about["input_schema"]},
+                    "function": {
+                        "name": about["name"],
+                        "description": about["description"],
+                        "strict": True,
+                        "parameters": about["input_schema"],
+                    },
                 }
+                for about in tools()
             ]
             request["tool_choice"] = {"type": "function", "function": {"name": TOOL_NAME}}
         return request
@@ -158,7 +162,7 @@ class OpenAIProposer(LanguageModel):
     def _cut_off(self, answer: Answer) -> bool:
         return _choice(answer).get("finish_reason") == "length"
 
-    def _read(self, answer: Answer, model: str) -> object:
+    def _read(self, answer: Answer, model: str) -> Given:
         choice, message = _choice(answer), _message(answer)
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
             raise NextModel(f"{model} declined to answer", retry=True)
@@ -166,13 +170,13 @@ class OpenAIProposer(LanguageModel):
             raise Refused("the answer was cut off before it was complete")
         for call in _calls(message):
             function = call.get("function")
-            if isinstance(function, Mapping) and function.get("name") == TOOL_NAME:
-                return _loaded(function.get("arguments"))
+            if isinstance(function, Mapping) and function.get("name") in TOOLS:
+                return Given(str(function["name"]), _loaded(function.get("arguments")))
         found = json_in(message.get("content"))
         if found is None:
             how = f"call the tool `{TOOL_NAME}` once" if self._tools else "answer with one ```json block"
             raise Refused(f"the answer holds no proposal; {how}, with complete edits")
-        return found
+        return Given(TOOL_NAME, found)
 
     def _reply(self, answer: Answer, reason: str) -> list[Message]:
         text = f"Not accepted: {reason}\nThe files are unchanged. Mend this and propose again."

@@ -62,7 +62,7 @@ def unusable(path: str, search: str, replace: str, twice: str) -> list[Behaviour
         edits(replace="no_such_name"),
         edits(search="", replace=""),
         api.tool_call(good, name="another_tool"),
-        api.tool_call(good, name=None),
+        *(api.tool_call(good, name=name) for name in (None, ["propose"], 7)),
         api.tool_call(good, stop_reason="max_tokens"),
         api.text("Here is my idea: ..."),
         api.text(""),

@@ -139,6 +139,7 @@ UNUSABLE = [
     *(chat.completion({"tool_calls": calls}) for calls in ([None], [{}], [{"function": 3}], [[]])),
     *(chat.call(value) for value in ("", "null", "{", "[1]", {}, [], 3)),
     chat.call(GOOD_ANSWER, name="another"),
+    chat.call(GOOD_ANSWER, name=["propose"]),
     chat.call(GOOD_ANSWER | {"edits": []}),
     chat.call(GOOD_ANSWER | {"hypothesis": " "}),
     chat.call(GOOD_ANSWER | {"edits": [{"path": "train.py", "search": "0.02", "replace": 3}]}),

@@ -173,3 +173,27 @@ def test_a_record_that_cannot_be_kept_is_no_error(tmp_path):
     log = CallLog(tmp_path)
     log.record(call("c1"))
     assert log.of("c1") == [] and log.spent("anthropic") == Cost()
+
+
+def test_a_call_is_written_over_when_it_is_known_what_it_cost(calls):
+    calls.record(call("a", problem="no answer yet", answered="", cost=Cost(1, 9, 9, 9.0)))
+    calls.record(call("b", started=2.0))
+    calls.record(call("a"))
+    assert calls.of("a") == [call("a")] and calls.conversations() == ["a", "b"]
+
+
+def test_totals_are_by_proposer_or_by_model(calls):
+    for number, model in enumerate(("anthropic:opus", "anthropic:opus-mini", "openai:a_b", "openai:axb")):
+        calls.record(call("c", model=model, started=float(number), cost=Cost(1, 10, 1, 0.5, 1.0)))
+    assert calls.spent("anthropic") == Cost(2, 20, 2, 1.0, 2.0)
+    assert calls.spent("anthropic:opus") == calls.spent("openai:a_b") == Cost(1, 10, 1, 0.5, 1.0)
+    assert calls.spent("anthro") == calls.spent("nobody") == Cost()
+
+
+def test_names_and_totals_are_asked_for_without_the_texts(calls, monkeypatch):
+    calls.record(call("a", asked="x" * 100))
+    asked = []
+    rows = calls._rows
+    monkeypatch.setattr(calls, "_rows", lambda query, *values: asked.append(query) or rows(query, *values))
+    assert calls.conversations() == ["a"] and calls.spent("anthropic").calls == 1
+    assert not any("asked" in query or "answered" in query for query in asked)
