@@ -105,8 +105,8 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
     )
     record = _train(stack, record)
     scored = [(run.present, run.score) for run in record.runs if run.score is not None]
-    audited = audit(report.keeps, scored, report.noise)
-    removed = [i for i in doubtful(audited) if record.separable[i]]
+    audited = audit(report.keeps, scored, report.noise, report.tau)
+    removed = doubtful(audited, separable=record.separable)
     record = replace(record, finished=time.time(), audited=tuple(audited), removed=tuple(removed))
     if removed:
         record = _branch(stack, record)

@@ -3,13 +3,14 @@
 Every kept change has a gain by the search's own reckoning, and a doubt. Trainings of the stack with random
 sets of changes left out (a factorial design: each run informs on all changes at once) are added to that by a
 Bayesian linear model; what remains doubtful is named for removal, until the expected share of false keeps is
-small. Assumption: gains add up. Not covered: the trainings, and which changes can be left out at all.
+small. A simplification was not kept for a gain: its doubt is that it loses more than it may, and it is no
+part of that share. Assumption: gains add up. Not covered: the trainings, and what can be left out at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 PRIOR_DOUBT = 0.3
 """Of a keep whose judge does not reckon doubts: about a third of what a greedy one keeps is not real."""
 
+SHARE = 0.03
+"""Largest expected share of false keeps that may stay."""
+
+HARMFUL = 0.5
+"""A simplification goes that more probably than this loses more than it may."""
+
 VAGUE = 100.0
 """Standard deviation of the starting point's score before the audit, in standard deviations of the noise."""
 
@@ -34,15 +41,20 @@ class Audited:
     Attributes:
         effect: Its gain if it has one; positive is better.
         interval: 95% interval of that.
-        doubt: Probability that it gains nothing, or does harm.
+        doubt: Probability that it gains nothing, or does harm; of a simplification, that it loses more than
+            the margin it was kept within.
+        simplification: Kept because it removes code.
     """
 
     effect: float
     interval: tuple[float, float]
     doubt: float
+    simplification: bool = False
 
 
-def audit(keeps: Sequence[Kept], runs: Sequence[tuple[Sequence[bool], float]], noise: float) -> list[Audited]:
+def audit(
+    keeps: Sequence[Kept], runs: Sequence[tuple[Sequence[bool], float]], noise: float, tau: float = 0.0
+) -> list[Audited]:
     """Add the audit's runs to what the search knew.
 
     The gain of each change is normal around what the search measured, shrunk, or nothing at all with the
@@ -53,6 +65,8 @@ def audit(keeps: Sequence[Kept], runs: Sequence[tuple[Sequence[bool], float]], n
         keeps: The kept changes as the judge reports them, in order.
         runs: For each run, which of them were present, and its score.
         noise: Standard deviation of a score from seed to seed.
+        tau: Standard error that the validation set adds to any difference. Search and audit share the set,
+            so no number of runs takes it away.
 
     Raises:
         ValueError: If a run does not say of each change whether it was present, or the noise is not known.
@@ -67,27 +81,39 @@ def audit(keeps: Sequence[Kept], runs: Sequence[tuple[Sequence[bool], float]], n
         return []
     errors = np.array([_error(keep, noise) for keep in keeps])
     centres = np.array([_centre(keep, error) for keep, error in zip(keeps, errors, strict=True)])
-    means, deviations = _regress(centres, errors, runs, noise)
+    own = np.sqrt(np.maximum(errors**2 - tau**2, (1e-3 * noise) ** 2))  # the part that more runs take away
+    means, deviations = _regress(centres, own, runs, noise)
+    deviations = np.hypot(deviations, np.sqrt(errors**2 - own**2))
     return [
         _audited(keep, (centres[i], errors[i]), (means[i], deviations[i])) for i, keep in enumerate(keeps)
     ]
 
 
-def doubtful(audited: Sequence[Audited], share: float = 0.03) -> list[int]:
+def doubtful(
+    audited: Sequence[Audited], share: float = SHARE, separable: Sequence[bool] | None = None
+) -> list[int]:
     """Which changes to take out, the most doubtful first, until the expected share of false ones is small.
 
     Args:
         audited: All kept changes.
-        share: Largest expected share of false keeps among those that stay.
+        share: Largest expected share of false keeps among those that stay. It is not reached if too much
+            that is doubtful cannot be taken out (see `false_share`).
+        separable: Which of them can be taken out; None: all.
     """
-    order = sorted(range(len(audited)), key=lambda i: -audited[i].doubt)
-    removed: list[int] = []
-    while len(removed) < len(order):
-        rest = order[len(removed) :]
-        if sum(audited[i].doubt for i in rest) / len(rest) <= share:
-            break
-        removed.append(order[len(removed)])
+    free = [i for i in range(len(audited)) if separable is None or separable[i]]
+    removed = [i for i in free if audited[i].simplification and audited[i].doubt > HARMFUL]
+    for i in sorted(free, key=lambda i: -audited[i].doubt):
+        if false_share(audited, removed) <= share or audited[i].doubt <= share:
+            break  # in the second case what stays would only look worse without it
+        if not audited[i].simplification:
+            removed.append(i)
     return removed
+
+
+def false_share(audited: Sequence[Audited], removed: Collection[int]) -> float:
+    """Expected share of false ones among the gains that stay."""
+    doubts = [a.doubt for i, a in enumerate(audited) if i not in removed and not a.simplification]
+    return math.fsum(doubts) / max(1, len(doubts))
 
 
 def _error(keep: Kept, noise: float) -> float:
@@ -120,10 +146,13 @@ def _regress(
 
 def _audited(keep: Kept, before: tuple[float, float], after: tuple[float, float]) -> Audited:
     (mean, error), (found, deviation) = before, after
+    reach = Z95 * deviation
+    interval = (float(found - reach), float(found + reach))
+    if keep.simplification:
+        return Audited(float(found), interval, phi(-(found + keep.margin) / deviation), True)
     doubt = min(max(keep.doubt if keep.doubt is not None else PRIOR_DOUBT, 1e-9), 1 - 1e-9)
     at_zero = 0.5 * ((mean / error) ** 2 - (found / deviation) ** 2) + math.log(error / deviation)
     odds = math.exp(min(700.0, math.log(doubt / (1 - doubt)) + at_zero))
     nothing = odds / (1 + odds)
     harm = (1 - nothing) * phi(-found / deviation)
-    reach = Z95 * deviation
-    return Audited(float(found), (float(found - reach), float(found + reach)), float(nothing + harm))
+    return Audited(float(found), interval, float(nothing + harm))

@@ -22,7 +22,7 @@ class Claim:
         effect: Mean test score of the baseline minus that of the tip; positive is better.
         interval: 95% interval of `effect`.
         error: Its standard error, seeds and test split together.
-        df: Degrees of freedom of `error` (infinite if only the split's error counts).
+        df: Degrees of freedom of `error`; None if only the split's error counts.
         baseline: Mean test score of the baseline.
         tip: Mean test score of the tip.
         seeds: Trials of the baseline and of the tip.
@@ -34,7 +34,7 @@ class Claim:
     effect: float
     interval: tuple[float, float]
     error: float
-    df: float
+    df: float | None
     baseline: float
     tip: float
     seeds: tuple[int, int]
@@ -69,9 +69,9 @@ def claim(
     parts = [(ss / df / (df + 1), df) for ss, df in (squares(baseline), squares(tip))]
     variance = sum(part for part, _ in parts) + sampling**2
     spread = sum(part**2 / df for part, df in parts)
-    df = variance**2 / spread if spread > 0 else math.inf
+    df = variance**2 / spread if spread > 0 else None  # JSON has no infinity
     error = math.sqrt(variance)
-    half = error * (t_from_z(Z95, df) if df < math.inf else Z95)
+    half = error * (t_from_z(Z95, df) if df is not None else Z95)
     effect = before - after
     return Claim(
         effect=effect,

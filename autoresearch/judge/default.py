@@ -12,7 +12,8 @@ import math
 
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.noise import Comparison
-from autoresearch.judge.sequential import Evidence, Sequential
+from autoresearch.judge.report import Evidence
+from autoresearch.judge.sequential import Sequential
 from autoresearch.judge.stats import log_evidence, log_pass
 from autoresearch.judge.stopping import BARS
 

@@ -8,6 +8,15 @@ from autoresearch.types import Estimate
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What an accepted candidate has to show: the statistic, the doubt that is left, and words for it."""
+
+    value: float
+    doubt: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Kept:
     """One accepted change.
 
@@ -20,6 +29,7 @@ class Kept:
         doubt: Probability, by the judge's own reckoning, that there is no gain; None if not reckoned.
         simplification: Kept because it removes code and does no harm, not because it gains.
         suspicious: Much larger than the history led to expect; it was looked at once more.
+        margin: What a simplification was to be shown not to lose.
     """
 
     effect: float
@@ -30,6 +40,7 @@ class Kept:
     doubt: float | None = None
     simplification: bool = False
     suspicious: bool = False
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)

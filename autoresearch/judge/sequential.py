@@ -12,35 +12,25 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from autoresearch.judge.base import Baseline, Judge
-from autoresearch.judge.complexity import Worth
-from autoresearch.judge.history import gains, scale, surprising
+from autoresearch.judge.complexity import Worth, simplified
+from autoresearch.judge.history import scale, surprising
 from autoresearch.judge.incumbent import Incumbent
+from autoresearch.judge.levels import levels
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
 from autoresearch.judge.orders import Plan, Want
-from autoresearch.judge.report import Kept, Report
-from autoresearch.judge.stats import Z95, shrink, t_from_z
+from autoresearch.judge.planning import Wish, confirmation
+from autoresearch.judge.report import Evidence, Kept, Report
+from autoresearch.judge.stats import shrink
 from autoresearch.judge.steady import before, machine
 from autoresearch.judge.stopping import hopeless
-from autoresearch.types import Estimate, Levels, Verdict, VerdictKind
+from autoresearch.types import Levels, Verdict, VerdictKind
 
 LEAST_RUNS = 3
 """Screening run and two confirmations."""
-
-LOOKAHEAD = 2
-"""Candidate runs planned at a time, so that free devices have something to do."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What an accepted candidate has to show: the statistic, the doubt that is left, and words for it."""
-
-    value: float
-    doubt: float
-    words: str
 
 
 class Sequential(Judge):
@@ -49,8 +39,7 @@ class Sequential(Judge):
     least = 2
 
     # States written by older versions lack these two.
-    wish: Literal["", "look", "check"] = ""
-    """What a candidate waits for that would be kept: one more run, or one of the incumbent."""
+    wish: Wish = ""
     beside: Sequence[int] = ()
     """Seeds of the incumbent's runs that were made beside the current candidate's."""
 
@@ -72,7 +61,7 @@ class Sequential(Judge):
 
     def _plan(self) -> list[Plan]:
         if self.runs:
-            return self._plan_confirmation()
+            return confirmation(self.incumbent, self.runs, self.wish, self._seed)
         if self.incumbent.due(int(self.options["heartbeat"])):
             return [("incumbent", self._seed())]
         seeds = list(self.incumbent.runs)
@@ -80,23 +69,6 @@ class Sequential(Judge):
         trials: list[Plan] = [("incumbent", self._seed()) for _ in range(missing)]
         self.turn += 1
         return [*trials, ("screen", seeds[self.turn % len(seeds)])]
-
-    def _plan_confirmation(self) -> list[Plan]:
-        """Candidate runs on seeds of the incumbent, and runs of the incumbent to stay ahead of them."""
-        if self.wish == "check" or self.incumbent.suspects:
-            return [("incumbent", self._seed())]
-        free = [seed for seed in self.incumbent.runs if seed not in self.runs]
-        if self.wish == "look":
-            return [("confirm", free.pop() if free else self._seed(), True)]
-        trials: list[Plan] = []
-        n = len(self.incumbent.runs)
-        for k in range(len(self.runs), len(self.runs) + LOOKAHEAD):
-            if n < k + 1 and not self.incumbent.failing:
-                free.append(self._seed())
-                trials.append(("incumbent", free[-1]))
-                n += 1
-            trials.append(("confirm", free.pop() if free else self._seed()))
-        return trials
 
     def _take(self, want: Want, score: float | None) -> Verdict | None:
         if want.arm == "incumbent":
@@ -166,7 +138,9 @@ class Sequential(Judge):
             if evidence or worth.simplifies(alone):
                 if not self._settled(noise, -worth.price if evidence else worth.margin):
                     return None
-                return self._keep(view, evidence, size) if evidence else self._keep_simpler(alone)
+                return (
+                    self._keep(view, evidence, size) if evidence else self._keep_simpler(alone, worth, size)
+                )
         if not (why := hopeless(view, k, self.options["limit"], worth, self.complexity)):
             return None
         if worth.price and self._accept(view, alone, size):
@@ -215,12 +189,13 @@ class Sequential(Judge):
             reason += "; larger than the history predicts, so it was looked at once more"
         return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
 
-    def _keep_simpler(self, alone: Comparison) -> Verdict:
+    def _keep_simpler(self, alone: Comparison, worth: Worth, size: float) -> Verdict:
         k, paired = len(self.runs) - 1, self._paired(self._unselected())
-        keep = Kept(alone.gain, alone.widened, alone.gain, alone.interval, k, simplification=True)
-        self._succeed(self._unselected(), 0.0, keep)
+        keep = simplified(alone, worth, size, k)
+        self.incumbent.luck_variance += self.tau**2
+        self._succeed(self._unselected(), (alone.gain - keep.effect) * alone.share * k, keep)
         reason = f"a simplification ({self.complexity:+g}), no worse within the margin over {k} runs"
-        return Verdict(VerdictKind.KEEP, alone.gain, alone.interval, alone.z, k, reason, paired=paired)
+        return Verdict(VerdictKind.KEEP, keep.effect, keep.interval, alone.z, k, reason, paired=paired)
 
     def _succeed(self, heir: Runs, correction: float, keep: Kept) -> None:
         """Let the candidate's runs become the incumbent's."""
@@ -244,35 +219,24 @@ class Sequential(Judge):
 
     def report(self) -> Report:
         """Estimates with the luck of selection taken out, and counts."""
-        noise = self._noise()
+        now = self._levels()
         return Report(
             judge=self.name,
-            noise=noise.sigma,
-            baseline=self._start(noise),
-            incumbent=self._current(noise),
+            noise=now.noise,
+            baseline=now.baseline,
+            incumbent=now.incumbent,
             keeps=tuple(self.keeps),
             candidates=self.candidates,
             confirmed=self.confirmed,
             failed=self.failed,
             expected_false_keeps=sum(keep.doubt or 0.0 for keep in self.keeps),
-            common_luck=noise.beta,
+            common_luck=self._noise().beta,
             drifts=self.incumbent.drifts,
             tau=self.tau,
         )
 
     def _levels(self) -> Levels:
-        noise = self._noise()
-        return Levels(self._start(noise), self._current(noise), noise.sigma, noise.df)
-
-    def _start(self, noise: Noise) -> Estimate:
-        inc, m = self.incumbent, len(self.baseline)
-        mean = math.fsum(self.baseline.values()) / m + inc.moved
-        half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / m + inc.moved_variance)
-        return Estimate(mean, (mean - half, mean + half), m)
-
-    def _current(self, noise: Noise) -> Estimate:
-        rate = len(gains(self.keeps)) / max(1, self.candidates)
-        return self.incumbent.estimate(noise, rate, scale(self.keeps, noise.sigma))
+        return levels(self._noise(), self.baseline, self.incumbent, self.keeps, self.candidates)
 
     def _dump(self) -> dict[str, Any]:
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}

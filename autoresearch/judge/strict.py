@@ -15,7 +15,8 @@ import math
 
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.noise import Comparison, Noise, Runs, compare
-from autoresearch.judge.sequential import Evidence, Sequential
+from autoresearch.judge.report import Evidence
+from autoresearch.judge.sequential import Sequential
 from autoresearch.judge.stats import phi, z_from_t
 
 SPREAD = 2.0

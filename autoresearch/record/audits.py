@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from autoresearch.judge.audit import Audited
+from autoresearch.judge.audit import SHARE, Audited, false_share
 from autoresearch.record.claims import Notes, Readable
 
 KEY = "audits"
@@ -94,6 +94,8 @@ def lines(record: AuditRecord) -> list[str]:
         text.append(f"{number:4d}  {found.effect:+8.4f}  {interval:>20}  {found.doubt:5.0%}{note}")
     done = sum(run.score is not None for run in record.runs)
     text.append(f"{done} trainings with random halves left out; gains are taken to add up.")
+    if record.audited and (share := false_share(record.audited, record.removed)) > SHARE:
+        text.append(f"Of what stays, {share:.0%} is expected to gain nothing: it cannot be left out.")
     if record.branch:
         text.append(f"The branch {record.branch} has the rest.")
     return text
@@ -102,7 +104,7 @@ def lines(record: AuditRecord) -> list[str]:
 def _from_dict(data: Mapping[str, Any]) -> AuditRecord:
     runs = tuple(AuditRun(**{**run, "present": tuple(run["present"])}) for run in data["runs"])
     audited = tuple(
-        Audited(a["effect"], (a["interval"][0], a["interval"][1]), a["doubt"]) for a in data["audited"]
+        Audited(**{**a, "interval": (a["interval"][0], a["interval"][1])}) for a in data["audited"]
     )
     plain = {key: tuple(data[key]) for key in ("keeps", "separable", "removed")}
     return AuditRecord(**{**data, **plain, "runs": runs, "audited": audited})

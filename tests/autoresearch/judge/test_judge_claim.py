@@ -1,7 +1,9 @@
 """The final claim and the sampling error of the data."""
 
+import json
 import math
 import random
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ class TestClaim:
     def test_scores_without_spread_leave_the_splits_error_alone(self):
         result = claim([1.0, 1.0], [0.9, 0.9], sampling=0.01)
         assert result.interval == pytest.approx((0.1 - 0.0196, 0.1 + 0.0196), abs=1e-4)
+        assert json.loads(json.dumps(asdict(result), allow_nan=False))["df"] is None
 
     def test_the_gap_to_the_validation_gain_is_the_overfit(self):
         assert claim([1.0, 1.1], [0.9, 1.0], validation_gain=0.15).overfit == pytest.approx(0.05)
