@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nanomodel.windows import SEPARATOR
+from nanomodel.data import SEPARATOR
 
 Shape = tuple[int, int, float]
 """Rows, tokens in a row, share of aligned rows."""

@@ -35,9 +35,8 @@ from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
 from nanomodel.host import HarnessError, Host, RunnerHost
 from nanomodel.meter import Meter
-from nanomodel.wire import Wire
+from nanomodel.wire import WEIGHTS, Wire
 
-WEIGHTS = "weights.pt"
 RESERVE = 0.01
 """Share of a seconds budget (at least 0.2 s) kept free for writing the weights."""
 AHEAD = 2

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SEPARATOR = 255
+from nanomodel.data import SEPARATOR
+
 PIECE = 1024
 """Most tokens in a piece. The sampling error of a split is reckoned from them, so there have to be many."""
 

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 PROTOCOL = 1
+WEIGHTS = "weights.pt"
+"""What a script that submits has left in its working folder."""
 MAX_BYTES = 60_000
 MAX_FDS = 8
 

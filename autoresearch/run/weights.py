@@ -17,11 +17,10 @@ from pathlib import Path
 
 from autoresearch.run.handshake import Ended
 from autoresearch.types import Outcome
+from nanomodel.wire import WEIGHTS
 
 CHUNK = 1 << 22
 
-
-NAME = "weights.pt"
 SEALS = 15
 """Nothing may be written, shrunk or grown any more, nor these seals taken off (Linux: fcntl.F_SEAL_*)."""
 
@@ -43,19 +42,19 @@ def take_weights(folder: Path, max_bytes: int) -> int:
     try:
         place = os.open(folder, flags | os.O_DIRECTORY)
         try:
-            source = os.open(NAME, flags, dir_fd=place)
+            source = os.open(WEIGHTS, flags, dir_fd=place)
         finally:
             os.close(place)
     except FileNotFoundError:
-        raise Ended(Outcome.INVALID, f"it submitted without writing {NAME}") from None
+        raise Ended(Outcome.INVALID, f"it submitted without writing {WEIGHTS}") from None
     except OSError as error:
-        raise Ended(Outcome.INVALID, f"{NAME} is no plain file: {error.strerror}") from None
+        raise Ended(Outcome.INVALID, f"{WEIGHTS} is no plain file: {error.strerror}") from None
     try:
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise Ended(Outcome.INVALID, f"{NAME} is not a plain file of its own")
+            raise Ended(Outcome.INVALID, f"{WEIGHTS} is not a plain file of its own")
         if not 0 < status.st_size <= max_bytes:
-            raise Ended(Outcome.INVALID, f"{NAME} has {status.st_size} bytes; 1 to {max_bytes} are taken")
+            raise Ended(Outcome.INVALID, f"{WEIGHTS} has {status.st_size} bytes; 1 to {max_bytes} are taken")
         return _sealed_copy(source, status.st_size)
     finally:
         os.close(source)

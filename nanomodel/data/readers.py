@@ -4,7 +4,7 @@ Owns the invariant that every document is valid UTF-8 and not blank. Text that i
 the file and the place, never repaired: a wrongly guessed encoding would spoil a corpus silently. Text is
 otherwise left as it is, but for a byte order mark at the start of a .txt.
 
-A .txt is one document, unless it is cut at blank lines: the only file is, one larger than `WHOLE_FILE` is, and
+A .txt is one document, unless it is cut at blank lines: the only file is, one larger than `WHOLE_FILE`, and
 among `FEW` files one larger than a document should be. A split of whole novels would hold one, or none.
 """
 
