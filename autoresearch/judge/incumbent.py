@@ -114,6 +114,7 @@ class Incumbent:
         pool = pool.with_runs(given_up)
         self.moved += math.fsum(self.runs.values()) / len(self.runs) - before
         self.moved_variance += pool.noise(before).variance * (1 / len(self.runs) + 1 / len(old))
+        self.suspects = []
         self.correction, self.survived = 0.0, 0  # nothing was selected, nothing survived on this machine
         self.drifts += 1
         return pool

@@ -119,6 +119,14 @@ def test_what_was_survived_on_another_machine_does_not_count():
     assert incumbent.drifts == 1 and incumbent.survived == 0 and list(incumbent.runs) == [3, 4]
 
 
+def test_a_suspect_that_is_given_up_is_forgotten():
+    incumbent = Incumbent({0: 10.0, 1: 10.1, 2: 9.9, 3: 20.0, 4: 9.0}, suspects=[3])
+    pool = incumbent.renew([0, 1, 2, 3], Pool(ss=1.0, df=100))
+    assert incumbent.suspects == [] and incumbent.moved < 0
+    incumbent.add(5, 9.1, pool)
+    assert list(incumbent.runs) == [4, 5] and incumbent.drifts == 1
+
+
 @given(st.floats(0, 1e12))
 def test_the_luck_of_the_unbeaten_is_the_root_it_should_be(a):
     x = lambert(a)
