@@ -104,6 +104,7 @@ def _spec(jail: Jail) -> dict[str, object]:
             "read": ["/"],
             "write": ["/tmp", "/dev/shm", *(str(path) for path in jail.writable)],
             "devices": ["/dev"],
+            "change": list(gpu.CHANGED) if jail.gpu else [],
         },
         "seccomp": {"memory_files": jail.gpu, "namespaces": True},
     }

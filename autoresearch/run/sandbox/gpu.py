@@ -3,8 +3,9 @@
 Untested on real hardware: no GPU was at hand when this was written, so the probe says in a plain sentence
 what it found, and `doctor` prints it. The device nodes are those that NVIDIA's container runtime passes
 through; AMD's are the two that ROCm documents. A jail with a GPU has no limit on memory files and address
-space, both of which CUDA uses freely, and sees /sys; the driver itself is a large surface that no sandbox
-narrows. Of several NVIDIA GPUs a jail is shown the one that it is for, where it is certain which that is.
+space, both of which CUDA uses freely, sees /sys, and may write to its own threads' files in /proc (one of
+them is how early the kernel ends it when memory runs out); the driver itself is a large surface that no
+sandbox narrows. Of several NVIDIA GPUs a jail is shown the one that it is for, where that is certain.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ VARIABLES = (
     "HIP_VISIBLE_DEVICES",
 )
 """Variables of the host that say where its GPU and libraries are."""
+CHANGED = ("/proc/self/task",)
+"""Where CUDA writes as it starts: it names its threads, and gives error 304 where it cannot. This is the
+candidate's first process alone, which looks `self` up. All of /proc would be too much: where root runs a
+search, a candidate is root to the kernel's settings in /proc/sys."""
 DEV, DRIVER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 PROBE = """

@@ -71,6 +71,7 @@ class LandlockSandbox:
                 "read": [str(path) for path in [*read, *jail.read_only]],
                 "write": [str(path) for path in [*jail.writable, *memory]],
                 "devices": [str(path) for path in devices],
+                "change": list(gpu.CHANGED) if jail.gpu else [],
             },
             "seccomp": {"memory_files": jail.gpu, "namespaces": self.namespaces},
         }

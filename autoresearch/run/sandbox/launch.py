@@ -9,7 +9,7 @@ alone; so it imports nothing but the standard library and its neighbour `walls.p
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
     hide, show                   folders that are emptied, and what in them is to be seen all the same
-    landlock                     null, or {"names": [...], "read": [...], "write": [...], "devices": [...]}
+    landlock                     null, or the arguments of `walls.landlock`, a list of paths each
     seccomp                      null, or {"memory_files": bool, "namespaces": bool}, see `walls.seccomp`
 
 Whatever cannot be done ends the launcher with status 125 and a line on standard error: a candidate never
@@ -44,6 +44,8 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 163
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 LINUX = sys.platform.startswith("linux")
+THREADS = "/proc/self/task"
+"""What CUDA writes to when it starts: it gives its threads names there."""
 SHM_SIZE = "256m"
 FAILED = 125
 
@@ -58,6 +60,10 @@ def main() -> None:
     if spec.get("namespaces"):
         enter_namespaces(spec)
     stay_behind()
+    if spec["gpu"] and "mount" in spec.get("namespaces", ()):
+        libc = ctypes.CDLL(None, use_errno=True)
+        mount(libc, THREADS, THREADS, None, MS_BIND)
+        set_readonly(libc, THREADS, False)
     os.chdir(spec["cwd"])
     fresh = spec.get("fresh_user") or "user" in spec.get("namespaces", ())
     set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=bool(fresh))
@@ -203,36 +209,43 @@ def mount_all(libc: ctypes.CDLL, spec: dict[str, Any]) -> None:
 
     Landlock does not govern modes, owners and times of files; read-only mounts do.
     """
-
-    def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-        words = [None if word is None else word.encode() for word in (source, target, kind)]
-        text = None if data is None else data.encode()
-        check(libc.mount(*words, ctypes.c_ulong(flags), text), f"mount {target}")
-
-    def attributes(target: str, flags: int, add: int, clear: int) -> None:
-        values = (ctypes.c_uint64 * 4)(add, clear, 0, 0)
-        result = libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, values, ctypes.c_size_t(32))
-        check(result, f"mount_setattr {target}")
-
     writable: list[str] = spec["writable"]
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount(libc, "none", "/", None, MS_REC | MS_PRIVATE)
     shown = [(path, os.open(path, os.O_PATH)) for path in spec["show"]]
     for folder in spec["hide"]:
-        mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+        mount(libc, "tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for path, source in shown:
         if not Path(path).exists():
             make_place(path, folder=stat.S_ISDIR(os.fstat(source).st_mode))
-            mount(f"/proc/self/fd/{source}", path, None, MS_BIND | MS_REC)
+            mount(libc, f"/proc/self/fd/{source}", path, None, MS_BIND | MS_REC)
         os.close(source)
     for folder in writable:
-        mount(folder, folder, None, MS_BIND | MS_REC)
+        mount(libc, folder, folder, None, MS_BIND | MS_REC)
     if spec["proc"]:
-        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    attributes("/", AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0)
+        mount(libc, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    set_readonly(libc, "/", True, AT_RECURSIVE)
     for folder in writable:
-        attributes(folder, 0, 0, MOUNT_ATTR_RDONLY)
+        set_readonly(libc, folder, False)
     if Path("/dev/shm").is_dir() and not any(folder.startswith("/dev/shm/") for folder in writable):
-        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={SHM_SIZE}")
+        mount(
+            libc, "tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={SHM_SIZE}"
+        )
+
+
+def mount(
+    libc: ctypes.CDLL, source: str, target: str, kind: str | None, flags: int, data: str | None = None
+) -> None:
+    """Mount something."""
+    words = [None if word is None else word.encode() for word in (source, target, kind)]
+    text = None if data is None else data.encode()
+    check(libc.mount(*words, ctypes.c_ulong(flags), text), f"mount {target}")
+
+
+def set_readonly(libc: ctypes.CDLL, target: str, value: bool, flags: int = 0) -> None:
+    """Make a mount read-only, or writable again."""
+    values = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if value else (0, MOUNT_ATTR_RDONLY)), 0, 0)
+    result = libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, values, ctypes.c_size_t(32))
+    check(result, f"mount_setattr {target}")
 
 
 def make_place(path: str, *, folder: bool) -> None:

@@ -32,6 +32,7 @@ MAKE_CHAR, MAKE_SOCK, MAKE_BLOCK = 1 << 6, 1 << 9, 1 << 11
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = EXECUTE | READ_FILE | READ_DIR
+CHANGE = WRITE_FILE | TRUNCATE
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV | READ_DIR
 
 FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
@@ -57,7 +58,13 @@ def drop_privileges() -> None:
     _checked(libc.capset(header, nothing), "capset")
 
 
-def landlock(names: Iterable[str], read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> int:
+def landlock(
+    names: Iterable[str],
+    read: Iterable[str],
+    write: Iterable[str],
+    devices: Iterable[str],
+    change: Iterable[str] = (),
+) -> int:
     """Confine this process to the given paths, and to no TCP, no outside signals and abstract sockets.
 
     Args:
@@ -65,6 +72,7 @@ def landlock(names: Iterable[str], read: Iterable[str], write: Iterable[str], de
         read: Files and folders it may read and execute.
         write: Folders it may also write; device nodes cannot be made there.
         devices: Device nodes, or folders of them, that it may read, write and control.
+        change: Folders whose files it may write, and make none.
 
     Returns:
         The Landlock ABI that was used; 0 if the kernel has none, and nothing was done.
@@ -82,7 +90,8 @@ def landlock(names: Iterable[str], read: Iterable[str], write: Iterable[str], de
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _checked(libc.syscall(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock")
     anything = handled & ~(MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK | IOCTL_DEV)
-    for paths, rights in ((names, READ_DIR), (read, READ), (write, anything), (devices, DEVICE)):
+    rules = (names, READ_DIR), (read, READ), (write, anything), (devices, DEVICE), (change, CHANGE)
+    for paths, rights in rules:
         for path in paths:
             _allow(ruleset, path, rights & handled)
     _checked(libc.syscall(LANDLOCK_RESTRICT, ruleset, 0), "landlock")

@@ -22,6 +22,7 @@ from tests.support.jail import (
     no_mounts,
     no_namespaces,
     no_seccomp,
+    run_python,
     sandbox_or_skip,
     without,
 )
@@ -149,6 +150,39 @@ def test_a_jail_with_a_gpu_shows_its_nodes_and_no_others(
     spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS))
     assert "/dev/nvidia0" in spec["landlock"]["devices"]
     assert spec["seccomp"]["memory_files"]
+
+
+NAMES = """
+import os, sys, threading
+
+def write(path, mode):
+    try:
+        with open(path, mode) as file:
+            file.write("named")
+        return "written"
+    except OSError:
+        return "refused"
+
+ready, done = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (ready.set(), done.wait()))
+thread.start()
+ready.wait()
+me = os.getpid()
+own = [f"/proc/{me}/task/{thread.native_id}/comm", f"/proc/self/task/{me}/comm"]
+others = ["/proc/self/oom_score_adj", "/proc/self/comm", "/proc/1/comm", "/proc/sys/kernel/core_pattern",
+          f"/proc/self/task/{me}/new", "/etc/hostname"]
+print(*[write(path, mode) for path in own for mode in ("r+", "w")], *[write(path, "r+") for path in others])
+done.set()
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_jail_with_a_gpu_may_name_its_threads_and_write_nowhere_else(backend: str, tmp_path: Path) -> None:
+    sandbox = sandbox_or_skip(backend)
+    for with_gpu, own in ((True, "written"), (False, "refused")):
+        jail = make_jail(tmp_path / "scratch", gpu=with_gpu)
+        output, status, _ = run_python(sandbox, NAMES, jail)
+        assert (output.split(), status) == ([own] * 4 + ["refused"] * 6, 0), (with_gpu, output)
 
 
 UUID = "GPU-%08d-0000-0000-0000-000000000000"
