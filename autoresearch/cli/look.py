@@ -14,6 +14,7 @@ from autoresearch.cli.options import Json, Number, Overrides, dumps, open_journa
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """How far a search has come."""
+    from autoresearch.record.guarded import drifted
     from autoresearch.record.inbox import Inbox
     from autoresearch.record.report import headline
     from autoresearch.record.summary import summarize
@@ -30,7 +31,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     if not json:
         go_on = f"nobody runs it; go on with: autoresearch run name={summary['search']}"
         typer.echo(f"tried {summary['tried']}; {f'run by {runner}' if runner else go_on}")
-        if told := Inbox(journal.path.parent).told():
+        for told in filter(None, (drifted(summary), Inbox(journal.path.parent).told())):
             typer.echo(told)
     if not json and (changes := summary["brief_changes"]):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))

@@ -36,7 +36,7 @@ class Default(Sequential):
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference (see `autoresearch.judge.tau`).
         odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
-            smaller than this suggests: 2-3% at 5 (see docs/judging.md).
+            smaller than this suggests: 2-3% at 4 (see docs/judging.md).
         refresh: Runs that the incumbent has at least.
         heartbeat: Candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
@@ -52,7 +52,7 @@ class Default(Sequential):
         baseline: Baseline,
         tau: float = 0.0,
         *,
-        odds: float = 5.0,
+        odds: float = 4.0,
         refresh: int = 3,
         heartbeat: int = 20,
         limit: int = 12,

@@ -15,9 +15,10 @@ from typing import Literal
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Noise, Runs, compare
 
-SAME, MOVED, MOST = 0.5, -2.0, 3
+SAME, MOVED, MOST = -0.5, -2.0, 3
 """Log odds of the incumbent's runs beside a candidate: from the first on the machine is the same; below the
-second it is not; between the two more such runs are needed, up to so many."""
+second it is not; between the two more such runs are needed, up to so many. Machines rarely change, so a
+single run does not have to prove it; a stricter first bound costs more progress than it saves false keeps."""
 
 
 def before(incumbent: Incumbent, beside: Collection[int]) -> Runs:
