@@ -2,7 +2,7 @@
 # make test   every test; make check   linters and types; make soak   slow endurance tests
 # make setup  only the installation; make lock   pin the versions installed now
 PYTHON ?= python3
-ARGS ?= experiments=12
+ARGS ?= experiments=12 ideas=configs/shelf claim=4
 BIN := .venv/bin
 
 .PHONY: run test check soak setup lock clean

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from autoresearch.errors import UserError
 from autoresearch.judge import create_judge
 from autoresearch.places import device, places, threads
 from autoresearch.record.git import Repository
+from autoresearch.record.inbox import Inbox
 from autoresearch.record.journal import Journal, SearchInfo
 
 
@@ -58,6 +60,25 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info)
+
+
+def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
+    """Leave patches in the inbox of a new search, once: a beginning that was cut off is begun again.
+
+    Args:
+        inbox: Of the search.
+        patches: Files that hold a text and a unified diff below it.
+
+    Raises:
+        UserError: If one of them is neither.
+    """
+    known = {entry.idea.text for entry in inbox.entries()}
+    for path in patches:
+        text, head, diff = path.read_text(encoding="utf-8").partition("--- ")
+        if not text.strip() or not diff:
+            raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
+        if text.strip() not in known:
+            inbox.add_idea(text, head + diff)
 
 
 def reopen(folder: Path, repository: Repository) -> Journal:

@@ -95,6 +95,7 @@ class Config(_Model):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     brief: str
+    ideas: str | None
     experiments: int = Field(ge=0)
     minutes: float | None = Field(gt=0)
     lookahead: int = Field(ge=0, le=1)
@@ -117,6 +118,15 @@ class Config(_Model):
     overrides: tuple[str, ...]
 
     @cached_property
+    def idea_paths(self) -> list[Path]:
+        """The patches to try before anything else, in order.
+
+        Raises:
+            UserError: If there is none where there should be some.
+        """
+        return _patches(self.ideas) if self.ideas else []
+
+    @cached_property
     def brief_path(self) -> Path:
         """The Markdown file of the brief.
 
@@ -135,6 +145,17 @@ class Config(_Model):
             names = sorted(p.stem for p in BRIEFS.glob("*.md"))
             raise UserError(f"There is no brief {self.brief!r}.", _suggest(self.brief, names, "briefs"))
         return path
+
+
+def _patches(folder: str) -> list[Path]:
+    place = Path(folder).expanduser().resolve()
+    found = sorted(place.glob("*.patch"))
+    if not found:
+        raise UserError(
+            f"There are no patches in {place}.",
+            "ideas= names a folder of NAME.patch files, such as configs/shelf: a line, and a diff below it.",
+        )
+    return found
 
 
 def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:

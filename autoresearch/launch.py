@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from autoresearch.begin import begin, check_judge, reopen, trusted_tree
+from autoresearch.begin import begin, check_judge, reopen, shelve, trusted_tree
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
 from autoresearch.places import create_runners, device
@@ -38,6 +38,9 @@ from autoresearch.run.tool import run_tool
 from autoresearch.search import Search
 from autoresearch.types import Cost, Proposer, View
 from autoresearch.workers import Said
+
+GPU_TOKENS = 100_000
+"""Training tokens for each second on a GPU, below which a corpus is small: it reads a million a second."""
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:
@@ -132,6 +135,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         check_judge(config)
         inbox = Inbox(folder)
         inbox.begin()
+        if not found:
+            shelve(inbox, config.idea_paths)
         proposer = proposer_of(config, repository, folder, say)
         cache, meta = prepare_data(config, runs)
         journal = reopen(folder, repository) if found else begin(config, repository, folder, brief, meta)
@@ -141,7 +146,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
-        tell_protection(config, sandbox, shown)
+        tell_protection(config, sandbox, meta["splits"]["train"]["tokens"], shown)
         if repository.is_modified([config.task.package]):
             shown.message(
                 f"Uncommitted changes in {config.task.package}/ are not part of this search.", warning=True
@@ -218,12 +223,26 @@ def proposer_of(
     return create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
 
 
-def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
-    """Say what a person should know of the sandbox before anything runs in it."""
+def tell_protection(config: Config, sandbox: Sandbox, tokens: int, view: View) -> None:
+    """Say what a person should know of the sandbox, and of training on a GPU, before anything runs.
+
+    Raises:
+        UserError: If the GPU does not answer where candidates run.
+    """
     if warning := describe(sandbox).warning:
         view.message(warning, warning=True)
-    if device(config) == "cuda":
-        view.message(f"GPU: {describe_gpu(sandbox)}")
+    if device(config) != "cuda":
+        return
+    said = describe_gpu(sandbox)
+    if said.startswith(("CUDA answers outside", "there are NVIDIA devices, but")):
+        raise UserError(f"No trial can use the GPU: {said}.", "Train on the CPU: executor.device=cpu", code=3)
+    view.message(f"GPU: {said}")
+    if config.budget.kind == "seconds" and tokens < GPU_TOKENS * config.budget.amount:
+        view.message(
+            f"{tokens:,} training tokens will be read many times over: what wins is what memorises. "
+            "Give more text: data=climbmix, or data=file data.path=...",
+            warning=True,
+        )
 
 
 def recorded_config(folder: Path) -> Config:

@@ -3,8 +3,9 @@
     python benchmarks/utilisation.py             30 s a proposal, 60 s a trial; about 15 minutes
     python benchmarks/utilisation.py --quick     3 s and 6 s, in 3 minutes, with the projection
 
-The real loop on the CPU profile's data: sandbox, scorer, witness, journal, git, tryouts, judge; seconds for
-a budget, and one trial at a time, as on one GPU. Run twice: with proposals made ahead and the next trial's processes on standby, and without either.
+The real loop on the CPU profile's data: sandbox, scorer, witness, journal, git, tryouts, judge; a budget of
+seconds, and one trial at a time, as on one GPU. Run twice: with proposals made ahead and the next trial's
+processes on standby, and without either.
 What is measured begins with the training of experiment 1 (nothing can be trained while its proposal is made)
 and ends when the last verdict is recorded. Overhead is all that is not training.
 """

@@ -314,6 +314,10 @@ def main() -> None:
     rows = run.fit(lambda rows: loss_of(*run.fake_batch(rows, LENGTH)).backward(),
                    max(1, min(PASS_TOKENS, smallest) // LENGTH))  # fmt: skip
     Muon(matrices, update).step(0.0, MOMENTUM)
+    for group in adam.param_groups:
+        group["lr"] = 0.0
+    adam.step()
+    adam.state.clear()
     model.zero_grad(set_to_none=True)
     muon = Muon(matrices, update)
     most = max(1, round(BATCH_TOKENS / (rows * LENGTH)))
