@@ -5,7 +5,7 @@ heavy tails, noise that differs between candidates, luck shared by seeds, luck o
 100 to 500 trials, 2 to 4 baselines), runs every judge in them through its public interface at equal numbers
 of trials, and prints a table. Exits with 1 if the default judge misses one of its criteria.
 
-    python benchmarks/judge.py [--seed 1] [--worlds 150] [--searches 10] [--quick] [--plot runs/judge.png]
+    python benchmarks/judge.py [--seed 1] [--worlds 120] [--searches 10] [--quick] [--plot runs/judge.png]
 
 Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
 searches, which pooled figures hide; the unit tests look at those.
@@ -19,9 +19,9 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 from statistics import fmean, median
 
@@ -428,7 +428,7 @@ def plot(results: list[Result], rows: list[Row], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=150)
+    parser.add_argument("--worlds", type=int, default=120)
     parser.add_argument("--searches", type=int, default=10, help="searches a world")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
     plot_help = "where to write a PNG (default: runs/judge.png)"
@@ -438,8 +438,8 @@ def main() -> int:
         args.worlds, args.searches = min(args.worlds, 20), 2
     began = time.monotonic()
     jobs = [(args.seed, i, args.searches, max(1, args.searches // 3)) for i in range(args.worlds)]
-    with Pool(2) as pool:
-        results = pool.map(explore, jobs, chunksize=1)
+    with ProcessPoolExecutor(2) as pool:
+        results = list(pool.map(explore, jobs))
     rows = [summarise(results, name) for name in JUDGES]
     print(table(rows))
     default = next(row for row in rows if row.name == "default")

@@ -22,6 +22,10 @@ DRIFT = 2.2
 """Least z of two re-runs in a row, on the same side, that show that the machine has changed. A steady one
 does so once in 500 re-runs, and then all that is lost are the runs that were given up."""
 
+RARE = 5.0
+"""Log odds against a change of the machine when runs are given up for one. Most of the small ones are chance,
+picked for looking like one; the starting point is not moved by those."""
+
 
 @dataclass
 class Incumbent:
@@ -37,7 +41,7 @@ class Incumbent:
         suspects: Seeds of re-runs that were out of line.
         drifts: How often the machine was seen to have changed.
         survived: Candidates that failed to replace it.
-        moved: How much the changes of the machine have added to a score, over all drifts.
+        moved: How much the changes of the machine have probably added to a score, over all drifts.
         moved_variance: How unsure that is.
     """
 
@@ -112,8 +116,11 @@ class Incumbent:
         """Give up the runs of these seeds, since the machine has changed; gives the pool with them."""
         before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
         pool = pool.with_runs(given_up)
-        self.moved += math.fsum(self.runs.values()) / len(self.runs) - before
-        self.moved_variance += pool.noise(before).variance * (1 / len(self.runs) + 1 / len(old))
+        noise, by = pool.noise(before), math.fsum(self.runs.values()) / len(self.runs) - before
+        variance = noise.variance * (1 / len(self.runs) + 1 / len(old))
+        real = 1 / (1 + math.exp(RARE - min(700.0, z_from_t(by / math.sqrt(variance), noise.df) ** 2 / 2)))
+        self.moved += real * by
+        self.moved_variance += real * variance + real * (1 - real) * by * by
         self.suspects = []
         self.correction, self.survived = 0.0, 0  # nothing was selected, nothing survived on this machine
         self.drifts += 1

@@ -142,3 +142,14 @@ def test_a_state_from_before_these_checks_goes_on():
     data["state"]["_orders"]["open"] = [want[:3] for want in data["state"]["_orders"]["open"]]
     old = Judge.from_json(json.dumps(data))
     assert ask(old, 9.2, 10.0, 2) == ask(judge, 9.2, 10.0, 2)
+
+
+def test_the_starting_point_moves_with_the_machine_but_not_by_chance():
+    """Runs that were given up for being out of line are often only that; a clear change is believed."""
+    moved = []
+    for by in (1.5, 8.0):
+        incumbent = Incumbent({0: 10.0, 1: 11.0, 2: 9.0, 3: 10.0 + by, 4: 10.0 + by})
+        incumbent.renew([0, 1, 2], Pool(ss=100.0, df=100))
+        moved.append((incumbent.moved, incumbent.moved_variance))
+    assert moved[0][0] < 0.1 and 0 < moved[0][1] < 0.2
+    assert moved[1] == (pytest.approx(8.0, abs=0.01), pytest.approx(1 / 2 + 1 / 3, rel=0.05))
