@@ -218,6 +218,7 @@ def test_the_gpu_profile_trains_and_is_scored_at_a_small_size(tmp_path):
     assert 0.5 < score < 4.0
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)  # C++ compilers are slow on a busy machine
 @pytest.mark.skipif(bool(why_no_compiler(torch.device("cpu"))), reason="needs a C++ compiler")
 def test_the_compiled_gpu_profile_has_no_break_and_is_never_compiled_again(tmp_path):

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from autoresearch import launch
 from autoresearch.config import load
 from autoresearch.errors import UserError
 from autoresearch.launch import tell_protection
@@ -122,8 +124,25 @@ def test_a_gpu_that_does_not_answer(smi):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_search_says_whether_cuda_answers_inside_the_sandbox(device):
     view = Silent()
-    tell_protection(load([f"executor.device={device}", "name=x"], {}), create_sandbox("auto"), view)
+    tell_protection(load([f"executor.device={device}", "name=x"], {}), create_sandbox("auto"), 10**9, view)
     assert any(line.startswith("GPU: ") for line in view.said) == (device == "cuda")
+
+
+@pytest.mark.parametrize(("tokens", "small"), [(3_000_000, True), (3_000_000_000, False)])
+def test_a_corpus_too_small_for_a_gpu_is_said_to_be_so(tokens, small):
+    view, config = Silent(), load(["executor.device=cuda", "budget=gpu_5min", "name=x"], {})
+    tell_protection(config, create_sandbox("auto"), tokens, view)
+    assert any("many times over" in line for line in view.said) == small
+
+
+@pytest.mark.parametrize(
+    "answer", ["CUDA answers outside the sandbox (1) but not inside: 304", "CUDA answers inside"]
+)
+def test_a_gpu_that_no_trial_could_use_is_found_at_the_start(monkeypatch, answer):
+    monkeypatch.setattr(launch, "describe_gpu", lambda sandbox: answer)
+    config = load(["executor.device=cuda", "budget=gpu_5min", "name=x"], {})
+    with pytest.raises(UserError) if "outside" in answer else nullcontext():
+        tell_protection(config, create_sandbox("auto"), 10**10, Silent())
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,7 @@ def test_held_out_data_is_not_read(smoke, cache, monkeypatch):
     assert not any(words[:32] in splits[split] for words in asked for split in ("validation", "test"))
 
 
+@pytest.mark.soak
 def test_out_of_memory_is_tried_again_as_a_trial_would_be(cache, tmp_path):
     """What fits when it is compiled is not refused, and what does not is."""
     grab = "        x = [bytearray(10**9) for _ in range(9)] if not run.compile or GREED else 0\n"
