@@ -5,7 +5,7 @@ heavy tails, noise that differs between candidates, luck shared by seeds, luck o
 100 to 500 trials, 2 to 4 baselines), runs every judge in them through its public interface at equal numbers
 of trials, and prints a table. Exits with 1 if the default judge misses one of its criteria.
 
-    python benchmarks/judge.py [--seed 1] [--worlds 120] [--searches 10] [--quick] [--plot runs/judge.png]
+    python benchmarks/judge.py [--seed 1] [--worlds 150] [--searches 10] [--quick] [--plot runs/judge.png]
 
 Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
 searches, which pooled figures hide; the unit tests look at those.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import sys
 import time
@@ -391,7 +392,7 @@ def criteria(row: Row, worlds: int, seconds: float) -> list[tuple[str, float, fl
     """(What, value, least, most) that the default judge must meet, in so many worlds and so much time."""
     return [
         ("random worlds", worlds, 60, math.inf),
-        ("seconds, on two cores that nobody else uses", seconds, 0, 120),
+        ("seconds on two cores, by processor time", seconds, 0, 120),
         ("false keeps in 500 trials without any gain", row.aa, 0.0, 0.5),
         ("share of false keeps, pooled", row.false, 0.0, 0.05),
         ("share of false keeps, 90th percentile of worlds", row.false_high, 0.0, 0.10),
@@ -428,7 +429,7 @@ def plot(results: list[Result], rows: list[Row], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=120)
+    parser.add_argument("--worlds", type=int, default=150)
     parser.add_argument("--searches", type=int, default=10, help="searches a world")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
     plot_help = "where to write a PNG (default: runs/judge.png)"
@@ -444,13 +445,13 @@ def main() -> int:
     print(table(rows))
     default = next(row for row in rows if row.name == "default")
     print(f"\nThe default judge reckoned with {100 * default.expected_false:.1f}% false keeps itself.\n")
-    failed, seconds = 0, time.monotonic() - began
+    failed, seconds = 0, sum(os.times()[:4]) / 2  # others may use the cores, too
     for what, value, least, most in criteria(default, args.worlds, seconds):
         met = least <= value <= most
         failed += not met
         bounds = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
         print(f"{'ok  ' if met else 'MISS'} {what}: {value:.3f} ({bounds})")
-    print(f"{args.worlds} worlds, {args.searches} searches each, {seconds:.0f} s")
+    print(f"{args.worlds} worlds, {args.searches} searches each, {time.monotonic() - began:.0f} s")
     args.plot.parent.mkdir(parents=True, exist_ok=True)
     plot(results, rows, args.plot)
     print(f"A picture: {args.plot}")
