@@ -5,6 +5,7 @@ Invariant: a branch that is not the search's own, or that somebody has moved, is
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from autoresearch.places import device, places, threads
 from autoresearch.record.git import Repository
 from autoresearch.record.inbox import Inbox
 from autoresearch.record.journal import Journal, SearchInfo
+
+DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
+"""Where a unified diff begins, with or without the lines that git puts before it."""
 
 
 def check_judge(config: Config) -> None:
@@ -74,11 +78,11 @@ def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
     """
     known = {entry.idea.text for entry in inbox.entries()}
     for path in patches:
-        text, head, diff = path.read_text(encoding="utf-8").partition("--- ")
+        text, *diff = DIFF.split(path.read_text(encoding="utf-8"), maxsplit=1)
         if not text.strip() or not diff:
             raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
         if text.strip() not in known:
-            inbox.add_idea(text, head + diff)
+            inbox.add_idea(text, diff[0])
 
 
 def reopen(folder: Path, repository: Repository) -> Journal:

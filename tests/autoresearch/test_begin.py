@@ -36,6 +36,15 @@ def test_a_beginning_that_was_cut_off_leaves_no_idea_twice(tmp_path: Path) -> No
     assert len(inbox.entries()) == len(paths)
 
 
+def test_what_git_puts_before_a_diff_is_no_part_of_the_words(tmp_path: Path) -> None:
+    patch = tmp_path / "a.patch"
+    diff = f"diff --git a/{SCRIPT} b/{SCRIPT}\nindex 1..2 100644\n--- a/{SCRIPT}\n+++ b/{SCRIPT}\n"
+    patch.write_text(f"Fewer --- or more --- heads.\n\n{diff}")
+    shelve(inbox := Inbox(tmp_path), [patch])
+    [idea] = inbox.ideas()
+    assert (idea.text, idea.patch) == ("Fewer --- or more --- heads.", diff)
+
+
 def test_what_is_no_shelf_is_refused(tmp_path: Path) -> None:
     assert load([], {}).idea_paths == []
     with pytest.raises(UserError, match="no patches"):
