@@ -10,7 +10,7 @@ run: setup
 	$(BIN)/autoresearch run $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal  # the third worker fills the pauses of the others
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -238,12 +238,9 @@ def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         del composed["hydra"]
         tree = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        message = str(error).splitlines()[0]
-        unknown = re.search(r"Could not override '([^']+)'", str(error))
-        hint = _suggest(unknown.group(1), _keys(), "keys") if unknown else "See configs/ for what there is."
-        if unknown:
-            message = f"There is no configuration key {unknown.group(1)!r}."
-        raise UserError(message, hint) from None
+        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
+            raise _unknown(unknown.group(1)) from None
+        raise UserError(str(error).splitlines()[0], "See configs/ for what there is.") from None
     assert isinstance(tree, dict)
     return {str(k): v for k, v in tree.items()}, choices
 
@@ -274,6 +271,18 @@ def _keys() -> list[str]:
         found |= {prefix + str(k) for k in OmegaConf.load(path) if k != "defaults"}
         found |= {prefix.rstrip(".")} - {""}
     return sorted(found)
+
+
+def _unknown(key: str) -> UserError:
+    """What to say of a key that there is not, or not with the choice that was made."""
+    from omegaconf import OmegaConf
+
+    group, _, name = key.partition(".")
+    owners = [path.stem for path in sorted((CONFIGS / group).glob("*.yaml")) if name in OmegaConf.load(path)]
+    if owners:
+        choices = " or ".join(f"{group}={owner}" for owner in owners)
+        return UserError(f"{key} is not a key of the {group} that is chosen.", f"It belongs to {choices}.")
+    return UserError(f"There is no configuration key {key!r}.", _suggest(key, _keys(), "keys"))
 
 
 def _suggest(wrong: str, valid: Sequence[str], what: str) -> str:

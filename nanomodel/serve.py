@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 
+from nanomodel.standby import uncollected
 from nanomodel.wire import PROTOCOL, Wire
 
 
@@ -22,7 +23,8 @@ def main() -> None:
     """Serve whoever holds the other end of $HARNESS_FD, until it hangs up."""
     wire = Wire.from_fd(int(os.environ["HARNESS_FD"]))
     wire.send({"type": "hello", "protocol": PROTOCOL})
-    from nanomodel.server import serve  # loads torch: the hello must not wait for that
+    with uncollected():
+        from nanomodel.server import serve  # loads torch: the hello must not wait for that
 
     wire.send({"type": "warm"})
     serve(wire)

@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import random
 import signal
 import subprocess
 import sys
@@ -13,24 +13,40 @@ from pathlib import Path
 import pytest
 
 import nanomodel
+from tests.support import toy
 from tests.support.stub import git
 
 PACKAGE = Path(nanomodel.__file__).parent
-QUICK = ["budget=smoke", "proposer=random", "baselines=2", "executor.device=cpu", "sandbox=auto"]
+TRIALS = [
+    "budget=smoke",
+    "budget.amount=8192",
+    "proposer=random",
+    "baselines=2",
+    "claim=0",
+    "executor.device=cpu",
+]
+QUICK = [*TRIALS, "budget.validation_tokens=20000", "data=file", "data.path=corpus.txt"]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone as a user has it, with a little corpus of its own."""
-    root = tmp_path_factory.mktemp("user") / "repo"
-    shutil.copytree(PACKAGE, root / "nanomodel", ignore=shutil.ignore_patterns("__pycache__"))
+def clone(place: Path, script: str) -> Path:
+    """A repository as a user has it, with a little corpus of its own and this training script."""
+    root = place / "repo"
+    toy.write_code(root, script)
     (root / ".gitignore").write_text("runs/\n__pycache__/\n")
-    git(root.parent, "init", "-q", "-b", "main", str(root))
+    words = random.Random(0).choices([f"word{i}" for i in range(500)], k=60_000)
+    (root / "corpus.txt").write_text("\n\n".join(" ".join(words[i : i + 60]) for i in range(0, 60_000, 60)))
+    git(place, "init", "-q", "-b", "main", str(root))
     git(root, "config", "user.name", "Somebody")
     git(root, "config", "user.email", "somebody@example.org")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "start")
     return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose trials are short."""
+    return clone(tmp_path_factory.mktemp("user"), toy.TRAIN)
 
 
 def environment() -> dict[str, str]:
@@ -54,7 +70,7 @@ def autoresearch(folder: Path, *arguments: str, code: int = 0) -> str:
 def searched(root: Path) -> Iterator[Path]:
     """A repository with one finished search, `first`."""
     before = git(root, "status", "--porcelain", "--branch")
-    autoresearch(root, "run", "name=first", "experiments=2", *QUICK)
+    autoresearch(root, "run", "name=first", "experiments=2", *QUICK, "judge=greedy")
     assert git(root, "status", "--porcelain", "--branch") == before
     yield root
 
@@ -148,10 +164,11 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
         (["run", "brief=nowhere.md"], 2, "nowhere.md"),
         (["run", "data=file", "data.path=nowhere.txt"], 2, "nowhere.txt"),
         (["run", "runs=/proc/nowhere"], 3, "cannot be written"),
-        (
+        pytest.param(
             ["run", "name=short", "budget=smoke", "budget.amount=512", "tracking=none"],
             3,
             "less than one batch",
+            marks=pytest.mark.soak,
         ),
         (["status", "name=nobody"], 2, "no search called nobody"),
         (["show", "99", "name=first"], 2, "no experiment 99"),
@@ -177,25 +194,32 @@ def test_a_branch_from_elsewhere_is_not_overwritten(root: Path) -> None:
 def test_a_corpus_too_small_to_split(root: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "small.txt"
     corpus.write_text("Hardly anything.")
-    said = autoresearch(root, "run", "name=small", "data=file", f"data.path={corpus}", *QUICK, code=2)
+    said = autoresearch(root, "run", "name=small", *QUICK, f"data.path={corpus}", code=2)
     assert "too small to split" in said
     assert not (root / "runs" / "small" / "journal.db").exists()
 
 
-def test_an_own_corpus_and_an_own_brief(root: Path, tmp_path: Path) -> None:
-    corpus, brief = tmp_path / "mine.txt", tmp_path / "mine.md"
-    words = [f"word{i}" for i in range(13)]
-    corpus.write_text(
-        "\n\n".join(" ".join(words[(i * j) % 13] for j in range(1, 60)) + f" {i}." for i in range(3000))
-    )
+@pytest.mark.soak
+def test_everything_as_installed_but_the_brief(tmp_path: Path) -> None:
+    root = clone(tmp_path, (PACKAGE / "train.py").read_text())
+    brief = tmp_path / "mine.md"
     brief.write_text("# Mine\nTry anything.")
-    autoresearch(
-        root, "run", "name=own", "experiments=0", "tracking=none", "data=file", f"data.path={corpus}",
-        f"brief={brief}", *QUICK,
-    )  # fmt: skip
-    assert json.loads(autoresearch(root, "status", "name=own", "--json"))["baseline"]["runs"] == 2
+    asked = [
+        "name=own",
+        "experiments=2",
+        "tracking=none",
+        f"brief={brief}",
+        *TRIALS,
+        "judge=greedy",
+        "claim=2",
+    ]
+    said = autoresearch(root, "run", *asked)
+    status = json.loads(autoresearch(root, "status", "name=own", "--json"))
+    assert status["baseline"]["runs"] == 2 and status["tried"] == 2
+    assert ("sealed test split" in said) == (status["kept"] > 0)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
 def test_a_disk_that_fills_is_one_clear_message_and_nothing_is_lost(root: Path, tmp_path: Path) -> None:
     mounted = subprocess.run(

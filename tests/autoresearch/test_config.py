@@ -47,6 +47,7 @@ def test_a_key_makes_the_llm_the_default_proposer_and_a_choice_wins_over_it() ->
         ("+foo=1", "cannot be added"),
         ("experiments", "key=value"),
         ("budget.amount=[", "configs/"),
+        ("data.path=x.txt", "belongs to data=file or data=prepared"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_to_do(override: str, says: str) -> None:

@@ -116,16 +116,18 @@ def test_another_brief_changes_only_its_own_part(server, search, repository, tmp
     assert "Only simplify." in two["system"][1]["text"]
 
 
-def test_two_hundred_malformed_answers_lose_nothing(server, search, monkeypatch):
+@pytest.mark.parametrize("answers", [90, pytest.param(200, marks=pytest.mark.soak)])
+def test_malformed_answers_lose_nothing(server, search, monkeypatch, answers):
     monkeypatch.setattr("autoresearch.propose.line.REST_SECONDS", 0.0)
     args = (PATH, "1.0", "0.9")
     kinds = malformed.unusable(*args, twice="LEVEL")
-    bad = [*kinds, *malformed.cut_off(*args, count=200 - len(kinds))]
+    bad = [*kinds, *malformed.cut_off(*args, count=answers - len(kinds))]
     server.script = [*bad[:-5], useless(7), *bad[-5:], GAIN]
-    made = search("experiments=12", repairs=24, fallback="random", max_dollars=None)
+    many = answers // 16
+    made = search(f"experiments={many}", repairs=24, fallback="random", max_dollars=None)
     made.run()
     experiments = made.journal.experiments()
-    assert len(experiments) == 13 and all(e.verdict for e in experiments[1:])
+    assert len(experiments) == many + 1 and all(e.verdict for e in experiments[1:])
     assert not server.script, "all of them were asked for"
     makers = {e.proposal.proposer for e in experiments[1:]}
     assert makers == {"random", "anthropic:claude-sonnet-5-5"} and made.told

@@ -40,6 +40,7 @@ def place(tmp_path):
     return toy.write_code(tmp_path / "code")
 
 
+@pytest.mark.soak
 def test_two_seeds_make_a_table_and_json(place):
     budget = {"kind": "tokens", "amount": 20480, "vocab": 256, "context": 32, "compile": False}
     caps = {"startup_seconds": 100, "max_seconds": 100, "score_seconds": 100}

@@ -199,6 +199,7 @@ def test_tables_and_activations_in_bfloat16_learn():
     )
 
 
+@pytest.mark.soak
 def test_the_gpu_profile_trains_and_is_scored_at_a_small_size(tmp_path):
     cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
     code = toy.write_code(tmp_path / "code", as_on_a_gpu(ALIGNED=0.5))

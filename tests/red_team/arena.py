@@ -1,26 +1,27 @@
 """Where attacks are fought: the real runner, sandbox, servers and scorer, on a host with things to lose.
 
-Every attack is a small change of `honest.py`. After each one the arena checks what must hold whatever the
-candidate did: the trial ended, nothing of it is alive, and nothing of the host's was touched.
+Every attack is a small change of `tests/support/honest.py`. After each one the arena checks what must hold
+whatever the candidate did: the trial ended, nothing of it is alive, and nothing of the host's was touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 import nanomodel
 from autoresearch.run import Modules, TrialRunner
 from autoresearch.run.sandbox import Limits, Sandbox
 from autoresearch.types import TrialResult
 from tests.support import toy
+from tests.support.toy import TRAIN
 
-HONEST = Path(__file__).with_name("honest.py").read_text()
 CONTEXT = 32
 BUDGET = 20_000
 LIMITS = Limits(memory_gb=2.0, processes=48, file_gb=0.2, open_files=128)
@@ -44,11 +45,17 @@ OPTIONS: dict[str, Any] = {
 
 def honest(*edits: tuple[str, str]) -> str:
     """The honest script with passages replaced; each must be there."""
-    source = HONEST
+    source = TRAIN
     for old, new in edits:
         assert old in source, old
         source = source.replace(old, new)
     return source
+
+
+def one_by_default(attacks: Iterable[str]) -> list[Any]:
+    """Parameters of a test: the first of some variants of an attack, and the others as soak tests."""
+    first, *others = attacks
+    return [first, *(pytest.param(other, marks=pytest.mark.soak) for other in others)]
 
 
 @dataclass
@@ -144,7 +151,7 @@ def survivors(place: Path) -> list[int]:
 @contextmanager
 def mutated(tree: Path, *edits: tuple[str, str, str]) -> Iterator[Path]:
     """A trusted tree with a protection taken out: (file, old text, new text)."""
-    code = toy.write_code(tree, HONEST)
+    code = toy.write_code(tree, TRAIN)
     for file, old, new in edits:
         path = code / "nanomodel" / file
         text = path.read_text()

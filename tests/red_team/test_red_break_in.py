@@ -249,6 +249,7 @@ def test_no_door_opens(
     assert done.score == pytest.approx(honest_score, rel=0.05), "of other passages, as many"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("backend", ["bwrap", "landlock"])
 def test_with_the_walls_down_every_door_opens(
     backend: str, secret: str, stack: ExitStack, tmp_path: Path

@@ -23,7 +23,7 @@ from autoresearch.types import (
     Verdict,
     VerdictKind,
 )
-from tests.red_team.arena import LIMITS, Arena, honest
+from tests.red_team.arena import LIMITS, Arena, honest, one_by_default
 from tests.support.candidates import HELLO, OPENING, READY
 
 UNDEAD = """
@@ -89,7 +89,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("bomb", one_by_default(BOMBS))
 def test_bombs_crash(bomb: str, arena: Arena, sandbox: Sandbox) -> None:
     code, reason = BOMBS[bomb]
     limits = LIMITS if bomb == "forks" else SMALL
@@ -114,12 +114,13 @@ FLOOD = {
 }
 
 
-@pytest.mark.parametrize("flood", FLOOD)
+@pytest.mark.parametrize("flood", one_by_default(FLOOD))
 def test_nonsense_on_the_wire_is_invalid(flood: str, arena: Arena, either: Sandbox) -> None:
     done = arena.fight(OPENING + HELLO + FLOOD[flood] + "time.sleep(60)\n", either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
+@pytest.mark.soak
 def test_a_flood_of_output_neither_blocks_nor_fills(
     arena: Arena, either: Sandbox, honest_score: float
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from autoresearch.run import scoring
 from autoresearch.run.sandbox import Sandbox
 from autoresearch.types import Outcome
-from tests.red_team.arena import Arena, honest, mutated
+from tests.red_team.arena import Arena, honest, mutated, one_by_default
 
 ATTEND = "F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 CONV = "self.local(F.pad(x.mT, (2, 0))).mT"
@@ -80,14 +80,14 @@ STAYS = """import fcntl
         return self.head(F.relu(self.up(x)))"""
 
 
-@pytest.mark.parametrize("attack", AHEAD)
+@pytest.mark.parametrize("attack", one_by_default(AHEAD))
 def test_looking_ahead_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
     done = arena.fight(honest(AHEAD[attack]), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "looks ahead" in done.reason
 
 
-@pytest.mark.parametrize("attack", STATE)
+@pytest.mark.parametrize("attack", one_by_default(STATE))
 def test_keeping_state_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
     done = arena.fight(honest(*STATE[attack]), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
@@ -99,6 +99,7 @@ def test_servers_share_no_file_through_which_one_could_tell_the_other(arena: Are
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
+@pytest.mark.soak
 def test_if_they_shared_one_it_would_pay(
     arena: Arena, bwrap: Sandbox, honest_score: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_logits_are_normalised_by_the_scorer(arena: Arena, either: Sandbox, hone
     assert done.score == pytest.approx(honest_score, abs=1e-3)
 
 
+@pytest.mark.soak
 def test_loud_logits_only_hurt(arena: Arena, either: Sandbox, honest_score: float) -> None:
     scored = "return self.head(F.relu(self.up(x))) * (1.0 if self.training else 50.0)"
     done = arena.fight(honest((HEAD, scored)), either)
@@ -136,7 +138,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", one_by_default(ODD))
 def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: Sandbox) -> None:
     """Nor may their nats be none: no comparison with the witness holds for those."""
     scored = f"h = self.head(F.relu(self.up(x)))\n        return h if self.training else {ODD[odd]}"
@@ -144,6 +146,7 @@ def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: 
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
+@pytest.mark.soak
 def test_without_the_witness_the_attacks_would_pay(
     arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:

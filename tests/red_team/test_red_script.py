@@ -37,6 +37,7 @@ PATCHES = """
 """
 
 
+@pytest.mark.soak
 def test_claims_are_only_log_lines(arena: Arena, either: Sandbox, honest_score: float) -> None:
     done = arena.fight(honest(*CLAIMS), either)
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
@@ -80,6 +81,7 @@ LONGER = """    run = harness.connect()
 """
 
 
+@pytest.mark.soak
 def test_a_harness_with_a_longer_budget_is_late(arena: Arena, either: Sandbox) -> None:
     """It trains on happily, by a clock of its own; what it hands in is late by the runner's."""
     source = honest(("    run = harness.connect()\n", LONGER))
@@ -89,6 +91,7 @@ def test_a_harness_with_a_longer_budget_is_late(arena: Arena, either: Sandbox) -
     assert done.curve, "it trained"
 
 
+@pytest.mark.soak
 def test_without_the_runner_s_clock_it_would_be_taken(
     arena: Arena, bwrap: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +116,7 @@ def test_a_false_count_of_tokens_ends_at_the_wall_clock(arena: Arena, either: Sa
     assert "not done after 1 s" in done.reason
 
 
+@pytest.mark.soak
 def test_a_budget_of_tokens_is_all_there_is_to_read(arena: Arena, sandbox: Sandbox) -> None:
     """Whoever counts falsely may read the same tokens again, until the clock's cap, but no others."""
     counts = 'print(f"tokens at hand: {os.fstat(data).st_size // 2}", flush=True)\n'

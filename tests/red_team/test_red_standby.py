@@ -15,8 +15,9 @@ import pytest
 from autoresearch.run.sandbox import Sandbox
 from autoresearch.run.sandbox.plain import PlainSandbox
 from autoresearch.types import Outcome
-from tests.red_team.arena import HONEST, Arena, honest
+from tests.red_team.arena import Arena, honest
 from tests.support import toy
+from tests.support.toy import TRAIN
 
 HEAD = "return self.head(F.relu(self.up(x)))"
 POISON = """self.poison()
@@ -53,25 +54,31 @@ ATTACK = honest((HEAD, POISON))
 @pytest.fixture
 def options(arena: Arena, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """A runner whose trials wait for each other, on the arena's host."""
-    trusted = toy.write_code(tmp_path / "trusted", HONEST)
+    trusted = toy.write_code(tmp_path / "trusted", TRAIN)
     found = {"trusted": trusted, "standby": tmp_path / "standby", "editable": ("nanomodel/train.py",)}
     yield found
     for key in [key for key in arena.runners if ("trusted", trusted) in key]:
         arena.runners.pop(key).close()
 
 
+def prepare(arena: Arena, sandbox: Sandbox, options: dict[str, Any]) -> None:
+    """Have a crew wait for the next fight."""
+    standby = arena.runner(sandbox, **options)._rig.standby
+    assert standby is not None
+    standby.prepare()
+
+
 def test_who_waits_is_out_of_reach(
     arena: Arena, sandbox: Sandbox, honest_score: float, options: dict[str, Any]
 ) -> None:
-    first = arena.fight(HONEST, sandbox, **options)  # leaves a crew for the attack
-    attack = arena.fight(ATTACK, sandbox, **options)
-    after = arena.fight(HONEST, sandbox, **options)
+    prepare(arena, sandbox, options)
+    attack = arena.fight(ATTACK, sandbox, **options)  # leaves a crew for the next
+    after = arena.fight(TRAIN, sandbox, **options)
     assert "poisoned" not in attack.log and "found" not in attack.log, attack.log
     if not sandbox.name.startswith("landlock"):  # there names can be guessed, see the threat model
         assert "in sight" not in attack.log
     assert attack.outcome is Outcome.OK, attack
-    for done in (first, after):
-        assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+    assert (after.outcome, after.score) == (Outcome.OK, honest_score), after
 
 
 SPOILS = """    run = harness.connect()
@@ -87,6 +94,7 @@ SPOILS = """    run = harness.connect()
 """
 
 
+@pytest.mark.soak
 def test_what_is_lent_is_a_copy(
     arena: Arena, either: Sandbox, honest_score: float, options: dict[str, Any]
 ) -> None:
@@ -110,8 +118,9 @@ class Unwalled(PlainSandbox):
         return "unwalled"
 
 
+@pytest.mark.soak
 def test_without_walls_they_would_be_reached(arena: Arena, options: dict[str, Any]) -> None:
-    arena.fight(HONEST, Unwalled(), **options)
+    prepare(arena, Unwalled(), options)
     attack = arena.fight(ATTACK, Unwalled(), **options)
     assert "poisoned scratch/train/torch.py" in attack.log
 

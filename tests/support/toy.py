@@ -1,4 +1,4 @@
-"""A toy task for tests: a cache of made-up prose in raw bytes, and a tiny honest candidate."""
+"""A toy task for tests: a cache of made-up prose in raw bytes, and a tiny honest candidate (`honest.py`)."""
 
 from __future__ import annotations
 
@@ -13,63 +13,7 @@ import nanomodel
 
 WORDS = ("the", "of", "and", "a", "to", "in", "was", "he", "that", "it", "his", "her", "with", "as", "had")
 
-TRAIN = '''
-"""A one-layer model, trained honestly."""
-
-import torch
-from torch import nn
-from nanomodel import harness
-
-WIDTH, ROWS, LENGTH = 32, 16, 64
-
-
-class Toy(nn.Module):
-    def __init__(self, vocab, context):
-        super().__init__()
-        self.embed = nn.Embedding(vocab, WIDTH)
-        self.mix = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-        self.up = nn.Linear(WIDTH, 2 * WIDTH)
-        self.head = nn.Linear(2 * WIDTH, vocab)
-
-    def forward(self, tokens):
-        x = self.embed(tokens)
-        length = tokens.shape[1]
-        future = torch.full((length, length), float("-inf"), device=x.device).triu(1)
-        x = x + self.mix(x, x, x, attn_mask=future, need_weights=False)[0]
-        return self.head(torch.relu(self.up(x)))
-
-
-def build_model(vocab, context):
-    return Toy(vocab, context)
-
-
-def main():
-    run = harness.connect()
-    model = build_model(run.vocab, run.context).to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-
-    def step_loss(x, y):
-        return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
-
-    step_loss(*run.fake_batch(ROWS, LENGTH)).backward()
-    model.zero_grad()
-    run.start()
-    step = 0
-    while (batch := run.batch(ROWS, LENGTH)) is not None:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (1 - run.progress)
-        loss = step_loss(*batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        run.log(step, loss=loss)
-    run.submit(model)
-
-
-if __name__ == "__main__":
-    main()
-'''
+TRAIN = Path(__file__).with_name("honest.py").read_text()
 
 
 def prose(tokens: int, seed: int) -> np.ndarray:

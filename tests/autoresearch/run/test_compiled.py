@@ -23,7 +23,8 @@ def script(who):
     return toy.TRAIN.replace(start, start + LOOK.replace("WHO", who))
 
 
-@pytest.mark.parametrize("standby", [True, pytest.param(False, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("standby", [True, False])
 def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
     cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
     places = {"standby": tmp_path / "standby", "editable": [SCRIPT]} if standby else {}

@@ -193,6 +193,7 @@ def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
     assert [name for name, _, _ in done.phases] == ["startup", "warmup", "train", "score"] * 2
 
 
+@pytest.mark.soak
 def test_under_a_budget_of_tokens_a_slow_gpu_makes_it_be_repeated_once(run, smi, often):
     smi.says(HOT)
     done = run()
@@ -243,6 +244,7 @@ def test_a_crash_while_the_gpu_was_away_does_not_count(smi, often):
     assert "GPU is lost" in watched(Health.find("cuda"), attempt, print)[1]
 
 
+@pytest.mark.soak
 def test_a_tryout_beside_a_stranger_on_the_gpu_refuses_nothing(runner, smi, tmp_path):
     smi.says(FINE, f"GPU-1, {os.getppid()}\n")
     code = toy.write_code(

@@ -73,7 +73,7 @@ def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
     assert not taken[0].code.parent.exists()
 
 
-def test_nobody_inherits_anything(run):
+def test_nobody_inherits_anything(run, runner):
     """Each trial leaves marks wherever it can write; the next one must find none."""
     marks = """
 import glob
@@ -85,7 +85,8 @@ def look():
     return found
 print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
 """
-    for _ in range(3):
+    runner._rig.standby.prepare()
+    for _ in range(2):
         done = run(OPENING + marks + HELLO + "sys.exit(3)")
         assert "found [] argv [] __main__ True" in done.log
         assert done.reason.startswith("ended with status 3")
@@ -130,7 +131,7 @@ def test_what_a_killed_runner_left_is_removed(tmp_path):
 
 
 def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tmp_path):
-    run(toy.TRAIN)  # leaves a crew behind
+    runner._rig.standby.prepare()
 
     def meddle(progress):
         for tree in (tmp_path / "standby").glob("*/*/code/nanomodel"):
@@ -142,7 +143,7 @@ def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tm
 
 
 def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
-    run(toy.TRAIN)
+    runner._rig.standby.prepare()
 
     def interrupt(progress):
         if progress.phase == "train":
@@ -152,6 +153,11 @@ def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
         run(toy.TRAIN, progress=interrupt)
     runner._rig.standby.close()
     deadline = time.monotonic() + 5
-    while waiting(tmp_path) and time.monotonic() < deadline:
+    while (left := jailed(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [p for p in waiting(tmp_path) if "score" not in " ".join(p.cmdline())] == []
+    assert left == []
+
+
+def jailed(place):
+    """Of those whose code lies there all but the scorer, which lives as long as the runner."""
+    return [process for process in waiting(place) if "score" not in " ".join(process.cmdline())]

@@ -75,9 +75,7 @@ def altered(old, new):
 
 def submitting(expression):
     """A candidate that trains nothing and submits what the expression says."""
-    return altered(
-        "    step_loss(*run.fake", f"    run.start(); {expression}; return\n    step_loss(*run.fake"
-    )
+    return altered("    loss_of(*run.fake", f"    run.start(); {expression}; return\n    loss_of(*run.fake")
 
 
 def reference(weights, cache):
@@ -134,13 +132,13 @@ def test_another_seed_and_a_seconds_budget(run, cache):
     assert done.metrics["validation_bpb"] == pytest.approx(done.score, rel=0.2)  # of the same model
 
 
-HEAD = "        return self.head(torch.relu(self.up(x)))\n"
+HEAD = "        return self.head(F.relu(self.up(x)))\n"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "outcome", "reason"),
     [
-        ("attn_mask=future, ", "", "invalid", "looks ahead"),
+        ("is_causal=True", "is_causal=False", "invalid", "looks ahead"),
         (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
         (HEAD, "        if not self.training: exit(7)\n" + HEAD, "crash", "the model server died"),
     ],

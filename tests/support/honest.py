@@ -1,6 +1,7 @@
-"""A tiny causal language model, trained honestly: what every attack is a small change of.
+"""A tiny causal language model, trained honestly: the candidate of most tests, changed a little by many.
 
-Read as text by the tests; run only inside a trial.
+Read as text by the tests; run only inside a trial. It has an optimizer of its own, since those of torch load
+the compiler's front end, which takes longer than the training.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from nanomodel import harness
 
 WIDTH, ROWS, LENGTH = 32, 16, 64
+RATE = 0.01  # x3
 
 
 class Model(nn.Module):
@@ -34,6 +36,19 @@ class Model(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
+class Adam:
+    def __init__(self, parameters):
+        self.state = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, lr):
+        for parameter, mean, square in self.state:
+            mean.lerp_(parameter.grad, 0.1)
+            square.lerp_(parameter.grad**2, 0.01)
+            parameter -= lr * mean / (square.sqrt() + 1e-8)
+            parameter.grad = None
+
+
 def build_model(vocab, context):
     return Model(vocab, context)
 
@@ -41,7 +56,7 @@ def build_model(vocab, context):
 def main():
     run = harness.connect()
     model = build_model(run.vocab, run.context).to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = Adam(model.parameters())
 
     def loss_of(x, y):
         return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
@@ -51,12 +66,9 @@ def main():
     run.start()
     step = 0
     while (batch := run.batch(ROWS, LENGTH)) is not None:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (1 - run.progress)
         loss = loss_of(*batch)
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.step(RATE * (1 - run.progress))
         step += 1
         run.log(step, loss=loss)
     run.submit(model)
