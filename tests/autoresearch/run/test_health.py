@@ -176,6 +176,7 @@ def test_a_good_trial_tells_how_the_gpu_was(run, often):
     assert done.metrics["gpu_slowed"] == done.metrics["gpu_strangers"] == 0
 
 
+@pytest.mark.soak
 def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
     smi.says(FINE, f"GPU-1, {os.getppid()}\n")
     trained = 0

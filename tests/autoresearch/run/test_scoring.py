@@ -45,7 +45,9 @@ def run(cache, tmp_path):
         runner.close()
 
 
-@pytest.mark.parametrize(("times", "outcome"), [(1, Outcome.OK), (2, Outcome.CRASH)])
+@pytest.mark.parametrize(
+    ("times", "outcome"), [(1, Outcome.OK), pytest.param(2, Outcome.CRASH, marks=pytest.mark.soak)]
+)
 def test_a_scorer_that_is_killed_at_work_is_asked_once_more(run, tmp_path, times, outcome):
     trusted = toy.write_code(tmp_path / "trusted")
     script = trusted / "nanomodel/score.py"

@@ -40,7 +40,13 @@ STEP = "        loss = loss_of(*batch)\n"
     ("old", "new", "outcome", "reason"),
     [
         ("nn.Linear(2 * WIDTH, vocab)", "nn.Linear(3 * WIDTH, vocab)", "crash", "shape error"),
-        (STEP, STEP + "        x = [bytearray(10**9) for _ in range(9)]\n", "crash", "out of memory"),
+        pytest.param(
+            STEP,
+            STEP + "        x = [bytearray(10**9) for _ in range(9)]\n",
+            "crash",
+            "out of memory",
+            marks=pytest.mark.soak,
+        ),
         pytest.param(
             STEP, STEP + "        loss = loss * float('nan')\n", "crash", "diverged", marks=pytest.mark.soak
         ),
