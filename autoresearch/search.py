@@ -302,7 +302,7 @@ class Search:
                 if want is None:
                     break
                 commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
-                trial = self.trials.begin(experiment.number, want.arm, want.seed, commit)
+                trial = self.trials.begin(experiment.number, want.arm, want.seed, commit, want.probe)
                 self.view.trial(trial)
                 open_wants[trial.id] = want
             if not open_wants and not going:

@@ -56,23 +56,25 @@ class Trials:
         """Whether another trial can begin now."""
         return self._workers.free is not None
 
-    def begin(self, experiment: int, arm: str, seed: int, commit: str) -> Trial:
-        """Write a trial down, and begin it where there is room."""
+    def begin(self, experiment: int, arm: str, seed: int, commit: str, closely: bool = False) -> Trial:
+        """Write a trial down, and begin it where there is room; `closely` if the candidate is a suspect."""
         trial = self._journal.start_trial(experiment, arm, seed, commit, self._workers.free or "")
-        self.start(trial, ("validation", *self._guards(arm)), losses_folder(self._folder, trial.id))
+        splits = ("validation", *self._guards(arm))
+        self.start(trial, splits, losses_folder(self._folder, trial.id), closely)
         return trial
 
-    def start(self, trial: Trial, splits: Sequence[str], keep: Path) -> None:
+    def start(self, trial: Trial, splits: Sequence[str], keep: Path, closely: bool = False) -> None:
         """Begin a trial that is written down elsewhere.
 
         Args:
             trial: What to train.
             splits: What to score it on; the first gives the score.
             keep: Folder for the losses of each document.
+            closely: Whether to ask the witness about more windows than usual.
         """
         curves = [t.result.curve for t in self._baseline.trials if t.result]
         pruner = Pruner(curves) if trial.arm in JUDGED else None
-        self._workers.start(Order(trial, splits, keep, pruner))
+        self._workers.start(Order(trial, splits, keep, pruner, closely))
 
     def ended(self, event: Finished) -> TrialResult | None:
         """Take note of an end: its result, or None if nobody waits for it any more."""

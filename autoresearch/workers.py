@@ -41,10 +41,12 @@ class Runner(Protocol):
         progress: Callable[[Progress], None],
         should_prune: Prune | None = None,
         splits: Sequence[str] = ("validation",),
+        closely: bool = False,
     ) -> TrialResult:
         """Train and score the candidate in `code`. Never raises for what the candidate does.
 
         The first split gives the score; `SPLIT.npy` in `scratch` holds nats and bytes of each document.
+        One that is suspected to cheat is to be looked at `closely`.
         What `progress` raises ends the trial, and is passed on.
         """
 
@@ -102,12 +104,14 @@ class Order:
         splits: What to score it on; the first gives the score.
         keep: Folder for the losses of each document.
         should_prune: Asked at every sign of life whether to stop.
+        closely: Whether the candidate is suspected to cheat.
     """
 
     trial: Trial
     splits: Sequence[str]
     keep: Path
     should_prune: Prune | None = None
+    closely: bool = False
 
 
 @dataclass
@@ -224,6 +228,7 @@ class Workers:
                 progress=progress,
                 should_prune=order.should_prune,
                 splits=order.splits,
+                closely=order.closely,
             )
             if (digest(place / "code"), digest(self._folder / "trusted")) != frozen:
                 reason = "frozen code changed during the trial"

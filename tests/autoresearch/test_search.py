@@ -212,3 +212,12 @@ def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: 
     assert "on a slice held back" in guarded(summary) and "worse" not in guarded(summary)
     summary["guards"][0]["best"] = 9.0
     assert "worse on a slice held back" in guarded(summary)
+
+
+def test_a_gain_too_good_to_be_true_is_looked_at_closely_and_may_be_true(repository: Repository) -> None:
+    search = make_search(repository, ["OTHER = 0; GAIN = 0.5"])
+    search.run()
+    [first] = search.journal.experiments()[1:]
+    [suspect] = runner(search).closely
+    assert "GAIN = 0.5" in suspect
+    assert first.kept and first.verdict and "once more" in first.verdict.reason

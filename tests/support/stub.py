@@ -67,6 +67,7 @@ class StubRunner:
         self.trained: list[tuple[str, int]] = []
         self.lucky = True  # the first run of a script with a BLUFF looks better than it is
         self.smoked: list[str] = []
+        self.closely: list[str] = []
         self.on_run: Callable[[], None] = lambda: None
 
     def run(
@@ -78,8 +79,10 @@ class StubRunner:
         progress: Callable[[Progress], None],
         should_prune: Callable[[Progress], bool] | None = None,
         splits: Sequence[str] = ("validation",),
+        closely: bool = False,
     ) -> TrialResult:
         source = (code / PATH).read_text()
+        self.closely += [source] * closely
         self.trained.append((source, seed))
         self.on_run()
         if "crash" in source:

@@ -16,7 +16,7 @@ from autoresearch.run.data import TrainingData
 from autoresearch.run.handshake import Ended
 from autoresearch.run.sandbox import Limits, create_sandbox
 from autoresearch.run.weights import take_weights
-from autoresearch.types import Outcome
+from autoresearch.types import Outcome, TrialResult
 from tests.support import toy
 
 CONTEXT = 32
@@ -254,3 +254,18 @@ def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(Ended):
         take_weights(tmp_path / "link", 100)
+
+
+def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monkeypatch):
+    """How long that takes is our doing, so it is not held against the candidate."""
+    plans = []
+
+    def attempt(rig, plan, *arguments):
+        plans.append(plan)
+        return TrialResult(Outcome.OK, 1.0, metrics={"score_seconds": 9.0, "memory_mb": 5.0})
+
+    monkeypatch.setattr("autoresearch.run.trial.attempt", attempt)
+    how = {"code": tmp_path, "seed": 1, "scratch": tmp_path, "progress": lambda progress: None}
+    assert "score_seconds" in runner.run(**how).metrics
+    assert runner.run(**how, closely=True).metrics == {"memory_mb": 5.0}
+    assert [plan.probes for plan in plans] == [32, 256]
