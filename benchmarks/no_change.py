@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.edit.knobs import read_values, set_knobs
-from autoresearch.types import Edit
+from autoresearch.edit.rules import check
+from autoresearch.types import Edit, Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "nanomodel/train.py"
@@ -96,11 +97,20 @@ def swapped_definitions(source: str) -> Iterator[tuple[str, str]]:
 
 def proposals(source: str, count: int, taken: Edit) -> list[dict[str, Any]]:
     """`count` candidates that change nothing, and one that takes the handicap away."""
-    texts = list(no_changes(source))[:count]
+    texts = [(what, text) for what, text in no_changes(source) if allowed(source, text)][:count]
     if len(texts) < count:
         raise SystemExit(f"There are only {len(texts)} ways to change nothing in {SCRIPT}.")
     empty = [_proposal(what, "", text) for what, text in texts]
     return [*empty, _proposal("the handicap taken away", taken.replace, taken.search)]
+
+
+def allowed(source: str, text: str) -> bool:
+    """Whether the search would train it: a definition moved before what it needs is refused."""
+    try:
+        check({SCRIPT: source}, {SCRIPT: text}, [SCRIPT], {})
+    except Refused:
+        return False
+    return True
 
 
 def main() -> None:
