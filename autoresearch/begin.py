@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config
+from autoresearch.edit.diff import read_patch
 from autoresearch.errors import UserError
 from autoresearch.judge import create_judge
 from autoresearch.places import device, places, threads
@@ -74,11 +75,11 @@ def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
         patches: Files that hold a text and a unified diff below it.
 
     Raises:
-        UserError: If one of them is neither.
+        UserError: If one of them is neither, or cannot be read.
     """
     known = {entry.idea.text for entry in inbox.entries()}
     for path in patches:
-        text, *diff = DIFF.split(path.read_text(encoding="utf-8"), maxsplit=1)
+        text, *diff = DIFF.split(read_patch(path), maxsplit=1)
         if not text.strip() or not diff:
             raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
         if text.strip() not in known:

@@ -41,11 +41,12 @@ def add(
     ] = None,
 ) -> None:
     """Leave an idea in words, or a patch that is tried before any proposer is asked."""
+    from autoresearch.edit.diff import read_patch
     from autoresearch.launch import recorded_config
     from autoresearch.propose import TUNERS
 
     text, overrides = _split(words)
-    diff = "" if patch is None else _text_of(patch)
+    diff = "" if patch is None else read_patch(patch)
     if not text and patch is None:
         raise UserError("There is no idea.", 'For example: autoresearch idea add "tie the embeddings"')
     inbox = _inbox(overrides)
@@ -125,15 +126,6 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
     while said and said[-1].startswith(("name=", "runs=")):
         overrides.insert(0, said.pop())
     return " ".join(said).strip(), overrides
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"The patch {path} cannot be read: {error}.", "Give a file made by git diff."
-        ) from None
 
 
 def _check(diff: str, overrides: list[str]) -> None:

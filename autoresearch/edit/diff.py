@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 
 from autoresearch.edit.apply import apply, line_ending, with_ending
 from autoresearch.edit.hints import nearest
+from autoresearch.errors import UserError
 from autoresearch.types import Edit, Refused
 
 MAX_CONTEXT = 12
@@ -35,6 +37,19 @@ class Hunk:
     line: int
     old: tuple[str, ...]
     new: tuple[str, ...]
+
+
+def read_patch(path: Path) -> str:
+    """The text of a patch that a person hands in.
+
+    Raises:
+        UserError: If it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "Give a file made by git diff."
+        raise UserError(f"The patch {path} cannot be read: {error}.", hint) from None
 
 
 def edits_between(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Edit, ...]:

@@ -52,3 +52,6 @@ def test_what_is_no_shelf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.patch").write_text("just words")
     with pytest.raises(UserError, match="no idea"):
         shelve(Inbox(tmp_path), load([f"ideas={tmp_path}"], {}).idea_paths)
+    (tmp_path / "a.patch").write_bytes(b"words\xff")
+    with pytest.raises(UserError, match="cannot be read"):
+        shelve(Inbox(tmp_path), load([f"ideas={tmp_path}"], {}).idea_paths)
