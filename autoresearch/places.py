@@ -89,6 +89,7 @@ def create_runner(
         probes=executor.probes,
         standby=folder / "standby" if executor.standby else None,
         editable=config.task.editable,
+        serve_threads=config.executor.threads or share(config),
         compiled=folder / "compiled",
         health=Health.find(where) if where.startswith("cuda") else None,
         say=say,
@@ -106,6 +107,11 @@ def threads(config: Config) -> int:
     """CPU threads of a trial: those it is given; or one on a CPU, and beside a GPU its share of the cores."""
     if config.executor.threads is not None or device(config) == "cpu":
         return config.executor.threads or 1
+    return share(config)
+
+
+def share(config: Config) -> int:
+    """The cores of one place. A model server has them all: scoring, unlike training, is faster on several."""
     return max(1, cores() // len(places(config)))
 
 

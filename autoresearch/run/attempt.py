@@ -82,6 +82,7 @@ class Rig:
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
         context: Tokens that the model reads at a time in scoring.
+        serve_threads: CPU threads of a model server.
         score_seconds: Cap on scoring.
         max_bytes: Largest submission.
     """
@@ -93,6 +94,7 @@ class Rig:
     compiled: CompileCache | None
     device: str
     context: int
+    serve_threads: int
     score_seconds: float
     max_bytes: int
 
@@ -154,7 +156,7 @@ class Rig:
             "brief": plan.brief,
             "context": self.context,
             "device": self.device,
-            "threads": self.kit.threads,
+            "threads": self.serve_threads,
             "probes": plan.probes,
         }
 

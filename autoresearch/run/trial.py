@@ -76,6 +76,7 @@ class TrialRunner:
         probes: int,
         standby: Path | None = None,
         editable: Sequence[str] = (),
+        serve_threads: int | None = None,
         compiled: Path | None = None,
         health: Health | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -102,6 +103,7 @@ class TrialRunner:
             standby: Where the next trial's processes wait, started near the end of the one before; None: each
                 trial starts its own.
             editable: The files in which a candidate may differ from the trusted tree; for `standby`.
+            serve_threads: CPU threads of a model server; None: as many as any other process has.
             compiled: Where to keep what compiling the starting script left behind; None: nowhere.
             health: Looks at the GPU while it trains; None: nobody does.
             say: Tells a person something, from the thread of a trial.
@@ -130,6 +132,7 @@ class TrialRunner:
             compiled=cached,
             device=device,
             context=context,
+            serve_threads=serve_threads or threads,
             score_seconds=score_seconds,
             max_bytes=int(weights_gb * 1e9),
         )

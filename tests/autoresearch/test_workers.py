@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.places import cores, places
+from autoresearch.places import cores, places, share, threads
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
 from autoresearch.types import Check, Context, Outcome, Progress, Proposal, TrialResult, VerdictKind
@@ -211,6 +211,8 @@ def test_places_follow_the_configuration(repository: Repository) -> None:
         ["cpu:0", "cpu:1"] if cores() > 1 else ["cpu"], "cpu"
     )
     config = make_search(repository, []).config
+    assert (threads(config), share(config)) == (1, cores()), "one trains, all score"
+    assert share(make_search(repository, [], "executor.workers=2").config) == max(1, cores() // 2)
     gpus = config.model_copy(
         update={"executor": config.executor.model_copy(update={"device": "cuda", "devices": (0, 3)})}
     )
