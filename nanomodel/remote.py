@@ -1,6 +1,6 @@
 """The scorer's end of a model server: asks for logits, and believes nothing.
 
-Invariant: what is returned is a private copy of finite numbers of the right shape, taken before the next
+Invariant: what is returned is a private copy of numbers of the right shape, taken before the next
 request is made; so an answer cannot depend on a later request, nor change after it was given. A server
 that is silent, dead or wrong is a `Failure` with a reason, never a hang.
 """
@@ -87,10 +87,11 @@ class RemoteModel:
         """Wait for the logits that were asked for.
 
         Returns:
-            Finite float32 or bfloat16 logits [rows, length, vocab] on `device`, which nobody else sees.
+            float32 or bfloat16 logits [rows, length, vocab] on `device`, which nobody else sees. Whether they
+            are numbers is still to be looked at (`finite`): the next request need not wait for that.
 
         Raises:
-            Failure: If they are late, not finite, or not there.
+            Failure: If they are late, or not there.
         """
         message = self._receive()
         if message["type"] != "logits":
@@ -104,11 +105,7 @@ class RemoteModel:
         rows, length, vocab = self._shape
         count, offset = rows * length * vocab, logits_offset(rows, length)
         shared = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(self._shape)
-        logits = shared.to(device, copy=True)
-        low, high = (float(bound) for bound in torch.aminmax(logits))
-        if not np.isfinite(low) or not np.isfinite(high):
-            raise Failure("invalid", "the model returned logits that are not finite numbers")
-        return logits
+        return shared.to(device, copy=True)
 
     def _send(self, message: Message, fds: list[int]) -> None:
         try:
@@ -134,6 +131,18 @@ class RemoteModel:
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
+
+
+def finite(logits: torch.Tensor) -> torch.Tensor:
+    """The same logits, all of them numbers.
+
+    Raises:
+        Failure: If they are not.
+    """
+    low, high = (float(bound) for bound in torch.aminmax(logits))
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise Failure("invalid", "the model returned logits that are not finite numbers")
+    return logits
 
 
 def _unexpected(message: Message) -> Failure:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from nanomodel import probes
 from nanomodel.data import open_cache
 from nanomodel.device import choose_device, keep_memory
-from nanomodel.remote import Failure, RemoteModel
+from nanomodel.remote import Failure, RemoteModel, finite
 from nanomodel.windows import Windows
 from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory
 
@@ -173,7 +173,7 @@ def measure(
         logits = remote.answer(device)
         if following is not None:
             remote.ask(inputs[following])  # the model works while the sums are made
-        nats[batch] = cross_entropy(logits, torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
+        nats[batch] = cross_entropy(finite(logits), torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
         if not np.isfinite(nats[batch]).all():
             # Finite logits can be too far apart for a difference that is: no score, and nothing to compare.
             raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
