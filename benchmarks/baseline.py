@@ -60,8 +60,8 @@ class Lab:
             self._count += 1
             place = self._folder / str(self._count)
         shutil.copytree(ROOT / "nanomodel", place / "nanomodel", ignore=shutil.ignore_patterns("__pycache__"))
-        sources = apply({SCRIPT: SOURCE}, set_knobs(SCRIPT, SOURCE, dict(values), 0))
-        (place / SCRIPT).write_text(sources[SCRIPT])
+        edits = set_knobs(SCRIPT, SOURCE, dict(values), 0)
+        (place / SCRIPT).write_text(apply({SCRIPT: SOURCE}, edits)[SCRIPT] if edits else SOURCE)
         command = [
             sys.executable,
             "-m",
@@ -101,14 +101,10 @@ def position(knob: Knob) -> float | int:
 
 def search(lab: Lab, knobs: Sequence[Knob], options: argparse.Namespace) -> list[dict[str, object]]:
     """Let Optuna tune; the best few of what keeps to the constraints, best first."""
-    start = lab.train({}, 0)
-    assert start, "the starting script fails"
-
-    def constraints(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-        return trial.user_attrs["excess"]
-
-    sampler = optuna.samplers.GPSampler(seed=options.seed, n_startup_trials=10, constraints_func=constraints)
-    study = optuna.create_study(sampler=sampler)
+    with ThreadPoolExecutor(options.workers) as pool:  # as many beside each other as later
+        starts = list(pool.map(lambda _: lab.train({}, 0), range(options.workers)))
+    start = max((run for run in starts if run), key=lambda run: run.seconds)
+    study = optuna.create_study(sampler=optuna.samplers.GPSampler(seed=options.seed, n_startup_trials=10))
     study.enqueue_trial({knob.name: position(knob) for knob in knobs})
     lock = threading.Lock()
 
@@ -120,16 +116,15 @@ def search(lab: Lab, knobs: Sequence[Knob], options: argparse.Namespace) -> list
         with lock:
             trial.set_user_attr("values", values)
             if run is None:
-                trial.set_user_attr("excess", [1.0, 1.0])
-                study.tell(trial, 2 * start.score)
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 return
-            excess = [
-                run.seconds / (options.slower * start.seconds) - 1,
-                run.parameters / (options.larger * start.parameters) - 1,
-            ]
-            trial.set_user_attr("excess", excess)
+            slower = run.seconds / (options.slower * start.seconds) - 1
+            larger = run.parameters / (options.larger * start.parameters) - 1
+            trial.set_constraint("slower", slower)
+            trial.set_constraint("larger", larger)
+            trial.set_user_attr("over", max(slower, larger) > 0)
             study.tell(trial, run.score)
-            note = "" if max(excess) <= 0 else "  over budget"
+            note = "  over budget" if max(slower, larger) > 0 else ""
             print(
                 f"{number:4d}  {run.score:.4f}  {run.seconds:5.1f} s  {run.parameters:.2f} M{note}",
                 flush=True,
@@ -137,7 +132,7 @@ def search(lab: Lab, knobs: Sequence[Knob], options: argparse.Namespace) -> list
 
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(once, range(options.trials)))
-    kept = [t for t in study.trials if t.value is not None and max(t.user_attrs["excess"]) <= 0]
+    kept = [t for t in study.trials if t.value is not None and not t.user_attrs["over"]]
     kept.sort(key=lambda t: t.value or 0.0)
     return [t.user_attrs["values"] for t in kept[:FINALISTS]]
 
