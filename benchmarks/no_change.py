@@ -32,10 +32,10 @@ NAME = "no-change"
 
 
 def handicap(source: str) -> Edit:
-    """A tenth of the learning rate of the matrices, on a CPU."""
-    rate = read_values(source, 0)["MATRIX_LR"]
-    assert isinstance(rate, float), f"{SCRIPT} has no MATRIX_LR to handicap"
-    [edit] = set_knobs(SCRIPT, source, {"MATRIX_LR": rate / 10}, 0)
+    """A third of the learning rate of the output projection, on a CPU."""
+    rate = read_values(source, 0)["HEAD_LR"]
+    assert isinstance(rate, float), f"{SCRIPT} has no HEAD_LR to handicap"
+    [edit] = set_knobs(SCRIPT, source, {"HEAD_LR": rate / 3}, 0)
     return edit
 
 
