@@ -103,6 +103,7 @@ def search(lab: Lab, knobs: Sequence[Knob], options: argparse.Namespace) -> list
     """Let Optuna tune; the best few of what keeps to the constraints, best first."""
     with ThreadPoolExecutor(options.workers) as pool:  # as many beside each other as later
         starts = list(pool.map(lambda _: lab.train({}, 0), range(options.workers)))
+    assert None not in starts, "the starting script fails"
     start = max((run for run in starts if run), key=lambda run: run.seconds)
     study = optuna.create_study(sampler=optuna.samplers.GPSampler(seed=options.seed, n_startup_trials=10))
     study.enqueue_trial({knob.name: position(knob) for knob in knobs})
@@ -122,13 +123,11 @@ def search(lab: Lab, knobs: Sequence[Knob], options: argparse.Namespace) -> list
             larger = run.parameters / (options.larger * start.parameters) - 1
             trial.set_constraint("slower", slower)
             trial.set_constraint("larger", larger)
-            trial.set_user_attr("over", max(slower, larger) > 0)
+            over = max(slower, larger) > 0
+            trial.set_user_attr("over", over)
             study.tell(trial, run.score)
-            note = "  over budget" if max(slower, larger) > 0 else ""
-            print(
-                f"{number:4d}  {run.score:.4f}  {run.seconds:5.1f} s  {run.parameters:.2f} M{note}",
-                flush=True,
-            )
+            about = f"{run.score:.4f}  {run.seconds:5.1f} s  {run.parameters:.2f} M"
+            print(f"{number:4d}  {about}{'  over budget' if over else ''}", flush=True)
 
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(once, range(options.trials)))

@@ -31,9 +31,11 @@ LIBRARIES = ("torch", "torch._dynamo", "nanomodel.harness")
 def uncollected() -> Iterator[None]:
     """Load libraries without looking for garbage, a quarter of the time; what they made stays exempt."""
     gc.disable()
-    yield
-    gc.freeze()
-    gc.enable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def main() -> None:

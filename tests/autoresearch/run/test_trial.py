@@ -138,6 +138,7 @@ HEAD = "        return self.head(F.relu(self.up(x)))\n"
 @pytest.mark.parametrize(
     ("old", "new", "outcome", "reason"),
     [
+        pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
         (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
         pytest.param(
             HEAD,
@@ -147,7 +148,7 @@ HEAD = "        return self.head(F.relu(self.up(x)))\n"
             marks=pytest.mark.soak,
         ),
     ],
-    ids=["keeps state", "dies"],
+    ids=["looks ahead", "keeps state", "dies"],
 )
 def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
     done = run(altered(old, new))
@@ -165,9 +166,21 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
     assert "Traceback" in done.log
 
 
-def test_weights_that_are_none(run):
-    done = run(submitting("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})"))
-    assert done.outcome is Outcome.INVALID and "do not load" in done.reason, done
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})", "do not load"),
+        pytest.param(
+            "import os; os.symlink('/etc/hostname', 'weights.pt'); run._host.submit(None, {})",
+            "no plain file",
+            marks=pytest.mark.soak,
+        ),
+    ],
+    ids=["garbage", "link"],
+)
+def test_weights_that_are_none(run, expression, reason):
+    done = run(submitting(expression))
+    assert done.outcome is Outcome.INVALID and reason in done.reason, done
 
 
 def test_trials_go_on_after_the_scorer_was_killed(run, runner):
