@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from nanomodel import probes
@@ -182,9 +183,7 @@ def measure(
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log softmax(logits)[targets] in float32: logits [..., vocab], targets int64 [...]."""
-    logits = logits.float()
-    chosen = logits.gather(-1, targets[..., None])[..., 0]
-    return torch.logsumexp(logits, -1) - chosen
+    return -F.log_softmax(logits.float(), -1).gather(-1, targets[..., None])[..., 0]
 
 
 def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Score:
