@@ -33,6 +33,11 @@ EXPERIMENT_KEY = "mlflow.experiment"
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
 
+PATIENCE = 5.0
+"""Seconds that a commit waits for the name of its run, while MLflow answers."""
+NEW_PATIENCE = 60.0
+"""The same while a local store is being made: on a busy machine that may outlast the first experiment."""
+
 
 class Mirror:
     """Shows a search in MLflow: a parent run, and nested in it a run an experiment.
@@ -74,19 +79,20 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._failures = 0
+        self._written = False
         self._not_before = 0.0
 
-    def run_id(self, journal: Outbox, number: int, patience: float = 5.0) -> str | None:
-        """The MLflow run that shows an experiment.
+    def run_id(self, journal: Outbox, number: int) -> str | None:
+        """The MLflow run that shows an experiment; waits a while for one that is being written.
 
         Args:
             journal: As for `sync`.
             number: Of the experiment.
-            patience: Seconds to wait for a run that is being written, while MLflow answers.
         """
         if not self._enabled:
             return None
-        deadline = time.monotonic() + patience
+        new = self._uri is None and not self._written
+        deadline = time.monotonic() + (NEW_PATIENCE if new else PATIENCE)
         for _ in range(2):  # what is being written may have begun before the experiment did
             self._collect(journal)
             if journal.get(run_key(number)) or self._failures:
@@ -164,6 +170,7 @@ class Mirror:
             journal.set(EXPERIMENT_KEY, job.experiment_id)
         self.problem = job.problem
         self._failures = self._failures + 1 if job.problem else 0
+        self._written |= not job.problem
         pause = PAUSES[min(self._failures, len(PAUSES)) - 1] if self._failures else 0.0
         self._not_before = time.monotonic() + pause
 

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,67 +66,61 @@ def autoresearch(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def searched(root: Path) -> Iterator[Path]:
-    """A repository with one finished search, `first`."""
+def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
     before = git(root, "status", "--porcelain", "--branch")
     autoresearch(root, "run", "name=first", "experiments=2", *QUICK, "judge=greedy")
     assert git(root, "status", "--porcelain", "--branch") == before
-    yield root
+    log = autoresearch(root, "log", "name=first", "--json")
+    rows = [json.loads(line) for line in log.splitlines()]
+    git_tells(root, rows)
+    mlflow_tells(root, rows)
+    page = root / "runs" / "first" / "report" / "report.html"
+    page.unlink()
+    assert str(page) in autoresearch(root, "report", "name=first")
+    assert "<svg" in page.read_text()
+    # Asked again, nothing is repeated; with another budget, nothing is done.
+    autoresearch(root, "run", "name=first")
+    assert autoresearch(root, "log", "name=first", "--json") == log
+    said = autoresearch(root, "run", "name=first", "budget=cpu", code=2)
+    assert "budget" in said and "another name" in said
+    assert "no experiment 99" in autoresearch(root, "show", "99", "name=first", code=2)
 
 
-def test_a_real_search_tells_one_story_everywhere(searched: Path) -> None:
-    status = json.loads(autoresearch(searched, "status", "name=first", "--json"))
-    rows = [json.loads(line) for line in autoresearch(searched, "log", "name=first", "--json").splitlines()]
+def git_tells(root: Path, rows: list[dict[str, Any]]) -> None:
+    """Commits, branch, `show` and `diff` say what the journal says."""
+    status = json.loads(autoresearch(root, "status", "name=first", "--json"))
     assert status["tried"] == 2 and [row["number"] for row in rows] == [0, 1, 2]
     assert status["baseline"]["runs"] >= 2 and status["finished"]
     kept = [row for row in rows if row["verdict"] == "keep"]
-    commits = git(searched, "rev-list", "--reverse", "main..autoresearch/first").split()
+    commits = git(root, "rev-list", "--reverse", "main..autoresearch/first").split()
     assert commits == [row["commit"] for row in kept]
     for row in rows[1:]:
-        message = git(searched, "log", "-1", "--format=%B", row["commit"])
+        message = git(root, "log", "-1", "--format=%B", row["commit"])
         assert f"Verdict: {row['verdict']}" in message
         if row["score"] is not None:
             assert f"Metric: val_bpb {row['score']:.6f}" in message
-        shown = autoresearch(searched, "show", str(row["number"]), "name=first")
-        assert row["hypothesis"][:30] in " ".join(shown.split())
-        shown = autoresearch(searched, "diff", str(row["number"]), "name=first")
-        assert shown.strip() == git(searched, "diff", row["parent"], row["commit"]).strip()
-    whole = autoresearch(searched, "diff", "name=first").strip()
-    assert whole == git(searched, "diff", "main", "autoresearch/first").strip()
+    row = rows[-1]
+    shown = autoresearch(root, "show", str(row["number"]), "name=first")
+    assert row["hypothesis"][:30] in " ".join(shown.split())
+    shown = autoresearch(root, "diff", str(row["number"]), "name=first")
+    assert shown.strip() == git(root, "diff", row["parent"], row["commit"]).strip()
+    whole = autoresearch(root, "diff", "name=first").strip()
+    assert whole == git(root, "diff", "main", "autoresearch/first").strip()
 
 
-def test_mlflow_has_the_same_numbers(searched: Path) -> None:
+def mlflow_tells(root: Path, rows: list[dict[str, Any]]) -> None:
+    """Each experiment's run, found by what its commit says, has its numbers."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{searched / 'runs' / 'mlflow' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{root / 'runs' / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("autoresearch")
     assert experiment
     runs = client.search_runs([experiment.experiment_id])
-    rows = [json.loads(line) for line in autoresearch(searched, "log", "name=first", "--json").splitlines()]
     for row in rows[1:]:
-        trailer = git(searched, "log", "-1", "--format=%(trailers:key=MLflow-Run,valueonly)", row["commit"])
+        trailer = git(root, "log", "-1", "--format=%(trailers:key=MLflow-Run,valueonly)", row["commit"])
         (run,) = [r for r in runs if r.info.run_id == trailer.strip()]
         assert run.data.metrics.get("val_bpb") == pytest.approx(row["score"])
         assert "mlflow.parentRunId" in run.data.tags
-
-
-def test_the_report_is_written_and_asked_for_again(searched: Path) -> None:
-    page = searched / "runs" / "first" / "report" / "report.html"
-    page.unlink()
-    assert str(page) in autoresearch(searched, "report", "name=first")
-    assert "<svg" in page.read_text()
-
-
-def test_running_a_finished_search_again_repeats_nothing(searched: Path) -> None:
-    before = autoresearch(searched, "log", "name=first", "--json")
-    autoresearch(searched, "run", "name=first")
-    assert autoresearch(searched, "log", "name=first", "--json") == before
-
-
-def test_a_finished_search_cannot_go_on_with_another_budget(searched: Path) -> None:
-    said = autoresearch(searched, "run", "name=first", "budget=cpu", code=2)
-    assert "budget" in said and "another name" in said
 
 
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(root: Path) -> None:
@@ -171,14 +165,13 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
             marks=pytest.mark.soak,
         ),
         (["status", "name=nobody"], 2, "no search called nobody"),
-        (["show", "99", "name=first"], 2, "no experiment 99"),
         (["frobnicate"], 2, "No such command"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_clear_message(
-    searched: Path, arguments: list[str], code: int, says: str
+    root: Path, arguments: list[str], code: int, says: str
 ) -> None:
-    assert says in " ".join(autoresearch(searched, *arguments, code=code).split())
+    assert says in " ".join(autoresearch(root, *arguments, code=code).split())
 
 
 def test_no_repository(tmp_path: Path) -> None:
