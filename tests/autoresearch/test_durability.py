@@ -19,7 +19,7 @@ from tests.support.stub import git, make_repository, make_search
 
 IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
 SETTINGS = ("experiments=3", "baselines=2")
-EVENLY, PARTS = 52 if "CI" in os.environ else 20, 4
+EVENLY, PARTS = 52 if "CI" in os.environ else 12, 4
 """How many boundaries are tried by default, spread evenly over all there are, and in how many tests; every
 other one with two places."""
 

@@ -37,7 +37,7 @@ def runners(search: Search) -> list[StubRunner]:
     return [runner for runner in search.runners.values() if isinstance(runner, StubRunner)]
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.soak), 3])
 def test_the_verdicts_are_those_of_a_serial_search(tmp_path: Path, workers: int) -> None:
     serial = make_search(make_repository(tmp_path / "serial"), IDEAS)
     serial.run()
@@ -138,7 +138,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", [2, 4, 6, 8])
+@pytest.mark.parametrize(
+    "at", [pytest.param(2, marks=pytest.mark.soak), 4, pytest.param(6, marks=pytest.mark.soak), 8]
+)
 def test_killed_with_two_trials_open_it_ends_as_if_it_had_not_been(tmp_path: Path, at: int) -> None:
     plain = make_search(make_repository(tmp_path / "plain"), IDEAS)
     plain.run()

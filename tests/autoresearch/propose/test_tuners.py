@@ -43,7 +43,7 @@ def new_source(found, source=SOURCE):
 def test_a_proposal_is_an_ordinary_edit_that_says_what_it_does(name, options):
     past, source, points = [baseline()], SOURCE, []
     proposer = create_proposer(name, column=0, **options)
-    for number in range(1, 15):
+    for number in range(1, 12):
         found = proposer.propose(context(past, source=source), lambda p, source=source: check(p, source))
         new = new_source(found, source)
         values = read_values(new, 0)
@@ -192,7 +192,7 @@ def true_score(values):
 
 def test_the_local_sampler_finds_a_gain_within_a_dozen():
     gains = []
-    for seed in range(5):
+    for seed in range(3):
         random = np.random.default_rng(seed)
         source, score, past = (
             SOURCE,

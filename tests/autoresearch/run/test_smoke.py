@@ -50,7 +50,7 @@ STEP = "        loss = loss_of(*batch)\n"
         pytest.param(
             STEP, STEP + "        loss = loss * float('nan')\n", "crash", "diverged", marks=pytest.mark.soak
         ),
-        ("is_causal=True", "is_causal=False", "invalid", "looks ahead"),
+        pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
         pytest.param(
             HEAD,
             "        if not self.training: tokens = tokens[:, 1:]; x = x[:, 1:]\n" + HEAD,
