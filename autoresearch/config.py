@@ -98,7 +98,7 @@ class Config(_Model):
     ideas: str | None
     experiments: int = Field(ge=0)
     minutes: float | None = Field(gt=0)
-    lookahead: int = Field(ge=0, le=1)
+    lookahead: int = Field(ge=0, le=16)
     keep_logs: int = Field(ge=0)
     alarm: int | None = Field(ge=2)
     baselines: int = Field(ge=2, le=32)

@@ -8,7 +8,7 @@ kept up to date instead of computed anew, so that the thousandth experiment cost
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +128,16 @@ class Past:
             facts=facts,
             notes=notes,
             seed=seed,
-            under_way=tuple(e for e in experiments[-2:] if e.number and e.verdict is None),
+            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *self._drafts()),
             budget=budget_in_words(config.get("budget") or {}),
             win=self._least_gain(score, noise),
             memory_mb=_memory(config, facts),
         )
+
+    def _drafts(self) -> Iterator[Experiment]:
+        """What was proposed ahead, as the experiments that it will be."""
+        for number, draft in enumerate(self._journal.drafts(), self.tried + 1):
+            yield Experiment(number, State.PROPOSED, draft.parent, draft.created, proposal=draft.proposal)
 
     def _least_gain(self, score: float, noise: float) -> float | None:
         """What the judge calls a win; while it is busy with a candidate, what it said before."""

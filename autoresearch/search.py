@@ -19,6 +19,7 @@ from typing import Protocol
 from autoresearch.ahead import Ahead
 from autoresearch.alarm import Alarm
 from autoresearch.config import Config
+from autoresearch.early import Early
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import net_lines
 from autoresearch.errors import UserError
@@ -141,6 +142,7 @@ class Search:
         place = self.folder / "trials" / "smoke"
         alarm = self.config.alarm
         self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke, alarm)
+        self.early = Early(self.trials, self.journal, self.past, self.gate)
 
     @property
     def runner(self) -> Runner:
@@ -170,6 +172,7 @@ class Search:
         finally:
             self.ahead.close()
             self.close()
+        self.early.give_up()
         self.journal.update(finished=time.time())
         self.mirror.sync(self.journal)
         return by_itself
@@ -282,9 +285,10 @@ class Search:
 
     def _look_ahead(self) -> None:
         """Have the next proposal thought of while this experiment is trained."""
-        wanted = self.config.lookahead and not self.proposer.instant
-        in_time = self.past.tried < self.config.experiments and time.time() < self.deadline
-        if wanted and in_time and not self.ahead.busy and not self.journal.drafts():
+        drafts = len(self.journal.drafts())
+        wanted = drafts < self.config.lookahead and not self.proposer.instant
+        in_time = self.past.tried + drafts < self.config.experiments and time.time() < self.deadline
+        if wanted and in_time and not self.ahead.busy:
             self._ask()
 
     def _judge(self, experiment: Experiment) -> Experiment:
@@ -295,25 +299,55 @@ class Search:
         self.judge.candidate(complexity=net_lines(before, after))
         again = deque(self.judge.unanswered)  # asked for before an interruption
         open_wants: dict[int, Want] = {}
-        going = True
         while experiment.verdict is None:
-            while self.trials.room and (going := self._may_begin(bool(open_wants))):
-                want = again.popleft() if again else self.judge.next()
-                if want is None:
-                    break
-                commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
-                trial = self.trials.begin(experiment.number, want.arm, want.seed, commit, want.probe)
-                self.view.trial(trial)
-                open_wants[trial.id] = want
-            if not open_wants and not going:
-                raise Stopped  # only now: what was under way has been written down
-            if (ended := self._ended()) is not None:
+            ended = self._begin_wanted(experiment, again, open_wants) or self._ended()
+            if ended is not None:
                 trial, result = ended
                 experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
             else:
                 self._look_ahead()  # the last question may have led to nothing: what is known now is told
-        self.trials.dismiss()
+        self.trials.dismiss(open_wants)
         return experiment
+
+    def _begin_wanted(
+        self, experiment: Experiment, again: deque[Want], open_wants: dict[int, Want]
+    ) -> tuple[Trial, TrialResult] | None:
+        """Begin what the judge wants where there is room, and else what it will probably want next.
+
+        Args:
+            experiment: The candidate's.
+            again: What the judge wants, but nobody has begun.
+            open_wants: What it wants of the trials under way, by their numbers.
+
+        Returns:
+            The first wanted trial that was begun early, and has ended already, with its result.
+        """
+        while self.trials.room or self.early.any:
+            if not self._may_begin(bool(open_wants)):
+                if not open_wants:
+                    raise Stopped  # only now: what was under way has been written down
+                return None
+            want = again.popleft() if again else self.judge.next()
+            if want is None:
+                break
+            begun = self.early.take(experiment, want)
+            if begun is None and not self.trials.room:
+                again.appendleft(want)
+                return None
+            commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
+            trial, result = begun or (
+                self.trials.begin(experiment.number, want.arm, want.seed, commit, want.probe),
+                None,
+            )
+            open_wants[trial.id] = want
+            if result is not None:
+                return trial, result
+            self.view.trial(trial)
+        while self.trials.room and self.inbox.wished == "run" and time.time() < self.deadline:
+            if (started := self.early.begin(self.judge, self.config.experiments)) is None:
+                break
+            self.view.trial(started)
+        return None
 
     def _observe(
         self, trial: Trial, want: Want, result: TrialResult, others: Mapping[int, Want]
@@ -339,6 +373,7 @@ class Search:
         experiment = self.journal.recorded(experiment.number, final)
         refs = [self._ref(experiment.number)]
         if experiment.kept:
+            self.early.give_up()  # they were to replace another incumbent
             refs.append(f"refs/heads/{self.journal.info().branch}")
         self.repository.update_refs(dict.fromkeys(refs, final))
         score, noise = self.past.standing()
@@ -400,7 +435,7 @@ class Search:
         event = self._hear(seconds)
         if not isinstance(event, Finished) or (result := self.trials.ended(event)) is None:
             return None
-        return event.trial, result
+        return None if self.early.ended(event.trial, result) else (event.trial, result)
 
     def _hear(self, seconds: float | None = None) -> Finished | Answered | None:
         """What a worker or the proposer has come to; shows what they say meanwhile.

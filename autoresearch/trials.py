@@ -56,14 +56,38 @@ class Trials:
         """Whether another trial can begin now."""
         return self._workers.free is not None
 
-    def begin(self, experiment: int, arm: str, seed: int, commit: str, closely: bool = False) -> Trial:
-        """Write a trial down, and begin it where there is room; `closely` if the candidate is a suspect."""
+    def begin(
+        self,
+        experiment: int,
+        arm: str,
+        seed: int,
+        commit: str,
+        closely: bool = False,
+        sources: Mapping[str, str] | None = None,
+    ) -> Trial:
+        """Write a trial down, and begin it where there is room.
+
+        Args:
+            experiment: Whose it is.
+            arm: What it is for.
+            seed: To train with.
+            commit: What to train.
+            closely: Whether the candidate is a suspect.
+            sources: Files that differ from the commit's.
+        """
         trial = self._journal.start_trial(experiment, arm, seed, commit, self._workers.free or "")
         splits = ("validation", *self._guards(arm))
-        self.start(trial, splits, losses_folder(self._folder, trial.id), closely)
+        self.start(trial, splits, losses_folder(self._folder, trial.id), closely, sources)
         return trial
 
-    def start(self, trial: Trial, splits: Sequence[str], keep: Path, closely: bool = False) -> None:
+    def start(
+        self,
+        trial: Trial,
+        splits: Sequence[str],
+        keep: Path,
+        closely: bool = False,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         """Begin a trial that is written down elsewhere.
 
         Args:
@@ -71,10 +95,11 @@ class Trials:
             splits: What to score it on; the first gives the score.
             keep: Folder for the losses of each document.
             closely: Whether to ask the witness about more windows than usual.
+            sources: Files that differ from the commit's.
         """
         curves = [t.result.curve for t in self._baseline.trials if t.result]
         pruner = Pruner(curves) if trial.arm in JUDGED else None
-        self._workers.start(Order(trial, splits, keep, pruner, closely))
+        self._workers.start(Order(trial, splits, keep, pruner, closely, sources or {}))
 
     def ended(self, event: Finished) -> TrialResult | None:
         """Take note of an end: its result, or None if nobody waits for it any more."""

@@ -10,7 +10,7 @@ means.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -105,6 +105,7 @@ class Order:
         keep: Folder for the losses of each document.
         should_prune: Asked at every sign of life whether to stop.
         closely: Whether the candidate is suspected to cheat.
+        sources: Files that differ from those of the trial's commit.
     """
 
     trial: Trial
@@ -112,6 +113,7 @@ class Order:
     keep: Path
     should_prune: Prune | None = None
     closely: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -181,15 +183,16 @@ class Workers:
             raise event.result
         return event.result
 
-    def dismiss(self) -> None:
-        """Stop whatever runs: nobody waits for it any more. Its place is free once it has `Finished`."""
+    def dismiss(self, trials: Collection[int]) -> None:
+        """Stop these trials: nobody waits for them any more. A place is free once its own has `Finished`."""
         for worker in self._workers:
-            worker.unneeded.set()
+            if worker.trial is not None and worker.trial.id in trials:
+                worker.unneeded.set()
 
     def close(self) -> None:
         """Stop everything, and end the threads."""
-        self.dismiss()
         for worker in self._workers:
+            worker.unneeded.set()
             worker.orders.put(None)
         for worker in self._workers:
             if worker.thread is not None:
@@ -219,6 +222,8 @@ class Workers:
         trial, place = order.trial, self._folder / "trials" / str(order.trial.id)
         try:
             self._export(trial.commit, place / "code")
+            for path, text in order.sources.items():
+                (place / "code" / path).write_bytes(text.encode("utf-8"))
             (place / "scratch").mkdir()
             frozen = digest(place / "code"), digest(self._folder / "trusted")
             result = worker.runner.run(

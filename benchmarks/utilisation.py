@@ -1,6 +1,6 @@
 """What share of the time does the device train? A whole search with a proposer that takes its time.
 
-    python benchmarks/utilisation.py             30 s a proposal, 60 s a trial; about 15 minutes
+    python benchmarks/utilisation.py             30 s a proposal, 60 s a trial; about 30 minutes
     python benchmarks/utilisation.py --quick     3 s and 6 s, in 3 minutes, with the projection
 
 The real loop on the CPU profile's data: sandbox, scorer, witness, journal, git, tryouts, judge; a budget of
@@ -85,7 +85,7 @@ class Measured:
 
 def measure(options: argparse.Namespace, root: Path, name: str, overrides: tuple[str, ...]) -> Measured:
     settings = [
-        f"name={name}", f"experiments={options.experiments}", "baselines=2", "claim=0", "tracking=none",
+        f"name={name}", f"experiments={options.experiments}", "claim=0", "tracking=none",
         f"data={options.data}", "executor.device=cpu", "budget=cpu", "budget.kind=seconds",
         f"budget.amount={options.train}", f"runs={options.runs}", "executor.workers=1", *overrides,
     ]  # fmt: skip
@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--train", type=float, default=60.0, help="seconds of training a trial")
     parser.add_argument("--think", type=float, default=30.0, help="seconds of thinking a proposal")
-    parser.add_argument("--experiments", type=int, default=5)
+    parser.add_argument("--experiments", type=int, default=8)
     parser.add_argument("--data", default="sotu")
     parser.add_argument("--runs", default="runs", help="where prepared data is looked for, and searches go")
     parser.add_argument("--quick", action="store_true", help="6 s of training, 3 s of thinking")

@@ -16,6 +16,7 @@ import tokenize
 import warnings
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 
 from autoresearch.edit.seeds import seedless
 from autoresearch.types import Refused
@@ -25,6 +26,9 @@ MAX_CHARACTERS = 200_000
 
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 """What CPython raises for text that is not a program, or is nested too deeply."""
+
+REMEMBERED = 16
+"""Texts whose syntax trees need not be made anew: a proposal is checked when it is made and in its turn."""
 
 
 def check(
@@ -133,6 +137,7 @@ def _check_names(path: str, parent: str, new: str) -> None:
         raise Refused(f"{path} uses names that are not defined: {listed}")
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _undefined(path: str, source: str) -> dict[str, int]:
     """Every undefined name that pyflakes finds, with the first line that uses it."""
     from pyflakes.checker import Checker
@@ -148,6 +153,7 @@ def _undefined(path: str, source: str) -> dict[str, int]:
     return {str(m.message_args[0]): m.lineno for m in sorted(wrong, key=lambda m: -m.lineno)}
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _normal(path: str, source: str, *, seeds: bool) -> str:
     """The syntax tree as text, without docstrings (and without what only sets a seed)."""
     if not path.endswith(".py"):

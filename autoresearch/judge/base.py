@@ -108,6 +108,29 @@ class Judge(ABC):
                 return replace(verdict, levels=self._levels())
         return None
 
+    def upcoming(self, count: int) -> list[Want]:
+        """The screening runs of the next candidates, should this one and they be discarded; nothing changes.
+
+        They can be begun early, where a device would stand idle.
+
+        Args:
+            count: Of how many candidates.
+
+        Returns:
+            As many, or fewer: what comes after another kind of run cannot be known.
+        """
+        future, found = Judge.from_json(self.to_json()), list[Want]()
+        current = list(future.unanswered)
+        while current and len(found) < count:
+            if all(future.observe(want, None) is None for want in current):
+                break  # it would go on with this candidate
+            want = future.next()
+            if want is None or want.arm != "screen":
+                break
+            found.append(want)
+            current = [want]
+        return found
+
     @property
     def unanswered(self) -> tuple[Want, ...]:
         """Wants under way that still count; run them again if they died with the process."""

@@ -169,9 +169,9 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
         return ""
     return "\n".join(
         [
-            "# Being trained now, not judged yet",
+            "# Being trained now or next, not judged yet",
             *lines,
-            "Do not repeat it. Your edit applies to the current script below; if what is trained now is "
+            "Do not repeat these. Your edit applies to the current script below; if what is trained now is "
             "kept, both are merged.",
         ]
     )

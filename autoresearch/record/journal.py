@@ -170,6 +170,19 @@ class Journal(Reader):
                 )
         return done
 
+    def adopt_trial(self, trial: Trial, commit: str) -> Trial:
+        """Note the commit that a trial trains, which was begun before there was one."""
+        with self._write() as db:
+            db.execute("UPDATE trials SET commit_id = ? WHERE id = ?", (commit, trial.id))
+            _touch(db, "number = ?", trial.experiment)
+        return replace(trial, commit=commit)
+
+    def give_up_trial(self, trial: Trial) -> None:
+        """Close a trial that nobody waits for any more; it has no result."""
+        with self._write() as db:
+            db.execute("UPDATE trials SET finished = ? WHERE id = ?", (time.time(), trial.id))
+            _touch(db, "number = ?", trial.experiment)
+
     def abandon_open_trials(self) -> int:
         """Close trials whose runner died: they have no result, and their want will be asked again."""
         with self._write() as db:

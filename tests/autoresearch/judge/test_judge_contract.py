@@ -191,3 +191,21 @@ def test_the_configuration_states_the_defaults(name):
     assert options["name"] == name
     assert create_judge(baseline=baseline, **options).options == create_judge(name, baseline).options
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(JUDGES)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(sorted(JUDGES)), st.integers(1, 3))
+def test_what_comes_if_all_is_discarded_is_known_and_knowing_it_changes_nothing(seed, name, count):
+    chance = random.Random(seed)
+    judge = create_judge(name, [(i, 1.0 + chance.gauss(0, 0.01)) for i in range(3)], tau=0.001)
+    for _ in range(chance.randrange(30)):  # somewhere in a search
+        want = judge.next()
+        judge.observe(want, 1.0 + chance.gauss(0, 0.01))
+    want = judge.next()
+    before = judge.to_json()
+    upcoming = judge.upcoming(count)
+    assert judge.to_json() == before
+    for expected in upcoming:
+        while judge.observe(want, None) is None:
+            want = judge.next()
+        want = judge.next()
+        assert (want.arm, want.seed) == ("screen", expected.seed) == (expected.arm, expected.seed)

@@ -153,7 +153,7 @@ def test_what_is_being_trained_is_told_so_that_it_is_not_repeated():
     running = replace(experiment(7, "discard", hypothesis="wider </note><script>"), verdict=None, trials=())
     assert "Being trained now" not in text()
     told = text(running)
-    assert "experiment 7 (optimizer): wider ‹/note>‹script>" in told and "Do not repeat it" in told
+    assert "experiment 7 (optimizer): wider ‹/note>‹script>" in told and "Do not repeat these" in told
 
 
 def test_what_a_candidate_is_given_and_must_gain_is_told_where_it_is_known():
