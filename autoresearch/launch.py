@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from autoresearch.audience import View
 from autoresearch.begin import begin, check_judge, reopen, shelve, trusted_tree
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
@@ -36,7 +37,7 @@ from autoresearch.run.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.run.sandbox.gpu import describe as describe_gpu
 from autoresearch.run.tool import run_tool
 from autoresearch.search import Search
-from autoresearch.types import Cost, Proposer, View
+from autoresearch.types import Cost, Proposer
 from autoresearch.workers import Said
 
 GPU_TOKENS = 100_000

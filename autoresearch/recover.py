@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 
+from autoresearch.audience import View
 from autoresearch.errors import UserError
 from autoresearch.past import Past
 from autoresearch.rebuild import rebuild
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.run.sandbox import remove_tree
-from autoresearch.types import View
 
 
 def recover(journal: Journal, repository: Repository, folder: Path, past: Past, view: View) -> None:

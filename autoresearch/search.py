@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty
-from typing import Protocol
 
 from autoresearch.ahead import Ahead
 from autoresearch.alarm import Alarm
+from autoresearch.audience import Inbox, Mirror, NoInbox, View
 from autoresearch.config import Config
 from autoresearch.early import Early
 from autoresearch.edit.apply import apply
@@ -44,49 +44,10 @@ from autoresearch.types import (
     TrialResult,
     Verdict,
     VerdictKind,
-    View,
 )
 from autoresearch.workers import Answered, Events, Finished, Runner, Said, Sign
 
 STOPPED = "Stopped, as asked; the same command goes on."
-
-
-class Inbox(Protocol):
-    """What a person says to a running search; see `autoresearch.record.inbox`."""
-
-    @property
-    def wished(self) -> str:
-        """What the search is to do: "run", "pause" or "stop"."""
-
-    def notes(self) -> tuple[str, ...]:
-        """What the proposer should be told from now on; called from another thread, too."""
-
-    def wait(self, view: View) -> bool:
-        """Called before every step. Blocks while the search is paused; False if it is to stop here."""
-
-
-class NoInbox:
-    """Nobody says anything."""
-
-    wished = "run"
-
-    def notes(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def wait(self, view: View) -> bool:
-        """Go on."""
-        return True
-
-
-class Mirror(Protocol):
-    """Shows the journal elsewhere; see `autoresearch.record.mlflow`. Never raises."""
-
-    def run_id(self, journal: Journal, number: int) -> str | None:
-        """Where the experiment is, or will be, shown; None if that cannot be known now."""
-
-    def sync(self, journal: Journal) -> None:
-        """Show all that changed."""
 
 
 ATTENTION = 1.0

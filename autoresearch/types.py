@@ -522,28 +522,3 @@ class Progress:
     loss: float | None = None
     tokens: int = 0
     phase: str = "train"
-
-
-class View(Protocol):
-    """Shows a person what the search does. Must never raise into the search."""
-
-    def __enter__(self) -> View: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-    def message(self, text: str, *, warning: bool = False) -> None:
-        """A line about the search as a whole."""
-
-    def proposing(self, number: int, proposer: str) -> None:
-        """Experiment `number` is being thought about."""
-
-    def experiment(self, experiment: Experiment) -> None:
-        """A new experiment has a proposal and a commit, and is about to be trained."""
-
-    def trial(self, trial: Trial) -> None:
-        """A trial starts (`trial.result is None`) or has ended."""
-
-    def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial shows a sign of life."""
-
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
-        """An experiment has its verdict."""

@@ -37,7 +37,7 @@ class Line:
 
 
 class Board:
-    """The state of the live views. Its methods follow those of `types.View`."""
+    """The state of the live views. Its methods follow those of `audience.View`."""
 
     def __init__(
         self,

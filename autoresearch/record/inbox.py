@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoresearch.audience import View
 from autoresearch.errors import UserError
-from autoresearch.types import Idea, View
+from autoresearch.types import Idea
 
 POLL_SECONDS = 0.5
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.audience import NoInbox
 from autoresearch.claim import make_claim
 from autoresearch.errors import UserError
 from autoresearch.record.claimed import section, sentence
@@ -13,7 +14,7 @@ from autoresearch.record.claims import BASELINE, TIP, read_claims
 from autoresearch.record.git import Repository
 from autoresearch.record.report import headline
 from autoresearch.record.summary import summarize
-from autoresearch.search import NoInbox, Search, Stopped
+from autoresearch.search import Search, Stopped
 from tests.support.stub import NOISE, StubRunner, make_repository, make_search
 
 

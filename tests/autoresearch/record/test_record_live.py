@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from autoresearch.audience import View
 from autoresearch.record.board import Board, trial_name, trial_state
 from autoresearch.record.live import LiveView, Panels, create_view
 from autoresearch.record.plain import PlainView, QuietView
-from autoresearch.types import Experiment, Progress, Trial, VerdictKind, View
+from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import BASE, EVIL, INFO, baseline, night, tried
 
 EXPERIMENTS = night()
