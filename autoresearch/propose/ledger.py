@@ -11,7 +11,8 @@ Not covered: the state of the search now (see `autoresearch.propose.prompt`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from autoresearch.propose.money import estimate_tokens, size_of
 from autoresearch.propose.quote import inert, quoted
@@ -22,6 +23,9 @@ COMPACT_TO = 0.6
 
 RECENT = 3
 """The latest experiments stay in full as long as anything else can be dropped."""
+
+REMEMBERED = 4096
+"""Experiments whose entries need not be made anew."""
 
 MAX_PROSE, MAX_LOG, MAX_DIFF = 500, 800, 6000
 """Characters shown of a sentence, of a candidate's output, and of a diff."""
@@ -34,10 +38,28 @@ class Entry:
     Attributes:
         texts: In full, in one line, and as nothing.
         worth: 2 for what was kept, 1 for a near miss, 0 for the rest.
+        tokens: Of each text, by estimate.
     """
 
     texts: tuple[str, str, str]
     worth: int
+    tokens: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(estimate_tokens(size_of(text)) for text in self.texts))
+
+
+class _Same:
+    """An experiment as the key of its entry, made once: or a long history takes long each time."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    def __hash__(self) -> int:
+        return id(self.experiment)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.experiment is self.experiment
 
 
 def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
@@ -57,7 +79,7 @@ def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
     for experiment in history:
         entries.append(entry(experiment))
         levels.append(0)
-        used += _tokens(entries[-1].texts[0])
+        used += entries[-1].tokens[0]
         if used > budget:
             used = _compact(entries, levels, used, int(budget * COMPACT_TO))
     shown = [e.texts[level] for e, level in zip(entries, levels, strict=True) if e.texts[level]]
@@ -76,16 +98,18 @@ def _compact(entries: list[Entry], levels: list[int], used: int, target: int) ->
                 return used
             if levels[index] == level and (late or (item.worth == worth and index < recent)):
                 levels[index] += 1
-                used -= _tokens(item.texts[level]) - _tokens(item.texts[level + 1])
+                used -= item.tokens[level] - item.tokens[level + 1]
     return used
-
-
-def _tokens(text: str) -> int:
-    return estimate_tokens(size_of(text))
 
 
 def entry(experiment: Experiment) -> Entry:
     """One experiment as text."""
+    return _entry(_Same(experiment))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _entry(same: _Same) -> Entry:
+    experiment = same.experiment
     verdict, proposal = experiment.verdict, experiment.proposal
     if verdict is None or proposal is None:
         score = "unknown" if experiment.score is None else f"{experiment.score:.4f} bits per byte"
