@@ -12,7 +12,7 @@ from nanomodel.standby import uncollected
 # Before anything loads torch: what it sees decides which column of a script's knobs is tested.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-settings.register_profile("shared", deadline=None, max_examples=100 if "CI" in os.environ else 30)
+settings.register_profile("shared", deadline=None, max_examples=100 if "CI" in os.environ else 20)
 settings.load_profile("shared")
 
 

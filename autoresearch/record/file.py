@@ -58,12 +58,17 @@ class File:
         upgrade(self._db, path)
 
     def close(self) -> None:
-        """Close the file. The journal cannot be used afterwards."""
+        """Close the file. The journal cannot be used afterwards.
+
+        A proposer that nobody waited for may be writing its answer; closing the file under it would be the
+        end of the process.
+        """
         with suppress(UserError):  # whoever could not write has said so; a mark is worth no error
             if self._marks:
                 with self._write():
                     pass
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
     # Notes
 

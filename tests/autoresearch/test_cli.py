@@ -124,6 +124,7 @@ def mlflow_tells(root: Path, rows: list[dict[str, Any]]) -> None:
         assert "mlflow.parentRunId" in run.data.tags
 
 
+@pytest.mark.soak
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(root: Path) -> None:
     arguments = command("run", "name=stopped", "experiments=0", "tracking=none", *QUICK)
     process = subprocess.Popen(

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "judge.py"
 
 
+@pytest.mark.soak
 def test_a_quick_look_prints_the_table_and_draws_the_plot(tmp_path):
     plot = tmp_path / "judge.png"
     command = [sys.executable, str(BENCHMARK), "--quick", "--worlds", "4", "--seed", "9", "--plot", str(plot)]

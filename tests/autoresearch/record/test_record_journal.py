@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -296,3 +297,23 @@ def test_a_disk_that_is_found_full_by_the_commit_loses_no_mark(journal: Journal)
     assert journal.get("note") is None and len(journal.timeline()) == 1
     journal.set("note", "y")
     assert [span.phase for span in Journal(journal.path).timeline()] == ["judge"]
+
+
+def test_it_is_not_closed_under_a_thread_that_writes(journal: Journal) -> None:
+    """A proposer that nobody waits for may answer just as the search ends."""
+    writing, finished = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with journal._write() as db:
+            writing.set()
+            time.sleep(0.2)
+            db.execute("INSERT INTO notes VALUES ('late', 'but whole')")
+        finished.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(write)
+        assert writing.wait(10)
+        journal.close()
+        assert finished.is_set()
+        late.result()
+    assert Journal(journal.path).get("late") == "but whole"

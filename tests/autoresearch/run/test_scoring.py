@@ -45,9 +45,8 @@ def run(cache, tmp_path):
         runner.close()
 
 
-@pytest.mark.parametrize(
-    ("times", "outcome"), [(1, Outcome.OK), pytest.param(2, Outcome.CRASH, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("times", "outcome"), [(1, Outcome.OK), (2, Outcome.CRASH)])
 def test_a_scorer_that_is_killed_at_work_is_asked_once_more(run, tmp_path, times, outcome):
     trusted = toy.write_code(tmp_path / "trusted")
     script = trusted / "nanomodel/score.py"
@@ -82,6 +81,7 @@ def test_a_trainer_that_starves_the_scorer_is_to_blame(run, monkeypatch):
     assert done.outcome is Outcome.CRASH and "or the scorer from starting" in done.reason, done
 
 
+@pytest.mark.soak
 def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
     """The last trial of one place waits for the tryout of another; its candidate is not slower for it."""
     held = threading.Event()
@@ -112,6 +112,7 @@ def test_a_tryout_is_scored_in_a_short_time():
     assert (brief.scoring(600.0), brief.scoring(5.0)) == (attempt.BRIEF_SECONDS, 5.0)
 
 
+@pytest.mark.soak
 def test_what_reports_progress_may_raise_without_losing_the_weights(run):
     def progress(sign):
         if sign.phase == "score":
