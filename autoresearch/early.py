@@ -27,14 +27,12 @@ class HeadStart:
 
     Attributes:
         draft: Number of the draft it trains.
-        parent: The incumbent it is meant to replace.
         sources: The candidate's editable files.
-        trial: As the journal has it.
+        trial: As the journal has it; its commit is the incumbent that it is meant to replace.
         result: What came of it; None while it runs.
     """
 
     draft: int
-    parent: str
     sources: Mapping[str, str]
     trial: Trial
     result: TrialResult | None = None
@@ -85,7 +83,7 @@ class Early:
             return None  # it is said when its turn comes
         sources = apply(self._past.sources(parent), proposal.edits)
         trial = self._trials.begin(number, "screen", wants[ahead].seed, parent, sources=sources)
-        self._begun.append(HeadStart(draft.id, parent, sources, trial))
+        self._begun.append(HeadStart(draft.id, sources, trial))
         return trial
 
     def ended(self, trial: Trial, result: TrialResult) -> bool:
@@ -107,7 +105,7 @@ class Early:
         if want.arm != "screen" or want.probe or not self._begun:
             return None
         first = self._begun[0]
-        begun = first.trial.experiment, first.trial.seed, first.parent, dict(first.sources)
+        begun = first.trial.experiment, first.trial.seed, first.trial.commit, dict(first.sources)
         if begun != (experiment.number, want.seed, experiment.parent, self._past.sources(experiment.commit)):
             self.give_up()
             return None
@@ -116,7 +114,7 @@ class Early:
 
     def give_up(self) -> None:
         """Stop them all: their turn will not come."""
+        self._trials.dismiss([start.trial.id for start in self._begun])
         for start in self._begun:
-            self._trials.dismiss([start.trial.id])
             self._journal.give_up_trial(start.trial)
         self._begun = []

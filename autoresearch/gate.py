@@ -24,6 +24,7 @@ from autoresearch.record.git import Repository
 from autoresearch.record.summary import signature
 from autoresearch.run.sandbox import remove_tree
 from autoresearch.types import Draft, Edit, Outcome, Proposal, Refused, TrialResult
+from autoresearch.workers import Export
 
 LOG_CHARACTERS = 2000
 """What a proposer is shown of the output of a candidate that failed at once."""
@@ -37,7 +38,7 @@ class Gate:
         past: Past,
         repository: Repository,
         folder: Path,
-        export: Callable[[str, Path], None],
+        export: Export,
         smoke: Callable[..., TrialResult],
         alarm: int | None = None,
     ) -> None:
@@ -47,7 +48,7 @@ class Gate:
             past: What was tried.
             repository: To merge with.
             folder: For trees of candidates to be tried in seconds.
-            export: Writes the tree of a commit to a folder.
+            export: Writes the tree of a candidate to a folder.
             smoke: `Runner.smoke`.
             alarm: So many trials of seconds in a row that fail alike end the search; None: never.
         """
@@ -105,9 +106,7 @@ class Gate:
     def _try(self, parent: str, new: dict[str, str], mark: str) -> None:
         """Refuse what fails at once."""
         try:
-            self._export(parent, self._folder / "code")
-            for path, text in new.items():
-                (self._folder / "code" / path).write_bytes(text.encode("utf-8"))
+            self._export(parent, self._folder / "code", new)
             (self._folder / "scratch").mkdir()
             result = self._smoke(code=self._folder / "code", scratch=self._folder / "scratch")
         finally:

@@ -420,8 +420,11 @@ class Search:
                 case Finished():
                     return event
 
-    def _export(self, commit: str, folder: Path) -> None:
+    def _export(self, commit: str, folder: Path, sources: Mapping[str, str]) -> None:
+        """Write the tree of a commit to a folder, with these files in the place of its own."""
         self.repository.export(commit, [self.config.task.package], folder)
+        for path, text in sources.items():
+            (folder / path).write_bytes(text.encode("utf-8"))
 
     def _ref(self, number: int) -> str:
         return f"refs/autoresearch/{self.config.name}/{number:04d}"

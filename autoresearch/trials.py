@@ -6,7 +6,7 @@ and their threads (`workers`), and what the results mean (the judge).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from autoresearch.judge.prune import Pruner
 from autoresearch.record.journal import Journal
 from autoresearch.record.losses import losses_folder
 from autoresearch.types import Experiment, Outcome, Trial, TrialResult
-from autoresearch.workers import Events, Finished, Order, Runner, Workers
+from autoresearch.workers import Events, Export, Finished, Order, Runner, Workers
 
 JUDGED = ("screen", "confirm")
 """Arms that train a candidate: those may be stopped early, and are held against the guards."""
@@ -31,7 +31,7 @@ class Trials:
         journal: Journal,
         folder: Path,
         runners: Mapping[str, Runner],
-        export: Callable[[str, Path], None],
+        export: Export,
         events: Events,
     ) -> None:
         """Prepare.
@@ -41,7 +41,7 @@ class Trials:
             journal: Where trials are written down.
             folder: Of the search.
             runners: Name of a place -> what trains there.
-            export: Writes the tree of a commit to a folder.
+            export: Writes the tree of a candidate to a folder.
             events: Where ends and signs of life are told.
         """
         self._config = config
@@ -77,29 +77,21 @@ class Trials:
         """
         trial = self._journal.start_trial(experiment, arm, seed, commit, self._workers.free or "")
         splits = ("validation", *self._guards(arm))
-        self.start(trial, splits, losses_folder(self._folder, trial.id), closely, sources)
+        curves = [t.result.curve for t in self._baseline.trials if t.result]
+        pruner = Pruner(curves) if arm in JUDGED else None
+        keep = losses_folder(self._folder, trial.id)
+        self._workers.start(Order(trial, splits, keep, pruner, closely, sources or {}))
         return trial
 
-    def start(
-        self,
-        trial: Trial,
-        splits: Sequence[str],
-        keep: Path,
-        closely: bool = False,
-        sources: Mapping[str, str] | None = None,
-    ) -> None:
-        """Begin a trial that is written down elsewhere.
+    def start(self, trial: Trial, splits: Sequence[str], keep: Path) -> None:
+        """Begin a trial that is written down elsewhere, and judged by nobody.
 
         Args:
             trial: What to train.
             splits: What to score it on; the first gives the score.
             keep: Folder for the losses of each document.
-            closely: Whether to ask the witness about more windows than usual.
-            sources: Files that differ from the commit's.
         """
-        curves = [t.result.curve for t in self._baseline.trials if t.result]
-        pruner = Pruner(curves) if trial.arm in JUDGED else None
-        self._workers.start(Order(trial, splits, keep, pruner, closely, sources or {}))
+        self._workers.start(Order(trial, splits, keep))
 
     def ended(self, event: Finished) -> TrialResult | None:
         """Take note of an end: its result, or None if nobody waits for it any more."""

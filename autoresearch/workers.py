@@ -25,6 +25,8 @@ JOIN_SECONDS = 5.0
 """How long the end of a search waits for its trials to be taken down."""
 
 Prune = Callable[[Progress], bool]
+Export = Callable[[str, Path, Mapping[str, str]], None]
+"""Writes the tree of a commit to a folder, with some of its files replaced: path -> text."""
 
 
 class Runner(Protocol):
@@ -133,7 +135,7 @@ class Workers:
         self,
         runners: Mapping[str, Runner],
         folder: Path,
-        export: Callable[[str, Path], None],
+        export: Export,
         events: Events,
     ) -> None:
         """Prepare; threads are started when they are first needed.
@@ -141,7 +143,7 @@ class Workers:
         Args:
             runners: Name of a place -> what trains there.
             folder: Of the search.
-            export: Writes the tree of a commit to a folder; called from other threads.
+            export: Writes the tree of a candidate to a folder; called from other threads.
             events: Where to tell what happens.
         """
         self._workers = [_Worker(place, runner) for place, runner in runners.items()]
@@ -221,9 +223,7 @@ class Workers:
 
         trial, place = order.trial, self._folder / "trials" / str(order.trial.id)
         try:
-            self._export(trial.commit, place / "code")
-            for path, text in order.sources.items():
-                (place / "code" / path).write_bytes(text.encode("utf-8"))
+            self._export(trial.commit, place / "code", order.sources)
             (place / "scratch").mkdir()
             frozen = digest(place / "code"), digest(self._folder / "trusted")
             result = worker.runner.run(

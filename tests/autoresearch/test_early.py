@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.audience import NoInbox, View
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
-from autoresearch.types import Outcome, Trial, TrialResult
+from autoresearch.types import Trial, TrialResult
 from tests.support.stub import PATH, ScriptedProposer, StubRunner, make_repository, make_search
 
 IDEAS: list[float | str] = ["OTHER = 1", "OTHER = 2", 0.2, "OTHER = 3", "OTHER = 'crash'", "OTHER = 4"]
@@ -108,17 +109,9 @@ def test_what_was_to_replace_another_incumbent_is_given_up(repository: Repositor
     assert list(search.folder.glob("trials/*")) == []
 
 
-class Crashing(StubRunner):
-    def run(self, *, code: Path, **arguments: object) -> TrialResult:  # type: ignore[override]
-        if "LEVEL = 1.6 " in (code / PATH).read_text():
-            return TrialResult(Outcome.CRASH, reason="out of memory")
-        return super().run(code=code, **arguments)  # type: ignore[arg-type]
-
-
 def test_one_that_crashes_early_crashes_in_its_turn(repository: Repository) -> None:
-    search = searches(repository, [1.5, 1.6, 1.7])
-    search.runners = {place: Crashing() for place in search.runners}
-    search.__post_init__()
+    search = searches(repository, [1.5, "OTHER = 'crash'", 1.7])
+    meeting(search, "LEVEL = 1.5", "OTHER = 'crash'")
     search.run()
     assert [row[1] for row in story(search)] == ["discard", "crash", "discard"]
 
@@ -135,14 +128,9 @@ def test_a_search_that_is_stopped_gives_up_what_it_began(repository: Repository)
     search = searches(repository, [1.5, 1.6, 1.7])
     meeting(search, "LEVEL = 1.5", "LEVEL = 1.6")
 
-    class Stop:
-        wished = "run"
-
-        def notes(self) -> tuple[str, ...]:
-            return ()
-
-        def wait(self, view: object) -> bool:
-            return search.journal.experiment(0).state is not None and search.past.tried < 2
+    class Stop(NoInbox):
+        def wait(self, view: View) -> bool:
+            return search.past.tried < 2
 
     search.inbox = Stop()
     assert not search.run()
