@@ -18,17 +18,21 @@ from tests.support.jail import BACKENDS, make_jail, run_python, sandbox_or_skip,
 
 ALL = (*BACKENDS, "none")
 
+# Its first process ends only when the daemon has spoken: with it the sandbox ends, and the daemon before its word.
 DAEMON = """
 import os, signal, sys, time
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
+spoken, speak = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print("ready", flush=True)
+        os.write(speak, b"!")
         time.sleep(600)
     os._exit(0)
 os.wait()
+os.read(spoken, 1)
 """
 
 
