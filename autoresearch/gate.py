@@ -9,8 +9,9 @@ paid for proposals.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,13 +64,21 @@ class Gate:
         self._cause = ""
         self._alike: set[str] = set()
 
-    def check(self, proposal: Proposal, parent: str, *, smoke: bool = False) -> str:
+    def check(
+        self,
+        proposal: Proposal,
+        parent: str,
+        *,
+        smoke: bool = False,
+        waiting: Mapping[str, int] | None = None,
+    ) -> str:
         """Accept a proposal made for a commit; gives the fingerprint of the candidate.
 
         Args:
             proposal: What is proposed.
             parent: The incumbent its edits apply to.
             smoke: Whether the candidate must also get through a trial of seconds.
+            waiting: Fingerprints of candidates whose turn is still to come, and the number each will have.
 
         Raises:
             Refused: With the reason, for the author of the proposal.
@@ -77,7 +86,7 @@ class Gate:
         """
         sources = self._past.sources(parent)
         new = apply(sources, proposal.edits)
-        check(sources, new, self._past.editable, self._past.seen())
+        check(sources, new, self._past.editable, {**self._past.seen(), **(waiting or {})})
         mark = fingerprint(new)
         if smoke:
             with self._lock:
@@ -85,6 +94,15 @@ class Gate:
                     self._try(parent, new, mark)
                     self._passed = f"{parent} {mark}"
         return mark
+
+    def fingerprints(self, drafts: Sequence[Draft], parent: str) -> dict[str, int]:
+        """Fingerprints of what drafts will be on an incumbent, if they fit it, and the number of each."""
+        found: dict[str, int] = {}
+        for number, draft in enumerate(drafts, self._past.tried + 1):
+            with contextlib.suppress(Refused):
+                edits = self.rebase(draft, parent).edits
+                found[fingerprint(apply(self._past.sources(parent), edits))] = number
+        return found
 
     def rebase(self, draft: Draft, parent: str) -> Proposal:
         """The draft's proposal with edits that apply to another incumbent than it was made for.
@@ -95,6 +113,8 @@ class Gate:
         proposal = draft.proposal
         if draft.parent == parent:
             return proposal
+        if proposal.params:
+            raise Refused("it was a point near another incumbent")  # merged, it would be a point nobody chose
         base, ours = self._past.sources(draft.parent), self._past.sources(parent)
         theirs = apply(base, proposal.edits)
         carried = carry(ours, base, theirs, proposal.edits, self._repository.merge)

@@ -245,11 +245,13 @@ class Search:
         return self.journal.committed(experiment.number, commit, diff)
 
     def _look_ahead(self) -> None:
-        """Have the next proposal thought of while this experiment is trained."""
-        drafts = len(self.journal.drafts())
-        wanted = drafts < self.config.lookahead and not self.proposer.instant
+        """Have the next proposals thought of while this experiment is trained, one for each idle place."""
+        drafts, places = len(self.journal.drafts()), len(self.runners)
+        wanted = max(self.config.lookahead, places - 1) if self.config.lookahead else 0
+        if self.proposer.instant and places == 1:
+            wanted = 0  # it would know less, and nothing would be gained
         in_time = self.past.tried + drafts < self.config.experiments and time.time() < self.deadline
-        if wanted and in_time and not self.ahead.busy:
+        if drafts < wanted and in_time and not self.ahead.busy:
             self._ask()
 
     def _judge(self, experiment: Experiment) -> Experiment:
@@ -362,10 +364,11 @@ class Search:
         """Begin to ask for a proposal that builds on the incumbent of now."""
         config, parent, ahead = self.config, self.past.incumbent.commit, not self.proposer.instant
         context = self.past.context(config.name, config.seed, config.brief_path, ())
+        waiting = self.gate.fingerprints(self.journal.drafts(), parent)
 
         def check(proposal: Proposal) -> None:
             # A point in a search space is tried at once; people's patches are programs like any other.
-            self.gate.check(proposal, parent, smoke=ahead or not proposal.params)
+            self.gate.check(proposal, parent, smoke=ahead or not proposal.params, waiting=waiting)
 
         self.ahead.ask(lambda: replace(context, notes=self.inbox.notes()), check, parent)
 

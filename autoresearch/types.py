@@ -469,8 +469,8 @@ class Proposer(Protocol):
 
     Attributes:
         name: How it is called.
-        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most; if not
-            it is asked ahead, from another thread, while the experiment before it is trained.
+        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most, unless
+            a place would stand idle; if not it is asked ahead, while the experiment before it is trained.
     """
 
     name: str

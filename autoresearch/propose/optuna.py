@@ -65,10 +65,12 @@ class OptunaProposer:
         """See `autoresearch.types.Proposer`."""
         knobs = tunables(context, self._column)
         seen = observations(context, knobs, self._column)
-        tried = [*(point for point, _ in seen), *self._handed]
+        believed = _believed(context, knobs, seen)
+        tried = [*(point for point, _ in (*seen, *believed)), *self._handed]
         for attempt in range(TRIES):
-            seed = Random(f"{context.seed} {len(context.history)} {attempt}").randrange(2**31)
-            point = self._ask(context, knobs, seen[-MAX_SEEN:], seed)
+            known = len(context.history) + len(context.under_way)
+            seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
+            point = self._ask(context, knobs, [*believed, *seen[-MAX_SEEN:]], seed)
             if any(_equal(point, other) for other in tried):
                 continue
             found = proposal(context, knobs, point, self._column, self.name)
@@ -132,6 +134,22 @@ def observations(context: Context, knobs: Mapping[str, Tunable], column: int) ->
         elif experiment.kept and experiment.verdict:
             gained += experiment.verdict.effect or 0.0
     return found[::-1]
+
+
+def _believed(
+    context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation]
+) -> list[Observation]:
+    """Points under way, as if each came out like the average one: so that the next is not its twin.
+
+    That is the constant liar of Ginsbourger, Le Riche & Carraro (2010).
+    """
+    lie = sum(score for _, score in seen) / len(seen)
+    points = (e.proposal.params for e in context.under_way if e.proposal)
+    return [
+        ({name: point[name] for name in knobs}, lie)
+        for point in points
+        if all(knob.holds(point.get(name)) for name, knob in knobs.items())
+    ]
 
 
 def _start(context: Context, column: int) -> Point:

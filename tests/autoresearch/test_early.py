@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ import pytest
 from autoresearch.audience import NoInbox, View
 from autoresearch.record.git import Repository
 from autoresearch.search import Search
-from autoresearch.types import Trial, TrialResult
+from autoresearch.types import (
+    Check,
+    Context,
+    Proposal,
+    Proposer,
+    ProposerError,
+    Refused,
+    Trial,
+    TrialResult,
+)
 from tests.support.stub import PATH, ScriptedProposer, StubRunner, make_repository, make_search
 
 IDEAS: list[float | str] = ["OTHER = 1", "OTHER = 2", 0.2, "OTHER = 3", "OTHER = 'crash'", "OTHER = 4"]
@@ -37,11 +47,16 @@ class Together(StubRunner):
 
 
 def searches(
-    repository: Repository, ideas: Sequence[float | str], *overrides: str, places: int = 2
+    repository: Repository,
+    ideas: Sequence[float | str],
+    *overrides: str,
+    places: int = 2,
+    instant: bool = False,
+    proposer: Proposer | None = None,
 ) -> Search:
-    """One with a proposer that is asked ahead."""
+    """One whose proposer is asked ahead."""
     settings = f"experiments={len(ideas)}", f"executor.workers={places}", *overrides
-    return make_search(repository, ideas, *settings, instant=False)
+    return make_search(repository, ideas, *settings, instant=instant, proposer=proposer)
 
 
 def meeting(search: Search, *lines: str) -> None:
@@ -63,8 +78,11 @@ def trials(search: Search, number: int) -> list[Trial]:
     return list(search.journal.experiment(number).trials)
 
 
-def test_the_next_candidate_is_screened_where_a_place_is_idle(repository: Repository, tmp_path: Path) -> None:
-    search = searches(repository, [1.5, 1.6])
+@pytest.mark.parametrize("instant", [False, True])
+def test_the_next_candidate_is_screened_where_a_place_is_idle(
+    repository: Repository, tmp_path: Path, instant: bool
+) -> None:
+    search = searches(repository, [1.5, 1.6], instant=instant)
     meeting(search, "LEVEL = 1.5", "LEVEL = 1.6")
     search.run()
     first, second = trials(search, 1), trials(search, 2)
@@ -76,7 +94,7 @@ def test_the_next_candidate_is_screened_where_a_place_is_idle(repository: Reposi
 
 
 def test_three_places_screen_three_candidates(repository: Repository) -> None:
-    search = searches(repository, [1.5, 1.6, 1.7], "lookahead=2", places=3)
+    search = searches(repository, [1.5, 1.6, 1.7], places=3)
     meeting(search, "LEVEL = 1.5", "LEVEL = 1.6", "LEVEL = 1.7")
     search.run()
     assert [row[1] for row in story(search)] == ["discard"] * 3
@@ -90,7 +108,7 @@ def test_three_places_screen_three_candidates(repository: Repository) -> None:
 def test_no_verdict_is_another_one_for_it(tmp_path: Path, places: int) -> None:
     serial = searches(make_repository(tmp_path / "serial"), IDEAS, places=1)
     serial.run()
-    search = searches(make_repository(tmp_path / "early"), IDEAS, "lookahead=2", places=places)
+    search = searches(make_repository(tmp_path / "early"), IDEAS, places=places)
     search.run()
     assert [row[:5] for row in story(search)] == [row[:5] for row in story(serial)]
     assert [row[1] for row in story(search)] == ["discard", "discard", "keep", "discard", "crash", "discard"]
@@ -107,6 +125,45 @@ def test_what_was_to_replace_another_incumbent_is_given_up(repository: Repositor
     assert others and others[0].score is not None
     assert search.journal.experiment(2).parent == search.journal.experiment(1).commit
     assert list(search.folder.glob("trials/*")) == []
+
+
+class Points(ScriptedProposer):
+    """Proposes points of a search space."""
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        return replace(super().propose(context, check), params={"LEVEL": 0.2})
+
+
+def test_a_point_near_an_incumbent_that_was_replaced_is_chosen_anew(repository: Repository) -> None:
+    """Merged, it would be a point that nobody chose, and its parameters would not be what they say."""
+    search = searches(repository, [0.2, "OTHER = 7"], proposer=Points([0.2, "OTHER = 7", "OTHER = 8"]))
+    meeting(search, "LEVEL = 0.2", "OTHER = 7")
+    search.run()
+    second = search.journal.experiment(2)
+    assert [p.hypothesis for p in search.journal.experiment(1).dropped] == ["set OTHER = 7"]
+    assert second.proposal and second.proposal.hypothesis == "set OTHER = 8"
+    assert second.parent == search.journal.experiment(1).commit
+
+
+def test_what_waits_is_not_proposed_again(repository: Repository) -> None:
+    refused: list[str] = []
+
+    class Twins(ScriptedProposer):
+        def propose(self, context: Context, check: Check) -> Proposal:
+            proposal = super().propose(context, check)
+            try:
+                check(proposal)
+            except Refused as error:
+                refused.append(str(error))
+                raise ProposerError("out of ideas") from None
+            return proposal
+
+    ideas = [1.5, 1.6, 1.6]
+    search = searches(repository, ideas, places=3, proposer=Twins(ideas))
+    meeting(search, "LEVEL = 1.5", "LEVEL = 1.6")
+    search.run()
+    assert len(refused) == 1 and "experiment 2" in refused[0]
+    assert [row[1] for row in story(search)] == ["discard"] * 2
 
 
 def test_one_that_crashes_early_crashes_in_its_turn(repository: Repository) -> None:

@@ -41,7 +41,9 @@ def runners(search: Search) -> list[StubRunner]:
 def test_the_verdicts_are_those_of_a_serial_search(tmp_path: Path, workers: int) -> None:
     serial = make_search(make_repository(tmp_path / "serial"), IDEAS)
     serial.run()
-    search = make_search(make_repository(tmp_path / "parallel"), IDEAS, f"executor.workers={workers}")
+    search = make_search(
+        make_repository(tmp_path / "parallel"), IDEAS, f"executor.workers={workers}", "lookahead=0"
+    )
     for number, runner in enumerate(runners(search)):
         chance = random.Random(number)
         runner.on_run = lambda chance=chance: time.sleep(chance.random() / 50)  # type: ignore[misc]

@@ -75,6 +75,18 @@ def test_a_restart_continues_and_the_seed_decides(name, options):
         assert again == first.propose(context(past), check)
 
 
+@pytest.mark.parametrize("sampler", ["local", "gp"])
+def test_what_is_under_way_is_known_to_whoever_continues(sampler):
+    """The next point is another one, and not a near twin that would learn nothing new."""
+    known = context([baseline()])
+    twin = create_proposer("optuna", column=0, sampler=sampler).propose(known, check)
+    waits = replace(known, under_way=(replace(judged(1, twin), verdict=None),))
+    found = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    assert found.params != twin.params
+    again = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    assert found == again
+
+
 @every
 def test_points_that_check_refuses_are_passed_over_and_a_used_up_space_is_said(name, options):
     def picky(found):

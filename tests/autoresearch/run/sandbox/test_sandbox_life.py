@@ -18,7 +18,7 @@ from tests.support.jail import BACKENDS, make_jail, run_python, sandbox_or_skip,
 
 ALL = (*BACKENDS, "none")
 
-# Its first process ends only when the daemon has spoken: with it the sandbox ends, and the daemon before its word.
+# Its first process ends only when the daemon has spoken: with it ends the sandbox, and whoever is in it.
 DAEMON = """
 import os, signal, sys, time
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
