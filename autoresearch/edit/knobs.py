@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoresearch.edit.apply import occurrences
+from autoresearch.edit.syntax import ALONE, parse
 from autoresearch.types import Edit
 from autoresearch.types import Knob as Value
 
@@ -179,7 +180,7 @@ def _constants(source: str, column: int) -> dict[str, ast.expr]:
     """Name -> node of the literal in the active column, for one-line constants assigned exactly once."""
     found: dict[str, ast.expr] = {}
     often = set()
-    for statement in ast.parse(source).body:
+    for statement in parse(source).body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target, node = statement.targets[0], statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
@@ -247,7 +248,8 @@ def _factor(value: float, factor: float) -> Range | None:
 def _word(text: str) -> Value:
     """An option of a choice: a Python literal, or else a bare word, which is a string."""
     try:
-        value = ast.literal_eval(text)
+        with ALONE:
+            value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
     return value if isinstance(value, int | float | str | bool) else text

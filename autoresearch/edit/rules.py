@@ -19,13 +19,11 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from autoresearch.edit.seeds import seedless
+from autoresearch.edit.syntax import ALONE, UNPARSABLE, parse
 from autoresearch.types import Refused
 
 MAX_CHARACTERS = 200_000
 """A larger file is refused: it is no training script, and parsing it could take long."""
-
-UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-"""What CPython raises for text that is not a program, or is nested too deeply."""
 
 REMEMBERED = 16
 """Texts whose syntax trees need not be made anew: a proposal is checked when it is made and in its turn."""
@@ -83,7 +81,7 @@ def code_lines(source: str) -> int:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in no_code and token.type != tokenize.ENDMARKER:
             lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Expr) and _is_bare_string(node):
             lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return len(lines)
@@ -146,7 +144,8 @@ def _undefined(path: str, source: str) -> dict[str, int]:
     if not path.endswith(".py") or not source:
         return {}
     try:
-        messages = Checker(ast.parse(source), filename=path).messages
+        with ALONE:  # annotations that are strings are parsed, too
+            messages = Checker(parse(source), filename=path).messages
     except UNPARSABLE:
         return {}
     wrong = [m for m in messages if isinstance(m, UndefinedName | UndefinedLocal)]
@@ -159,7 +158,7 @@ def _normal(path: str, source: str, *, seeds: bool) -> str:
     if not path.endswith(".py"):
         return source
     try:
-        tree: ast.AST = _Strip().visit(ast.parse(source))
+        tree: ast.AST = _Strip().visit(parse(source))
         if not seeds:
             tree = seedless(tree)
         return ast.dump(tree)
