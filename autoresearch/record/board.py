@@ -95,7 +95,7 @@ class Board:
         """Experiment `number` is being thought about."""
         self._first_at = self._clock() if self._first_at is None else self._first_at
         self.doing, self.hypothesis = f"#{number}: asking {one_line(proposer, 60)} for a proposal", ""
-        self.running.clear()
+        self._only_from(number)
 
     def experiment(self, experiment: Experiment) -> None:
         """An experiment is about to be trained."""
@@ -134,10 +134,16 @@ class Board:
         self.counts[experiment.verdict.kind] += 1
         self.best, self.noise = incumbent_score, noise
         self._done_here += 1
-        self.running.clear()
+        if experiment.kept:
+            self.running.clear()  # what was begun before its turn was to replace another incumbent
+        self._only_from(experiment.number + 1)
         line = _line(experiment, experiment.verdict)
         self.verdicts.append(line)
         return line
+
+    def _only_from(self, number: int) -> None:
+        """Forget the trials of experiments before this one."""
+        self.running = {i: running for i, running in self.running.items() if running[0].experiment >= number}
 
     def seconds_left(self) -> float | None:
         """Time until the search ends, at the pace so far; None while that cannot be said."""

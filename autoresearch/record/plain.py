@@ -122,13 +122,15 @@ class PlainView(QuietView):
 
     @shielded
     def trial(self, trial: Trial) -> None:
-        """A trial starts or has ended."""
+        """A trial starts or has ended; one that was begun before its turn starts twice."""
+        known = trial.id in self.board.running
         self.board.trial(trial)
         self._last = self._clock()
         what = f"#{trial.experiment} {trial_name(trial, self.board.baselines)}"
         if trial.result is None:
-            self._started = self._clock()
-            self._print(f"{what}: training")
+            if not known:
+                self._started = self._clock()
+                self._print(f"{what}: training")
             return
         took = duration((trial.finished or trial.started) - trial.started)
         came = (

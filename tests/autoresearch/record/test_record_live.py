@@ -176,6 +176,25 @@ def test_two_trials_at_once_have_a_line_each_and_nothing_jumps_when_one_ends() -
     assert len(drawn(board)) == len(both) and not any("seed 1 " in line for line in drawn(board))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_was_begun_before_its_turn_goes_on_unless_it_is_in_vain(kept: bool) -> None:
+    stream = io.StringIO()
+    board = Board(INFO)
+    view = PlainView(board, stream)
+    first = next(e for e in EXPERIMENTS if e.verdict and (e.verdict.kind is VerdictKind.KEEP) == kept)
+    now = started(replace(first.trials[0], id=100, experiment=first.number))
+    ahead = replace(now, id=101, experiment=first.number + 1)
+    view.experiment(first)
+    for trial in (now, ahead):
+        view.trial(trial)
+    view.verdict(first, 1.6, 0.01)
+    assert list(board.running) == ([] if kept else [101])
+    view.proposing(first.number + 1, "optuna")
+    view.trial(ahead)
+    said = stream.getvalue().count(f"#{ahead.experiment} {trial_name(ahead)}: training")
+    assert said == (2 if kept else 1) and list(board.running) == [101]
+
+
 def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
     text = "\n".join(drawn(running_board()))
     for words in (
