@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ARGS ?= experiments=12 ideas=configs/shelf claim=4
 BIN := .venv/bin
+# Compiled once, not in each of the hundreds of processes that the tests start.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test check soak setup lock clean
 run: setup

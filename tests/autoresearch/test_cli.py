@@ -1,5 +1,6 @@
-"""The command line as a person and a script meet it: real processes, a real repository, real trials."""
+"""The command line as a person and a script meet it: a real repository and real trials."""
 
+import io
 import json
 import os
 import random
@@ -7,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nanomodel
+from autoresearch.cli import main
 from tests.support import toy
 from tests.support.stub import git
 
@@ -67,6 +70,23 @@ def autoresearch(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def inside(folder: Path, *arguments: str, code: int = 0) -> str:
+    """The same in this process, which has imported everything already."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["autoresearch", *arguments])
+        for key in {*os.environ} - {*environment()}:
+            patch.delenv(key)
+        try:
+            main()
+            ended: object = 0
+        except SystemExit as exit:
+            ended = exit.code
+    assert ended == code, said.getvalue()
+    return said.getvalue()
+
+
 def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
     before = git(root, "status", "--porcelain", "--branch")
     autoresearch(root, "run", "name=first", "experiments=2", *QUICK)
@@ -77,19 +97,19 @@ def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
     mlflow_tells(root, rows)
     page = root / "runs" / "first" / "report" / "report.html"
     page.unlink()
-    assert str(page) in autoresearch(root, "report", "name=first")
+    assert str(page) in inside(root, "report", "name=first")
     assert "<svg" in page.read_text()
     # Asked again, nothing is repeated; with another budget, nothing is done.
     autoresearch(root, "run", "name=first")
-    assert autoresearch(root, "log", "name=first", "--json") == log
-    said = autoresearch(root, "run", "name=first", "budget=cpu", code=2)
+    assert inside(root, "log", "name=first", "--json") == log
+    said = inside(root, "run", "name=first", "budget=cpu", code=2)
     assert "budget" in said and "another name" in said
-    assert "no experiment 99" in autoresearch(root, "show", "99", "name=first", code=2)
+    assert "no experiment 99" in inside(root, "show", "99", "name=first", code=2)
 
 
 def git_tells(root: Path, rows: list[dict[str, Any]]) -> None:
     """Commits, branch, `show` and `diff` say what the journal says."""
-    status = json.loads(autoresearch(root, "status", "name=first", "--json"))
+    status = json.loads(inside(root, "status", "name=first", "--json"))
     assert status["tried"] == 2 and [row["number"] for row in rows] == [0, 1, 2]
     assert status["baseline"]["runs"] == 2 and status["finished"]
     kept = [row for row in rows if row["verdict"] == "keep"]
@@ -101,11 +121,11 @@ def git_tells(root: Path, rows: list[dict[str, Any]]) -> None:
         if row["score"] is not None:
             assert f"Metric: val_bpb {row['score']:.6f}" in message
     row = rows[-1]
-    shown = autoresearch(root, "show", str(row["number"]), "name=first")
+    shown = inside(root, "show", str(row["number"]), "name=first")
     assert row["hypothesis"][:30] in " ".join(shown.split())
-    shown = autoresearch(root, "diff", str(row["number"]), "name=first")
+    shown = inside(root, "diff", str(row["number"]), "name=first")
     assert shown.strip() == git(root, "diff", row["parent"], row["commit"]).strip()
-    whole = autoresearch(root, "diff", "name=first").strip()
+    whole = inside(root, "diff", "name=first").strip()
     assert whole == git(root, "diff", "main", "autoresearch/first").strip()
 
 
@@ -158,7 +178,6 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
         (["run", "judge.odds=-1"], 2, "judge"),
         (["run", "proposer=anthropic"], 2, "ANTHROPIC_API_KEY"),
         (["run", "brief=nowhere.md"], 2, "nowhere.md"),
-        (["run", "data=file", "data.path=nowhere.txt"], 2, "nowhere.txt"),
         (["run", "runs=/proc/nowhere"], 3, "cannot be written"),
         pytest.param(
             ["run", "name=short", "budget=smoke", "budget.amount=512", "tracking=none"],
@@ -173,17 +192,21 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
 def test_what_is_wrong_is_said_in_one_clear_message(
     root: Path, arguments: list[str], code: int, says: str
 ) -> None:
-    assert says in " ".join(autoresearch(root, *arguments, code=code).split())
+    assert says in " ".join(inside(root, *arguments, code=code).split())
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    assert "git init" in autoresearch(tmp_path, "run", code=2)
+    assert "git init" in inside(tmp_path, "run", code=2)
 
 
 def test_a_branch_from_elsewhere_is_not_overwritten(root: Path) -> None:
     git(root, "branch", "autoresearch/mine", "main")
-    said = autoresearch(root, "run", "name=mine", "tracking=none", *QUICK, code=2)
+    said = inside(root, "run", "name=mine", "tracking=none", *QUICK, code=2)
     assert "exists already" in said and "git branch -D autoresearch/mine" in said
+
+
+def test_a_corpus_that_is_not_there(root: Path) -> None:
+    assert "nowhere.txt" in autoresearch(root, "run", "data=file", "data.path=nowhere.txt", code=2)
 
 
 def test_a_corpus_too_small_to_split(root: Path, tmp_path: Path) -> None:
