@@ -97,11 +97,17 @@ def test_running_again_asks_for_more_but_repeats_nothing(repository: Repository)
     assert all("LEVEL = 1.5" not in source for source, _ in runner(again).trained)
 
 
+MOST = pytest.mark.soak
+"""Kills beside those at the boundaries of `test_durability`: some by default, all in CI."""
+
+
 class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", (1, 3, 4, 5, 6, 8))
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=MOST if at not in (3, 6) else ()) for at in range(1, 9)]
+)
 def test_killed_in_any_trial_it_ends_as_if_it_had_not_been(tmp_path: Path, at: int) -> None:
     ideas: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1]
     plain = finished(make_repository(tmp_path / "plain"), ideas)
@@ -138,7 +144,7 @@ STEPS = [
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=MOST), 2])
 def test_killed_between_any_two_steps_it_goes_on(
     tmp_path: Path, step: str, when: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ class MessagesServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each body waits for its headers' acknowledgment
 
             def do_POST(self) -> None:
                 size = int(self.headers.get("content-length", 0))
