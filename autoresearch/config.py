@@ -12,7 +12,8 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from copy import deepcopy
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,7 +176,7 @@ def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None)
         automatic.append("proposer=anthropic")
     if "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
         automatic.append("budget=gpu_5min")
-    tree, choices = _compose([*automatic, *overrides])
+    tree, choices = deepcopy(_compose((*automatic, *overrides)))
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
     try:
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
@@ -217,7 +218,8 @@ def has_gpu() -> bool:
     return any(DEV.glob("nvidia[0-9]*")) or any((DEV / name).exists() for name in ("kfd", "dxg"))
 
 
-def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+@lru_cache(maxsize=64)  # a command asks for the same more than once, and a tenth of a second each time
+def _compose(overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig

@@ -29,7 +29,14 @@ TRIALS = [
     "claim=0",
     "executor.device=cpu",
 ]
-QUICK = [*TRIALS, "budget.validation_tokens=20000", "data=file", "data.path=corpus.txt"]
+QUICK = [
+    *TRIALS,
+    "budget.validation_tokens=20000",
+    "data=file",
+    "data.path=corpus.txt",
+    "executor.workers=1",
+    "executor.standby=false",
+]
 
 
 def clone(place: Path, script: str) -> Path:

@@ -248,6 +248,7 @@ def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.soak
 def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Path) -> None:
     cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
     code = toy.write_code(tmp_path / "code", toy.TRAIN)

@@ -201,6 +201,7 @@ def test_under_a_budget_of_tokens_a_slow_gpu_makes_it_be_repeated_once(run, smi,
     assert done.score is not None and done.metrics["repeated"] == 1 and done.metrics["gpu_slowed"] > 0
 
 
+@pytest.mark.soak
 def test_a_gpu_that_falls_off_is_the_host_s_fault(run, smi):
     """The script dies at once, long before anybody would have looked."""
     smi.says("GPU is lost\n", status=15)

@@ -60,6 +60,7 @@ def test_a_scorer_that_is_killed_at_work_is_asked_once_more(run, tmp_path, times
     assert outcome is Outcome.OK or "the scorer died twice" in done.reason
 
 
+@pytest.mark.soak
 def test_a_trainer_that_starves_the_servers_is_to_blame(run, monkeypatch):
     """Too slow with it and in time without it: as if all processors had been its own."""
     monkeypatch.setattr(scoring, "START_SECONDS", 0.0)

@@ -130,6 +130,7 @@ def test_what_a_killed_runner_left_is_removed(tmp_path):
     assert list((tmp_path / "standby").iterdir()) == []
 
 
+@pytest.mark.soak
 def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tmp_path):
     runner._rig.standby.prepare()
 

@@ -120,6 +120,7 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
     )
 
 
+@pytest.mark.soak
 def test_another_seed_and_a_seconds_budget(run, cache):
     runner = make_runner(cache, budget_kind="seconds", budget_amount=1.0)
     try:
