@@ -9,10 +9,10 @@ Okabe & Ito (2008), told apart by shape as well.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from autoresearch.record.labels import Labels
 from autoresearch.record.levels import Standing
@@ -34,6 +34,15 @@ DPI = 160
 """Labels are placed at the resolution that is saved: at 100, small text is hinted a tenth narrower."""
 LABELS = 16
 """At most this many kept experiments get a text; the report's table has them all."""
+Corner = Literal["upper right", "lower right", "upper left", "lower left"]
+CORNERS: Mapping[Corner, tuple[int, int]] = {
+    "upper right": (1, 1),
+    "lower right": (1, 0),
+    "upper left": (0, 1),
+    "lower left": (0, 0),
+}
+LEGEND = 0.24, 0.34
+"""Width and height of the corner that a legend may fill, as shares of the axes."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,9 @@ def draw(experiments: Sequence[Experiment], name: str) -> Figure:
         if points.unscored[kind]:
             axes.scatter([], [], s=24, marker=marker, color=color, linewidth=1.2, label=label)
     if now.steps:
-        axes.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=INK)
+        marks = [*points.discarded, *points.kept, *((s.experiment.number, s.level.mean) for s in now.steps)]
+        corner = _corner(axes, [*marks, (last, now.steps[-1].level.mean)])
+        axes.legend(loc=corner, frameon=False, fontsize=8.5, labelcolor=INK)
         _label(axes, experiments, points, now)
     return figure
 
@@ -207,6 +218,17 @@ def _strip(axes: Axes, points: _Points) -> None:
     axes.set_ylim(-1, 1)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_ylabel("no\nscore", rotation=0, ha="right", va="center", fontsize=8.5)
+
+
+def _corner(axes: Axes, marks: Sequence[tuple[float, float]]) -> Corner:
+    """Where the legend covers the fewest marks."""
+    x, y = (axes.transData + axes.transAxes.inverted()).transform(marks).clip(0.0, 1.0).T
+
+    def covered(corner: Corner) -> int:
+        right, top = CORNERS[corner]
+        return int(((abs(x - right) < LEGEND[0]) & (abs(y - top) < LEGEND[1])).sum())
+
+    return min(CORNERS, key=covered)
 
 
 def _label(axes: Axes, experiments: Sequence[Experiment], points: _Points, now: Standing) -> None:

@@ -3,6 +3,7 @@ import random
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -109,6 +110,26 @@ def test_labels_lie_on_nothing_that_matters() -> None:
         assert legend and not any(box.overlaps(legend.get_window_extent(renderer)) for box in boxes)
         frame = axes.get_window_extent(renderer).padded(3)
         assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_legend_covers_no_point_where_another_corner_is_free(seed: int) -> None:
+    chance = random.Random(seed)
+    corner = (seed // 2, seed % 2)  # where many points are
+    search = [baseline(1.7, 1.71, 1.69)]
+    for n in range(1, 31):
+        inside = n > 20 if corner[0] else n < 10
+        score = (1.8 if corner[1] else 1.6) if inside else 1.7
+        search.append(tried(n, VerdictKind.DISCARD, ("screen", score + chance.gauss(0, 0.004))))
+    figure = draw(search, "corner")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent(canvas.get_renderer())
+    points = [p for c in axes.collections if c.get_label() == "discarded" for p in c.get_offsets()]
+    assert len(points) > 20 and not any(box.contains(*axes.transData.transform(p)) for p in points)
 
 
 def test_a_label_near_the_edge_stays_inside_when_saved() -> None:
