@@ -201,7 +201,7 @@ class Panels:
         from rich.table import Table
 
         state = trial_state(trial, progress)
-        name = trial_name(trial, self._board.baselines)
+        name = f"#{trial.experiment} {trial_name(trial, self._board.baselines)}"
         fraction = progress.fraction if progress and progress.phase != "start-up" else 0.0
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(

@@ -169,7 +169,7 @@ def test_two_trials_at_once_have_a_line_each_and_nothing_jumps_when_one_ends() -
     board.progress(second, Progress(0.5, 9.0, step=7))
     board.progress(replace(second, id=99), Progress(0.99, 9.0))  # not waited for any more
     both = drawn(board)
-    assert any("seed 1 on cuda:1" in line and "starting up" in line for line in both)
+    assert any("#9 baseline, seed 1 on cuda:1" in line and "starting up" in line for line in both)
     assert any("seed 2 on cuda:2" in line and "50%" in line for line in both)
     assert len(both) == alone + 1
     board.trial(replace(first, result=EXPERIMENTS[0].trials[0].result))
