@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,10 +95,10 @@ class Gate:
                     self._passed = f"{parent} {mark}"
         return mark
 
-    def fingerprints(self, drafts: Sequence[Draft], parent: str) -> dict[str, int]:
+    def waiting(self, parent: str) -> dict[str, int]:
         """Fingerprints of what drafts will be on an incumbent, if they fit it, and the number of each."""
         found: dict[str, int] = {}
-        for number, draft in enumerate(drafts, self._past.tried + 1):
+        for number, draft in self._past.waiting():
             with contextlib.suppress(Refused):
                 edits = self.rebase(draft, parent).edits
                 found[fingerprint(apply(self._past.sources(parent), edits))] = number

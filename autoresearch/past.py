@@ -17,7 +17,7 @@ from autoresearch.record.briefs import current_brief
 from autoresearch.record.git import Repository
 from autoresearch.record.journal import Journal
 from autoresearch.record.standing import Tally
-from autoresearch.types import Context, Experiment, State
+from autoresearch.types import Context, Draft, Experiment, State
 from autoresearch.wins import least_gain
 
 REMEMBERED = 32
@@ -117,6 +117,10 @@ class Past:
         ]
         facts = {k: v for k, v in measured[-1].items() if not k.endswith("_bpb")} if measured else {}
         config = self._journal.info().config
+        waiting = (
+            Experiment(number, State.PROPOSED, draft.parent, draft.created, proposal=draft.proposal)
+            for number, draft in self.waiting()
+        )
         return Context(
             search=search,
             brief=current_brief(self._journal, brief),
@@ -128,16 +132,15 @@ class Past:
             facts=facts,
             notes=notes,
             seed=seed,
-            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *self._drafts()),
+            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *waiting),
             budget=budget_in_words(config.get("budget") or {}),
             win=self._least_gain(score, noise),
             memory_mb=_memory(config, facts),
         )
 
-    def _drafts(self) -> Iterator[Experiment]:
-        """What was proposed ahead, as the experiments that it will be."""
-        for number, draft in enumerate(self._journal.drafts(), self.tried + 1):
-            yield Experiment(number, State.PROPOSED, draft.parent, draft.created, proposal=draft.proposal)
+    def waiting(self) -> Iterator[tuple[int, Draft]]:
+        """What was proposed ahead, and the number that each will have."""
+        return enumerate(self._journal.drafts(), self.tried + 1)
 
     def _least_gain(self, score: float, noise: float) -> float | None:
         """What the judge calls a win; while it is busy with a candidate, what it said before."""

@@ -364,7 +364,7 @@ class Search:
         """Begin to ask for a proposal that builds on the incumbent of now."""
         config, parent, ahead = self.config, self.past.incumbent.commit, not self.proposer.instant
         context = self.past.context(config.name, config.seed, config.brief_path, ())
-        waiting = self.gate.fingerprints(self.journal.drafts(), parent)
+        waiting = self.gate.waiting(parent)
 
         def check(proposal: Proposal) -> None:
             # A point in a search space is tried at once; people's patches are programs like any other.

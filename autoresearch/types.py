@@ -443,6 +443,11 @@ class Context:
     memory_mb: float | None = None
 
     @property
+    def proposals(self) -> tuple[Proposal, ...]:
+        """What was tried, or will be."""
+        return tuple(e.proposal for e in (*self.history, *self.under_way) if e.proposal is not None)
+
+    @property
     def paid(self) -> tuple[Proposal, ...]:
         """Every proposal that this search has paid for, tried or not."""
         known = (*self.history, *self.under_way)

@@ -91,8 +91,7 @@ class Line:
         """Ideas that nothing tests; a proposal that was given up since it was made gives its idea back."""
         if self._inbox is None:
             return ()
-        tested = (e.proposal.idea for e in (*context.history, *context.under_way) if e.proposal)
-        self._inbox.reopen({number for number in tested if number is not None})
+        self._inbox.reopen({p.idea for p in context.proposals if p.idea is not None})
         return self._inbox.ideas()
 
     def _stand_in(self, context: Context, check: Check, error: ProposerError) -> Proposal:

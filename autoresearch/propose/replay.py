@@ -44,8 +44,7 @@ class ReplayProposer:
 
     def propose(self, context: Context, check: Check) -> Proposal:
         """See `autoresearch.types.Proposer`."""
-        known = [e.proposal for e in (*context.history, *context.under_way) if e.proposal is not None]
-        done = Counter(map(_key, known)) | Counter(map(_key, self._handed))
+        done = Counter(map(_key, context.proposals)) | Counter(map(_key, self._handed))
         for proposal in self._recorded:
             if done[_key(proposal)] > 0:
                 done[_key(proposal)] -= 1

@@ -136,7 +136,8 @@ class Board:
         self._done_here += 1
         if experiment.kept:
             self.running.clear()  # what was begun before its turn was to replace another incumbent
-        self._only_from(experiment.number + 1)
+        else:
+            self._only_from(experiment.number + 1)
         line = _line(experiment, experiment.verdict)
         self.verdicts.append(line)
         return line
