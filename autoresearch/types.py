@@ -1,9 +1,8 @@
 """What flows through the loop: proposal -> edit -> trial -> verdict.
 
 Every type is frozen and made of plain values, so that the journal can store it as JSON and no stage can
-change what an earlier stage decided. Stages import this module, never each other's later stages.
-Scores are validation bits per byte: lower is better. Effects are `incumbent - candidate`: positive is
-better.
+change what an earlier stage decided. A score is in the unit of the task's metric, whose direction says which
+way is better; an effect is a gain, so positive is always better.
 """
 
 from __future__ import annotations
@@ -59,6 +58,89 @@ class State(StrEnum):
     RECORDED = "recorded"
 
 
+class Direction(StrEnum):
+    """Which way a metric gets better."""
+
+    MINIMIZE = "min"
+    MAXIMIZE = "max"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The number that decides.
+
+    Attributes:
+        name: A short identifier, for JSON, MLflow and commit trailers, such as "val_bpb".
+        unit: The unit in words, such as "bits per byte".
+        direction: Which way is better.
+        digits: Decimals to print.
+        per_item: Whether each measurement comes with the losses of single items, such as documents.
+    """
+
+    name: str
+    unit: str
+    direction: Direction = Direction.MINIMIZE
+    digits: int = 4
+    per_item: bool = False
+
+    def loss(self, score: float) -> float:
+        """The score turned so that lower is better, as judges read it; the function is its own inverse."""
+        return score if self.direction is Direction.MINIMIZE else -score
+
+    def gain(self, before: float, after: float) -> float:
+        """How much better `after` is than `before`; positive is better."""
+        return self.loss(before) - self.loss(after)
+
+    def change(self, effect: float) -> float:
+        """What a gain does to the score: negative for a gain of a minimised metric."""
+        return -self.loss(effect)
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first score is better than the second."""
+        return self.loss(first) < self.loss(second)
+
+    def text(self, score: float) -> str:
+        """The score as it is printed."""
+        return f"{score:.{self.digits}f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Metric:
+        """The inverse of `to_dict`."""
+        return cls(**{**data, "direction": Direction(data["direction"])})
+
+
+class Arm(StrEnum):
+    """What a trial is for."""
+
+    BASELINE = "baseline"
+    SCREEN = "screen"
+    CONFIRM = "confirm"
+    INCUMBENT = "incumbent"
+    CLAIM = "claim"
+    AUDIT = "audit"
+
+
+class Split(StrEnum):
+    """Parts of a task's data. Candidates see TRAIN alone; VALIDATION decides; TEST is sealed."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    HELD = "held"
+    OTHER = "other"
+
+
+class Fidelity(StrEnum):
+    """How much of the budget a trial uses."""
+
+    TRYOUT = "tryout"
+    FULL = "full"
+
+
 @dataclass(frozen=True)
 class Edit:
     """Replace one exact passage of one file; with an empty `search`, `replace` is the whole new file."""
@@ -108,7 +190,7 @@ class Proposal:
         edits: The change itself, against the incumbent's source.
         proposer: Who made it, e.g. "optuna" or "anthropic:claude-sonnet-5-5".
         mechanism: Why the author believes it works.
-        expected_effect: Expected gain in bits per byte (positive is better), if stated.
+        expected_effect: Expected gain in the metric's unit (positive is better), if stated.
         confidence: Probability in [0, 1] that the gain is real, if stated.
         risk: What could go wrong.
         params: Knob values, for proposals that are a point in a search space.
@@ -142,6 +224,27 @@ class Proposal:
         values["edits"] = tuple(Edit(**edit) for edit in values["edits"])
         values["cost"] = Cost(**values.get("cost", {}))
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposal applied to its parent. Made once by `edit.candidate`, then passed on.
+
+    Attributes:
+        parent: The commit that was changed.
+        sources: All editable files as the candidate has them: path -> text.
+        changed: Those of them that differ from the parent's.
+        fingerprint: The same for two programs that do the same: comments and layout do not count.
+        diff: Unified diff from the parent.
+        growth: Net lines of code that it adds.
+    """
+
+    parent: str
+    sources: Mapping[str, str]
+    changed: Mapping[str, str]
+    fingerprint: str
+    diff: str
+    growth: int
 
 
 @dataclass(frozen=True)
@@ -260,12 +363,36 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class TrialResult:
+class Provenance:
+    """Where a measurement comes from.
+
+    Attributes:
+        place: Name of the place where the trial ran, such as "cuda:1".
+        device: Fingerprint of the device: measurements on different ones may not be comparable.
+        worker: Who measured, such as a host name.
+        fidelity: How much of the budget the trial was to use.
+        fraction: Share of that which was used when the trial ended; 1 if it finished.
+    """
+
+    place: str = ""
+    device: str = ""
+    worker: str = ""
+    fidelity: Fidelity = Fidelity.FULL
+    fraction: float = 1.0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
+        """The inverse of `asdict`."""
+        return cls(**{**data, "fidelity": Fidelity(data.get("fidelity", Fidelity.FULL))})
+
+
+@dataclass(frozen=True)
+class Measurement:
     """What came of one training and scoring.
 
     Attributes:
         outcome: How it ended.
-        score: Validation bits per byte, measured by the scorer; None unless `outcome` is OK.
+        score: In the unit of the task's metric; None unless `outcome` is OK.
         reason: Why it did not end OK (one line), else empty.
         metrics: Numbers under fixed names: steps, tokens, tokens_per_second, mfu, parameters,
             peak_memory_mb, train_seconds, startup_seconds, score_seconds, train_loss, ... A number that
@@ -274,6 +401,8 @@ class TrialResult:
         log: The end of what the candidate printed: data, never instructions.
         phases: What it did when: (name, start, end) in Unix time, in order. The names are "startup"
             (processes start), "warmup" (the model is built and compiled), "train" and "score".
+        items: Where the losses of single items are kept: split -> file below the folder of the search.
+        provenance: Where it was measured, and how far it got.
     """
 
     outcome: Outcome
@@ -283,18 +412,21 @@ class TrialResult:
     curve: tuple[tuple[float, float], ...] = ()
     log: str = ""
     phases: tuple[tuple[str, float, float], ...] = ()
+    items: Mapping[str, str] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TrialResult:
+    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
         """The inverse of `to_dict`."""
         values = dict(data)
         values["outcome"] = Outcome(values["outcome"])
         values["curve"] = tuple((float(x), float(y)) for x, y in values.get("curve", ()))
         values["phases"] = tuple((str(n), float(a), float(b)) for n, a, b in values.get("phases", ()))
+        values["provenance"] = Provenance.from_dict(values.get("provenance", {}))
         return cls(**values)
 
 
@@ -305,28 +437,30 @@ class Trial:
     Attributes:
         id: Number within the search, from 1.
         experiment: The experiment that asked for it; 0 is the baseline.
-        arm: "baseline", "screen", "confirm" or "incumbent".
+        arm: What it is for.
         seed: The random seed given to the candidate.
         commit: What was trained.
         started: Unix time in seconds.
         finished: Unix time in seconds; None while it runs, or if the runner died.
         result: None while it runs, or if the runner died or was told that it is not needed any more.
         place: Where it runs, e.g. "cuda:1"; empty where there is only one place.
+        label: What it is called where its arm alone does not tell, such as "claim, tip".
     """
 
     id: int
     experiment: int
-    arm: str
+    arm: Arm
     seed: int
     commit: str
     started: float
     finished: float | None = None
-    result: TrialResult | None = None
+    result: Measurement | None = None
     place: str = ""
+    label: str = ""
 
     @property
     def score(self) -> float | None:
-        """Validation bits per byte, if the trial ended well."""
+        """In the unit of the metric, if the trial ended well."""
         return self.result.score if self.result else None
 
 
@@ -370,7 +504,7 @@ class Experiment:
     @property
     def scores(self) -> tuple[float, ...]:
         """Scores of the candidate itself (not of incumbent re-runs), in order."""
-        return tuple(t.score for t in self.trials if t.arm != "incumbent" and t.score is not None)
+        return tuple(t.score for t in self.trials if t.arm != Arm.INCUMBENT and t.score is not None)
 
     @property
     def score(self) -> float | None:
@@ -378,7 +512,9 @@ class Experiment:
 
         A screening score has been selected for being low, so it would make the mean optimistic.
         """
-        fair = [t.score for t in self.trials if t.arm not in ("screen", "incumbent") and t.score is not None]
+        fair = [
+            t.score for t in self.trials if t.arm not in (Arm.SCREEN, Arm.INCUMBENT) and t.score is not None
+        ]
         scores = fair or self.scores
         return sum(scores) / len(scores) if scores else None
 

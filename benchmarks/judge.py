@@ -28,10 +28,10 @@ from statistics import fmean, median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch.judge import Estimate, Judge, Kept, Report, Want, create_judge
+from autoresearch.judge import Estimate, Judge, Kept, Report, TrialRequest, create_judge
 from autoresearch.judge.claim import claim
 from autoresearch.judge.orders import Plan
-from autoresearch.record.levels import Level, joint_reach
+from autoresearch.report.levels import Level, joint_reach
 from autoresearch.types import Levels, Verdict, VerdictKind
 
 AA_TRIALS = 500
@@ -183,7 +183,7 @@ class MeanOfThree(Judge):
     def _plan(self) -> list[Plan]:
         return [("confirm" if seed else "screen", seed) for seed in range(3)]
 
-    def _take(self, want: Want, score: float | None) -> Verdict | None:
+    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
         if score is None:
             self.scores = []
             return self._crash()

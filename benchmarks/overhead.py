@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.run import Modules, TrialRunner
-from autoresearch.run.sandbox import Limits, create_sandbox
+from autoresearch.execute.sandbox import Limits, create_sandbox
+from autoresearch.tasks.gpt import Modules, TrialRunner
 from autoresearch.types import Outcome
 from nanomodel.data import DataSpec, prepare
 

@@ -33,12 +33,12 @@ from autoresearch.propose import create_proposer
 from autoresearch.types import (
     Context,
     Experiment,
+    Measurement,
     Outcome,
     Proposal,
     Proposer,
     State,
     Trial,
-    TrialResult,
     Verdict,
     VerdictKind,
 )
@@ -182,7 +182,7 @@ def _judge(
 
 def _experiment(number: int, found: Proposal | None, scores: list[float], kept: bool) -> Experiment:
     commit = f"c{number}"
-    results = [TrialResult(Outcome.OK, START + score) for score in scores] or [TrialResult(Outcome.CRASH)]
+    results = [Measurement(Outcome.OK, START + score) for score in scores] or [Measurement(Outcome.CRASH)]
     trials = tuple(Trial(i, number, "screen", i, commit, 0, 0, result) for i, result in enumerate(results))
     kind = VerdictKind.KEEP if kept else VerdictKind.DISCARD if scores else VerdictKind.CRASH
     return Experiment(number, State.RECORDED, "c0", 0, commit, found, Verdict(kind), trials=trials)

@@ -24,12 +24,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch.launch import create_mirror, write_page
-from autoresearch.propose import prompt
-from autoresearch.record.git import Repository
-from autoresearch.record.journal import Journal
-from autoresearch.record.mlflow import Mirror
-from autoresearch.search import Search
+from autoresearch.propose.llm import prompt
+from autoresearch.search.loop import Search
+from autoresearch.search.setup import create_mirror, write_page
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal
+from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Category, Check, Context, Edit, Experiment, Proposal
 from tests.support.stub import PATH, Silent, make_repository, make_search
 

@@ -27,8 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from autoresearch import launch  # noqa: E402
-from autoresearch.record.timeline import TRAIN, Use, use  # noqa: E402
+from autoresearch.report.timeline import TRAIN, Use, use  # noqa: E402
+from autoresearch.search import setup as launch  # noqa: E402
 from autoresearch.types import Category, Check, Context, Edit, Proposal  # noqa: E402
 
 SCRIPT = "nanomodel/train.py"

@@ -1,6 +1,6 @@
 """Who gives a training script its task and takes its weights.
 
-The runner's side of the conversation is `autoresearch.run.handshake` (protocol 1, see there); without a
+The runner's side of the conversation is `autoresearch.tasks.gpt.training` (protocol 1, see there); without a
 runner, `nanomodel.standalone` plays its part.
 """
 

@@ -15,7 +15,10 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import final, look, start, steer, upkeep
+from autoresearch.cli import finish as final
+from autoresearch.cli import maintain as upkeep
+from autoresearch.cli import start, steer
+from autoresearch.cli import view as look
 from autoresearch.errors import UserError
 
 COMMANDS = (

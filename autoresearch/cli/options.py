@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from autoresearch.record.git import Repository
-    from autoresearch.record.journal import Journal
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
 
 Overrides = Annotated[
     list[str] | None,
@@ -22,9 +22,9 @@ Number = Annotated[int, typer.Argument(metavar="N", help="Number of the experime
 
 def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
     """The journal of the search that `name=` names, or of the latest one, and the repository it is about."""
-    from autoresearch.launch import search_folder
-    from autoresearch.record.git import Repository
-    from autoresearch.record.journal import Journal
+    from autoresearch.search.setup import search_folder
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
 
     return Journal(search_folder(overrides or []) / "journal.db"), Repository(Path.cwd())
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.cli.look import report
 from autoresearch.cli.options import Overrides
+from autoresearch.cli.view import report
 
 
 def run(
@@ -19,14 +19,14 @@ def run(
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
     if dry_run:
-        from autoresearch.plan import make_plan
+        from autoresearch.search.plan import make_plan
 
         for heading, text in make_plan(overrides or [], Path.cwd()):
             typer.echo(f"{heading:12} {text}")
         return
-    from autoresearch.claim import make_claim
-    from autoresearch.launch import open_search
-    from autoresearch.search import Stopped
+    from autoresearch.finish.claim import make_claim
+    from autoresearch.search.loop import Stopped
+    from autoresearch.search.setup import open_search
 
     name = ""
     try:
@@ -49,8 +49,8 @@ def run(
 def prepare(overrides: Overrides = None) -> None:
     """Prepare the corpus and print where it lies. `run` does this by itself."""
     from autoresearch.config import load
-    from autoresearch.launch import prepare_data, runs_folder
-    from autoresearch.record.git import Repository
+    from autoresearch.search.setup import prepare_data, runs_folder
+    from autoresearch.store.git import Repository
 
     config = load(overrides or [])
     path, meta = prepare_data(config, runs_folder(config, Repository(Path.cwd())))
@@ -61,8 +61,8 @@ def prepare(overrides: Overrides = None) -> None:
 def doctor(overrides: Overrides = None) -> None:
     """What protects this machine from candidate code here, and what does not."""
     from autoresearch.config import load
-    from autoresearch.run.sandbox import create_sandbox, describe
-    from autoresearch.run.sandbox.gpu import describe as describe_gpu
+    from autoresearch.execute.sandbox import create_sandbox, describe
+    from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 
     sandbox = create_sandbox(load(overrides or []).sandbox["backend"])
     report = describe(sandbox)

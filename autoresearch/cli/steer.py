@@ -14,7 +14,7 @@ from autoresearch.cli.options import Overrides
 from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
-    from autoresearch.record.inbox import Inbox
+    from autoresearch.store.inbox import Inbox
 
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[TEXT] [KEY=VALUE]...", help="What to say, in quotes.")
@@ -41,9 +41,9 @@ def add(
     ] = None,
 ) -> None:
     """Leave an idea in words, or a patch that is tried before any proposer is asked."""
-    from autoresearch.edit.diff import read_patch
-    from autoresearch.launch import recorded_config
+    from autoresearch.edit.patch import read_patch
     from autoresearch.propose import TUNERS
+    from autoresearch.search.setup import recorded_config
 
     text, overrides = _split(words)
     diff = "" if patch is None else read_patch(patch)
@@ -63,7 +63,7 @@ def add(
 def list_ideas(overrides: Overrides = None) -> None:
     """Every idea, and what became of it."""
     from autoresearch.cli.options import open_journal
-    from autoresearch.record.text import one_line
+    from autoresearch.text import one_line
 
     inbox = _inbox(overrides or [])
     tested = {
@@ -113,8 +113,8 @@ def _wish(value: str, overrides: list[str] | None, words: str) -> None:
 
 
 def _inbox(overrides: list[str]) -> Inbox:
-    from autoresearch.launch import search_folder
-    from autoresearch.record.inbox import Inbox
+    from autoresearch.search.setup import search_folder
+    from autoresearch.store.inbox import Inbox
 
     return Inbox(search_folder(overrides))
 
@@ -131,8 +131,8 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
 def _check(diff: str, overrides: list[str]) -> None:
     """Say at once if a patch does not apply to the script as it is now."""
     from autoresearch.cli.options import open_journal
-    from autoresearch.edit.diff import edits_from_patch
-    from autoresearch.launch import recorded_config
+    from autoresearch.edit.patch import edits_from_patch
+    from autoresearch.search.setup import recorded_config
     from autoresearch.types import Refused
 
     journal, repository = open_journal(overrides)

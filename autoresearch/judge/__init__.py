@@ -12,7 +12,7 @@ from autoresearch.errors import UserError
 from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.default import Default
 from autoresearch.judge.greedy import Greedy
-from autoresearch.judge.orders import Want
+from autoresearch.judge.orders import TrialRequest
 from autoresearch.judge.report import Kept, Report
 from autoresearch.judge.strict import Strict
 from autoresearch.judge.threshold import Threshold
@@ -48,4 +48,4 @@ def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: flo
         raise UserError(f"the judge {name!r}: {error}", "see configs/judge/ for its options") from error
 
 
-__all__ = ["JUDGES", "Baseline", "Estimate", "Judge", "Kept", "Report", "Want", "create_judge"]
+__all__ = ["JUDGES", "Baseline", "Estimate", "Judge", "Kept", "Report", "TrialRequest", "create_judge"]

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from autoresearch.judge.noise import Runs
-from autoresearch.judge.orders import Orders, Plan, Want
+from autoresearch.judge.orders import Orders, Plan, TrialRequest
 from autoresearch.judge.report import Report
-from autoresearch.types import Levels, Verdict, VerdictKind
+from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 Baseline = Sequence[tuple[int, float]]
 """Replicates of the starting point: (seed, score)."""
@@ -76,7 +76,7 @@ class Judge(ABC):
         """
         self.complexity = float(complexity)
 
-    def next(self) -> Want | None:
+    def next(self) -> TrialRequest | None:
         """The next trial to run, or None if answers must come first.
 
         May be called again before an answer arrives, to use several devices.
@@ -85,7 +85,7 @@ class Judge(ABC):
             self._orders.plan(self._plan())
         return self._orders.issue()
 
-    def observe(self, want: Want, score: float | None) -> Verdict | None:
+    def observe(self, want: TrialRequest, score: float | None) -> Verdict | None:
         """Take an answer, in any order.
 
         Args:
@@ -108,7 +108,7 @@ class Judge(ABC):
                 return replace(verdict, levels=self._levels())
         return None
 
-    def upcoming(self, count: int) -> list[Want]:
+    def upcoming(self, count: int) -> list[TrialRequest]:
         """The screening runs of the next candidates, should this one and they be discarded; nothing changes.
 
         They can be begun early, where a device would stand idle.
@@ -119,20 +119,20 @@ class Judge(ABC):
         Returns:
             As many, or fewer: what comes after another kind of run cannot be known.
         """
-        future, found = Judge.from_json(self.to_json()), list[Want]()
+        future, found = Judge.from_json(self.to_json()), list[TrialRequest]()
         current = list(future.unanswered)
         while current and len(found) < count:
             if all(future.observe(want, None) is None for want in current):
                 break  # it would go on with this candidate
             want = future.next()
-            if want is None or want.arm != "screen":
+            if want is None or want.arm != Arm.SCREEN:
                 break
             found.append(want)
             current = [want]
         return found
 
     @property
-    def unanswered(self) -> tuple[Want, ...]:
+    def unanswered(self) -> tuple[TrialRequest, ...]:
         """Wants under way that still count; run them again if they died with the process."""
         return self._orders.unanswered
 
@@ -158,7 +158,7 @@ class Judge(ABC):
         """Trials to ask for next; called when nothing is open."""
 
     @abstractmethod
-    def _take(self, want: Want, score: float | None) -> Verdict | None:
+    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
         """Take one answer, in order of asking."""
 
     def _levels(self) -> Levels | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from autoresearch.judge.base import Baseline, Judge
 from autoresearch.judge.noise import Runs
-from autoresearch.judge.orders import Plan, Want
+from autoresearch.judge.orders import Plan, TrialRequest
 from autoresearch.judge.report import Kept, Report
 from autoresearch.judge.stats import Z95, squares, t_from_z
-from autoresearch.types import Estimate, Verdict, VerdictKind
+from autoresearch.types import Arm, Estimate, Verdict, VerdictKind
 
 
 class Greedy(Judge):
@@ -32,9 +32,9 @@ class Greedy(Judge):
         return Report(self.name, noise, start, current, keeps, self.candidates, 0, self.failed)
 
     def _plan(self) -> list[Plan]:
-        return [("screen", next(iter(self.baseline)))]
+        return [(Arm.SCREEN, next(iter(self.baseline)))]
 
-    def _take(self, want: Want, score: float | None) -> Verdict | None:
+    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
         self.candidates += 1
         if score is None:
             return self._crash()

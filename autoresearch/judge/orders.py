@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Arm = Literal["screen", "confirm", "incumbent"]
+from autoresearch.types import Arm
 
 
 @dataclass(frozen=True)
-class Want:
+class TrialRequest:
     """A trial the judge asks for.
 
     Attributes:
@@ -39,9 +39,9 @@ class Orders:
 
     def __init__(self) -> None:
         self._planned: list[Plan] = []
-        self._open: list[Want] = []
+        self._open: list[TrialRequest] = []
         self._answers: dict[int, float | None] = {}
-        self._late: list[Want] = []
+        self._late: list[TrialRequest] = []
         self._issued = 0
 
     @property
@@ -50,7 +50,7 @@ class Orders:
         return not self._planned and not self._open
 
     @property
-    def unanswered(self) -> tuple[Want, ...]:
+    def unanswered(self) -> tuple[TrialRequest, ...]:
         """Trials that were asked for and still count, in order; to be run again after a crash."""
         return tuple(want for want in self._open if want.number not in self._answers)
 
@@ -58,17 +58,17 @@ class Orders:
         """Queue trials."""
         self._planned.extend(trials)
 
-    def issue(self) -> Want | None:
+    def issue(self) -> TrialRequest | None:
         """The next planned trial, or None if there is none."""
         if not self._planned:
             return None
         self._issued += 1
         arm, seed, *probe = self._planned.pop(0)
-        want = Want(arm, seed, self._issued, *probe)
+        want = TrialRequest(arm, seed, self._issued, *probe)
         self._open.append(want)
         return want
 
-    def answer(self, want: Want, score: float | None) -> None:
+    def answer(self, want: TrialRequest, score: float | None) -> None:
         """Note an answer. One to a want that no longer counts is dropped.
 
         Raises:
@@ -81,7 +81,7 @@ class Orders:
         else:
             raise ValueError(f"{want} was not asked for, or is answered already")
 
-    def take(self) -> tuple[Want, float | None] | None:
+    def take(self) -> tuple[TrialRequest, float | None] | None:
         """The answer to the oldest open want, or None if that has not come yet."""
         if not self._open or self._open[0].number not in self._answers:
             return None
@@ -108,8 +108,13 @@ class Orders:
         """The inverse of `to_dict`."""
         orders = cls()
         orders._planned = [tuple(trial) for trial in data["planned"]]
-        orders._open = [Want(*values) for values in data["open"]]
+        orders._open = [_request(values) for values in data["open"]]
         orders._answers = dict(data["answers"])
-        orders._late = [Want(*values) for values in data["late"]]
+        orders._late = [_request(values) for values in data["late"]]
         orders._issued = data["issued"]
         return orders
+
+
+def _request(values: list[Any]) -> TrialRequest:
+    arm, *rest = values
+    return TrialRequest(Arm(arm), *rest)

@@ -8,6 +8,7 @@ from typing import Literal
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Runs
 from autoresearch.judge.orders import Plan
+from autoresearch.types import Arm
 
 Wish = Literal["", "look", "check"]
 """What a candidate that would be kept waits for: a closer look at it, or a run of the incumbent beside it."""
@@ -26,16 +27,16 @@ def confirmation(incumbent: Incumbent, runs: Runs, wish: Wish, seed: Callable[[]
         seed: Gives a seed that was not used before.
     """
     if wish == "check" or incumbent.suspects:
-        return [("incumbent", seed())]
+        return [(Arm.INCUMBENT, seed())]
     free = [known for known in incumbent.runs if known not in runs]
     if wish == "look":
-        return [("confirm", free.pop() if free else seed(), True)]
+        return [(Arm.CONFIRM, free.pop() if free else seed(), True)]
     trials: list[Plan] = []
     n = len(incumbent.runs)
     for k in range(len(runs), len(runs) + LOOKAHEAD):
         if n < k + 1 and not incumbent.failing:
             free.append(seed())
-            trials.append(("incumbent", free[-1]))
+            trials.append((Arm.INCUMBENT, free[-1]))
             n += 1
-        trials.append(("confirm", free.pop() if free else seed()))
+        trials.append((Arm.CONFIRM, free.pop() if free else seed()))
     return trials

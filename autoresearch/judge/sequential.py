@@ -21,13 +21,13 @@ from autoresearch.judge.history import scale, surprising
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.levels import levels
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
-from autoresearch.judge.orders import Plan, Want
+from autoresearch.judge.orders import Plan, TrialRequest
 from autoresearch.judge.planning import Wish, confirmation
 from autoresearch.judge.report import Evidence, Kept, Report
 from autoresearch.judge.stats import shrink
 from autoresearch.judge.steady import before, machine
 from autoresearch.judge.stopping import hopeless
-from autoresearch.types import Levels, Verdict, VerdictKind
+from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 LEAST_RUNS = 3
 """Screening run and two confirmations."""
@@ -63,25 +63,25 @@ class Sequential(Judge):
         if self.runs:
             return confirmation(self.incumbent, self.runs, self.wish, self._seed)
         if self.incumbent.due(int(self.options["heartbeat"])):
-            return [("incumbent", self._seed())]
+            return [(Arm.INCUMBENT, self._seed())]
         seeds = list(self.incumbent.runs)
         missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - len(seeds))
-        trials: list[Plan] = [("incumbent", self._seed()) for _ in range(missing)]
+        trials: list[Plan] = [(Arm.INCUMBENT, self._seed()) for _ in range(missing)]
         self.turn += 1
-        return [*trials, ("screen", seeds[self.turn % len(seeds)])]
+        return [*trials, (Arm.SCREEN, seeds[self.turn % len(seeds)])]
 
-    def _take(self, want: Want, score: float | None) -> Verdict | None:
-        if want.arm == "incumbent":
+    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
+        if want.arm == Arm.INCUMBENT:
             return self._remeasured(want.seed, score)
         self.incumbent.since += 1
         self.looked |= want.probe
-        self.candidates += want.arm == "screen"
-        self.incumbent.survived += want.arm == "screen"
+        self.candidates += want.arm == Arm.SCREEN
+        self.incumbent.survived += want.arm == Arm.SCREEN
         if score is None:
             self._close()
             return self._crash()
         self.runs[want.seed] = score
-        return self._screened() if want.arm == "screen" else self._decide()
+        return self._screened() if want.arm == Arm.SCREEN else self._decide()
 
     def _remeasured(self, seed: int, score: float | None) -> Verdict | None:
         """After a run of the incumbent: is the machine still the same, and what does it mean for a keep?"""

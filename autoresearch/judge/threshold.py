@@ -9,8 +9,8 @@ from __future__ import annotations
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.greedy import Greedy, spread
 from autoresearch.judge.incumbent import MISSES
-from autoresearch.judge.orders import Plan, Want
-from autoresearch.types import Verdict
+from autoresearch.judge.orders import Plan, TrialRequest
+from autoresearch.types import Arm, Verdict
 
 
 class Threshold(Greedy):
@@ -37,11 +37,11 @@ class Threshold(Greedy):
 
     def _plan(self) -> list[Plan]:
         if len(self.baseline) < 2 and self.misses < MISSES:
-            return [("incumbent", self._seed())]
+            return [(Arm.INCUMBENT, self._seed())]
         return super()._plan()
 
-    def _take(self, want: Want, score: float | None) -> Verdict | None:
-        if want.arm != "incumbent":
+    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
+        if want.arm != Arm.INCUMBENT:
             return super()._take(want, score)
         if score is None:
             self.misses += 1

@@ -16,19 +16,19 @@ from autoresearch.errors import UserError
 from autoresearch.types import Call, Cost, Proposer
 
 if TYPE_CHECKING:
-    from autoresearch.propose.command import Tool
+    from autoresearch.propose.agent import Tool
     from autoresearch.propose.queue import Inbox
 
 PROPOSERS = {
-    "anthropic": "AnthropicProposer",
-    "command": "CommandProposer",
-    "openai": "OpenAIProposer",
-    "optuna": "OptunaProposer",
-    "queue": "QueueProposer",
-    "random": "RandomProposer",
-    "replay": "ReplayProposer",
+    "anthropic": "llm.anthropic:AnthropicProposer",
+    "command": "agent:CommandProposer",
+    "openai": "llm.openai:OpenAIProposer",
+    "optuna": "tune.optuna:OptunaProposer",
+    "queue": "queue:QueueProposer",
+    "random": "tune.random:RandomProposer",
+    "replay": "replay:ReplayProposer",
 }
-"""Name -> class in the module of that name; imported only when asked for."""
+"""Name -> module of this room and class in it; imported only when asked for."""
 
 TUNERS = ("optuna", "random")
 PAID = ("anthropic", "openai", "command")
@@ -41,7 +41,7 @@ class Desk:
     Attributes:
         folder: Where an agent may work; emptied at will.
         tree: Writes the task's files into a folder.
-        tool: Runs programs; see `autoresearch.run.tool`.
+        tool: Runs programs; see `autoresearch.execute.tool`.
         inbox: Where people's ideas wait; None if nobody can leave any.
         record: Where calls are written down.
         spent: What a proposer of that name, or a model of it ("anthropic:claude-sonnet-5-5"), spent before,
@@ -77,7 +77,7 @@ def create_proposer(
     second = None if fallback is None else _create_fallback(name, fallback, column, desk)
     if desk is None and second is None:
         return first
-    from autoresearch.propose.line import Line
+    from autoresearch.propose.portfolio import Line
 
     return Line(first, second, desk.inbox if desk else None, desk.say if desk else lambda text: None)
 
@@ -101,7 +101,8 @@ def _create_fallback(name: str, fallback: str, column: int, desk: Desk | None) -
 
 def _create(name: str, column: int, desk: Desk | None, options: dict[str, Any]) -> Proposer:
     _known(name)
-    module = import_module(f"{__name__}.{name}")
+    place, _, kind = PROPOSERS[name].partition(":")
+    module = import_module(f"{__name__}.{place}")
     if name in TUNERS:
         options = {**options, "column": column}
     if desk is not None and name in PAID:
@@ -113,7 +114,7 @@ def _create(name: str, column: int, desk: Desk | None, options: dict[str, Any]) 
     if desk is not None and name == "queue":
         options = {**options, "inbox": desk.inbox}
     try:
-        proposer: Proposer = getattr(module, PROPOSERS[name])(**options)
+        proposer: Proposer = getattr(module, kind)(**options)
     except ValidationError as error:
         wrong = "; ".join(f"proposer.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from autoresearch.propose.stuck import drought, patience
+from autoresearch.propose.llm.plateau import drought, patience
 from autoresearch.types import Context, Cost, Experiment
 
 MAX_VAIN = 50

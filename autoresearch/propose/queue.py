@@ -3,7 +3,7 @@
 Invariant: a patch is tried as it is, against the incumbent of the moment, or refused with the reason, which
 the inbox keeps. Ideas in words are for language models; this leaves them alone.
 
-Not covered: where patches come from (`autoresearch.record.inbox`).
+Not covered: where patches come from (`autoresearch.store.inbox`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import ConfigDict, validate_call
 
-from autoresearch.edit.diff import edits_from_patch
+from autoresearch.edit.patch import edits_from_patch
 from autoresearch.types import Category, Check, Context, Idea, Proposal, ProposerError, Refused
 
 NONE = "no patch is waiting; leave one: autoresearch idea add --patch FILE"
@@ -24,7 +24,7 @@ POLL_SECONDS = 1.0
 
 @runtime_checkable
 class Inbox(Protocol):
-    """Where people leave ideas; see `autoresearch.record.inbox`."""
+    """Where people leave ideas; see `autoresearch.store.inbox`."""
 
     def ideas(self) -> tuple[Idea, ...]:
         """The ideas that are open, oldest first."""

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import nanomodel
-from autoresearch.run import Modules, TrialRunner
-from autoresearch.run.sandbox import Limits, Sandbox
-from autoresearch.types import TrialResult
+from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.tasks.gpt import Modules, TrialRunner
+from autoresearch.types import Measurement
 from tests.support import toy
 from tests.support.toy import TRAIN
 
@@ -100,7 +100,7 @@ class Arena:
             self.runners[key] = TrialRunner(sandbox=sandbox, cache=self.cache, **{**OPTIONS, **changes})
         return self.runners[key]
 
-    def fight(self, source: str, sandbox: Sandbox, **changes: Any) -> TrialResult:
+    def fight(self, source: str, sandbox: Sandbox, **changes: Any) -> Measurement:
         """Run one candidate; the host must come out of it as it was."""
         self.trials += 1
         place = self.root / f"trial{self.trials}"

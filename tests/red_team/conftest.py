@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoresearch.run.sandbox import Sandbox
+from autoresearch.execute.sandbox import Sandbox
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena
 from tests.support.jail import sandbox_or_skip

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from autoresearch.run import attempt
-from autoresearch.run.sandbox import Sandbox
-from autoresearch.types import Outcome, TrialResult
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.tasks.gpt import attempt
+from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy
 from tests.support.jail import (
@@ -233,7 +233,7 @@ def handed_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "LARGEST_RATION", 0)
 
 
-def deeds(done: TrialResult) -> dict[str, bool]:
+def deeds(done: Measurement) -> dict[str, bool]:
     line = next(line for line in done.log.splitlines() if line.startswith("DEEDS "))
     found: dict[str, bool] = json.loads(line.removeprefix("DEEDS "))
     return found

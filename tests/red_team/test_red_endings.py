@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.propose.prompt import build
-from autoresearch.run.sandbox import Sandbox
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.propose.llm.prompt import build
 from autoresearch.types import (
     Category,
     Context,
     Edit,
     Experiment,
+    Measurement,
     Outcome,
     Proposal,
     State,
     Trial,
-    TrialResult,
     Verdict,
     VerdictKind,
 )
@@ -151,7 +151,7 @@ def test_instructions_in_the_log_reach_the_proposer_as_data(arena: Arena, either
     assert text.count("<brief>") == 1
 
 
-def prompt_after(done: TrialResult) -> str:
+def prompt_after(done: Measurement) -> str:
     """All that an LLM is shown after a search whose only experiment ended like this."""
     edit = Edit("nanomodel/train.py", "WIDTH = 32", "WIDTH = 64")
     proposal = Proposal("wider is better", Category.ARCHITECTURE, (edit,), "test")
@@ -165,7 +165,7 @@ def prompt_after(done: TrialResult) -> str:
 
 
 def text_of_rules() -> str:
-    from autoresearch.propose.prompt import RULES
+    from autoresearch.propose.llm.prompt import RULES
 
     return RULES
 

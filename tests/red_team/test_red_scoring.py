@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.run import scoring
-from autoresearch.run.sandbox import Sandbox
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.tasks.gpt import scoring
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest, mutated, one_by_default
 

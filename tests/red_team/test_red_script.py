@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.run.handshake import Budget
-from autoresearch.run.sandbox import Sandbox
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.tasks.gpt.training import Budget
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support.candidates import HELLO, OPENING, READY

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from autoresearch.run.sandbox import Sandbox
-from autoresearch.run.sandbox.plain import PlainSandbox
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.execute.sandbox.plain import PlainSandbox
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from autoresearch.execute.tool import run_tool
 from autoresearch.propose import Desk
-from autoresearch.record.calls import CallLog
-from autoresearch.record.inbox import Inbox
-from autoresearch.run.tool import run_tool
+from autoresearch.store.calls import CallLog
+from autoresearch.store.inbox import Inbox
 from autoresearch.types import Cost
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from autoresearch import workers
-from autoresearch.record.git import Repository
-from autoresearch.record.journal import Journal
-from autoresearch.search import Search
+from autoresearch.execute import local as workers
+from autoresearch.search.loop import Search
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal
 
 WRITING = ("checkout", "add", "write-tree", "commit-tree", "update-ref", "worktree")
 KILLED = 9

@@ -5,11 +5,11 @@ from autoresearch.types import (
     Context,
     Edit,
     Experiment,
+    Measurement,
     Outcome,
     Proposal,
     State,
     Trial,
-    TrialResult,
     Verdict,
     VerdictKind,
 )
@@ -34,7 +34,7 @@ def train(*knobs):
 
 def trial(number, commit, score, curve=(), log="", reason=""):
     outcome = Outcome.OK if score is not None else Outcome.CRASH
-    result = TrialResult(outcome, score, reason, {"steps": 100.0}, curve, log)
+    result = Measurement(outcome, score, reason, {"steps": 100.0}, curve, log)
     return Trial(number, number, "screen", number, commit, 0.0, 1.0, result)
 
 

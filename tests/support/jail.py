@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.run.sandbox import Jail, Jailed, Limits, Sandbox, create_sandbox, start
-from autoresearch.run.sandbox.landlock import LandlockSandbox
-from autoresearch.run.sandbox.world import LAUNCHER
+from autoresearch.execute.sandbox import Jail, Jailed, Limits, Sandbox, create_sandbox, start
+from autoresearch.execute.sandbox.landlock import LandlockSandbox
+from autoresearch.execute.sandbox.world import LAUNCHER
 
 BACKENDS = ("bwrap", "landlock", "landlock-bare")
 """The last one is Landlock where no namespace is to be had, as inside most containers."""

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from autoresearch.record.journal import SearchInfo
+from autoresearch.store.journal import SearchInfo
 from autoresearch.types import (
     Category,
     Cost,
     Experiment,
+    Measurement,
     Outcome,
     Proposal,
     State,
     Trial,
-    TrialResult,
     Verdict,
     VerdictKind,
 )
@@ -69,9 +69,9 @@ class Recorded:
 
 def result(
     score: float | None, outcome: Outcome = Outcome.OK, reason: str = "", log: str = "step 1\n"
-) -> TrialResult:
+) -> Measurement:
     metrics = {"steps": 100.0, "tokens_per_second": 5e4, "peak_memory_mb": 300.0} if score is not None else {}
-    return TrialResult(outcome, score, reason, metrics, ((0.0, 7.5), (0.5, 3.0), (1.0, 2.5)), log)
+    return Measurement(outcome, score, reason, metrics, ((0.0, 7.5), (0.5, 3.0), (1.0, 2.5)), log)
 
 
 def trials(

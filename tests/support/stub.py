@@ -12,25 +12,25 @@ from pathlib import Path
 import numpy as np
 
 from autoresearch.config import Config, load
-from autoresearch.places import places
-from autoresearch.record.git import Repository
-from autoresearch.record.journal import Journal, SearchInfo
-from autoresearch.search import Search
+from autoresearch.execute.local import Runner
+from autoresearch.execute.places import places
+from autoresearch.search.loop import Search
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.types import (
     Category,
     Check,
     Context,
     Edit,
     Experiment,
+    Measurement,
     Outcome,
     Progress,
     Proposal,
     Proposer,
     ProposerError,
     Trial,
-    TrialResult,
 )
-from autoresearch.workers import Runner
 
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
@@ -80,24 +80,24 @@ class StubRunner:
         should_prune: Callable[[Progress], bool] | None = None,
         splits: Sequence[str] = ("validation",),
         closely: bool = False,
-    ) -> TrialResult:
+    ) -> Measurement:
         source = (code / PATH).read_text()
         self.closely += [source] * closely
         self.trained.append((source, seed))
         self.on_run()
         if "crash" in source:
-            return TrialResult(Outcome.CRASH, reason="out of memory", log="boom")
+            return Measurement(Outcome.CRASH, reason="out of memory", log="boom")
         if "meddle" in source:
             (code / PATH).write_text("LEVEL = -9")
         if "cheat" in source:
-            return TrialResult(Outcome.INVALID, reason="not causal")
+            return Measurement(Outcome.INVALID, reason="not causal")
         hopeless = "diverge" in source
         curve = tuple((i / 20, 9.0 if hopeless else 9.0 - 5 * i / 20) for i in range(21))
         for fraction, loss in curve:
             sign = Progress(fraction, fraction, loss=loss)
             progress(sign)
             if should_prune and should_prune(sign):
-                return TrialResult(Outcome.PRUNE, reason=f"hopeless at {fraction:.0%}", curve=curve)
+                return Measurement(Outcome.PRUNE, reason=f"hopeless at {fraction:.0%}", curve=curve)
         found = re.search(r"LEVEL = ([-\d.e]+)", source)
         assert found
         noise = random.Random(f"{seed}").gauss(0, NOISE)
@@ -113,14 +113,14 @@ class StubRunner:
         metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in splits[1:]}}
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0
-        return TrialResult(Outcome.OK, score, metrics=metrics, curve=curve)
+        return Measurement(Outcome.OK, score, metrics=metrics, curve=curve)
 
-    def smoke(self, *, code: Path, scratch: Path) -> TrialResult:
+    def smoke(self, *, code: Path, scratch: Path) -> Measurement:
         source = (code / PATH).read_text()
         self.smoked.append(source)
         if "instantly" in source:
-            return TrialResult(Outcome.CRASH, reason="shape error", log="mat1 and mat2")
-        return TrialResult(Outcome.OK)
+            return Measurement(Outcome.CRASH, reason="shape error", log="mat1 and mat2")
+        return Measurement(Outcome.OK)
 
 
 class ScriptedProposer:

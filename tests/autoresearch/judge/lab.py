@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from autoresearch.judge import Judge, Want
+from autoresearch.judge import Judge, TrialRequest
 from autoresearch.types import Verdict, VerdictKind
 
 NAMES = ("default", "strict", "threshold", "greedy")
@@ -21,7 +21,7 @@ class Lab:
     level: float = 100.0
     seed: int = 0
     shock: Callable[[random.Random], float] = lambda rng: rng.gauss(0, 1)
-    failing: Callable[[int, Want], bool] = lambda number, want: False
+    failing: Callable[[int, TrialRequest], bool] = lambda number, want: False
     complexity: Sequence[float] = ()
     tip: int = 0
     depth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
@@ -29,7 +29,7 @@ class Lab:
     def baseline(self, count: int = 3) -> list[tuple[int, float]]:
         return [(s, self._score(0, s)) for s in range(count)]
 
-    def answer(self, number: int, want: Want) -> float | None:
+    def answer(self, number: int, want: TrialRequest) -> float | None:
         """The score of what `want` asks for, while candidate `number` is looked at."""
         if self.failing(number, want):
             return None
@@ -73,7 +73,7 @@ def serial(judge: Judge, lab: Lab, trials: int = 10**9, reload: bool = False) ->
 def parallel(judge: Judge, lab: Lab, devices: int, rng: random.Random) -> list[Verdict]:
     """The same with several devices whose answers come back in random order, late ones included."""
     verdicts: list[Verdict] = []
-    running: list[tuple[Want, float | None]] = []
+    running: list[tuple[TrialRequest, float | None]] = []
     while len(verdicts) < len(lab.gains):
         number = len(verdicts) + 1
         lab.begin(number, judge)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from autoresearch.judge.orders import Orders, Want
+from autoresearch.judge.orders import Orders, TrialRequest
 
 
 def drain(orders: Orders) -> list[tuple[int, float | None]]:
@@ -49,7 +49,7 @@ def test_a_want_that_was_never_issued_is_refused():
     orders.plan([("screen", 1)])
     orders.issue()
     with pytest.raises(ValueError):
-        orders.answer(Want("screen", 1, number=9), 0.1)
+        orders.answer(TrialRequest("screen", 1, number=9), 0.1)
 
 
 def test_json_keeps_everything():
@@ -61,4 +61,4 @@ def test_json_keeps_everything():
     assert again.to_dict() == orders.to_dict()
     again.answer(first, 0.5)
     assert drain(again) == [(1, 0.5), (2, None)]
-    assert again.issue() == Want("incumbent", 3, 3)
+    assert again.issue() == TrialRequest("incumbent", 3, 3)

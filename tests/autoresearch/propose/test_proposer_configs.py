@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from autoresearch.propose import PROPOSERS, create_proposer
-from autoresearch.propose.prompt import build
+from autoresearch.propose.llm.prompt import build
 from tests.support.desk import make_desk
 from tests.support.histories import context
 

@@ -1,0 +1,133 @@
+"""Commands that show a search, and change nothing of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from autoresearch.cli.options import Json, Number, Overrides, dumps, open_journal
+
+
+def status(overrides: Overrides = None, json: Json = False) -> None:
+    """How far a search has come."""
+    from autoresearch.report.guard_text import drifted
+    from autoresearch.report.report import headline
+    from autoresearch.report.summary import summarize
+    from autoresearch.report.timeline import use
+    from autoresearch.store.inbox import Inbox
+
+    journal = open_journal(overrides)[0]
+    lease = journal.lease()
+    runner = lease if lease and not lease.dead else None
+    summary = summarize(journal) | {
+        "time": use(journal.timeline()).to_dict(),
+        "runner": asdict(runner) if runner else None,
+    }
+    typer.echo(dumps(summary) if json else headline(summary))
+    if not json:
+        go_on = f"nobody runs it; go on with: autoresearch run name={summary['search']}"
+        typer.echo(f"tried {summary['tried']}; {f'run by {runner}' if runner else go_on}")
+        for told in filter(None, (drifted(summary), Inbox(journal.path.parent).told())):
+            typer.echo(told)
+    if not json and (changes := summary["brief_changes"]):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))
+        typer.echo(f"the brief was changed {len(changes)} times, last at {when}")
+
+
+def log(overrides: Overrides = None, json: Json = False) -> None:
+    """Every experiment in a line, newest last."""
+    from autoresearch.report.summary import summarize
+
+    rows = summarize(open_journal(overrides)[0])["experiments"]
+    if json:
+        typer.echo("\n".join(dumps(row, indent=None) for row in rows))
+        return
+    from autoresearch.text import one_line
+
+    for row in rows:
+        score = "      -" if row["score"] is None else f"{row['score']:.4f}"
+        effect = "        " if row["effect"] is None else f"{-row['effect']:+.4f} "
+        verdict = row["verdict"] or ("baseline" if row["number"] == 0 else "open")
+        words = row["hypothesis"] or "the starting script"
+        typer.echo(
+            f"{row['number']:4d}  {verdict:8}  {score}  {effect} {row['commit'][:8]}  {one_line(words, 80)}"
+        )
+
+
+def show(number: Number, overrides: Overrides = None, json: Json = False) -> None:
+    """One experiment: what was tried, every trial, the verdict and its reason."""
+    from autoresearch.report.summary import summarize
+    from autoresearch.text import one_line
+    from autoresearch.tracking.notes import experiment_note
+
+    journal = open_journal(overrides)[0]
+    experiment = journal.experiment(number)
+    if json:
+        typer.echo(dumps(next(r for r in summarize(journal)["experiments"] if r["number"] == number)))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(experiment_note(experiment)))
+    for proposal, reason in journal.dropped(number):
+        typer.echo(one_line(f"Given up after it: {proposal.hypothesis} ({reason})", 1000))
+
+
+def diff(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[N] [KEY=VALUE]...")] = None,
+) -> None:
+    """The change of experiment N, or (without N) everything that was kept so far."""
+    from autoresearch.search.setup import cumulative_diff
+
+    number, overrides = None, arguments or []
+    if overrides and overrides[0].isdigit():
+        number, overrides = int(overrides[0]), overrides[1:]
+    journal, repository = open_journal(overrides)
+    typer.echo(
+        journal.experiment(number).diff if number is not None else cumulative_diff(journal, repository)
+    )
+
+
+def report(overrides: Overrides = None) -> None:
+    """Write the report page and print where it lies."""
+    from autoresearch.report.claim_text import sentence
+    from autoresearch.report.report import headline
+    from autoresearch.report.summary import summarize
+    from autoresearch.search.setup import write_page
+
+    journal, repository = open_journal(overrides)
+    written = write_page(journal, repository)
+    summary = summarize(journal)
+    typer.echo(headline(summary))
+    if summary["claim"]:
+        typer.echo(sentence(summary["claim"]))
+    typer.echo(f"report: {written.html}")
+
+
+def ui(
+    overrides: Overrides = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Start the MLflow UI on the store that the search writes to, and say where to look."""
+    import os
+    import subprocess
+
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.tracking import ui as views
+    from autoresearch.tracking.mirror import EXPERIMENT_KEY
+
+    journal, _ = open_journal(overrides)
+    folder = journal.path.parent
+    uri = recorded_config(folder).tracking.uri
+    shown = views.ui(uri, folder.parent / "mlflow", port, journal.info(), journal.get(EXPERIMENT_KEY))
+    typer.echo(f"MLflow: {shown.url}")
+    if shown.command:
+        typer.echo("It takes some seconds to start; end it with Ctrl-C.")
+        try:
+            sys.exit(subprocess.run(shown.command, env={**os.environ, **shown.environment}).returncode)
+        except KeyboardInterrupt:
+            sys.exit(130)

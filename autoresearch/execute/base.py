@@ -1,0 +1,176 @@
+"""The executor seam: where trials run, and what a trial is told and tells.
+
+An executor owns places and runs one trial at a time at each. It knows nothing of searches, verdicts or
+proposals: it is given specs, plain data that can be sent to another process or machine, and puts what happens
+on the queue that came with them. So several searches can share one executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from autoresearch.types import Fidelity, Measurement, Progress, Split
+
+Curve = tuple[tuple[float, float], ...]
+"""(fraction of the budget, training loss), in order."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one trial can run at a time.
+
+    Attributes:
+        name: Such as "cpu:0" or "cuda:1".
+        device: Fingerprint of the device; scores from different devices may not be comparable.
+    """
+
+    name: str
+    device: str
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that is needed to run one trial anywhere.
+
+    Attributes:
+        search: Name of the search that asked for it.
+        trial: Number of the trial in that search's journal, or a negative number if it is not there.
+        tree: Commit whose tree is measured.
+        files: Files that differ from that tree: path -> text.
+        seed: The random seed.
+        fidelity: How much of the budget to use.
+        splits: What to score on; the first gives the score.
+        items: Folder for the losses of single items, below that of the search; empty: they are not kept.
+        max_seconds: Cap on the training, beside the task's own; None: none.
+        reference: Training curves of the baseline, against which a hopeless trial is stopped; empty: it is
+            never stopped early.
+        thorough: Whether to look for cheating more closely than usual.
+    """
+
+    search: str
+    trial: int
+    tree: str
+    seed: int
+    files: Mapping[str, str] = field(default_factory=dict)
+    fidelity: Fidelity = Fidelity.FULL
+    splits: tuple[Split, ...] = (Split.VALIDATION,)
+    items: str = ""
+    max_seconds: float | None = None
+    reference: tuple[Curve, ...] = ()
+    thorough: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrialSpec:
+        """The inverse of `to_dict`."""
+        values = dict(data)
+        values["fidelity"] = Fidelity(values["fidelity"])
+        values["splits"] = tuple(Split(split) for split in values["splits"])
+        values["reference"] = tuple(tuple((x, y) for x, y in curve) for curve in values["reference"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial has left the queue and runs."""
+
+    spec: TrialSpec
+    place: str
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A sign of life of a trial."""
+
+    spec: TrialSpec
+    place: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial has ended, and its place is free.
+
+    Attributes:
+        spec: Which one.
+        place: Where it ran.
+        result: What it measured; None if it was cancelled; an exception if the machine failed.
+    """
+
+    spec: TrialSpec
+    place: str
+    result: Measurement | BaseException | None
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something that a person should read."""
+
+    text: str
+    warning: bool = False
+
+
+TrialEvent = Started | Progressed | Finished | Message
+
+
+class Executor(Protocol):
+    """Runs trials at places."""
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where trials can run now; may change while a search runs."""
+
+    def submit(self, spec: TrialSpec, place: str, events: SimpleQueue[Any]) -> None:
+        """Begin a trial at a free place. Returns at once; the events of the trial go to `events`."""
+
+    def cancel(self, search: str, trials: Sequence[int]) -> None:
+        """Stop trials nobody waits for any more. Each still ends with `Finished`, without a result."""
+
+    def close(self) -> None:
+        """Stop everything, wait a few seconds for the processes to be gone, and release the devices."""
+
+
+class Cancelled(Exception):
+    """Ends a trial whose result nobody waits for; raised by the `progress` callback of a measurer."""
+
+
+class Measurer(Protocol):
+    """Measures candidates at one place, one at a time; may keep processes warm between two trials.
+
+    A task makes one for each place. Neither method raises for what a candidate does; both may raise
+    `UserError` if the machine fails, and pass on whatever `progress` raises.
+    """
+
+    def measure(
+        self,
+        tree: Path,
+        spec: TrialSpec,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_stop: Callable[[Progress], bool] | None = None,
+    ) -> Measurement:
+        """Measure the candidate whose files lie in `tree`.
+
+        Args:
+            tree: The candidate's tree; nobody writes it meanwhile.
+            spec: Seed, splits, caps; its `tree` and `files` have been exported already.
+            scratch: An empty folder for this trial; `SPLIT.npy` is left there if the metric is per item.
+            progress: Called a few times a second.
+            should_stop: Asked at every sign of life whether to stop early.
+        """
+
+    def tryout(self, tree: Path, scratch: Path) -> Measurement:
+        """Find out in seconds whether a candidate gets through the stages of a trial at all.
+
+        May be called from another thread while `measure` runs. There is no score.
+        """
+
+    def close(self) -> None:
+        """End whatever runs or waits."""

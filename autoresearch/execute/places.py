@@ -1,0 +1,121 @@
+"""Where trials run: the devices of this machine, as configured, and what trains and scores on each.
+
+Owns the rule of how many at a time: one on a GPU, and on a CPU as many as its cores are worth. Everything
+that a configuration says of devices and threads is read here. Not covered: who trains when (`workers`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from autoresearch.config import Config, has_gpu
+from autoresearch.errors import UserError
+from autoresearch.execute.health import Health
+from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.tasks.gpt import Modules, TrialRunner
+
+CPU_WORKERS = 2
+"""Trials at a time on a CPU that has so many cores, one thread each: models this small train no faster on
+several threads (docs/benchmarks.md), and a judge seldom wants more than two trials at once."""
+
+
+def create_runners(
+    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, say: Callable[[str], None]
+) -> dict[str, TrialRunner]:
+    """The parts that train and score, as configured, by the names of their places.
+
+    Raises:
+        UserError: If the places make no sense on this device.
+    """
+    return {
+        place: create_runner(config, sandbox, cache, trusted, where, say)
+        for place, where in places(config).items()
+    }
+
+
+def places(config: Config) -> dict[str, str]:
+    """Where trials can run at the same time: name of the place -> device.
+
+    Raises:
+        UserError: If the configuration contradicts itself.
+    """
+    where, executor = device(config), config.executor
+    if where == "cpu":
+        if executor.devices is not None:
+            raise UserError(
+                "executor.devices names GPUs, but trials run on the CPU.",
+                "Leave it out; executor.workers=2 trains two candidates at a time there.",
+            )
+        workers = executor.workers or min(CPU_WORKERS, cores())
+        names = [f"cpu:{i}" for i in range(workers)] if workers > 1 else ["cpu"]
+        return dict.fromkeys(names, "cpu")
+    if (executor.workers or 1) > 1:
+        raise UserError(
+            "executor.workers is for trials on the CPU; a GPU trains one candidate at a time.",
+            "For several GPUs: executor.devices=[0,1]",
+        )
+    if executor.devices is None:
+        return {where: f"{where}:0"}  # named: or torch would take its fastest, and nvidia-smi the first
+    if not executor.devices or len(set(executor.devices)) < len(executor.devices):
+        raise UserError(
+            f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
+        )
+    return {f"{where}:{i}": f"{where}:{i}" for i in executor.devices}
+
+
+def create_runner(
+    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str, say: Callable[[str], None]
+) -> TrialRunner:
+    """The part that trains and scores on one device; what it keeps lies beside the trusted tree."""
+    budget, executor, folder = config.budget, config.executor, trusted.parent
+    return TrialRunner(
+        sandbox=sandbox,
+        limits=Limits(**config.sandbox["limits"]),
+        modules=Modules(config.task.train, config.task.serve, config.task.score),
+        cache=cache,
+        trusted=trusted,
+        device=where,
+        threads=threads(config),
+        context=budget.context,
+        compile=budget.compile,
+        budget_kind=budget.kind,
+        budget_amount=budget.amount,
+        startup_seconds=budget.startup_seconds,
+        max_seconds=budget.max_seconds,
+        score_seconds=budget.score_seconds,
+        weights_gb=executor.weights_gb,
+        probes=executor.probes,
+        standby=folder / "standby" if executor.standby else None,
+        editable=config.task.editable,
+        serve_threads=config.executor.threads or share(config),
+        compiled=folder / "compiled",
+        health=Health.find(where) if where.startswith("cuda") else None,
+        say=say,
+    )
+
+
+def device(config: Config) -> str:
+    """Where trials run: "cpu" or "cuda"."""
+    if config.executor.device != "auto":
+        return config.executor.device
+    return "cuda" if has_gpu() else "cpu"
+
+
+def threads(config: Config) -> int:
+    """CPU threads of a trial: those it is given; or one on a CPU, and beside a GPU its share of the cores."""
+    if config.executor.threads is not None or device(config) == "cpu":
+        return config.executor.threads or 1
+    return share(config)
+
+
+def share(config: Config) -> int:
+    """The cores of one place. A model server has them all: scoring, unlike training, is faster on several."""
+    return max(1, cores() // len(places(config)))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return allowed or 1

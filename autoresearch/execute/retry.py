@@ -1,0 +1,109 @@
+"""Which results are believed: an attempt that the GPU spoiled is made again, and never judged.
+
+Owns the patience: how often, and after what pauses. Whoever shares the GPU may be done in some minutes, and
+heat goes; what does not pass is the host's fault, and ends the search in a way that a person can mend. Not
+covered: what spoils an attempt (`health`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoresearch.errors import UserError
+from autoresearch.execute.health import Health
+from autoresearch.types import Measurement, Outcome, Progress
+
+PAUSES = (0.0, 60.0, 300.0, 900.0)
+"""Seconds before an attempt is made again, for the first time, the second, ..."""
+SIGN = 1.0
+"""Seconds between two signs of life in a pause: whoever hears them may raise, and so end the waiting."""
+
+_HINT = (
+    "See what nvidia-smi says: end the processes that share the GPU, let it cool, or choose another "
+    "(executor.devices). A budget of tokens does not depend on its speed. The same command goes on."
+)
+
+
+def watched(
+    health: Health,
+    attempt: Callable[[Callable[[Progress], None]], Measurement],
+    progress: Callable[[Progress], None],
+) -> tuple[Measurement, str]:
+    """Make an attempt while the GPU is watched.
+
+    Args:
+        health: Looks at the GPU.
+        attempt: Trains and scores; is given what to call with signs of life.
+        progress: Hears them.
+
+    Returns:
+        The result, and why it is worthless for a reason that lies with the GPU; empty if it is not.
+
+    Raises:
+        UserError: If the GPU has stopped answering.
+    """
+
+    def seen(sign: Progress) -> None:
+        if sign.phase == "train":
+            watch.begin()
+        elif sign.phase == "score":
+            watch.end()
+        progress(sign)
+
+    with health.watch() as watch:
+        result = attempt(seen)
+    crashed = result.outcome is Outcome.CRASH
+    if crashed or watch.lost:
+        # A GPU that is lost kills whoever uses it within milliseconds, mostly between two looks.
+        watch.look()
+    spoiled = watch.trouble or (watch.lost if crashed else "")
+    return replace(result, metrics={**result.metrics, **watch.metrics}), spoiled
+
+
+def unspoiled(
+    attempt: Callable[[], tuple[Measurement, str]],
+    *,
+    timed: bool,
+    say: Callable[[str], None],
+    progress: Callable[[Progress], None],
+) -> Measurement:
+    """The result of the first attempt that can be believed.
+
+    Args:
+        attempt: Gives a result, and why it is worthless; empty if it is not.
+        timed: Whether the budget is of seconds. If not, a slow GPU changes no score: one repetition is made
+            to be sure, and believed unless it broke down.
+        say: Tells a person something.
+        progress: Called now and then in a pause; what it raises ends the waiting.
+
+    Returns:
+        The result, with the phases of all attempts; the metrics say how often it was "repeated".
+
+    Raises:
+        UserError: If the GPU spoils every attempt, besides what `attempt` raises.
+    """
+    result, spoiled = attempt()
+    phases = result.phases
+    for repeated, pause in enumerate(PAUSES, start=1):
+        if not spoiled:
+            break
+        when = f"in {pause:g} s" if pause else "now"
+        say(f"A trial does not count: {spoiled}. It is done again {when}.")
+        _wait(pause, progress)
+        result, spoiled = attempt()
+        phases = (*phases, *result.phases)
+        result = replace(result, metrics={**result.metrics, "repeated": float(repeated)})
+        if not timed and result.outcome is not Outcome.CRASH:
+            spoiled = ""
+    if spoiled:
+        raise UserError(f"{len(PAUSES) + 1} times in a row a trial did not count: {spoiled}.", _HINT, code=3)
+    return replace(result, phases=phases)
+
+
+def _wait(seconds: float, progress: Callable[[Progress], None]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        progress(Progress(0.0, 0.0, phase="start-up"))
+        time.sleep(min(SIGN, left))

@@ -1,0 +1,110 @@
+"""Bubblewrap: namespaces, a read-only world, and the launcher's walls inside.
+
+Invariant: the candidate sees a new root with the interpreter, the system libraries, and what its jail
+lists, at the same paths as outside; its own empty /tmp, /dev, /proc; no network; no capabilities. Killing
+bwrap kills everything inside, daemons included, since the candidate's PID namespace dies with it. The
+launcher is that namespace's first process, so bwrap ends only when all of it has.
+
+Mounts are made in the order given, and a later one hides what an earlier one put below it: so /tmp, /dev
+and /proc come first, then the jail's paths (which often lie below /tmp).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from autoresearch.execute.sandbox import gpu, world
+from autoresearch.execute.sandbox.base import Jail
+
+TMP_BYTES = 1 << 28
+"""Size of the candidate's own /tmp and /dev/shm, which are kept in memory."""
+
+
+@dataclass(frozen=True)
+class BwrapSandbox:
+    """Runs candidates in bubblewrap.
+
+    Attributes:
+        executable: The bwrap program; found on PATH if not absolute.
+    """
+
+    executable: str = "bwrap"
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return "bwrap"
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        return {
+            "files": "a root folder of its own, with the interpreter, libraries and its scratch folder",
+            "changes": "everything but its scratch folder is read-only",
+            "network": "a network without interfaces, and no sockets",
+            "processes": "process numbers of its own",
+            "secrets": "an empty environment, and no other processes in sight",
+            "daemons": "the kernel ends everything with the first process",
+        }
+
+    def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
+        """The command inside bubblewrap; see `Sandbox.wrap`."""
+        words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
+        words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
+        words += ["--dev", "/dev", "--proc", "/proc"]
+        for folder in ("/tmp", "/dev/shm"):
+            words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
+        words += _world()
+        if jail.gpu:
+            words += _binds("--dev-bind", gpu.device_nodes(jail.only))
+            words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
+        words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
+        for mount in ("/dev", "/", *map(str, world.sites())):
+            words += ["--remount-ro", mount]
+        words += ["--chdir", str(jail.cwd), "--"]
+        return [*words, *world.launcher(json.dumps(_spec(jail))), *argv]
+
+
+def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
+    """Arguments that show paths inside where they are outside."""
+    return [word for path in paths for word in (flag, str(path), str(path))]
+
+
+def _world() -> list[str]:
+    """Arguments that lay out the system and the interpreter, keeping symbolic links as links."""
+    words: list[str] = []
+    for path in world.roots():
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), str(path)]
+        else:
+            words += _binds("--ro-bind", [path])
+    words += [word for site in world.sites() for word in ("--tmpfs", str(site))]
+    return words + _binds("--ro-bind", [*world.packages(), world.LAUNCHER, world.WALLS])
+
+
+def _spec(jail: Jail) -> dict[str, object]:
+    """What the launcher still has to do inside; see `launch.py`.
+
+    Bubblewrap's mounts say what is visible. Landlock is there for what comes by descriptor: a file of the
+    host's that was handed over for reading cannot be opened again for writing.
+    """
+    return {
+        "env": dict(jail.env),
+        "cwd": str(jail.cwd),
+        "fds": list(jail.fds),
+        "gpu": jail.gpu,
+        "limits": asdict(jail.limits),
+        "fresh_user": True,
+        "landlock": {
+            "names": [],
+            "read": ["/"],
+            "write": ["/tmp", "/dev/shm", *(str(path) for path in jail.writable)],
+            "devices": ["/dev"],
+            "change": list(gpu.CHANGED) if jail.gpu else [],
+        },
+        "seccomp": {"memory_files": jail.gpu, "namespaces": True},
+    }

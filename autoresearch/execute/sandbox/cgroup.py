@@ -1,0 +1,160 @@
+"""A control group for one process tree, where this machine lets us make one.
+
+The kernel then counts memory and processes exactly, page cache and memory files included, and refuses the
+fork or kills the hog by itself; and everything that was ever started in the group can be found again, even
+under the plain sandbox. Version 2 (one tree, systemd's delegation) and version 1 (one tree per resource, as
+root) both work. Without one, rlimits and the watcher do what they can (`process.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.execute.sandbox.base import Limits
+
+PREFIX = "autoresearch-"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """One group: a folder in version 2, a folder per resource in version 1."""
+
+    memory: Path
+    pids: Path
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Its folders, each once."""
+        return tuple(dict.fromkeys((self.memory, self.pids)))
+
+    def enter(self, argv: Sequence[str]) -> list[str]:
+        """The command that first moves itself into the group, so that no child can escape it."""
+        script = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
+        files = [str(folder / "cgroup.procs") for folder in self.folders]
+        return ["/bin/sh", "-c", script, "sh", *files, "--", *argv]
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed a member for memory."""
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                words = (self.memory / name).read_text().split()
+                return int(words[words.index("oom_kill") + 1]) > 0 if "oom_kill" in words else False
+        return False
+
+    def kill(self) -> None:
+        """Kill every member, until none is left or five seconds have passed."""
+        with contextlib.suppress(OSError):
+            (self.pids / "cgroup.kill").write_text("1")
+        for _ in range(500):
+            members = self.members()
+            if not members:
+                return
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    def members(self) -> list[int]:
+        """Processes in the group now."""
+        with contextlib.suppress(OSError):
+            return [int(word) for word in (self.pids / "cgroup.procs").read_text().split()]
+        return []
+
+    def remove(self) -> None:
+        """Kill what is left and remove the group."""
+        self.kill()
+        for folder in self.folders:
+            for _ in range(50):  # the kernel frees a dead member a moment later
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.01)
+                else:
+                    break
+
+
+def create(limits: Limits) -> Cgroup | None:
+    """A new group with these limits; None where we may not make one."""
+    if not Path("/proc/self/cgroup").exists():
+        return None
+    name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
+    for memory, pids in _parents():
+        _sweep(memory)
+        _sweep(pids)
+        group = Cgroup(memory / name, pids / name)
+        try:
+            for folder in group.folders:
+                folder.mkdir()
+            _set_limits(group, limits)
+        except OSError:
+            group.remove()
+            continue
+        return group
+    return None
+
+
+def _parents() -> Iterator[tuple[Path, Path]]:
+    """Folders below which to try, for memory and for processes, best first."""
+    own = {
+        controller: path
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        for _, controllers, path in [line.split(":", 2)]
+        for controller in controllers.split(",")
+    }
+    mounts = dict(_mounts())
+    if "memory" in mounts and "pids" in mounts:
+        candidates = [
+            [mounts[kind] / own.get(kind, "/").lstrip("/"), mounts[kind]] for kind in ("memory", "pids")
+        ]
+        yield from itertools.product(*candidates)
+    if "" in mounts and "" in own:
+        here = mounts[""] / own[""].lstrip("/")
+        for parent in dict.fromkeys((here.parent, here, mounts[""])):
+            with contextlib.suppress(OSError):
+                if {"memory", "pids"} <= set((parent / "cgroup.subtree_control").read_text().split()):
+                    yield parent, parent
+
+
+def _mounts() -> Iterator[tuple[str, Path]]:
+    """(controller, where it is mounted); version 2 is the controller ""."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, folder, kind, options, *_ = line.split()
+        if kind == "cgroup2":
+            yield "", Path(folder)
+        elif kind == "cgroup":
+            yield from (
+                (option, Path(folder)) for option in options.split(",") if option in ("memory", "pids")
+            )
+
+
+def _set_limits(group: Cgroup, limits: Limits) -> None:
+    size = str(int(limits.memory_gb * 1e9))
+    if (group.memory / "memory.max").exists():
+        (group.memory / "memory.max").write_text(size)
+        (group.memory / "memory.oom.group").write_text("1")
+        with contextlib.suppress(OSError):
+            (group.memory / "memory.swap.max").write_text("0")
+    else:
+        (group.memory / "memory.limit_in_bytes").write_text(size)
+        with contextlib.suppress(OSError):
+            (group.memory / "memory.memsw.limit_in_bytes").write_text(size)
+    (group.pids / "pids.max").write_text(str(limits.processes))
+
+
+def _sweep(parent: Path) -> None:
+    """Remove groups of runners that were killed before they could."""
+    for folder in parent.glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()

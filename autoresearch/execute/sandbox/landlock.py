@@ -1,0 +1,116 @@
+"""Landlock and namespaces, straight from the kernel: nothing to install.
+
+Invariant: the candidate opens nothing but the interpreter, the system libraries, and what its jail lists.
+Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
+finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
+not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
+changing the modes or owners of files. There installed packages are visible, but for those that are corpora.
+
+Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
+folders, but it can ask whether a path exists, how large and how old it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.execute.sandbox import gpu, world
+from autoresearch.execute.sandbox.base import Jail
+
+NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
+DEVICES = ("null", "zero", "full", "random", "urandom")
+PROC_FILES = ("cpuinfo", "meminfo", "stat", "filesystems", "self", "sys/vm", "sys/kernel/random", "version")
+
+
+@dataclass(frozen=True)
+class LandlockSandbox:
+    """Runs candidates under Landlock, with as many namespaces as there are to be had.
+
+    Attributes:
+        namespaces: Whether to use namespaces.
+        proc: Whether to mount a /proc of its own, which some containers forbid.
+    """
+
+    namespaces: bool = True
+    proc: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return "landlock"
+
+    def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
+        """The command behind the launcher's walls; see `Sandbox.wrap`."""
+        return [*world.launcher(json.dumps(self.spec(jail))), *argv]
+
+    def spec(self, jail: Jail) -> dict[str, Any]:
+        """What the launcher is told; see `launch.py`."""
+        own_proc = self.namespaces and self.proc
+        read, split = _world(self.namespaces)
+        read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
+        read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
+        devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
+        memory = [Path("/dev/shm")] if self.namespaces else []
+        return {
+            "env": dict(jail.env),
+            "cwd": str(jail.cwd),
+            "fds": list(jail.fds),
+            "gpu": jail.gpu,
+            "limits": asdict(jail.limits),
+            "namespaces": list(NAMESPACES) if self.namespaces else [],
+            "writable": [str(path) for path in jail.writable],
+            "proc": own_proc,
+            "hide": [str(path) for path in world.sites()],
+            "show": [str(path) for path in (*world.packages(), world.LAUNCHER, world.WALLS)],
+            "landlock": {
+                "names": [str(path) for path in split],
+                "read": [str(path) for path in [*read, *jail.read_only]],
+                "write": [str(path) for path in [*jail.writable, *memory]],
+                "devices": [str(path) for path in devices],
+                "change": list(gpu.CHANGED) if jail.gpu else [],
+            },
+            "seccomp": {"memory_files": jail.gpu, "namespaces": self.namespaces},
+        }
+
+    @property
+    def means(self) -> Mapping[str, str]:
+        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        files = (
+            "Landlock opens the interpreter, libraries and its scratch folder; names elsewhere can be guessed"
+        )
+        if self.namespaces:
+            return {
+                "files": files,
+                "changes": "Landlock, and everything but its scratch folder is mounted read-only",
+                "network": "a network without interfaces, and no sockets",
+                "processes": "process numbers of its own",
+                "secrets": "an empty environment, and no other processes in reach",
+                "daemons": "the kernel ends everything with the first process",
+            }
+        return {
+            "files": files,
+            "changes": "Landlock, and system calls that change modes and owners do nothing",
+            "network": "no sockets can be made",
+            "processes": "Landlock confines signals and closes /proc",
+            "secrets": "an empty environment, and Landlock closes /proc",
+            "daemons": "no process can leave its group, and the group is killed",
+        }
+
+
+def _world(namespaces: bool) -> tuple[list[Path], list[Path]]:
+    """What can be read, and where names can be listed besides.
+
+    With a mount namespace the launcher hides packages; without, Landlock can only leave out some of what it
+    opens, and hiding all but a few would break imports that are tried in vain: so only corpora are left out.
+    """
+    roots = list(dict.fromkeys(root.resolve() for root in world.roots()))
+    extra = [*world.packages(), world.LAUNCHER, world.WALLS]  # they may lie outside the roots
+    if namespaces:
+        return [*roots, *extra], []
+    hidden = world.corpora()
+    split = [root for root in roots if any(path.is_relative_to(root) for path in hidden)]
+    return [*(path for root in roots for path in world.around(root, hidden)), *extra], split

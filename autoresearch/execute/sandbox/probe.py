@@ -1,0 +1,175 @@
+"""What a sandbox really protects here: a harmless intruder is run inside, and we see what it achieves.
+
+Invariant: nothing is claimed that was not tried on this machine. The intruder reads a file, changes one,
+connects to a listener, looks for another process and its environment, and leaves a daemon behind; all of
+them are the probe's own.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.execute.sandbox import cgroup
+from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
+
+LIMITS = Limits(memory_gb=1.0, processes=64, file_gb=0.1, open_files=64)
+
+INTRUDER = r"""
+import json, os, socket, sys
+secret, pid, port, marker = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+def can(deed):
+    try:
+        return bool(deed())
+    except Exception:
+        return False
+def change():
+    os.chmod(secret, 0o640)
+    with open(secret, "a") as file:
+        return file.write("changed")
+def connect():
+    return socket.create_connection(("127.0.0.1", port), 2).sendall(b"x") is None
+def read(path):
+    with open(path, "rb") as file:
+        return marker.encode() in file.read()
+done = {
+    "files": can(lambda: read(secret)),
+    "changes": can(change),
+    "network": can(connect),
+    "processes": can(lambda: os.kill(pid, 0) is None) or can(lambda: read(f"/proc/{pid}/cmdline")),
+    "secrets": can(lambda: read(f"/proc/{pid}/environ")),
+}
+print(json.dumps(done), flush=True)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        sys.stdin.read()  # ends when the probe closes it, should nothing else have ended it before
+        import time
+        time.sleep(0.5)
+        print("daemon", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+DEEDS = {
+    "files": ("your files are private", "a candidate can read what you can read"),
+    "changes": ("your files stay as they are", "a candidate can change what you can change"),
+    "network": ("no network", "a candidate can open connections"),
+    "processes": ("other processes are out of reach", "a candidate can see and signal other processes"),
+    "secrets": (
+        "secrets are out of reach",
+        "a candidate can read other processes' environment, keys included",
+    ),
+    "daemons": ("nothing outlives a trial", "a candidate can leave processes behind"),
+}
+
+
+class ProbeError(Exception):
+    """The sandbox does not run anything here; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a sandbox protects on this machine.
+
+    Attributes:
+        backend: Its name.
+        protections: Each protection, and whether it was seen to hold.
+        warning: A sentence for every start of a search, if something does not hold; else empty.
+    """
+
+    backend: str
+    protections: tuple[Protection, ...]
+    warning: str
+
+
+def measure(sandbox: Sandbox) -> Report:
+    """Run the intruder inside and report what it could not do.
+
+    Raises:
+        ProbeError: If nothing runs in this sandbox here.
+    """
+    achieved = _intrude(sandbox)
+    protections = [
+        Protection(title, key not in achieved, sandbox.means[key] if key not in achieved else otherwise)
+        for key, (title, otherwise) in DEEDS.items()
+    ]
+    protections.append(Protection("use of the machine is limited", True, _limits()))
+    return Report(sandbox.name, tuple(protections), _warning(sandbox.name, protections))
+
+
+def _intrude(sandbox: Sandbox) -> set[str]:
+    """Keys of `DEEDS` that the intruder achieved."""
+    marker = secrets.token_hex(8)
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listener:
+        root = Path(folder).resolve()
+        secret, scratch = root / "secret", root / "scratch"
+        secret.write_text(marker)
+        secret.chmod(0o600)
+        scratch.mkdir()
+        victim = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", "input()", marker],
+            stdin=subprocess.PIPE,
+            env={"SECRET": marker},
+        )
+        try:
+            words = [str(secret), str(victim.pid), str(listener.getsockname()[1]), marker]
+            argv = [sys.executable, "-I", "-S", "-c", INTRUDER, *words]
+            jail = Jail((), (scratch,), {"HOME": str(scratch)}, scratch, (), False, LIMITS)
+            output = _run(sandbox, argv, jail)
+        finally:
+            victim.kill()
+            victim.communicate()
+        achieved = {key for key, done in json.loads(output[0]).items() if done}
+        if secret.read_text() != marker or secret.stat().st_mode & 0o777 != 0o600:
+            achieved.add("changes")
+        if "daemon" in output[1:]:
+            achieved.add("daemons")
+        return achieved
+
+
+def _run(sandbox: Sandbox, argv: list[str], jail: Jail) -> list[str]:
+    """Lines that the intruder printed, its daemon's included."""
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(
+            sandbox.wrap(argv, jail),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env={},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProbeError(f"{error.filename}: {error.strerror}") from error
+    try:
+        process.wait(timeout=30)
+        output, errors = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise ProbeError("it did not end within 30 seconds") from None
+    if process.returncode != 0:
+        raise ProbeError(errors.strip() or f"exit status {process.returncode}")
+    return output.splitlines()
+
+
+def _limits() -> str:
+    group = cgroup.create(LIMITS)
+    if group is None:
+        return "resource limits of the system, and a look at all processes ten times a second"
+    group.remove()
+    return "a control group for memory and processes; disk is looked at three times a second"
+
+
+def _warning(name: str, protections: list[Protection]) -> str:
+    missing = [protection.how for protection in protections if not protection.held]
+    if not missing:
+        return ""
+    return f"Candidates run without protection (sandbox: {name}): {'; '.join(missing)}."

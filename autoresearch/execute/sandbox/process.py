@@ -1,0 +1,196 @@
+"""Start a jailed process, watch what it uses, and kill all of it.
+
+Invariant: when `Jailed.kill` returns, nothing of the tree is left, daemons included. How that is so: the
+launcher stays as the tree's first process, whatever is orphaned below it becomes its child, and in a PID
+namespace its end is the end of all (see `launch.py`); where there is a control group, whoever is still in it
+is killed by name. A tree that uses more memory, processes or disk than its limits is killed too, and
+`Jailed.breach` says so.
+
+The kernel's own limits come first (`launch.py`, `cgroup.py`). The watcher holds where those are not to be
+had, and turns a kill into a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO
+
+import psutil
+
+from autoresearch.execute.sandbox import cgroup, usage
+from autoresearch.execute.sandbox.base import Jail, Sandbox
+
+INTERVAL = 0.1
+"""Seconds between two looks at a tree."""
+
+DISK_EVERY = 3
+"""Looks between two measurements of the writable folders, which cost more."""
+
+OWN_PROCESSES = 4
+"""What the sandbox itself runs in the tree: shell, bubblewrap, launcher, first process."""
+
+
+class Jailed:
+    """A process tree inside a jail. Use it as a context: leaving kills the whole tree.
+
+    Attributes:
+        process: The outermost process. It ends when the candidate does, with the same exit status; one that
+            died of signal n exits with 128 + n.
+        breach: Which limit the tree broke, as a sentence; empty while it keeps within them.
+        peak_memory: Most main memory that the whole tree was seen to use, in bytes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], jail: Jail, group: cgroup.Cgroup | None) -> None:
+        self.process = process
+        self.breach = ""
+        self.peak_memory = 0
+        self._jail = jail
+        self._group = group
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="sandbox-watch", daemon=True)
+        self._watcher.start()
+
+    def __enter__(self) -> Jailed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the whole tree and wait until it is gone; harmless if it already is."""
+        self._stop.set()
+        kill_tree(self.process)
+        self._watcher.join()
+        if self._group is not None:
+            if not self.breach and self._group.out_of_memory():
+                self.breach = _memory_breach(self._jail)
+            self._group.remove()
+            self._group = None
+
+    def _watch(self) -> None:
+        """Look at the tree until it ends or breaks a limit; what cannot be looked at counts as a breach."""
+        looks = 0
+        while not self._stop.wait(INTERVAL) and self.process.poll() is None:
+            looks += 1
+            try:
+                self.breach = self._broken(disk=looks % DISK_EVERY == 0)
+            except Exception as error:  # whatever it is: without a watcher there would be no limits
+                self.breach = f"could not be watched ({type(error).__name__}: {error})"
+            if self.breach:
+                kill_tree(self.process)
+                return
+
+    def _broken(self, *, disk: bool) -> str:
+        """The limit that the tree breaks now, as a sentence; empty if none."""
+        limits = self._jail.limits
+        tree = usage.descendants(self.process.pid)
+        most = limits.memory_gb * 1e9
+        memory = usage.memory_bytes(tree, most)
+        self.peak_memory = max(self.peak_memory, memory)
+        if memory > most or (self._group is not None and self._group.out_of_memory()):
+            return _memory_breach(self._jail)
+        tasks = usage.task_count(tree)
+        if tasks > limits.processes + OWN_PROCESSES:
+            return f"ran more than {limits.processes} processes and threads"
+        if disk and usage.disk_bytes(self._jail.writable, tree) > limits.file_gb * 1e9:
+            return f"wrote more than {limits.file_gb:g} GB of files"
+        return ""
+
+
+def _memory_breach(jail: Jail) -> str:
+    return f"used more than {jail.limits.memory_gb:g} GB of memory"
+
+
+def start(
+    sandbox: Sandbox,
+    argv: Sequence[str],
+    jail: Jail,
+    *,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> Jailed:
+    """Start `argv` in the jail, and watch it.
+
+    The tree dies with the thread that started it (the kernel's parent-death signal goes by threads), so
+    start it from one that stays.
+
+    Args:
+        sandbox: How to confine it.
+        argv: The command; its first word is looked up on the jail's PATH.
+        jail: What it may touch.
+        stdin: As for `subprocess.Popen`; nothing by default.
+        stdout: As for `subprocess.Popen`.
+        stderr: As for `subprocess.Popen`.
+    """
+    command = sandbox.wrap(argv, jail)
+    group = cgroup.create(jail.limits)
+    try:
+        process = subprocess.Popen(
+            command if group is None else group.enter(command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=jail.fds,
+            start_new_session=True,
+            env={},
+            cwd="/",
+        )
+    except BaseException:
+        if group is not None:
+            group.remove()
+        raise
+    return Jailed(process, jail, group)
+
+
+def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Kill a process that leads a session, its group and its descendants, and wait for their end.
+
+    Killing the first process of a PID namespace kills everything in it, and it is not gone before all of it
+    is; so waiting for the descendants seen from outside is waiting for the whole namespace.
+
+    Args:
+        process: The outermost process; nothing is done if it was waited for already, since its number may
+            belong to another by now.
+        patience: Most seconds to wait for the kernel to clean up.
+    """
+    if process.poll() is not None:
+        return
+    tree = _handles(usage.descendants(process.pid))
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for member in tree:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=patience)
+    deadline = time.monotonic() + patience
+    while any(map(_lives, tree)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process may still do something: the dead wait for their parent, who may be slow."""
+    try:
+        status, threads = process.status(), process.num_threads()
+    except psutil.Error:
+        return False
+    return bool(process.is_running() and (status != psutil.STATUS_ZOMBIE or threads > 1))
+
+
+def _handles(pids: Sequence[int]) -> list[psutil.Process]:
+    """Handles that notice when a number is taken over by another process."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            handles.append(psutil.Process(pid))
+    return handles

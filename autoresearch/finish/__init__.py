@@ -1,0 +1,1 @@
+"""What follows a search: the final claim on sealed data, and the audit of what was kept."""

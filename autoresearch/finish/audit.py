@@ -1,0 +1,164 @@
+"""The audit of a finished branch: its kept changes, with random sets of them left out, trained and compared.
+
+Owns the design (random halves and their complements, so that every run informs on every change) and its
+record; each training is in the journal before it starts, so a killed audit goes on. A change that later ones
+build on cannot be left out alone: it stays, and is reported as not separable. Not covered: the statistics
+(`autoresearch.judge.audit`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from autoresearch.edit.merge import carry
+from autoresearch.errors import UserError
+from autoresearch.judge import Judge
+from autoresearch.judge.audit import audit, doubtful
+from autoresearch.search.loop import Extra, Search
+from autoresearch.store.audits import AuditRecord, AuditRun, read_audits, write_audit
+from autoresearch.store.commit_message import commit_message
+from autoresearch.types import Arm, Experiment, Refused, State, Trial
+
+PATIENCE = 50
+"""Random sets tried in a row that cannot be built, before no more are looked for."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The kept changes of a search, to be built in any selection."""
+
+    search: Search
+    keeps: tuple[Experiment, ...]
+
+    def commits(self, present: Sequence[bool]) -> list[str]:
+        """Commit the chosen changes, one on the other; the last one is what to train.
+
+        Raises:
+            Refused: If one of them cannot be made without those that are left out.
+        """
+        search = self.search
+        made = [search.journal.info().base_commit]
+        for keep, chosen in zip(self.keeps, present, strict=True):
+            if not chosen:
+                continue
+            assert keep.proposal is not None
+            ours = search.past.sources(made[-1])
+            base, theirs = search.past.sources(keep.parent), search.past.sources(keep.commit)
+            sources = carry(ours, base, theirs, keep.proposal.edits, search.repository.merge)
+            made.append(search.worktree.commit(made[-1], sources, commit_message(keep), keep.created))
+        return made
+
+    def separable(self) -> tuple[bool, ...]:
+        """Which of the changes can be left out alone."""
+        return tuple(
+            self._buildable([j != i for j in range(len(self.keeps))]) for i in range(len(self.keeps))
+        )
+
+    def selections(self, separable: Sequence[bool], seed: int) -> Iterator[tuple[bool, ...]]:
+        """Random halves of what is separable and their complements, without end unless none can be built."""
+        chance, failed = random.Random(seed), 0
+        while failed < PATIENCE:
+            half = [not free or chance.random() < 0.5 for free in separable]
+            other = [not free or not chosen for free, chosen in zip(separable, half, strict=True)]
+            for present in (half, other):
+                if self._buildable(present):
+                    failed = 0
+                    yield tuple(present)
+                else:
+                    failed += 1
+
+    def _buildable(self, present: Sequence[bool]) -> bool:
+        try:
+            self.commits(present)
+        except Refused:
+            return False
+        return True
+
+
+def make_audit(search: Search, runs: int) -> AuditRecord:
+    """Audit the branch of a search, or go on with an audit that was begun.
+
+    Args:
+        search: An open search.
+        runs: Trainings to spend on it.
+
+    Raises:
+        UserError: If there are not two kept changes, or their noise is not known.
+    """
+    journal = search.journal
+    stack = Stack(search, tuple(e for e in journal.experiments() if e.kept and e.state is State.RECORDED))
+    report = Judge.from_json(journal.judge_state() or "").report() if stack.keeps else None
+    if report is None or len(stack.keeps) < 2 or not report.noise:
+        raise UserError(
+            "There is nothing to audit: a search with two kept changes or more, and known noise, is needed.",
+            "Search on: autoresearch run name=...",
+        )
+    tip = stack.keeps[-1].commit
+    record = next((r for r in read_audits(journal) if r.tip == tip), None) or _plan(stack, tip, runs)
+    write_audit(journal, record)
+    left = sum(not run.done for run in record.runs)
+    search.view.message(
+        f"Audit: {left} trainings, random halves of {len(stack.keeps)} kept changes left out."
+    )
+    record = _train(stack, record)
+    scored = [(run.present, run.score) for run in record.runs if run.score is not None]
+    audited = audit(report.keeps, scored, report.noise, report.tau)
+    removed = doubtful(audited, separable=record.separable)
+    record = replace(record, finished=time.time(), audited=tuple(audited), removed=tuple(removed))
+    if removed:
+        record = _branch(stack, record)
+    write_audit(journal, record)
+    return record
+
+
+def _plan(stack: Stack, tip: str, runs: int) -> AuditRecord:
+    separable = stack.separable()
+    journal = stack.search.journal
+    used = [t.seed for e in journal.experiments() for t in e.trials]
+    used += [run.seed for r in read_audits(journal) for run in r.runs]
+    selections = stack.selections(separable, seed=len(stack.keeps))
+    chosen = [
+        AuditRun(present, max(used) + 1 + i) for i, present in zip(range(runs), selections, strict=False)
+    ]
+    return AuditRecord(tip, tuple(e.number for e in stack.keeps), separable, time.time(), tuple(chosen))
+
+
+def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
+    search = stack.search
+
+    def begin() -> Iterator[Extra]:
+        nonlocal record
+        for index, run in enumerate(record.runs):
+            if run.done:
+                continue
+            commit = stack.commits(run.present)[-1]
+            ref = f"refs/autoresearch/{search.config.name}/audit/{record.tip[:10]}/{index:03d}"
+            search.repository.update_refs({ref: commit})
+            record = record.with_run(index, started=time.time())
+            write_audit(search.journal, record)
+            left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
+            label = f"audit without {' '.join(map(str, left_out)) or 'none'}"
+            trial = Trial(index + 1, record.keeps[-1], Arm.AUDIT, run.seed, commit, time.time(), label=label)
+            keep = search.folder / "losses" / f"audit-{record.tip[:10]}-{index}"
+            yield Extra(trial, ("validation",), keep)
+
+    for trial, result in search.train(begin()):
+        record = record.with_run(trial.id - 1, score=result.score, reason=result.reason)
+        write_audit(search.journal, record)
+    return record
+
+
+def _branch(stack: Stack, record: AuditRecord) -> AuditRecord:
+    """A branch without the doubtful changes, if it can be built."""
+    present = [i not in record.removed for i in range(len(stack.keeps))]
+    try:
+        commit = stack.commits(present)[-1]
+    except Refused as error:
+        stack.search.view.message(f"What is doubtful cannot be left out together: {error}", warning=True)
+        return record
+    branch = f"{stack.search.journal.info().branch}-audited"
+    stack.search.repository.update_refs({f"refs/heads/{branch}": commit})
+    return replace(record, branch=branch)

@@ -1,0 +1,247 @@
+"""Any coding agent's command line as the researcher: it changes the script in a throwaway folder.
+
+The folder holds a copy of the task with the incumbent's script, in a git repository of its own (agents like
+to have one, and the user's must not be within reach of `git commit`), and `PROMPT.md`: what every other model
+sees, from the same code. What the agent leaves in the editable files is the proposal, and what it leaves in
+`HYPOTHESIS.md`, or else its last line of output, says why.
+
+Invariants: nothing else that it does counts; when `propose` returns, none of its processes is left and the
+folder is gone; it sees the environment variables that the configuration names and no others, so our keys only
+if they are named. A run that fails, or ends at the time limit, is no proposal, whatever it left behind.
+
+Not covered: protection from the agent. It is its user's own tool and runs with its user's rights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Protocol, runtime_checkable
+
+from pydantic import ConfigDict, Field, validate_call
+
+from autoresearch.edit.patch import edits_between
+from autoresearch.errors import UserError
+from autoresearch.execute.sandbox import remove_tree
+from autoresearch.propose.agent_answer import said
+from autoresearch.propose.agent_folder import furnish, text_of
+from autoresearch.propose.budget import Caps, Purse
+from autoresearch.propose.llm import instructions as forms
+from autoresearch.propose.llm import prompt
+from autoresearch.propose.llm.answer import clean, difference, parse
+from autoresearch.propose.llm.conversation import MIN_LEDGER_TOKENS, NO_ANSWER, Record, forget
+from autoresearch.propose.llm.novelty import Novelty
+from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
+
+PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
+
+TASK = f"Read {PROMPT} in this folder and do what it asks."
+
+AGAIN = f"""\
+# Your last change was not accepted
+Why stands at the end of this file. Your files are as you left them: mend this, write {HYPOTHESIS} again, and
+end. What follows first is what you were asked for.
+
+"""
+
+MAX_OUTPUT = 20_000
+"""Characters of an agent's output that are looked at, from its end."""
+
+SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
+
+
+@runtime_checkable
+class Tool(Protocol):
+    """Runs a program and kills all of its processes; see `autoresearch.execute.tool`."""
+
+    def __call__(
+        self, argv: list[str], *, folder: Path, env: Mapping[str, str], output: Path, timeout: float
+    ) -> int | None:
+        """The exit status, or None if time was up."""
+
+
+class Failed(Exception):
+    """The agent did not end as it should; the message says how."""
+
+
+class CommandProposer:
+    """Lets a coding agent change the script.
+
+    Args:
+        argv: The command. In each word `{task}` stands for a sentence that points to the prompt, `{prompt}`
+            for the path of the file with the prompt, `{folder}` for the agent's folder.
+        environment: Names of the environment variables that it gets.
+        timeout: Seconds for one run.
+        repairs: How often it runs again when what it made is refused.
+        ledger_tokens: Budget of the history in the prompt.
+        max_calls: Most runs in a search; None is no cap.
+        folder: Where it works; emptied before and after.
+        tree: Writes the task's files into a folder; the editable ones are replaced by the incumbent's.
+        tool: What starts and ends programs.
+        spent: What was spent before, beyond what the history tells.
+        owed: Whom that was spent on.
+        record: Where every run is written down.
+
+    Raises:
+        UserError: If there is no such program.
+    """
+
+    name = "command"
+    instant = False
+
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        *,
+        argv: Annotated[list[str], Field(min_length=1)],
+        environment: list[str],
+        timeout: Annotated[float, Field(gt=0)],
+        repairs: Annotated[int, Field(ge=0, le=100)],
+        ledger_tokens: Annotated[int, Field(ge=MIN_LEDGER_TOKENS)],
+        max_calls: Annotated[int, Field(gt=0)] | None,
+        folder: Path,
+        tree: Callable[[Path], None],
+        tool: Tool,
+        spent: Cost | None = None,
+        owed: dict[str, Cost] | None = None,
+        record: Record | None = None,
+    ) -> None:
+        self._env = {name: os.environ[name] for name in environment if name in os.environ}
+        if not shutil.which(argv[0], path=self._env.get("PATH")):
+            raise UserError(
+                f"there is no program {argv[0]!r} on the PATH",
+                "install it, or name another: 'proposer.argv=[program,\"{task}\"]'",
+            )
+        self._argv = argv
+        self._timeout = timeout
+        self._repairs = repairs
+        self._ledger_tokens = ledger_tokens
+        self._purse = Purse(Caps(None, None, max_calls), spent or Cost(), self.name, owed)
+        self._folder = folder.absolute()
+        self._tree = tree
+        self._tool = tool
+        self._record = record or forget
+        self._author = f"{self.name}:{Path(argv[0]).name}"
+
+    @property
+    def owed(self) -> Mapping[str, Cost]:
+        """What runs cost that have led to no proposal so far."""
+        return self._purse.owed
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """See `autoresearch.types.Proposer`."""
+        self._purse.read(context.paid)
+        conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
+        asked = prompt.build(context, self._ledger_tokens, forms.FILES).text
+        novelty, reason = Novelty(context), ""
+        try:
+            furnish(self._folder, self._tree, context.sources, self._author)
+            for _ in range(self._repairs + 1):
+                try:
+                    proposal = self._attempt(context, asked, reason, conversation, novelty, check)
+                except (Refused, Failed) as error:
+                    reason = str(error)
+                else:
+                    return self._purse.bill(proposal, conversation)
+        finally:
+            remove_tree(self._folder)
+        tries = self._repairs + 1
+        raise ProposerError(f"{self._author}: nothing usable in {tries} runs; the last: {reason}", retry=True)
+
+    def _attempt(
+        self, context: Context, asked: str, reason: str, conversation: str, novelty: Novelty, check: Check
+    ) -> Proposal:
+        """One run of the agent, and what it made."""
+        words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
+        self._ask(words)
+        started, trouble, output, cost = time.time(), "", "", Cost(calls=1)
+        with self._purse.allow(cost, self._author) as payment:
+            self._record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
+            try:
+                output = self._run()
+                proposal = novelty(*self._result(context, output))
+                check(proposal)
+                return proposal
+            except Exception as error:
+                trouble = str(error)
+                raise
+            finally:
+                payment.cost = replace(cost, seconds=time.time() - started)
+                call = Call(conversation, self._author, started, words, output, trouble, payment.cost)
+                self._record(call)
+
+    def _ask(self, words: str) -> None:
+        """Put the prompt where the agent finds it.
+
+        Raises:
+            Failed: If the agent left its folder in a state in which that cannot be done.
+        """
+        try:
+            (self._folder / "task" / PROMPT).write_text(words, encoding="utf-8")
+            (self._folder / "task" / HYPOTHESIS).unlink(missing_ok=True)
+        except OSError as error:
+            raise Failed(f"it left a folder that cannot be used any more ({error.strerror})") from None
+
+    def _run(self) -> str:
+        """Run the command; returns the end of its output.
+
+        Raises:
+            Failed: If it does not end well.
+        """
+        place, log = self._folder / "task", self._folder / "output.txt"
+        values = {"{task}": TASK, "{prompt}": str(place / PROMPT), "{folder}": str(place)}
+        argv = [_filled(word, values) for word in self._argv]
+        try:
+            status = self._tool(argv, folder=place, env=self._env, output=log, timeout=self._timeout)
+        except OSError as error:
+            raise Failed(f"it cannot be started ({error.strerror})") from None
+        output = self._tail(log)
+        if status is None:
+            raise Failed(f"it was not done within {self._timeout:g} s")
+        if status != 0:
+            raise Failed(f"it ended with status {status}: {_last_line(output)}")
+        return output
+
+    def _result(self, context: Context, output: str) -> tuple[Proposal, str]:
+        """The proposal in the folder, and what it says of its difference to earlier ones."""
+        place = self._folder / "task"
+        new = {path: text_of(place / path, path) for path in context.sources}
+        edits = edits_between(context.sources, new)
+        if not edits:
+            raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}")
+        try:
+            stated = text_of(place / HYPOTHESIS, HYPOTHESIS)
+        except Refused:
+            stated = _last_line(output)
+        given = said(stated, edits)
+        return parse(given, self._author, [idea.number for idea in context.ideas]), difference(given)
+
+    def _tail(self, log: Path) -> str:
+        """The end of the output, without the secrets that were passed on."""
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - MAX_OUTPUT))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        for name, value in self._env.items():
+            if SECRET.search(name) and len(value) >= 8:
+                text = text.replace(value, "***")
+        return clean(text)
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

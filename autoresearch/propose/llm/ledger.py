@@ -1,0 +1,199 @@
+"""The history of a search as text for an LLM: a ledger, one entry an experiment, never a transcript.
+
+Invariants: an entry depends on its experiment alone, and entries are only appended, so that the ledger of one
+call is a prefix of the next and the provider's prompt cache is paid for once. When the ledger outgrows its
+budget it is compacted in one go to well below it, in a fixed order (see `ledger`), which is a function of the
+history alone: a restarted search writes the same bytes. What candidates printed is quoted, cut and marked.
+
+Not covered: the state of the search now (see `autoresearch.propose.llm.prompt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from autoresearch.propose.budget import estimate_tokens, size_of
+from autoresearch.propose.llm.quote import inert, quoted
+from autoresearch.types import Experiment, Proposal, VerdictKind
+
+COMPACT_TO = 0.6
+"""Share of the budget that a compaction leaves in use: the lower, the rarer the cache is lost."""
+
+RECENT = 3
+"""The latest experiments stay in full as long as anything else can be dropped."""
+
+REMEMBERED = 4096
+"""Experiments whose entries need not be made anew."""
+
+MAX_PROSE, MAX_LOG, MAX_DIFF = 500, 800, 6000
+"""Characters shown of a sentence, of a candidate's output, and of a diff."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment as text.
+
+    Attributes:
+        texts: In full, in one line, and as nothing.
+        worth: 2 for what was kept, 1 for a near miss, 0 for the rest.
+        tokens: Of each text, by estimate.
+    """
+
+    texts: tuple[str, str, str]
+    worth: int
+    tokens: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(estimate_tokens(size_of(text)) for text in self.texts))
+
+
+class _Same:
+    """An experiment as the key of its entry, made once: or a long history takes long each time."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    def __hash__(self) -> int:
+        return id(self.experiment)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.experiment is self.experiment
+
+
+def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
+    """The entries to show, oldest first, within a budget of tokens.
+
+    What is dropped first, always the oldest first: the details of what failed, of near misses, and of what
+    was kept (the current script shows what came of it); then the one-line entries in the same order. A first
+    text says how many entries are missing.
+
+    Args:
+        history: Judged experiments, oldest first.
+        budget: In tokens, by estimate.
+    """
+    entries: list[Entry] = []
+    levels: list[int] = []
+    used = 0
+    for experiment in history:
+        entries.append(entry(experiment))
+        levels.append(0)
+        used += entries[-1].tokens[0]
+        if used > budget:
+            used = _compact(entries, levels, used, int(budget * COMPACT_TO))
+    shown = [e.texts[level] for e, level in zip(entries, levels, strict=True) if e.texts[level]]
+    missing = len(entries) - len(shown)
+    return [f"({missing} older experiments are not shown.)\n", *shown] if missing else shown
+
+
+def _compact(entries: list[Entry], levels: list[int], used: int, target: int) -> int:
+    """Drop detail until `target` is met; returns the tokens in use."""
+    recent = len(entries) - RECENT
+    rounds = [(level, worth, False) for level in (0, 1) for worth in (0, 1, 2)]
+    rounds += [(level, 2, True) for level in (0, 1)]
+    for level, worth, late in rounds:
+        for index, item in enumerate(entries):
+            if used <= target:
+                return used
+            if levels[index] == level and (late or (item.worth == worth and index < recent)):
+                levels[index] += 1
+                used -= item.tokens[level] - item.tokens[level + 1]
+    return used
+
+
+def entry(experiment: Experiment) -> Entry:
+    """One experiment as text."""
+    return _entry(_Same(experiment))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _entry(same: _Same) -> Entry:
+    experiment = same.experiment
+    verdict, proposal = experiment.verdict, experiment.proposal
+    if verdict is None or proposal is None:
+        score = "unknown" if experiment.score is None else f"{experiment.score:.4f} bits per byte"
+        line = f'<experiment number="{experiment.number}">the baseline: {score}</experiment>\n'
+        return Entry((line, line, ""), 2)
+    near = is_near_miss(experiment)
+    head = f'<experiment number="{experiment.number}" verdict="{verdict.kind}" category="{proposal.category}"'
+    head += ' near-miss="yes"' if near else ""
+    change = inert(change_line(experiment))
+    lines = [f'{head} by="{inert(proposal.proposer)}">', f"hypothesis: {inert(_short(proposal.hypothesis))}"]
+    if verdict.effect is not None:
+        lines.append(f"effect: {_effect(experiment)}")
+    if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
+        lines += [f"change: {change}", quoted(_cause(experiment))]
+    else:
+        lines.append(f"reason: {inert(_short(verdict.reason))}")
+        lines.append(_diff(experiment.diff) if experiment.kept or near else f"change: {change}")
+    full = "\n".join([*lines, "</experiment>\n"])
+    effect = "" if verdict.effect is None else f" (effect {verdict.effect:+.4f})"
+    return Entry((full, f"{head}>{change}{effect}</experiment>\n", ""), 2 if experiment.kept else int(near))
+
+
+def is_near_miss(experiment: Experiment) -> bool:
+    """Not kept, though it looked good enough to be trained more than once, and its mean was better."""
+    verdict = experiment.verdict
+    return (
+        verdict is not None
+        and verdict.kind is VerdictKind.DISCARD
+        and verdict.trials > 1
+        and (verdict.effect or 0.0) > 0
+    )
+
+
+def change_line(experiment: Experiment) -> str:
+    """The change in one line: the lines before and after if they are few, else how many, and the first."""
+    removed, added = changed_lines(experiment)
+    pairs = [f"{_short(a, 100)} -> {_short(b, 100)}" for a, b in zip(removed, added, strict=False)]
+    if len(removed) == len(added) <= 3:
+        return "; ".join(pairs)
+    first = (added or removed or [""])[0]
+    return f"+{len(added)} -{len(removed)} lines, first: {_short(first, 100)}"
+
+
+def changed_lines(experiment: Experiment) -> tuple[list[str], list[str]]:
+    """Lines removed and added, from the diff, or from the edits where there is no diff."""
+    if experiment.diff:
+        lines = [line for line in experiment.diff.splitlines() if not line.startswith(("---", "+++"))]
+        removed = [line[1:].strip() for line in lines if line.startswith("-")]
+        added = [line[1:].strip() for line in lines if line.startswith("+")]
+    else:
+        proposal: Proposal | None = experiment.proposal
+        edits = proposal.edits if proposal else ()
+        removed = [line.strip() for edit in edits for line in edit.search.splitlines()]
+        added = [line.strip() for edit in edits for line in edit.replace.splitlines()]
+    return [line for line in removed if line], [line for line in added if line]
+
+
+def _effect(experiment: Experiment) -> str:
+    verdict = experiment.verdict
+    assert verdict is not None
+    interval = ""
+    if verdict.interval is not None:
+        interval = f", 95% interval [{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]"
+    trials = f"{verdict.trials} training{'' if verdict.trials == 1 else 's'}"
+    return f"{verdict.effect or 0.0:+.4f} bits per byte (positive is better){interval}, {trials}"
+
+
+def _cause(experiment: Experiment) -> str:
+    """Why it failed: the reason, and the end of what the last failed trial printed."""
+    verdict = experiment.verdict
+    logs = [t.result.log for t in experiment.trials if t.result is not None and t.result.score is None]
+    tail = (logs[-1] if logs else "").strip()[-MAX_LOG:]
+    return "\n".join(part for part in (_short(verdict.reason if verdict else ""), tail) if part)
+
+
+def _diff(diff: str) -> str:
+    kept = [line for line in diff.splitlines() if not line.startswith(("diff --git", "index "))]
+    text = "\n".join(kept)
+    if len(text) > MAX_DIFF:
+        half = MAX_DIFF // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return f"<diff>\n{inert(text)}\n</diff>"
+
+
+def _short(text: str, limit: int = MAX_PROSE) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,215 @@
+"""What the model sees: assembled by code from the context alone, testable as text.
+
+Invariant: what changes least comes first. The tool and the rules are the same in every search, the brief in
+one search, the ledger only grows; the state of the search and the current script come last. Two cache
+breakpoints (one hour, because a trial outlives the five-minute cache) close the brief and the ledger, so that
+a call pays in full only for what is new. Swapping the brief changes the brief's block and nothing else.
+
+Not covered: the conversation about an answer that was refused (see `autoresearch.propose.llm.conversation`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoresearch.propose.budget import size_of
+from autoresearch.propose.llm.instructions import RULES, TOOL, Form
+from autoresearch.propose.llm.ledger import change_line, ledger
+from autoresearch.propose.llm.plateau import direction
+from autoresearch.propose.llm.quote import inert
+from autoresearch.types import Category, Context, Experiment, Idea, VerdictKind
+
+CACHE = {"type": "ephemeral", "ttl": "1h"}
+
+CURVE_POINTS = 8
+MAX_NOTE = 2000
+MAX_NOTES, MAX_IDEAS = 20, 20
+"""The newest notes, and the oldest ideas, that are shown."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The parts of a Messages API request that say what is asked."""
+
+    system: list[dict[str, Any]]
+    content: list[dict[str, Any]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all text."""
+        return sum(size_of(block["text"]) for block in (*self.system, *self.content))
+
+    @property
+    def text(self) -> str:
+        """All of it as one text, for those who read files and for the record."""
+        return "\n\n".join(block["text"].rstrip("\n") for block in (*self.system, *self.content)) + "\n"
+
+
+def build(context: Context, ledger_tokens: int, form: Form = TOOL) -> Prompt:
+    """Assemble the prompt.
+
+    Args:
+        context: All that is known.
+        ledger_tokens: Budget of the ledger; see `autoresearch.propose.llm.ledger`.
+        form: How the answer is to be given.
+    """
+    rules = f"{RULES}\n\n# How to answer\n{form.how}"
+    system = [_text(rules), _text(f"<brief>\n{inert(context.brief.strip())}\n</brief>", cached=True)]
+    entries = ["# Ledger of all experiments, oldest first\n", *ledger(context.history, ledger_tokens)]
+    content = [_text(entry) for entry in entries]
+    content[-1] = _text(entries[-1], cached=True)
+    return Prompt(system, [*content, _text(state(context, form.ask))])
+
+
+def state(context: Context, ask: str) -> str:
+    """Where the search stands now: the part of the prompt that is new in every call."""
+    parts = [
+        "# Where the search stands\n" + _standing(context),
+        _facts(context),
+        _themes(context.history),
+        _under_way(context.under_way),
+        direction(context.history),
+        _ideas(context.ideas),
+        _notes(context.notes),
+        *(script(path, text) for path, text in sorted(context.sources.items())),
+        ask,
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def script(path: str, text: str) -> str:
+    """A file with line numbers."""
+    lines = text.splitlines()
+    numbered = "\n".join(f"{number:4d} | {line}" for number, line in enumerate(lines, start=1))
+    return f'# The current script\n<script path="{path}">\n{numbered}\n</script>'
+
+
+def _standing(context: Context) -> str:
+    judged = [e for e in context.history if e.proposal is not None]
+    kept = sum(e.kept for e in judged)
+    baseline = next((e.score for e in context.history if e.proposal is None), None)
+    lines = [f"- current score: {context.incumbent_score:.4f} bits per byte"]
+    if baseline is not None:
+        gained = baseline - context.incumbent_score
+        lines.append(f"- baseline: {baseline:.4f}; gained so far: {gained:+.4f}")
+        lines.append(f"- experiments: {len(judged)}, kept: {kept}")
+    if context.budget:
+        lines.append(f"- budget of every training: {context.budget}")
+    if context.noise > 0:
+        lines.append(f"- noise: {context.noise:.4f} (standard deviation of the score over seeds)")
+    if context.win is not None:
+        lines.append(
+            f"- a win, by the judge: a gain of about {context.win:.4f}, if every training of the candidate "
+            "shows that much; with the noise in it a larger one is kept more surely, and with fewer trainings"
+        )
+    return "\n".join(lines)
+
+
+def _facts(context: Context) -> str:
+    """What the current script's trials measured."""
+    lines = [
+        f"- {name}: {_number(value)}" for name, value in sorted(context.facts.items()) if _plain(name, value)
+    ]
+    used = context.facts.get("peak_memory_mb")
+    if context.memory_mb is not None:
+        free = (
+            "" if used is None else f", of which {_number(max(context.memory_mb - used, 0.0))} were left free"
+        )
+        lines.append(f"- memory of the device in MB: {_number(context.memory_mb)}{free}")
+    curve = _curve(context.history)
+    if curve:
+        points = ", ".join(f"{share:.0%}: {loss:.3f}" for share, loss in curve)
+        lines.append(f"- training loss (nats per token) at shares of the budget: {points}")
+    return "# What its training measured\n" + "\n".join(lines) if lines else ""
+
+
+def _curve(history: tuple[Experiment, ...]) -> list[tuple[float, float]]:
+    """A few points of the current script's latest loss curve."""
+    incumbent = next((e for e in reversed(history) if e.kept or e.proposal is None), None)
+    trials = incumbent.trials if incumbent else ()
+    curves = [t.result.curve for t in trials if incumbent and t.commit == incumbent.commit and t.result]
+    points = [point for point in (curves[-1] if curves else ()) if math.isfinite(point[1])]
+    if len(points) <= CURVE_POINTS:
+        return points
+    return [points[round(i * (len(points) - 1) / (CURVE_POINTS - 1))] for i in range(CURVE_POINTS)]
+
+
+def _themes(history: tuple[Experiment, ...]) -> str:
+    """How often each kind of change was tried, and what it paid."""
+    rows = []
+    for category in Category:
+        tried = [e for e in history if e.proposal and e.verdict and e.proposal.category is category]
+        if not tried:
+            continue
+        gains = [e.verdict.effect or 0.0 for e in tried if e.verdict and e.kept]
+        failed = sum(
+            1 for e in tried if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+        )
+        paid = f"{len(gains)} kept ({sum(gains):+.4f} in total)" if gains else "0 kept"
+        rows.append(f"- {category}: {len(tried)} tried, {paid}, {failed} failed")
+    never = [category.value for category in Category if not any(r.startswith(f"- {category}:") for r in rows)]
+    if not rows:
+        return ""
+    return "\n".join(["# Kinds of change so far", *rows, f"- never tried: {', '.join(never) or 'none'}"])
+
+
+def _under_way(experiments: tuple[Experiment, ...]) -> str:
+    """What is being trained at this moment: its verdict is not known yet."""
+    lines = [
+        f"- experiment {e.number} ({e.proposal.category}): {inert(e.proposal.hypothesis)} "
+        f"[{inert(change_line(e))}]"
+        for e in experiments
+        if e.proposal
+    ]
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "# Being trained now or next, not judged yet",
+            *lines,
+            "Do not repeat these. Your edit applies to the current script below; if what is trained now is "
+            "kept, both are merged.",
+        ]
+    )
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    said = [note.strip() for note in notes if note.strip()]
+    lines = [f"<note>{inert(note[:MAX_NOTE])}</note>" for note in said[-MAX_NOTES:]]
+    if len(said) > MAX_NOTES:
+        lines.insert(0, f"({len(said) - MAX_NOTES} older ones are not shown.)")
+    return "\n".join(["# Notes from the person who runs this search", *lines]) if lines else ""
+
+
+def _ideas(ideas: tuple[Idea, ...]) -> str:
+    """What people would like to see tried; patches are tried as they are, so they are only named."""
+    lines = [
+        f'<idea number="{idea.number}">{inert(idea.text.strip()[:MAX_NOTE])}</idea>'
+        for idea in ideas
+        if not idea.patch
+    ]
+    if not lines:
+        return ""
+    ask = "# Open ideas of people\nTo test one of them, give its number in your answer."
+    return "\n".join([ask, *lines[:MAX_IDEAS]])
+
+
+def _plain(name: str, value: object) -> bool:
+    """Whether a fact is a finite number with an ordinary name."""
+    usual = re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) is not None
+    return usual and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: float) -> str:
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _text(text: str, cached: bool = False) -> dict[str, Any]:
+    block: Mapping[str, Any] = {"type": "text", "text": text}
+    return {**block, "cache_control": CACHE} if cached else dict(block)

@@ -1,0 +1,191 @@
+"""Tuning the knobs of the script without an LLM, by Optuna.
+
+Each proposal rebuilds a study from the history (ask and tell, in memory) and asks a sampler for a point,
+which becomes an ordinary edit of the script. The default sampler stays near the incumbent (`local`); Optuna's
+own Gaussian process and TPE search the whole space, for comparison and for scripts that nobody has tuned.
+
+Invariants: no point is proposed twice; the work for one proposal is bounded, however long the history;
+nothing is remembered that the history does not tell, except points handed out and not judged yet, so a killed
+search continues exactly.
+
+Not covered: changes of code (`anthropic`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import validate_call
+
+from autoresearch.edit.knobs import Choice, read_values, same
+from autoresearch.propose.tune.space import Point, Tunable, proposal, tunables
+from autoresearch.types import Check, Context, Knob, Proposal, ProposerError, Refused
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
+TRIES = 40
+"""Points asked for in a row before giving up."""
+
+MAX_SEEN = 150
+"""Observations given to a sampler, the latest: the cost of a Gaussian process grows with their cube."""
+
+WORST = 12.0
+"""A score counts as at most this many standard deviations of the noise worse than the incumbent's."""
+
+STARTUP = 10
+"""Random points before Optuna's own samplers start to model."""
+
+Observation = tuple[Point, float]
+"""A point that was tried, and its score (lower is better)."""
+
+
+class OptunaProposer:
+    """Tunes the knobs of the script.
+
+    Args:
+        column: Which argument of `at(cpu, gpu)` is set: 0 for CPU, 1 for GPU.
+        sampler: "local", or "gp" or "tpe" over the whole space.
+    """
+
+    name = "optuna"
+    instant = True
+
+    @validate_call
+    def __init__(self, *, column: int, sampler: Literal["local", "gp", "tpe"]) -> None:
+        self._column = column
+        self._sampler = sampler
+        self._handed: list[Point] = []
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        """See `autoresearch.types.Proposer`."""
+        knobs = tunables(context, self._column)
+        seen = observations(context, knobs, self._column)
+        believed = _believed(context, knobs, seen)
+        tried = [*(point for point, _ in (*seen, *believed)), *self._handed]
+        for attempt in range(TRIES):
+            known = len(context.history) + len(context.under_way)
+            seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
+            point = self._ask(context, knobs, [*believed, *seen[-MAX_SEEN:]], seed)
+            if any(_equal(point, other) for other in tried):
+                continue
+            found = proposal(context, knobs, point, self._column, self.name)
+            try:
+                check(found)
+            except Refused:
+                continue
+            self._handed.append(point)
+            return found
+        raise ProposerError(f"{TRIES} points in a row were tried before or refused; the space may be used up")
+
+    def _ask(
+        self, context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation], seed: int
+    ) -> Point:
+        """A point from a study that knows everything in `seen`."""
+        import optuna
+
+        from autoresearch.propose.tune.local_sampler import positions
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        space = _distributions(knobs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of experimental features
+            study = optuna.create_study(sampler=self._make(context, knobs, space, seed))
+            for point, score in seen:
+                params = positions(knobs, point)
+                study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
+            asked = study.ask(space).params
+        return {name: _value(knob, asked[name]) for name, knob in knobs.items()}
+
+    def _make(
+        self, context: Context, knobs: Mapping[str, Tunable], space: dict[str, BaseDistribution], seed: int
+    ) -> BaseSampler:
+        from optuna.samplers import GPSampler, TPESampler
+
+        from autoresearch.propose.tune.local_sampler import LocalSampler
+
+        if self._sampler == "gp":
+            return GPSampler(seed=seed, n_startup_trials=STARTUP)
+        if self._sampler == "tpe":
+            return TPESampler(seed=seed, n_startup_trials=STARTUP)
+        return LocalSampler(space, knobs, context.incumbent_score, _noise(context), seed)
+
+
+def observations(context: Context, knobs: Mapping[str, Tunable], column: int) -> list[Observation]:
+    """What the history says about the knobs, oldest first; the incumbent comes last.
+
+    What crashed or was stopped early counts as a bad score, so that its neighbourhood is avoided; bad scores
+    are cut off, so that one of them cannot bend a model of the good ones. What a kept change of code gained
+    is taken off the scores from before it, so that they stay comparable.
+    """
+    worst = context.incumbent_score + WORST * _noise(context)
+    found: list[Observation] = [({name: knob.value for name, knob in knobs.items()}, context.incumbent_score)]
+    gained = 0.0
+    for experiment in reversed(context.history):
+        params = experiment.proposal.params if experiment.proposal else _start(context, column)
+        point = {name: params[name] for name, knob in knobs.items() if knob.holds(params.get(name))}
+        if len(point) == len(knobs):
+            score = worst if experiment.score is None else min(experiment.score - gained, worst)
+            found.append((point, score))
+        elif experiment.kept and experiment.verdict:
+            gained += experiment.verdict.effect or 0.0
+    return found[::-1]
+
+
+def _believed(
+    context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation]
+) -> list[Observation]:
+    """Points under way, as if each came out like the average one: so that the next is not its twin.
+
+    That is the constant liar of Ginsbourger, Le Riche & Carraro (2010).
+    """
+    lie = sum(score for _, score in seen) / len(seen)
+    points = (e.proposal.params for e in context.under_way if e.proposal)
+    return [
+        ({name: point[name] for name in knobs}, lie)
+        for point in points
+        if all(knob.holds(point.get(name)) for name, knob in knobs.items())
+    ]
+
+
+def _start(context: Context, column: int) -> Point:
+    """The values in the script that the search began with."""
+    values: dict[str, Knob] = {}
+    for path, source in context.baseline_sources.items():
+        if path.endswith(".py"):
+            values |= read_values(source, column)
+    return values
+
+
+def _noise(context: Context) -> float:
+    """The measured noise; never 0, since scores are told in its units."""
+    return max(context.noise, 1e-5 * abs(context.incumbent_score), 1e-9)
+
+
+def _distributions(knobs: Mapping[str, Tunable]) -> dict[str, BaseDistribution]:
+    """The space for Optuna: positions in [0, 1] for numbers, indices for choices."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        name: CategoricalDistribution(range(len(knob.space.options)))
+        if isinstance(knob.space, Choice)
+        else FloatDistribution(0.0, 1.0)
+        for name, knob in knobs.items()
+    }
+
+
+def _value(knob: Tunable, position: float) -> Knob:
+    """The value at a position; where the incumbent stands, exactly its value, however many digits it has."""
+    if isinstance(knob.space, Choice):
+        return knob.space.options[int(position)]
+    if abs(position - knob.space.unit(float(knob.value))) < 1e-9:
+        return knob.value
+    return knob.space.value(position)
+
+
+def _equal(a: Point, b: Point) -> bool:
+    return all(same(a[name], b[name]) for name in a)

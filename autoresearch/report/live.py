@@ -1,0 +1,256 @@
+"""The live view: one panel in the terminal that says what is tried, why, how far it is, and what came of it.
+
+Chooses between this, plain lines and silence (`create_view`). Owns the invariant that foreign text reaches
+Rich as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from autoresearch.report.board import Board, Line, trial_name, trial_state
+from autoresearch.report.plain import PlainView, QuietView, shielded
+from autoresearch.text import duration
+from autoresearch.types import Experiment, Progress, Trial, VerdictKind
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+    from rich.text import Text
+
+    from autoresearch.store.journal import SearchInfo
+
+COLORS = {
+    VerdictKind.KEEP: "green",
+    VerdictKind.DISCARD: "bright_black",
+    VerdictKind.PRUNE: "blue",
+    VerdictKind.CRASH: "red",
+    VerdictKind.INVALID: "magenta",
+}
+MOST_VERDICTS = 12
+MOST_BARS = 8
+
+
+def create_view(
+    kind: Literal["auto", "live", "plain", "quiet"] | str,
+    info: SearchInfo | None = None,
+    experiments: Sequence[Experiment] = (),
+    stream: TextIO | None = None,
+) -> QuietView | LiveView:
+    """The view that fits where the output goes.
+
+    Args:
+        kind: "live", "plain", "quiet", or "auto": live on a terminal that can redraw, plain elsewhere.
+        info: The search that is shown.
+        experiments: What an earlier run of it has done.
+        stream: Where to write; standard output if None.
+
+    Raises:
+        ValueError: If `kind` is none of these.
+    """
+    stream = stream or sys.stdout
+    board = Board(info, experiments)
+    if kind == "auto":
+        able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        kind = "live" if able else "plain"
+    if kind == "live":
+        return LiveView(board, stream)
+    if kind == "plain":
+        return PlainView(board, stream)
+    if kind == "quiet":
+        return QuietView(board, stream)
+    raise ValueError(f"view must be auto, live, plain or quiet, not {kind!r}")
+
+
+class LiveView:
+    """A panel that is redrawn four times a second, from a thread of Rich's own."""
+
+    def __init__(self, board: Board, stream: TextIO) -> None:
+        """Prepare; nothing is drawn before `with`.
+
+        Args:
+            board: What is to be shown.
+            stream: A terminal.
+        """
+        from rich.live import Live
+
+        self.board = board
+        self._lock = threading.Lock()
+        self._live = Live(
+            Panels(board, self._lock),
+            console=_console(stream),
+            refresh_per_second=4,
+            vertical_overflow="crop",
+        )
+
+    def __enter__(self) -> LiveView:
+        shielded(self._live.start)(refresh=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.board.rest()
+        shielded(self._live.stop)()
+
+    @shielded
+    def message(self, text: str, *, warning: bool = False) -> None:
+        """A line about the search as a whole."""
+        with self._lock:
+            self.board.message(text, warning)
+
+    @shielded
+    def proposing(self, number: int, proposer: str) -> None:
+        """Experiment `number` is being thought about."""
+        with self._lock:
+            self.board.proposing(number, proposer)
+
+    @shielded
+    def experiment(self, experiment: Experiment) -> None:
+        """A new experiment is about to be trained."""
+        with self._lock:
+            self.board.experiment(experiment)
+
+    @shielded
+    def trial(self, trial: Trial) -> None:
+        """A trial starts or has ended."""
+        with self._lock:
+            self.board.trial(trial)
+
+    @shielded
+    def progress(self, trial: Trial, progress: Progress) -> None:
+        """A running trial shows a sign of life."""
+        with self._lock:
+            self.board.progress(trial, progress)
+
+    @shielded
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
+        """An experiment has its verdict."""
+        with self._lock:
+            self.board.verdict(experiment, incumbent_score, noise)
+
+
+class Panels:
+    """Draws a board into the width and height there are."""
+
+    def __init__(self, board: Board, lock: threading.Lock) -> None:
+        """Prepare.
+
+        Args:
+            board: What to draw.
+            lock: Held while drawing.
+        """
+        self._board = board
+        self._lock = lock
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich calls this for every frame."""
+        from rich.console import Group
+        from rich.panel import Panel
+
+        with self._lock:
+            body = [
+                self._setting(),
+                self._figures(options.max_width > 72),
+                *self._doing(options.max_width - 4),
+            ]
+            messages = self._messages()
+            room = console.height - len(body) - len(messages) - 4
+            verdicts = self._verdicts(min(MOST_VERDICTS, room))
+            title = _text(self._board.title, "bold")
+        yield Panel(
+            Group(*body, *verdicts, *messages), title=title, title_align="left", border_style="bright_black"
+        )
+
+    def _setting(self) -> Text:
+        return _text("  ".join(self._board.setting), "bright_black")
+
+    def _figures(self, wide: bool) -> Text:
+        b, text = self._board, _text("")
+        if b.best is not None:
+            noise = f" ± {b.noise:.4f}" if b.noise is not None and wide else ""
+            text.append("best ").append(f"{b.best:.4f}{noise}", "bold green" if b.kept else "bold")
+            if b.kept and b.baseline:
+                text.append(f"  {100 * (b.best - b.baseline) / b.baseline:+.2f}%")
+                text.append(f" from {b.baseline:.4f}" if wide else "")
+            text.append("  ")
+        of = f"/{b.limit}" if b.limit is not None else ""
+        text.append("kept ").append(str(b.kept), "bold").append("  tried ").append(f"{b.tried}{of}", "bold")
+        left = b.seconds_left()
+        if left is not None:
+            text.append("  left " if wide else "  ").append(f"~{duration(left)}", "bold")
+        return text
+
+    def _doing(self, width: int) -> list[Text | Table]:
+        """What is tried and why, and a bar for each place; always as many lines, so that nothing jumps."""
+        b = self._board
+        if not b.doing:
+            return []
+        why = textwrap.wrap(b.hypothesis, max(width, 10), max_lines=2, placeholder=" …")
+        lines: list[Text | Table] = [_text(""), _text(b.doing, "bold cyan")]
+        lines += [_text(line, "italic") for line in [*why, "", ""][:2]]
+        bars: list[Text | Table] = [self._bar(*trial, width) for trial in b.running.values()]
+        empty: list[Text | Table] = [_text("")] * b.places
+        return [*lines, *(bars + empty)[: min(b.places, MOST_BARS)]]
+
+    def _bar(self, trial: Trial, progress: Progress | None, width: int) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        state = trial_state(trial, progress)
+        name = f"#{trial.experiment} {trial_name(trial, self._board.baselines)}"
+        fraction = progress.fraction if progress and progress.phase != "start-up" else 0.0
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(
+            total=1.0, completed=min(1.0, fraction), width=max(6, min(40, width - len(name) - len(state) - 3))
+        )
+        grid.add_row(_text(name, "bright_black"), bar, _text(state))
+        return grid
+
+    def _verdicts(self, room: int) -> list[Text | Table]:
+        from rich.table import Table
+
+        shown = list(self._board.verdicts)[-max(0, room) :] if room > 0 else []
+        if not shown:
+            return []
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for line in reversed(shown):
+            grid.add_row(*_row(line))
+        return [_text(""), grid]
+
+    def _messages(self) -> list[Text]:
+        shown = list(self._board.messages)[-2:]
+        return [_text(text, "yellow" if warning else "bright_black") for text, warning in shown]
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the program; the search goes on without anyone watching.
+            self.quiet = True
+
+    return Lasting(file=stream)
+
+
+def _row(line: Line) -> tuple[Text, ...]:
+    color = COLORS[line.kind]
+    what = line.hypothesis if line.score is not None else f"{line.reason}: {line.hypothesis}"
+    return (
+        _text(f"#{line.number}", "bright_black"),
+        _text(line.phrase, color),
+        _text(what),
+    )
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")

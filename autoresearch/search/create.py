@@ -1,0 +1,116 @@
+"""How a search begins, and begins again: its journal, its branch, and the scorer's copy of the task.
+
+Invariant: a branch that is not the search's own, or that somebody has moved, is never overwritten.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autoresearch.config import Config
+from autoresearch.edit.patch import read_patch
+from autoresearch.errors import UserError
+from autoresearch.execute.places import device, places, threads
+from autoresearch.judge import create_judge
+from autoresearch.store.git import Repository
+from autoresearch.store.inbox import Inbox
+from autoresearch.store.journal import Journal, SearchInfo
+
+DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
+"""Where a unified diff begins, with or without the lines that git puts before it."""
+
+
+def check_judge(config: Config) -> None:
+    """Find wrong options before the baselines have been trained, not after.
+
+    Raises:
+        UserError: If the judge cannot be made.
+    """
+    try:
+        create_judge(baseline=[(seed, float(seed)) for seed in range(config.baselines)], **config.judge)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The judge cannot be set up so: {error}.", "See configs/judge/.") from None
+
+
+def begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:
+    """The journal of a new search, which starts from the user's HEAD.
+
+    Raises:
+        UserError: If its branch exists already, or a file of the task is not in that commit.
+    """
+    branch = f"autoresearch/{config.name}"
+    if repository.resolve(f"refs/heads/{branch}"):
+        raise UserError(
+            f"The branch {branch} exists already, but no search of that name is recorded in {folder.parent}.",
+            f"Choose another name=, or delete the branch if you do not need it: git branch -D {branch}",
+        )
+    base = repository.resolve("HEAD")
+    assert base, "Repository() has checked that there is a commit"
+    repository.sources(base, config.task.editable)
+    info = SearchInfo(
+        name=config.name,
+        base_commit=base,
+        branch=branch,
+        created=time.time(),
+        task=config.task.name,
+        brief=config.brief,
+        brief_text=brief,
+        config=config.model_dump(mode="json"),
+        data=meta,
+        device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
+    )
+    return Journal.create(folder / "journal.db", info)
+
+
+def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
+    """Leave patches in the inbox of a new search, once: a beginning that was cut off is begun again.
+
+    Args:
+        inbox: Of the search.
+        patches: Files that hold a text and a unified diff below it.
+
+    Raises:
+        UserError: If one of them is neither, or cannot be read.
+    """
+    known = {entry.idea.text for entry in inbox.entries()}
+    for path in patches:
+        text, *diff = DIFF.split(read_patch(path), maxsplit=1)
+        if not text.strip() or not diff:
+            raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
+        if text.strip() not in known:
+            inbox.add_idea(text, diff[0])
+
+
+def reopen(folder: Path, repository: Repository) -> Journal:
+    """The journal of a search that goes on.
+
+    Raises:
+        UserError: If somebody has moved its branch.
+    """
+    journal = Journal(folder / "journal.db")
+    info = journal.info()
+    tip = repository.resolve(f"refs/heads/{info.branch}")
+    ours = {info.base_commit, *(e.commit for e in journal.experiments() if e.commit)}
+    if tip and tip not in ours:
+        raise UserError(
+            f"Somebody moved the branch {info.branch} to {tip[:10]}; the search would overwrite that.",
+            f"Keep that work on another branch (git branch mine {tip[:10]}), then delete {info.branch}.",
+        )
+    return journal
+
+
+def _several(count: int) -> str:
+    return f", {count} trials at a time" if count > 1 else ""
+
+
+def trusted_tree(config: Config, repository: Repository, journal: Journal, folder: Path) -> Path:
+    """The scorer's own copy of the task, as it was when the search began, whatever is edited meanwhile."""
+    tree = folder / "trusted"
+    shutil.rmtree(tree, ignore_errors=True)
+    repository.export(journal.info().base_commit, [config.task.package], tree)
+    return tree

@@ -1,0 +1,186 @@
+"""What `autoresearch run` would do, how long it would take and what it might cost; nothing is started.
+
+What is not known is said to be so: how fast a training is comes from an earlier search with the same budget
+on the same device, or from the budget itself where that is a time. Costs of language models are a range: from
+one call a proposal with the history read from the cache, to two calls with nothing cached and half the
+answer's room used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.config import Config, load, resume
+from autoresearch.execute.places import device, places, threads
+from autoresearch.propose.budget import Price, estimate_tokens, price_table
+from autoresearch.propose.llm import prompt
+from autoresearch.search.setup import proposer_of, recorded_config
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal
+from autoresearch.text import duration
+from autoresearch.types import Context, Experiment
+
+ENTRY_TOKENS = 250
+"""What an experiment adds to the history in the prompt, about."""
+
+SHORT_ANSWER = 2500
+"""Tokens of an answer that thinks little."""
+
+TRIALS = (1.0, 3.5)
+"""Trainings an experiment where no earlier search tells: from all discarded at once to most confirmed."""
+
+Line = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What earlier searches with the same budget on the same device tell.
+
+    Attributes:
+        seconds: Of a training, start-up and scoring included.
+        trials: Trainings an experiment.
+        source: Name of the search.
+    """
+
+    seconds: float
+    trials: float
+    source: str
+
+
+def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
+    """What a run with these settings would do, as lines of a heading and a text.
+
+    Args:
+        overrides: Settings, as for `run`.
+        folder: Where the user is.
+
+    Raises:
+        UserError: For whatever would keep the run from starting, as far as that is seen without starting it.
+    """
+    config, repository = load(list(overrides)), Repository(folder)
+    runs = config.runs if config.runs.is_absolute() else repository.root / config.runs
+    place = runs / config.name
+    found = (place / "journal.db").exists()
+    if found:
+        config = resume(recorded_config(place), list(overrides))
+    history = _experiments(place) if found else ()
+    proposer_of(config, repository, place)
+    done = len(history[1:])
+    left = max(config.experiments - done, 0)
+    pace = _pace(config, runs)
+    base = repository.resolve("HEAD") or ""
+    tip = next((e.commit for e in reversed(history) if e.kept), base)
+    sources = repository.sources(tip, config.task.editable)
+    budget = config.budget
+    return [
+        (
+            "search",
+            f"autoresearch/{config.name}, " + (f"goes on after {done} experiments" if found else "new"),
+        ),
+        ("task", f"{config.task.name} ({', '.join(sources)}), brief {config.brief}"),
+        ("device", f"{', '.join(places(config))}; {threads(config)} threads"),
+        ("budget", f"{budget.amount:,.0f} {budget.kind} a training ({config.choices.get('budget', 'own')})"),
+        (
+            "experiments",
+            f"{left} more" + (f", for at most {config.minutes:g} minutes" if config.minutes else ""),
+        ),
+        *_time(config, left, 0 if found else config.baselines, pace),
+        ("proposer", _who(config.proposer)),
+        *_money(config, sources, history, left),
+    ]
+
+
+def _experiments(place: Path) -> tuple[Experiment, ...]:
+    journal = Journal(place / "journal.db")
+    try:
+        return journal.experiments()
+    finally:
+        journal.close()
+
+
+def _pace(config: Config, runs: Path) -> Pace | None:
+    """The latest search with the same budget on the same kind of device."""
+    journals = sorted(runs.glob("*/journal.db"), key=lambda path: -path.stat().st_mtime)
+    for path in journals[:20]:
+        try:
+            journal = Journal(path)
+        except Exception:  # of another version, or broken: no matter here
+            continue
+        info, experiments = journal.info(), journal.experiments()
+        journal.close()
+        same = info.config.get("budget") == config.budget.model_dump(mode="json")
+        spans = [t.finished - t.started for e in experiments for t in e.trials if t.score and t.finished]
+        if same and spans and info.device.startswith(device(config)):
+            tried = [e for e in experiments[1:] if e.verdict]
+            trials = sum(len(e.trials) for e in tried) / len(tried) if tried else sum(TRIALS) / 2
+            return Pace(sum(spans) / len(spans), trials, info.name)
+    return None
+
+
+def _time(config: Config, left: int, baselines: int, pace: Pace | None) -> list[Line]:
+    """Trainings, and how long they take."""
+    low, high = (pace.trials, pace.trials) if pace else TRIALS
+    counts = [round(baselines + left * low), round(baselines + left * high)]
+    trainings = f"about {counts[0]}" if counts[0] == counts[1] else f"about {counts[0]} to {counts[1]}"
+    trainings += f", {baselines} of them of the starting script" if baselines else ""
+    lines = [("trainings", trainings)]
+    if pace:
+        each = f"{duration(pace.seconds)} each, as in the search {pace.source}"
+        times = [count * pace.seconds / len(places(config)) for count in counts]
+    elif config.budget.kind == "seconds":
+        each = f"{duration(config.budget.amount)} each, start-up and scoring not counted"
+        times = [count * config.budget.amount / len(places(config)) for count in counts]
+    else:
+        most = duration(config.budget.max_seconds)
+        return [
+            *lines,
+            ("time", f"not known yet: a budget of tokens takes what it takes, at most {most} each"),
+        ]
+    span = " to ".join(dict.fromkeys(duration(seconds) for seconds in times))
+    return [*lines, ("time", f"about {span}; {each}")]
+
+
+def _who(proposer: dict[str, Any]) -> str:
+    models = f" ({', '.join(proposer['models'])})" if proposer.get("models") else ""
+    command = f" ({proposer['argv'][0]})" if proposer.get("argv") else ""
+    fallback = f"; {proposer['fallback']} while it cannot" if proposer.get("fallback") else ""
+    return f"{proposer['name']}{models}{command}{fallback}"
+
+
+def _money(config: Config, sources: dict[str, str], history: tuple[Experiment, ...], left: int) -> list[Line]:
+    """What models might cost, and the caps."""
+    proposer = config.proposer
+    if not proposer.get("models"):
+        known = "is not known to us" if proposer["name"] == "command" else "is nothing"
+        return [("cost", f"of models {known}")]
+    brief = config.brief_path.read_text(encoding="utf-8")
+    context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01)
+    asked = estimate_tokens(prompt.build(context, proposer["ledger_tokens"]).size)
+    price = price_table(proposer["prices"], proposer["models"], free=proposer["name"] == "openai")
+    first = price[proposer["models"][0]]
+    low, high = _dollars(first, asked, proposer, len(history), left)
+    caps = {key: proposer[key] for key in ("max_dollars", "max_tokens", "max_calls") if proposer.get(key)}
+    cap = ", ".join(f"{key}={value:g}" for key, value in caps.items()) or "none"
+    priced = "nothing, as no price is set" if not high else f"about ${low:.2f} to ${high:.2f}"
+    most = proposer["max_dollars"]
+    limit = f"; never more than ${most:g}" if most and high > most else ""
+    return [
+        ("prompt", f"about {asked:,} tokens at first, up to {asked + proposer['ledger_tokens']:,}"),
+        ("cost", f"{priced} for {left} proposals by {proposer['models'][0]}{limit}"),
+        ("caps", cap),
+    ]
+
+
+def _dollars(price: Price, asked: int, proposer: dict[str, Any], done: int, left: int) -> tuple[float, float]:
+    """From the cheapest to the dearest that is likely."""
+    low = high = 0.0
+    for number in range(done, done + left):
+        ledger = min(number * ENTRY_TOKENS, proposer["ledger_tokens"])
+        low += ledger * price.cache_read + ENTRY_TOKENS * price.cache_write
+        low += asked * price.input + SHORT_ANSWER * price.output
+        dear = max(price.input, price.cache_write)
+        high += 2 * ((ledger + asked) * dear + proposer["answer_tokens"] / 2 * price.output)
+    return low / 1e6, high / 1e6

@@ -1,0 +1,132 @@
+"""Every call of a language model, kept in `runs/<name>/calls.db`: for traces, and for caps.
+
+Owns the record of what was asked, answered and paid, failed calls included, which the journal only knows as
+the cost of the proposals they led to. Invariants: writing never fails the search; a call is written down
+before it is made, at the most it can cost, and again when that is known; secrets of the environment are
+blotted out before anything is written; very long texts lose their middle.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from autoresearch.text import clean, scrub
+from autoresearch.types import Call, Cost, Draft, Experiment
+
+MAX_CHARACTERS = 200_000
+"""Kept of a prompt or an answer."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, conversation TEXT NOT NULL, model TEXT NOT NULL, started REAL NOT NULL,
+    asked TEXT NOT NULL, answered TEXT NOT NULL, problem TEXT NOT NULL, calls INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, dollars REAL NOT NULL,
+    seconds REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS calls_by_conversation ON calls (conversation);
+"""
+_COLUMNS = "model, started, asked, answered, problem, calls, input_tokens, output_tokens, dollars, seconds"
+
+
+class CallLog:
+    """The calls of one search.
+
+    Args:
+        folder: Of the search; must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "calls.db"
+
+    def record(self, call: Call) -> None:
+        """Write a call down, over what was written of it before.
+
+        A full disk or a broken file loses the record, never the search.
+        """
+        cost = call.cost
+        texts = (shortened(scrub(clean(text))) for text in (call.asked, call.answered, call.problem))
+        numbers = (cost.calls, cost.input_tokens, cost.output_tokens, cost.dollars, cost.seconds)
+        names = _COLUMNS.split(", ")
+        try:
+            with self._open() as db, db:
+                values = (call.model, call.started, *texts, *numbers)
+                known = db.execute(
+                    f"UPDATE calls SET {', '.join(f'{name} = ?' for name in names)} "
+                    "WHERE conversation = ? AND model = ? AND started = ?",
+                    (*values, call.conversation, call.model, call.started),
+                )
+                if not known.rowcount:
+                    marks = ", ".join("?" * (1 + len(values)))
+                    db.execute(
+                        f"INSERT INTO calls (conversation, {_COLUMNS}) VALUES ({marks})",
+                        (call.conversation, *values),
+                    )
+        except sqlite3.Error:
+            return
+
+    def of(self, conversation: str) -> list[Call]:
+        """The calls that led to one proposal, oldest first."""
+        rows = self._rows(
+            f"SELECT conversation, {_COLUMNS} FROM calls WHERE conversation = ? ORDER BY id", conversation
+        )
+        return [
+            Call(name, model, started, asked, answered, problem, Cost(*cost))
+            for name, model, started, asked, answered, problem, *cost in rows
+        ]
+
+    def conversations(self) -> list[str]:
+        """Every conversation, oldest first."""
+        return [
+            n for (n,) in self._rows("SELECT conversation FROM calls GROUP BY conversation ORDER BY MIN(id)")
+        ]
+
+    def spent(self, who: str) -> Cost:
+        """What all calls of a proposer, or of one of its models ("anthropic:claude-sonnet-5-5"), cost."""
+        rows = self._rows(
+            "SELECT TOTAL(calls), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(dollars), TOTAL(seconds) "
+            "FROM calls WHERE model = ?1 OR SUBSTR(model, 1, LENGTH(?1) + 1) = ?1 || ':'",
+            who,
+        )
+        calls, asked, answered, dollars, seconds = rows[0] if rows else (0, 0, 0, 0.0, 0.0)
+        return Cost(int(calls), int(asked), int(answered), dollars, seconds)
+
+    def unbilled(self, who: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()) -> Cost:
+        """What was spent beyond the cost of proposals: calls that have led to none so far.
+
+        Args:
+            who: A proposer, or one of its models.
+            experiments: All of the search.
+            drafts: Proposals that wait for their turn.
+        """
+        made = [p for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
+        made += [draft.proposal for draft in drafts]
+        theirs = (p.cost for p in made if p.proposer == who or p.proposer.startswith(f"{who}:"))
+        return self.spent(who).beyond(sum(theirs, Cost()))
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        if not self.path.exists():
+            return []
+        try:
+            with self._open() as db:
+                return db.execute(query, values).fetchall()
+        except sqlite3.Error:
+            return []
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=5)) as db:
+            with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+                db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+            yield db
+
+
+def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """The text; if it is longer than `limit`, without its middle."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

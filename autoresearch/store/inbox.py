@@ -1,0 +1,209 @@
+"""What people say to a search while it runs: notes, ideas, patches, and pause, resume, stop.
+
+A small SQLite file beside the journal, `runs/<name>/inbox.db`, that any number of processes may write at any
+time; the journal has one writer, the search itself. Each call opens the file anew, so it may be made from any
+thread. Owns the state of an idea: open, taken (a proposal tests it), refused (with the reason) or dropped.
+Invariant: an idea counts as taken only once an experiment tests it: `reopen` gives back what was taken in
+vain.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.errors import UserError
+from autoresearch.search.interfaces import View
+from autoresearch.types import Idea
+
+POLL_SECONDS = 0.5
+
+MAX_TEXT, MAX_PATCH = 4000, 400_000
+"""Characters of a note or an idea, and of a patch."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, written REAL NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ideas (
+    number INTEGER PRIMARY KEY, written REAL NOT NULL, text TEXT NOT NULL, patch TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL DEFAULT 'open', reason TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS wishes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An idea with what became of it.
+
+    Attributes:
+        idea: What was written.
+        state: "open", "taken", "refused" or "dropped".
+        reason: Why it was refused.
+    """
+
+    idea: Idea
+    state: str
+    reason: str
+
+
+class Inbox:
+    """The inbox of one search.
+
+    Args:
+        folder: Of the search; must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "inbox.db"
+
+    # Notes
+
+    def add_note(self, text: str) -> None:
+        """Say something to the proposer."""
+        with self._write() as db:
+            db.execute("INSERT INTO notes (written, text) VALUES (?, ?)", (time.time(), _checked(text)))
+
+    def notes(self) -> tuple[str, ...]:
+        """Everything that was said, oldest first."""
+        return tuple(text for (text,) in self._read("SELECT text FROM notes ORDER BY number"))
+
+    # Ideas
+
+    def add_idea(self, text: str, patch: str = "") -> int:
+        """Leave an idea, in words or as a patch; returns its number."""
+        if len(patch) > MAX_PATCH:
+            raise UserError(f"The patch has {len(patch):,} characters; at most {MAX_PATCH:,} are taken.")
+        with self._write() as db:
+            cursor = db.execute(
+                "INSERT INTO ideas (written, text, patch) VALUES (?, ?, ?)",
+                (time.time(), _checked(text), patch),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every idea, oldest first, and what became of it."""
+        rows = self._read("SELECT number, text, patch, state, reason FROM ideas ORDER BY number")
+        return tuple(Entry(Idea(number, text, patch), state, why) for number, text, patch, state, why in rows)
+
+    def ideas(self) -> tuple[Idea, ...]:
+        """The ideas that are open, oldest first."""
+        return tuple(entry.idea for entry in self.entries() if entry.state == "open")
+
+    def take(self, number: int) -> None:
+        """A proposal tests this idea."""
+        self._mark(number, "taken", "")
+
+    def refuse(self, number: int, reason: str) -> None:
+        """This idea cannot be tested."""
+        self._mark(number, "refused", reason)
+
+    def drop(self, number: int) -> None:
+        """Forget an idea.
+
+        Raises:
+            UserError: If there is none of that number, or it is no longer open.
+        """
+        known = {entry.idea.number: entry for entry in self.entries()}
+        if number not in known:
+            raise UserError(f"There is no idea {number}.", "List them: autoresearch idea list")
+        if known[number].state == "taken":
+            raise UserError(f"Idea {number} was taken up already.", "Follow it with: autoresearch log")
+        self._mark(number, "dropped", "")
+
+    def reopen(self, tested: Collection[int]) -> None:
+        """Open again what was taken, but is tested by no experiment: its proposal was given up, or lost."""
+        for entry in self.entries():
+            if entry.state == "taken" and entry.idea.number not in tested:
+                self._mark(entry.idea.number, "open", "")
+
+    def _mark(self, number: int, state: str, reason: str) -> None:
+        with self._write() as db:
+            db.execute("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", (state, reason, number))
+
+    # Pause, resume, stop
+
+    def wish(self, value: str) -> None:
+        """Say what the search shall do: "run", "pause" or "stop"."""
+        assert value in ("run", "pause", "stop")
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO wishes VALUES ('state', ?)", (value,))
+
+    @property
+    def wished(self) -> str:
+        """What the search shall do."""
+        rows = self._read("SELECT value FROM wishes WHERE name = 'state'")
+        return str(rows[0][0]) if rows else "run"
+
+    def begin(self) -> None:
+        """The search starts: an old wish to stop is done with. A pause stays one."""
+        if self.wished == "stop":
+            self.wish("run")
+
+    def wait(self, view: View) -> bool:
+        """Go on at once, or when a pause is over; False if the search shall end here."""
+        said = False
+        while (wished := self.wished) == "pause":
+            if not said:
+                words = f"Paused. Go on with: autoresearch resume name={self.path.parent.name}"
+                view.message(words, warning=True)
+                said = True
+            time.sleep(POLL_SECONDS)
+        if said and wished == "run":
+            view.message("Going on.")
+        return wished != "stop"
+
+    def told(self) -> str:
+        """What waits here, in a line; empty if nothing does."""
+        wishes = {"pause": "asked to pause (go on with: autoresearch resume)", "stop": "asked to stop"}
+        parts = [wishes[self.wished]] if self.wished in wishes else []
+        if count := len(self.notes()):
+            parts.append(f"{count} note{'' if count == 1 else 's'}")
+        if count := len(self.ideas()):
+            parts.append(f"{count} open idea{'' if count == 1 else 's'}")
+        return ", ".join(parts)
+
+    # The file
+
+    def _read(self, query: str) -> Sequence[tuple[Any, ...]]:
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            return db.execute(query).fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._open() as db, db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            try:
+                with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+                    db.execute("PRAGMA journal_mode = WAL")
+                db.executescript(_SCHEMA)
+                yield db
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise UserError(
+                f"The inbox {self.path} cannot be used: {error}.",
+                "Check free disk space and permissions; it can be deleted, the search does not depend on it.",
+                code=3,
+            ) from error
+
+
+def _checked(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise UserError(
+            "There is nothing in that text.", 'Say it in quotes: autoresearch note "try fewer heads"'
+        )
+    return text.encode("utf-8", "replace").decode()[:MAX_TEXT]

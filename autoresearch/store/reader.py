@@ -1,0 +1,154 @@
+"""What a journal says: the search, its experiments with their trials, and what waits.
+
+Invariants: what was read once is read again only if it changed, and is the same object until then; nothing
+here writes (`journal` does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.errors import UserError
+from autoresearch.store.database import File
+from autoresearch.store.lock import Lease
+from autoresearch.types import Arm, Draft, Experiment, Measurement, Proposal, State, Trial, Verdict
+
+_EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished"
+_TRIAL = "id, experiment, arm, seed, commit_id, started, finished, result, place"
+
+
+@dataclass(frozen=True)
+class SearchInfo:
+    """What is fixed when a search begins.
+
+    Attributes:
+        name: Name of the search.
+        base_commit: The commit it started from.
+        branch: The feature branch that collects what is kept.
+        created: Unix time in seconds.
+        task: Name of the task.
+        brief: Name or path of the brief.
+        brief_text: Its Markdown.
+        config: The resolved configuration tree.
+        data: `meta.json` of the prepared corpus.
+        device: The device in words, e.g. "cpu (2 threads)".
+        finished: Unix time in seconds; None while there is more to do.
+    """
+
+    name: str
+    base_commit: str
+    branch: str
+    created: float
+    task: str
+    brief: str
+    brief_text: str
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    device: str
+    finished: float | None = None
+
+
+class Reader(File):
+    """Reads one search."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing journal; one of an older version is upgraded.
+
+        Raises:
+            UserError: If there is none, or it was written by a newer version.
+        """
+        super().__init__(path)
+        self._known: list[Experiment] = []
+        self._version = 0
+        self._all: tuple[Experiment, ...] = ()
+
+    def info(self) -> SearchInfo:
+        """What was fixed when the search began."""
+        return SearchInfo(**json.loads(self.get("info") or "{}"))
+
+    def judge_state(self) -> str | None:
+        """The judge as JSON, as it was after the last trial it observed."""
+        return self.get("judge")
+
+    def lease(self) -> Lease | None:
+        """Who runs the search, or ran it last."""
+        return Lease.from_json(self.get("lease"))
+
+    def experiment(self, number: int) -> Experiment:
+        """One experiment with its trials.
+
+        Raises:
+            UserError: If there is no such experiment.
+        """
+        known = self.experiments()
+        if not 0 <= number < len(known):
+            raise UserError(
+                f"There is no experiment {number} in {self.path.parent.name}.", "See: autoresearch log"
+            )
+        return known[number]
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All experiments in order, the baseline first; what did not change is the same object as before."""
+        with self._lock:
+            changed = self._rows(
+                f"SELECT {_EXPERIMENT}, version FROM experiments WHERE version > ? ORDER BY number",
+                (self._version,),
+            )
+            for *row, version in changed:
+                found = self._experiment(tuple(row))
+                self._known[found.number : found.number + 1] = [found]
+                self._version = max(self._version, version)
+            if changed:
+                self._all = tuple(self._known)
+            return self._all
+
+    def fingerprints(self, after: int = -1) -> dict[int, str]:
+        """Number -> fingerprint of what each experiment later than `after` tries; "" if not noted."""
+        query = "SELECT number, fingerprint FROM experiments WHERE number > ? ORDER BY number"
+        return dict(self._rows(query, (after,)))
+
+    def drafts(self) -> tuple[Draft, ...]:
+        """What waits for its turn, oldest first."""
+        rows = self._rows(
+            "SELECT id, parent, proposal, started, created FROM drafts "
+            "WHERE state = 'waiting' AND experiment IS NULL ORDER BY id"
+        )
+        return tuple(Draft(i, p, Proposal.from_dict(json.loads(text)), s, c) for i, p, text, s, c in rows)
+
+    def dropped(self, number: int) -> tuple[tuple[Proposal, str], ...]:
+        """Drafts that were given up while an experiment was the latest, each with its reason."""
+        rows = self._rows(
+            "SELECT proposal, reason FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id",
+            (number,),
+        )
+        return tuple((Proposal.from_dict(json.loads(text)), reason) for text, reason in rows)
+
+    def dirty(self) -> tuple[int, ...]:
+        """Numbers of the experiments that changed since they were last mirrored."""
+        return tuple(n for (n,) in self._rows("SELECT number FROM experiments WHERE dirty = 1 ORDER BY 1"))
+
+    def _experiment(self, row: tuple[Any, ...]) -> Experiment:
+        number, state, parent, created, commit, proposal, verdict, diff, finished = row
+        trials = self._rows(f"SELECT {_TRIAL} FROM trials WHERE experiment = ? ORDER BY id", (number,))
+        return Experiment(
+            number=number,
+            state=State(state),
+            parent=parent,
+            created=created,
+            commit=commit,
+            proposal=Proposal.from_dict(json.loads(proposal)) if proposal else None,
+            verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
+            diff=diff,
+            finished=finished,
+            trials=tuple(self._trial(row) for row in trials),
+            dropped=tuple(proposal for proposal, _ in self.dropped(number)),
+        )
+
+    def _trial(self, row: tuple[Any, ...]) -> Trial:
+        id, experiment, arm, seed, commit, started, finished, result, place = row
+        known = Measurement.from_dict(json.loads(result)) if result else None
+        return Trial(id, experiment, Arm(arm), seed, commit, started, finished, known, place)

@@ -1,0 +1,1 @@
+"""Tasks: what is improved, how a candidate is measured, and what is trusted."""

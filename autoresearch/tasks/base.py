@@ -1,0 +1,134 @@
+"""The task seam: what is improved, and how a candidate is measured.
+
+A task is looked up by name (`tasks.create_task`), so that the framework imports none of them. It owns
+everything that belongs to the thing improved: which files may change, the rules on an edit in its language,
+the data, the budget, the metric, and the words in which all this is told to a person or a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from autoresearch.execute.base import Measurer, Place
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.types import Knob, Metric, Split
+
+
+class Trust(StrEnum):
+    """Who computes the score."""
+
+    SERVED = "served"
+    """The candidate only answers questions; a scorer that it cannot touch computes the score."""
+
+    ARTIFACT = "artifact"
+    """A frozen scorer reads what the candidate left behind."""
+
+    PRINTED = "printed"
+    """The candidate says its own score, and is believed."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prepared data.
+
+    Attributes:
+        path: Where it lies; candidates see only what the task hands them.
+        about: Its description as JSON values, recorded in the journal: hash, sizes, what the corpus is.
+        splits: What there is to score on.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    splits: frozenset[Split]
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """What a task says about itself to a language model.
+
+    Attributes:
+        role: Who the model is and what it improves, one sentence.
+        rules: What an edit may and may not do, one line each.
+        budget: What every candidate is given, such as "300 seconds of wall time".
+        facts: Name of a measured number -> how it is told, with `{}` for the value.
+    """
+
+    role: str
+    rules: Sequence[str]
+    budget: str
+    facts: Mapping[str, str]
+
+
+class Task(Protocol):
+    """One kind of thing to improve.
+
+    Attributes:
+        name: As in `task=NAME`.
+        metric: The number that decides.
+        trust: Who computes it.
+        editable: The files that may change: paths or globs, relative to the repository.
+        frozen: Folders and files that a trial needs beside those, from the starting commit.
+        deterministic: Whether the same seed gives the same score.
+        sealed: The split for the final claim; None if there is none.
+    """
+
+    name: str
+    metric: Metric
+    trust: Trust
+    editable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    deterministic: bool
+    sealed: Split | None
+
+    def prepare(self, cache: Path) -> Dataset:
+        """Make the data ready, if it is not yet; shows progress on stderr.
+
+        Raises:
+            UserError: If it cannot be made.
+        """
+
+    def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Check an edit by the rules of the task's language, in milliseconds.
+
+        Args:
+            before: The parent's editable files: path -> text.
+            after: The candidate's.
+
+        Raises:
+            Refused: With the reason, for the author of the edit.
+        """
+
+    def fingerprint(self, sources: Mapping[str, str]) -> str:
+        """The same text for two programs that do the same."""
+
+    def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
+        """Net lines of code that an edit adds."""
+
+    def places(self) -> Sequence[Place]:
+        """Where this machine can run trials of the task."""
+
+    def measurer(
+        self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
+    ) -> Measurer:
+        """What measures candidates at one place.
+
+        Args:
+            place: One of `places`.
+            data: From `prepare`.
+            sandbox: How candidates are confined.
+            trusted: The tree of the starting commit, which no candidate can write.
+            say: Tells a person something.
+        """
+
+    def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
+        """Named numbers of the script, for proposers that tune."""
+
+    def prompt(self) -> PromptText:
+        """What a language model is told."""
+
+    def warnings(self, data: Dataset) -> Sequence[str]:
+        """What a person should know before the search begins."""

@@ -1,0 +1,149 @@
+"""The training data as a trial hands it over: one open descriptor, and a watch on the files behind it.
+
+Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. No two
+trials are handed the same open file, whose position they would share. A candidate that managed to write to
+the data, or even to its file's mode, times or attributes (which a descriptor allows its owner), does not go
+unnoticed; what it did is undone, so that no later trial trains or is scored on changed data, or finds a note.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoresearch.errors import UserError
+from autoresearch.tasks.gpt.weights import seal
+from nanomodel.data import DataError, open_cache
+from nanomodel.ration import draw_ration
+
+SYSTEM = ("security.", "trusted.")
+"""Attributes that only the system can set."""
+
+
+class TrainingData:
+    """Prepared data, opened for a runner.
+
+    Attributes:
+        path: The folder.
+        vocab: Number of tokens.
+        descriptor: The training tokens, open for reading; -1 once they are closed.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        """Open the data.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        self.path = cache.resolve()
+        try:
+            self._prepared = open_cache(self.path)
+            self.vocab = self._prepared.vocab
+            self._files = {split: self._prepared.file(split) for split in self._prepared.splits}
+            self.descriptor = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
+        except (DataError, OSError) as error:
+            raise UserError(str(error), getattr(error, "hint", ""), code=3) from None
+        self._known = {path: _Stamp.of(path) for path in self._files.values()}
+
+    @contextmanager
+    def whole(self) -> Iterator[int]:
+        """A descriptor of all the training tokens, opened anew.
+
+        Raises:
+            OSError: If they were closed, or cannot be opened.
+        """
+        if self.descriptor < 0:
+            raise OSError("the training data was closed")
+        opened = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield opened
+        finally:
+            os.close(opened)
+
+    @contextmanager
+    def ration(self, amount: int, seed: int) -> Iterator[int]:
+        """A descriptor of the tokens that a run may read, in memory that nobody can write."""
+        drawn = draw_ration(self._prepared.tokens("train"), amount, seed).astype("<u2")
+        memory = seal(drawn.tobytes())
+        try:
+            yield memory
+        finally:
+            os.close(memory)
+
+    def was_touched(self) -> bool:
+        """Whether something was done to the files since the last look, though their contents are the same.
+
+        The time of the last change of any kind is no proof: another runner on the same data that undoes
+        what its candidate did changes it too. It is a reason to look at the contents.
+
+        Raises:
+            UserError: If the contents changed.
+        """
+        now = {path: _Stamp.of(path) for path in self._known}
+        if now == self._known:
+            return False
+        for path, before in self._known.items():
+            before.restore(path, now[path])
+        try:
+            self._prepared.verify()
+        except (DataError, OSError) as error:
+            raise UserError(
+                f"Prepared data changed while a trial ran: {error}",
+                f"Delete {self.path} and prepare the data again.",
+                code=3,
+            ) from None
+        touched = any(not now[path].same(before) for path, before in self._known.items())
+        self._known = {path: _Stamp.of(path) for path in self._known}
+        return touched
+
+    def close(self) -> None:
+        """Let go of the descriptor; who still wants the data, such as a late tryout, is refused."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What can be seen of a file without reading it."""
+
+    inode: int
+    size: int
+    mode: int
+    written: int
+    attributes: tuple[tuple[str, bytes], ...]
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        status = path.stat()
+        names: list[str] = []
+        with suppress(OSError, AttributeError):  # not every file system, or system, has any
+            names = os.listxattr(path)
+        return cls(
+            status.st_ino,
+            status.st_size,
+            stat.S_IMODE(status.st_mode),
+            status.st_mtime_ns,
+            tuple((name, os.getxattr(path, name)) for name in sorted(names) if not name.startswith(SYSTEM)),
+            status.st_ctime_ns,
+        )
+
+    def same(self, other: _Stamp) -> bool:
+        """Whether all but the time of the last change is the same."""
+        return replace(self, changed=0) == replace(other, changed=0)
+
+    def restore(self, path: Path, now: _Stamp) -> None:
+        """Undo what was done to mode, attributes and times; nothing is touched that is as it was."""
+        if now.mode != self.mode:
+            path.chmod(self.mode)
+        for name, _ in set(now.attributes) - set(self.attributes):
+            os.removexattr(path, name)
+        for name, value in set(self.attributes) - set(now.attributes):
+            os.setxattr(path, name, value)
+        if now.written != self.written:
+            os.utime(path, ns=(self.written, self.written))

@@ -1,0 +1,200 @@
+"""A jailed Python process of a candidate's: its world, its socket, its log, its end.
+
+Invariant: a child sees an environment that is made here from nothing (no key of the host can be in it), the
+candidate's code read-only, and one scratch folder of its own. Leaving the context kills all of its tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from autoresearch.execute.crash import MEMORY, SANDBOX, explain
+from autoresearch.execute.log import Log
+from autoresearch.execute.sandbox import Jail, Limits, Sandbox, start
+from autoresearch.execute.sandbox import gpu as gpus
+from nanomodel.wire import pair
+
+NO_GPU = "-1"
+"""The GPU of a child that is to have none: what PyTorch sees decides at which scale a script trains."""
+
+PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
+"""Variables of the host that say where its GPU and compilers are; all others stay outside."""
+
+CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Folders of compiled code, by the variable that tells a child where its own is."""
+
+TERM_GRACE = 1.0
+END_PATIENCE = 5.0
+"""Seconds an interpreter that has hung up may take to unload its libraries, before it is killed."""
+
+
+class Candidate:
+    """A process that runs `python -m MODULE` in a candidate's tree. Use it as a context.
+
+    Attributes:
+        wire: Our end of its socket.
+        log: What it prints.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        module: str,
+        *arguments: str,
+        code: Path,
+        folder: Path,
+        threads: int,
+        gpu: bool,
+        limits: Limits,
+        only: str = "",
+    ) -> None:
+        """Start the process.
+
+        Args:
+            sandbox: How to confine it.
+            module: What to run.
+            *arguments: Its command line.
+            code: The candidate's tree, on its PYTHONPATH.
+            folder: Its scratch and working folder; must exist.
+            threads: CPU threads for its numerical libraries.
+            gpu: Whether it may use the GPU.
+            limits: How much of the host it may use.
+            only: The only GPU it is to see; empty for whatever we see.
+        """
+        (folder / "tmp").mkdir(exist_ok=True)
+        self.wire, theirs = pair()
+        self._command = [sys.executable, "-P", "-m", module, *arguments]
+        # Without walls all GPUs are there, and keep their numbers.
+        name = only if sandbox.name == "none" else gpus.inside(only)
+        jail = Jail(
+            read_only=(code,),
+            writable=(folder,),
+            env={**environment(code, threads, name), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
+            cwd=folder,
+            fds=(theirs.fileno(),),
+            gpu=gpu,
+            limits=limits,
+            only=only,
+        )
+        try:
+            self._jailed = start(
+                sandbox, self._command, jail, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        finally:
+            theirs.close()
+        assert self._jailed.process.stdout is not None
+        self.log = Log(self._jailed.process.stdout)
+
+    def __enter__(self) -> Candidate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs and has kept to its limits."""
+        return self._jailed.process.poll() is None and not self._jailed.breach
+
+    @property
+    def peak_memory(self) -> int:
+        """Most main memory that it was seen to hold, in bytes."""
+        return self._jailed.peak_memory
+
+    def kill(self) -> None:
+        """Kill the whole tree, wait until it is gone, and hang up."""
+        self._jailed.kill()
+        self.wire.close()
+
+    def terminate(self) -> None:
+        """Ask it to stop, so that it can say where it was; kill it if it does not."""
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._jailed.process.pid).children(recursive=True):
+                # Not the sandbox's own processes: they would take the candidate along before it speaks.
+                if process.cmdline() == self._command:
+                    process.terminate()
+        deadline = time.monotonic() + TERM_GRACE
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.kill()
+
+    def why_it_ended(self) -> str:
+        """One line about a process that ended by itself or broke a limit; kills what is left of it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._jailed.process.wait(END_PATIENCE)
+        status = self._jailed.process.poll()
+        self.kill()
+        log = self.log.text(wait=1.0)
+        if self._jailed.breach:
+            cause = MEMORY if "memory" in self._jailed.breach else SANDBOX
+            return f"{cause}: it {self._jailed.breach}"
+        return explain(log, status)
+
+
+def one_gpu(device: str) -> tuple[str, str]:
+    """What a child is to call its GPU, and the name of the only one that it is to see.
+
+    Args:
+        device: "cpu", "cuda", or one of several GPUs, such as "cuda:1", counted as nvidia-smi does among
+            those that `CUDA_VISIBLE_DEVICES` leaves us.
+
+    Returns:
+        The device, and a value for `CUDA_VISIBLE_DEVICES`: empty leaves it as it is, `NO_GPU` hides all.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return kind, NO_GPU
+    ours = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return kind, ours[int(index)] if index and int(index) < len(ours) else index
+
+
+def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
+    """The whole environment of a child: nothing is inherited but where GPU and compilers are.
+
+    Args:
+        code: A tree to import from.
+        threads: For its numerical libraries.
+        gpu: The only GPU it is to see, see `one_gpu`; empty for whatever we see.
+    """
+    values = {
+        "PATH": "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(code),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": str(threads),
+        # Threads that spin while they wait make a shared machine several times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "USER": "candidate",
+    }
+    values |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if gpu:
+        values |= {
+            "CUDA_VISIBLE_DEVICES": gpu,
+            "HIP_VISIBLE_DEVICES": gpu,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+    return values
+
+
+def _places(folder: Path) -> Mapping[str, str]:
+    """Everything that likes to write somewhere writes into the scratch folder, compile caches included."""
+    return {
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        **{variable: str(folder / name) for variable, name in CACHES.items()},
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }

@@ -1,0 +1,168 @@
+"""The trusted scorer process: started once, used for every trial, started again if it dies.
+
+Invariant: the scorer runs from a tree that no candidate can write, with an environment made from nothing, in
+no candidate's jail; what goes wrong in it is not the candidate's fault, unless it happens again with the same
+weights (see `scoring`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from autoresearch.errors import UserError
+from autoresearch.execute.log import Log
+from autoresearch.tasks.gpt.process import environment
+from nanomodel.wire import Message, Timeout, WireError, pair
+
+START_SECONDS = 120.0
+PATIENCE = 15.0
+"""Seconds the scorer may overrun the time it was given: it watches the clock itself."""
+
+
+class ScorerDied(Exception):
+    """The scorer ended in the middle of a job; the message holds the end of its log."""
+
+
+class ScorerSlow(UserError):
+    """It says nothing, but it lives: whoever waits again may hear from it."""
+
+
+class Scorer:
+    """A persistent `python -m MODULE` that scores weights.
+
+    Args:
+        module: What to run, e.g. "nanomodel.score".
+        trusted: The tree it is run from.
+        threads: CPU threads for its sums.
+        only: The only GPU it is to see; empty for whatever we see.
+    """
+
+    def __init__(self, module: str, trusted: Path, threads: int, only: str = "") -> None:
+        self._module = module
+        self._trusted = trusted
+        self._threads = threads
+        self._only = only
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Start it, if it does not run; returns at once, while it loads its libraries."""
+        if not self._lock.acquire(blocking=False):
+            return  # somebody has a job done: it runs, or they start it
+        try:
+            self._start()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until nobody else has a job done, and keep others waiting."""
+        with self._lock:
+            yield
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._wire, theirs = pair()
+        fd = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module],
+            env={**environment(self._trusted, self._threads, self._only), "HARNESS_FD": str(fd)},
+            cwd=self._trusted,
+            pass_fds=(fd,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        theirs.close()
+        assert self._process.stdout is not None
+        self._log = Log(self._process.stdout)
+        self._greeted = False
+
+    def wait(self) -> None:
+        """Wait until it is ready for a job.
+
+        Raises:
+            ScorerSlow: If it takes too long.
+            UserError: If it does not start.
+        """
+        with self._lock:
+            self._start()
+            if self._greeted:
+                return
+            try:
+                self._wire.recv(START_SECONDS)
+            except Timeout as error:
+                raise ScorerSlow(f"The scorer does not start ({error}).", _HINT, code=3) from None
+            except WireError as error:
+                tail = self._log.text(wait=1.0).strip()
+                self.close()
+                raise UserError(
+                    f"The scorer does not start ({error}): {tail[-2000:]}", _HINT, code=3
+                ) from None
+            self._greeted = True
+
+    def score(
+        self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
+    ) -> tuple[Message, list[int]]:
+        """Have one job done; who asks from another thread meanwhile waits.
+
+        Args:
+            job: As `nanomodel.score` describes it, without type and seconds.
+            seconds: Most time it may take.
+            fds: Weights, and the sockets of both model servers.
+            retire: Called when the first server is not needed any more: kills it, and makes another copy of
+                the weights, which is closed here.
+
+        Returns:
+            The answer, and its descriptors: the caller owns them.
+
+        Raises:
+            ScorerDied: If it ended, or went silent.
+            UserError: If it does not start.
+        """
+        with self._lock:
+            return self._score(job, seconds, fds, retire)
+
+    def _score(
+        self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
+    ) -> tuple[Message, list[int]]:
+        self.wait()
+        deadline = time.monotonic() + seconds
+        try:
+            self._wire.send({"type": "score", "seconds": seconds, **job}, fds)
+            answer, received = self._wire.recv(deadline + PATIENCE - time.monotonic())
+            if answer["type"] != "measured":
+                return answer, received
+            copy = retire()
+            try:
+                self._wire.send({"type": "retired"}, [copy])
+            finally:
+                os.close(copy)
+            return self._wire.recv(deadline + PATIENCE - time.monotonic())
+        except WireError as error:
+            self.close()
+            raise ScorerDied(f"{error}: {self._log.text(wait=1.0).strip()[-1000:]}") from None
+
+    def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._wire.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+_HINT = "Reinstall the environment (make setup), and check that the trusted tree is complete."

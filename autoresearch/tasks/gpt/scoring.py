@@ -1,0 +1,173 @@
+"""From submitted weights to a score: two model servers, and the scorer that compares them.
+
+Invariant: the servers have run no candidate code until they are handed weights, so they can be started
+while the candidate still warms up, and whatever is wrong with them before that is the host's fault. The
+first one is dead before the second one, the witness, gets its own copy of the weights: they cannot agree on
+what to say, neither while both live nor through a file that both hold.
+
+A scorer that dies has the same weights scored once more, by fresh servers: the host may have killed it. Dying
+twice in a row is put down to the candidate, since a search must not end over one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoresearch.errors import UserError
+from autoresearch.tasks.gpt.processes import Crew
+from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
+from autoresearch.tasks.gpt.training import Account, Ended
+from autoresearch.tasks.gpt.weights import copy_weights
+from autoresearch.types import Outcome
+from nanomodel.wire import Timeout, WireError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+START_SECONDS = 120.0
+AGAIN_SECONDS = 60.0
+"""How long a server that was late may take once nobody keeps it from starting."""
+STARVED = "timeout: it kept the model servers or the scorer from starting: they came up once it was killed"
+DIED = "the model server died"
+
+
+class Scoring:
+    """The scoring of one trial.
+
+    Args:
+        scorer: The trusted process.
+        crew: The processes of the trial.
+        account: Where to note how long it took.
+        folder: Where `SPLIT.npy` goes: nats and bytes of each document, or part of a long one.
+    """
+
+    def __init__(self, scorer: Scorer, crew: Crew, account: Account, folder: Path) -> None:
+        self._scorer = scorer
+        self._crew = crew
+        self._account = account
+        self._folder = folder
+        self._words = ["hello", "warm"]
+
+    def wait_for_hello(self) -> None:
+        """Make sure that a process can run in the sandbox at all.
+
+        Raises:
+            UserError: If it cannot.
+        """
+        if "hello" in self._words:
+            self._hear("hello")
+
+    def wait(self) -> None:
+        """Wait until everything is loaded, so that none of it competes with the training.
+
+        Raises:
+            Ended: If the trainer kept the others from starting.
+            UserError: If something does not start.
+        """
+        self.wait_for_hello()
+        self._hear("warm")
+        try:
+            self._scorer.wait()
+        except ScorerSlow:
+            self._crew.trainer.kill()
+            self._scorer.wait()
+            raise Ended(Outcome.CRASH, STARVED) from None
+
+    def _hear(self, word: str) -> None:
+        """Have a word from each server; if that takes too long, see whether it is the trainer's doing."""
+        deadline = time.monotonic() + START_SECONDS
+        starved = False
+        for server in self._crew.servers:
+            try:
+                try:
+                    server.wire.recv(max(0.0, deadline - time.monotonic()))
+                except Timeout:
+                    self._crew.trainer.kill()
+                    server.wire.recv(AGAIN_SECONDS)
+                    starved = True
+            except WireError as error:
+                raise UserError(
+                    f"The model server does not start in the sandbox ({error}): {server.why_it_ended()}",
+                    "See what `autoresearch doctor` says about this machine.",
+                    code=3,
+                ) from None
+        if starved:
+            raise Ended(Outcome.CRASH, STARVED)
+        self._words.remove(word)
+
+    def score(self, weights: int, job: Mapping[str, object], seconds: float) -> dict[str, float]:
+        """Score submitted weights.
+
+        Args:
+            weights: Descriptor of the weights.
+            job: What to score on, as `nanomodel.score.Job` has it.
+            seconds: Most time it may take.
+
+        Returns:
+            Bits per byte of each split.
+
+        Raises:
+            Ended: If there is no score, for a reason that lies with the candidate.
+            UserError: If the reason lies with the host.
+        """
+        try:
+            answer, received = self._ask(weights, job, seconds)
+        except ScorerDied:
+            self._crew.renew_servers()
+            self._words = ["hello", "warm"]
+            self.wait()
+            try:
+                answer, received = self._ask(weights, job, seconds)
+            except ScorerDied as error:
+                raise Ended(Outcome.CRASH, f"the scorer died twice: {error}") from None
+        tables = [_table(fd) for fd in received]
+        if answer["type"] == "error":
+            raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
+        if answer["type"] == "failed":
+            raise Ended(Outcome(answer["outcome"]), self._explained(answer["reason"]))
+        scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
+        self._keep(dict(zip(scores, tables, strict=True)))
+        return scores
+
+    def _ask(
+        self, weights: int, job: Mapping[str, object], seconds: float
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Have the scorer do the job; waiting for others' jobs to be done does not count."""
+
+        def retire() -> int:
+            self._crew.servers[0].kill()
+            return copy_weights(weights)
+
+        # The seed chooses the probes: it must not be known to the candidate, nor be the same twice.
+        job = {**job, "seed": secrets.randbits(32)}
+        fds = [weights, *(server.wire.fileno() for server in self._crew.servers)]
+        with self._scorer.turn():
+            begun = time.monotonic()
+            try:
+                return self._scorer.score(job, seconds, fds, retire)
+            finally:
+                self._account.metrics["score_seconds"] = time.monotonic() - begun
+
+    def _explained(self, reason: str) -> str:
+        """A reason, with what the dead server has to say about its end; the first one may be dead by then."""
+        dead = [server for server in self._crew.servers if not server.alive] if reason == DIED else []
+        return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
+
+    def _keep(self, tables: Mapping[str, NDArray[np.float64]]) -> None:
+        import numpy as np
+
+        for split, table in tables.items():
+            np.save(self._folder / f"{split}.npy", table)
+
+
+def _table(fd: int) -> NDArray[np.float64]:
+    import numpy as np
+
+    with os.fdopen(fd, "rb") as file:
+        return np.frombuffer(file.read(), np.float64).reshape(-1, 2)

@@ -1,0 +1,256 @@
+"""The runner's side of a training: protocol 1, and the clock.
+
+Invariant: the clock is ours. It starts when the data is sent and stops when the submission arrives, whatever
+the candidate says meanwhile; nothing it sends can stop it, hold it up, or make the runner fail. Numbers it
+reports are taken only if they are finite and well named, and no decision about its score rests on them.
+
+A budget of seconds must be met: later than `late_after` is invalid. A budget of tokens has a wall-clock cap
+instead, and passing that is a crash.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoresearch.execute.crash import where
+from autoresearch.tasks.gpt.process import Candidate
+from autoresearch.types import Outcome, Progress
+from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_all
+
+HEARTBEAT = 0.5
+FORWARD_EVERY = 0.2
+"""Seconds between two entries that are passed on: the harness sends one every 0.25 s, a flood many more."""
+CURVE_POINTS = 512
+_NAME = re.compile(r"(?!\w*_bpb$|gpu_)[a-z][a-z0-9_]{0,31}")
+"""What a candidate may call its numbers; others are scores and readings, which are not its to tell."""
+MEASURED = frozenset(
+    ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "repeated")
+)
+"""Numbers that the runner measures itself; what a candidate calls so is not taken."""
+
+
+class Ended(Exception):
+    """The trial is over without a score.
+
+    Attributes:
+        outcome: How it ended.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may use.
+
+    Attributes:
+        kind: "seconds", "tokens", or (to try a candidate out) "steps".
+        amount: How many.
+        max_seconds: Wall-clock cap of a budget that is not of seconds.
+    """
+
+    kind: str
+    amount: float
+    max_seconds: float
+
+    @property
+    def late_after(self) -> float:
+        """Seconds on our clock after which a submission is late.
+
+        The harness submits within a budget of seconds, with a hundredth of it to spare. The tolerance is for
+        a busy machine, and too small to be worth training in.
+        """
+        return self.amount + max(0.25, 0.005 * self.amount) if self.kind == "seconds" else self.max_seconds
+
+    def fraction(self, seconds: float, tokens: int, steps: int = 0) -> float:
+        """Share used, in [0, 1]."""
+        used = {"seconds": seconds, "tokens": tokens, "steps": steps}[self.kind]
+        return min(1.0, max(0.0, used / self.amount))
+
+
+@dataclass
+class Account:
+    """What is known of a trial so far; filled in as it goes, so that a failed one has it too."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    phases: list[tuple[str, float, float]] = field(default_factory=list)
+    _now: tuple[str, float] | None = None
+
+    def enter(self, phase: str | None) -> None:
+        """Note that a phase begins, and that the one before it, if there was one, ends; None begins none."""
+        now = time.time()
+        if self._now is not None:
+            self.phases.append((*self._now, now))
+        self._now = None if phase is None else (phase, now)
+
+    def add_point(self, fraction: float, loss: float) -> None:
+        """Note a point of the learning curve; when there are too many, every other one goes."""
+        self.curve.append((fraction, loss))
+        if len(self.curve) > CURVE_POINTS:
+            del self.curve[1:-1:2]
+
+
+@dataclass
+class Training:
+    """One training process, from its hello to its submission."""
+
+    candidate: Candidate
+    budget: Budget
+    account: Account
+    progress: Callable[[Progress], None]
+
+    def get_ready(self, task: Mapping[str, Any], seconds: float, spoken: Callable[[], None]) -> None:
+        """Wait until the candidate has built, compiled and warmed up its model.
+
+        Args:
+            task: The task message, without its type.
+            seconds: Most time that may take.
+            spoken: Called if the process died without a word, before it is blamed for that.
+
+        Raises:
+            Ended: If it fails or takes longer.
+        """
+        begun = time.monotonic()
+        for expected in ("hello", "ready"):
+            while True:
+                left = begun + seconds - time.monotonic()
+                if left <= 0:
+                    raise self._overtime(Outcome.CRASH, f"timeout: not ready after {seconds:g} s")
+                try:
+                    message = self._next(min(left, HEARTBEAT))
+                except Ended:
+                    if expected == "hello":
+                        spoken()
+                    raise
+                if message is not None:
+                    break
+                self.progress(Progress(0.0, time.monotonic() - begun, phase="start-up"))
+            self._expect(message, expected)
+            if expected == "hello":
+                if message.get("protocol") != PROTOCOL:
+                    raise Ended(Outcome.INVALID, f"it speaks protocol {str(message.get('protocol'))[:20]!r}")
+                self.account.enter("warmup")
+                self._send({"type": "task", **task})
+        self.account.metrics["startup_seconds"] = time.monotonic() - begun
+
+    def train(self, data: int, should_prune: Callable[[Progress], bool] | None) -> None:
+        """Hand over the data, and wait for the submission; the process is dead afterwards.
+
+        Args:
+            data: Descriptor of the training tokens.
+            should_prune: Asked a few times a second, when there is something new, whether to stop.
+
+        Raises:
+            Ended: If there is no submission in time.
+        """
+        self._send({"type": "start"}, [data])
+        self.account.enter("train")
+        begun = time.monotonic()
+        latest, told, forwarded = Progress(0.0, 0.0), True, -math.inf
+        while True:
+            left = begun + self.budget.late_after - time.monotonic()
+            message = self._next(min(left, HEARTBEAT)) if left > 0 else None
+            seconds = time.monotonic() - begun
+            if seconds > self.budget.late_after:
+                raise self._late()
+            if message is not None and message.get("type") == "submit":
+                self.account.enter("score")
+                self.candidate.kill()
+                if not told:
+                    self.progress(latest)
+                return self._note_submission(message, seconds)
+            if message is not None:
+                self._expect(message, "log")
+                latest, told = self._note_log(message, seconds), False
+            if not told and (message is None or seconds - forwarded >= FORWARD_EVERY):
+                told, forwarded = True, seconds
+                self._forward(latest, should_prune)
+            elif message is None:
+                used = self.budget.fraction(seconds, latest.tokens, latest.step)
+                self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
+
+    def _forward(self, latest: Progress, should_prune: Callable[[Progress], bool] | None) -> None:
+        self.progress(latest)
+        if should_prune is not None and should_prune(latest):
+            self.candidate.kill()
+            raise Ended(Outcome.PRUNE, f"stopped at {latest.fraction:.0%} of its budget: hopeless")
+
+    def _next(self, timeout: float) -> Message | None:
+        """The next message, or None if none came in time."""
+        try:
+            message, fds = self.candidate.wire.recv(timeout)
+        except Timeout:
+            if self.candidate.alive:
+                return None
+            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+        except Closed:
+            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+        except WireError as error:
+            raise Ended(Outcome.INVALID, f"it sent {error}") from None
+        close_all(fds)
+        return message
+
+    def _send(self, message: Message, fds: list[int] | None = None) -> None:
+        try:
+            self.candidate.wire.send(message, fds or [], timeout=5.0)
+        except (Closed, Timeout):
+            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+
+    def _expect(self, message: Message, kind: str) -> None:
+        if message.get("type") != kind:
+            raise Ended(Outcome.INVALID, f"it sent {str(message.get('type'))[:40]!r} where {kind!r} was due")
+
+    def _overtime(self, outcome: Outcome, reason: str) -> Ended:
+        self.candidate.terminate()
+        return Ended(outcome, reason + where(self.candidate.log.text(wait=1.0)))
+
+    def _late(self) -> Ended:
+        if self.budget.kind == "seconds":
+            reason = f"timeout: nothing submitted within {self.budget.amount:g} s"
+            return self._overtime(Outcome.INVALID, reason)
+        return self._overtime(Outcome.CRASH, f"timeout: not done after {self.budget.max_seconds:g} s")
+
+    def _note_log(self, message: Message, seconds: float) -> Progress:
+        numbers = _numbers(message)
+        tokens, step = int(numbers.get("tokens", 0)), int(numbers.get("step", 0))
+        fraction = self.budget.fraction(seconds, tokens, step)
+        loss = message.get("loss")
+        if isinstance(loss, float) and not math.isfinite(loss):
+            self.candidate.kill()
+            raise Ended(Outcome.CRASH, f"diverged: the training loss is {loss}")
+        if "loss" in numbers:
+            self.account.add_point(fraction, numbers["loss"])
+        return Progress(fraction, seconds, step, numbers.get("loss"), tokens)
+
+    def _note_submission(self, message: Message, seconds: float) -> None:
+        claimed = message.get("metrics")
+        metrics = _numbers(claimed) if isinstance(claimed, dict) else {}
+        tokens = metrics.get("tokens", math.inf)
+        if self.budget.kind == "tokens" and math.inf > tokens > self.budget.amount:
+            raise Ended(Outcome.INVALID, f"it trained on more than {self.budget.amount:g} tokens")
+        if metrics.get("steps", 0.0) > tokens:
+            raise Ended(Outcome.INVALID, f"it claims more steps than the {tokens:g} tokens it read")
+        if metrics.get("mfu", 0.0) > 1.0:
+            raise Ended(Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute")
+        if "tokens" in metrics:
+            metrics["tokens_per_second"] = tokens / seconds
+        self.account.metrics = {**metrics, **self.account.metrics, "train_seconds": seconds}
+
+
+def _numbers(message: Mapping[str, Any]) -> dict[str, float]:
+    """The finite, well-named numbers in what a candidate sent, at most 64."""
+    found: dict[str, float] = {}
+    for name, value in message.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        named = _NAME.fullmatch(name) and name not in MEASURED
+        if number and named and abs(value) < 1e300:  # neither nan nor infinity is
+            found[name] = float(value)
+    return dict(list(found.items())[:64])

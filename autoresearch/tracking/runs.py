@@ -1,0 +1,286 @@
+"""What MLflow is told: experiments and searches as names, tags, params, metrics and files.
+
+Owns the invariant that the same experiment always gives the same values, time stamps included, so that
+saying it twice adds nothing. Plain values only; MLflow itself is not needed here. Names that candidates
+chose never replace ours, and secrets are blotted out of every text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from autoresearch.report.phrase import phrase
+from autoresearch.report.standing import Moment, own_trials
+from autoresearch.report.summary import mean_metrics
+from autoresearch.text import clean, flatten, one_line, public, scrub
+from autoresearch.tracking.notes import experiment_note, search_note
+from autoresearch.types import Experiment, Trial, VerdictKind
+
+if TYPE_CHECKING:
+    from autoresearch.store.journal import SearchInfo
+
+STATUS = {
+    VerdictKind.KEEP: "FINISHED",
+    VerdictKind.DISCARD: "FINISHED",
+    VerdictKind.PRUNE: "KILLED",
+    VerdictKind.CRASH: "FAILED",
+    VerdictKind.INVALID: "FAILED",
+}
+CURVE_POINTS = 400
+DIGITS = 6
+"""Decimals of a score: more only fill the columns."""
+FOREIGN_METRICS = 40
+"""At most this many numbers of a candidate's own naming are shown."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One point of a metric.
+
+    Attributes:
+        key: Name of the metric.
+        value: Finite.
+        timestamp: Unix time in milliseconds.
+        step: What the point belongs to; its meaning is the metric's.
+    """
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything an MLflow run shows.
+
+    Attributes:
+        name: Shown in lists.
+        status: An MLflow run status.
+        start: Unix time in milliseconds.
+        end: The same; None while it runs.
+        tags: Name -> text; the note is among them.
+        params: Name -> text; written once, never changed.
+        metrics: Points of metrics.
+        files: Artifact path -> text.
+    """
+
+    name: str
+    status: str
+    start: int
+    end: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[Number, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def search_id(info: SearchInfo) -> str:
+    """Tells searches of the same name apart where several people share a tracking server."""
+    return f"{info.name}-{round(info.created)}-{info.base_commit[:8]}"
+
+
+def identity(info: SearchInfo, number: int | None) -> dict[str, str]:
+    """The tags by which the run of an experiment (or with None of the whole search) is found again."""
+    which = "search" if number is None else str(number)
+    return {"autoresearch.id": search_id(info), "autoresearch.experiment": which}
+
+
+def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[Moment]) -> Run:
+    """The parent run of a search.
+
+    Args:
+        info: What is fixed about it.
+        summary: From `summarize`.
+        moments: The points of the staircase that are to be written.
+    """
+    config = {str(k): v for k, v in info.config.items() if k not in ("overrides", "choices")}
+    flat = flatten(public({**config, "brief": info.brief, "task": info.task}))  # type: ignore[arg-type]
+    params = {key: str(value) for key, value in flat.items() if value is not None}
+    metrics: list[Number] = []
+    for moment in moments:
+        e, score = moment.experiment, moment.experiment.score
+        when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
+        values = {
+            "best_val_bpb": moment.best,
+            "tried": moment.tried,
+            "kept": moment.kept,
+            "failed": moment.failed,
+        }
+        if score is not None:
+            values["tried_val_bpb"] = round(score, DIGITS)
+        if moment.dollars:
+            values["llm_dollars"] = round(moment.dollars, DIGITS)
+        if moment.dollars and moment.kept:
+            values["llm_dollars_per_keep"] = round(moment.dollars / moment.kept, DIGITS)
+        metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
+    total = summary["cost"]["dollars"]
+    if info.finished and total > 0:  # with what was paid since the last proposal, and led to none
+        last = max((e["number"] for e in summary["experiments"]), default=0) + 1
+        metrics.append(Number("llm_dollars", round(total, DIGITS), _milliseconds(info.finished), last))
+    if summary["claim"] and (claimed := summary["claim"]["result"]):
+        when = _milliseconds(summary["claim"]["finished"])
+        low, high = claimed["interval"]
+        values = {"claim_gain": claimed["effect"], "claim_low": low, "claim_high": high}
+        metrics += [Number(k, v, when) for k, v in values.items()]
+    return Run(
+        name=info.name,
+        status="FINISHED" if info.finished else "RUNNING",
+        start=_milliseconds(info.created),
+        end=_milliseconds(info.finished) if info.finished else None,
+        tags={
+            **identity(info, None),
+            "autoresearch.search.loop": info.name,
+            "mlflow.user": "autoresearch",
+            "brief": scrub(one_line(info.brief)),
+            "branch": info.branch,
+            "device": one_line(info.device),
+            "mlflow.source.name": "autoresearch run",
+            "mlflow.source.git.commit": info.base_commit,
+            "mlflow.source.git.branch": info.branch,
+            "mlflow.note.content": scrub(search_note(info, summary)),
+        },
+        params=params,
+        metrics=tuple(metrics),
+        files={
+            "brief.md": scrub(clean(info.brief_text)),
+            "config.json": json.dumps(public(dict(info.config)), indent=2, default=str) + "\n",
+        },
+    )
+
+
+def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], column: int) -> Run:
+    """The child run of an experiment, as far as it has come.
+
+    Args:
+        info: Of its search.
+        e: The experiment.
+        sources: Its editable files: path -> text; may be empty where there are none yet.
+        column: Which value of a knob with one a device counts: 0 for CPU, 1 for GPU.
+    """
+    judged = e.verdict is not None or (e.number == 0 and e.score is not None)
+    verdict = e.verdict.kind.value if e.verdict else ("baseline" if e.number == 0 else "")
+    files = {}
+    if judged:
+        # MLflow shows only files with endings it knows, so the diff is called .txt.
+        files = {path: scrub(clean(text)) for path, text in sources.items()}
+        files |= {"change.diff.txt": scrub(clean(e.diff))} if e.diff else {}
+        files |= {
+            f"logs/trial_{t.id}.log": scrub(clean(t.result.log))
+            for t in e.trials
+            if t.result and t.result.log
+        }
+    status = STATUS[e.verdict.kind] if e.verdict else ("FINISHED" if judged else "RUNNING")
+    finished = e.finished or max([e.created, *(t.finished or 0.0 for t in e.trials)])
+    return Run(
+        name=_name(e, verdict),
+        status=status,
+        start=_milliseconds(e.created),
+        end=_milliseconds(finished) if judged else None,
+        tags=identity(info, e.number)
+        | {"autoresearch.search.loop": info.name}
+        | _tags(e, verdict, next(iter(sources), "")),
+        params=_params(e, sources, column),
+        metrics=tuple(_metrics(e, judged)),
+        files=files,
+    )
+
+
+def _name(e: Experiment, verdict: str) -> str:
+    what = one_line(scrub(e.proposal.hypothesis), 60) if e.proposal else "starting point"
+    # Three digits, so that sorting by name is sorting by number.
+    return f"{e.number:03d} {verdict or 'running'}: {what}"
+
+
+def _tags(e: Experiment, verdict: str, source: str) -> dict[str, str]:
+    tags = {
+        "verdict": verdict,
+        "commit": e.commit,
+        "parent_commit": e.parent,
+        "mlflow.source.git.commit": e.commit,
+    }
+    tags["seeds"] = " ".join(str(t.seed) for t in own_trials(e))
+    tags["mlflow.note.content"] = scrub(experiment_note(e))
+    if e.verdict:
+        tags["reason"] = e.verdict.reason
+        tags["result"] = phrase(e.verdict)
+    if p := e.proposal:
+        tags |= {"hypothesis": p.hypothesis, "category": p.category.value, "proposer": p.proposer}
+        tags["mlflow.user"] = p.proposer
+    else:
+        tags["hypothesis"] = "starting point"
+    notes = ("mlflow.note.content",)
+    return {k: v if k in notes else scrub(one_line(v, 1000)) for k, v in tags.items() if v}
+
+
+def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str, str]:
+    from autoresearch.edit.knobs import read_knobs
+
+    params = {str(k): str(v) for k, v in e.proposal.params.items()} if e.proposal else {}
+    for text in sources.values():
+        try:
+            params |= {knob.name: str(knob.value) for knob in read_knobs(text, column)}
+        except (SyntaxError, ValueError):
+            continue  # a candidate that does not parse has no knobs; its verdict says so
+    return {k: scrub(one_line(v, 500)) for k, v in params.items()}
+
+
+def _metrics(e: Experiment, judged: bool) -> list[Number]:
+    own = [t for t in own_trials(e) if t.finished is not None]
+    if not own:
+        return []
+    last = _milliseconds(max(t.finished or 0.0 for t in own))
+    values: dict[str, float | None] = {"val_bpb": e.score, "trials": float(len(own))}
+    if e.verdict:
+        low, high = e.verdict.interval or (None, None)
+        values |= {
+            "effect": e.verdict.effect,
+            "effect_low": low,
+            "effect_high": high,
+            "evidence": e.verdict.evidence,
+        }
+    if e.proposal:
+        values |= {
+            "expected_effect": e.proposal.expected_effect,
+            "llm_dollars": e.proposal.cost.dollars or None,
+        }
+    points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
+    scored = [t for t in own if t.score is not None]
+    points += [
+        Number("val_bpb_trial", round(t.score, DIGITS), _milliseconds(t.finished or 0), i)
+        for i, t in enumerate(scored, start=1)
+        if t.score is not None
+    ]
+    if judged:
+        points += _curve(own[0])
+    taken = {p.key for p in points}
+    foreign = {_metric_name(k): v for k, v in sorted(mean_metrics(e).items())[:FOREIGN_METRICS]}
+    points += [Number(k, v, last) for k, v in foreign.items() if k not in taken]
+    return [p for p in points if math.isfinite(p.value)]
+
+
+def _curve(trial: Trial) -> list[Number]:
+    """Training loss; the step is thousandths of the budget, so that all experiments share an axis."""
+    if trial.result is None or trial.finished is None:
+        return []
+    curve = trial.result.curve
+    stride = max(1, math.ceil(len(curve) / CURVE_POINTS))
+    kept = curve[::stride] if not curve or curve[-1] == curve[::stride][-1] else (*curve[::stride], curve[-1])
+    length = trial.finished - trial.started
+    return [
+        Number("train_loss", y, _milliseconds(trial.started + x * length), round(1000 * x)) for x, y in kept
+    ]
+
+
+def _metric_name(name: str) -> str:
+    """A name that MLflow accepts and that stays in one section of its charts."""
+    return re.sub(r"[^A-Za-z0-9_.\- ]", "_", name)[:100] or "_"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)

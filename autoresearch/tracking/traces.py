@@ -1,0 +1,179 @@
+"""Calls of language models as MLflow traces, each linked to the run of the experiment that it led to.
+
+Written afterwards from `calls.db`, by the mirror's thread: no call waits for MLflow. Invariants: a trace's id
+follows from the call, so that writing one twice changes nothing; texts are shortened and without secrets; a
+store that takes no traces costs a message, and nothing else of the mirror's work. A call that led to no
+experiment belongs to the run of the search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autoresearch.store.calls import shortened
+from autoresearch.text import one_line, scrub
+from autoresearch.types import Call, Experiment
+
+if TYPE_CHECKING:
+    from autoresearch.tracking.store import Store
+
+MAX_CHARACTERS = 50_000
+"""Shown of a prompt or an answer; `calls.db` has more."""
+
+
+class Calls(Protocol):
+    """Where calls are kept; see `autoresearch.store.calls`."""
+
+    def of(self, conversation: str) -> list[Call]:
+        """The calls that led to one proposal, oldest first."""
+
+    def conversations(self) -> list[str]:
+        """Every conversation, oldest first."""
+
+
+class Traces:
+    """Writes traces into a store, each once.
+
+    Attributes:
+        problem: Why there are none, in one line; None while they can be written.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        """Prepare.
+
+        Args:
+            calls: What to show; read from the mirror's thread.
+        """
+        self.problem: str | None = None
+        self._calls = calls
+        self._written: set[tuple[str, str]] = set()
+        self._store: Store | None = None
+
+    def write(self, store: Store, search: str, run_id: str, conversations: Iterable[str]) -> None:
+        """Show the calls of some conversations, linked to a run.
+
+        Args:
+            store: Where.
+            search: What tells searches apart; part of the ids.
+            run_id: The run that they belong to.
+            conversations: Whose calls.
+
+        Raises:
+            Exception: If the store cannot be reached; to be tried again.
+        """
+        if self._store is not store:
+            self._store, self._written, self.problem = store, set(), None
+        for conversation in conversations:
+            # Also when it was shown as the search's own before it led to an experiment.
+            if self.problem or (conversation, run_id) in self._written:
+                continue
+            try:
+                for number, call in enumerate(self._calls.of(conversation)):
+                    write_trace(store, f"{search} {conversation} {number}", run_id, call)
+            except Exception as error:
+                if not store.answers():
+                    raise
+                self.problem = f"MLflow shows no calls of models: {one_line(scrub(str(error)), 120)}"
+            else:
+                self._written.add((conversation, run_id))
+
+    def write_rest(
+        self, store: Store, search: str, run_id: str, experiments: Sequence[Experiment], *, ended: bool
+    ) -> None:
+        """Show the calls that led to no experiment; the latest only when the search has ended."""
+        known = {name for experiment in experiments for name in conversations(experiment)}
+        every = self._calls.conversations()
+        rest = [name for name in (every if ended else every[:-1]) if name not in known]
+        self.write(store, search, run_id, rest)
+
+
+def conversations(experiment: Experiment) -> list[str]:
+    """The conversations that an experiment is due to, those of proposals that were given up included."""
+    made = (experiment.proposal, *experiment.dropped)
+    return [proposal.conversation for proposal in made if proposal and proposal.conversation]
+
+
+def write_trace(store: Store, identity: str, run_id: str, call: Call) -> None:
+    """Make one trace say what a call says.
+
+    Args:
+        store: Where.
+        identity: What the trace's id is made from.
+        run_id: The run that it is linked to.
+        call: What happened.
+    """
+    from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
+    from mlflow.tracing.client import TracingClient
+
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    trace_id, began = f"tr-{digest[:32]}", round(1000 * call.started)
+    asked, answered = (shortened(scrub(text), MAX_CHARACTERS) for text in (call.asked, call.answered))
+    problem = shortened(scrub(call.problem), 1000)
+    state = TraceState.ERROR if problem and not answered else TraceState.OK
+    span = Span.from_dict(_span(trace_id, digest[32:48], call, asked, answered, problem))
+    tags = {"mlflow.traceName": call.model, "outcome": one_line(problem, 200) or "accepted"}
+    info = TraceInfo(
+        trace_id=trace_id,
+        trace_location=TraceLocation.from_experiment_id(store.experiment_id),
+        request_time=began,
+        execution_duration=round(1000 * call.cost.seconds),
+        state=state,
+        request_preview=asked[-900:],
+        response_preview=(answered or problem)[:900],
+        trace_metadata={
+            "mlflow.sourceRun": run_id,
+            "mlflow.trace.session": call.conversation,
+            "mlflow.trace.tokenUsage": json.dumps(_usage(call)),
+            "mlflow.trace.cost": json.dumps(_cost(call)),
+            "mlflow.trace_schema.version": "3",
+        },
+        tags={**tags, "mlflow.trace.spansLocation": "TRACKING_STORE"},
+    )
+    client = TracingClient(store.uri)
+    client.start_trace(info)
+    client.log_spans(store.experiment_id, [span])
+
+
+def _span(trace_id: str, span_id: str, call: Call, asked: str, answered: str, problem: str) -> dict[str, Any]:
+    """The one span of a trace, in MLflow's own format."""
+    values: dict[str, Any] = {
+        "mlflow.traceRequestId": trace_id,
+        "mlflow.spanType": "CHAT_MODEL",
+        "mlflow.spanInputs": {"messages": [{"role": "user", "content": asked}]},
+        "mlflow.spanOutputs": {"role": "assistant", "content": answered},
+        "mlflow.chat.tokenUsage": _usage(call),
+        "mlflow.llm.cost": _cost(call),
+        "mlflow.llm.model": call.model.partition(":")[2],
+        "mlflow.llm.provider": call.model.partition(":")[0],
+    }
+    if problem:
+        values["problem"] = problem
+    began = round(1e9 * call.started)
+    failed = bool(problem) and not answered
+    return {
+        "trace_id": trace_id,
+        "span_id": span_id,
+        "parent_span_id": None,
+        "name": call.model,
+        "start_time_unix_nano": began,
+        "end_time_unix_nano": began + round(1e9 * call.cost.seconds),
+        "attributes": {key: json.dumps(value) for key, value in values.items()},
+        "status": {
+            "code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK",
+            "message": problem if failed else "",
+        },
+        "events": [],
+    }
+
+
+def _usage(call: Call) -> dict[str, int]:
+    tokens = call.cost.input_tokens, call.cost.output_tokens
+    return {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}
+
+
+def _cost(call: Call) -> dict[str, float]:
+    """We know what a call cost, not which part of it was for the input."""
+    return {"total_cost": call.cost.dollars}

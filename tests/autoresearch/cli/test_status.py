@@ -1,0 +1,52 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoresearch.cli import app
+from autoresearch.store.lock import Lease, lock
+from autoresearch.types import Category, Edit, Proposal
+from tests.support.stub import PATH, make_repository, make_search
+
+
+def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    monkeypatch.chdir(search.repository.root)
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["status", "name=x", *arguments], catch_exceptions=False).stdout
+
+    assert "nobody runs it" in said() and json.loads(said("--json"))["runner"] is None
+    ours = Lease.ours()
+    search.journal.set("lease", ours.to_json())
+    assert f"run by process {os.getpid()} on {ours.host}" in said()
+    assert json.loads(said("--json"))["runner"]["pid"] == os.getpid()
+    search.journal.set("lease", replace(ours, born=1.0).to_json())
+    assert "go on with: autoresearch run name=x" in said()
+
+
+def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    edits = (Edit(PATH, "LEVEL = 1.0", "LEVEL = 3.0"),)
+    draft = search.journal.draft(Proposal("three\x1b[31m", Category.KNOBS, edits, "x"), "b", 1.0)
+    search.journal.drop(draft, "in the way")
+    monkeypatch.chdir(search.repository.root)
+    said = CliRunner().invoke(app, ["show", "1", "name=x"], catch_exceptions=False).stdout
+    assert "Given up after it: three" in said and "(in the way)" in said and "\x1b[31m" not in said
+
+
+def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repo")
+    command = [sys.executable, "-m", "autoresearch", "run", "name=x", "experiments=1"]
+    with lock(repository.root / "runs" / "x"):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        done = subprocess.run(command, cwd=repository.root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert f"already running (process {os.getpid()}" in done.stderr and "status name=x" in done.stderr

@@ -1,0 +1,238 @@
+"""Choosing a backend: what is claimed is what an intruder measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.execute import sandbox as room
+from autoresearch.execute.sandbox import Jail, create_sandbox, describe, gpu, probe
+from autoresearch.execute.sandbox.bwrap import BwrapSandbox
+from autoresearch.execute.sandbox.landlock import LandlockSandbox
+from tests.support.jail import (
+    BACKENDS,
+    LIMITS,
+    make_jail,
+    no_landlock,
+    no_mounts,
+    no_namespaces,
+    no_seccomp,
+    run_python,
+    sandbox_or_skip,
+    without,
+)
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """What was measured in one test is not remembered in the next."""
+    describe.cache_clear()
+    yield
+    describe.cache_clear()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_that_works_holds_in_everything(backend: str) -> None:
+    report = describe(sandbox_or_skip(backend))
+    assert report.warning == ""
+    assert all(protection.held for protection in report.protections)
+    assert {p.name for p in report.protections} >= {title for title, _ in probe.DEEDS.values()}
+
+
+def test_none_is_told_loudly() -> None:
+    report = describe(create_sandbox("none"))
+    assert report.warning.startswith("Candidates run without protection (sandbox: none)")
+    assert {p.name for p in report.protections if p.held} == {
+        "nothing outlives a trial",
+        "use of the machine is limited",
+    }
+
+
+def test_auto_takes_the_strongest() -> None:
+    assert create_sandbox("auto") == sandbox_or_skip("bwrap")
+
+
+def test_auto_does_without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    landlock = sandbox_or_skip("landlock")
+    monkeypatch.setattr("shutil.which", lambda name: f"/nowhere/{name}")
+    assert create_sandbox("auto") == landlock
+
+
+def test_auto_ends_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sandbox: room.Sandbox) -> probe.Report:
+        if sandbox.name != "none":
+            raise probe.ProbeError("not here")
+        return probe.measure(sandbox)
+
+    monkeypatch.setattr(room, "describe", refuse)
+    assert create_sandbox("auto").name == "none"
+
+
+def test_bubblewrap_missing_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/nowhere/{name}")
+    with pytest.raises(UserError, match="bwrap does not work here") as caught:
+        create_sandbox("bwrap")
+    assert "apt-get install bubblewrap" in caught.value.hint
+
+
+def test_an_unknown_backend_is_an_error() -> None:
+    with pytest.raises(UserError, match="no sandbox 'docker'"):
+        create_sandbox("docker")
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ((no_landlock,), "your files are private"),
+        ((no_landlock, no_mounts), "your files stay as they are"),
+        ((no_landlock, no_namespaces, no_seccomp), "no network"),
+        ((no_landlock, no_namespaces, no_seccomp), "secrets are out of reach"),
+    ],
+)
+def test_the_probe_notices_what_is_missing(changes: tuple[room.Sandbox, ...], title: str) -> None:
+    report = probe.measure(without(sandbox_or_skip("landlock"), *changes))
+    assert title in {protection.name for protection in report.protections if not protection.held}
+    assert report.warning
+
+
+def test_a_backend_with_a_hole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaky = without(sandbox_or_skip("landlock"), no_landlock)
+    monkeypatch.setattr(room, "_candidates", lambda backend: iter([leaky]))
+    with pytest.raises(UserError, match="can read what you can read"):
+        create_sandbox("landlock")
+
+
+def test_a_bare_landlock_is_tried_where_namespaces_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox_or_skip("landlock")
+    real = LandlockSandbox.spec
+
+    def forbidden(self: LandlockSandbox, jail: Jail) -> dict[str, object]:
+        spec = real(self, jail)
+        return {**spec, "namespaces": ["no-such"]} if spec["namespaces"] else spec
+
+    monkeypatch.setattr(LandlockSandbox, "spec", forbidden)
+    describe.cache_clear()
+    assert create_sandbox("landlock") == LandlockSandbox(namespaces=False, proc=False)
+
+
+def test_paths_of_a_jail_are_absolute_and_do_not_overlap(tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch")
+    with pytest.raises(ValueError, match="absolute"):
+        replace(jail, read_only=(Path("here"),))
+    with pytest.raises(ValueError, match="read-only inside a writable"):
+        replace(jail, read_only=(tmp_path / "scratch" / "code",))
+
+
+def test_without_a_gpu_the_probe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "device_nodes", lambda: [])
+    assert gpu.describe(create_sandbox("none")) == "no NVIDIA device on this machine"
+
+
+def test_a_gpu_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has a GPU that answers")
+    monkeypatch.setattr(gpu, "device_nodes", lambda: [Path("/dev/nvidiactl")])
+    assert "CUDA does not answer" in gpu.describe(create_sandbox("none"))
+
+
+def test_a_jail_with_a_gpu_shows_its_nodes_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "device_nodes", lambda only: [Path("/dev/nvidia0")])
+    words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS))
+    assert words.count("--dev-bind") == 1
+    assert words[words.index("--dev-bind") + 1 : words.index("--dev-bind") + 3] == ["/dev/nvidia0"] * 2
+    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS))
+    assert "/dev/nvidia0" in spec["landlock"]["devices"]
+    assert spec["seccomp"]["memory_files"]
+
+
+NAMES = """
+import os, sys, threading
+
+def write(path, mode):
+    try:
+        with open(path, mode) as file:
+            file.write("named")
+        return "written"
+    except OSError:
+        return "refused"
+
+ready, done = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (ready.set(), done.wait()))
+thread.start()
+ready.wait()
+me = os.getpid()
+own = [f"/proc/{me}/task/{thread.native_id}/comm", f"/proc/self/task/{me}/comm"]
+others = ["/proc/self/oom_score_adj", "/proc/self/comm", "/proc/1/comm", "/proc/sys/kernel/core_pattern",
+          f"/proc/self/task/{me}/new", "/etc/hostname"]
+print(*[write(path, mode) for path in own for mode in ("r+", "w")], *[write(path, "r+") for path in others])
+done.set()
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_jail_with_a_gpu_may_name_its_threads_and_write_nowhere_else(backend: str, tmp_path: Path) -> None:
+    sandbox = sandbox_or_skip(backend)
+    for with_gpu, own in ((True, "written"), (False, "refused")):
+        jail = make_jail(tmp_path / "scratch", gpu=with_gpu)
+        output, status, _ = run_python(sandbox, NAMES, jail)
+        assert (output.split(), status) == ([own] * 4 + ["refused"] * 6, 0), (with_gpu, output)
+
+
+UUID = "GPU-%08d-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the system says of two GPUs whose nodes are numbered the other way round."""
+    (tmp_path / "dev").mkdir()
+    for index, (bus, minor) in enumerate([("0000:1a:00.0", 1), ("0000:5b:00.0", 0)]):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+        text = f"Model: \t\t A\nGPU UUID:  \t {UUID % index}\nDevice Minor: \t {minor}\nBlacklisted:\t No\n"
+        (tmp_path / "gpus" / bus / "information").write_text(text)
+        (tmp_path / "dev" / f"nvidia{minor}").touch()
+    (tmp_path / "dev/nvidiactl").touch()
+    monkeypatch.setattr(gpu, "DEV", tmp_path / "dev")
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path / "gpus")
+    return tmp_path
+
+
+def shown(only: str) -> list[str]:
+    return [node.name for node in gpu.device_nodes(only)]
+
+
+def test_of_several_gpus_the_one_that_is_meant_is_shown(gpus: Path) -> None:
+    assert shown("0") == shown(UUID % 0) == shown("GPU-00000000") == ["nvidia1", "nvidiactl"]
+    assert shown("1") == ["nvidia0", "nvidiactl"]
+    assert gpu.inside("1") == UUID % 1
+    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
+    assert str(gpus / "dev/nvidia1") not in spec["landlock"]["devices"]
+    words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
+    assert str(gpus / "dev/nvidia0") in words and str(gpus / "dev/nvidia1") not in words
+
+
+def test_where_it_is_not_certain_which_is_meant_all_are_shown(gpus: Path) -> None:
+    everything = ["nvidia0", "nvidia1", "nvidiactl"]
+    for only in ("", "2", "GPU-", "MIG-00000000"):
+        assert (shown(only), gpu.inside(only)) == (everything, only)
+    (gpus / "dev/nvidia7").touch()  # one that the driver does not name
+    assert (shown("0"), gpu.inside("0")) == ([*everything[:2], "nvidia7", "nvidiactl"], "0")
+    (gpus / "dev/nvidia7").unlink()
+    (gpus / "dev/nvidia-caps").mkdir()
+    for cap in (1, 2, 21):
+        (gpus / f"dev/nvidia-caps/nvidia-cap{cap}").touch()
+    assert (set(everything) <= set(shown("0")), gpu.inside("0")) == (True, "0"), "divided"
+
+
+def test_the_gpu_s_variables_are_passed_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("API_KEY", "secret")
+    assert gpu.environment()["CUDA_VISIBLE_DEVICES"] == "1"
+    assert set(gpu.environment()) <= set(gpu.VARIABLES)
+    assert os.environ["API_KEY"] == "secret"

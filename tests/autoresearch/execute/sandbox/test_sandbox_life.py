@@ -1,0 +1,194 @@
+"""How a jailed tree starts and ends: nothing of it survives, and real work runs inside."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoresearch.execute.sandbox import cgroup
+from tests.support.jail import BACKENDS, make_jail, run_python, sandbox_or_skip, start_python
+
+ALL = (*BACKENDS, "none")
+
+# Its first process ends only when the daemon has spoken: with it ends the sandbox, and whoever is in it.
+DAEMON = """
+import os, signal, sys, time
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+spoken, speak = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print("ready", flush=True)
+        os.write(speak, b"!")
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+os.read(spoken, 1)
+"""
+
+
+def alive(marker: str) -> list[int]:
+    """Processes that have the marker on their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if marker in (process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found
+
+
+@pytest.fixture(params=[False, True], ids=["cgroup", "no-cgroup"])
+def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setattr(cgroup, "create", lambda limits: None)
+
+
+@pytest.mark.usefixtures("groups")
+@pytest.mark.parametrize("backend", ALL)
+def test_a_daemon_dies_with_a_candidate_that_ends(backend: str, tmp_path: Path) -> None:
+    marker = secrets.token_hex(8)
+    with start_python(sandbox_or_skip(backend), DAEMON, make_jail(tmp_path / "scratch"), marker) as jailed:
+        assert jailed.process.stdout is not None
+        assert jailed.process.stdout.readline() == b"ready\n"
+        assert jailed.process.wait(20) == 0
+        if not backend.endswith("bare"):
+            assert alive(marker) == [], "when the outermost process has ended, all has"
+    assert alive(marker) == []
+
+
+@pytest.mark.usefixtures("groups")
+@pytest.mark.parametrize("backend", ALL)
+def test_a_daemon_dies_with_a_candidate_that_is_killed(backend: str, tmp_path: Path) -> None:
+    marker = secrets.token_hex(8)
+    code = DAEMON + "\ntime.sleep(600)"
+    with start_python(sandbox_or_skip(backend), code, make_jail(tmp_path / "scratch"), marker) as jailed:
+        assert jailed.process.stdout is not None
+        assert jailed.process.stdout.readline() == b"ready\n"
+        assert len(alive(marker)) >= 2
+        jailed.kill()
+        assert alive(marker) == []
+        jailed.kill()
+
+
+def test_without_a_launcher_the_daemon_survives(tmp_path: Path) -> None:
+    marker = secrets.token_hex(8)
+    argv = [sys.executable, "-I", "-S", "-c", DAEMON, marker]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.wait(20)
+        survivors = alive(marker)
+        for pid in survivors:
+            os.kill(pid, signal.SIGKILL)
+    assert len(survivors) == 1
+
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from tests.support.jail import make_jail, sandbox_or_skip, start_python
+sandbox = sandbox_or_skip(sys.argv[1])
+jailed = start_python(sandbox, "import time; print(1, flush=True); time.sleep(600)",
+                      make_jail(Path(sys.argv[2])), sys.argv[3])
+jailed.process.stdout.readline()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_the_tree_dies_with_its_runner(backend: str, tmp_path: Path) -> None:
+    marker = secrets.token_hex(8)
+    sandbox_or_skip(backend)
+    argv = [sys.executable, "-c", RUNNER, backend, str(tmp_path / "scratch"), marker]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == b"ready\n"
+        assert len(alive(marker)) >= 2
+        runner.kill()
+    deadline = time.monotonic() + 20
+    while alive(marker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive(marker) == []
+
+
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137), ("import os; os.abort()", 134)],
+)
+def test_its_exit_status_is_the_candidate_s(backend: str, code: str, status: int, tmp_path: Path) -> None:
+    assert run_python(sandbox_or_skip(backend), code, make_jail(tmp_path / "scratch"))[1] == status
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_command_that_does_not_exist_is_an_error(backend: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        sandbox_or_skip(backend).wrap(["no-such-command"], make_jail(tmp_path / "scratch")),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 125
+    assert done.stderr.startswith("sandbox: ")
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_it_starts_where_told_with_the_environment_given(backend: str, tmp_path: Path) -> None:
+    code = "import os; print(os.getcwd(), dict(os.environ)['ONE'], 'PYTEST_CURRENT_TEST' in os.environ)"
+    jail = make_jail(tmp_path / "scratch", env={"ONE": "a b\n'c'"})
+    output, status, _ = run_python(sandbox_or_skip(backend), code, jail)
+    assert (output, status) == (f"{tmp_path / 'scratch'} a b\n'c' False\n", 0)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_descriptors_handed_over_arrive_and_no_others(backend: str, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    other, end = os.pipe()
+    os.set_inheritable(other, True)
+    code = "import os, sys; os.write(int(sys.argv[1]), b'hello'); os.read(int(sys.argv[2]), 1)"
+    jail = make_jail(tmp_path / "scratch", fds=(write,))
+    output, _, _ = run_python(sandbox_or_skip(backend), code, jail, str(write), str(other))
+    assert os.read(read, 10) == b"hello"
+    assert "Bad file descriptor" in output
+    for fd in (read, write, other, end):
+        os.close(fd)
+
+
+TORCH = """
+import torch
+x = torch.arange(6.0).reshape(2, 3)
+attended = torch.nn.functional.scaled_dot_product_attention(*[x[None, None]] * 3)
+print((x @ x.T).tolist(), float(attended.sum()) > 0)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_torch_works_inside(backend: str, tmp_path: Path) -> None:
+    jail = make_jail(tmp_path / "scratch")
+    output, status, _ = run_python(sandbox_or_skip(backend), TORCH, jail, isolated=False)
+    assert (output.splitlines()[-1], status) == ("[[5.0, 14.0], [14.0, 50.0]] True", 0)
+
+
+COMPILE = """
+import ctypes, subprocess
+open("one.c", "w").write("int one(void) { return 1; }")
+subprocess.run(["cc", "-shared", "-fPIC", "-o", "one.so", "one.c"], check=True)
+print(ctypes.CDLL("./one.so").one())
+"""
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_compiler_is_in_reach_for_torch_compile(backend: str, tmp_path: Path) -> None:
+    if not Path("/usr/bin/cc").exists():
+        pytest.skip("no C compiler on this machine")
+    output, status, _ = run_python(sandbox_or_skip(backend), COMPILE, make_jail(tmp_path / "scratch"))
+    assert (output, status) == ("1\n", 0)

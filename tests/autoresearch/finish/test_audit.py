@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.finish.audit import Stack, make_audit
+from autoresearch.search.loop import Search
+from autoresearch.store.audits import lines, read_audits
+from autoresearch.store.git import Repository
+from autoresearch.types import Refused
+from tests.support.stub import PATH, git, make_repository, make_search
+
+# The stub's score is the sum of what its script says: each line a change that can be left out, or not.
+SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\n\n\nprint(LEVEL, OTHER)\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repo")
+
+
+def finished(repository: Repository, ideas: list[float | str], *overrides: str) -> Search:
+    search = make_search(repository, ideas, *overrides)
+    search.run()
+    return search
+
+
+def test_every_change_is_left_out_and_its_gain_found_again(repository: Repository) -> None:
+    search = finished(repository, [0.8, "OTHER = 1; GAIN = 0.04"])
+    kept = [e.number for e in search.journal.experiments() if e.kept]
+    assert kept == [1, 2]
+    before = search.journal.experiments()
+    record = make_audit(search, 8)
+    assert record.keeps == (1, 2) and record.separable == (True, True) and record.removed == ()
+    assert {run.present for run in record.runs} >= {(True, False), (False, True)}
+    assert len({run.seed for run in record.runs}) == 8
+    assert [a.effect for a in record.audited] == pytest.approx([0.02, 0.04], abs=0.004)
+    assert search.journal.experiments() == before
+    refs = git(repository.root, "for-each-ref", "--format=%(refname)", "refs/autoresearch/x/audit")
+    assert len(refs.splitlines()) == 8
+    assert "trainings with random halves left out" in "\n".join(lines(record))
+    assert make_audit(search, 8) == read_audits(search.journal)[0]
+
+
+def test_what_is_not_real_is_taken_out_on_a_branch_of_its_own(repository: Repository) -> None:
+    search = finished(repository, [0.8, "OTHER = 1; BLUFF = 0.02"], "judge=greedy")
+    record = make_audit(search, 24)
+    assert record.removed == (1,) and record.branch == "autoresearch/x-audited"
+    tip = repository.resolve("refs/heads/autoresearch/x-audited")
+    assert tip
+    text = repository.sources(tip, [PATH])[PATH]
+    assert "LEVEL = 0.8" in text and "BLUFF" not in text
+    assert "to be taken out" in "\n".join(lines(record))
+
+
+def test_a_change_that_others_build_on_is_not_separable(repository: Repository) -> None:
+    search = finished(repository, [0.8, 0.5])
+    stack = Stack(search, tuple(e for e in search.journal.experiments() if e.kept))
+    with pytest.raises(Refused):
+        stack.commits([False, True])
+    assert stack.separable() == (False, True)
+    record = make_audit(search, 6)
+    assert {run.present for run in record.runs} == {(True, True), (True, False)}
+    assert "build on it" in "\n".join(lines(record))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_audit_goes_on(repository: Repository) -> None:
+    ideas: list[float | str] = [0.8, "OTHER = 1; GAIN = 0.04"]
+    search = finished(repository, ideas)
+    count = 0
+
+    def kill() -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise Killed
+
+    search.runner.on_run = kill  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        make_audit(search, 6)
+    again = make_search(repository, ideas)
+    again.run()
+    record = make_audit(again, 6)
+    assert len(again.runner.trained) == 4  # type: ignore[attr-defined]
+    assert record.finished is not None and all(run.done for run in record.runs)
+
+
+def test_one_keep_is_nothing_to_audit(repository: Repository) -> None:
+    with pytest.raises(UserError, match="nothing to audit"):
+        make_audit(finished(repository, [0.8]), 8)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.finish.claim import make_claim
+from autoresearch.report.claim_text import section, sentence
+from autoresearch.report.report import headline
+from autoresearch.report.summary import summarize
+from autoresearch.search.interfaces import NoInbox
+from autoresearch.search.loop import Search, Stopped
+from autoresearch.store.claims import BASELINE, TIP, read_claims
+from autoresearch.store.git import Repository
+from tests.support.stub import NOISE, StubRunner, make_repository, make_search
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repo")
+
+
+def finished(repository: Repository, ideas: Sequence[float | str] = (1.5, 0.2), *overrides: str) -> Search:
+    search = make_search(repository, ideas, *overrides)
+    search.run()
+    return search
+
+
+def test_start_and_tip_are_compared_on_fresh_seeds_and_the_sealed_split(repository: Repository) -> None:
+    search = finished(repository)
+    steered = {t.seed for e in search.journal.experiments() for t in e.trials}
+    before = search.journal.experiments()
+    record = make_claim(search, 8)
+    seeds = [access.seed for access in record.accesses]
+    assert len(set(seeds)) == 16 and not steered & set(seeds)
+    sides = [access.side for access in record.accesses]
+    assert sides[:4] == [BASELINE, TIP, TIP, BASELINE] and sides.count(TIP) == 8
+    assert record.result is not None and record.finished is not None
+    assert record.result.effect == pytest.approx(0.08, abs=3 * NOISE)
+    assert record.result.interval[0] < 0.08 < record.result.interval[1]
+    assert record.result.sampling > 0 and record.result.overfit == pytest.approx(0, abs=1e-9)
+    assert search.journal.experiments() == before, "what steers the search knows nothing of the claim"
+
+
+def test_the_losses_are_of_the_test_split(repository: Repository) -> None:
+    search = finished(repository)
+    asked: list[Sequence[str]] = []
+    run = search.runner.run
+
+    def spy(**given):  # type: ignore[no-untyped-def]
+        asked.append(given.get("splits", ("validation",)))
+        return run(**given)
+
+    search.runner.run = spy  # type: ignore[method-assign]
+    make_claim(search, 2)
+    assert asked == [("test", "validation")] * 4
+
+
+def test_a_tip_is_claimed_once_and_the_next_tip_again(repository: Repository) -> None:
+    search = finished(repository)
+    first = make_claim(search, 2)
+    trained = len(search.runner.trained)  # type: ignore[attr-defined]
+    assert make_claim(search, 8) == first
+    assert len(search.runner.trained) == trained  # type: ignore[attr-defined]
+    more = finished(repository, [1.5, 0.2, 0.1])
+    second = make_claim(more, 2)
+    assert second.number == 2 and read_claims(more.journal) == [first, second]
+    assert not {a.seed for a in first.accesses} & {a.seed for a in second.accesses}
+    text = "\n".join(section(summarize(more.journal)))
+    assert "opened 2 times" in text and "for 8 models" in text
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_killed_claim_goes_on_and_repeats_nothing_that_ended(repository: Repository, after: int) -> None:
+    search = finished(repository)
+    count = 0
+
+    def kill() -> None:
+        nonlocal count
+        count += 1
+        if count > after:
+            raise Killed
+
+    search.runner.on_run = kill  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        make_claim(search, 2)
+    again = make_search(repository, [1.5, 0.2])
+    again.run()
+    record = make_claim(again, 2)
+    assert len(again.runner.trained) == 4 - after  # type: ignore[attr-defined]
+    assert record.result is not None and record.result.seeds == (2, 2) and record.result.sampling > 0
+    assert all(access.started is not None for access in record.accesses)
+
+
+def test_failed_trainings_are_left_out_and_told(repository: Repository) -> None:
+    search = finished(repository)
+    runner = search.runner
+    assert isinstance(runner, StubRunner)
+    tip = search.journal.experiments()[-1]
+    real, done = runner.run, 0
+
+    def fragile(**given):  # type: ignore[no-untyped-def]
+        nonlocal done
+        done += 1
+        if done == 2:
+            (given["code"] / "nanomodel/train.py").write_text("crash")
+        return real(**given)
+
+    runner.run = fragile  # type: ignore[method-assign]
+    record = make_claim(search, 3)
+    assert tip.commit == record.tip
+    assert record.result is not None and record.result.seeds == (3, 2)
+    assert "Trainings that failed" in "\n".join(section(summarize(search.journal)))
+
+
+def test_without_a_keep_there_is_nothing_to_claim(repository: Repository) -> None:
+    with pytest.raises(UserError, match="Nothing was kept"):
+        make_claim(finished(repository, [1.5]), 8)
+    with pytest.raises(UserError, match="at least 2"):
+        make_claim(finished(repository, [1.5, 0.2]), 1)
+
+
+def test_the_page_says_what_may_be_claimed(repository: Repository) -> None:
+    search = finished(repository)
+    assert section(summarize(search.journal)) == []
+    record = make_claim(search, 4)
+    summary = summarize(search.journal)
+    said = sentence(asdict(record))
+    assert "sealed test split" in said and "includes zero" not in said
+    assert "unseen data" in headline(summary)
+    assert said in "\n".join(section(summary))
+    worse = asdict(record)
+    worse["result"]["interval"] = (-0.1, 0.2)
+    assert "includes zero" in sentence(worse)
+
+
+class Wishing(NoInbox):
+    """A person who says stop once a number of trainings have begun."""
+
+    def __init__(self, search: Search, after: int) -> None:
+        self._search, self._after = search, after
+
+    @property
+    def wished(self) -> str:  # type: ignore[override]
+        begun = sum(a.started is not None for r in read_claims(self._search.journal) for a in r.accesses)
+        return "stop" if begun >= self._after else "run"
+
+    def wait(self, view: object) -> bool:
+        return self.wished == "run"
+
+
+def test_trainings_of_a_claim_run_beside_each_other_and_a_stop_lets_them_end(repository: Repository) -> None:
+    search = finished(repository, (1.5, 0.2), "executor.workers=2")
+    search.inbox = Wishing(search, after=3)
+    with pytest.raises(Stopped):
+        make_claim(search, 4)
+    [record] = read_claims(search.journal)
+    assert [a.done for a in record.accesses] == [True] * 3 + [False] * 5
+    search.inbox = NoInbox()
+    alone = finished(make_repository(repository.root.parent / "alone"))
+    assert make_claim(search, 4).result == make_claim(alone, 4).result
+
+
+def test_who_stops_a_search_has_not_done_with_it(repository: Repository) -> None:
+    search = make_search(repository, [0.2])
+    assert search.run()
+    more = make_search(repository, [0.2, 0.1])
+    more.inbox = Wishing(more, after=0)
+    assert not more.run()

@@ -1,0 +1,257 @@
+"""Proposers that tune knobs: ordinary edits, no repeats, rebuilt from the history, and a gain on a bowl."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoresearch.edit.apply import apply
+from autoresearch.edit.knobs import Choice, read_knobs, read_values
+from autoresearch.edit.rules import check as check_rules
+from autoresearch.errors import UserError
+from autoresearch.propose import create_proposer
+from autoresearch.propose.tune.gaussian_process import fit
+from autoresearch.propose.tune.optuna import MAX_SEEN, observations
+from autoresearch.propose.tune.space import proposal, tunables
+from autoresearch.types import Category, ProposerError, Refused
+from tests.support.histories import SOURCE, baseline, context, experiment
+
+TUNERS = [("random", {}), *(("optuna", {"sampler": sampler}) for sampler in ("local", "tpe", "gp"))]
+every = pytest.mark.parametrize(("name", "options"), TUNERS, ids=lambda value: str(value))
+
+
+def check(found, source=SOURCE):
+    sources = {"train.py": source}
+    check_rules(sources, apply(sources, found.edits), ["train.py"], {})
+
+
+def judged(number, found, *, kept=False, score=1.76):
+    kind, scores = ("keep" if kept else "discard"), (score,)
+    made = experiment(
+        number, kind if score else "crash", effect=1.75 - (score or 2), scores=scores if score else ()
+    )
+    return replace(made, proposal=found)
+
+
+def new_source(found, source=SOURCE):
+    return apply({"train.py": source}, found.edits)["train.py"]
+
+
+@every
+def test_a_proposal_is_an_ordinary_edit_that_says_what_it_does(name, options):
+    past, source, points = [baseline()], SOURCE, []
+    proposer = create_proposer(name, column=0, **options)
+    for number in range(1, 12):
+        found = proposer.propose(context(past, source=source), lambda p, source=source: check(p, source))
+        new = new_source(found, source)
+        values = read_values(new, 0)
+        assert found.params == {k: values[k] for k in ("DEPTH", "LR", "WARMUP", "ACT")}, (
+            "what it says is what it is"
+        )
+        assert found.category is Category.KNOBS and found.proposer == name
+        for knob, before in read_values(source, 0).items():
+            assert (f"{knob} " in found.hypothesis) == (values[knob] != before)
+        assert read_values(new, 1)["LR"] == 0.01, "the other device's column stays"
+        points.append(tuple(found.params.values()))
+        kept = number % 5 == 0
+        past.append(judged(number, found, kept=kept, score=None if number == 3 else 1.75 + 0.01 * number))
+        source = new if kept else source
+    assert len(set(points)) == len(points), "nothing is tried twice"
+
+
+@every
+def test_a_restart_continues_and_the_seed_decides(name, options):
+    past = [baseline()]
+    first = create_proposer(name, column=0, **options)
+    for number in range(1, 4):
+        past.append(judged(number, first.propose(context(past), check)))
+    again = create_proposer(name, column=0, **options).propose(context(past), check)
+    assert again == create_proposer(name, column=0, **options).propose(context(past), check)
+    other = create_proposer(name, column=0, **options).propose(context(past, seed=1), check)
+    assert other.params != again.params
+    if name == "optuna":
+        assert again == first.propose(context(past), check)
+
+
+@pytest.mark.parametrize("sampler", ["local", "gp"])
+def test_what_is_under_way_is_known_to_whoever_continues(sampler):
+    """The next point is another one, and not a near twin that would learn nothing new."""
+    known = context([baseline()])
+    twin = create_proposer("optuna", column=0, sampler=sampler).propose(known, check)
+    waits = replace(known, under_way=(replace(judged(1, twin), verdict=None),))
+    found = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    assert found.params != twin.params
+    again = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    assert found == again
+
+
+@every
+def test_points_that_check_refuses_are_passed_over_and_a_used_up_space_is_said(name, options):
+    def picky(found):
+        if found.params["ACT"] != "gelu":
+            raise Refused("only gelu")
+
+    proposer = create_proposer(name, column=0, **options)
+    assert proposer.propose(context(), picky).params["ACT"] == "gelu"
+
+    def never(found):
+        raise Refused("no")
+
+    with pytest.raises(ProposerError, match="in a row") as error:
+        proposer.propose(context(), never)
+    assert not error.value.retry
+
+
+@every
+def test_a_script_without_knobs(name, options):
+    bare = replace(context(), baseline_sources={"train.py": "x = 1\n"}, sources={"train.py": "x = 1\n"})
+    with pytest.raises(ProposerError, match="no knobs"):
+        create_proposer(name, column=0, **options).propose(bare, check)
+
+
+def test_the_gpu_column():
+    found = create_proposer("random", column=1).propose(context(), check)
+    assert read_values(new_source(found), 0)["LR"] == 0.02 and "at(3, " in new_source(found)
+
+
+def test_settings_are_checked():
+    with pytest.raises(UserError, match=r"proposer\.sampler"):
+        create_proposer("optuna", column=0, sampler="cmaes")
+    with pytest.raises(UserError, match="no proposer 'optunna'") as error:
+        create_proposer("optunna", column=0)
+    assert "did you mean 'optuna'" in error.value.hint
+
+
+def test_spaces_stay_while_the_incumbent_moves_and_lost_knobs_are_left_out():
+    moved = (
+        SOURCE.replace("0.02", "0.08")
+        .replace("WARMUP = 0.0  ", "WARMUP = f()")
+        .replace('"relu2"  ', '"silu"   ')
+    )
+    knobs = tunables(context(source=moved), 0)
+    assert set(knobs) == {"DEPTH", "LR"}, "ACT is none of its options any more"
+    assert knobs["LR"].value == 0.08 and knobs["LR"].space == read_knobs(SOURCE, 0)[1].space
+    found = proposal(context(source=moved), knobs, {"LR": 0.03}, 0, "me")
+    assert found.hypothesis == "LR 0.08 -> 0.03" and found.params == {"DEPTH": 3, "LR": 0.03}
+
+
+def test_knobs_of_several_files():
+    sources = {
+        "a.py": "LR = 0.1  # x2\n",
+        "b.py": "LR = 0.5  # x2\nWD = 0.1  # 0..1\n",
+        "c.txt": "X = 1  # x2",
+    }
+    both = replace(context(), sources=sources, baseline_sources=sources)
+    knobs = tunables(both, 0)
+    assert {name: knob.path for name, knob in knobs.items()} == {"LR": "a.py", "WD": "b.py"}
+    found = proposal(both, knobs, {"LR": 0.2, "WD": 0.3}, 0, "me")
+    assert apply(sources, found.edits)["b.py"] == "LR = 0.5  # x2\nWD = 0.3  # 0..1\n"
+
+
+def test_unmoved_knobs_keep_every_digit():
+    source = SOURCE.replace("0.02", "0.0213457")
+    odd = replace(context(source=source), baseline_sources={"train.py": source})
+    proposer = create_proposer("optuna", column=0, sampler="local")
+    for _ in range(12):
+        found = proposer.propose(odd, lambda p: check(p, source))
+        assert ("LR" in found.hypothesis) == (found.params["LR"] != 0.0213457)
+
+
+def test_observations_cut_bad_scores_and_take_off_gains_of_code():
+    point = {"DEPTH": 4, "LR": 0.03, "WARMUP": 0.0, "ACT": "gelu"}
+    past = [
+        baseline(1.75),
+        replace(experiment(1, "discard", effect=-0.01, scores=(1.76,), params=point)),
+        experiment(2, "crash", params=point),
+        experiment(3, "keep", effect=0.05, scores=(1.70,)),
+        experiment(4, "discard", effect=-9.0, scores=(99.0,), params=point),
+    ]
+    now = context(past, score=1.70, noise=0.005)
+    found = observations(now, tunables(now, 0), 0)
+    start = {"DEPTH": 3, "LR": 0.02, "WARMUP": 0.0, "ACT": "relu2"}
+    worst = pytest.approx(1.70 + 12 * 0.005)
+    assert [dict(point) for point, _ in found] == [start, point, point, point, start]
+    assert [score for _, score in found] == [pytest.approx(1.70), pytest.approx(1.71), worst, worst, 1.70]
+
+
+def test_work_does_not_grow_with_the_history(monkeypatch):
+    import autoresearch.propose.tune.local_sampler as local
+
+    sizes = []
+    monkeypatch.setattr(local, "fit", lambda x, y: sizes.append(len(x)) or fit(x[:5], y[:5]))
+    point = create_proposer("random", column=0).propose(context(), check)
+    past = [baseline(), *(judged(number, point) for number in range(1, 1001))]
+    create_proposer("optuna", column=0, sampler="local").propose(context(past), check)
+    assert set(sizes) == {MAX_SEEN}
+
+
+def test_without_noise():
+    past = [baseline()]
+    proposer = create_proposer("optuna", column=0, sampler="local")
+    for number in range(1, 6):
+        found = proposer.propose(context(past, noise=0.0), check)
+        past.append(judged(number, found, score=1.74 + 0.01 * number))
+
+
+def true_score(values):
+    position = {k.name: k.space for k in read_knobs(SOURCE, 0)}
+    lr, depth = position["LR"].unit(values["LR"]), position["DEPTH"].unit(values["DEPTH"])
+    assert isinstance(position["ACT"], Choice)
+    return 1.6 + 0.8 * (lr - 0.75) ** 2 + 0.2 * (depth - 0.5) ** 2 + 0.1 * values["WARMUP"]
+
+
+def test_the_local_sampler_finds_a_gain_within_a_dozen():
+    gains = []
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        source, score, past = (
+            SOURCE,
+            true_score(read_values(SOURCE, 0)),
+            [baseline(true_score(read_values(SOURCE, 0)))],
+        )
+        start = score
+        proposer = create_proposer("optuna", column=0, sampler="local")
+        for number in range(1, 13):
+            now = context(past, source=source, score=score, seed=seed)
+            found = proposer.propose(now, lambda p, source=source: check(p, source))
+            candidate = new_source(found, source)
+            true = true_score(read_values(candidate, 0))
+            kept = true < score - 0.005
+            past.append(judged(number, found, kept=kept, score=true + random.normal(0, 0.005)))
+            source, score = (candidate, true) if kept else (source, score)
+        gains.append((start - score) / (start - 1.6))
+    assert np.mean(gains) > 0.6
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 6))
+def test_the_process_is_sure_where_it_has_seen_and_unsure_elsewhere(seed, n, d):
+    random = np.random.default_rng(seed)
+    x = random.uniform(0, 0.5, (n, d))
+    y = 20 * np.sin(3 * x[:, 0]) + random.normal(0, 1, n)
+    process = fit(x, y)
+    mean, deviation = process.predict(np.vstack([x, np.full((1, d), 9.0)]))
+    assert np.isfinite(mean).all() and (deviation[:-1] <= 1.0 + 1e-6).all(), (
+        "at worst one observation's noise"
+    )
+    assert deviation[-1] > 2 and abs(mean[-1]) < 1e-3
+    assert np.sqrt(np.mean((mean[:-1] - y) ** 2)) < 4
+
+
+def test_the_gradient_of_the_posterior_is_right():
+    from scipy.optimize import check_grad
+
+    from autoresearch.propose.tune import gaussian_process as gp
+
+    random = np.random.default_rng(0)
+    x, y = random.uniform(0, 1, (12, 3)), random.normal(0, 5, 12)
+    prior = np.log(np.array([0.6, 0.6, 0.6, 12.0]))
+    squares = gp._squares(x, x)
+    at = prior + random.normal(0, 0.5, 4)
+    loss, gradient = (
+        (lambda h: gp._loss(h, squares, y, prior)[0]),
+        (lambda h: gp._loss(h, squares, y, prior)[1]),
+    )
+    assert check_grad(loss, gradient, at) < 1e-4 * np.linalg.norm(gradient(at))

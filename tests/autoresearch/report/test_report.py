@@ -1,0 +1,242 @@
+import json
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from autoresearch.judge import create_judge
+from autoresearch.report.page import code, escape, fence, table, to_html
+from autoresearch.report.report import headline, to_markdown, write_report
+from autoresearch.report.summary import failures, summarize
+from autoresearch.text import one_line
+from autoresearch.types import Cost, Experiment, VerdictKind
+from tests.support.searches import EVIL, INFO, Recorded, baseline, night, tried
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
+DIFF = "diff --git a/t.py b/t.py\n--- a/t.py\n+++ b/t.py\n@@ -1 +1 @@\n-LR = 1\n+LR = 5\n"
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes, text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+HARMLESS = Page(
+    to_html(
+        "\n\n".join(["# a", "> b **c** `d`", "```\ne\n```", "- f", table(["g"], [["h"]])]),
+        "t",
+        {"p.png": SVG},
+    )
+)
+
+
+def markdown(experiments: list[Experiment], diff: str = DIFF, **changes: object) -> str:
+    return to_markdown(summarize(Recorded(experiments, replace(INFO, **changes))), diff, "progress.png")
+
+
+def test_the_page_says_how_much_how_sure_and_at_what_cost() -> None:
+    text = markdown(night())
+    assert text.startswith("# autoresearch/night1: 5.59% fewer bits per byte\n")
+    assert "from **1.7000** to **1.6050**" in text and "95% interval" in text
+    assert "Kept: 2 of 8 changes" in text
+    assert "8 (2 kept, 2 discarded, 1 stopped early, 2 crashed, 1 invalid)" in text
+    assert "8 calls: 8,000 tokens in, 800 out, $0.08" in text
+    assert "git merge autoresearch/night1" in text
+    assert "autoresearch run name=NAME budget=smoke" in text
+    assert "+LR = 5" in text
+    rows = [line for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) == 2 + 8
+
+
+def test_crashes_are_grouped_by_cause() -> None:
+    found = failures(night())
+    assert [(f["kind"], f["count"], f["experiments"]) for f in found] == [
+        ("crash", 2, [3, 8]),
+        ("invalid", 1, [6]),
+    ]
+    assert "CUDA out of memory" in markdown(night())
+
+
+@pytest.mark.parametrize(
+    ("experiments", "words"),
+    [
+        ([], "nothing has been scored yet"),
+        ([baseline()], "nothing has been scored yet"),
+        ([baseline(), tried(1, VerdictKind.CRASH)], "nothing has been scored yet"),
+        ([baseline(1.7)], "only the starting point has been measured"),
+        ([baseline(1.7, 1.71), tried(1, VerdictKind.DISCARD, ("screen", 1.6))], "nothing kept"),
+        ([baseline(1.7), tried(1, VerdictKind.KEEP, ("confirm", 1.8))], "no gain"),
+    ],
+)
+def test_no_success_is_claimed_where_there_is_none(
+    experiments: list[Experiment], words: str, tmp_path: Path
+) -> None:
+    history = Recorded(experiments)
+    assert headline(summarize(history)) == words
+    text = write_report(history, "", tmp_path).markdown.read_text()
+    assert words in text and "fewer bits" not in text
+    assert ("git merge" in text) == (words == "no gain")
+
+
+def test_doubt_is_said() -> None:
+    noisy = [baseline(1.5, 1.9), tried(1, VerdictKind.KEEP, ("confirm", 1.6), ("confirm", 1.7))]
+    assert "may be noise" in markdown(noisy)
+    assert "may be noise" not in markdown(night())
+    assert "has not ended" in markdown(night(), finished=None) and "has not ended" not in markdown(night())
+
+
+def test_without_repetition_no_interval_is_invented() -> None:
+    text = markdown([baseline(1.7), tried(1, VerdictKind.KEEP, ("confirm", 1.6))])
+    assert "95% interval 1" not in text and "noise: not measured" in text.lower()
+
+
+def test_the_summary_is_json() -> None:
+    summary = summarize(Recorded(night()))
+    again = json.loads(json.dumps(summary, allow_nan=False))
+    assert again["verdicts"] == {"keep": 2, "discard": 2, "prune": 1, "crash": 2, "invalid": 1, "open": 0}
+    assert again["trials"]["total"] == 3 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 1
+    assert again["tip_commit"] == "0005".ljust(40, "c")
+    assert again["cost"]["dollars_per_keep"] == pytest.approx(0.04)
+    json.dumps(summarize(Recorded([])), allow_nan=False)
+
+
+def test_files_are_written_and_stand_alone(tmp_path: Path) -> None:
+    report = write_report(Recorded(night()), DIFF, tmp_path / "new" / "folder")
+    page = report.html.read_text()
+    assert "default-src 'none'" in page and "<svg" in page
+    assert not re.search(r"""(src|href)=["'](?!#)""", page)
+    assert '<span class="add">+LR = 5</span>' in page
+    assert report.png.name in report.markdown.read_text()
+
+
+def test_a_box_that_only_trains_writes_the_report_without_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for absent in ("matplotlib", "scipy", "scipy.special"):
+        monkeypatch.setitem(sys.modules, absent, None)
+    report = write_report(Recorded(night()), DIFF, tmp_path)
+    assert report.png is None and not list(tmp_path.glob("progress*"))
+    assert "matplotlib is not installed" in report.markdown.read_text()
+    assert "<svg" not in report.html.read_text() and "95%" in report.html.read_text()
+
+
+def test_candidates_and_proposers_cannot_write_markup(tmp_path: Path) -> None:
+    evil = [
+        baseline(1.7, 1.71),
+        tried(1, VerdictKind.KEEP, ("confirm", 1.6), hypothesis=EVIL, reason=EVIL),
+        tried(2, VerdictKind.CRASH, hypothesis=EVIL, reason=EVIL),
+    ]
+    diff = f"diff --git a/x b/x\n+```\n+</code></pre>{EVIL}\n+~~~~\n"
+    history = Recorded(evil, replace(INFO, device=EVIL, brief=EVIL, data={EVIL: EVIL}))
+    report = write_report(history, diff, tmp_path)
+    seen = Page(report.html.read_text())
+    assert not seen.tags & {"script", "img", "a", "iframe", "object", "em"}
+    assert not {a for a in seen.attributes if a.startswith("on")}
+    assert "<script>alert(1)</script>" in seen.text  # shown, as what it is
+    for text in (report.html.read_text(), report.markdown.read_text()):
+        assert not re.search("[\x00\x1b\x9b\u202e]", text)
+
+
+@settings(max_examples=300)
+@given(st.text(st.characters(codec=None), max_size=120))
+def test_foreign_text_shows_as_itself(text: str) -> None:
+    page = Page(
+        to_html(
+            f"x {escape(text)} y\n\n{table(['a', 'b'], [[escape(text), code(text)]])}", "t", {"p.png": SVG}
+        )
+    )
+    assert page.tags <= HARMLESS.tags
+    assert page.attributes <= HARMLESS.attributes
+    line = " ".join(one_line(text).split())
+    assert " ".join(page.text.split()).count(line) >= 2
+
+
+@example("a\n```\n<b>", "diff")
+@example("````\n```", "")
+@settings(max_examples=200)
+@given(st.text(st.sampled_from("`~\n a<>&-+@|\\"), max_size=80), st.sampled_from(["", "diff"]))
+def test_a_fence_cannot_be_left(text: str, language: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(f"{fence(text, language)}\n\nafter")
+    assert [t.type for t in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
+    page = Page(to_html(fence(text, language), "t", {"p.png": SVG}))
+    assert page.tags <= HARMLESS.tags | {"span"}
+
+
+def test_secrets_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-very-secret")
+    leak = "leaked sk-ant-very-secret"
+    info = replace(
+        INFO, config={"tracking": {"uri": "http://u:hunter2pass@h"}, "judge": {"api_key": "k-secret"}}
+    )
+    history = Recorded(
+        [baseline(1.7), tried(1, VerdictKind.KEEP, ("confirm", 1.6), hypothesis=leak, reason=leak)], info
+    )
+    report = write_report(history, f"+{leak}\n", tmp_path)
+    for path in (report.markdown, report.html, report.png.with_suffix(".svg")):
+        text = path.read_text()
+        assert not [s for s in ("very-secret", "hunter2pass", "k-secret") if s in text], path.name
+
+
+def test_long_things_are_cut_and_say_so() -> None:
+    text = markdown(night(), "".join(f"+line {i}\n" for i in range(5000)))
+    assert "Cut after 3000 of 5000 lines" in text
+    crashes = [tried(n, VerdictKind.CRASH, reason="boom") for n in range(1, 30)]
+    assert "and 17 more" in markdown([baseline(1.7), *crashes])
+
+
+def test_a_thousand_experiments_make_a_page_of_a_thousand_rows(tmp_path: Path) -> None:
+    tries = [
+        tried(n, VerdictKind.DISCARD, ("screen", 1.8 + n / 1e4), hypothesis=f"idea {n}")
+        for n in range(1, 1001)
+    ]
+    page = write_report(Recorded([baseline(1.7, 1.71), *tries]), "", tmp_path).html.read_text()
+    assert page.count("<tr>") > 1000 and "idea 1000" in page
+
+
+def test_who_proposed_what_is_told_where_several_did() -> None:
+    search = night()
+    assert "Proposer" not in to_markdown(summarize(Recorded(search)), "", None)
+    other = search[2].proposal
+    assert other is not None
+    search[2] = replace(search[2], proposal=replace(other, proposer="optuna", cost=Cost()))
+    summary = summarize(Recorded(search))
+    kept = summary["proposers"]["optuna"]
+    assert (kept["tried"], kept["kept"], kept["dollars"]) == (1, 1, 0) and kept["gain"] == pytest.approx(0.05)
+    assert summary["proposers"]["anthropic:model"]["tried"] == len(search) - 2
+    assert re.search(r"optuna.*\+0\.0500", to_markdown(summary, "", None))
+
+
+def test_a_machine_that_changed_is_told() -> None:
+    judge = create_judge("default", [(0, 1.70), (1, 1.71), (2, 1.69)])
+    judge.incumbent.drifts = 2  # type: ignore[attr-defined]
+    summary = summarize(Recorded(night(), notes={"judge": judge.to_json()}))
+    text = to_markdown(summary, "", None)
+    assert "The machine changed 2 times" in text
+    assert "The machine changed" not in markdown(night())
+
+
+def test_every_experiment_is_told_with_its_interval_seeds_and_evidence() -> None:
+    text = markdown(night())
+    assert (
+        "| −0.0500 ± 0.0050 over 3 seeds | 3.00 |" in text
+        and "| +0.0200 ± 0.0050 over 1 seed | 3.00 |" in text
+    )

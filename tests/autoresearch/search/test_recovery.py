@@ -1,0 +1,289 @@
+"""What a killed run, a full disk or a tidy person leaves behind: the next `run` goes on."""
+
+import fcntl
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.execute.local import Unneeded
+from autoresearch.search.loop import Search
+from autoresearch.search.recovery import end_orphans
+from autoresearch.store.git import Repository
+from autoresearch.types import Progress, State
+from tests.autoresearch.tasks.gpt.test_measure import make_runner
+from tests.support import toy
+from tests.support.stub import git, make_repository, make_search
+
+IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
+
+
+def half_done(root: Path) -> Search:
+    """A search of three that has come through one experiment."""
+    search = make_search(make_repository(root), IDEAS, "experiments=1")
+    search.run()
+    return search
+
+
+def goes_on(search: Search) -> None:
+    """The same command again ends as it should."""
+    root = search.repository.root
+    search.journal.close()
+    again = make_search(search.repository, IDEAS, "experiments=3")
+    again.run()
+    assert [e.verdict.kind.value for e in again.journal.experiments() if e.verdict] == [
+        "keep",
+        "discard",
+        "keep",
+    ]
+    refs = git(root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch/x").split()
+    assert refs == [e.commit for e in again.journal.experiments()[1:]]
+    assert git(root, "rev-parse", "autoresearch/x") == again.past.incumbent.commit == refs[-1]
+    assert [*again.folder.glob("trials/*"), *again.folder.glob("compiled.*")] == []
+
+
+def lock_index(search: Search) -> None:
+    for name in ("index.lock", "HEAD.lock"):
+        (search.worktree._private / name).touch()
+
+
+def lock_refs(search: Search) -> None:
+    for ref in ("refs/heads/autoresearch/x", "refs/autoresearch/x/0001"):
+        (search.repository.root / ".git" / f"{ref}.lock").touch()
+
+
+def delete_worktree(search: Search) -> None:
+    shutil.rmtree(search.folder / "worktree")
+
+
+def corrupt_worktree(search: Search) -> None:
+    (search.folder / "worktree" / ".git").write_text("gitdir: /nowhere\n")
+
+
+def delete_refs(search: Search) -> None:
+    for ref in ("refs/autoresearch/x/0001", "refs/heads/autoresearch/x"):
+        git(search.repository.root, "update-ref", "-d", ref)
+
+
+def kill_git_while_it_makes_the_worktree(search: Search) -> None:
+    (search.worktree._private / "locked").write_text("initializing\n")
+    shutil.rmtree(search.folder / "worktree")
+
+
+def keep_half_a_compile_cache(search: Search) -> None:
+    (search.folder / "compiled.abc").mkdir()
+
+
+def leave_a_trial(search: Search) -> None:
+    (search.folder / "trials" / "7" / "scratch").mkdir(parents=True)
+    search.journal.start_trial(1, "confirm", 9, search.past.incumbent.commit)
+
+
+def go_back_to_version_1(search: Search) -> None:
+    """What the first version of this program would have left."""
+    db = search.journal._db
+    for index in ("experiments_by_version", "experiments_by_dirty", "trials_by_finished"):
+        db.execute(f"DROP INDEX {index}")
+    for table, column in (("experiments", "version"), ("experiments", "fingerprint"), ("trials", "place")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    for table in ("drafts", "timeline"):
+        db.execute(f"DROP TABLE {table}")
+    db.execute("PRAGMA user_version = 1")
+
+
+LEFTOVERS = [
+    lock_index,
+    lock_refs,
+    delete_worktree,
+    corrupt_worktree,
+    delete_refs,
+    kill_git_while_it_makes_the_worktree,
+    keep_half_a_compile_cache,
+    leave_a_trial,
+    go_back_to_version_1,
+]
+
+
+@pytest.mark.parametrize("leave", LEFTOVERS, ids=lambda leave: leave.__name__)
+def test_leftovers_do_no_harm(tmp_path: Path, leave) -> None:  # type: ignore[no-untyped-def]
+    search = half_done(tmp_path / "repo")
+    leave(search)
+    goes_on(search)
+
+
+def elsewhere(search: Search, root: Path) -> Repository:
+    """A fresh clone of what the search began with, and beside it a copy of its folder."""
+    git(search.repository.root, "clone", "-q", "--no-local", "--single-branch", ".", str(root))
+    shutil.copytree(search.repository.root / "runs", root / "runs")
+    return Repository(root)
+
+
+def log(search: Search) -> str:
+    return git(search.repository.root, "log", "autoresearch/x")
+
+
+def test_a_search_goes_on_beside_a_fresh_clone_and_git_log_is_the_same(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, "experiments=2")
+    search.run()
+    search.journal.close()
+    before = git(search.repository.root, "for-each-ref")
+    again = make_search(elsewhere(search, tmp_path / "clone"), IDEAS, "experiments=3")
+    again.run()
+    assert "Made 2 commits again that git had lost." in again.view.said  # type: ignore[attr-defined]
+    there = git(search.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
+    here = git(again.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
+    assert here.split()[:2] == there.split() and len(here.split()) == 3
+    assert log(again).endswith(log(search)) and log(again) != log(search)
+    assert git(search.repository.root, "for-each-ref") == before, "the copy has touched the original"
+
+
+def test_only_what_the_search_rests_on_must_be_there(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, "experiments=2")
+    search.run()
+
+    def spoil(number: int) -> None:
+        with search.journal._write() as db:
+            db.execute(
+                "UPDATE experiments SET proposal = replace(proposal, 'set ', 'let ') WHERE number = ?",
+                (number,),
+            )
+
+    spoil(2)  # discarded: nothing needs its commit
+    again = make_search(elsewhere(search, tmp_path / "one"), IDEAS, "experiments=3")
+    again.run()
+    said = "Git has lost the commits of experiments 2; the search goes on."
+    assert said in again.view.said  # type: ignore[attr-defined]
+    spoil(1)  # kept: everything builds on it
+    again = make_search(elsewhere(search, tmp_path / "two"), IDEAS, "experiments=3")
+    with pytest.raises(UserError, match="commit of experiment 1 is gone") as told:
+        again.run()
+    assert told.value.code == 3 and "git fetch" in told.value.hint
+
+
+def test_a_worktree_that_vanishes_while_the_search_runs_is_made_again(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS)
+    search.runner.on_run = lambda: shutil.rmtree(search.folder / "worktree", ignore_errors=True)  # type: ignore[attr-defined]
+    search.run()
+    assert [e.state for e in search.journal.experiments()[1:]] == [State.RECORDED] * 3
+
+
+def test_a_full_disk_is_an_error_that_can_be_mended_and_nothing_is_lost(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS)
+    db, calls = search.journal._db, iter(range(100))
+
+    def fill() -> None:
+        if next(calls) == 4:  # the file may not grow any more
+            db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+
+    search.runner.on_run = fill  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="full") as told:
+        search.run()
+    assert told.value.code == 3 and "same command" in told.value.hint
+    goes_on(search)
+
+
+def test_a_reader_may_hold_the_journal_and_a_writer_makes_an_error_that_can_be_mended(tmp_path: Path) -> None:
+    search = half_done(tmp_path / "repo")
+    reader = sqlite3.connect(search.journal.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM experiments").fetchall()
+    search.config = search.config.model_copy(update={"experiments": 2})
+    search.run()  # a reader in the middle of its transaction is in nobody's way
+    reader.execute("ROLLBACK")
+    writer = sqlite3.connect(search.journal.path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    search.journal._db.execute("PRAGMA busy_timeout = 10")
+    search.config = search.config.model_copy(update={"experiments": 3})
+    with pytest.raises(UserError, match="cannot be written: database is locked") as told:
+        search.run()
+    assert told.value.code == 3
+    writer.execute("ROLLBACK")
+    goes_on(search)
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from tests.autoresearch.tasks.gpt.test_measure import make_runner
+from autoresearch.record.lease import lock
+folder = Path(sys.argv[1])
+with lock(folder):
+    more = dict(trusted=folder / "trusted", budget_amount=10**9, startup_seconds=300.0)
+    runner = make_runner(folder / "cache", **more)
+    told = lambda progress: print(progress.phase, flush=True)
+    runner.run(code=folder / "code", seed=1, scratch=folder / "scratch", progress=told)
+"""
+
+
+def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path: Path) -> None:
+    toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
+    code = toy.write_code(tmp_path / "code", toy.TRAIN)
+    shutil.copytree(code, tmp_path / "trusted")
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("train"):
+            break
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4  # a trainer and two servers in their jails, and the scorer
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    end_orphans(tmp_path)
+    deadline = time.monotonic() + 30
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family):
+        assert time.monotonic() < deadline, family
+        time.sleep(0.05)
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.soak
+def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Path) -> None:
+    cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
+    code = toy.write_code(tmp_path / "code", toy.TRAIN)
+    runner = make_runner(cache, budget_amount=10**9)
+
+    def unneeded(progress: Progress) -> None:
+        if progress.phase == "train":
+            raise Unneeded
+
+    def jailed() -> list[psutil.Process]:
+        inside = str(tmp_path / "scratch")
+        children = psutil.Process().children(recursive=True)
+        return [p for p in children if p.is_running() and inside in p.environ().get("HOME", "")]
+
+    try:
+        with pytest.raises(Unneeded):
+            runner.run(code=code, seed=1, scratch=tmp_path / "scratch", progress=unneeded)
+        assert jailed() == []
+    finally:
+        runner.close()
+
+
+def test_orphans_are_known_by_what_only_the_runner_gives_them(tmp_path: Path) -> None:
+    def sleeper(**environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **environment})
+
+    environment = {"PATH": os.environ["PATH"], "HARNESS_FD": "3", "PYTHONPATH": f"{tmp_path}/x/trials"}
+    leave = ["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"]
+    orphan = int(subprocess.run(leave, env=environment, capture_output=True, check=True).stdout)
+    bystanders = [sleeper(), sleeper(PYTHONPATH=str(tmp_path / "x")), sleeper(HARNESS_FD="3")]
+    try:
+        assert end_orphans(tmp_path / "y") == 0 and psutil.pid_exists(orphan)
+        assert end_orphans(tmp_path / "x") == 1
+        assert all(process.poll() is None for process in bystanders)
+    finally:
+        for process in bystanders:
+            process.kill()
+            process.wait()

@@ -1,0 +1,55 @@
+"""A brief may be edited while a search runs; what it said, and since when, is kept."""
+
+from dataclasses import replace
+
+import pytest
+
+from autoresearch.report.report import write_report
+from autoresearch.report.summary import summarize
+from autoresearch.store.briefs import current_brief, read_briefs
+from autoresearch.store.journal import Journal
+from tests.support.searches import INFO
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal.create(tmp_path / "night1" / "journal.db", replace(INFO, brief_text="# One\n"))
+    yield journal
+    journal.close()
+
+
+def test_an_edit_is_seen_and_written_down(journal, tmp_path):
+    path = tmp_path / "mine.md"
+    for text in ("# One\n", "# One\n", "# Two\nSimplify.\n", "# Two\nSimplify.\n"):
+        path.write_text(text)
+        assert current_brief(journal, path) == text
+    briefs = read_briefs(journal)
+    assert [brief.text for brief in briefs] == ["# One\n", "# Two\nSimplify.\n"]
+    assert briefs[0].time == INFO.created < briefs[1].time
+    assert journal.info().brief_text == "# Two\nSimplify.\n"
+    changes = summarize(journal)["brief_changes"]
+    assert [change["text"] for change in changes] == ["# Two\nSimplify.\n"]
+    assert "brief changed" in write_report(journal, "", tmp_path / "report").markdown.read_text()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"  \n"])
+def test_a_brief_that_cannot_be_read_is_as_it_was(journal, tmp_path, content):
+    path = tmp_path / "mine.md"
+    path.write_text("# Now\n")
+    current_brief(journal, path)
+    path.unlink() if content is None else path.write_bytes(content)
+    assert current_brief(journal, path) == "# Now\n" and len(read_briefs(journal)) == 2
+
+
+def test_another_brief_by_name_is_a_change(journal, tmp_path):
+    path = tmp_path / "other.md"
+    path.write_text("# Other\n")
+    assert current_brief(journal, path, "other") == "# Other\n"
+    assert journal.info().brief == "other" and [b.name for b in read_briefs(journal)] == ["default", "other"]
+
+
+def test_nothing_changed_is_nothing_to_tell(journal, tmp_path):
+    path = tmp_path / "mine.md"
+    path.write_text("# One\n")
+    current_brief(journal, path)
+    assert summarize(journal)["brief_changes"] == []

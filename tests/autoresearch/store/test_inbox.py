@@ -1,0 +1,99 @@
+"""The inbox: many writers, one search, and nothing lost."""
+
+import multiprocessing
+import threading
+import time
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.store.inbox import Inbox
+from tests.support.stub import Silent
+
+
+def write_notes(folder, name, count):
+    for number in range(count):
+        Inbox(folder).add_note(f"{name} {number}")
+
+
+def test_many_processes_write_at_once(tmp_path):
+    spawn = multiprocessing.get_context("fork")
+    writers = [spawn.Process(target=write_notes, args=(tmp_path, name, 10)) for name in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    notes = Inbox(tmp_path).notes()
+    assert len(notes) == 40 and [n for n in notes if n[0] == "a"] == [f"a {i}" for i in range(10)]
+
+
+def test_an_empty_inbox_is_no_file(tmp_path):
+    inbox = Inbox(tmp_path)
+    assert inbox.notes() == inbox.ideas() == inbox.entries() == () and inbox.wished == "run"
+    assert inbox.wait(Silent()) and not inbox.path.exists()
+
+
+def test_the_life_of_an_idea(tmp_path):
+    inbox = Inbox(tmp_path)
+    one, two, three = inbox.add_idea("tie"), inbox.add_idea("faster", "--- a\n"), inbox.add_idea("wider")
+    assert [idea.number for idea in inbox.ideas()] == [one, two, three] == [1, 2, 3]
+    inbox.take(one)
+    inbox.refuse(two, "it does not apply")
+    inbox.drop(three)
+    assert inbox.ideas() == ()
+    assert [(e.state, e.reason) for e in inbox.entries()] == [
+        ("taken", ""), ("refused", "it does not apply"), ("dropped", "")
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="no idea 9"):
+        inbox.drop(9)
+    with pytest.raises(UserError, match="taken up"):
+        inbox.drop(one)
+
+
+def test_what_was_taken_in_vain_is_open_again(tmp_path):
+    inbox = Inbox(tmp_path)
+    for _ in range(2):
+        inbox.take(inbox.add_idea("an idea"))
+    inbox.reopen({1})
+    assert [idea.number for idea in inbox.ideas()] == [2]
+
+
+def test_texts_are_bounded_and_not_empty(tmp_path):
+    inbox = Inbox(tmp_path)
+    inbox.add_note("x" * 100_000 + "\ud800")
+    assert len(inbox.notes()[0]) == 4000
+    for add in (inbox.add_note, inbox.add_idea):
+        with pytest.raises(UserError, match="nothing in that text"):
+            add("  \n")
+    with pytest.raises(UserError, match="at most"):
+        inbox.add_idea("big", "x" * 500_000)
+
+
+def test_a_paused_search_waits_until_it_may_go_on(tmp_path):
+    inbox, view = Inbox(tmp_path), Silent()
+    inbox.wish("pause")
+    inbox.begin()
+    went_on = []
+    thread = threading.Thread(target=lambda: went_on.append(inbox.wait(view)))
+    thread.start()
+    while not view.said:
+        time.sleep(0.01)
+    assert thread.is_alive() and "Paused" in view.said[0]
+    Inbox(tmp_path).wish("run")
+    thread.join()
+    assert went_on == [True] and len(view.said) == 2
+
+
+def test_stop_ends_the_search_once(tmp_path):
+    inbox, view = Inbox(tmp_path), Silent()
+    inbox.wish("stop")
+    assert not inbox.wait(view) and not view.said, "the search itself says that it stops"
+    inbox.begin()
+    assert inbox.wait(view), "the same command goes on"
+
+
+def test_a_broken_inbox_is_an_error_that_can_be_mended(tmp_path):
+    (tmp_path / "inbox.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(UserError, match="not a database") as raised:
+        Inbox(tmp_path).notes()
+    assert "can be deleted" in raised.value.hint

@@ -1,0 +1,319 @@
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.errors import UserError
+from autoresearch.store import schema
+from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.types import (
+    Category,
+    Cost,
+    Edit,
+    Measurement,
+    Outcome,
+    Proposal,
+    State,
+    Verdict,
+    VerdictKind,
+)
+
+INFO = SearchInfo(
+    name="x", base_commit="b" * 40, branch="autoresearch/x", created=1.0, task="t", brief="default",
+    brief_text="# B", config={"overrides": []}, data={"corpus": "sotu"}, device="cpu",
+)  # fmt: skip
+PROPOSAL = Proposal(
+    "try it", Category.KNOBS, (Edit("a.py", "x", "y"),), "test", params={"LR": 0.1}, cost=Cost(1, 2, 3)
+)
+KEEP = Verdict(VerdictKind.KEEP, 0.01, (0.005, 0.015), 3.0, 2, "clear")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal.create(tmp_path / "x" / "journal.db", INFO)
+
+
+def test_what_is_written_is_read_back_by_another_process(journal: Journal) -> None:
+    experiment = journal.add(PROPOSAL, INFO.base_commit)
+    journal.committed(experiment.number, "c" * 40, "diff")
+    trial = journal.start_trial(experiment.number, "screen", 7, "c" * 40)
+    journal.finish_trial(trial, Measurement(Outcome.OK, 1.5, curve=((0.5, 2.0),)), '{"judge": 1}', KEEP)
+    journal.recorded(experiment.number, "d" * 40)
+    again = Journal(journal.path)
+    read = again.experiment(1)
+    assert (read.state, read.commit, read.verdict, read.proposal) == (
+        State.RECORDED,
+        "d" * 40,
+        KEEP,
+        PROPOSAL,
+    )
+    assert read.scores == (1.5,)
+    assert read.trials[0].result and read.trials[0].result.curve == ((0.5, 2.0),)
+    assert again.judge_state() == '{"judge": 1}'
+    assert again.info() == INFO
+
+
+def test_numbers_follow_each_other_and_the_baseline_is_zero(journal: Journal) -> None:
+    assert [journal.add(PROPOSAL, "b").number for _ in range(3)] == [1, 2, 3]
+    assert [e.number for e in journal.experiments()] == [0, 1, 2, 3]
+
+
+def test_reruns_of_the_incumbent_are_not_scores_of_the_candidate(journal: Journal) -> None:
+    journal.add(PROPOSAL, "b")
+    for arm, score in (("screen", 1.0), ("incumbent", 9.0), ("confirm", 2.0)):
+        trial = journal.start_trial(1, arm, 0, "b" if arm == "incumbent" else "c")
+        journal.finish_trial(trial, Measurement(Outcome.OK, score))
+    assert journal.experiment(1).scores == (1.0, 2.0)
+
+
+def test_a_trial_whose_runner_died_counts_as_lost_not_as_a_result(journal: Journal) -> None:
+    journal.start_trial(0, "baseline", 0, "b")
+    assert journal.abandon_open_trials() == 1
+    (trial,) = journal.experiment(0).trials
+    assert trial.result is None and trial.finished is not None
+    assert journal.experiment(0).scores == ()
+
+
+def test_recorded_experiments_are_cached_but_later_ones_are_seen(journal: Journal) -> None:
+    journal.add(PROPOSAL, "b")
+    journal.judged(1, KEEP)
+    journal.recorded(1, "c")
+    first = journal.experiments()
+    journal.add(PROPOSAL, "b")
+    trial = journal.start_trial(0, "baseline", 0, "b")
+    journal.finish_trial(trial, Measurement(Outcome.OK, 1.0))
+    second = journal.experiments()
+    assert second[1] is first[1] and len(second) == 3 and second[0].scores == (1.0,)
+
+
+def test_the_outbox_names_what_changed(journal: Journal) -> None:
+    journal.mirrored(0)
+    journal.add(PROPOSAL, "b")
+    assert journal.dirty() == (1,)
+    journal.mirrored(1)
+    journal.start_trial(1, "screen", 0, "c")
+    assert journal.dirty() == (1,)
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_stays_whole(journal: Journal) -> None:
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    journal._db.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(UserError, match="cannot be written"):
+        journal.add(PROPOSAL, "b")
+    other.execute("ROLLBACK")
+    assert journal.add(PROPOSAL, "b").number == 1
+
+
+def test_a_newer_schema_is_refused(journal: Journal) -> None:
+    journal._db.execute("PRAGMA user_version = 999")
+    with pytest.raises(UserError, match="schema 999"):
+        Journal(journal.path)
+
+
+def _add_for_ever(path: Path) -> None:
+    journal = Journal(path)
+    while True:
+        number = journal.add(PROPOSAL, "b").number
+        trial = journal.start_trial(number, "screen", 0, "c")
+        journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), str(number), KEEP)
+
+
+def test_killed_at_any_instant_result_judge_and_verdict_agree(journal: Journal) -> None:
+    for pause in (0.05, 0.11, 0.17):
+        child = multiprocessing.get_context("fork").Process(target=_add_for_ever, args=(journal.path,))
+        child.start()
+        time.sleep(pause)
+        assert child.pid
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        again = Journal(journal.path)
+        done = [e for e in again.experiments() if e.verdict]
+        assert all(e.trials[0].result for e in done)
+        assert again.judge_state() == (str(done[-1].number) if done else None)
+
+
+V1 = """
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE experiments (
+    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, created REAL NOT NULL,
+    commit_id TEXT NOT NULL DEFAULT '', proposal TEXT, verdict TEXT, diff TEXT NOT NULL DEFAULT '',
+    finished REAL, dirty INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL REFERENCES experiments(number), arm TEXT NOT NULL,
+    seed INTEGER NOT NULL, commit_id TEXT NOT NULL, started REAL NOT NULL, finished REAL, result TEXT);
+CREATE INDEX trials_by_experiment ON trials (experiment);
+INSERT INTO experiments VALUES (0, 'committed', 'b', 1.0, 'b', NULL, NULL, '', NULL, 0);
+INSERT INTO trials VALUES (1, 0, 'baseline', 7, 'b', 1.0, 2.0, '{"outcome": "ok", "score": 1.5}');
+INSERT INTO trials VALUES (2, 1, 'screen', 7, 'c', 3.0, NULL, NULL);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_journal_of_version_1_is_upgraded_in_place_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path)
+    old.executescript(V1)
+    old.execute("INSERT INTO notes VALUES ('info', ?)", (json.dumps(asdict(INFO)),))
+    old.execute("INSERT INTO notes VALUES ('judge', '{}')")
+    proposal = json.dumps(PROPOSAL.to_dict())
+    old.execute(
+        "INSERT INTO experiments VALUES (1, 'committed', 'b', 2.0, 'c', ?, NULL, 'diff', NULL, 1)",
+        (proposal,),
+    )
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    assert [e.number for e in journal.experiments()] == [0, 1]
+    assert journal.experiment(0).scores == (1.5,) and journal.experiment(1).proposal == PROPOSAL
+    assert journal.info() == INFO and journal.judge_state() == "{}" and journal.dirty() == (1,)
+    assert journal.fingerprints() == {0: "", 1: ""} and journal.drafts() == () and not journal.timeline()
+    assert journal.abandon_open_trials() == 1
+    journal.judged(1, KEEP)
+    assert journal.add(PROPOSAL, "c", "print").number == 2
+    again = Journal(path)
+    assert again.experiments() == journal.experiments() and again.fingerprints(1) == {2: "print"}
+
+
+def test_an_upgrade_that_is_cut_short_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    sqlite3.connect(path).executescript(V1)
+    monkeypatch.setitem(schema._STEPS, 1, schema._STEPS[1] + "CREATE TABLE trials (x);\n")
+    with pytest.raises(sqlite3.OperationalError):
+        Journal(path)
+    monkeypatch.undo()
+    assert len(Journal(path).experiments()) == 1
+
+
+def test_another_reader_sees_every_change_and_reads_only_what_changed(journal: Journal) -> None:
+    for _ in range(50):
+        number = journal.add(PROPOSAL, "b").number
+        journal.judged(number, KEEP)
+        journal.recorded(number, "c")
+    reader = Journal(journal.path)
+    assert reader.experiments() == journal.experiments()
+    rows = reader.rows
+    journal.add(PROPOSAL, "b")
+    trial = journal.start_trial(51, "screen", 1, "c")
+    journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
+    assert reader.experiments() == journal.experiments() and reader.experiment(51).kept
+    assert reader.rows - rows <= 3
+
+
+def test_a_draft_waits_is_adopted_or_dropped_and_its_cost_is_never_forgotten(journal: Journal) -> None:
+    journal.draft(PROPOSAL, "b", 10.0)
+    again = Journal(journal.path)
+    (draft,) = again.drafts()
+    assert (draft.proposal, draft.parent, draft.started) == (PROPOSAL, "b", 10.0)
+    rebased = replace(PROPOSAL, edits=(Edit("a.py", "", "whole"),))
+    experiment = again.adopt(draft, rebased, "d", "print")
+    assert (experiment.number, experiment.proposal, experiment.parent) == (1, rebased, "d")
+    assert again.drafts() == () and again.fingerprints() == {0: "", 1: "print"}
+    assert [span.phase for span in again.timeline(1)] == ["propose", "queue"]
+    again.drop(again.draft(PROPOSAL, "b", 11.0), "in the way")
+    assert again.drafts() == () and Journal(journal.path).experiment(1).dropped == (PROPOSAL,)
+
+
+def test_marks_are_written_with_the_next_step_or_at_the_end(journal: Journal) -> None:
+    journal.mark(1, 7, "train", 5.0, 6.0)
+    journal.mark(1, None, "propose", 1.0, 2.0)
+    journal.mark(2, 8, "train", 7.0, 8.0)
+    assert [s.phase for s in journal.timeline(1)] == ["propose", "train"]
+    assert not Journal(journal.path).timeline()
+    journal.close()
+    assert [s.trial for s in Journal(journal.path).timeline()] == [None, 7, 8]
+
+
+def test_threads_may_share_a_journal(journal: Journal) -> None:
+    def work() -> None:
+        for _ in range(20):
+            number = journal.add(PROPOSAL, "b").number
+            trial = journal.start_trial(number, "screen", 0, "c")
+            journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
+            assert journal.experiment(number).kept
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work) for _ in range(4)]:
+            future.result()
+    assert [e.number for e in journal.experiments()] == list(range(81))
+    assert Journal(journal.path).experiments() == journal.experiments()
+
+
+def test_a_full_disk_loses_nothing_and_says_what_to_do(journal: Journal) -> None:
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    journal.mark(0, None, "judge", 1.0, 2.0)
+    with pytest.raises(UserError, match="full") as told:
+        for _ in range(100):
+            journal.add(replace(PROPOSAL, hypothesis="x" * 2000), "b")
+    assert told.value.code == 3
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    before = journal.experiments()
+    journal.add(PROPOSAL, "b")
+    assert journal.experiments()[:-1] == before and len(journal.timeline()) == 1
+
+
+texts = st.text(max_size=40)
+
+
+@given(
+    texts,
+    texts,
+    st.floats(allow_nan=False),
+    st.dictionaries(texts, st.integers() | st.floats(allow_nan=False)),
+)
+def test_proposals_survive_json(
+    hypothesis: str, search: str, effect: float, params: dict[str, float]
+) -> None:
+    proposal = replace(
+        PROPOSAL, hypothesis=hypothesis, edits=(Edit("a", search, ""),), expected_effect=effect, params=params
+    )
+    assert Proposal.from_dict(proposal.to_dict()) == proposal
+
+
+def test_a_disk_that_is_found_full_by_the_commit_loses_no_mark(journal: Journal) -> None:
+    journal.mark(0, None, "judge", 1.0, 2.0)
+    size = journal.path.with_name("journal.db-wal").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            journal.set("note", "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert journal.get("note") is None and len(journal.timeline()) == 1
+    journal.set("note", "y")
+    assert [span.phase for span in Journal(journal.path).timeline()] == ["judge"]
+
+
+def test_it_is_not_closed_under_a_thread_that_writes(journal: Journal) -> None:
+    """A proposer that nobody waits for may answer just as the search ends."""
+    writing, finished = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with journal._write() as db:
+            writing.set()
+            time.sleep(0.2)
+            db.execute("INSERT INTO notes VALUES ('late', 'but whole')")
+        finished.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(write)
+        assert writing.wait(10)
+        journal.close()
+        assert finished.is_set()
+        late.result()
+    assert Journal(journal.path).get("late") == "but whole"

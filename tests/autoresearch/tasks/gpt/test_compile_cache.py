@@ -1,0 +1,50 @@
+"""What compiling the starting script left behind is lent to every trial, and no trial can change it."""
+
+import pytest
+
+from autoresearch.types import Outcome
+from tests.autoresearch.tasks.gpt.test_measure import make_runner
+from tests.support import toy
+
+SCRIPT = "nanomodel/train.py"
+LOOK = """
+    import os, pathlib
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        folder = pathlib.Path(os.environ[name])
+        print("found", *(path.read_text() for path in folder.glob("*/kernel")), flush=True)
+        (folder / "a").mkdir(parents=True, exist_ok=True)
+        (folder / "a/kernel").write_text("by WHO")
+        (folder / "a").chmod(0o500)
+"""
+
+
+def script(who):
+    start = "    run = harness.connect()\n"
+    return toy.TRAIN.replace(start, start + LOOK.replace("WHO", who))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("standby", [True, False])
+def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
+    cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
+    places = {"standby": tmp_path / "standby", "editable": [SCRIPT]} if standby else {}
+    trusted = toy.write_code(tmp_path / "trusted", script("the start"))
+    compiled = tmp_path / "compiled"
+    (tmp_path / "compiled.half/inductor").mkdir(parents=True)
+    runner = make_runner(cache, trusted=trusted, compiled=compiled, compile=True, **places)
+
+    def found(who, number):
+        code = toy.write_code(tmp_path / f"{number}/code", script(who))
+        done = runner.run(code=code, seed=1, scratch=tmp_path / f"{number}/scratch", progress=lambda p: None)
+        assert done.outcome is Outcome.OK, done
+        return [line.removeprefix("found ") for line in done.log.splitlines() if line.startswith("found")]
+
+    assert not (tmp_path / "compiled.half").exists(), "what a killed runner had begun to keep"
+    try:
+        assert found("a candidate", 1) == ["found", "found"] and not compiled.exists()
+        assert found("the start", 2) == ["found", "found"] and compiled.exists()
+        assert found("a thief", 3) == ["by the start"] * 2
+        assert found("a candidate", 4) == ["by the start"] * 2
+    finally:
+        runner.close()
+    assert {path.read_text() for path in compiled.glob("*/a/kernel")} == {"by the start"}

@@ -1,0 +1,77 @@
+"""The training data between runners: what one does to it is seen, undone, and held against nobody else."""
+
+import os
+
+import pytest
+
+from autoresearch.tasks.gpt.data import TrainingData
+from tests.support import toy
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return toy.write_cache(tmp_path / "cache", train=1_000)
+
+
+@pytest.fixture
+def data(cache):
+    data = TrainingData(cache)
+    yield data
+    data.close()
+
+
+@pytest.fixture
+def other(cache):
+    other = TrainingData(cache)
+    yield other
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda fd: os.fchmod(fd, 0o777),
+        lambda fd: os.utime(fd, (1, 1)),
+        lambda fd: os.setxattr(fd, "user.note", b"what I have learnt"),
+    ],
+    ids=["mode", "times", "attributes"],
+)
+def test_two_runners_on_the_same_data_do_not_blame_each_other_s_candidates(cache, data, other, deed):
+    before = (cache / "train.bin").stat()
+    with data.whole() as descriptor:
+        try:
+            deed(descriptor)
+        except OSError as error:
+            pytest.skip(f"this file system has none: {error}")
+    assert data.was_touched()
+    assert not other.was_touched(), "what was done is undone; that alone is no offence"
+    assert not data.was_touched() and not other.was_touched()
+    after = (cache / "train.bin").stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert os.listxattr(cache / "train.bin") == []
+
+
+def test_nothing_is_written_to_files_that_are_as_they_were(cache, data):
+    changed = (cache / "validation.bin").stat().st_ctime_ns
+    (cache / "train.bin").chmod(0o600)
+    data.was_touched()
+    assert (cache / "validation.bin").stat().st_ctime_ns == changed
+
+
+def test_trials_do_not_share_a_position(data):
+    with data.whole() as one, data.whole() as two:
+        os.lseek(one, 100, os.SEEK_SET)
+        assert os.lseek(two, 0, os.SEEK_CUR) == 0
+
+
+def test_closed_data_is_refused_and_closing_twice_closes_nobody_s_file(cache):
+    data = TrainingData(cache)
+    number = data.descriptor
+    data.close()
+    stranger = os.open(os.devnull, os.O_RDONLY)
+    assert stranger == number
+    data.close()
+    os.fstat(stranger)
+    with pytest.raises(OSError, match="was closed"), data.whole():
+        pass
+    os.close(stranger)

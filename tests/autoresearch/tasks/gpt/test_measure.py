@@ -1,0 +1,285 @@
+"""Whole trials: a real candidate, the real sandbox, real model servers, the real scorer."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import nanomodel
+from autoresearch.errors import UserError
+from autoresearch.execute.sandbox import Limits, create_sandbox
+from autoresearch.tasks.gpt import Modules, TrialRunner
+from autoresearch.tasks.gpt.data import TrainingData
+from autoresearch.tasks.gpt.training import Ended
+from autoresearch.tasks.gpt.weights import take_weights
+from autoresearch.types import Measurement, Outcome
+from tests.support import toy
+
+CONTEXT = 32
+TRUSTED = Path(nanomodel.__file__).parent.parent
+
+
+def make_runner(cache, **changes):
+    options = {
+        "sandbox": create_sandbox("auto"),
+        "limits": Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128),
+        "modules": Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+        "cache": cache,
+        "trusted": TRUSTED,
+        "device": "cpu",
+        "threads": 1,
+        "context": CONTEXT,
+        "compile": False,
+        "budget_kind": "tokens",
+        "budget_amount": 20_000,
+        "startup_seconds": 120.0,
+        "max_seconds": 60.0,
+        "score_seconds": 60.0,
+        "weights_gb": 0.01,
+        "probes": 32,
+    }
+    return TrialRunner(**{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
+
+
+@pytest.fixture(scope="module")
+def runner(cache):
+    """One runner, and so one scorer, for many trials: as in a search."""
+    runner = make_runner(cache)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def run(runner, tmp_path):
+    def run(source, runner=runner, **options):
+        code = toy.write_code(tmp_path / "code", source)
+        options = {"seed": 1, "progress": lambda progress: None, **options}
+        return runner.run(code=code, scratch=tmp_path / "scratch", **options)
+
+    return run
+
+
+def altered(old, new):
+    assert old in toy.TRAIN
+    return toy.TRAIN.replace(old, new)
+
+
+def submitting(expression):
+    """A candidate that trains nothing and submits what the expression says."""
+    return altered("    loss_of(*run.fake", f"    run.start(); {expression}; return\n    loss_of(*run.fake")
+
+
+def reference(weights, cache):
+    """Bits per byte of the toy model by a plain computation."""
+    namespace = {"__name__": "toy_train"}
+    exec(toy.TRAIN, namespace)
+    model = namespace["build_model"](256, CONTEXT)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.eval()
+    tokens = np.fromfile(cache / "validation.bin", "<u2").astype(np.int64)
+    torch.set_num_threads(1)
+    nats, size = 0.0, 0
+    with torch.no_grad():
+        for target in range(1, len(tokens)):
+            start = min((target - 1) // CONTEXT * CONTEXT, len(tokens) - 1 - CONTEXT)
+            if tokens[target] != 255:
+                logits = model(torch.from_numpy(tokens[None, start:target]))[0, -1].double()
+                nats -= float(torch.log_softmax(logits, -1)[tokens[target]])
+                size += 1
+    return nats / (math.log(2) * size)
+
+
+def test_a_whole_trial_twice(run, cache, tmp_path):
+    seen = []
+    first = run(toy.TRAIN, progress=seen.append)
+    assert first.outcome is Outcome.OK and first.reason == "", first
+    assert first.score == pytest.approx(reference(tmp_path / "scratch/train/weights.pt", cache), rel=1e-5)
+    assert first.metrics["tokens"] == 19 * 1024 and first.metrics["steps"] == 19
+    expected = {"startup_seconds", "train_seconds", "score_seconds", "tokens_per_second", "train_loss"}
+    assert expected | {"parameters", "peak_memory_mb"} <= set(first.metrics)
+    assert first.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
+    assert {p.phase for p in seen} >= {"train", "score"}
+    table = np.load(tmp_path / "scratch/validation.npy")
+    assert first.score == pytest.approx(table[:, 0].sum() / math.log(2) / table[:, 1].sum())
+    (tmp_path / "scratch").rename(tmp_path / "first")
+    (tmp_path / "code").rename(tmp_path / "old")
+    second = run(toy.TRAIN)
+    assert second.score == first.score
+    assert (second.curve[-1][1], second.metrics["train_loss"]) == (
+        first.curve[-1][1],
+        first.metrics["train_loss"],
+    )
+
+
+@pytest.mark.soak
+def test_another_seed_and_a_seconds_budget(run, cache):
+    runner = make_runner(cache, budget_kind="seconds", budget_amount=1.0)
+    try:
+        done = run(toy.TRAIN, runner=runner, seed=2, splits=["test", "validation"])
+    finally:
+        runner.close()
+    assert done.outcome is Outcome.OK, done
+    assert 0.5 < done.metrics["train_seconds"] <= 2.02
+    assert done.score is not None
+    assert done.metrics["validation_bpb"] == pytest.approx(done.score, rel=0.2)  # of the same model
+
+
+HEAD = "        return self.head(F.relu(self.up(x)))\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "reason"),
+    [
+        pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
+        (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
+        pytest.param(
+            HEAD,
+            "        if not self.training: exit(7)\n" + HEAD,
+            "crash",
+            "the model server died",
+            marks=pytest.mark.soak,
+        ),
+    ],
+    ids=["looks ahead", "keeps state", "dies"],
+)
+def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
+    done = run(altered(old, new))
+    assert (done.outcome.value, done.score) == (outcome, None), done
+    assert reason in done.reason
+    assert done.metrics["train_loss"] < 3.0 and done.curve
+
+
+def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
+    done = run(
+        altered("        step += 1\n", "        step += 1\n        if step == 9: model(batch[0] + 999)\n")
+    )
+    assert done.outcome is Outcome.CRASH and "IndexError" in done.reason, done
+    assert done.score is None and done.curve and "startup_seconds" in done.metrics
+    assert "Traceback" in done.log
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})", "do not load"),
+        pytest.param(
+            "import os; os.symlink('/etc/hostname', 'weights.pt'); run._host.submit(None, {})",
+            "no plain file",
+            marks=pytest.mark.soak,
+        ),
+    ],
+    ids=["garbage", "link"],
+)
+def test_weights_that_are_none(run, expression, reason):
+    done = run(submitting(expression))
+    assert done.outcome is Outcome.INVALID and reason in done.reason, done
+
+
+def test_trials_go_on_after_the_scorer_was_killed(run, runner):
+    runner._rig.scorer.wait()
+    runner._rig.scorer._process.kill()
+    runner._rig.scorer._process.wait()
+    assert run(toy.TRAIN).outcome is Outcome.OK
+
+
+def test_an_interrupt_leaves_nothing_alive(run, runner):
+    def interrupt(progress):
+        if progress.phase == "train":
+            raise KeyboardInterrupt
+
+    before = set(psutil.Process().children(recursive=True))  # of other tests
+    with pytest.raises(KeyboardInterrupt):
+        run(toy.TRAIN, progress=interrupt)
+    left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    assert {p.pid for p in set(left) - before} <= {runner._rig.scorer._process.pid}
+
+
+def test_missing_data_is_one_clear_message(tmp_path):
+    with pytest.raises(UserError, match="no prepared data"):
+        make_runner(tmp_path)
+
+
+def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
+    runner = make_runner(cache, modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.nothing"))
+    with pytest.raises(UserError, match="scorer does not start"):
+        run(toy.TRAIN, runner=runner)
+    runner.close()
+
+
+def test_data_that_was_touched_or_changed_is_noticed(tmp_path):
+    data = TrainingData(toy.write_cache(tmp_path / "cache", train=1_000))
+    file = tmp_path / "cache/train.bin"
+    mode = file.stat().st_mode
+    assert not data.was_touched()
+    os.fchmod(data.descriptor, 0)
+    assert data.was_touched()
+    assert file.stat().st_mode == mode
+    assert not data.was_touched()
+    with file.open("r+b") as writing:
+        writing.write(b"\7")
+    with pytest.raises(UserError, match="changed while a trial ran"):
+        data.was_touched()
+    data.close()
+
+
+def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"x" * 9_000_000)
+    fd = take_weights(tmp_path, 10_000_000)
+    (tmp_path / "weights.pt").write_bytes(b"changed")
+    assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"y", 0)
+    os.close(fd)
+    (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
+    with pytest.raises(Ended, match="of its own"):
+        take_weights(tmp_path, 10_000_000)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.touch(),
+        lambda path: path.write_bytes(b"x" * 101),
+    ],
+    ids=["missing", "folder", "fifo", "empty", "large"],
+)
+def test_weights_must_be_a_plain_file(tmp_path, make):
+    make(tmp_path / "weights.pt")
+    with pytest.raises(Ended) as caught:
+        take_weights(tmp_path, 100)
+    assert caught.value.outcome is Outcome.INVALID
+
+
+def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/weights.pt").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(Ended):
+        take_weights(tmp_path / "link", 100)
+
+
+def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monkeypatch):
+    """How long that takes is our doing, so it is not held against the candidate."""
+    plans = []
+
+    def attempt(rig, plan, *arguments):
+        plans.append(plan)
+        return Measurement(Outcome.OK, 1.0, metrics={"score_seconds": 9.0, "memory_mb": 5.0})
+
+    monkeypatch.setattr("autoresearch.tasks.gpt.measure.attempt", attempt)
+    how = {"code": tmp_path, "seed": 1, "scratch": tmp_path, "progress": lambda progress: None}
+    assert "score_seconds" in runner.run(**how).metrics
+    assert runner.run(**how, closely=True).metrics == {"memory_mb": 5.0}
+    assert [plan.probes for plan in plans] == [32, 256]

@@ -1,0 +1,164 @@
+"""Crews that wait: fresh for each trial, empty of candidates' code until then, gone when nobody comes."""
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoresearch.execute.sandbox import Limits, create_sandbox
+from autoresearch.execute.tree_hash import digest
+from autoresearch.tasks.gpt.processes import Kit, Standby
+from autoresearch.types import Outcome
+from tests.autoresearch.tasks.gpt.test_measure import make_runner
+from tests.support import toy
+from tests.support.candidates import HELLO, OPENING
+
+SCRIPT = "nanomodel/train.py"
+LIMITS = Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
+
+
+@pytest.fixture
+def runner(cache, tmp_path):
+    trusted = toy.write_code(tmp_path / "trusted")
+    runner = make_runner(cache, trusted=trusted, standby=tmp_path / "standby", editable=[SCRIPT])
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def run(runner, tmp_path):
+    count = 0
+
+    def run(source, **options):
+        nonlocal count
+        count += 1
+        code = toy.write_code(tmp_path / f"{count}/code", source)
+        before = digest(code)
+        options = {"seed": 1, "progress": lambda progress: None, **options}
+        done = runner.run(code=code, scratch=tmp_path / f"{count}/scratch", **options)
+        assert digest(code) == before
+        return done
+
+    return run
+
+
+def waiting(place):
+    """Processes whose code lies below a place."""
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        path = (process.info["environ"] or {}).get("PYTHONPATH", "")
+        if path.startswith(str(place)) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
+    cold = run(toy.TRAIN)
+    taken = []
+    take = runner._rig.standby.take
+    runner._rig.standby.take = lambda code: taken.append(take(code)) or taken[-1]
+    warm = run(toy.TRAIN)
+    assert taken[0] is not None, "the second trial has found a crew that waited"
+    assert (warm.outcome, warm.score, warm.curve[-1]) == (cold.outcome, cold.score, cold.curve[-1])
+    assert [name for name, _, _ in warm.phases] == ["startup", "warmup", "train", "score"]
+    assert all(start <= end for _, start, end in warm.phases)
+    assert (tmp_path / "2/scratch/train/weights.pt").exists()
+    assert not taken[0].code.parent.exists()
+
+
+def test_nobody_inherits_anything(run, runner):
+    """Each trial leaves marks wherever it can write; the next one must find none."""
+    marks = """
+import glob
+def look():
+    found = [os.getpid()]
+    for folder in (os.getcwd(), os.environ["TMPDIR"], "/tmp", "/dev/shm"):
+        found += glob.glob(folder + "/mark*")
+        open(f"{folder}/mark{os.getpid()}", "w").close()
+    return found
+print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
+"""
+    runner._rig.standby.prepare()
+    for _ in range(2):
+        done = run(OPENING + marks + HELLO + "sys.exit(3)")
+        assert "found [] argv [] __main__ True" in done.log
+        assert done.reason.startswith("ended with status 3")
+
+
+def test_who_waits_has_seen_no_candidate(runner, tmp_path):
+    runner._rig.standby.prepare()
+    crew = runner._rig.standby._next.result()
+    try:
+        assert not (crew.code / SCRIPT).exists()
+        assert crew.trainer.wire.recv(60)[0] == {"type": "standby"}
+        assert [server.wire.recv(60)[0]["type"] for server in crew.servers] == ["hello"] * 2
+        assert all(process.alive for process in (crew.trainer, *crew.servers))
+    finally:
+        runner._rig.standby.close()
+    assert waiting(tmp_path / "standby") == []
+    assert not any((tmp_path / "standby").glob("*"))
+
+
+def test_a_candidate_that_differs_elsewhere_is_given_none(runner, tmp_path):
+    """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
+    runner._rig.standby.prepare()
+    code = toy.write_code(tmp_path / "code")
+    (code / "nanomodel/more.py").write_text("")
+    assert runner._rig.standby.take(code) is None
+    assert waiting(tmp_path / "standby") == []
+
+
+def test_a_dead_crew_is_not_given(runner, tmp_path):
+    runner._rig.standby.prepare()
+    runner._rig.standby._next.result().trainer._jailed.kill()
+    assert runner._rig.standby.take(toy.write_code(tmp_path / "code")) is None
+    assert runner._rig.standby.take(tmp_path / "code") is None, "and there is no other yet"
+
+
+def test_what_a_killed_runner_left_is_removed(tmp_path):
+    for owner in (999999999, os.getpid()):  # numbers come again, after a reboot or in a new container
+        (tmp_path / f"standby/{owner}-1/7/code").mkdir(parents=True)
+    kit = Kit(create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None)
+    Standby(kit, tmp_path / "standby", Path(), []).close()
+    assert list((tmp_path / "standby").iterdir()) == []
+
+
+@pytest.mark.soak
+def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tmp_path):
+    runner._rig.standby.prepare()
+
+    def meddle(progress):
+        for tree in (tmp_path / "standby").glob("*/*/code/nanomodel"):
+            (tree / "harness.py").write_text("")
+
+    done = run(toy.TRAIN, progress=meddle)
+    assert (done.outcome, done.score) == (Outcome.INVALID, None)
+    assert "frozen code changed" in done.reason
+
+
+def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
+    runner._rig.standby.prepare()
+
+    def interrupt(progress):
+        if progress.phase == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(toy.TRAIN, progress=interrupt)
+    runner._rig.standby.close()
+    deadline = time.monotonic() + 5
+    while (left := jailed(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+
+
+def jailed(place):
+    """Of those whose code lies there all but the scorer, which lives as long as the runner."""
+    return [process for process in waiting(place) if "score" not in " ".join(process.cmdline())]

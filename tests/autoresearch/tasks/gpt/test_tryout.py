@@ -1,0 +1,101 @@
+"""Tryouts: what would fail early in a trial, or at its end, fails here; and nothing held out is read."""
+
+import pytest
+
+from autoresearch.types import Outcome
+from tests.autoresearch.tasks.gpt.test_measure import HEAD, altered, make_runner
+from tests.support import toy
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
+
+
+@pytest.fixture(scope="module")
+def runner(cache):
+    runner = make_runner(cache, budget_amount=10_000_000)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def smoke(runner, tmp_path):
+    def smoke(source):
+        return runner.smoke(code=toy.write_code(tmp_path / "code", source), scratch=tmp_path / "scratch")
+
+    return smoke
+
+
+def test_an_honest_candidate_passes_in_a_few_steps_and_gets_no_score(smoke):
+    done = smoke(toy.TRAIN)
+    assert (done.outcome, done.score, done.reason) == (Outcome.OK, None, ""), done
+    assert done.metrics["steps"] == 4
+
+
+STEP = "        loss = loss_of(*batch)\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "reason"),
+    [
+        ("nn.Linear(2 * WIDTH, vocab)", "nn.Linear(3 * WIDTH, vocab)", "crash", "shape error"),
+        pytest.param(
+            STEP,
+            STEP + "        x = [bytearray(10**9) for _ in range(9)]\n",
+            "crash",
+            "out of memory",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            STEP, STEP + "        loss = loss * float('nan')\n", "crash", "diverged", marks=pytest.mark.soak
+        ),
+        pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
+        pytest.param(
+            HEAD,
+            "        if not self.training: tokens = tokens[:, 1:]; x = x[:, 1:]\n" + HEAD,
+            "invalid",
+            "logits of shape",
+            marks=pytest.mark.soak,
+        ),
+        (
+            "    run.submit(model)",
+            "    torch.nn.init.constant_(model.head.bias, float('nan'))\n    run.submit(model)",
+            "invalid",
+            "not finite",
+        ),
+    ],
+    ids=["shape", "memory", "nan loss", "not causal", "shape when served", "nan weights"],
+)
+def test_what_would_fail_fails_at_once(smoke, old, new, outcome, reason):
+    done = smoke(altered(old, new))
+    assert (done.outcome.value, done.score) == (outcome, None), done
+    assert reason in done.reason, done
+
+
+def test_held_out_data_is_not_read(smoke, cache, monkeypatch):
+    """A model that tells what it is asked, asked about the training split alone."""
+    spy = "        if not self.training: print('asked', bytes(tokens.flatten()[:40].tolist()), flush=True)\n"
+    done = smoke(altered(HEAD, spy + HEAD))
+    asked = [eval(line.split(" ", 1)[1]) for line in done.log.splitlines() if line.startswith("asked")]
+    splits = {split: (cache / f"{split}.bin").read_bytes()[::2] for split in ("train", "validation", "test")}
+    assert done.outcome is Outcome.OK and asked
+    # The first window of each request, up to where a probe may have changed it.
+    assert sum(words[:32] in splits["train"] for words in asked) >= 8
+    assert not any(words[:32] in splits[split] for words in asked for split in ("validation", "test"))
+
+
+@pytest.mark.soak
+def test_out_of_memory_is_tried_again_as_a_trial_would_be(cache, tmp_path):
+    """What fits when it is compiled is not refused, and what does not is."""
+    grab = "        x = [bytearray(10**9) for _ in range(9)] if not run.compile or GREED else 0\n"
+    runner = make_runner(cache, compile=True)
+    try:
+        for greed, outcome in ((False, Outcome.OK), (True, Outcome.CRASH)):
+            source = altered(STEP, STEP + grab.replace("GREED", str(greed)))
+            place = tmp_path / str(greed)
+            done = runner.smoke(code=toy.write_code(place / "code", source), scratch=place / "scratch")
+            assert done.outcome is outcome, done
+        assert done.reason.startswith("out of memory")
+    finally:
+        runner.close()

@@ -1,0 +1,70 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.text import clean, duration, flatten, one_line, public, scrub, secrets
+
+ANY_TEXT = st.text(st.characters(codec=None))  # surrogates too
+
+
+@given(ANY_TEXT)
+def test_nothing_invisible_survives(text: str) -> None:
+    cleaned = clean(text)
+    assert all(c in "\n\t" or unicodedata.category(c)[0] != "C" for c in cleaned)
+    cleaned.encode("utf-8")
+
+
+@given(ANY_TEXT, st.integers(1, 60))
+def test_one_line_is_one_line_of_limited_length(text: str, limit: int) -> None:
+    line = one_line(text, limit)
+    assert len(line) <= limit and "\n" not in line and "\t" not in line
+
+
+def test_what_is_cut_is_cut_between_words() -> None:
+    assert one_line("raise the learning rate", 22) == "raise the learning…"
+    assert one_line("a" * 30, 10) == "a" * 9 + "…"
+
+
+def test_escape_sequences_go_as_a_whole() -> None:
+    assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07on \x1b(Bit\r\nnext") == "red on Bit\nnext"
+    assert clean("plain é 漢字 😀") == "plain é 漢字 😀"
+
+
+def test_secrets_are_found_by_their_names_and_blotted_out() -> None:
+    environment = {
+        "ANTHROPIC_API_KEY": "sk-ant-very-secret",
+        "HF_TOKEN": "hf_very_secret",
+        "DB_PASSWORD": "short",
+        "TOKENS": "1000000000",
+    }
+    found = secrets(environment)
+    assert found == ("sk-ant-very-secret", "hf_very_secret")
+    text = scrub("key sk-ant-very-secret at postgres://me:pass@host/db, mail me@host", found)
+    assert text == "key [secret] at postgres://[secret]@host/db, mail me@host"
+
+
+def test_a_configuration_is_made_public_without_its_secrets() -> None:
+    tree = {
+        "a": {"api_key": "x", "tokens": "many", "uri": "http://u:p@h/"},
+        "list": [{"token": "t"}],
+        "none": None,
+    }
+    assert public(tree) == {
+        "a": {"api_key": "[secret]", "tokens": "many", "uri": "http://[secret]@h/"},
+        "list": [{"token": "[secret]"}],
+        "none": None,
+    }
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90_000, "1 d 1 h"), (-3, "0 s")],
+)
+def test_durations_as_a_person_says_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

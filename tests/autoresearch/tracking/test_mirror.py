@@ -1,0 +1,467 @@
+import json
+import math
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from autoresearch.errors import UserError
+from autoresearch.store.journal import Journal
+from autoresearch.tracking.mirror import EXPERIMENT_KEY, Mirror
+from autoresearch.tracking.runs import experiment_run, search_id
+from autoresearch.tracking.store import Store, local_uri
+from autoresearch.tracking.ui import ui
+from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
+from tests.support.searches import BASE, EVIL, INFO, baseline, tried
+
+SCRIPT = "LR = 0.02  # x4\nDEPTH = 3  # 2..6\n"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def sources(commit: str) -> Mapping[str, str]:
+    return {"nanomodel/train.py": SCRIPT}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store with its schema, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    Store(local_uri(folder), "autoresearch", folder / "artifacts")
+    return folder
+
+
+@pytest.fixture
+def folder(empty_store: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "mlflow"
+    target.mkdir()
+    shutil.copy(empty_store / "mlflow.db", target)
+    return target
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal.create(tmp_path / "night1" / "journal.db", INFO)
+    for seed, score in enumerate((1.70, 1.72)):
+        trial = journal.start_trial(0, "baseline", seed, BASE)
+        journal.finish_trial(trial, Measurement(Outcome.OK, score))
+    yield journal
+    journal.close()
+
+
+def add(
+    journal: Journal,
+    kind: VerdictKind = VerdictKind.KEEP,
+    result: Measurement | None = None,
+    hypothesis: str = "raise the learning rate",
+) -> int:
+    """One more experiment, through all its states."""
+    cost = Cost(1, 1000, 100, 0.25, 2.0)
+    proposal = Proposal(hypothesis, Category.OPTIMIZER, (), "optuna", params={"LR": 0.02}, cost=cost)
+    number = journal.add(proposal, BASE).number
+    commit = f"{number:04x}".ljust(40, "c")
+    journal.committed(number, commit, "--- a/t.py\n+++ b/t.py\n@@ -1 +1 @@\n-LR = 1\n+LR = 2\n")
+    trial = journal.start_trial(number, "screen", 7, commit)
+    ok = Measurement(
+        Outcome.OK,
+        1.6,
+        metrics={"steps": 100.0, "peak_memory_mb": 300.0},
+        curve=((0.0, 7.5), (1.0, 2.5)),
+        log="hi\n",
+    )
+    verdict = Verdict(kind, 0.1, (0.05, 0.15), 3.0, 1, "clearly better")
+    journal.finish_trial(trial, result or ok, None, verdict)
+    journal.recorded(number, commit)
+    return number
+
+
+def mirror(folder: Path, **changes: Any) -> Mirror:
+    options = {
+        "enabled": True,
+        "uri": None,
+        "experiment": "autoresearch",
+        "folder": folder,
+        "sources": sources,
+    }
+    return Mirror(**{**options, **changes})
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    """What a client finds: run by the tag that names its experiment."""
+    client = MlflowClient(local_uri(folder))
+    experiment = client.get_experiment_by_name("autoresearch")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    by_name = {run.data.tags["autoresearch.experiment"]: run for run in found}
+    assert len(by_name) == len(found), "a run was written twice"
+    return by_name
+
+
+def history(folder: Path, run: Run, key: str) -> list[tuple[int, float]]:
+    client = MlflowClient(local_uri(folder))
+    return sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, key))
+
+
+def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(journal: Journal, folder: Path) -> None:
+    add(journal)
+    assert mirror(folder).close(journal) is None
+    found = runs(folder)
+    assert set(found) == {"search", "0", "1"}
+    parent, child = found["search"], found["1"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.info.run_name == "001 keep: raise the learning rate"
+    assert found["0"].info.run_name == "000 baseline: starting point"
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert child.data.params == {"LR": "0.02", "DEPTH": "3"}
+    assert child.data.metrics["val_bpb"] == 1.6 and child.data.metrics["effect_low"] == 0.05
+    assert child.data.metrics["peak_memory_mb"] == 300.0
+    assert child.data.tags["verdict"] == "keep" and child.data.tags["seeds"] == "7"
+    assert "clearly better" in child.data.tags["mlflow.note.content"]
+    assert history(folder, child, "train_loss") == [(0, 7.5), (1000, 2.5)]
+    assert history(folder, parent, "best_val_bpb") == [(0, pytest.approx(1.71)), (1, 1.6)]
+    assert history(folder, parent, "kept") == [(0, 0), (1, 1)]
+    assert history(folder, parent, "llm_dollars_per_keep") == [(1, 0.25)]
+    assert parent.data.params["budget.amount"] == "1000000.0"
+    for run in (parent, child):
+        assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["sotu"]
+    place = Path(child.info.artifact_uri.removeprefix("file://"))
+    assert (place / "nanomodel/train.py").read_text() == SCRIPT
+    assert "+LR = 2" in (place / "change.diff.txt").read_text()
+    assert [p.read_text() for p in (place / "logs").iterdir()] == ["hi\n"]
+    assert (
+        Path(parent.info.artifact_uri.removeprefix("file://")) / "brief.md"
+    ).read_text() == INFO.brief_text
+
+
+def test_the_journal_learns_the_runs_and_forgets_what_is_done(journal: Journal, folder: Path) -> None:
+    add(journal)
+    mirrored = mirror(folder)
+    mirrored.close(journal)
+    found = runs(folder)
+    assert journal.dirty() == ()
+    assert mirrored.run_id(journal, 1) == found["1"].info.run_id
+    assert mirrored.run_id(journal, 99) is None
+    assert journal.get(EXPERIMENT_KEY) == found["1"].info.experiment_id
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All that the store shows, less what MLflow chooses."""
+    return {
+        name: (
+            run.info.run_name,
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"},
+            run.data.params,
+            {key: history(folder, run, key) for key in run.data.metrics},
+            len(run.inputs.dataset_inputs),
+        )
+        for name, run in runs(folder).items()
+    }
+
+
+def test_writing_again_changes_nothing(journal: Journal, folder: Path) -> None:
+    add(journal)
+    add(journal, VerdictKind.CRASH, Measurement(Outcome.CRASH, reason="boom", log="Traceback"))
+    mirror(folder).close(journal)
+    before = everything(folder)
+    journal.set("mlflow.search", "another run, as in a store that was replaced")
+    mirror(folder).close(journal)
+    assert everything(folder) == before
+
+
+def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Journal, folder: Path) -> None:
+    number = journal.add(Proposal("try", Category.OTHER, (), "optuna"), BASE).number
+    journal.committed(number, "c" * 40, "diff")
+    trial = journal.start_trial(number, "screen", 7, "c" * 40)
+    mirrored = mirror(folder)
+    mirrored.sync(journal)
+    mirrored.close(journal)
+    running = runs(folder)["1"]
+    assert (running.info.status, running.info.run_name) == ("RUNNING", "001 running: try")
+    assert mirrored.run_id(journal, 1) == running.info.run_id
+    verdict = Verdict(VerdictKind.PRUNE, reason="hopeless", trials=1)
+    journal.finish_trial(trial, Measurement(Outcome.PRUNE, reason="hopeless"), None, verdict)
+    mirrored.close(journal)
+    ended = runs(folder)["1"]
+    assert (ended.info.run_id, ended.info.status, ended.info.run_name) == (
+        running.info.run_id,
+        "KILLED",
+        "001 prune: try",
+    )
+
+
+def test_killed_in_the_middle_the_next_sync_repairs(journal: Journal, folder: Path, tmp_path: Path) -> None:
+    add(journal)
+    add(journal, VerdictKind.DISCARD)
+    untouched = tmp_path / "other"
+    shutil.copytree(folder, untouched)
+    # The third run exists already, but nothing is in it yet, when the process dies.
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from autoresearch.record.journal import Journal
+        from autoresearch.record.mlflow import Mirror
+        from mlflow.tracking import MlflowClient
+        calls, log_batch = [], MlflowClient.log_batch
+        def dying(self, *a, **k):
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return log_batch(self, *a, **k)
+        MlflowClient.log_batch = dying
+        mirror = Mirror(enabled=True, uri=None, experiment="autoresearch", folder=Path({str(folder)!r}),
+                        sources=lambda commit: {{"nanomodel/train.py": {SCRIPT!r}}})
+        mirror.close(Journal(Path({str(journal.path)!r})))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert journal.dirty() == (0, 1, 2)
+    assert set(runs(folder)) == {"search", "0", "1"}
+    assert mirror(folder).close(journal) is None
+    assert journal.dirty() == ()
+    for number in range(3):  # as if nothing had happened
+        journal.committed(number, journal.experiment(number).commit, journal.experiment(number).diff)
+    repaired, journal_again = everything(folder), journal
+    assert mirror(untouched).close(journal_again) is None
+    assert {k: v[5:] for k, v in everything(untouched).items()} == {k: v[5:] for k, v in repaired.items()}
+
+
+def test_a_store_that_was_replaced_is_filled_again(journal: Journal, folder: Path, empty_store: Path) -> None:
+    add(journal)
+    mirrored = mirror(folder)
+    mirrored.close(journal)
+    for path in folder.glob("mlflow.db*"):
+        path.unlink()
+    shutil.copy(empty_store / "mlflow.db", folder)
+    add(journal)
+    assert mirrored.close(journal) is None
+    # MLflow keeps the lost file open under its old name, so look through another.
+    (folder.parent / "alias").symlink_to(folder)
+    client = MlflowClient(f"sqlite:///{folder.parent}/alias/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("autoresearch").experiment_id])
+    assert sorted(run.data.tags["autoresearch.experiment"] for run in found) == ["0", "1", "2", "search"]
+
+
+def test_a_deleted_run_comes_back_only_when_it_changes(journal: Journal, folder: Path) -> None:
+    number = add(journal)
+    mirrored = mirror(folder)
+    mirrored.close(journal)
+    run = runs(folder)["1"]
+    MlflowClient(local_uri(folder)).delete_run(run.info.run_id)
+    mirrored.close(journal)
+    assert "1" not in runs(folder)
+    journal.committed(number, "e" * 40, "diff")
+    mirrored.close(journal)
+    assert runs(folder)["1"].data.tags["commit"] == "e" * 40
+
+
+def test_a_deleted_experiment_is_said_not_resurrected(journal: Journal, folder: Path) -> None:
+    client = MlflowClient(local_uri(folder))
+    client.delete_experiment(client.get_experiment_by_name("autoresearch").experiment_id)
+    problem = mirror(folder).close(journal)
+    assert problem and "was deleted there" in problem
+    assert journal.dirty() == (0,)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_dead_server_is_one_line_and_the_outbox_stays(journal: Journal, folder: Path) -> None:
+    add(journal)
+    dead = mirror(folder, uri=f"http://me:hunter2pass@127.0.0.1:{free_port()}")
+    problem = dead.close(journal)
+    assert problem and "is not up to date" in problem
+    assert "\n" not in problem and "hunter2pass" not in problem
+    assert journal.dirty() == (0, 1)
+    dead.sync(journal)
+    assert dead._thread is None, "it should wait before it tries again"
+    assert mirror(folder).close(journal) is None
+    assert set(runs(folder)) == {"search", "0", "1"}
+
+
+def test_a_server_that_never_answers_holds_nobody_up(journal: Journal, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        waiting = mirror(folder, uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        waiting.sync(journal)
+        silent.accept()  # the mirror's thread is talking to it; we are not
+        add(journal)
+        waiting.sync(journal)
+        problem = waiting.close(journal, seconds=0.1)
+    assert problem and "did not finish" in problem
+    assert journal.dirty() == (0, 1)
+
+
+def test_what_changes_while_it_is_written_stays_on_the_list(journal: Journal, folder: Path) -> None:
+    number = add(journal)
+    changed = []
+
+    def meddling(commit: str) -> Mapping[str, str]:
+        if not changed:
+            changed.append(journal.start_trial(number, "confirm", 8, commit))
+        return sources(commit)
+
+    mirrored = mirror(folder, sources=meddling)
+    mirrored.sync(journal)
+    assert mirrored._thread is not None
+    mirrored._thread.join()
+    mirrored.run_id(journal, 0)  # collects
+    assert journal.dirty() == (1,)
+    assert mirrored.close(journal) is None
+    assert journal.dirty() == ()
+
+
+def test_numbers_that_are_none_do_not_hold_up_the_rest(journal: Journal, folder: Path) -> None:
+    wild = Measurement(
+        Outcome.OK,
+        1.6,
+        metrics={"a": math.nan, "b": math.inf, "val_bpb": 9.0, "e/v:i*l\n": 1.0, "x" * 400: 2.0},
+        curve=((0.0, 7.0), (0.5, math.nan), (1.0, 2.0)),
+    )
+    add(journal, result=wild)
+    assert mirror(folder).close(journal) is None
+    assert journal.dirty() == ()
+    child = runs(folder)["1"]
+    assert child.data.metrics["val_bpb"] == 1.6, "a candidate's number took the place of the score"
+    assert "a" not in child.data.metrics and child.data.metrics["e_v_i_l_"] == 1.0
+    assert history(folder, child, "train_loss") == [(0, 7.0), (1000, 2.0)]
+
+
+def test_hostile_and_broken_text_is_shown_harmlessly(journal: Journal, folder: Path) -> None:
+    crash = Measurement(Outcome.CRASH, reason=EVIL, log=EVIL * 100)
+    add(journal, VerdictKind.CRASH, crash, hypothesis=EVIL * 50)
+    broken = mirror(folder, sources=lambda commit: {"nanomodel/train.py": "def (:\n"})
+    assert broken.close(journal) is None
+    child = runs(folder)["1"]
+    assert child.info.status == "FAILED"
+    texts = [*child.data.tags.values(), child.info.run_name]
+    assert not [t for t in texts if "\x1b" in t or "\u202e" in t]
+    assert "<script>" not in child.data.tags["mlflow.note.content"].replace("\\<script\\>", "")
+    assert child.data.params == {"LR": "0.02"}
+
+
+def test_sources_that_cannot_be_had_are_left_out(journal: Journal, folder: Path) -> None:
+    def gone(commit: str) -> Mapping[str, str]:
+        raise UserError("no such commit")
+
+    add(journal)
+    assert mirror(folder, sources=gone).close(journal) is None
+    assert set(runs(folder)) == {"search", "0", "1"}
+
+
+def test_secrets_stay_out(journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-very-secret")
+    leak = "it is sk-ant-very-secret"
+    add(journal, result=Measurement(Outcome.OK, 1.6, reason=leak, log=leak), hypothesis=leak)
+    journal.update(
+        config={"proposer": {"api_key": "k-secret"}, "uri": "http://u:hunter2pass@h"}, brief_text=leak
+    )
+    assert mirror(folder, sources=lambda commit: {"t.py": f"A = '{leak}'\n"}).close(journal) is None
+    written = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    assert not [s for s in (b"very-secret", b"hunter2pass", b"k-secret") if s in written]
+    assert b"[secret]" in written
+
+
+def test_a_search_that_goes_on_with_other_settings_is_no_obstacle(journal: Journal, folder: Path) -> None:
+    mirror(folder).close(journal)
+    journal.update(config={**INFO.config, "experiments": 200, "minutes": 5.0}, finished=None)
+    add(journal)
+    assert mirror(folder).close(journal) is None
+    parent = runs(folder)["search"]
+    assert (parent.data.params["experiments"], parent.data.params["minutes"]) == ("100", "5.0")
+    assert parent.info.status == "RUNNING"
+
+
+def test_files_join_the_run_of_the_search(journal: Journal, folder: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<p>hello")
+    assert mirror(folder).close(journal, files=[report]) is None
+    place = Path(runs(folder)["search"].info.artifact_uri.removeprefix("file://"))
+    assert (place / "report.html").read_text() == "<p>hello"
+
+
+def test_searches_of_one_name_are_told_apart(journal: Journal, folder: Path, tmp_path: Path) -> None:
+    again = Journal.create(tmp_path / "elsewhere" / "journal.db", replace(INFO, created=INFO.created + 60))
+    for one in (journal, again):
+        assert mirror(folder).close(one) is None
+    client = MlflowClient(local_uri(folder))
+    found = client.search_runs([client.get_experiment_by_name("autoresearch").experiment_id])
+    assert sorted(run.data.tags["autoresearch.experiment"] for run in found) == ["0", "0", "search", "search"]
+    again.close()
+
+
+def test_switched_off_mlflow_is_not_even_imported(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from pathlib import Path
+        from autoresearch.record import live, mlflow, plot, report, summary, views
+        mirror = mlflow.Mirror(enabled=False, uri=None, experiment="a", folder=Path("x"), sources=dict)
+        assert mirror.sync(None) is None and mirror.run_id(None, 1) is None and mirror.close(None) is None
+        heavy = {"mlflow", "matplotlib", "scipy", "numpy", "rich", "markdown_it"} & set(sys.modules)
+        assert not heavy, heavy
+        assert not Path("x").exists()
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        check=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_same_experiment_always_gives_the_same_run() -> None:
+    e = tried(3, VerdictKind.KEEP, ("screen", 1.5), ("confirm", 1.6), effect=0.1)
+    assert experiment_run(INFO, e, sources(""), 0) == experiment_run(INFO, e, sources(""), 0)
+    assert [p.value for p in experiment_run(INFO, baseline(1.0), {}, 0).metrics if p.key == "val_bpb"] == [
+        1.0
+    ]
+
+
+def test_long_curves_are_thinned_but_keep_their_ends() -> None:
+    curve = tuple((i / 9999, float(i)) for i in range(10_000))
+    e = tried(1, VerdictKind.DISCARD, ("screen", 1.5))
+    trial = replace(e.trials[0], result=Measurement(Outcome.OK, 1.5, curve=curve))
+    points = [
+        p for p in experiment_run(INFO, replace(e, trials=(trial,)), {}, 0).metrics if p.key == "train_loss"
+    ]
+    assert len(points) <= 402
+    assert (points[0].value, points[-1].value) == (0.0, 9999.0)
+
+
+def test_the_ui_starts_on_the_right_store(folder: Path, tmp_path: Path) -> None:
+    local = ui(None, folder, 5001, INFO, "7")
+    assert local.command and "5001" in local.command and "127.0.0.1" in local.command
+    assert local.environment["MLFLOW_BACKEND_STORE_URI"] == local_uri(folder)
+    assert f"/#/experiments/7/runs?viewStateShareKey={search_id(INFO)}" in local.url
+    remote = ui("https://me:hunter2pass@host/base/", folder, 5001)
+    assert (remote.command, remote.url) == (None, "https://host/base/#/experiments")
+    database = ui("postgresql://me:hunter2pass@host/db", folder, 5001)
+    assert database.command and "hunter2pass" not in " ".join(database.command)
+    with pytest.raises(UserError, match="Nothing has been mirrored"):
+        ui(None, tmp_path / "nowhere", 5001)
+
+
+def test_the_saved_view_can_be_read_by_mlflow(journal: Journal, folder: Path) -> None:
+    mirror(folder).close(journal)
+    tags = MlflowClient(local_uri(folder)).get_experiment_by_name("autoresearch").tags
+    view = json.loads(tags[f"mlflow.sharedViewState.{search_id(INFO)}"])
+    assert view["name"] == "night1" and isinstance(view["createdAt"], int)
+    query = json.loads(view["state"])["searchFilter"]
+    client = MlflowClient(local_uri(folder))
+    experiment = client.get_experiment_by_name("autoresearch")
+    assert len(client.search_runs([experiment.experiment_id], query)) == 2
