@@ -1,5 +1,6 @@
 # make run    search on this machine with what is in the box (ARGS="name=x experiments=50 ..." to say more)
-# make test   every test; make check   linters and types; make soak   slow endurance tests
+# make test   every test; make quick   those that start no processes, and those of the modules touched
+# make check  linters and types; make soak   slow endurance tests
 # make setup  only the installation; make lock   pin the versions installed now
 PYTHON ?= python3
 ARGS ?= experiments=12 ideas=configs/shelf claim=4
@@ -7,12 +8,15 @@ BIN := .venv/bin
 # Compiled once, not in each of the hundreds of processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check soak setup lock clean
+.PHONY: run test quick check soak setup lock clean
 run: setup
 	$(BIN)/autoresearch run $(ARGS)
 
 test: .venv/.dev
 	$(BIN)/pytest -n 3 --dist worksteal  # the third worker fills the pauses of the others
+
+quick: .venv/.dev
+	$(BIN)/pytest -n 2 --dist worksteal --quick
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,3 +26,43 @@ def pytest_collection() -> Generator[None, object, object]:
     """What the tests import stays: the collector need not look through it while they load, nor ever after."""
     with uncollected():
         return (yield)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option behind `make quick`."""
+    parser.addoption(
+        "--quick", action="store_true", help="leave out slow tests of rooms that were not touched"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--quick`, keeps a slow test only if its own file, or the module that it mirrors, was touched."""
+    if not config.getoption("--quick"):
+        return
+    touched = _touched(config.rootpath)
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") and not touched & _covered(item, config.rootpath)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _touched(root: Path) -> set[str]:
+    """Files that differ from the last commit, untracked ones included."""
+    commands = (["diff", "--name-only", "HEAD"], ["ls-files", "--others", "--exclude-standard"])
+    return {
+        name
+        for command in commands
+        for name in subprocess.run(
+            ["git", *command], cwd=root, capture_output=True, text=True
+        ).stdout.splitlines()
+    }
+
+
+def _covered(item: pytest.Item, root: Path) -> set[str]:
+    """A test's own file, and the module that the file mirrors: `tests/X/test_Y.py` mirrors `X/Y.py`."""
+    path = item.path.relative_to(root)
+    mirrored = Path(*path.parts[1:-1]) / path.name.removeprefix("test_")
+    return {path.as_posix(), mirrored.as_posix()}
