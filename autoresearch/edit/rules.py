@@ -88,12 +88,23 @@ def code_lines(source: str) -> int:
 
 
 def net_lines(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
-    """How many lines of code a candidate adds (negative: removes), over all Python files."""
+    """How many lines of code a candidate adds (negative: removes), over all Python files.
+
+    A file that cannot be parsed counts as none: `check` refuses it.
+    """
 
     def total(sources: Mapping[str, str]) -> int:
-        return sum(code_lines(text) for path, text in sources.items() if path.endswith(".py"))
+        return sum(_code_lines(text) for path, text in sources.items() if path.endswith(".py"))
 
     return total(new) - total(parent)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _code_lines(source: str) -> int:
+    try:
+        return code_lines(source)
+    except (*UNPARSABLE, tokenize.TokenError):
+        return 0
 
 
 def _check_syntax(path: str, source: str) -> None:

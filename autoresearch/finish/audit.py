@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from autoresearch.edit.merge import carry
+from autoresearch.edit.candidate import carry
 from autoresearch.errors import UserError
 from autoresearch.judge import Judge
 from autoresearch.judge.audit import audit, doubtful

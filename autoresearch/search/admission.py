@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.edit.apply import apply
-from autoresearch.edit.merge import as_written, carry
+from autoresearch.edit.candidate import as_written, carry
 from autoresearch.edit.rules import check, fingerprint
 from autoresearch.errors import UserError
 from autoresearch.execute.local import Export
