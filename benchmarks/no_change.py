@@ -107,7 +107,7 @@ def proposals(source: str, count: int, taken: Edit) -> list[dict[str, Any]]:
 def allowed(source: str, text: str) -> bool:
     """Whether the search would train it: a definition moved before what it needs is refused."""
     try:
-        check({SCRIPT: source}, {SCRIPT: text}, [SCRIPT], {})
+        check({SCRIPT: source}, {SCRIPT: text}, [SCRIPT])
     except Refused:
         return False
     return True

@@ -150,7 +150,7 @@ def search(surface: Surface, proposer: Proposer, experiments: int, seed: int) ->
 
         def check(found: Proposal, parent: str = script) -> None:
             new = apply({"train.py": parent}, found.edits)
-            check_rules({"train.py": parent}, new, ["train.py"], {})
+            check_rules({"train.py": parent}, new, ["train.py"])
 
         found = proposer.propose(context, check)
         candidate = apply({"train.py": script}, found.edits)["train.py"]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import unified_diff
 
 from autoresearch.edit.apply import apply
-from autoresearch.edit.rules import fingerprint as python_fingerprint
-from autoresearch.edit.rules import net_lines
+from autoresearch.edit.python import fingerprint as python_fingerprint
+from autoresearch.edit.python import net_lines
 from autoresearch.types import Candidate, Edit, Refused
 
 Merge = Callable[[str, str, str], str | None]

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoresearch.edit.apply import occurrences
-from autoresearch.edit.syntax import ALONE, parse
+from autoresearch.edit.python import ALONE, parse
 from autoresearch.types import Edit
 from autoresearch.types import Knob as Value
 

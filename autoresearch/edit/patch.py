@@ -9,34 +9,19 @@ Not covered: applying edits (`apply`), and whether the result may be tried (`rul
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from autoresearch.edit.apply import apply, line_ending, with_ending
-from autoresearch.edit.hints import nearest
+from unidiff.errors import UnidiffParseError
+from unidiff.patch import Hunk, PatchSet
+
+from autoresearch.edit.apply import apply, line_ending, nearest, with_ending
 from autoresearch.errors import UserError
 from autoresearch.types import Edit, Refused
 
 MAX_CONTEXT = 12
 """Lines of surroundings that an edit may take along to be unique; beyond that the whole file is replaced."""
-
-
-@dataclass(frozen=True)
-class Hunk:
-    """One change of a unified diff.
-
-    Attributes:
-        line: Where the old lines began, from 1; a hint only.
-        old: Lines before, with their surroundings.
-        new: The same afterwards.
-    """
-
-    line: int
-    old: tuple[str, ...]
-    new: tuple[str, ...]
 
 
 def read_patch(path: Path) -> str:
@@ -86,13 +71,21 @@ def edits_from_patch(patch: str, sources: Mapping[str, str]) -> tuple[Edit, ...]
     Raises:
         Refused: If it is no diff, touches other files, or does not apply.
     """
-    files = _parse(patch)
+    try:
+        files = [file for file in PatchSet(patch.replace("\r\n", "\n")) if file]
+    except UnidiffParseError as error:
+        raise Refused(
+            f"the patch is cut off or malformed: {str(error).strip()[:120]}. It must be a unified diff as "
+            "`git diff` writes it, whose lines `---` and `+++` say which file is changed"
+        ) from None
     if not files:
         raise Refused("the patch holds no change: a unified diff, as `git diff` writes it, is needed")
     new = dict(sources)
-    for name, hunks in files.items():
-        path = _editable(name, sources)
-        new[path] = _patched(path, new[path], hunks)
+    for file in files:
+        path = _editable(file.path.strip('"'), sources)
+        if file.is_removed_file:
+            raise Refused(f"the patch deletes {path}; the script cannot be deleted")
+        new[path] = _patched(path, new[path], file)
     if new == dict(sources):
         raise Refused("the patch changes nothing; is it in the script already?")
     return edits_between(sources, new)
@@ -127,58 +120,6 @@ def _exact(path: str, old: str, new: str, edits: Sequence[Edit]) -> bool:
         return False
 
 
-def _parse(patch: str) -> dict[str, list[Hunk]]:
-    """Hunks by the name of the file, of a unified diff in any of its dialects."""
-    files: dict[str, list[Hunk]] = {}
-    lines = patch.replace("\r\n", "\n").split("\n")
-    name, index = "", 0
-    while index < len(lines):
-        line = lines[index]
-        index += 1
-        if line.startswith("--- ") and index < len(lines) and lines[index].startswith("+++ "):
-            name = _file_name(line[4:], lines[index][4:])
-            index += 1
-            continue
-        header = re.match(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", line)
-        if header:
-            if not name:
-                raise Refused(
-                    "the patch does not say which file it changes (lines `---` and `+++` are missing)"
-                )
-            counts = [1 if count is None else int(count) for count in header.group(2, 3)]
-            hunk, index = _hunk(lines, index, int(header[1]), counts)
-            files.setdefault(name, []).append(hunk)
-    return files
-
-
-def _hunk(lines: Sequence[str], index: int, line: int, counts: Sequence[int]) -> tuple[Hunk, int]:
-    """The hunk whose lines begin at `index`, and where it ends."""
-    old: list[str] = []
-    new: list[str] = []
-    while len(old) < counts[0] or len(new) < counts[1]:
-        if index >= len(lines):
-            raise Refused(f"the patch is cut off in the hunk at line {line}")
-        kind, text = lines[index][:1], lines[index][1:]
-        index += 1
-        if kind == "\\":
-            continue
-        if kind not in ("", " ", "-", "+"):
-            raise Refused(f"the patch is malformed in the hunk at line {line}: {lines[index - 1][:80]!r}")
-        if kind != "+":
-            old.append(text)
-        if kind != "-":
-            new.append(text)
-    return Hunk(line, tuple(old), tuple(new)), index
-
-
-def _file_name(old: str, new: str) -> str:
-    """The file that a pair of header lines names; without time stamps and the prefixes of git."""
-    names = [name.split("\t")[0].strip().strip('"') for name in (new, old)]
-    if names[0] == "/dev/null":
-        raise Refused(f"the patch deletes {names[1]}; the script cannot be deleted")
-    return re.sub(r"^[abiwco]/", "", names[0])
-
-
 def _editable(name: str, sources: Mapping[str, str]) -> str:
     """The editable file that a patch means, which may have been made in another folder."""
     if name in sources:
@@ -189,34 +130,37 @@ def _editable(name: str, sources: Mapping[str, str]) -> str:
     raise Refused(f"the patch changes {name}; only {', '.join(sorted(sources))} may be edited")
 
 
-def _patched(path: str, text: str, hunks: Sequence[Hunk]) -> str:
+def _patched(path: str, text: str, hunks: Iterable[Hunk]) -> str:
     """The text with all hunks applied, each where its old lines stand, nearest to where it says."""
     eol = line_ending(text)
     lines = text.replace("\r\n", "\n").split("\n")
     done, shift = 0, 0
     for hunk in hunks:
-        at = _place(path, lines, hunk, done, hunk.line - 1 + shift)
-        lines[at : at + len(hunk.old)] = hunk.new
-        shift = at + len(hunk.new) - (hunk.line - 1 + len(hunk.old))
-        done = at + len(hunk.new)
+        old = [line.value.removesuffix("\n") for line in hunk.source_lines()]
+        new = [line.value.removesuffix("\n") for line in hunk.target_lines()]
+        first = hunk.source_start - 1
+        at = _place(lines, old, done, first + shift)
+        if at is None:
+            near = nearest("\n".join(lines), "\n".join(old))
+            raise Refused(
+                f"the patch does not apply to {path}: the lines of its hunk at line {hunk.source_start} are "
+                f"not there. The nearest text is:\n{near}"
+            )
+        lines[at : at + len(old)] = new
+        shift = at + len(new) - (first + len(old))
+        done = at + len(new)
     return eol.join(lines)
 
 
-def _place(path: str, lines: Sequence[str], hunk: Hunk, done: int, hint: int) -> int:
-    """The line from which the hunk's old lines stand, at or after `done`."""
-    size = len(hunk.old)
-    if not size:  # nothing but new lines, without surroundings: where it says
+def _place(lines: Sequence[str], old: Sequence[str], done: int, hint: int) -> int | None:
+    """The line from which a hunk's old lines stand, at or after `done`; None if they do not."""
+    size = len(old)
+    if not size:  # a hunk of new lines without surroundings goes where it says
         return min(max(hint + 1, done), len(lines))
-    wanted = [line.rstrip() for line in hunk.old]
+    wanted = [line.rstrip() for line in old]
     places = [
         at
         for at in range(done, len(lines) - size + 1)
         if [line.rstrip() for line in lines[at : at + size]] == wanted
     ]
-    if not places:
-        near = nearest("\n".join(lines), "\n".join(hunk.old))
-        raise Refused(
-            f"the patch does not apply to {path}: the lines of its hunk at line {hunk.line} are not there. "
-            f"The nearest text is:\n{near}"
-        )
-    return min(places, key=lambda at: abs(at - hint))
+    return min(places, key=lambda at: abs(at - hint), default=None)

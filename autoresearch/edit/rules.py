@@ -1,44 +1,34 @@
-"""What every candidate must meet before it may cost a training slot; checked in milliseconds, by parsing.
+"""The rules on an edit of a Python program; a task in that language calls them in `Task.validate`.
 
-Invariant: a candidate that passes differs from its parent, and from everything tried before, in what the
-program means, not only in comments, layout or the random seed. The source is parsed and compiled, never
-executed.
+Invariant: a candidate that passes is a well-formed program that differs from its parent in what it does, not
+only in comments, layout or the random seed. Checking takes milliseconds: the source is parsed and compiled,
+never executed.
 
-Not covered: whether it trains (shapes, memory, causality): only running it can tell.
+Not covered: whether it was tried before (the search compares fingerprints), and whether it trains (shapes,
+memory, causality), which only running it can tell.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import io
-import tokenize
 import warnings
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 
-from autoresearch.edit.seeds import seedless
-from autoresearch.edit.syntax import ALONE, UNPARSABLE, parse
+from autoresearch.edit.python import ALONE, REMEMBERED, UNPARSABLE, fingerprint, parse, without_seeds
 from autoresearch.types import Refused
 
 MAX_CHARACTERS = 200_000
 """A larger file is refused: it is no training script, and parsing it could take long."""
 
-REMEMBERED = 16
-"""Texts whose syntax trees need not be made anew: a proposal is checked when it is made and in its turn."""
 
-
-def check(
-    parent: Mapping[str, str], new: Mapping[str, str], editable: Collection[str], seen: Mapping[str, int]
-) -> None:
+def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collection[str]) -> None:
     """Accept or refuse a candidate.
 
     Args:
         parent: Sources of the incumbent: path -> text.
         new: Sources of the candidate.
         editable: Paths that may differ.
-        seen: Fingerprint -> number of every experiment so far (0 is the baseline).
 
     Raises:
         Refused: With the reason, for the author of the candidate.
@@ -54,57 +44,8 @@ def check(
     if not changed:
         raise Refused("the proposal changes nothing")
     _check_meaning(parent, new)
-    number = seen.get(fingerprint(new))
-    if number is not None:
-        what = "the baseline" if number == 0 else f"experiment {number}"
-        raise Refused(f"the candidate is the same program as {what}, which was tried already")
     for path in changed:
         _check_names(path, parent.get(path, ""), new[path])
-
-
-def fingerprint(sources: Mapping[str, str]) -> str:
-    """A hash that is equal for programs that differ only in comments, docstrings and layout.
-
-    Args:
-        sources: path -> text. Files that are not Python, or do not parse, count as they are.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(sources):
-        digest.update(f"{path}\0{_normal(path, sources[path], seeds=True)}\0".encode())
-    return digest.hexdigest()
-
-
-def code_lines(source: str) -> int:
-    """Lines of a Python file that hold code: not blank, not only a comment, not a docstring."""
-    no_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in no_code and token.type != tokenize.ENDMARKER:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(parse(source)):
-        if isinstance(node, ast.Expr) and _is_bare_string(node):
-            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return len(lines)
-
-
-def net_lines(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
-    """How many lines of code a candidate adds (negative: removes), over all Python files.
-
-    A file that cannot be parsed counts as none: `check` refuses it.
-    """
-
-    def total(sources: Mapping[str, str]) -> int:
-        return sum(_code_lines(text) for path, text in sources.items() if path.endswith(".py"))
-
-    return total(new) - total(parent)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _code_lines(source: str) -> int:
-    try:
-        return code_lines(source)
-    except (*UNPARSABLE, tokenize.TokenError):
-        return 0
 
 
 def _check_syntax(path: str, source: str) -> None:
@@ -130,10 +71,7 @@ def _check_meaning(parent: Mapping[str, str], new: Mapping[str, str]) -> None:
     if fingerprint(parent) == fingerprint(new):
         raise Refused("the proposal changes only comments, docstrings or layout; the program stays the same")
 
-    def without_seed(sources: Mapping[str, str]) -> dict[str, str]:
-        return {path: _normal(path, text, seeds=False) for path, text in sources.items()}
-
-    if without_seed(parent) == without_seed(new):
+    if without_seeds(parent) == without_seeds(new):
         raise Refused("the proposal changes only the random seed; another seed is not an improvement")
 
 
@@ -161,30 +99,3 @@ def _undefined(path: str, source: str) -> dict[str, int]:
         return {}
     wrong = [m for m in messages if isinstance(m, UndefinedName | UndefinedLocal)]
     return {str(m.message_args[0]): m.lineno for m in sorted(wrong, key=lambda m: -m.lineno)}
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _normal(path: str, source: str, *, seeds: bool) -> str:
-    """The syntax tree as text, without docstrings (and without what only sets a seed)."""
-    if not path.endswith(".py"):
-        return source
-    try:
-        tree: ast.AST = _Strip().visit(parse(source))
-        if not seeds:
-            tree = seedless(tree)
-        return ast.dump(tree)
-    except UNPARSABLE:
-        return source
-
-
-def _is_bare_string(node: ast.AST) -> bool:
-    """A docstring, or any other string that stands as a statement of its own."""
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-class _Strip(ast.NodeTransformer):
-    """Removes strings that stand as statements."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if _is_bare_string(node) else self.generic_visit(node)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.candidate import as_written, carry
-from autoresearch.edit.rules import check, fingerprint
+from autoresearch.edit.python import fingerprint
+from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.execute.local import Export
 from autoresearch.execute.sandbox import remove_tree
@@ -86,8 +87,12 @@ class Gate:
         """
         sources = self._past.sources(parent)
         new = apply(sources, proposal.edits)
-        check(sources, new, self._past.editable, {**self._past.seen(), **(waiting or {})})
+        check(sources, new, self._past.editable)
         mark = fingerprint(new)
+        number = {**self._past.seen(), **(waiting or {})}.get(mark)
+        if number is not None:
+            what = f"experiment {number}" if number else "the baseline"
+            raise Refused(f"the candidate is the same program as {what}, which was tried already")
         if smoke:
             with self._lock:
                 if self._passed != f"{parent} {mark}":

@@ -17,7 +17,7 @@ from queue import Empty
 
 from autoresearch.config import Config
 from autoresearch.edit.apply import apply
-from autoresearch.edit.rules import net_lines
+from autoresearch.edit.python import net_lines
 from autoresearch.errors import UserError
 from autoresearch.execute.local import Answered, Events, Finished, Runner, Said, Sign
 from autoresearch.judge import Judge, TrialRequest, create_judge

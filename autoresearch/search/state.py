@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoresearch.edit.rules import fingerprint
+from autoresearch.edit.python import fingerprint
 from autoresearch.judge.least_gain import least_gain
 from autoresearch.report.standing import Tally
 from autoresearch.store.briefs import current_brief

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autoresearch.edit.apply import apply
-from autoresearch.edit.hints import nearest
+from autoresearch.edit.apply import apply, nearest
 from autoresearch.types import Edit, Refused
 
 TRAIN = """import torch

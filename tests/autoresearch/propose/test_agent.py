@@ -33,7 +33,7 @@ pathlib.Path("HYPOTHESIS.md").write_text(
 
 def check(proposal):
     sources = {"train.py": SOURCE}
-    check_rules(sources, apply(sources, proposal.edits), ["train.py"], {})
+    check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
 def applied(proposal):

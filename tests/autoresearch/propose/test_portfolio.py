@@ -26,7 +26,7 @@ PATCH = """--- a/train.py
 
 def check(proposal):
     sources = {"train.py": SOURCE}
-    check_rules(sources, apply(sources, proposal.edits), ["train.py"], {})
+    check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
 class Moody:

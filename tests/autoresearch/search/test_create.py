@@ -24,7 +24,7 @@ def test_shipped_ideas_apply_to_the_script_one_by_one_and_on_each_other(tmp_path
     for idea in ideas:
         assert 20 < len(idea.text) < 160 and "\n" not in idea.text
         new = apply(SOURCES, edits_from_patch(idea.patch, SOURCES))
-        check(SOURCES, new, [SCRIPT], {})  # within the rules, and a change of the program
+        check(SOURCES, new, [SCRIPT])  # within the rules, and a change of the program
         stack = apply(stack, edits_from_patch(idea.patch, stack))
 
 

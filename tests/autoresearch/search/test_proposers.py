@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from autoresearch.edit.apply import apply
-from autoresearch.edit.rules import fingerprint
+from autoresearch.edit.python import fingerprint
 from autoresearch.propose import create_proposer, settings
 from autoresearch.propose.llm.answer import TOOL_NAME
 from autoresearch.report.summary import summarize

@@ -31,7 +31,7 @@ KEY = "sk-test-0123456789"
 def check(proposal):
     """What the search will do: apply the edits and obey the rules."""
     sources = {"train.py": SOURCE}
-    check_rules(sources, apply(sources, proposal.edits), ["train.py"], {})
+    check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ def test_a_real_model_makes_an_acceptable_proposal():
 
     def check(proposal):
         sources = {"train.py": SOURCE}
-        check_rules(sources, apply(sources, proposal.edits), ["train.py"], {})
+        check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
     proposal = create_proposer(**settings, column=0).propose(context(), check)
     assert proposal.hypothesis and proposal.cost.dollars > 0

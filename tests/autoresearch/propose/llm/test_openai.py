@@ -25,7 +25,7 @@ KEY = "sk-local-0123456789"
 
 def check(proposal):
     sources = {"train.py": SOURCE}
-    check_rules(sources, apply(sources, proposal.edits), ["train.py"], {})
+    check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ every = pytest.mark.parametrize(("name", "options"), TUNERS, ids=lambda value: s
 
 def check(found, source=SOURCE):
     sources = {"train.py": source}
-    check_rules(sources, apply(sources, found.edits), ["train.py"], {})
+    check_rules(sources, apply(sources, found.edits), ["train.py"])
 
 
 def judged(number, found, *, kept=False, score=1.76):

@@ -1,16 +1,42 @@
-"""A program without its luck: what only chooses random numbers is taken out, to compare the rest.
+"""Reads Python programs as programs: comments, layout, and what only chooses random numbers do not count.
 
-Invariant: programs that differ in nothing but which random numbers they draw look the same. Seeds are known
-by their names and by what they are given to: a name used for nothing else is a seed, however it is called.
+Invariants: a program is parsed, never executed. Two programs that differ only in comments, docstrings or
+layout have the same fingerprint. Two that also differ in nothing but which random numbers they draw are the
+same `without_seeds`. A seed is known by its name or by where its value goes: a constant that is only ever
+passed to a generator is a seed, whatever it is called.
 
-Not covered: seeds in disguise, such as a shuffled table of constants. Noise is what the judge is for.
+Why seeds matter although the judge chooses the seed of each trial: a script that seeds itself again before it
+builds the model starts every trial from the same weights. If those happen to be lucky, more trials repeat the
+luck instead of showing it.
+
+Not covered: seeds in disguise, such as a shuffled table of constants.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import io
 import re
+import threading
+import tokenize
 from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+
+ALONE = threading.RLock()
+"""Hold this while calling anything that makes a syntax tree from text.
+
+Before 3.11.8 and 3.12.2 CPython counts the depth of all trees under construction in one place: where garbage
+collection lets another thread run, `ast.parse` may end with a SystemError (python/cpython#106905). The
+proposer's thread and the search's both parse.
+"""
+
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+"""What CPython raises for text that is not a program, or is nested too deeply."""
+
+REMEMBERED = 16
+"""Texts whose syntax trees are kept: a proposal is checked when it is made, and again in its turn."""
 
 GENERATORS = re.compile(
     r"default_rng|RandomState|Random|Generator|PCG64(DXSM)?|MT19937|Philox|SFC64|PRNGKey|set_rng_state|setstate"
@@ -24,7 +50,94 @@ DRAWS = re.compile(
 """Calls that do nothing but move a stream on, if their value is not used."""
 
 
-def seedless(tree: ast.AST) -> ast.AST:
+def parse(source: str) -> ast.Module:
+    """The syntax tree of a program.
+
+    Raises:
+        UNPARSABLE: If it is none.
+    """
+    with ALONE:
+        return ast.parse(source)
+
+
+def fingerprint(sources: Mapping[str, str]) -> str:
+    """A hash that is equal for programs that differ only in comments, docstrings and layout.
+
+    Args:
+        sources: path -> text. Files that are not Python, or do not parse, count as they are.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(f"{path}\0{_normal(path, sources[path], seeds=True)}\0".encode())
+    return digest.hexdigest()
+
+
+def code_lines(source: str) -> int:
+    """Lines of a Python file that hold code: not blank, not only a comment, not a docstring."""
+    no_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in no_code and token.type != tokenize.ENDMARKER:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(parse(source)):
+        if isinstance(node, ast.Expr) and _is_bare_string(node):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def net_lines(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
+    """How many lines of code a candidate adds (negative: removes), over all Python files.
+
+    A file that cannot be parsed counts as none: `check` refuses it.
+    """
+
+    def total(sources: Mapping[str, str]) -> int:
+        return sum(_code_lines(text) for path, text in sources.items() if path.endswith(".py"))
+
+    return total(new) - total(parent)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _code_lines(source: str) -> int:
+    try:
+        return code_lines(source)
+    except (*UNPARSABLE, tokenize.TokenError):
+        return 0
+
+
+def without_seeds(sources: Mapping[str, str]) -> dict[str, str]:
+    """Path -> the program as text without what only chooses random numbers, to be compared."""
+    return {path: _normal(path, text, seeds=False) for path, text in sources.items()}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _normal(path: str, source: str, *, seeds: bool) -> str:
+    """The syntax tree as text, without docstrings (and without what only sets a seed)."""
+    if not path.endswith(".py"):
+        return source
+    try:
+        tree: ast.AST = _Strip().visit(parse(source))
+        if not seeds:
+            tree = _seedless(tree)
+        return ast.dump(tree)
+    except UNPARSABLE:
+        return source
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    """A docstring, or any other string that stands as a statement of its own."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+class _Strip(ast.NodeTransformer):
+    """Removes strings that stand as statements."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if _is_bare_string(node) else self.generic_visit(node)
+
+
+def _seedless(tree: ast.AST) -> ast.AST:
     """The tree, changed in place: no statement that only sets a seed or draws for nothing, seeds blanked."""
     changed: ast.AST = _Seedless(_only_seeds(tree), _unread(tree)).visit(tree)
     return changed
