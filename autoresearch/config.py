@@ -1,8 +1,8 @@
 """Configuration: Hydra groups in `configs/`, composed from `key=value` overrides, checked, frozen.
 
 YAML holds every default; the models here hold types and ranges only. A key or a choice that does not exist
-is refused with the nearest one that does. Groups whose options belong to one room (data, proposer, judge,
-sandbox) stay plain mappings: that room's constructor checks them.
+is refused with the nearest one that does. Groups whose options belong to one room (task, budget, data,
+proposer, judge, sandbox) stay plain mappings: that room's constructor checks them (by `parse`, or itself).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autoresearch.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BRIEFS = CONFIGS / "briefs"
@@ -32,38 +34,13 @@ OPEN = ("proposer.prices",)
 """Mappings whose keys are names of the user's: an override adds to them."""
 
 
-class _Model(BaseModel):
+class Options(BaseModel):
+    """Values of one configuration group: typed, frozen, without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Task(_Model):
-    """Which files may be edited, and which modules train, serve and score."""
-
-    name: str
-    editable: tuple[str, ...] = Field(min_length=1)
-    package: str
-    train: str
-    serve: str
-    score: str
-    prepare: str
-
-
-class Budget(_Model):
-    """What a trial may use, and the scale it works at."""
-
-    kind: Literal["seconds", "tokens"]
-    amount: float = Field(gt=0)
-    vocab: int = Field(ge=256, le=65536)
-    context: int = Field(ge=8, le=65536)
-    validation_tokens: int = Field(ge=1024)
-    compile: bool
-    startup_seconds: float = Field(gt=0)
-    max_seconds: float = Field(gt=0)
-    slowdown: float | None = Field(gt=1)
-    score_seconds: float = Field(gt=0)
-
-
-class Executor(_Model):
+class Executor(Options):
     """Where trials run."""
 
     device: Literal["auto", "cpu", "cuda"]
@@ -75,7 +52,7 @@ class Executor(_Model):
     standby: bool
 
 
-class Tracking(_Model):
+class Tracking(Options):
     """Which MLflow store mirrors the journal."""
 
     enabled: bool
@@ -83,7 +60,7 @@ class Tracking(_Model):
     experiment: str
 
 
-class Guards(_Model):
+class Guards(Options):
     """Largest multiples of the baseline's; None switches a guard off."""
 
     memory_mb: float | None = Field(ge=1)
@@ -91,7 +68,7 @@ class Guards(_Model):
     score_seconds: float | None = Field(ge=1)
 
 
-class Config(_Model):
+class Config(Options):
     """One search, fully specified."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -107,8 +84,8 @@ class Config(_Model):
     claim: int = Field(ge=0, le=64)
     guards: Guards
     runs: Path
-    task: Task
-    budget: Budget
+    task: dict[str, Any]
+    budget: dict[str, Any]
     executor: Executor
     tracking: Tracking
     data: dict[str, Any]
@@ -182,12 +159,31 @@ def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None)
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
         return Config(**{**tree, "name": name, "choices": choices, "overrides": (*automatic, *overrides)})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        given_value = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-        raise UserError(
-            f"{key}: {_lower(first['msg'])}{given_value}.", f"See configs/ for what {key} means."
-        ) from None
+        raise _explained(error) from None
+
+
+def parse(model: type[M], values: Mapping[str, Any], group: str) -> M:
+    """Check the values of one group by a model of the room that they belong to.
+
+    Args:
+        model: Types and ranges.
+        values: The group, such as `Config.budget`.
+        group: Its name, for messages.
+
+    Raises:
+        UserError: If a value is missing, unknown, of a wrong type, or out of range.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise _explained(error, group) from None
+
+
+def _explained(error: ValidationError, group: str = "") -> UserError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in ([group] if group else []) + list(first["loc"]))
+    given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+    return UserError(f"{key}: {_lower(first['msg'])}{given}.", f"See configs/ for what {key} means.")
 
 
 def resume(recorded: Config, overrides: Sequence[str]) -> Config:

@@ -49,13 +49,13 @@ def run(
 def prepare(overrides: Overrides = None) -> None:
     """Prepare the corpus and print where it lies. `run` does this by itself."""
     from autoresearch.config import load
-    from autoresearch.search.setup import prepare_data, runs_folder
+    from autoresearch.search.setup import runs_folder
     from autoresearch.store.git import Repository
+    from autoresearch.tasks import create_task
 
     config = load(overrides or [])
-    path, meta = prepare_data(config, runs_folder(config, Repository(Path.cwd())))
-    tokens = {split: about["tokens"] for split, about in meta["splits"].items()}
-    typer.echo(f"{path}\n" + ", ".join(f"{split}: {count:,} tokens" for split, count in tokens.items()))
+    data = create_task(config).prepare(runs_folder(config, Repository(Path.cwd())) / "cache")
+    typer.echo(f"{data.path}\n{data.sizes}")
 
 
 def doctor(overrides: Overrides = None) -> None:

@@ -133,12 +133,13 @@ def _check(diff: str, overrides: list[str]) -> None:
     from autoresearch.cli.options import open_journal
     from autoresearch.edit.patch import edits_from_patch
     from autoresearch.search.setup import recorded_config
+    from autoresearch.tasks import create_task
     from autoresearch.types import Refused
 
     journal, repository = open_journal(overrides)
     kept = [e.commit for e in journal.experiments() if e.kept]
     tip = kept[-1] if kept else journal.info().base_commit
-    editable = recorded_config(journal.path.parent).task.editable
+    editable = create_task(recorded_config(journal.path.parent)).editable
     try:
         edits_from_patch(diff, repository.sources(tip, editable))
     except Refused as error:

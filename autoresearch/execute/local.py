@@ -9,6 +9,7 @@ means.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol
 
+from autoresearch.execute.base import Measurer, TrialSpec
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.tree_hash import digest
 from autoresearch.store.losses import keep_losses
-from autoresearch.types import Measurement, Outcome, Progress, Trial
+from autoresearch.types import Measurement, Outcome, Progress, Split, Trial
 
 JOIN_SECONDS = 5.0
 """How long the end of a search waits for its trials to be taken down."""
@@ -58,6 +60,40 @@ class Runner(Protocol):
         Called from the thread that asks for proposals, while `run` may be training another candidate in
         another thread; what it says of a score or a speed is not used.
         """
+
+
+@dataclass
+class MeasurerRunner:
+    """A measurer as the runner that workers ask, until they ask measurers themselves."""
+
+    measurer: Measurer
+    max_seconds: float = math.inf
+
+    def run(
+        self,
+        *,
+        code: Path,
+        seed: int,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_prune: Prune | None = None,
+        splits: Sequence[str] = ("validation",),
+        closely: bool = False,
+    ) -> Measurement:
+        """See `Runner.run`."""
+        most = None if math.isinf(self.max_seconds) else self.max_seconds
+        spec = TrialSpec(
+            "", -1, "", seed, splits=tuple(map(Split, splits)), max_seconds=most, thorough=closely
+        )
+        return self.measurer.measure(code, spec, scratch, progress, should_prune)
+
+    def smoke(self, *, code: Path, scratch: Path) -> Measurement:
+        """See `Runner.smoke`."""
+        return self.measurer.tryout(code, scratch)
+
+    def close(self) -> None:
+        """See `Measurer.close`."""
+        self.measurer.close()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where trials run: the devices of this machine, as configured, and what trains and scores on each.
+"""Where trials run: the devices of this machine, as configured.
 
 Owns the rule of how many at a time: one on a GPU, and on a CPU as many as its cores are worth. Everything
 that a configuration says of devices and threads is read here. Not covered: who trains when (`workers`).
@@ -7,32 +7,13 @@ that a configuration says of devices and threads is read here. Not covered: who 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 from autoresearch.config import Config, has_gpu
 from autoresearch.errors import UserError
-from autoresearch.execute.health import Health
-from autoresearch.execute.sandbox import Limits, Sandbox
-from autoresearch.tasks.gpt import Modules, TrialRunner
 
 CPU_WORKERS = 2
 """Trials at a time on a CPU that has so many cores, one thread each: models this small train no faster on
 several threads (docs/benchmarks.md), and a judge seldom wants more than two trials at once."""
-
-
-def create_runners(
-    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, say: Callable[[str], None]
-) -> dict[str, TrialRunner]:
-    """The parts that train and score, as configured, by the names of their places.
-
-    Raises:
-        UserError: If the places make no sense on this device.
-    """
-    return {
-        place: create_runner(config, sandbox, cache, trusted, where, say)
-        for place, where in places(config).items()
-    }
 
 
 def places(config: Config) -> dict[str, str]:
@@ -63,37 +44,6 @@ def places(config: Config) -> dict[str, str]:
             f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
         )
     return {f"{where}:{i}": f"{where}:{i}" for i in executor.devices}
-
-
-def create_runner(
-    config: Config, sandbox: Sandbox, cache: Path, trusted: Path, where: str, say: Callable[[str], None]
-) -> TrialRunner:
-    """The part that trains and scores on one device; what it keeps lies beside the trusted tree."""
-    budget, executor, folder = config.budget, config.executor, trusted.parent
-    return TrialRunner(
-        sandbox=sandbox,
-        limits=Limits(**config.sandbox["limits"]),
-        modules=Modules(config.task.train, config.task.serve, config.task.score),
-        cache=cache,
-        trusted=trusted,
-        device=where,
-        threads=threads(config),
-        context=budget.context,
-        compile=budget.compile,
-        budget_kind=budget.kind,
-        budget_amount=budget.amount,
-        startup_seconds=budget.startup_seconds,
-        max_seconds=budget.max_seconds,
-        score_seconds=budget.score_seconds,
-        weights_gb=executor.weights_gb,
-        probes=executor.probes,
-        standby=folder / "standby" if executor.standby else None,
-        editable=config.task.editable,
-        serve_threads=config.executor.threads or share(config),
-        compiled=folder / "compiled",
-        health=Health.find(where) if where.startswith("cuda") else None,
-        say=say,
-    )
 
 
 def device(config: Config) -> str:

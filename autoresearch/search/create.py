@@ -20,6 +20,7 @@ from autoresearch.judge import create_judge
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.tasks import create_task
 
 DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
 """Where a unified diff begins, with or without the lines that git puts before it."""
@@ -51,13 +52,14 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         )
     base = repository.resolve("HEAD")
     assert base, "Repository() has checked that there is a commit"
-    repository.sources(base, config.task.editable)
+    task = create_task(config)
+    repository.sources(base, task.editable)
     info = SearchInfo(
         name=config.name,
         base_commit=base,
         branch=branch,
         created=time.time(),
-        task=config.task.name,
+        task=task.name,
         brief=config.brief,
         brief_text=brief,
         config=config.model_dump(mode="json"),
@@ -112,5 +114,5 @@ def trusted_tree(config: Config, repository: Repository, journal: Journal, folde
     """The scorer's own copy of the task, as it was when the search began, whatever is edited meanwhile."""
     tree = folder / "trusted"
     shutil.rmtree(tree, ignore_errors=True)
-    repository.export(journal.info().base_commit, [config.task.package], tree)
+    repository.export(journal.info().base_commit, create_task(config).frozen, tree)
     return tree

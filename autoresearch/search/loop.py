@@ -33,6 +33,7 @@ from autoresearch.store.commit_message import commit_message
 from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
 from autoresearch.store.losses import sampling_error
+from autoresearch.tasks import create_task
 from autoresearch.types import (
     Arm,
     Experiment,
@@ -99,7 +100,8 @@ class Search:
 
     def __post_init__(self) -> None:
         self.events: Events = Events()
-        self.past = SearchState(self.journal, self.repository, self.config.task.editable)
+        self.task = create_task(self.config)
+        self.past = SearchState(self.journal, self.repository, self.task.editable)
         self.trials = Trials(self.config, self.journal, self.folder, self.runners, self._export, self.events)
         place = self.folder / "trials" / "smoke"
         alarm = self.config.alarm
@@ -198,7 +200,7 @@ class Search:
             else:
                 raise UserError(
                     f"The starting script does not get through a trial: {result.reason}",
-                    f"Try it: python -m {self.config.task.train}. It ended with:\n{result.log[-2000:]}",
+                    f"Try it: {self.task.by_hand}. It ended with:\n{result.log[-2000:]}",
                     code=3,
                 )
         self.trials.limit_time()
@@ -428,7 +430,7 @@ class Search:
 
     def _export(self, commit: str, folder: Path, sources: Mapping[str, str]) -> None:
         """Write the tree of a commit to a folder, with these files in the place of its own."""
-        self.repository.export(commit, [self.config.task.package], folder)
+        self.repository.export(commit, self.task.frozen, folder)
         for path, text in sources.items():
             (folder / path).write_bytes(text.encode("utf-8"))
 

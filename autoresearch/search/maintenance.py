@@ -18,6 +18,7 @@ from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.store.retention import SCRATCH, removed, trim
+from autoresearch.tasks import create_task
 
 SYNC_SECONDS = 3600.0
 
@@ -64,7 +65,7 @@ def mirror_again(journal: Journal, repository: Repository, overrides: list[str])
 def rebuild_git(journal: Journal, repository: Repository) -> Rebuilt:
     """Make a search's commits that are gone again, and point its refs and its branch at what is there."""
     folder = journal.path.parent
-    done = rebuild(journal, repository, folder, recorded_config(folder).task.editable)
+    done = rebuild(journal, repository, folder, create_task(recorded_config(folder)).editable)
     Worktree(repository, folder / "worktree").remove()
     return done
 

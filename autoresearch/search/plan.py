@@ -20,6 +20,8 @@ from autoresearch.propose.llm import prompt
 from autoresearch.search.setup import proposer_of, recorded_config
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.tasks import create_task
+from autoresearch.tasks.base import Budget
 from autoresearch.text import duration
 from autoresearch.types import Context, Experiment
 
@@ -73,21 +75,21 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     pace = _pace(config, runs)
     base = repository.resolve("HEAD") or ""
     tip = next((e.commit for e in reversed(history) if e.kept), base)
-    sources = repository.sources(tip, config.task.editable)
-    budget = config.budget
+    task = create_task(config)
+    sources = repository.sources(tip, task.editable)
     return [
         (
             "search",
             f"autoresearch/{config.name}, " + (f"goes on after {done} experiments" if found else "new"),
         ),
-        ("task", f"{config.task.name} ({', '.join(sources)}), brief {config.brief}"),
+        ("task", f"{task.name} ({', '.join(sources)}), brief {config.brief}"),
         ("device", f"{', '.join(places(config))}; {threads(config)} threads"),
-        ("budget", f"{budget.amount:,.0f} {budget.kind} a training ({config.choices.get('budget', 'own')})"),
+        ("budget", f"{task.budget.text} for each training ({config.choices.get('budget', 'own')})"),
         (
             "experiments",
             f"{left} more" + (f", for at most {config.minutes:g} minutes" if config.minutes else ""),
         ),
-        *_time(config, left, 0 if found else config.baselines, pace),
+        *_time(config, task.budget, left, 0 if found else config.baselines, pace),
         ("proposer", _who(config.proposer)),
         *_money(config, sources, history, left),
     ]
@@ -111,7 +113,7 @@ def _pace(config: Config, runs: Path) -> Pace | None:
             continue
         info, experiments = journal.info(), journal.experiments()
         journal.close()
-        same = info.config.get("budget") == config.budget.model_dump(mode="json")
+        same = info.config.get("budget") == config.budget
         spans = [t.finished - t.started for e in experiments for t in e.trials if t.score and t.finished]
         if same and spans and info.device.startswith(device(config)):
             tried = [e for e in experiments[1:] if e.verdict]
@@ -120,7 +122,7 @@ def _pace(config: Config, runs: Path) -> Pace | None:
     return None
 
 
-def _time(config: Config, left: int, baselines: int, pace: Pace | None) -> list[Line]:
+def _time(config: Config, budget: Budget, left: int, baselines: int, pace: Pace | None) -> list[Line]:
     """Trainings, and how long they take."""
     low, high = (pace.trials, pace.trials) if pace else TRIALS
     counts = [round(baselines + left * low), round(baselines + left * high)]
@@ -130,14 +132,14 @@ def _time(config: Config, left: int, baselines: int, pace: Pace | None) -> list[
     if pace:
         each = f"{duration(pace.seconds)} each, as in the search {pace.source}"
         times = [count * pace.seconds / len(places(config)) for count in counts]
-    elif config.budget.kind == "seconds":
-        each = f"{duration(config.budget.amount)} each, start-up and scoring not counted"
-        times = [count * config.budget.amount / len(places(config)) for count in counts]
+    elif budget.seconds is not None:
+        each = f"{duration(budget.seconds)} each, start-up and scoring not counted"
+        times = [count * budget.seconds / len(places(config)) for count in counts]
     else:
-        most = duration(config.budget.max_seconds)
+        most = duration(budget.max_seconds)
         return [
             *lines,
-            ("time", f"not known yet: a budget of tokens takes what it takes, at most {most} each"),
+            ("time", f"not known yet, at most {most} each"),
         ]
     span = " to ".join(dict.fromkeys(duration(seconds) for seconds in times))
     return [*lines, ("time", f"about {span}; {each}")]

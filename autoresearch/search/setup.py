@@ -7,20 +7,16 @@ message, and in an order that leaves nothing half made.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
-from autoresearch.execute.local import Said
-from autoresearch.execute.places import create_runners, device
+from autoresearch.execute.local import MeasurerRunner, Said
+from autoresearch.execute.places import device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.tool import run_tool
@@ -37,11 +33,9 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.store.retention import trim
+from autoresearch.tasks import create_task
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost, Proposer
-
-GPU_TOKENS = 100_000
-"""Training tokens for each second on a GPU, below which a corpus is small: it reads a million a second."""
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:
@@ -88,26 +82,6 @@ def search_folder(overrides: list[str]) -> Path:
     return folders[-1]
 
 
-def prepare_data(config: Config, runs: Path) -> tuple[Path, dict[str, Any]]:
-    """The prepared corpus, made if it is not there yet: its folder, and its description.
-
-    Raises:
-        UserError: If it cannot be made.
-    """
-    arguments = [
-        f"--{key.replace('_', '-')}={value}" for key, value in config.data.items() if value is not None
-    ]
-    # In a process of its own: preparing takes memory that a search should not hold all night.
-    command = [sys.executable, "-m", config.task.prepare, "prepare", f"--cache={runs / 'cache'}", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode != 0:
-        raise UserError(f"The corpus {config.choices['data']!r} could not be prepared (see above).", code=2)
-    meta = json.loads(done.stdout.splitlines()[-1])
-    return Path(meta.pop("path")), meta
-
-
 @contextmanager
 def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     """A search that is ready to run, begun or found again by its name; closed at the end.
@@ -139,7 +113,9 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         if not found:
             shelve(inbox, config.idea_paths)
         proposer = proposer_of(config, repository, folder, say)
-        cache, meta = prepare_data(config, runs)
+        task = create_task(config)
+        data = task.prepare(runs / "cache")
+        meta = dict(data.about)
         journal = reopen(folder, repository) if found else begin(config, repository, folder, brief, meta)
         stack.callback(journal.close)
         journal.set("lease", lease.to_json())
@@ -147,13 +123,17 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
-        tell_protection(config, sandbox, meta["splits"]["train"]["tokens"], shown)
-        if repository.is_modified([config.task.package]):
-            shown.message(
-                f"Uncommitted changes in {config.task.package}/ are not part of this search.", warning=True
-            )
+        tell_protection(config, sandbox, shown)
+        for warning in task.warnings(data):
+            shown.message(warning, warning=True)
+        if repository.is_modified(task.frozen):
+            changed = ", ".join(task.frozen)
+            shown.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
         trusted = trusted_tree(config, repository, journal, folder)
-        runners = create_runners(config, sandbox, cache, trusted, say)
+        runners = {
+            place.name: MeasurerRunner(task.measurer(place, data, sandbox, trusted, say))
+            for place in task.places()
+        }
         for runner in runners.values():
             stack.callback(runner.close)
         mirror = create_mirror(config, repository, folder)
@@ -218,14 +198,14 @@ def proposer_of(
             base = journal.info().base_commit
         finally:
             journal.close()
-        repository.export(base, [config.task.package], place)
+        repository.export(base, create_task(config).frozen, place)
 
     desk = Desk(folder / "agent", tree, run_tool, Inbox(folder), calls.record, spent, say)
     return create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
 
 
-def tell_protection(config: Config, sandbox: Sandbox, tokens: int, view: View) -> None:
-    """Say what a person should know of the sandbox, and of training on a GPU, before anything runs.
+def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
+    """Say what a person should know of the sandbox and of the GPU, before anything runs.
 
     Raises:
         UserError: If the GPU does not answer where candidates run.
@@ -238,12 +218,6 @@ def tell_protection(config: Config, sandbox: Sandbox, tokens: int, view: View) -
     if said.startswith(("CUDA answers outside", "there are NVIDIA devices, but")):
         raise UserError(f"No trial can use the GPU: {said}.", "Train on the CPU: executor.device=cpu", code=3)
     view.message(f"GPU: {said}")
-    if config.budget.kind == "seconds" and tokens < GPU_TOKENS * config.budget.amount:
-        view.message(
-            f"{tokens:,} training tokens will be read many times over: what wins is what memorises. "
-            "Give more text: data=climbmix, or data=file data.path=...",
-            warning=True,
-        )
 
 
 def recorded_config(folder: Path) -> Config:
@@ -257,12 +231,12 @@ def recorded_config(folder: Path) -> Config:
 
 def create_mirror(config: Config, repository: Repository, folder: Path) -> Mirror:
     """The part that shows the search in `folder` in MLflow, as configured."""
-    tracking = config.tracking
+    tracking, editable = config.tracking, create_task(config).editable
     return Mirror(
         enabled=tracking.enabled,
         uri=tracking.uri,
         experiment=tracking.experiment,
         folder=folder.parent / "mlflow",
-        sources=lambda commit: repository.sources(commit, config.task.editable),
+        sources=lambda commit: repository.sources(commit, editable),
         calls=CallLog(folder),
     )

@@ -16,6 +16,7 @@ from autoresearch.judge.guards import GUARDS, breached
 from autoresearch.judge.prune import Pruner
 from autoresearch.store.journal import Journal
 from autoresearch.store.losses import losses_folder
+from autoresearch.tasks import create_task
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Trial
 
 JUDGED = ("screen", "confirm")
@@ -103,12 +104,11 @@ class Trials:
         return replace(result, outcome=Outcome.INVALID, score=None, reason=breach) if breach else result
 
     def limit_time(self) -> None:
-        """A token budget does not price slowness, so the baseline's own pace bounds every candidate."""
-        slowdown, most = self._config.budget.slowdown, self._config.budget.max_seconds
-        seconds = [t.result.metrics.get("train_seconds", 0.0) for t in self._baseline.trials if t.result]
-        if slowdown is not None and seconds:
+        """Bound the training of every candidate by the pace of the baseline, if the task says so."""
+        most = create_task(self._config).max_seconds([t.result for t in self._baseline.trials if t.result])
+        if most is not None:
             for runner in self._runners.values():
-                runner.max_seconds = min(most, slowdown * max(seconds) + 1)
+                runner.max_seconds = most
 
     @property
     def _baseline(self) -> Experiment:

@@ -1,1 +1,23 @@
 """Tasks: what is improved, how a candidate is measured, and what is trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoresearch.registry import Registry
+
+if TYPE_CHECKING:
+    from autoresearch.config import Config
+    from autoresearch.tasks.base import Task
+
+TASKS = Registry("task", {"nanomodel": "autoresearch.tasks.gpt.task:GptTask"})
+
+
+def create_task(config: Config) -> Task:
+    """The task that `task.name` names, set up by the configuration.
+
+    Raises:
+        UserError: If there is no such task, or the configuration has a value that it does not take.
+    """
+    task: Task = TASKS.load(str(config.task.get("name")))(config)
+    return task

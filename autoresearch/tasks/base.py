@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.types import Knob, Metric, Split
+from autoresearch.types import Knob, Measurement, Metric, Split
 
 
 class Trust(StrEnum):
@@ -39,11 +39,28 @@ class Dataset:
         path: Where it lies; candidates see only what the task hands them.
         about: Its description as JSON values, recorded in the journal: hash, sizes, what the corpus is.
         splits: What there is to score on.
+        sizes: How large they are, in one line for a person.
     """
 
     path: Path
     about: Mapping[str, Any]
     splits: frozenset[Split]
+    sizes: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every trial of a candidate is given.
+
+    Attributes:
+        text: In words, such as "300 seconds of wall time".
+        seconds: How long a trial takes, start and scoring not counted, if the budget fixes that.
+        max_seconds: The most that it may take.
+    """
+
+    text: str
+    seconds: float | None
+    max_seconds: float
 
 
 @dataclass(frozen=True)
@@ -64,14 +81,17 @@ class PromptText:
 
 
 class Task(Protocol):
-    """One kind of thing to improve.
+    """One kind of thing to improve, set up by a configuration: the constructor takes a `Config`.
 
     Attributes:
         name: As in `task=NAME`.
         metric: The number that decides.
         trust: Who computes it.
         editable: The files that may change: paths or globs, relative to the repository.
-        frozen: Folders and files that a trial needs beside those, from the starting commit.
+        frozen: Folders and files that a trial needs, from the candidate's commit; the editable ones may be
+            among them.
+        budget: What every trial is given.
+        by_hand: The command by which a person measures the starting script without the framework.
         deterministic: Whether the same seed gives the same score.
         sealed: The split for the final claim; None if there is none.
     """
@@ -81,6 +101,8 @@ class Task(Protocol):
     trust: Trust
     editable: tuple[str, ...]
     frozen: tuple[str, ...]
+    budget: Budget
+    by_hand: str
     deterministic: bool
     sealed: Split | None
 
@@ -107,6 +129,12 @@ class Task(Protocol):
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
         """Net lines of code that an edit adds."""
+
+    def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
+        """Cap on a candidate's training in seconds, given the trials of the starting script.
+
+        None: the budget's own cap is enough.
+        """
 
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""

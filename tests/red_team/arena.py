@@ -15,31 +15,19 @@ from typing import Any
 import psutil
 import pytest
 
-import nanomodel
 from autoresearch.execute.sandbox import Limits, Sandbox
-from autoresearch.tasks.gpt import Modules, TrialRunner
+from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.types import Measurement
 from tests.support import toy
+from tests.support.gpt import make_measurer, measure
 from tests.support.toy import TRAIN
 
-CONTEXT = 32
-BUDGET = 20_000
 LIMITS = Limits(memory_gb=2.0, processes=48, file_gb=0.2, open_files=128)
 OPTIONS: dict[str, Any] = {
     "limits": LIMITS,
-    "modules": Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
-    "trusted": Path(nanomodel.__file__).parent.parent,
-    "device": "cpu",
-    "threads": 1,
-    "context": CONTEXT,
-    "compile": False,
-    "budget_kind": "tokens",
-    "budget_amount": BUDGET,
     "startup_seconds": 60.0,
     "max_seconds": 30.0,
     "score_seconds": 30.0,
-    "weights_gb": 0.01,
-    "probes": 32,
 }
 
 
@@ -71,7 +59,7 @@ class Arena:
     root: Path
     cache: Path
     treasure: dict[Path, bytes]
-    runners: dict[Any, TrialRunner] = field(default_factory=dict)
+    runners: dict[Any, GptMeasurer] = field(default_factory=dict)
     trials: int = 0
 
     @classmethod
@@ -93,11 +81,11 @@ class Arena:
         treasure |= {path: path.read_bytes() for path in cache.iterdir()}
         return cls(root, cache, treasure)
 
-    def runner(self, sandbox: Sandbox, **changes: Any) -> TrialRunner:
+    def runner(self, sandbox: Sandbox, **changes: Any) -> GptMeasurer:
         """The runner for these options; made once."""
         key = (sandbox, *sorted(changes.items()))
         if key not in self.runners:
-            self.runners[key] = TrialRunner(sandbox=sandbox, cache=self.cache, **{**OPTIONS, **changes})
+            self.runners[key] = make_measurer(self.cache, sandbox, **{**OPTIONS, **changes})
         return self.runners[key]
 
     def fight(self, source: str, sandbox: Sandbox, **changes: Any) -> Measurement:
@@ -108,7 +96,7 @@ class Arena:
         before = self.inventory()
         descriptors = open_descriptors()
         runner = self.runner(sandbox, **changes)
-        done = runner.run(code=code, seed=1, scratch=place / "scratch", progress=lambda p: None)
+        done = measure(runner, code, place / "scratch")
         assert self.inventory() == before, "the host was touched"
         assert survivors(place) == [], "something of the candidate lives on"
         waiting = 8 if changes.get("standby") else 0  # the next trial's processes hold some

@@ -25,6 +25,7 @@ from autoresearch.tasks.gpt import attempt
 from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy
+from tests.support.gpt import measure
 from tests.support.jail import (
     no_landlock,
     no_mounts,
@@ -260,7 +261,7 @@ def test_with_the_walls_down_every_door_opens(
     house = House(arena, stack, secret)
     code = toy.write_code(tmp_path / "code", house.source())
     before = arena.inventory()
-    done = arena.runner(weak).run(code=code, seed=1, scratch=tmp_path / "scratch", progress=lambda p: None)
+    done = measure(arena.runner(weak), code, tmp_path / "scratch")
     closed = {deed for deed, worked in deeds(done).items() if not worked}
     assert closed <= NEVER | (KEPT if backend == "bwrap" else set())
     assert arena.inventory() != before, "what the arena looks for after every fight"

@@ -71,7 +71,7 @@ LATE = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(2.5)\n" + SUBM
 
 
 def test_after_the_deadline_is_invalid(arena: Arena, either: Sandbox) -> None:
-    done = arena.fight(OPENING + HELLO + READY + LATE, either, budget_kind="seconds", budget_amount=0.5)
+    done = arena.fight(OPENING + HELLO + READY + LATE, either, kind="seconds", amount=0.5)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "nothing submitted within 0.5 s" in done.reason
 
@@ -85,7 +85,7 @@ LONGER = """    run = harness.connect()
 def test_a_harness_with_a_longer_budget_is_late(arena: Arena, either: Sandbox) -> None:
     """It trains on happily, by a clock of its own; what it hands in is late by the runner's."""
     source = honest(("    run = harness.connect()\n", LONGER))
-    done = arena.fight(source, either, budget_kind="seconds", budget_amount=1.0)
+    done = arena.fight(source, either, kind="seconds", amount=1.0)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "nothing submitted within 1 s" in done.reason
     assert done.curve, "it trained"
@@ -97,7 +97,7 @@ def test_without_the_runner_s_clock_it_would_be_taken(
 ) -> None:
     monkeypatch.setattr(Budget, "late_after", property(lambda self: 30.0))
     late = GUARD + LATE.replace("\n", "\n    ")
-    done = arena.fight(late, bwrap, budget_kind="seconds", budget_amount=0.5)
+    done = arena.fight(late, bwrap, kind="seconds", amount=0.5)
     assert "do not load" in done.reason, "it got as far as its weights"
     assert done.metrics["train_seconds"] > 2.0
 
@@ -151,7 +151,7 @@ def test_a_descriptor_does_not_give_the_owner_s_rights(arena: Arena, sandbox: Sa
     before = (arena.cache / "train.bin").stat()
     meddles = "os.fchmod(data, 0o777)\nos.utime(data, (1, 1))\n"
     source = OPENING + HELLO + READY + meddles + "raise SystemExit(3)\n"
-    done = arena.fight(source, sandbox, budget_kind="seconds", budget_amount=20.0)  # tokens come as a copy
+    done = arena.fight(source, sandbox, kind="seconds", amount=20.0)  # tokens come as a copy
     bare = getattr(sandbox, "namespaces", True) is False
     reason = "ended with status 3" if bare else "it changed the file of the training data"
     assert done.outcome is (Outcome.CRASH if bare else Outcome.INVALID) and reason in done.reason, done

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import nanomodel
+from autoresearch.tasks.base import Dataset
+from autoresearch.types import Split
 
 WORDS = ("the", "of", "and", "a", "to", "in", "was", "he", "that", "it", "his", "her", "with", "as", "had")
 
@@ -56,3 +58,9 @@ def write_code(path: Path, train: str = TRAIN) -> Path:
     shutil.copytree(source, path / "nanomodel", ignore=shutil.ignore_patterns("__pycache__", "train.py"))
     (path / "nanomodel" / "train.py").write_text(train)
     return path
+
+
+def dataset(path: Path) -> Dataset:
+    """What `write_cache` wrote, as a task gives it."""
+    about = json.loads((path / "meta.json").read_text())
+    return Dataset(path, about, frozenset(map(Split, about["splits"])))

@@ -1,5 +1,1 @@
-"""Training and scoring one candidate where it can do no harm and tell no lies."""
-
-from autoresearch.tasks.gpt.measure import Modules, TrialRunner
-
-__all__ = ["Modules", "TrialRunner"]
+"""The task `nanomodel`: a tiny GPT, trained and scored where a candidate can neither do harm nor cheat."""

@@ -23,7 +23,7 @@ from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.processes import FOLDERS, Crew, Kit, Standby
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
-from autoresearch.tasks.gpt.training import Account, Budget, Ended, Training
+from autoresearch.tasks.gpt.training import Account, Ended, Training, TrainingBudget
 from autoresearch.tasks.gpt.weights import submitted
 from autoresearch.types import Measurement, Outcome, Progress
 
@@ -53,7 +53,7 @@ class Plan:
     """
 
     seed: int
-    budget: Budget
+    budget: TrainingBudget
     compile: bool
     startup_seconds: float
     splits: tuple[str, ...]

@@ -47,7 +47,7 @@ class Ended(Exception):
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrainingBudget:
     """What a training may use.
 
     Attributes:
@@ -103,7 +103,7 @@ class Training:
     """One training process, from its hello to its submission."""
 
     candidate: Candidate
-    budget: Budget
+    budget: TrainingBudget
     account: Account
     progress: Callable[[Progress], None]
 

@@ -20,8 +20,8 @@ from autoresearch.search import setup as launch
 from autoresearch.search.setup import tell_protection
 from autoresearch.tasks.gpt.process import environment, one_gpu
 from autoresearch.types import Measurement, Outcome, Progress
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
+from tests.support.gpt import make_measurer, measure
 from tests.support.stub import Silent
 
 SMI = """#!/bin/sh
@@ -125,15 +125,8 @@ def test_a_gpu_that_does_not_answer(smi):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_search_says_whether_cuda_answers_inside_the_sandbox(device):
     view = Silent()
-    tell_protection(load([f"executor.device={device}", "name=x"], {}), create_sandbox("auto"), 10**9, view)
+    tell_protection(load([f"executor.device={device}", "name=x"], {}), create_sandbox("auto"), view)
     assert any(line.startswith("GPU: ") for line in view.said) == (device == "cuda")
-
-
-@pytest.mark.parametrize(("tokens", "small"), [(3_000_000, True), (3_000_000_000, False)])
-def test_a_corpus_too_small_for_a_gpu_is_said_to_be_so(tokens, small):
-    view, config = Silent(), load(["executor.device=cuda", "budget=gpu_5min", "name=x"], {})
-    tell_protection(config, create_sandbox("auto"), tokens, view)
-    assert any("many times over" in line for line in view.said) == small
 
 
 @pytest.mark.parametrize(
@@ -143,7 +136,7 @@ def test_a_gpu_that_no_trial_could_use_is_found_at_the_start(monkeypatch, answer
     monkeypatch.setattr(launch, "describe_gpu", lambda sandbox: answer)
     config = load(["executor.device=cuda", "budget=gpu_5min", "name=x"], {})
     with pytest.raises(UserError) if "outside" in answer else nullcontext():
-        tell_protection(config, create_sandbox("auto"), 10**10, Silent())
+        tell_protection(config, create_sandbox("auto"), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +149,7 @@ SLOW = toy.TRAIN.replace("        step += 1\n", "        step += 1\n        __im
 
 @pytest.fixture
 def runner(cache, smi):
-    runner = make_runner(cache, health=Health.find("cuda"))
+    runner = make_measurer(cache, health=Health.find("cuda"))
     yield runner
     runner.close()
 
@@ -165,7 +158,7 @@ def runner(cache, smi):
 def run(runner, tmp_path):
     def run(progress=lambda sign: None, source=SLOW):
         code = toy.write_code(tmp_path / "code", source)
-        return runner.run(code=code, scratch=tmp_path / "scratch", seed=1, progress=progress)
+        return measure(runner, code, tmp_path / "scratch", progress)
 
     return run
 
@@ -253,7 +246,7 @@ def test_a_tryout_beside_a_stranger_on_the_gpu_refuses_nothing(runner, smi, tmp_
     code = toy.write_code(
         tmp_path / "code", toy.TRAIN.replace("    run.start()\n", "    raise MemoryError\n")
     )
-    assert runner.smoke(code=code, scratch=tmp_path / "scratch").outcome is Outcome.OK
+    assert runner.tryout(code, tmp_path / "scratch").outcome is Outcome.OK
 
 
 class Attempts:

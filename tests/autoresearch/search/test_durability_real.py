@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.execute.local import MeasurerRunner
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store.git import Repository
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Category, Check, Context, Edit, Proposal, ProposerError
 from tests.autoresearch.search.test_durability import told
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
+from tests.support.gpt import make_measurer
 from tests.support.stub import PATH, git, make_search
 
 EDITS = [
@@ -58,7 +59,7 @@ def go(root: Path) -> Search:
     shutil.rmtree(folder / "trusted", ignore_errors=True)
     repository.export(base, ["nanomodel"], folder / "trusted")
     more = {"standby": folder / "standby", "trusted": folder / "trusted", "editable": (PATH,)}
-    runner = make_runner(root / "runs" / "cache", **more)
+    runner = MeasurerRunner(make_measurer(root / "runs" / "cache", **more))
     search = make_search(
         repository, [], "experiments=3", "baselines=2", proposer=Listed(), runners={"cpu": runner}
     )

@@ -19,8 +19,8 @@ from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store.git import Repository
 from autoresearch.types import Progress, State
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
+from tests.support.gpt import make_measurer, measure
 from tests.support.stub import git, make_repository, make_search
 
 IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
@@ -212,14 +212,14 @@ def test_a_reader_may_hold_the_journal_and_a_writer_makes_an_error_that_can_be_m
 RUNNER = """
 import sys
 from pathlib import Path
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
+from tests.support.gpt import make_measurer, measure
 from autoresearch.record.lease import lock
 folder = Path(sys.argv[1])
 with lock(folder):
-    more = dict(trusted=folder / "trusted", budget_amount=10**9, startup_seconds=300.0)
-    runner = make_runner(folder / "cache", **more)
+    more = dict(trusted=folder / "trusted", amount=10**9, startup_seconds=300.0)
+    runner = make_measurer(folder / "cache", **more)
     told = lambda progress: print(progress.phase, flush=True)
-    runner.run(code=folder / "code", seed=1, scratch=folder / "scratch", progress=told)
+    measure(runner, folder / "code", folder / "scratch", told)
 """
 
 
@@ -252,7 +252,7 @@ def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path:
 def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Path) -> None:
     cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
     code = toy.write_code(tmp_path / "code", toy.TRAIN)
-    runner = make_runner(cache, budget_amount=10**9)
+    runner = make_measurer(cache, amount=10**9)
 
     def unneeded(progress: Progress) -> None:
         if progress.phase == "train":
@@ -265,7 +265,7 @@ def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Pa
 
     try:
         with pytest.raises(Unneeded):
-            runner.run(code=code, seed=1, scratch=tmp_path / "scratch", progress=unneeded)
+            measure(runner, code, tmp_path / "scratch", unneeded)
         assert jailed() == []
     finally:
         runner.close()

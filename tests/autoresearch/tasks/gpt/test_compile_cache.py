@@ -3,8 +3,8 @@
 import pytest
 
 from autoresearch.types import Outcome
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
+from tests.support.gpt import make_measurer, measure
 
 SCRIPT = "nanomodel/train.py"
 LOOK = """
@@ -27,15 +27,15 @@ def script(who):
 @pytest.mark.parametrize("standby", [True, False])
 def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
     cache = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
-    places = {"standby": tmp_path / "standby", "editable": [SCRIPT]} if standby else {}
+    places = {"standby": tmp_path / "standby", "editable": (SCRIPT,)} if standby else {}
     trusted = toy.write_code(tmp_path / "trusted", script("the start"))
     compiled = tmp_path / "compiled"
     (tmp_path / "compiled.half/inductor").mkdir(parents=True)
-    runner = make_runner(cache, trusted=trusted, compiled=compiled, compile=True, **places)
+    runner = make_measurer(cache, trusted=trusted, compiled=compiled, compile=True, **places)
 
     def found(who, number):
         code = toy.write_code(tmp_path / f"{number}/code", script(who))
-        done = runner.run(code=code, seed=1, scratch=tmp_path / f"{number}/scratch", progress=lambda p: None)
+        done = measure(runner, code, tmp_path / f"{number}/scratch")
         assert done.outcome is Outcome.OK, done
         return [line.removeprefix("found ") for line in done.log.splitlines() if line.startswith("found")]
 

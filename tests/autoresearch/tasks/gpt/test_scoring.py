@@ -10,11 +10,12 @@ import pytest
 
 from autoresearch.tasks.gpt import attempt, scorer, scoring
 from autoresearch.tasks.gpt.attempt import Plan
-from autoresearch.tasks.gpt.training import Budget
+from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.training import TrainingBudget
 from autoresearch.types import Outcome
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
 from tests.support.candidates import HELLO, READY, write_script
+from tests.support.gpt import make_measurer, measure
 
 DIES = """    weights, *sockets = fds
     died = Path("died")
@@ -34,11 +35,10 @@ def run(cache, tmp_path):
     """One trial or tryout of the toy, by a runner with these options."""
     runners = []
 
-    def run(how="run", parts=(), **options):
-        asked = {name: options.pop(name) for name in ("seed", "progress") if name in options}
-        runners.append(make_runner(cache, **options))
+    def run(how=measure, parts=(), progress=lambda sign: None, **options):
+        runners.append(make_measurer(cache, **options))
         code = write_script(tmp_path / "code", *parts) if parts else toy.write_code(tmp_path / "code")
-        return getattr(runners[-1], how)(code=code, scratch=tmp_path / "scratch", **asked)
+        return how(runners[-1], code, tmp_path / "scratch", progress)
 
     yield run
     for runner in runners:
@@ -53,7 +53,7 @@ def test_a_scorer_that_is_killed_at_work_is_asked_once_more(run, tmp_path, times
     old = "    weights, *sockets = fds\n"
     assert old in script.read_text()
     script.write_text(script.read_text().replace(old, DIES.replace("TIMES", str(times))))
-    done = run(trusted=trusted, seed=1, progress=lambda sign: None)
+    done = run(trusted=trusted)
     assert done.outcome is outcome, done
     assert (trusted / "died").read_text() == "xx"
     assert (done.score is not None) == (outcome is Outcome.OK)
@@ -64,7 +64,7 @@ def test_a_scorer_that_is_killed_at_work_is_asked_once_more(run, tmp_path, times
 def test_a_trainer_that_starves_the_servers_is_to_blame(run, monkeypatch):
     """Too slow with it and in time without it: as if all processors had been its own."""
     monkeypatch.setattr(scoring, "START_SECONDS", 0.0)
-    done = run("smoke", (HELLO, READY, "time.sleep(60)"))  # is ready before they have loaded anything
+    done = run(GptMeasurer.tryout, (HELLO, READY, "time.sleep(60)"))
     assert done.outcome is Outcome.CRASH and "it kept the model servers" in done.reason, done
 
 
@@ -78,7 +78,7 @@ def test_a_trainer_that_starves_the_scorer_is_to_blame(run, monkeypatch):
 
     monkeypatch.setattr(scorer.Scorer, "wait", wait)
     monkeypatch.setattr(scorer.Scorer, "start", lambda self: None)  # or it is ready by then
-    done = run("smoke", (HELLO, READY, "time.sleep(60)"))
+    done = run(GptMeasurer.tryout, (HELLO, READY, "time.sleep(60)"))
     assert done.outcome is Outcome.CRASH and "or the scorer from starting" in done.reason, done
 
 
@@ -100,14 +100,14 @@ def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
 
     made = []
     monkeypatch.setattr(attempt.Rig, "prepare", lambda self, plan: made.append(self.scorer))
-    done = run(seed=1, progress=progress)
+    done = run(progress=progress)
     assert done.outcome is Outcome.OK, done
     [span] = [end - start for name, start, end in done.phases if name == "score"]
     assert span - done.metrics["score_seconds"] > 0.7
 
 
 def test_a_tryout_is_scored_in_a_short_time():
-    plan = Plan(0, Budget("steps", 4, 9.0), False, 9.0, ("train",), 8)
+    plan = Plan(0, TrainingBudget("steps", 4, 9.0), False, 9.0, ("train",), 8)
     assert plan.scoring(600.0) == 600.0
     brief = replace(plan, brief=True)
     assert (brief.scoring(600.0), brief.scoring(5.0)) == (attempt.BRIEF_SECONDS, 5.0)
@@ -120,7 +120,7 @@ def test_what_reports_progress_may_raise_without_losing_the_weights(run):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(seed=1, progress=progress)
+        run(progress=progress)
     gc.collect()
     assert not [path for path in Path("/proc/self/fd").iterdir() if "memfd:weights" in target(path)]
 

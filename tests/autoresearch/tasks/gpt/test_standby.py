@@ -11,9 +11,9 @@ from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.execute.tree_hash import digest
 from autoresearch.tasks.gpt.processes import Kit, Standby
 from autoresearch.types import Outcome
-from tests.autoresearch.tasks.gpt.test_measure import make_runner
 from tests.support import toy
 from tests.support.candidates import HELLO, OPENING
+from tests.support.gpt import make_measurer, measure
 
 SCRIPT = "nanomodel/train.py"
 LIMITS = Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128)
@@ -27,7 +27,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def runner(cache, tmp_path):
     trusted = toy.write_code(tmp_path / "trusted")
-    runner = make_runner(cache, trusted=trusted, standby=tmp_path / "standby", editable=[SCRIPT])
+    runner = make_measurer(cache, trusted=trusted, standby=tmp_path / "standby", editable=(SCRIPT,))
     yield runner
     runner.close()
 
@@ -41,8 +41,7 @@ def run(runner, tmp_path):
         count += 1
         code = toy.write_code(tmp_path / f"{count}/code", source)
         before = digest(code)
-        options = {"seed": 1, "progress": lambda progress: None, **options}
-        done = runner.run(code=code, scratch=tmp_path / f"{count}/scratch", **options)
+        done = measure(runner, code, tmp_path / f"{count}/scratch", **options)
         assert digest(code) == before
         return done
 

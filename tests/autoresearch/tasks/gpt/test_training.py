@@ -10,12 +10,12 @@ import pytest
 from autoresearch.execute.crash import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.process import Candidate
-from autoresearch.tasks.gpt.training import Account, Budget, Ended, Training
+from autoresearch.tasks.gpt.training import Account, Ended, Training, TrainingBudget
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
 
 LIMITS = Limits(memory_gb=2.0, processes=64, file_gb=0.5, open_files=128)
-TOKENS = Budget("tokens", 1000, max_seconds=20.0)
+TOKENS = TrainingBudget("tokens", 1000, max_seconds=20.0)
 PHASES = ["at once", "after hello", "after start"]
 FOREVER = "while True: time.sleep(1)\n"
 LOG = 'wire.send({"type": "log", "step": %d, "loss": %s, "tokens": %d, "progress": 0.9})\n'
@@ -124,20 +124,20 @@ def test_hanging_before_ready_is_a_crash(train, before):
 
 
 def test_overrunning_a_seconds_budget_is_invalid(train):
-    outcome, reason = ended(train, HELLO, READY, FOREVER, budget=Budget("seconds", 0.3, 0.3))
+    outcome, reason = ended(train, HELLO, READY, FOREVER, budget=TrainingBudget("seconds", 0.3, 0.3))
     assert outcome is Outcome.INVALID and reason.startswith("timeout: nothing submitted within 0.3 s")
 
 
 def test_a_late_submission_is_invalid(train):
     late = "time.sleep(0.8)\n"
     assert (
-        ended(train, HELLO, READY, late, WEIGHTS, SUBMIT, budget=Budget("seconds", 0.3, 0.3))[0]
+        ended(train, HELLO, READY, late, WEIGHTS, SUBMIT, budget=TrainingBudget("seconds", 0.3, 0.3))[0]
         is Outcome.INVALID
     )
 
 
 def test_overrunning_the_cap_of_a_token_budget_is_a_crash(train):
-    outcome, reason = ended(train, HELLO, READY, FOREVER, budget=Budget("tokens", 1000, 0.5))
+    outcome, reason = ended(train, HELLO, READY, FOREVER, budget=TrainingBudget("tokens", 1000, 0.5))
     assert outcome is Outcome.CRASH and reason.startswith("timeout: not done after 0.5 s")
 
 
@@ -151,7 +151,8 @@ def test_ignoring_sigterm_does_not_help(train):
     ignore = "signal.signal(signal.SIGTERM, lambda *a: print('ignored', flush=True))\n"
     stubborn = "while True:\n  try: time.sleep(1)\n  except BaseException: pass\n"
     assert (
-        ended(train, ignore, HELLO, READY, stubborn, budget=Budget("seconds", 0.2, 1))[0] is Outcome.INVALID
+        ended(train, ignore, HELLO, READY, stubborn, budget=TrainingBudget("seconds", 0.2, 1))[0]
+        is Outcome.INVALID
     )
     assert "ignored" in train.log
 
@@ -248,7 +249,12 @@ def test_a_flood_of_messages_does_not_hold_up_the_clock(train):
     flood = "while True: " + LOG % (1, 2.0, 10)
     asked = []
     outcome, _ = ended(
-        train, HELLO, READY, flood, budget=Budget("seconds", 0.5, 1), should_prune=lambda p: asked.append(p)
+        train,
+        HELLO,
+        READY,
+        flood,
+        budget=TrainingBudget("seconds", 0.5, 1),
+        should_prune=lambda p: asked.append(p),
     )
     assert outcome is Outcome.INVALID
     assert len(train.account.curve) <= 600

@@ -3,8 +3,9 @@
 import pytest
 
 from autoresearch.types import Outcome
-from tests.autoresearch.tasks.gpt.test_measure import HEAD, altered, make_runner
+from tests.autoresearch.tasks.gpt.test_measurer import HEAD, altered
 from tests.support import toy
+from tests.support.gpt import make_measurer
 
 
 @pytest.fixture(scope="module")
@@ -14,21 +15,21 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runner(cache):
-    runner = make_runner(cache, budget_amount=10_000_000)
+    runner = make_measurer(cache, amount=10_000_000)
     yield runner
     runner.close()
 
 
 @pytest.fixture
-def smoke(runner, tmp_path):
-    def smoke(source):
-        return runner.smoke(code=toy.write_code(tmp_path / "code", source), scratch=tmp_path / "scratch")
+def tryout(runner, tmp_path):
+    def tryout(source):
+        return runner.tryout(toy.write_code(tmp_path / "code", source), tmp_path / "scratch")
 
-    return smoke
+    return tryout
 
 
-def test_an_honest_candidate_passes_in_a_few_steps_and_gets_no_score(smoke):
-    done = smoke(toy.TRAIN)
+def test_an_honest_candidate_passes_in_a_few_steps_and_gets_no_score(tryout):
+    done = tryout(toy.TRAIN)
     assert (done.outcome, done.score, done.reason) == (Outcome.OK, None, ""), done
     assert done.metrics["steps"] == 4
 
@@ -67,16 +68,16 @@ STEP = "        loss = loss_of(*batch)\n"
     ],
     ids=["shape", "memory", "nan loss", "not causal", "shape when served", "nan weights"],
 )
-def test_what_would_fail_fails_at_once(smoke, old, new, outcome, reason):
-    done = smoke(altered(old, new))
+def test_what_would_fail_fails_at_once(tryout, old, new, outcome, reason):
+    done = tryout(altered(old, new))
     assert (done.outcome.value, done.score) == (outcome, None), done
     assert reason in done.reason, done
 
 
-def test_held_out_data_is_not_read(smoke, cache, monkeypatch):
+def test_held_out_data_is_not_read(tryout, cache, monkeypatch):
     """A model that tells what it is asked, asked about the training split alone."""
     spy = "        if not self.training: print('asked', bytes(tokens.flatten()[:40].tolist()), flush=True)\n"
-    done = smoke(altered(HEAD, spy + HEAD))
+    done = tryout(altered(HEAD, spy + HEAD))
     asked = [eval(line.split(" ", 1)[1]) for line in done.log.splitlines() if line.startswith("asked")]
     splits = {split: (cache / f"{split}.bin").read_bytes()[::2] for split in ("train", "validation", "test")}
     assert done.outcome is Outcome.OK and asked
@@ -89,12 +90,12 @@ def test_held_out_data_is_not_read(smoke, cache, monkeypatch):
 def test_out_of_memory_is_tried_again_as_a_trial_would_be(cache, tmp_path):
     """What fits when it is compiled is not refused, and what does not is."""
     grab = "        x = [bytearray(10**9) for _ in range(9)] if not run.compile or GREED else 0\n"
-    runner = make_runner(cache, compile=True)
+    runner = make_measurer(cache, compile=True)
     try:
         for greed, outcome in ((False, Outcome.OK), (True, Outcome.CRASH)):
             source = altered(STEP, STEP + grab.replace("GREED", str(greed)))
             place = tmp_path / str(greed)
-            done = runner.smoke(code=toy.write_code(place / "code", source), scratch=place / "scratch")
+            done = runner.tryout(toy.write_code(place / "code", source), place / "scratch")
             assert done.outcome is outcome, done
         assert done.reason.startswith("out of memory")
     finally:

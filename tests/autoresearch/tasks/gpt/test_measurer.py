@@ -2,47 +2,21 @@
 
 import math
 import os
-from pathlib import Path
+import socket
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-import nanomodel
 from autoresearch.errors import UserError
-from autoresearch.execute.sandbox import Limits, create_sandbox
-from autoresearch.tasks.gpt import Modules, TrialRunner
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.training import Ended
 from autoresearch.tasks.gpt.weights import take_weights
-from autoresearch.types import Measurement, Outcome
+from autoresearch.types import Fidelity, Measurement, Outcome, Split
 from tests.support import toy
-
-CONTEXT = 32
-TRUSTED = Path(nanomodel.__file__).parent.parent
-
-
-def make_runner(cache, **changes):
-    options = {
-        "sandbox": create_sandbox("auto"),
-        "limits": Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128),
-        "modules": Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
-        "cache": cache,
-        "trusted": TRUSTED,
-        "device": "cpu",
-        "threads": 1,
-        "context": CONTEXT,
-        "compile": False,
-        "budget_kind": "tokens",
-        "budget_amount": 20_000,
-        "startup_seconds": 120.0,
-        "max_seconds": 60.0,
-        "score_seconds": 60.0,
-        "weights_gb": 0.01,
-        "probes": 32,
-    }
-    return TrialRunner(**{**options, **changes})
+from tests.support.gpt import CONTEXT, SETTINGS, make_measurer, measure
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +27,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runner(cache):
     """One runner, and so one scorer, for many trials: as in a search."""
-    runner = make_runner(cache)
+    runner = make_measurer(cache)
     yield runner
     runner.close()
 
@@ -62,8 +36,7 @@ def runner(cache):
 def run(runner, tmp_path):
     def run(source, runner=runner, **options):
         code = toy.write_code(tmp_path / "code", source)
-        options = {"seed": 1, "progress": lambda progress: None, **options}
-        return runner.run(code=code, scratch=tmp_path / "scratch", **options)
+        return measure(runner, code, tmp_path / "scratch", **options)
 
     return run
 
@@ -108,6 +81,8 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
     assert expected | {"parameters", "peak_memory_mb"} <= set(first.metrics)
     assert first.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
     assert {p.phase for p in seen} >= {"train", "score"}
+    assert (first.provenance.fraction, first.provenance.fidelity) == (1.0, Fidelity.FULL)
+    assert first.provenance.worker == socket.gethostname()
     table = np.load(tmp_path / "scratch/validation.npy")
     assert first.score == pytest.approx(table[:, 0].sum() / math.log(2) / table[:, 1].sum())
     (tmp_path / "scratch").rename(tmp_path / "first")
@@ -122,9 +97,9 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
 
 @pytest.mark.soak
 def test_another_seed_and_a_seconds_budget(run, cache):
-    runner = make_runner(cache, budget_kind="seconds", budget_amount=1.0)
+    runner = make_measurer(cache, kind="seconds", amount=1.0)
     try:
-        done = run(toy.TRAIN, runner=runner, seed=2, splits=["test", "validation"])
+        done = run(toy.TRAIN, runner=runner, seed=2, splits=(Split.TEST, Split.VALIDATION))
     finally:
         runner.close()
     assert done.outcome is Outcome.OK, done
@@ -163,6 +138,7 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
         altered("        step += 1\n", "        step += 1\n        if step == 9: model(batch[0] + 999)\n")
     )
     assert done.outcome is Outcome.CRASH and "IndexError" in done.reason, done
+    assert 0 < done.provenance.fraction < 1
     assert done.score is None and done.curve and "startup_seconds" in done.metrics
     assert "Traceback" in done.log
 
@@ -205,11 +181,11 @@ def test_an_interrupt_leaves_nothing_alive(run, runner):
 
 def test_missing_data_is_one_clear_message(tmp_path):
     with pytest.raises(UserError, match="no prepared data"):
-        make_runner(tmp_path)
+        make_measurer(tmp_path)
 
 
 def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
-    runner = make_runner(cache, modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.nothing"))
+    runner = make_measurer(cache, modules=replace(SETTINGS.modules, score="nanomodel.nothing"))
     with pytest.raises(UserError, match="scorer does not start"):
         run(toy.TRAIN, runner=runner)
     runner.close()
@@ -278,8 +254,7 @@ def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monke
         plans.append(plan)
         return Measurement(Outcome.OK, 1.0, metrics={"score_seconds": 9.0, "memory_mb": 5.0})
 
-    monkeypatch.setattr("autoresearch.tasks.gpt.measure.attempt", attempt)
-    how = {"code": tmp_path, "seed": 1, "scratch": tmp_path, "progress": lambda progress: None}
-    assert "score_seconds" in runner.run(**how).metrics
-    assert runner.run(**how, closely=True).metrics == {"memory_mb": 5.0}
+    monkeypatch.setattr("autoresearch.tasks.gpt.measurer.attempt", attempt)
+    assert "score_seconds" in measure(runner, tmp_path, tmp_path).metrics
+    assert measure(runner, tmp_path, tmp_path, thorough=True).metrics == {"memory_mb": 5.0}
     assert [plan.probes for plan in plans] == [32, 256]

@@ -1,0 +1,239 @@
+"""Measures candidates at one place: one training and one scoring each.
+
+    training process  jailed    trains, and writes weights         (`training`: protocol, clock)
+    two model servers jailed    run the submitted model            (started early, idle without weights)
+    scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
+
+The processes of the next trial can be started before this one ends (`processes`). What happens from their
+start to a result is an `attempt`. An attempt that the GPU spoiled is repeated (`execute.retry`).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoresearch.execute import crash
+from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.execute.health import Health
+from autoresearch.execute.retry import unspoiled, watched
+from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.tasks.gpt.attempt import Plan, Rig, attempt, clear
+from autoresearch.tasks.gpt.compile_cache import CompileCache
+from autoresearch.tasks.gpt.data import TrainingData
+from autoresearch.tasks.gpt.process import one_gpu
+from autoresearch.tasks.gpt.processes import Kit, Standby
+from autoresearch.tasks.gpt.scorer import Scorer
+from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
+
+GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+TRYOUT_STEPS = 4
+"""Batches of a tryout: weights that begin at zero take two or three to have any effect."""
+TRYOUT_PROBES = 16
+TRYOUT_SECONDS = 120.0
+"""What a tryout may take to get ready, and to train: it does not compile, so whoever needs more hangs."""
+THOROUGH = 8
+"""Times as many windows for a suspect: a share of its gain an eighth as large is found as surely."""
+
+
+@dataclass(frozen=True)
+class Modules:
+    """What is run, as `python -m NAME`."""
+
+    train: str
+    serve: str
+    score: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How candidates are trained and scored at one place.
+
+    Attributes:
+        modules: What trains, serves and scores.
+        trusted: A tree with the scorer's package, which no candidate can write.
+        budget: What a training may use.
+        context: Tokens that the model reads at a time in scoring.
+        compile: Whether candidates may compile.
+        startup_seconds: Cap on everything before the clock starts.
+        score_seconds: Cap on scoring.
+        limits: How much of the host one candidate process may use.
+        device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1": no other is shown then.
+        threads: CPU threads of a training and of the scorer.
+        serve_threads: CPU threads of a model server.
+        max_bytes: Largest submission.
+        probes: Windows on which both model servers are compared; at least 8.
+        editable: The files in which a candidate may differ from the trusted tree.
+        standby: Folder where the next trial's processes wait, started near the end of the one before; None:
+            each trial starts its own.
+        compiled: Folder that keeps what compiling the starting script left behind; None: it is not kept.
+    """
+
+    modules: Modules
+    trusted: Path
+    budget: TrainingBudget
+    context: int
+    compile: bool
+    startup_seconds: float
+    score_seconds: float
+    limits: Limits
+    device: str = "cpu"
+    threads: int = 1
+    serve_threads: int = 1
+    max_bytes: int = 4 * 10**9
+    probes: int = 128
+    editable: tuple[str, ...] = ()
+    standby: Path | None = None
+    compiled: Path | None = None
+
+
+class GptMeasurer:
+    """Trains and scores candidates, one at a time; implements `execute.base.Measurer`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sandbox: Sandbox,
+        data: Path,
+        place: Place = Place("cpu", ""),  # noqa: B008  frozen
+        health: Health | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Open the data; no process is started yet.
+
+        Args:
+            settings: How to train and score.
+            sandbox: How candidates are confined.
+            data: Folder of the prepared data.
+            place: Where this is, for the record.
+            health: Reads the GPU while a candidate trains; None: nothing does.
+            say: Tells a person something, from the thread of a trial.
+
+        Raises:
+            UserError: If the prepared data cannot be read.
+        """
+        self._settings, self._place, self._health, self._say = settings, place, health, say
+        self._alone = threading.Lock()
+        trusted = settings.trusted.resolve()
+        # Without a sandbox a candidate could reach the processes that wait, and the compile cache.
+        confined = sandbox.name != "none"
+        keeps = settings.compiled if confined and settings.compile else None
+        cached = CompileCache(keeps, trusted) if keeps else None
+        furnish = cached.lend if cached else lambda folder: None
+        device, only = one_gpu(settings.device)
+        gpu = device != "cpu" and any(Path(node).exists() for node in GPU_NODES)
+        modules, threads = settings.modules, settings.threads
+        kit = Kit(sandbox, settings.limits, modules.train, modules.serve, threads, gpu, furnish, only)
+        waits = settings.standby if confined else None
+        self._rig = Rig(
+            data=TrainingData(data),
+            kit=kit,
+            scorer=Scorer(modules.score, trusted, threads, only),
+            standby=Standby(kit, waits.resolve(), trusted, settings.editable) if waits else None,
+            compiled=cached,
+            device=device,
+            context=settings.context,
+            serve_threads=settings.serve_threads,
+            score_seconds=settings.score_seconds,
+            max_bytes=settings.max_bytes,
+        )
+
+    def measure(
+        self,
+        tree: Path,
+        spec: TrialSpec,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_stop: Callable[[Progress], bool] | None = None,
+    ) -> Measurement:
+        """Train and score the candidate in `tree`; see `execute.base.Measurer`.
+
+        If the GPU was slowed down or shared meanwhile, it is done again, and the metrics say "repeated".
+        `train`, `model` and `witness` in `scratch` are what the candidate's processes may write; `SPLIT.npy`
+        is put there after scoring: float64 [pieces, 2], nats and bytes of text of each document, or part of a
+        long one. The first split gives the score, the others `SPLIT_bpb` among the metrics.
+
+        Raises:
+            UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
+        """
+        settings = self._settings
+        budget = settings.budget
+        if spec.max_seconds is not None:
+            budget = replace(budget, max_seconds=min(budget.max_seconds, spec.max_seconds))
+        plan = Plan(
+            spec.seed,
+            budget,
+            settings.compile,
+            settings.startup_seconds,
+            tuple(split.value for split in spec.splits),
+            settings.probes * (THOROUGH if spec.thorough else 1),
+        )
+        tree, scratch = tree.resolve(), scratch.resolve()
+        health, reached = self._health, 0.0
+
+        def seen(sign: Progress) -> None:
+            nonlocal reached
+            reached = sign.fraction
+            progress(sign)
+
+        def whole(seen: Callable[[Progress], None]) -> Measurement:
+            return attempt(self._rig, plan, tree, scratch, seen, should_stop)
+
+        def once() -> tuple[Measurement, str]:
+            clear(scratch)  # of an attempt that did not count
+            return watched(health, whole, seen) if health else (whole(seen), "")
+
+        with self._alone:
+            timed = budget.kind == "seconds"
+            result = unspoiled(once, timed=timed, say=self._say, progress=progress)
+        if spec.thorough:  # scoring took longer for a reason that does not lie with the candidate
+            metrics = {k: v for k, v in result.metrics.items() if k != "score_seconds"}
+            result = replace(result, metrics=metrics)
+        return self._signed(result, spec.fidelity, reached)
+
+    def tryout(
+        self, tree: Path, scratch: Path, progress: Callable[[Progress], None] = lambda sign: None
+    ) -> Measurement:
+        """Train a few steps at real shapes, then score a few windows with the real probes.
+
+        Finds in seconds what would fail in the first seconds of a trial or at its end. Nothing held out is
+        read, nothing is compiled, and there is no score. May be called while a trial runs; on a GPU, what
+        runs out of memory is tried again, as a trial would be, when no trial runs.
+
+        Raises:
+            UserError: If the host fails.
+        """
+        tree, scratch, settings = tree.resolve(), scratch.resolve(), self._settings
+        budget = TrainingBudget("steps", TRYOUT_STEPS, TRYOUT_SECONDS)
+        startup = min(TRYOUT_SECONDS, settings.startup_seconds)
+        plan = Plan(0, budget, False, startup, (Split.TRAIN.value,), TRYOUT_PROBES, brief=True)
+        result = attempt(self._rig, plan, tree, scratch, progress)
+        again = settings.compile or self._rig.kit.gpu
+        if again and result.reason.startswith(crash.MEMORY):
+            # Compiled it may need less, and without a trial beside it there is more to be had.
+            clear(scratch)
+            plan = replace(plan, compile=settings.compile, startup_seconds=settings.startup_seconds)
+            with self._alone:
+                result = attempt(self._rig, plan, tree, scratch, progress)
+        if result.outcome is Outcome.CRASH and self._health is not None:
+            strangers = self._health.look().strangers  # raises if the GPU is lost
+            if strangers and result.reason.startswith(crash.MEMORY):
+                # Other processes may have taken the memory: a trial, which is repeated then, will tell.
+                result = replace(result, outcome=Outcome.OK)
+        return self._signed(replace(result, score=None), Fidelity.TRYOUT, 0.0)
+
+    def close(self) -> None:
+        """End the scorer and the processes that wait, and close the data."""
+        self._rig.close()
+
+    def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
+        """The result, with where it comes from."""
+        fraction = 1.0 if result.outcome is Outcome.OK else reached
+        host = socket.gethostname()
+        return replace(
+            result, provenance=Provenance(self._place.name, self._place.device, host, fidelity, fraction)
+        )

@@ -1,0 +1,179 @@
+"""The task `nanomodel`: make a tiny GPT compress text better under a fixed budget.
+
+The score is validation bits per byte, computed by a scorer from what the submitted model answers. A candidate
+may change the training script; all else of the package is frozen.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from autoresearch.config import Config, Options, parse
+from autoresearch.edit.knobs import read_values
+from autoresearch.edit.rules import check, fingerprint, net_lines
+from autoresearch.errors import UserError
+from autoresearch.execute.base import Measurer, Place
+from autoresearch.execute.health import Health
+from autoresearch.execute.places import device, places, share, threads
+from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
+from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
+from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.types import Direction, Knob, Measurement, Metric, Split
+
+GPU_TOKENS = 100_000
+"""Training tokens for each second on a GPU, below which a corpus is small: it reads a million a second."""
+
+
+class TaskOptions(Options):
+    """The configuration group `task`: which files may change, and which modules train, serve and score."""
+
+    name: str
+    editable: tuple[str, ...] = Field(min_length=1)
+    package: str
+    train: str
+    serve: str
+    score: str
+    prepare: str
+
+
+class BudgetOptions(Options):
+    """The configuration group `budget`: what a trial may use, and the scale it works at."""
+
+    kind: Literal["seconds", "tokens"]
+    amount: float = Field(gt=0)
+    vocab: int = Field(ge=256, le=65536)
+    context: int = Field(ge=8, le=65536)
+    validation_tokens: int = Field(ge=1024)
+    compile: bool
+    startup_seconds: float = Field(gt=0)
+    max_seconds: float = Field(gt=0)
+    slowdown: float | None = Field(gt=1)
+    score_seconds: float = Field(gt=0)
+
+
+class GptTask:
+    """Implements `tasks.base.Task` for the package `nanomodel`."""
+
+    metric = Metric("val_bpb", "bits per byte", Direction.MINIMIZE, digits=4, per_item=True)
+    trust = Trust.SERVED
+    deterministic = False
+    sealed: Split | None = Split.TEST
+
+    def __init__(self, config: Config) -> None:
+        """Check the groups `task` and `budget`.
+
+        Raises:
+            UserError: If a value is wrong.
+        """
+        self._config = config
+        self._task = parse(TaskOptions, config.task, "task")
+        self._budget = budget = parse(BudgetOptions, config.budget, "budget")
+        self.name, self.editable, self.frozen = self._task.name, self._task.editable, (self._task.package,)
+        self.by_hand = f"python -m {self._task.train}"
+        if budget.kind == "seconds":
+            text, seconds = f"{budget.amount:,.0f} seconds of wall time", budget.amount
+        else:
+            text, seconds = f"{budget.amount:,.0f} training tokens", None
+        self.budget = Budget(text, seconds, budget.max_seconds)
+
+    def prepare(self, cache: Path) -> Dataset:
+        """Make the corpus and its splits ready in `cache`, if they are not; see `Task.prepare`."""
+        options = {key: value for key, value in self._config.data.items() if value is not None}
+        arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+        # In a process of its own: preparing takes memory that a search should not hold all night.
+        command = [sys.executable, "-m", self._task.prepare, "prepare", f"--cache={cache}", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)
+        if done.returncode == 130:
+            raise KeyboardInterrupt
+        if done.returncode != 0:
+            raise UserError(
+                f"The corpus {self._config.choices['data']!r} could not be prepared (see above).", code=2
+            )
+        about = json.loads(done.stdout.splitlines()[-1])
+        sizes = ", ".join(f"{split}: {of['tokens']:,} tokens" for split, of in about["splits"].items())
+        return Dataset(Path(about.pop("path")), about, frozenset(map(Split, about["splits"])), sizes)
+
+    def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Check an edit by the rules on training scripts; see `Task.validate`."""
+        check(before, after, self.editable, {})
+
+    def fingerprint(self, sources: Mapping[str, str]) -> str:
+        """A hash that comments, docstrings and layout do not change."""
+        return fingerprint(sources)
+
+    def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
+        """Net lines of code that an edit adds, comments and docstrings not counted."""
+        return net_lines(before, after)
+
+    def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
+        """A budget of tokens does not price slowness, so the baseline's own pace bounds every candidate."""
+        seconds = [trial.metrics["train_seconds"] for trial in baseline if "train_seconds" in trial.metrics]
+        if self._budget.slowdown is None or not seconds:
+            return None
+        return min(self._budget.max_seconds, self._budget.slowdown * max(seconds) + 1)
+
+    def places(self) -> Sequence[Place]:
+        """The devices of this machine that the configuration names."""
+        return [Place(name, where) for name, where in places(self._config).items()]
+
+    def measurer(
+        self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
+    ) -> Measurer:
+        """What trains and scores on one device; what it keeps lies beside the trusted tree."""
+        config, budget, folder = self._config, self._budget, trusted.parent
+        where = places(config)[place.name]
+        settings = Settings(
+            modules=Modules(self._task.train, self._task.serve, self._task.score),
+            trusted=trusted,
+            budget=TrainingBudget(budget.kind, budget.amount, budget.max_seconds),
+            context=budget.context,
+            compile=budget.compile,
+            startup_seconds=budget.startup_seconds,
+            score_seconds=budget.score_seconds,
+            limits=Limits(**config.sandbox["limits"]),
+            device=where,
+            threads=threads(config),
+            serve_threads=config.executor.threads or share(config),
+            max_bytes=int(config.executor.weights_gb * 1e9),
+            probes=config.executor.probes,
+            editable=self.editable,
+            standby=folder / "standby" if config.executor.standby else None,
+            compiled=folder / "compiled",
+        )
+        health = Health.find(where) if where.startswith("cuda") else None
+        return GptMeasurer(settings, sandbox, data.path, place, health, say)
+
+    def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
+        """The named constants at the top of the training script, with the values of the device in use."""
+        column = int(device(self._config) == "cuda")
+        found: dict[str, Knob] = {}
+        for path in self.editable:
+            found |= read_values(sources[path], column)
+        return found
+
+    def prompt(self) -> PromptText:
+        """What a language model is told about training scripts."""
+        return PromptText(
+            role="You improve the training script of a tiny GPT.",
+            rules=(f"Edit only {', '.join(self.editable)}.",),
+            budget=self.budget.text,
+            facts={},
+        )
+
+    def warnings(self, data: Dataset) -> Sequence[str]:
+        """Says if a GPU would read the whole corpus many times over."""
+        tokens, budget = data.about["splits"]["train"]["tokens"], self._budget
+        if device(self._config) != "cuda" or budget.kind != "seconds" or tokens >= GPU_TOKENS * budget.amount:
+            return []
+        return [
+            f"{tokens:,} training tokens will be read many times over: what wins is what memorises. "
+            "Give more text: data=climbmix, or data=file data.path=..."
+        ]

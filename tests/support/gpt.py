@@ -1,0 +1,62 @@
+"""The measurer of the GPT task at the scale of tests: a toy candidate, trained for a fraction of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nanomodel
+from autoresearch.execute.base import TrialSpec
+from autoresearch.execute.sandbox import Limits, Sandbox, create_sandbox
+from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
+from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.types import Measurement, Progress, Split
+
+CONTEXT = 32
+SCRIPT = "nanomodel/train.py"
+SETTINGS = Settings(
+    modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+    trusted=Path(nanomodel.__file__).parent.parent,
+    budget=TrainingBudget("tokens", 20_000, max_seconds=60.0),
+    context=CONTEXT,
+    compile=False,
+    startup_seconds=120.0,
+    score_seconds=60.0,
+    limits=Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128),
+    max_bytes=10_000_000,
+    probes=32,
+)
+
+
+def make_measurer(
+    data: Path,
+    sandbox: Sandbox | None = None,
+    *,
+    kind: str = "tokens",
+    amount: float = 20_000,
+    max_seconds: float = 60.0,
+    health: Any = None,
+    **changes: Any,
+) -> GptMeasurer:
+    """A measurer with some settings changed."""
+    budget = TrainingBudget(kind, amount, max_seconds)
+    settings = replace(SETTINGS, budget=budget, **changes)
+    return GptMeasurer(settings, sandbox or create_sandbox("auto"), data, health=health)
+
+
+def measure(
+    measurer: GptMeasurer,
+    tree: Path,
+    scratch: Path,
+    progress: Callable[[Progress], None] = lambda sign: None,
+    should_stop: Callable[[Progress], bool] | None = None,
+    *,
+    seed: int = 1,
+    splits: tuple[Split, ...] = (Split.VALIDATION,),
+    thorough: bool = False,
+) -> Measurement:
+    """One trial."""
+    spec = TrialSpec("test", 1, "", seed, splits=splits, thorough=thorough)
+    return measurer.measure(tree, spec, scratch, progress, should_stop)
