@@ -17,7 +17,8 @@ from pydantic import Field
 
 from autoresearch.config import Config, Options, parse
 from autoresearch.edit.knobs import read_values
-from autoresearch.edit.rules import check, fingerprint, net_lines
+from autoresearch.edit.python import fingerprint, net_lines
+from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
@@ -103,7 +104,7 @@ class GptTask:
 
     def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Check an edit by the rules on training scripts; see `Task.validate`."""
-        check(before, after, self.editable, {})
+        check(before, after, self.editable)
 
     def fingerprint(self, sources: Mapping[str, str]) -> str:
         """A hash that comments, docstrings and layout do not change."""
