@@ -1,8 +1,10 @@
-"""The one exception a person is meant to read: what happened, and what to do next."""
+"""Exceptions that cross rooms."""
 
 
 class UserError(Exception):
-    """Something the user can fix. The CLI prints it without a traceback and exits with `code`.
+    """Something the user can fix: what happened, and what to do next.
+
+    The CLI prints it without a traceback and exits with `code`.
 
     Attributes:
         hint: One sentence that says what to do next; empty if the message already does.
@@ -13,3 +15,7 @@ class UserError(Exception):
         super().__init__(message)
         self.hint = hint
         self.code = code
+
+
+class Refused(Exception):
+    """A proposal that cannot become an experiment; the message says why, for its author to mend it."""

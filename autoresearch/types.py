@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 Knob = int | float | str | bool
 """The value of one named constant at the top of the training script."""
@@ -536,112 +536,6 @@ class Draft:
     proposal: Proposal
     started: float
     created: float
-
-
-@dataclass(frozen=True)
-class Context:
-    """All that a proposer may know when it is asked for the next proposal.
-
-    Attributes:
-        search: Name of the search.
-        brief: The Markdown that steers the research.
-        sources: The incumbent's editable files: path -> text.
-        baseline_sources: The same files as they were when the search began. Search spaces are derived
-            from these, so that they stay fixed while the incumbent moves.
-        history: Every judged experiment, oldest first; the first one is the baseline.
-        incumbent_score: Current estimate of the incumbent's score.
-        noise: Standard deviation of the score over seeds.
-        facts: What the incumbent's trials measured: tokens_per_second, steps, peak_memory_mb, ...
-        notes: What a person wrote to the proposer while the search ran.
-        ideas: What a person would like to see tried, and nobody has taken up yet.
-        seed: Seed of the search; proposers that use randomness derive theirs from it.
-        under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
-            run, and must not repeat them.
-        budget: What every candidate is given, in words; empty if not known.
-        win: The least gain that is kept if every training shows just that; None if not known.
-        memory_mb: Memory of the device that a candidate may use; None if not known.
-    """
-
-    search: str
-    brief: str
-    sources: Mapping[str, str]
-    baseline_sources: Mapping[str, str]
-    history: tuple[Experiment, ...]
-    incumbent_score: float
-    noise: float
-    facts: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    ideas: tuple[Idea, ...] = ()
-    seed: int = 0
-    under_way: tuple[Experiment, ...] = ()
-    budget: str = ""
-    win: float | None = None
-    memory_mb: float | None = None
-
-    @property
-    def proposals(self) -> tuple[Proposal, ...]:
-        """What was tried, or will be."""
-        return tuple(e.proposal for e in (*self.history, *self.under_way) if e.proposal is not None)
-
-    @property
-    def paid(self) -> tuple[Proposal, ...]:
-        """Every proposal that this search has paid for, tried or not."""
-        known = (*self.history, *self.under_way)
-        return tuple(p for e in known for p in (e.proposal, *e.dropped) if p is not None)
-
-
-class Refused(Exception):
-    """A proposal that cannot become an experiment; the message says why, for its author to mend it."""
-
-
-class Check(Protocol):
-    """What a proposer may call to learn whether a proposal would be accepted."""
-
-    def __call__(self, proposal: Proposal) -> None:
-        """Return if the proposal would become an experiment.
-
-        Raises:
-            Refused: With the reason, and the nearest text where a search block was not found.
-        """
-
-
-class Proposer(Protocol):
-    """Suggests the next change. Owns its own randomness and its conversation; never the files.
-
-    Attributes:
-        name: How it is called.
-        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most, unless
-            a place would stand idle; if not it is asked ahead, while the experiment before it is trained.
-    """
-
-    name: str
-    instant: bool
-
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """Suggest the next proposal.
-
-        The proposer learns of verdicts from `context.history`; it keeps no state that cannot be rebuilt
-        from there, so that a killed search continues.
-
-        Args:
-            context: All it may know.
-            check: Call it to test a proposal, and mend what it refuses.
-
-        Raises:
-            ProposerError: If no proposal can be had.
-        """
-
-
-class ProposerError(Exception):
-    """No proposal could be had.
-
-    Attributes:
-        retry: Whether asking again later may help (an outage), or never (a bad key, an empty queue).
-    """
-
-    def __init__(self, message: str, retry: bool = False) -> None:
-        super().__init__(message)
-        self.retry = retry
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from typing import Any
 
 from autoresearch.edit.knobs import read_values, set_knobs
 from autoresearch.edit.rules import check
-from autoresearch.types import Edit, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Edit
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "nanomodel/train.py"

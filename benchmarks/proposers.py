@@ -30,18 +30,10 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.knobs import Choice, read_knobs, read_values
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.propose import create_proposer
-from autoresearch.types import (
-    Context,
-    Experiment,
-    Measurement,
-    Outcome,
-    Proposal,
-    Proposer,
-    State,
-    Trial,
-    Verdict,
-    VerdictKind,
-)
+from autoresearch.propose.base import Context, Proposer
+from autoresearch.tasks.gpt.prompt import prompt_text
+from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.types import Experiment, Measurement, Outcome, Proposal, State, Trial, Verdict, VerdictKind
 
 NOISE = 0.005
 GAP = 0.04
@@ -146,13 +138,15 @@ def search(surface: Surface, proposer: Proposer, experiments: int, seed: int) ->
             START + mean,
             NOISE,
             seed=seed,
+            task=prompt_text(""),
+            metric=GptTask.metric,
         )
 
         def check(found: Proposal, parent: str = script) -> None:
             new = apply({"train.py": parent}, found.edits)
             check_rules({"train.py": parent}, new, ["train.py"])
 
-        found = proposer.propose(context, check)
+        found = proposer.ask(context, check)[0]
         candidate = apply({"train.py": script}, found.edits)["train.py"]
         kept, seen = _judge(surface.true(candidate), scores, random)
         history.append(_experiment(number, found, seen, kept))

@@ -24,13 +24,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from autoresearch.propose.base import BaseProposer, Check, Context
 from autoresearch.propose.llm import prompt
 from autoresearch.search.loop import Search
 from autoresearch.search.setup import create_mirror, write_page
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Category, Check, Context, Edit, Experiment, Proposal
+from autoresearch.types import Category, Edit, Experiment, Proposal
 from tests.support.stub import PATH, Silent, make_repository, make_search
 
 COLUMNS = ("whole", "journal", "git", "mirror", "prompt", "report")
@@ -76,7 +77,7 @@ class Meter:
         Journal._write = transaction  # type: ignore[method-assign, assignment]
 
 
-class Tinkerer:
+class Tinkerer(BaseProposer):
     """Proposes a new level each time, now and then a better one; assembles a prompt as for an LLM."""
 
     name = "tinkerer"
@@ -85,8 +86,8 @@ class Tinkerer:
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         with self.meter.part("prompt"):
             prompt.build(context, LEDGER_TOKENS)
         number = len(context.paid) + 1
@@ -94,7 +95,7 @@ class Tinkerer:
         level = 1.0 - 0.1 * gains + (0.0 if number % EVERY == 0 else 0.3 + number / 1e4)
         line = context.sources[PATH].splitlines()[0]
         edit = Edit(PATH, line, f"LEVEL = {level:.5f}  # 0..2")
-        return Proposal(f"level {level:.5f} instead", Category.KNOBS, (edit,), self.name, "it may help")
+        return [Proposal(f"level {level:.5f} instead", Category.KNOBS, (edit,), self.name, "it may help")]
 
 
 class Table(Silent):

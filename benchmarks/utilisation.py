@@ -27,9 +27,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from autoresearch.propose.base import BaseProposer, Check, Context  # noqa: E402
 from autoresearch.report.timeline import TRAIN, Use, use  # noqa: E402
 from autoresearch.search import setup as launch  # noqa: E402
-from autoresearch.types import Category, Check, Context, Edit, Proposal  # noqa: E402
+from autoresearch.types import Category, Edit, Proposal  # noqa: E402
 
 SCRIPT = "nanomodel/train.py"
 PROJECTED = 300.0
@@ -39,7 +40,7 @@ VARIANTS = {
 }
 
 
-class Thinker:
+class Thinker(BaseProposer):
     """Proposes a slightly other learning rate each time, after thinking for a while as an LLM would."""
 
     name = "thinker"
@@ -49,14 +50,14 @@ class Thinker:
         self._seconds = seconds
         self._numbers = itertools.count(1)
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         time.sleep(self._seconds)
         found = re.search(r"^MATRIX_LR = .*$", context.sources[SCRIPT], re.M)
         assert found
         rate = 0.02 + 0.0001 * next(self._numbers)
         edit = Edit(SCRIPT, found[0], f"MATRIX_LR = {rate:.4f}")
-        return Proposal(f"set the rate to {rate:.4f}", Category.KNOBS, (edit,), self.name)
+        return [Proposal(f"set the rate to {rate:.4f}", Category.KNOBS, (edit,), self.name)]
 
 
 @dataclass(frozen=True)

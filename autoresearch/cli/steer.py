@@ -132,9 +132,9 @@ def _check(diff: str, overrides: list[str]) -> None:
     """Say at once if a patch does not apply to the script as it is now."""
     from autoresearch.cli.options import open_journal
     from autoresearch.edit.patch import edits_from_patch
+    from autoresearch.errors import Refused
     from autoresearch.search.setup import recorded_config
     from autoresearch.tasks import create_task
-    from autoresearch.types import Refused
 
     journal, repository = open_journal(overrides)
     kept = [e.commit for e in journal.experiments() if e.kept]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from itertools import accumulate, pairwise
 
-from autoresearch.types import Edit, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Edit
 
 NEAREST_LINES = 60
 """A longer search block is compared by its first lines only when the nearest text is looked for."""

@@ -15,7 +15,8 @@ from difflib import unified_diff
 from autoresearch.edit.apply import apply
 from autoresearch.edit.python import fingerprint as python_fingerprint
 from autoresearch.edit.python import net_lines
-from autoresearch.types import Candidate, Edit, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Candidate, Edit
 
 Merge = Callable[[str, str, str], str | None]
 """Three-way merge of a text: (ours, base, theirs) -> merged text; None if both changed the same lines."""

@@ -17,8 +17,8 @@ from unidiff.errors import UnidiffParseError
 from unidiff.patch import Hunk, PatchSet
 
 from autoresearch.edit.apply import apply, line_ending, nearest, with_ending
-from autoresearch.errors import UserError
-from autoresearch.types import Edit, Refused
+from autoresearch.errors import Refused, UserError
+from autoresearch.types import Edit
 
 MAX_CONTEXT = 12
 """Lines of surroundings that an edit may take along to be unique; beyond that the whole file is replaced."""

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from autoresearch.edit.python import ALONE, REMEMBERED, UNPARSABLE, fingerprint, parse, without_seeds
-from autoresearch.types import Refused
+from autoresearch.errors import Refused
 
 MAX_CHARACTERS = 200_000
 """A larger file is refused: it is no training script, and parsing it could take long."""

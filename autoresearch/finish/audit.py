@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoresearch.edit.candidate import carry
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.judge import Judge
 from autoresearch.judge.audit import audit, doubtful
 from autoresearch.search.loop import Extra, Search
 from autoresearch.store.audits import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.store.commit_message import commit_message
-from autoresearch.types import Arm, Experiment, Refused, State, Trial
+from autoresearch.types import Arm, Experiment, State, Trial
 
 PATIENCE = 50
 """Random sets tried in a row that cannot be built, before no more are looked for."""

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from autoresearch.config import CONFIGS
 from autoresearch.errors import UserError
-from autoresearch.types import Call, Cost, Proposer
+from autoresearch.propose.base import Proposer
+from autoresearch.types import Call, Cost
 
 if TYPE_CHECKING:
     from autoresearch.propose.agent import Tool

@@ -27,17 +27,18 @@ from typing import Annotated, Protocol, runtime_checkable
 from pydantic import ConfigDict, Field, validate_call
 
 from autoresearch.edit.patch import edits_between
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.agent_answer import said
 from autoresearch.propose.agent_folder import furnish, text_of
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError
 from autoresearch.propose.budget import Caps, Purse
 from autoresearch.propose.llm import instructions as forms
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import clean, difference, parse
 from autoresearch.propose.llm.conversation import MIN_LEDGER_TOKENS, NO_ANSWER, Record, forget
 from autoresearch.propose.llm.novelty import Novelty
-from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
+from autoresearch.types import Call, Cost, Proposal
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
 
@@ -70,7 +71,7 @@ class Failed(Exception):
     """The agent did not end as it should; the message says how."""
 
 
-class CommandProposer:
+class CommandProposer(BaseProposer):
     """Lets a coding agent change the script.
 
     Args:
@@ -130,12 +131,12 @@ class CommandProposer:
         self._author = f"{self.name}:{Path(argv[0]).name}"
 
     @property
-    def owed(self) -> Mapping[str, Cost]:
+    def unbilled(self) -> Mapping[str, Cost]:
         """What runs cost that have led to no proposal so far."""
         return self._purse.owed
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         self._purse.read(context.paid)
         conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
         asked = prompt.build(context, self._ledger_tokens, forms.FILES).text
@@ -148,7 +149,7 @@ class CommandProposer:
                 except (Refused, Failed) as error:
                     reason = str(error)
                 else:
-                    return self._purse.bill(proposal, conversation)
+                    return [self._purse.bill(proposal, conversation)]
         finally:
             remove_tree(self._folder)
         tries = self._repairs + 1

@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from autoresearch.errors import Refused
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.types import ProposerError, Refused
+from autoresearch.propose.base import ProposerError
 
 
 def furnish(folder: Path, tree: Callable[[Path], None], sources: Mapping[str, str], who: str) -> None:

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from autoresearch.propose.base import Context
 from autoresearch.propose.llm.plateau import drought, patience
-from autoresearch.types import Context, Cost, Experiment
+from autoresearch.types import Cost, Experiment
 
 MAX_VAIN = 50
 """Calls in vain that are counted of a model."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.types import Cost, Proposal, ProposerError
+from autoresearch.propose.base import ProposerError
+from autoresearch.types import Cost, Proposal
 
 BYTES_PER_TOKEN = 3.0
 """For estimates. Code and English have more bytes a token, so this errs on the safe side; of scripts with

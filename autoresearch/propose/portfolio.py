@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, ProposerError
 from autoresearch.propose.queue import Inbox, QueueProposer
-from autoresearch.types import Check, Context, Cost, Idea, Proposal, Proposer, ProposerError
+from autoresearch.types import Cost, Idea, Proposal
 
 REST_SECONDS = 300.0
 """How long a proposer is not asked after a failure that may pass."""
 
 
-class Line:
+class Line(BaseProposer):
     """Several proposers as one.
 
     Args:
@@ -51,33 +52,33 @@ class Line:
         self._cannot = ProposerError("")
 
     @property
-    def owed(self) -> Mapping[str, Cost]:
+    def unbilled(self) -> Mapping[str, Cost]:
         """What calls cost that have led to no proposal so far, by who was asked."""
         found: dict[str, Cost] = {}
         for proposer in (self._fallback, self._first):
-            found.update(getattr(proposer, "owed", {}))
+            found.update(proposer.unbilled if proposer else {})
         return found
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         if self._inbox is not None:
             context = replace(context, ideas=self._open(context))
         if self._patches is not None and any(idea.patch for idea in context.ideas):
             try:
-                return self._patches.propose(context, check)
+                return list(self._patches.ask(context, check))
             except ProposerError:
                 context = replace(context, ideas=self._inbox.ideas() if self._inbox else ())
         proposal = self._ask(context, check)
         if proposal.idea is not None and self._inbox is not None:
             self._inbox.take(proposal.idea)
-        return proposal
+        return [proposal]
 
     def _ask(self, context: Context, check: Check) -> Proposal:
         """A proposal of the chosen proposer, or of its stand-in."""
         if time.monotonic() < self._rests_until:
             return self._stand_in(context, check, self._cannot)
         try:
-            proposal = self._first.propose(context, check)
+            proposal = self._first.ask(context, check)[0]
         except ProposerError as error:
             if self._fallback is None:
                 raise
@@ -100,7 +101,7 @@ class Line:
             self._said = str(error)
             self._say(f"{self.name} cannot propose ({error}); {self._fallback.name} does meanwhile.")
         try:
-            return self._fallback.propose(context, check)
+            return self._fallback.ask(context, check)[0]
         except ProposerError as other:
             raise ProposerError(
                 f"{error}; and {self._fallback.name}: {other}", retry=error.retry or other.retry

@@ -15,7 +15,9 @@ from typing import Protocol, runtime_checkable
 from pydantic import ConfigDict, validate_call
 
 from autoresearch.edit.patch import edits_from_patch
-from autoresearch.types import Category, Check, Context, Idea, Proposal, ProposerError, Refused
+from autoresearch.errors import Refused
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError
+from autoresearch.types import Category, Idea, Proposal
 
 NONE = "no patch is waiting; leave one: autoresearch idea add --patch FILE"
 
@@ -39,7 +41,7 @@ class Inbox(Protocol):
         """This idea cannot be tested."""
 
 
-class QueueProposer:
+class QueueProposer(BaseProposer):
     """Proposes the patches in an inbox, the oldest first.
 
     Args:
@@ -56,13 +58,13 @@ class QueueProposer:
         self._wait = wait
         self._said = False
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         while True:
             proposal = self._next(context, check)
             if proposal is not None:
                 self._said = False
-                return proposal
+                return [proposal]
             if not self._wait or not self._said:
                 self._said = True
                 raise ProposerError(NONE, retry=True)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from pydantic import validate_call
 
-from autoresearch.errors import UserError
-from autoresearch.types import Check, Context, Proposal, ProposerError, Refused
+from autoresearch.errors import Refused, UserError
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
+from autoresearch.types import Proposal
 
 
-class ReplayProposer:
+class ReplayProposer(BaseProposer):
     """Proposes what a file says.
 
     Args:
@@ -42,8 +43,12 @@ class ReplayProposer:
         self._recorded = [_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         self._handed: list[Proposal] = []
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        return up_to(n, lambda: self._next(context, check))
+
+    def _next(self, context: Context, check: Check) -> Proposal:
+        """The first that the search does not have."""
         done = Counter(map(_key, context.proposals)) | Counter(map(_key, self._handed))
         for proposal in self._recorded:
             if done[_key(proposal)] > 0:

@@ -19,14 +19,14 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.candidate import as_written, carry
 from autoresearch.edit.python import fingerprint
 from autoresearch.edit.rules import check
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.execute.local import Export
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.llm.quote import quoted
 from autoresearch.report.summary import signature
 from autoresearch.search.state import SearchState
 from autoresearch.store.git import Repository
-from autoresearch.types import Draft, Edit, Measurement, Outcome, Proposal, Refused
+from autoresearch.types import Draft, Edit, Measurement, Outcome, Proposal
 
 LOG_CHARACTERS = 2000
 """What a proposer is shown of the output of a candidate that failed at once."""

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoresearch.edit.apply import apply
+from autoresearch.errors import Refused
 from autoresearch.judge import Judge, TrialRequest
 from autoresearch.search.admission import Gate
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import Trials
 from autoresearch.store.journal import Journal
-from autoresearch.types import Arm, Experiment, Measurement, Refused, Trial
+from autoresearch.types import Arm, Experiment, Measurement, Trial
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Who watches and steers a running search: a person's view and inbox, and a mirror of the journal.
 
-Not covered: what works for it (`types.Proposer`, `workers.Runner`).
+Not covered: what works for it (`propose.base.Proposer`, `workers.Runner`).
 """
 
 from __future__ import annotations

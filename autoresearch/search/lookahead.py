@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from autoresearch.errors import Refused
 from autoresearch.execute.local import Answered, Events, Said
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError
 from autoresearch.store.journal import Journal
 from autoresearch.store.unbilled import write_owed
-from autoresearch.types import Check, Context, Proposer, ProposerError, Refused
 
 PATIENCE = (5, 15, 60, 300)
 """Seconds to wait before asking a proposer again that is out of reach; the last one repeats."""
@@ -101,7 +102,7 @@ class Ahead:
         started = time.time()
         try:
             try:
-                proposal = self._proposer.propose(context(), check)
+                proposal = self._proposer.ask(context(), check)[0]
             finally:
                 self._settle()
             check(proposal)
@@ -125,4 +126,4 @@ class Ahead:
 
     def _settle(self) -> None:
         """Write down what was paid to whom since their last proposals."""
-        write_owed(self._journal, getattr(self._proposer, "owed", {}))
+        write_owed(self._journal, self._proposer.unbilled)

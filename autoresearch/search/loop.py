@@ -18,9 +18,10 @@ from queue import Empty
 from autoresearch.config import Config
 from autoresearch.edit.apply import apply
 from autoresearch.edit.python import net_lines
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.execute.local import Answered, Events, Finished, Runner, Said, Sign
 from autoresearch.judge import Judge, TrialRequest, create_judge
+from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.admission import Gate
 from autoresearch.search.alarm import Alarm
 from autoresearch.search.early import Early
@@ -40,9 +41,6 @@ from autoresearch.types import (
     Measurement,
     Outcome,
     Proposal,
-    Proposer,
-    ProposerError,
-    Refused,
     State,
     Trial,
     Verdict,
@@ -347,6 +345,7 @@ class Search:
         score, noise = self.past.standing()
         self.journal.mark(experiment.number, None, "record", begun, time.time())
         self.view.verdict(experiment, score, noise)
+        self.proposer.tell(experiment)
         self.mirror.sync(self.journal)
 
     # What the steps need
@@ -368,7 +367,7 @@ class Search:
     def _ask(self) -> None:
         """Begin to ask for a proposal that builds on the incumbent of now."""
         config, parent, ahead = self.config, self.past.incumbent.commit, not self.proposer.instant
-        context = self.past.context(config.name, config.seed, config.brief_path, ())
+        context = self.past.context(config.name, config.seed, config.brief_path, (), self.task)
         waiting = self.gate.waiting(parent)
 
         def check(proposal: Proposal) -> None:

@@ -15,15 +15,16 @@ from typing import Any
 
 from autoresearch.config import Config, load, resume
 from autoresearch.execute.places import device, places, threads
+from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
 from autoresearch.search.setup import proposer_of, recorded_config
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tasks import create_task
-from autoresearch.tasks.base import Budget
+from autoresearch.tasks.base import Budget, Task
 from autoresearch.text import duration
-from autoresearch.types import Context, Experiment
+from autoresearch.types import Experiment
 
 ENTRY_TOKENS = 250
 """What an experiment adds to the history in the prompt, about."""
@@ -91,7 +92,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         ),
         *_time(config, task.budget, left, 0 if found else config.baselines, pace),
         ("proposer", _who(config.proposer)),
-        *_money(config, sources, history, left),
+        *_money(config, task, sources, history, left),
     ]
 
 
@@ -152,14 +153,17 @@ def _who(proposer: dict[str, Any]) -> str:
     return f"{proposer['name']}{models}{command}{fallback}"
 
 
-def _money(config: Config, sources: dict[str, str], history: tuple[Experiment, ...], left: int) -> list[Line]:
+def _money(
+    config: Config, task: Task, sources: dict[str, str], history: tuple[Experiment, ...], left: int
+) -> list[Line]:
     """What models might cost, and the caps."""
     proposer = config.proposer
     if not proposer.get("models"):
         known = "is not known to us" if proposer["name"] == "command" else "is nothing"
         return [("cost", f"of models {known}")]
     brief = config.brief_path.read_text(encoding="utf-8")
-    context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01)
+    words, metric = task.prompt(), task.metric
+    context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01, task=words, metric=metric)
     asked = estimate_tokens(prompt.build(context, proposer["ledger_tokens"]).size)
     price = price_table(proposer["prices"], proposer["models"], free=proposer["name"] == "openai")
     first = price[proposer["models"][0]]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.edit.apply import apply
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.store.commit_message import commit_message
 from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.outbox import named_runs
-from autoresearch.types import Experiment, Refused, State
+from autoresearch.types import Experiment, State
 
 
 @dataclass(frozen=True)

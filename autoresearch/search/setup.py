@@ -21,6 +21,7 @@ from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.tool import run_tool
 from autoresearch.propose import Desk, create_proposer
+from autoresearch.propose.base import Proposer
 from autoresearch.report.live import create_view
 from autoresearch.report.report import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
@@ -35,7 +36,7 @@ from autoresearch.store.lock import lock
 from autoresearch.store.retention import trim
 from autoresearch.tasks import create_task
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Cost, Proposer
+from autoresearch.types import Cost
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:

@@ -14,11 +14,13 @@ from typing import Any
 
 from autoresearch.edit.python import fingerprint
 from autoresearch.judge.least_gain import least_gain
+from autoresearch.propose.base import Context
 from autoresearch.report.standing import Tally
 from autoresearch.store.briefs import current_brief
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.types import Context, Draft, Experiment, State
+from autoresearch.tasks.base import Task
+from autoresearch.types import Draft, Experiment, State
 
 REMEMBERED = 32
 """Commits whose sources are kept in memory."""
@@ -100,7 +102,7 @@ class SearchState:
         with self._lock:
             return dict(self._seen)
 
-    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...]) -> Context:
+    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...], task: Task) -> Context:
         """All that a proposer may know now.
 
         Args:
@@ -108,6 +110,7 @@ class SearchState:
             seed: Its seed.
             brief: The file that steers the research; read each time, and a change is written down.
             notes: What a person has said since.
+            task: What is improved.
         """
         experiments = self._journal.experiments()
         score, noise = self.standing()
@@ -133,9 +136,10 @@ class SearchState:
             notes=notes,
             seed=seed,
             under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *waiting),
-            budget=budget_in_words(config.get("budget") or {}),
             win=self._least_gain(score, noise),
             memory_mb=_memory(config, facts),
+            task=task.prompt(),
+            metric=task.metric,
         )
 
     def waiting(self) -> Iterator[tuple[int, Draft]]:
@@ -149,16 +153,6 @@ class SearchState:
             win = least_gain(state, score, noise)
             self._win = state, self._win[1] if win is None else win
         return self._win[1]
-
-
-def budget_in_words(budget: Mapping[str, Any]) -> str:
-    """What every candidate is given, from the configuration; empty if that does not say."""
-    amount = budget.get("amount")
-    if not isinstance(amount, int | float):
-        return ""
-    if budget.get("kind") == "tokens":
-        return f"{amount:,.0f} training tokens"
-    return f"{amount:,.0f} seconds of wall time"
 
 
 def _memory(config: Mapping[str, Any], facts: Mapping[str, float]) -> float | None:

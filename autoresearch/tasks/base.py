@@ -68,16 +68,19 @@ class PromptText:
     """What a task says about itself to a language model.
 
     Attributes:
-        role: Who the model is and what it improves, one sentence.
+        role: Who the model is and what it improves, one sentence or two.
         rules: What an edit may and may not do, one line each.
         budget: What every candidate is given, such as "300 seconds of wall time".
-        facts: Name of a measured number -> how it is told, with `{}` for the value.
+        facts: Name of a measured number -> how it is told, with `{}` for the value; one that is not named is
+            told by its name. "curve" stands for the latest curve of the incumbent.
+        scoring: How a candidate is measured, one line each, beyond the metric and its direction.
     """
 
     role: str
     rules: Sequence[str]
     budget: str
     facts: Mapping[str, str]
+    scoring: Sequence[str] = ()
 
 
 class Task(Protocol):

@@ -23,10 +23,11 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, TrialSpec
 from autoresearch.execute.sandbox import Sandbox, create_sandbox
 from autoresearch.tasks.base import Dataset, Task, Trust
-from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Refused, Split
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 
 class TaskContract:

@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
+from autoresearch.propose.base import Context
 from autoresearch.propose.llm.prompt import build
+from autoresearch.tasks.gpt.prompt import prompt_text
+from autoresearch.tasks.gpt.task import GptTask
 from autoresearch.types import (
     Category,
-    Context,
     Edit,
     Experiment,
     Measurement,
@@ -159,7 +161,8 @@ def prompt_after(done: Measurement) -> str:
     trial = Trial(1, 1, "screen", 1, "b" * 40, 0.0, 1.0, done)
     experiment = Experiment(1, State.JUDGED, "a" * 40, 0.0, "b" * 40, proposal, verdict, "", 1.0, (trial,))
     sources = {"nanomodel/train.py": "WIDTH = 32\n"}
-    context = Context("test", "Improve it.", sources, sources, (experiment,), 2.0, 0.01)
+    known = {"task": prompt_text(""), "metric": GptTask.metric}
+    context = Context("test", "Improve it.", sources, sources, (experiment,), 2.0, 0.01, **known)
     prompt = build(context, 50_000)
     return "\n".join(block["text"] for block in (*prompt.system, *prompt.content))
 

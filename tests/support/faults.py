@@ -76,8 +76,8 @@ def install_in(search: Search, boundaries: Boundaries) -> None:
     """Make the runners and the proposer of a search tell of their boundaries."""
     for runner in search.runners.values():
         runner.run = boundaries.after(lambda **_: "trained", runner.run)  # type: ignore[method-assign]
-    propose = boundaries.after(lambda *_: "proposed", search.proposer.propose)
-    search.proposer.propose = propose  # type: ignore[method-assign]
+    propose = boundaries.after(lambda *_: "proposed", search.proposer.ask)
+    search.proposer.ask = propose  # type: ignore[method-assign]
 
 
 def in_child(work: Callable[[], None], kill_after: float | None = None) -> int:

@@ -1,8 +1,10 @@
 """Small histories of searches, for tests of proposers."""
 
+from autoresearch.propose.base import Context
+from autoresearch.tasks.gpt.prompt import prompt_text
+from autoresearch.tasks.gpt.task import GptTask
 from autoresearch.types import (
     Category,
-    Context,
     Edit,
     Experiment,
     Measurement,
@@ -96,6 +98,7 @@ def context(
     history=None, *, source=SOURCE, brief="Find a better optimizer.", score=1.75, noise=0.005, seed=0, **more
 ):
     history = (baseline(),) if history is None else tuple(history)
+    more = {"task": prompt_text(""), "metric": GptTask.metric, **more}
     return Context(
         "night1", brief, {"train.py": source}, {"train.py": SOURCE}, history, score, noise, seed=seed, **more
     )

@@ -14,23 +14,11 @@ import numpy as np
 from autoresearch.config import Config, load
 from autoresearch.execute.local import Runner
 from autoresearch.execute.places import places
+from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
-from autoresearch.types import (
-    Category,
-    Check,
-    Context,
-    Edit,
-    Experiment,
-    Measurement,
-    Outcome,
-    Progress,
-    Proposal,
-    Proposer,
-    ProposerError,
-    Trial,
-)
+from autoresearch.types import Category, Edit, Experiment, Measurement, Outcome, Progress, Proposal, Trial
 
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
@@ -123,7 +111,17 @@ class StubRunner:
         return Measurement(Outcome.OK)
 
 
-class ScriptedProposer:
+class OneAtATime(BaseProposer):
+    """A proposer of which tests replace the method that makes one proposal."""
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        return [self.propose(context, check)]
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        raise NotImplementedError
+
+
+class ScriptedProposer(OneAtATime):
     """Sets LEVEL to given values, or replaces OTHER's line by a given text; then has no more ideas."""
 
     name = "scripted"

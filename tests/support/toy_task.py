@@ -19,6 +19,7 @@ import pytest
 
 from autoresearch import tasks
 from autoresearch.config import Config
+from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, Place, TrialSpec
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.registry import Registry
@@ -32,7 +33,6 @@ from autoresearch.types import (
     Outcome,
     Progress,
     Provenance,
-    Refused,
     Split,
 )
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoresearch.types import Category, Edit, Proposal, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Category, Edit, Proposal
 
 TOOL_NAME = "propose"
 """The answer with edits, and what an answer without a name is taken for."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, validate_call
 
+from autoresearch.errors import Refused
 from autoresearch.propose.budget import Caps, price_table, size_of
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, TOOLS, Given, clean, tools
@@ -21,7 +22,7 @@ from autoresearch.propose.llm.conversation import MAX_ANSWER_TOKENS, MIN_LEDGER_
 from autoresearch.propose.llm.failures import NextModel, TooLong
 from autoresearch.propose.llm.messages import Endpoint
 from autoresearch.propose.llm.turns import Answer, Message
-from autoresearch.types import Cost, Refused
+from autoresearch.types import Cost
 
 
 class AnthropicProposer(LanguageModel):

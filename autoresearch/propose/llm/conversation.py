@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from autoresearch.errors import Refused
 from autoresearch.propose.bandit import ranked
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError
 from autoresearch.propose.budget import Capped, Caps, Price, Purse
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import Given, difference, understood
 from autoresearch.propose.llm.failures import Garbage, Lost, NextModel, TooLong
 from autoresearch.propose.llm.novelty import Novelty
 from autoresearch.propose.llm.turns import Answer, Message, Talk, Turn, words
-from autoresearch.types import Call, Check, Context, Cost, Proposal, ProposerError, Refused
+from autoresearch.types import Call, Cost, Proposal
 
 MIN_LEDGER_TOKENS = 500
 """If a prompt with so small a ledger is too long, the script itself is."""
@@ -44,7 +46,7 @@ Record = Callable[[Call], None]
 """Where calls are written down: the same conversation, model and time is the same call. Must not raise."""
 
 
-class LanguageModel(ABC):
+class LanguageModel(BaseProposer):
     """The part that all providers share; a provider says how to send, read and reply.
 
     Args:
@@ -89,18 +91,18 @@ class LanguageModel(ABC):
         return self._purse.spent
 
     @property
-    def owed(self) -> Mapping[str, Cost]:
+    def unbilled(self) -> Mapping[str, Cost]:
         """What calls cost that have led to no proposal so far, by who was asked."""
         return self._purse.owed
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
         self._purse.read(context.paid)
         conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
         failed: list[ProposerError | NextModel] = []
         for model in ranked(self._models, context, self.name, self._purse.owed):
             try:
-                return self._converse(model, context, check, conversation)
+                return [self._converse(model, context, check, conversation)]
             except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
         reasons = "; ".join(dict.fromkeys(str(error) for error in failed))

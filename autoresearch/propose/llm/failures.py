@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from autoresearch.types import ProposerError
+from autoresearch.propose.base import ProposerError
 
 T = TypeVar("T")
 

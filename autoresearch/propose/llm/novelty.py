@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
+from autoresearch.errors import Refused
+from autoresearch.propose.base import Context
 from autoresearch.propose.llm.ledger import change_line, changed_lines
-from autoresearch.types import Context, Experiment, Proposal, Refused, VerdictKind
+from autoresearch.types import Experiment, Proposal, VerdictKind
 
 THRESHOLD = 0.5
 """A likeness above this is called the same idea. Paraphrases of one idea lie at 0.45 to 0.8, other ideas

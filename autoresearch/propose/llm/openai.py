@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, validate_call
 
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
+from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Caps, count, price_table, size_of
 from autoresearch.propose.llm import instructions as forms
 from autoresearch.propose.llm import prompt
@@ -25,7 +26,7 @@ from autoresearch.propose.llm.chat import ChatEndpoint, Unsupported
 from autoresearch.propose.llm.conversation import MAX_ANSWER_TOKENS, MIN_LEDGER_TOKENS, LanguageModel, Record
 from autoresearch.propose.llm.failures import NextModel
 from autoresearch.propose.llm.turns import Answer, Message
-from autoresearch.types import Context, Cost, Refused
+from autoresearch.types import Cost
 
 MAX_REPEATED = 40_000
 """Characters of an answer that are sent back to its author."""

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
 from autoresearch.propose.llm.instructions import RULES, TOOL, Form
 from autoresearch.propose.llm.ledger import change_line, ledger
 from autoresearch.propose.llm.plateau import direction
 from autoresearch.propose.llm.quote import inert
-from autoresearch.types import Category, Context, Experiment, Idea, VerdictKind
+from autoresearch.types import Category, Experiment, Idea, VerdictKind
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
 
@@ -97,8 +98,8 @@ def _standing(context: Context) -> str:
         gained = baseline - context.incumbent_score
         lines.append(f"- baseline: {baseline:.4f}; gained so far: {gained:+.4f}")
         lines.append(f"- experiments: {len(judged)}, kept: {kept}")
-    if context.budget:
-        lines.append(f"- budget of every training: {context.budget}")
+    if context.task.budget:
+        lines.append(f"- budget of every training: {context.task.budget}")
     if context.noise > 0:
         lines.append(f"- noise: {context.noise:.4f} (standard deviation of the score over seeds)")
     if context.win is not None:

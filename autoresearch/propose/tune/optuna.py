@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import validate_call
 
 from autoresearch.edit.knobs import Choice, read_values, same
+from autoresearch.errors import Refused
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
 from autoresearch.propose.tune.space import Point, Tunable, proposal, tunables
-from autoresearch.types import Check, Context, Knob, Proposal, ProposerError, Refused
+from autoresearch.types import Knob, Proposal
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -44,7 +46,7 @@ Observation = tuple[Point, float]
 """A point that was tried, and its score (lower is better)."""
 
 
-class OptunaProposer:
+class OptunaProposer(BaseProposer):
     """Tunes the knobs of the script.
 
     Args:
@@ -61,8 +63,11 @@ class OptunaProposer:
         self._sampler = sampler
         self._handed: list[Point] = []
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        return up_to(n, lambda: self._next(context, check))
+
+    def _next(self, context: Context, check: Check) -> Proposal:
         knobs = tunables(context, self._column)
         seen = observations(context, knobs, self._column)
         believed = _believed(context, knobs, seen)

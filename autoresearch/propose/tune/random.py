@@ -10,13 +10,15 @@ from random import Random
 from pydantic import validate_call
 
 from autoresearch.edit.knobs import Choice
+from autoresearch.errors import Refused
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
 from autoresearch.propose.tune.space import proposal, tunables
-from autoresearch.types import Check, Context, Proposal, ProposerError, Refused
+from autoresearch.types import Proposal
 
 TRIES = 100
 
 
-class RandomProposer:
+class RandomProposer(BaseProposer):
     """Draws each knob anew.
 
     Args:
@@ -31,8 +33,11 @@ class RandomProposer:
         self._column = column
         self._calls = 0
 
-    def propose(self, context: Context, check: Check) -> Proposal:
-        """See `autoresearch.types.Proposer`."""
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        return up_to(n, lambda: self._next(context, check))
+
+    def _next(self, context: Context, check: Check) -> Proposal:
         knobs = tunables(context, self._column)
         for _ in range(TRIES):
             self._calls += 1

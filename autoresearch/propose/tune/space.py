@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoresearch.edit.knobs import Choice, Space, literal, read_knobs, read_values, same, set_knobs
-from autoresearch.types import Category, Context, Edit, Knob, Proposal, ProposerError
+from autoresearch.propose.base import Context, ProposerError
+from autoresearch.types import Category, Edit, Knob, Proposal
 
 Point = Mapping[str, Knob]
 """Knob name -> value."""

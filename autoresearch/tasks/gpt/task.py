@@ -26,6 +26,7 @@ from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
+from autoresearch.tasks.gpt.prompt import prompt_text
 from autoresearch.tasks.gpt.training import TrainingBudget
 from autoresearch.types import Direction, Knob, Measurement, Metric, Split
 
@@ -162,12 +163,7 @@ class GptTask:
 
     def prompt(self) -> PromptText:
         """What a language model is told about training scripts."""
-        return PromptText(
-            role="You improve the training script of a tiny GPT.",
-            rules=(f"Edit only {', '.join(self.editable)}.",),
-            budget=self.budget.text,
-            facts={},
-        )
+        return prompt_text(self.budget.text)
 
     def warnings(self, data: Dataset) -> Sequence[str]:
         """Says if a GPU would read the whole corpus many times over."""

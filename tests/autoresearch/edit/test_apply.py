@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from autoresearch.edit.apply import apply, nearest
-from autoresearch.types import Edit, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Edit
 
 TRAIN = """import torch
 

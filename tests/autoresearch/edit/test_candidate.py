@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.edit.candidate import carried_edits, carry, diff, make_candidate
-from autoresearch.types import Edit, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Edit
 
 SOURCES = {"a.py": "x = 1\ny = 2\n\n\nz = 3\n", "b.txt": "words\n"}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autoresearch.edit.apply import apply, line_ending
 from autoresearch.edit.patch import edits_between, edits_from_patch, like
-from autoresearch.types import Refused
+from autoresearch.errors import Refused
 
 OLD = "".join(f"line {n}\n" for n in range(1, 31)) + "same\nsame\nsame\n"
 PATH = "nanomodel/train.py"

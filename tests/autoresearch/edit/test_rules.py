@@ -3,7 +3,7 @@
 import pytest
 
 from autoresearch.edit.rules import check
-from autoresearch.types import Refused
+from autoresearch.errors import Refused
 
 TRAIN = '''"""A tiny script."""
 import torch

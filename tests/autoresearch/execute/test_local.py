@@ -11,9 +11,10 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.local import Unneeded
 from autoresearch.execute.places import cores, places, share, threads
+from autoresearch.propose.base import Check, Context
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.types import Check, Context, Measurement, Outcome, Progress, Proposal, VerdictKind
+from autoresearch.types import Measurement, Outcome, Progress, Proposal, VerdictKind
 from tests.support.stub import PATH, StubRunner, make_repository, make_search
 
 IDEAS: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1, "OTHER = 7"]

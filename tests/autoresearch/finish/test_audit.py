@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.finish.audit import Stack, make_audit
 from autoresearch.search.loop import Search
 from autoresearch.store.audits import lines, read_audits
 from autoresearch.store.git import Repository
-from autoresearch.types import Refused
 from tests.support.stub import PATH, git, make_repository, make_search
 
 # The stub's score is the sum of what its script says: each line a change that can be left out, or not.

@@ -9,13 +9,14 @@ import pytest
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
 from autoresearch.propose.agent_answer import said
+from autoresearch.propose.base import ProposerError
 from autoresearch.propose.llm.quote import quoted
 from autoresearch.store.calls import CallLog
-from autoresearch.types import Category, Edit, ProposerError, Refused
+from autoresearch.types import Category, Edit
 from tests.support.desk import make_desk
 from tests.support.histories import SOURCE, context
 
@@ -55,7 +56,7 @@ def make(tmp_path):
 def test_its_change_is_the_proposal(make, tmp_path):
     inbox = make_desk(tmp_path).inbox
     assert inbox is not None and inbox.add_idea("faster") == 1
-    proposal = make(IMPROVE + SAY).propose(context(), check)
+    proposal = make(IMPROVE + SAY).ask(context(), check)[0]
     assert applied(proposal) == SOURCE.replace("at(0.02", "at(0.03")
     assert proposal.edits[0].search, "small edits, which still apply when the incumbent moves elsewhere"
     assert proposal.hypothesis == "A larger learning rate learns faster."
@@ -73,9 +74,7 @@ def test_its_change_is_the_proposal(make, tmp_path):
 
 
 def test_without_a_file_the_last_line_is_the_hypothesis(make):
-    proposal = make(IMPROVE + "print('Working...\\nI raised the learning rate.\\n')").propose(
-        context(), check
-    )
+    proposal = make(IMPROVE + "print('Working...\\nI raised the learning rate.\\n')").ask(context(), check)[0]
     assert proposal.hypothesis == "I raised the learning rate."
 
 
@@ -91,7 +90,7 @@ assert sys.argv[3].startswith("Read PROMPT.md")
 print("fine")
 """
     assert (
-        make(IMPROVE + look, "{prompt}", "{folder}", "{task}").propose(context(), check).hypothesis == "fine"
+        make(IMPROVE + look, "{prompt}", "{folder}", "{task}").ask(context(), check)[0].hypothesis == "fine"
     )
 
 
@@ -99,11 +98,11 @@ def test_it_sees_only_the_variables_that_are_named(make, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-123456")
     monkeypatch.setenv("MINE", "yes")
     show = "import os; print(sorted(os.environ))"
-    words = make(IMPROVE + show, environment=["PATH", "MINE"]).propose(context(), check).hypothesis
+    words = make(IMPROVE + show, environment=["PATH", "MINE"]).ask(context(), check)[0].hypothesis
     assert "MINE" in words and "ANTHROPIC_API_KEY" not in words
     shown = "print('it is', os.environ['ANTHROPIC_API_KEY'], 'now')"
     named = make(IMPROVE + "import os;" + shown, environment=["PATH", "ANTHROPIC_API_KEY"])
-    assert named.propose(context(), check).hypothesis == "it is *** now", (
+    assert named.ask(context(), check)[0].hypothesis == "it is *** now", (
         "a secret that is passed on is not quoted"
     )
 
@@ -112,7 +111,7 @@ def test_nothing_it_does_elsewhere_counts(make):
     meddle = (
         'pathlib.Path("harness.py").write_text("evil"); pathlib.Path("new.py").write_text("x"); print("h")'
     )
-    proposal = make(IMPROVE + meddle).propose(context(), check)
+    proposal = make(IMPROVE + meddle).ask(context(), check)[0]
     assert {edit.path for edit in proposal.edits} == {"train.py"}
 
 
@@ -133,7 +132,7 @@ REFUSED = {
 def test_what_is_no_proposal_is_refused_with_the_reason(make, name):
     proposer = make(REFUSED[name], repairs=0, timeout=1.0 if name == "too slow" else 20.0)
     with pytest.raises(ProposerError, match="nothing usable in 1 runs") as raised:
-        proposer.propose(context(), check)
+        proposer.ask(context(), check)[0]
     assert raised.value.retry
 
 
@@ -147,7 +146,7 @@ else:
     script.write_text(script.read_text().replace("at(0.03", "at(no_such_name"))
 print("second try")
 """
-    proposal = make(IMPROVE + second).propose(context(), check)
+    proposal = make(IMPROVE + second).ask(context(), check)[0]
     assert applied(proposal) == SOURCE.replace("at(0.02", "at(0.04") and proposal.cost.calls == 2
 
 
@@ -168,14 +167,14 @@ def test_an_agent_that_ruins_its_folder_has_failed_and_nothing_else(make, tmp_pa
     proposer = make(DESTRUCTIVE[name], repairs=1)
     for _ in range(2):
         with pytest.raises(ProposerError, match="nothing usable in 2 runs") as raised:
-            proposer.propose(context(), check)
+            proposer.ask(context(), check)[0]
         assert raised.value.retry and not (tmp_path / "agent").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_waited_for(make, tmp_path, monkeypatch):
     (tmp_path / "agent").write_text("a file is in the way")
     with pytest.raises(ProposerError, match="no folder can be made") as raised:
-        make(IMPROVE).propose(context(), check)
+        make(IMPROVE).ask(context(), check)[0]
     assert raised.value.retry
     (tmp_path / "agent").unlink()
     git = tmp_path / "bin" / "git"
@@ -184,7 +183,7 @@ def test_a_folder_that_cannot_be_made_is_waited_for(make, tmp_path, monkeypatch)
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
     with pytest.raises(ProposerError, match=r"no folder can be made .*: no space left"):
-        make(IMPROVE).propose(context(), check)
+        make(IMPROVE).ask(context(), check)[0]
 
 
 def test_why_it_was_refused_stands_below_its_task(make, tmp_path):
@@ -199,7 +198,7 @@ if "was not accepted" in prompt:
     script.write_text(script.read_text().replace("at(0.03", "at(0.04"))
 print("h")
 """
-    assert "0.04" in make(IMPROVE + second).propose(context(), refuse).edits[0].replace
+    assert "0.04" in make(IMPROVE + second).ask(context(), refuse)[0].edits[0].replace
 
 
 def test_a_run_is_on_record_before_it_begins(make, tmp_path):
@@ -212,7 +211,7 @@ def test_a_run_is_on_record_before_it_begins(make, tmp_path):
         return tool(*args, **options)
 
     proposer._first._tool = look
-    proposer.propose(context(), check)
+    proposer.ask(context(), check)[0]
     assert seen == ["no answer yet"] and CallLog(tmp_path).spent("command").calls == 1
 
 
@@ -228,7 +227,7 @@ import time; time.sleep(0.5)
 """
     proposer = make(IMPROVE + fork + ending, repairs=0, timeout=3.0)
     try:
-        proposer.propose(context(), check)
+        proposer.ask(context(), check)[0]
     except ProposerError:
         assert "sleep" in ending
     time.sleep(0.1)
@@ -241,7 +240,7 @@ import time; time.sleep(0.5)
 def test_runs_can_be_capped(make):
     proposer = make("print('no')", repairs=9, max_calls=2)
     with pytest.raises(ProposerError, match="max_calls") as raised:
-        proposer.propose(context(), check)
+        proposer.ask(context(), check)[0]
     assert not raised.value.retry
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.propose.base import ProposerError
 from autoresearch.propose.budget import Caps, Price, Purse, price_table
-from autoresearch.types import Category, Cost, Proposal, ProposerError
+from autoresearch.types import Category, Cost, Proposal
 
 PRICE = Price(2.0, 10.0, 4.0, 0.2)
 

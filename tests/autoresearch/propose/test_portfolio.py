@@ -8,9 +8,10 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer, settings
+from autoresearch.propose.base import BaseProposer, ProposerError
 from autoresearch.propose.portfolio import Line
 from autoresearch.store.inbox import Inbox
-from autoresearch.types import Category, Edit, Proposal, ProposerError
+from autoresearch.types import Category, Edit, Proposal
 from tests.support import messages_server as api
 from tests.support.desk import make_desk
 from tests.support.histories import SOURCE, baseline, context, experiment
@@ -29,7 +30,7 @@ def check(proposal):
     check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
-class Moody:
+class Moody(BaseProposer):
     """Answers what it is told to, or fails."""
 
     name = "moody"
@@ -39,12 +40,12 @@ class Moody:
         self.answers = list(answers)
         self.seen = []
 
-    def propose(self, context, check):
+    def ask(self, context, check, n=1):
         self.seen.append(context)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Proposal("h", Category.OTHER, (Edit("train.py", "0.02", "0.03"),), self.name, idea=answer)
+        return [Proposal("h", Category.OTHER, (Edit("train.py", "0.02", "0.03"),), self.name, idea=answer)]
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_stand_in_proposes_while_the_first_cannot_and_that_is_said():
     said: list[str] = []
     first = Moody(ProposerError("no network", retry=True), ProposerError("no network", retry=True), None)
     line = Line(first, create_proposer("optuna", column=0, sampler="local"), None, said.append)
-    made = [line.propose(context(seed=seed), check).proposer for seed in range(3)]
+    made = [line.ask(context(seed=seed), check)[0].proposer for seed in range(3)]
     assert made == ["optuna", "optuna", "moody"], "the first is asked anew each time"
     assert said == ["moody cannot propose (no network); optuna does meanwhile."], "and said once"
     assert (line.name, line.instant) == ("moody", False)
@@ -72,26 +73,26 @@ def test_whoever_is_out_of_reach_is_left_alone_for_a_while_if_there_is_a_stand_i
     makers = []
     for minute in range(8):
         now[0] = 60.0 * minute
-        makers.append(line.propose(context(seed=minute), check).proposer)
+        makers.append(line.ask(context(seed=minute), check)[0].proposer)
         if makers[-1] == "moody":
             break
     assert makers == [*["optuna"] * 5, "moody"] and len(first.seen) == 2 and len(said) == 1
     alone = Line(Moody(ProposerError("no network", retry=True), None), None, None, print)
     with pytest.raises(ProposerError, match="no network"):
-        alone.propose(context(), check)
-    assert alone.propose(context(), check).proposer == "moody", "nobody else could work meanwhile"
+        alone.ask(context(), check)[0]
+    assert alone.ask(context(), check)[0].proposer == "moody", "nobody else could work meanwhile"
 
 
 def test_a_cap_that_is_reached_is_looked_at_for_each_experiment():
     first = Moody(ProposerError("cap reached"), None)
     line = Line(first, create_proposer("optuna", column=0, sampler="local"), None, lambda text: None)
-    assert [line.propose(context(), check).proposer for _ in range(2)] == ["optuna", "moody"]
+    assert [line.ask(context(), check)[0].proposer for _ in range(2)] == ["optuna", "moody"]
 
 
 def test_without_a_stand_in_the_reason_comes_through():
     line = Line(Moody(ProposerError("cap reached")), None, None, print)
     with pytest.raises(ProposerError, match="cap reached") as raised:
-        line.propose(context(), check)
+        line.ask(context(), check)[0]
     assert not raised.value.retry
 
 
@@ -99,7 +100,7 @@ def test_if_both_cannot_both_reasons_are_told():
     second = Moody(ProposerError("used up"))
     line = Line(Moody(ProposerError("no network", retry=True)), second, None, lambda text: None)
     with pytest.raises(ProposerError, match="no network; and moody: used up") as raised:
-        line.propose(context(), check)
+        line.ask(context(), check)[0]
     assert raised.value.retry
 
 
@@ -107,11 +108,11 @@ def test_patches_come_first_whoever_proposes(tmp_path):
     inbox = Inbox(tmp_path)
     number = inbox.add_idea("raise LR", PATCH)
     line = Line(create_proposer("optuna", column=0, sampler="local"), None, inbox, print)
-    proposal = line.propose(context(), check)
+    proposal = line.ask(context(), check)[0]
     assert (proposal.proposer, proposal.idea, proposal.hypothesis) == ("queue", number, "raise LR")
     assert apply({"train.py": SOURCE}, proposal.edits)["train.py"] == SOURCE.replace("at(0.02", "at(0.05")
     done = experiment(1, "discard", effect=0.0, scores=(1.7,), idea=number, proposer="queue")
-    assert line.propose(context([baseline(), done]), check).proposer == "optuna"
+    assert line.ask(context([baseline(), done]), check)[0].proposer == "optuna"
     assert [e.state for e in inbox.entries()] == ["taken"]
 
 
@@ -120,7 +121,7 @@ def test_a_patch_that_does_not_apply_is_refused_with_the_reason_and_holds_nobody
     inbox.add_idea("odd", PATCH.replace("0.02", "0.7"))
     inbox.add_idea("useless", PATCH.replace("0.05", "0.020"))
     line = Line(create_proposer("optuna", column=0, sampler="local"), None, inbox, print)
-    assert line.propose(context(), check).proposer == "optuna"
+    assert line.ask(context(), check)[0].proposer == "optuna"
     reasons = [(e.state, e.reason) for e in inbox.entries()]
     assert reasons[0][0] == "refused" and "nearest text" in reasons[0][1]
     assert reasons[1][0] == "refused" and "program stays the same" in reasons[1][1]
@@ -131,9 +132,9 @@ def test_an_idea_whose_proposal_was_given_up_is_open_again(tmp_path):
     inbox.add_idea("tie the embeddings")
     first = Moody(1, None)
     line = Line(first, None, inbox, print)
-    line.propose(context(), check)
+    line.ask(context(), check)[0]
     assert not inbox.ideas()
-    line.propose(context(), check)  # nothing in the history tests it
+    line.ask(context(), check)[0]  # nothing in the history tests it
     assert [len(c.ideas) for c in first.seen] == [1, 1]
 
 
@@ -141,11 +142,11 @@ def test_the_queue_alone_waits_for_people(tmp_path):
     desk = make_desk(tmp_path)
     proposer = create_proposer("queue", column=0, desk=desk, **settings("queue"))
     with pytest.raises(ProposerError, match="autoresearch idea add --patch") as raised:
-        proposer.propose(context(), check)
+        proposer.ask(context(), check)[0]
     assert raised.value.retry and proposer.instant
     desk.inbox.add_idea("in words alone")
     made = []
-    thread = threading.Thread(target=lambda: made.append(proposer.propose(context(), check)))
+    thread = threading.Thread(target=lambda: made.append(proposer.ask(context(), check)[0]))
     thread.start()
     number = Inbox(tmp_path).add_idea("raise LR", PATCH)
     thread.join(timeout=30)
@@ -161,11 +162,11 @@ def test_a_model_sees_open_ideas_and_takes_one_by_its_number(tmp_path, monkeypat
     with api.MessagesServer(answers) as server:
         options = settings("anthropic") | {"base_url": server.url, "fallback": None}
         proposer = create_proposer("anthropic", column=0, desk=desk, **options)
-        assert proposer.propose(context(), lambda proposal: None).idea == 2
+        assert proposer.ask(context(), lambda proposal: None)[0].idea == 2
         shown = [request["messages"][0]["content"][-1]["text"] for request in server.requests]
         assert '<idea number="1">tie the <embeddings> ‹/idea> please</idea>' in shown[0]
         taken = experiment(1, "discard", effect=0.0, scores=(1.7,), idea=2)
-        later = proposer.propose(context([baseline(), taken]), lambda proposal: None)
+        later = proposer.ask(context([baseline(), taken]), lambda proposal: None)[0]
         assert later.idea is None, "there is no idea 9"
         shown = [request["messages"][0]["content"][-1]["text"] for request in server.requests]
         assert "fewer heads" in shown[0] and "fewer heads" not in shown[1]

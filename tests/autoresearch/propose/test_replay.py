@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
-from autoresearch.types import Proposal, ProposerError, Refused
+from autoresearch.propose.base import ProposerError
+from autoresearch.types import Proposal
 from tests.support.histories import baseline, context, experiment
 
 
@@ -27,12 +28,12 @@ def accept(proposal):
 
 def test_in_order_then_no_more(tmp_path):
     proposer = replay(tmp_path, line(1, idea=3), "", line(2, proposer="a person", params={"LR": 0.3}))
-    first, second = (proposer.propose(context(), accept) for _ in range(2))
+    first, second = (proposer.ask(context(), accept)[0] for _ in range(2))
     assert [first.hypothesis, second.hypothesis] == ["idea 1", "idea 2"]
     assert (first.proposer, second.proposer, second.params) == ("replay", "a person", {"LR": 0.3})
     assert first.idea is None, "that was an idea in another search"
     with pytest.raises(ProposerError, match="2 recorded proposals") as error:
-        proposer.propose(context(), accept)
+        proposer.ask(context(), accept)[0]
     assert not error.value.retry
 
 
@@ -41,13 +42,13 @@ def test_a_restart_goes_on_where_the_history_ends(tmp_path):
     proposer = replay(tmp_path, *lines)
     past = [baseline()]
     for number in (1, 2):
-        proposal = proposer.propose(context(past), accept)
+        proposal = proposer.ask(context(past), accept)[0]
         made = experiment(number, "discard", effect=0.0, scores=(1.7,))
         object.__setattr__(made, "proposal", Proposal.from_dict(proposal.to_dict()))
         past.append(made)
         again = replay(tmp_path, *lines)
-        assert again.propose(context(past), accept).hypothesis == ("idea 1" if number == 1 else "idea 2")
-    assert proposer.propose(context(past), accept).hypothesis == "idea 2"
+        assert again.ask(context(past), accept)[0].hypothesis == ("idea 1" if number == 1 else "idea 2")
+    assert proposer.ask(context(past), accept)[0].hypothesis == "idea 2"
 
 
 def test_refused_lines_are_passed_over(tmp_path):
@@ -55,7 +56,7 @@ def test_refused_lines_are_passed_over(tmp_path):
         if proposal.hypothesis == "idea 1":
             raise Refused("no")
 
-    assert replay(tmp_path, line(1), line(2)).propose(context(), check).hypothesis == "idea 2"
+    assert replay(tmp_path, line(1), line(2)).ask(context(), check)[0].hypothesis == "idea 2"
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from autoresearch.execute.local import MeasurerRunner
+from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store.git import Repository
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Category, Check, Context, Edit, Proposal, ProposerError
+from autoresearch.types import Category, Edit, Proposal
 from tests.autoresearch.search.test_durability import told
 from tests.support import toy
 from tests.support.gpt import make_measurer
-from tests.support.stub import PATH, git, make_search
+from tests.support.stub import PATH, OneAtATime, git, make_search
 
 EDITS = [
     ('group["lr"] = 1e-2 *', 'group["lr"] = 3e-2 *'),
@@ -37,7 +38,7 @@ go(Path(sys.argv[1]))
 """
 
 
-class Listed:
+class Listed(OneAtATime):
     """Proposes the edits above, one after the other."""
 
     name, instant = "listed", False

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.errors import Refused
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError
 from autoresearch.search.interfaces import NoInbox, View
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.types import (
-    Check,
-    Context,
-    Measurement,
-    Proposal,
-    Proposer,
-    ProposerError,
-    Refused,
-    Trial,
-)
+from autoresearch.types import Measurement, Proposal, Trial
 from tests.support.stub import PATH, ScriptedProposer, StubRunner, make_repository, make_search
 
 IDEAS: list[float | str] = ["OTHER = 1", "OTHER = 2", 0.2, "OTHER = 3", "OTHER = 'crash'", "OTHER = 4"]

@@ -7,23 +7,13 @@ from pathlib import Path
 import pytest
 
 import autoresearch.search.lookahead
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
+from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.search.admission import Gate
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.types import (
-    Category,
-    Check,
-    Context,
-    Edit,
-    Experiment,
-    Measurement,
-    Outcome,
-    Proposal,
-    ProposerError,
-    Refused,
-)
+from autoresearch.types import Category, Edit, Experiment, Measurement, Outcome, Proposal
 from tests.support.stub import PATH, ScriptedProposer, StubRunner, git, make_repository, make_search
 
 LINES = (
@@ -196,7 +186,7 @@ def test_each_attempt_is_told_what_is_known_then(
     assert [e.number for e in first.under_way] == [1] and "Lower" in first.brief
     assert [e.number for e in last.history] == [0, 1] and not last.under_way
     assert "LEVEL = 0.2" in last.sources[PATH] and "Raise" in last.brief
-    assert last.budget.endswith("training tokens") and last.win is not None and last.win > 0
+    assert last.task.budget.endswith("training tokens") and last.win is not None and last.win > 0
     assert verdicts(search) == ["keep", "discard"]
 
 

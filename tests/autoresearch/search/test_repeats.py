@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.types import Category, Edit, Proposal, Refused
+from autoresearch.errors import Refused
+from autoresearch.types import Category, Edit, Proposal
 from tests.support.stub import PATH, make_repository, make_search
 
 

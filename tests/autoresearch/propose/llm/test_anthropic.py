@@ -12,10 +12,11 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
+from autoresearch.propose.base import ProposerError
 from autoresearch.propose.llm import failures as trouble
 from autoresearch.propose.llm.prompt import build
 from autoresearch.store.calls import CallLog
-from autoresearch.types import Category, Cost, Edit, ProposerError
+from autoresearch.types import Category, Cost, Edit
 from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
@@ -61,13 +62,13 @@ def make(server):
 
 def failure(proposer, past=None):
     with pytest.raises(ProposerError) as raised:
-        proposer.propose(context(past), check)
+        proposer.ask(context(past), check)[0]
     assert KEY not in str(raised.value)
     return raised.value
 
 
 def test_a_good_answer_becomes_a_proposal(make, server):
-    proposal = make(GOOD).propose(context(), check)
+    proposal = make(GOOD).ask(context(), check)[0]
     assert proposal.edits == (Edit("train.py", "0.02", "0.03"),)
     assert proposal.category is Category.OPTIMIZER
     assert (proposal.expected_effect, proposal.confidence) == (0.01, 0.4)
@@ -82,7 +83,7 @@ def test_a_good_answer_becomes_a_proposal(make, server):
 
 
 def test_without_thinking_the_tool_is_forced(make, server):
-    make(GOOD, thinking=None, effort=None).propose(context(), check)
+    make(GOOD, thinking=None, effort=None).ask(context(), check)[0]
     request = server.requests[0]
     assert request["tool_choice"]["type"] == "tool" and "thinking" not in request
     assert "output_config" not in request
@@ -90,9 +91,9 @@ def test_without_thinking_the_tool_is_forced(make, server):
 
 def test_the_second_call_reads_the_prefix_from_the_cache(make, server):
     proposer = make(GOOD, api.proposal("0.02", "0.04"))
-    first = proposer.propose(context(), check)
+    first = proposer.ask(context(), check)[0]
     past = [baseline(), experiment(1, "discard", effect=-0.001, scores=(1.76,))]
-    second = proposer.propose(context(past, noise=0.007, score=1.74), check)
+    second = proposer.ask(context(past, noise=0.007, score=1.74), check)[0]
     one, two = server.requests
     assert one["tools"] == two["tools"] and one["system"] == two["system"]
     before = one["messages"][0]["content"][:-1]
@@ -109,9 +110,9 @@ def test_the_second_call_reads_the_prefix_from_the_cache(make, server):
 
 
 def test_refused_edits_are_mended_in_the_same_conversation(make, server):
-    proposal = make(api.proposal("LR = at(0.05", "x"), api.proposal("0.02", "0.02"), GOOD).propose(
+    proposal = make(api.proposal("LR = at(0.05", "x"), api.proposal("0.02", "0.02"), GOOD).ask(
         context(), check
-    )
+    )[0]
     assert proposal.edits[0].replace == "0.03"
     assert proposal.cost.calls == 3, "every call is paid for by the proposal it led to"
     user, assistant, result = server.requests[1]["messages"]
@@ -123,13 +124,13 @@ def test_refused_edits_are_mended_in_the_same_conversation(make, server):
 
 
 def test_prose_is_asked_for_the_tool_call(make, server):
-    assert make(api.text("I would lower LR."), GOOD).propose(context(), check).edits
+    assert make(api.text("I would lower LR."), GOOD).ask(context(), check)[0].edits
     assert "call it once" in server.requests[1]["messages"][2]["content"][0]["text"]
 
 
 def test_a_cut_off_answer_gets_more_room(make, server):
     cut = api.tool_call({"hypothesis": "half an ans"}, stop_reason="max_tokens")
-    assert make(cut, cut, GOOD).propose(context(), check).edits
+    assert make(cut, cut, GOOD).ask(context(), check)[0].edits
     assert [request["max_tokens"] for request in server.requests] == [2000, 4000, 8000]
     assert len(server.requests[2]["messages"]) == 1, "half an answer is not repeated"
 
@@ -153,10 +154,10 @@ def test_the_next_model_is_asked_when_one_declines_or_is_overloaded_or_unknown(m
         api.error(400, "no such effort"),
     ):
         proposer = make(wrong, GOOD, models=["sonnet", "opus"])
-        proposal = proposer.propose(context(), check)
+        proposal = proposer.ask(context(), check)[0]
         assert proposal.proposer == "anthropic:opus"
         assert proposal.cost.calls == 1, "what another model cost in vain is its own affair"
-        assert {who: cost.calls for who, cost in proposer.owed.items()} == {"anthropic:sonnet": 1}
+        assert {who: cost.calls for who, cost in proposer.unbilled.items()} == {"anthropic:sonnet": 1}
     error = failure(make(refusal, refusal, models=["sonnet", "opus"]))
     assert error.retry and "sonnet declined to answer (cyber); opus declined" in str(error)
 
@@ -194,7 +195,7 @@ def test_nothing_listens(make):
 def test_what_was_not_carried_out_is_sent_again(make, server, monkeypatch):
     monkeypatch.setattr(trouble, "FIRST_PAUSE", 0.001)
     proposer = make(api.error(429, retry_after="0"), api.error(529), api.error(500), GOOD, retries=3)
-    assert proposer.propose(context(), check).edits
+    assert proposer.ask(context(), check)[0].edits
     assert len(server.requests) == 4
 
 
@@ -222,7 +223,7 @@ def test_a_call_is_on_record_before_it_is_made(make, server, tmp_path):
         seen.extend(calls.of(calls.conversations()[0]))
         return GOOD.body(usage)
 
-    proposal = make(api.Behaviour(body=answer), record=calls.record).propose(context(), check)
+    proposal = make(api.Behaviour(body=answer), record=calls.record).ask(context(), check)[0]
     assert [call.problem for call in seen] == ["no answer yet"]
     assert seen[0].cost.dollars > 2000 * 10 / 1e6, "what a kill would leave behind"
     (call,) = calls.of(proposal.conversation)
@@ -248,7 +249,7 @@ CUT_OFF = api.tool_call({"hypothesis": "half an ans"}, stop_reason="max_tokens")
 )
 def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server, refusal):
     proposer = make(CUT_OFF, api.error(400, refusal), CUT_OFF, GOOD, GOOD, models=["sonnet", "opus"])
-    assert proposer.propose(context(), check).proposer == "anthropic:sonnet"
+    assert proposer.ask(context(), check)[0].proposer == "anthropic:sonnet"
     assert [request["max_tokens"] for request in server.requests] == [2000, 4000, 2000, 2000]
     assert "no more room" in json.dumps(server.requests[2]["messages"][-1])
     sizes = [len(json.dumps(request["messages"][0])) for request in server.requests]
@@ -263,19 +264,19 @@ def test_only_the_conversation_that_overflows_is_shortened(make, server):
     said = "input length and `max_tokens` exceed context limit: 210000 + 2000 > 200000"
     proposer = make(api.error(400, said), GOOD, GOOD)
     for _ in range(2):
-        proposer.propose(context(past), check)
+        proposer.ask(context(past), check)[0]
     sizes = [len(json.dumps(request["messages"])) for request in server.requests]
     assert sizes[1] < sizes[0] == sizes[2]
 
 
 def test_a_model_that_gives_nothing_usable_or_is_too_dear_is_passed_over(make, server):
     both = {"models": ["opus", "sonnet"], "repairs": 1}
-    proposal = make(api.text("hm"), api.text("hm"), GOOD, **both).propose(context(), check)
+    proposal = make(api.text("hm"), api.text("hm"), GOOD, **both).ask(context(), check)[0]
     assert proposal.proposer == "anthropic:sonnet"
-    proposal = make(api.Behaviour(wait=1.0), GOOD, timeout=0.3, **both).propose(context(), check)
+    proposal = make(api.Behaviour(wait=1.0), GOOD, timeout=0.3, **both).ask(context(), check)[0]
     assert proposal.proposer == "anthropic:sonnet"
     cheaper = make(GOOD, max_dollars=0.045, **both)
-    assert cheaper.propose(context(), check).proposer == "anthropic:sonnet"
+    assert cheaper.ask(context(), check)[0].proposer == "anthropic:sonnet"
 
 
 def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server):
@@ -285,7 +286,7 @@ def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server):
     ]
     overflow = (api.error(413, "too large"), api.error(400, "prompt is too long: 210000 tokens"))
     whole = api.message([], "model_context_window_exceeded")
-    assert make(*overflow, whole, GOOD).propose(context(past), check).edits
+    assert make(*overflow, whole, GOOD).ask(context(past), check)[0].edits
     sizes = [len(json.dumps(request["messages"])) for request in server.requests]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < sizes[0] / 3
     error = failure(make(default=api.error(413), repairs=9))
@@ -329,7 +330,7 @@ def test_cost_is_usage_times_price(make):
         "cache_read_input_tokens": 9000,
     }  # fmt: skip
     answer = api.Behaviour(body=lambda _: GOOD.body(usage))
-    cost = make(answer).propose(context(), check).cost
+    cost = make(answer).ask(context(), check)[0].cost
     assert cost.dollars == pytest.approx((1000 * 2 + 500 * 10 + 2000 * 4 + 9000 * 0.2) / 1e6)
     assert (cost.input_tokens, cost.output_tokens) == (12_000, 500)
 
@@ -344,7 +345,7 @@ def test_caps_stop_before_the_call(make, server, cap, says):
     for _ in range(30):
         calls = len(server.requests)
         try:
-            proposer.propose(context(), check)
+            proposer.ask(context(), check)[0]
         except ProposerError as stopped:
             error = stopped
             break
@@ -364,9 +365,9 @@ def test_money_spent_before_a_restart_counts(make, server):
 
 def test_money_is_counted_once_when_a_proposal_shows_up_in_the_history(make):
     proposer = make(default=api.proposal("0.02", "0.03", difference="It is another day."))
-    first = proposer.propose(context(), check)
+    first = proposer.ask(context(), check)[0]
     judged = replace(experiment(1, "discard", effect=0.0, scores=(1.7,)), proposal=first)
-    second = proposer.propose(context([baseline(), judged]), check)
+    second = proposer.ask(context([baseline(), judged]), check)[0]
     assert proposer.spent.calls == 2
     assert proposer.spent.dollars == pytest.approx(first.cost.dollars + second.cost.dollars)
 
@@ -374,9 +375,9 @@ def test_money_is_counted_once_when_a_proposal_shows_up_in_the_history(make):
 def test_what_was_spent_in_vain_before_a_restart_is_in_the_next_proposal(make):
     vain = {"anthropic:sonnet": Cost(2, 100, 10, 0.5), "anthropic:opus": Cost(1, 100, 10, 0.25)}
     proposer = make(GOOD, spent=Cost(3, 200, 20, 0.75), owed=vain)
-    proposal = proposer.propose(context(), check)
+    proposal = proposer.ask(context(), check)[0]
     assert proposal.cost.calls == 3 and 0.5 < proposal.cost.dollars < 0.6
-    assert proposer.owed == {"anthropic:opus": Cost(1, 100, 10, 0.25)}
+    assert proposer.unbilled == {"anthropic:opus": Cost(1, 100, 10, 0.25)}
     assert proposer.spent.calls == 4 and proposer.spent.dollars == pytest.approx(0.25 + proposal.cost.dollars)
 
 
@@ -384,7 +385,7 @@ def test_what_failed_proposals_cost_is_in_the_next_one(make, server):
     proposer = make(api.proposal("nowhere", "x"), repairs=0)
     failure(proposer)
     server.script = [GOOD]
-    proposal = proposer.propose(context(), check)
+    proposal = proposer.ask(context(), check)[0]
     assert proposal.cost.calls == 2 and proposal.cost == proposer.spent
 
 
@@ -421,7 +422,7 @@ def test_there_are_enough_malformed_answers():
 @pytest.mark.parametrize("answer", UNUSABLE)
 def test_no_malformed_answer_does_harm(make, server, answer):
     proposer = make(answer, GOOD)
-    assert proposer.propose(context(), check).edits == (Edit("train.py", "0.02", "0.03"),), "mended"
+    assert proposer.ask(context(), check)[0].edits == (Edit("train.py", "0.02", "0.03"),), "mended"
     assert proposer.spent.calls == 2
     for turn in server.requests[1]["messages"]:
         assert turn["content"], "the API refuses empty turns"
@@ -431,7 +432,7 @@ def test_no_malformed_answer_does_harm(make, server, answer):
 
 @pytest.mark.parametrize("answer", HARMLESS)
 def test_unusable_commentary_is_dropped_without_another_call(make, server, answer):
-    proposal = make(answer).propose(context(), check)
+    proposal = make(answer).ask(context(), check)[0]
     assert len(server.requests) == 1
     assert proposal.confidence is None or 0 <= proposal.confidence <= 1
     assert len(proposal.hypothesis) <= 600 and proposal.hypothesis.isprintable()
@@ -439,7 +440,7 @@ def test_unusable_commentary_is_dropped_without_another_call(make, server, answe
 
 
 def test_a_long_row_of_malformed_answers_loses_nothing(make, server):
-    proposal = make(*UNUSABLE, GOOD, repairs=len(UNUSABLE)).propose(context(), check)
+    proposal = make(*UNUSABLE, GOOD, repairs=len(UNUSABLE)).ask(context(), check)[0]
     assert proposal.edits == (Edit("train.py", "0.02", "0.03"),)
     assert proposal.cost.calls == len(server.requests) == len(UNUSABLE) + 1
 
@@ -459,7 +460,7 @@ def test_any_json_at_all_is_a_proposal_or_a_proposer_error(make, server):
     def ask(value):
         server.script = [api.tool_call(value)]
         try:
-            proposal = proposer.propose(context(), check)
+            proposal = proposer.ask(context(), check)[0]
         except ProposerError:
             return
         assert proposal.hypothesis and proposal.edits == (Edit("train.py", "0.02", "0.03"),)

@@ -23,5 +23,5 @@ def test_a_real_model_makes_an_acceptable_proposal():
         sources = {"train.py": SOURCE}
         check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
-    proposal = create_proposer(**settings, column=0).propose(context(), check)
+    proposal = create_proposer(**settings, column=0).ask(context(), check)[0]
     assert proposal.hypothesis and proposal.cost.dollars > 0

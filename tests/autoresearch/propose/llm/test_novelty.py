@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.errors import Refused
 from autoresearch.propose.llm.novelty import THRESHOLD, Novelty, most_like, similarities, words
-from autoresearch.types import Edit, Refused, VerdictKind
+from autoresearch.types import Edit, VerdictKind
 from tests.support.histories import baseline, context, experiment
 
 WARMUP = ("Warm the learning rate up over the first 5% of the budget so early steps do not destabilise.",

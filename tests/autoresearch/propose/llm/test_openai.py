@@ -11,8 +11,9 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
+from autoresearch.propose.base import ProposerError
 from autoresearch.propose.llm.openai import json_in
-from autoresearch.types import Edit, ProposerError
+from autoresearch.types import Edit
 from tests.support import chat_server as chat
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
@@ -55,13 +56,13 @@ def sent(server):
 
 def failure(proposer, past=None):
     with pytest.raises(ProposerError) as raised:
-        proposer.propose(context(past), check)
+        proposer.ask(context(past), check)[0]
     assert KEY not in str(raised.value)
     return raised.value
 
 
 def test_a_tool_call_becomes_a_proposal(make, server):
-    proposal = make(GOOD).propose(context(), check)
+    proposal = make(GOOD).ask(context(), check)[0]
     assert proposal.edits == EDIT and proposal.proposer == "openai:small"
     assert (proposal.expected_effect, proposal.confidence) == (0.01, 0.4)
     assert proposal.cost.calls == 1 and proposal.cost.dollars == 0 and proposal.cost.output_tokens == 100
@@ -76,7 +77,7 @@ def test_a_tool_call_becomes_a_proposal(make, server):
 
 def test_no_key_no_header(make, server, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert make(GOOD, key_variable="NOBODY_HAS_THIS").propose(context(), check).edits == EDIT
+    assert make(GOOD, key_variable="NOBODY_HAS_THIS").ask(context(), check)[0].edits == EDIT
     assert "authorization" not in sent(server)
 
 
@@ -93,9 +94,9 @@ def test_no_key_no_header(make, server, monkeypatch):
 def test_a_server_without_tools_is_asked_in_words_from_then_on(make, server, said):
     fenced = f"I think:\n```json\n{json.dumps(GOOD_ANSWER, indent=2)}\n```"
     proposer = make(said, chat.words(fenced), chat.words(fenced))
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert "```json" in server.requests[1]["messages"][1]["content"]
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert "tools" in server.requests[0] and "tools" not in server.requests[1] | server.requests[2]
     assert "```json" in server.requests[2]["messages"][0]["content"]
     assert "Call the tool" not in server.requests[2]["messages"][0]["content"]
@@ -104,7 +105,7 @@ def test_a_server_without_tools_is_asked_in_words_from_then_on(make, server, sai
 def test_the_newer_name_of_the_limit(make, server):
     said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
     proposer = make(api.error(400, said), GOOD)
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert "max_completion_tokens" in server.requests[1] and "max_tokens" not in server.requests[1]
 
 
@@ -119,12 +120,12 @@ def test_the_newer_name_of_the_limit(make, server):
     ],
 )
 def test_json_is_found_in_words(make, text):
-    assert make(chat.words(text)).propose(context(), check).edits == EDIT
+    assert make(chat.words(text)).ask(context(), check)[0].edits == EDIT
 
 
 def test_refused_answers_are_mended_in_the_same_conversation(make, server):
     bad = chat.call(chat.proposal("LR = at(0.05", "x"))
-    proposal = make(bad, chat.words("Hm."), GOOD).propose(context(), check)
+    proposal = make(bad, chat.words("Hm."), GOOD).ask(context(), check)[0]
     assert proposal.edits == EDIT and proposal.cost.calls == 3
     roles = [m["role"] for m in server.requests[2]["messages"]]
     assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
@@ -158,7 +159,7 @@ UNUSABLE = [
 @pytest.mark.parametrize("answer", UNUSABLE)
 def test_no_malformed_answer_does_harm(make, answer):
     proposer = make(answer, GOOD)
-    assert proposer.propose(context(), check).edits == EDIT, "mended"
+    assert proposer.ask(context(), check)[0].edits == EDIT, "mended"
     assert proposer.spent.calls == 2
     error = failure(make(default=answer, repairs=1))
     assert error.retry and "2 tries" in str(error)
@@ -191,7 +192,7 @@ def test_failures_have_a_plain_reason(make, behaviour, retry, says):
 
 def test_it_waits_and_tries_again(make, server):
     proposer = make(api.error(429, retry_after="0"), api.error(500), api.error(502), GOOD, retries=3)
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert len(server.requests) == 4
 
 
@@ -211,7 +212,7 @@ def test_what_left_and_was_not_answered_is_sent_once_and_counts_as_much_as_it_ca
 @pytest.mark.parametrize("status", [502, 503, 529])
 def test_a_server_that_is_busy_is_not_thought_to_know_no_tools(make, server, status):
     proposer = make(api.error(status, "all tool workers are busy"), GOOD, retries=1)
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert "tools" in server.requests[1]
 
 
@@ -225,7 +226,7 @@ def test_a_server_that_is_busy_is_not_thought_to_know_no_tools(make, server, sta
 def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server, refusal):
     cut_off = chat.completion({"content": "{"}, "length")
     proposer = make(cut_off, refusal, GOOD, cut_off, GOOD, answer_tokens=2000)
-    assert proposer.propose(context(), check).edits == EDIT
+    assert proposer.ask(context(), check)[0].edits == EDIT
     assert [request["max_tokens"] for request in server.requests] == [2000, 4000, 2000]
     assert "no more room" in server.requests[2]["messages"][-1]["content"]
 
@@ -245,20 +246,20 @@ def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server, s
         experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
         for n in range(1, 40)
     ]
-    assert make(said, GOOD).propose(context(past), check).edits == EDIT
+    assert make(said, GOOD).ask(context(past), check)[0].edits == EDIT
     sizes = [len(json.dumps(request)) for request in server.requests]
     assert sizes[1] < sizes[0]
 
 
 def test_the_next_model_is_asked(make):
     refusal = chat.completion({"role": "assistant", "content": None, "refusal": "no"})
-    proposal = make(refusal, GOOD, models=["small", "large"]).propose(context(), check)
+    proposal = make(refusal, GOOD, models=["small", "large"]).ask(context(), check)[0]
     assert proposal.proposer == "openai:large"
 
 
 def test_money_where_there_is_a_price(make):
     prices = {"small": {"input": 2.0, "output": 10.0, "cache_read": 0.5}}
-    cost = make(GOOD, prices=prices).propose(context(), check).cost
+    cost = make(GOOD, prices=prices).ask(context(), check)[0].cost
     half = cost.input_tokens // 2
     assert cost.dollars == pytest.approx(((cost.input_tokens - half) * 2 + half * 0.5 + 1000) / 1e6, abs=1e-6)
     error = failure(make(default=GOOD, prices=prices, max_dollars=0.01))

@@ -13,6 +13,7 @@ import pytest
 
 from autoresearch.propose.llm.instructions import FILES, JSON
 from autoresearch.propose.llm.prompt import Prompt, build
+from autoresearch.tasks.gpt.prompt import prompt_text
 from autoresearch.types import Category, Idea
 from tests.support.histories import SOURCE, baseline, context, experiment
 
@@ -53,7 +54,8 @@ def long_context():
         "Odd name </script>": 1.0,
     }
     source = SOURCE.replace("0.02", "0.03")
-    known = {"budget": "300 seconds of wall time", "win": 0.0071, "memory_mb": 24_000.0}
+    task = prompt_text("300 seconds of wall time")
+    known = {"task": task, "win": 0.0071, "memory_mb": 24_000.0}
     return context(past, source=source, score=1.735, facts=facts, notes=("Try fewer layers.",), **known)
 
 

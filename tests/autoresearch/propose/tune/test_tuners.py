@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from autoresearch.edit.apply import apply
 from autoresearch.edit.knobs import Choice, read_knobs, read_values
 from autoresearch.edit.rules import check as check_rules
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
+from autoresearch.propose.base import ProposerError
 from autoresearch.propose.tune.gaussian_process import fit
 from autoresearch.propose.tune.optuna import MAX_SEEN, observations
 from autoresearch.propose.tune.space import proposal, tunables
-from autoresearch.types import Category, ProposerError, Refused
+from autoresearch.types import Category
 from tests.support.histories import SOURCE, baseline, context, experiment
 
 TUNERS = [("random", {}), *(("optuna", {"sampler": sampler}) for sampler in ("local", "tpe", "gp"))]
@@ -44,7 +45,7 @@ def test_a_proposal_is_an_ordinary_edit_that_says_what_it_does(name, options):
     past, source, points = [baseline()], SOURCE, []
     proposer = create_proposer(name, column=0, **options)
     for number in range(1, 12):
-        found = proposer.propose(context(past, source=source), lambda p, source=source: check(p, source))
+        found = proposer.ask(context(past, source=source), lambda p, source=source: check(p, source))[0]
         new = new_source(found, source)
         values = read_values(new, 0)
         assert found.params == {k: values[k] for k in ("DEPTH", "LR", "WARMUP", "ACT")}, (
@@ -66,24 +67,24 @@ def test_a_restart_continues_and_the_seed_decides(name, options):
     past = [baseline()]
     first = create_proposer(name, column=0, **options)
     for number in range(1, 4):
-        past.append(judged(number, first.propose(context(past), check)))
-    again = create_proposer(name, column=0, **options).propose(context(past), check)
-    assert again == create_proposer(name, column=0, **options).propose(context(past), check)
-    other = create_proposer(name, column=0, **options).propose(context(past, seed=1), check)
+        past.append(judged(number, first.ask(context(past), check)[0]))
+    again = create_proposer(name, column=0, **options).ask(context(past), check)[0]
+    assert again == create_proposer(name, column=0, **options).ask(context(past), check)[0]
+    other = create_proposer(name, column=0, **options).ask(context(past, seed=1), check)[0]
     assert other.params != again.params
     if name == "optuna":
-        assert again == first.propose(context(past), check)
+        assert again == first.ask(context(past), check)[0]
 
 
 @pytest.mark.parametrize("sampler", ["local", "gp"])
 def test_what_is_under_way_is_known_to_whoever_continues(sampler):
     """The next point is another one, and not a near twin that would learn nothing new."""
     known = context([baseline()])
-    twin = create_proposer("optuna", column=0, sampler=sampler).propose(known, check)
+    twin = create_proposer("optuna", column=0, sampler=sampler).ask(known, check)[0]
     waits = replace(known, under_way=(replace(judged(1, twin), verdict=None),))
-    found = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    found = create_proposer("optuna", column=0, sampler=sampler).ask(waits, check)[0]
     assert found.params != twin.params
-    again = create_proposer("optuna", column=0, sampler=sampler).propose(waits, check)
+    again = create_proposer("optuna", column=0, sampler=sampler).ask(waits, check)[0]
     assert found == again
 
 
@@ -94,13 +95,13 @@ def test_points_that_check_refuses_are_passed_over_and_a_used_up_space_is_said(n
             raise Refused("only gelu")
 
     proposer = create_proposer(name, column=0, **options)
-    assert proposer.propose(context(), picky).params["ACT"] == "gelu"
+    assert proposer.ask(context(), picky)[0].params["ACT"] == "gelu"
 
     def never(found):
         raise Refused("no")
 
     with pytest.raises(ProposerError, match="in a row") as error:
-        proposer.propose(context(), never)
+        proposer.ask(context(), never)[0]
     assert not error.value.retry
 
 
@@ -108,11 +109,11 @@ def test_points_that_check_refuses_are_passed_over_and_a_used_up_space_is_said(n
 def test_a_script_without_knobs(name, options):
     bare = replace(context(), baseline_sources={"train.py": "x = 1\n"}, sources={"train.py": "x = 1\n"})
     with pytest.raises(ProposerError, match="no knobs"):
-        create_proposer(name, column=0, **options).propose(bare, check)
+        create_proposer(name, column=0, **options).ask(bare, check)[0]
 
 
 def test_the_gpu_column():
-    found = create_proposer("random", column=1).propose(context(), check)
+    found = create_proposer("random", column=1).ask(context(), check)[0]
     assert read_values(new_source(found), 0)["LR"] == 0.02 and "at(3, " in new_source(found)
 
 
@@ -155,7 +156,7 @@ def test_unmoved_knobs_keep_every_digit():
     odd = replace(context(source=source), baseline_sources={"train.py": source})
     proposer = create_proposer("optuna", column=0, sampler="local")
     for _ in range(12):
-        found = proposer.propose(odd, lambda p: check(p, source))
+        found = proposer.ask(odd, lambda p: check(p, source))[0]
         assert ("LR" in found.hypothesis) == (found.params["LR"] != 0.0213457)
 
 
@@ -181,9 +182,9 @@ def test_work_does_not_grow_with_the_history(monkeypatch):
 
     sizes = []
     monkeypatch.setattr(local, "fit", lambda x, y: sizes.append(len(x)) or fit(x[:5], y[:5]))
-    point = create_proposer("random", column=0).propose(context(), check)
+    point = create_proposer("random", column=0).ask(context(), check)[0]
     past = [baseline(), *(judged(number, point) for number in range(1, 1001))]
-    create_proposer("optuna", column=0, sampler="local").propose(context(past), check)
+    create_proposer("optuna", column=0, sampler="local").ask(context(past), check)[0]
     assert set(sizes) == {MAX_SEEN}
 
 
@@ -191,7 +192,7 @@ def test_without_noise():
     past = [baseline()]
     proposer = create_proposer("optuna", column=0, sampler="local")
     for number in range(1, 6):
-        found = proposer.propose(context(past, noise=0.0), check)
+        found = proposer.ask(context(past, noise=0.0), check)[0]
         past.append(judged(number, found, score=1.74 + 0.01 * number))
 
 
@@ -215,7 +216,7 @@ def test_the_local_sampler_finds_a_gain_within_a_dozen():
         proposer = create_proposer("optuna", column=0, sampler="local")
         for number in range(1, 13):
             now = context(past, source=source, score=score, seed=seed)
-            found = proposer.propose(now, lambda p, source=source: check(p, source))
+            found = proposer.ask(now, lambda p, source=source: check(p, source))[0]
             candidate = new_source(found, source)
             true = true_score(read_values(candidate, 0))
             kept = true < score - 0.005

@@ -1,0 +1,239 @@
+"""The proposer seam: who suggests the next change, what it may know, and what the search lends it.
+
+To add a proposer, write one file::
+
+    class MyProposer(BaseProposer):
+        name = "mine"
+        instant = True
+
+        def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+            edit = Edit("train.py", "LR = 0.02", "LR = 0.03")
+            return [Proposal("A larger LR learns faster.", Category.OPTIMIZER, (edit,), self.name)]
+
+and register it under the entry point group "autoresearch.proposers" (see `autoresearch.registry`). The
+options of its constructor are the settings of `proposer=mine`. A constructor with a parameter `services` gets
+what the search lends (`SearchServices`), one with a parameter `column` which argument of `at(cpu, gpu)` is
+meant. `autoresearch.testing.proposers` tests that it keeps to the contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from autoresearch.tasks.base import PromptText
+from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a proposer may know when it is asked for the next proposal.
+
+    Attributes:
+        search: Name of the search.
+        brief: The Markdown that steers the research.
+        sources: The incumbent's editable files: path -> text.
+        baseline_sources: The same files as they were when the search began. Search spaces are derived
+            from these, so that they stay fixed while the incumbent moves.
+        history: Every judged experiment, oldest first; the first one is the baseline.
+        incumbent_score: Current estimate of the incumbent's score.
+        noise: Standard deviation of the score over seeds.
+        facts: What the incumbent's trials measured: steps, peak_memory_mb, ...
+        notes: What a person wrote to the proposer while the search ran.
+        ideas: What a person would like to see tried, and nobody has taken up yet.
+        seed: Seed of the search; proposers that use randomness derive theirs from it.
+        under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
+            run, and must not repeat them.
+        win: The least gain that is kept if every trial shows just that; None if not known.
+        memory_mb: Memory of the device that a candidate may use; None if not known.
+        task: What the task says about itself to a language model.
+        metric: What `incumbent_score` is measured in, and which direction is better.
+    """
+
+    search: str
+    brief: str
+    sources: Mapping[str, str]
+    baseline_sources: Mapping[str, str]
+    history: tuple[Experiment, ...]
+    incumbent_score: float
+    noise: float
+    facts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ideas: tuple[Idea, ...] = ()
+    seed: int = 0
+    under_way: tuple[Experiment, ...] = ()
+    win: float | None = None
+    memory_mb: float | None = None
+    task: PromptText = field(kw_only=True)
+    metric: Metric = field(kw_only=True)
+
+    @property
+    def proposals(self) -> tuple[Proposal, ...]:
+        """What was tried, or will be."""
+        return tuple(e.proposal for e in (*self.history, *self.under_way) if e.proposal is not None)
+
+    @property
+    def paid(self) -> tuple[Proposal, ...]:
+        """Every proposal that this search has paid for, tried or not."""
+        known = (*self.history, *self.under_way)
+        return tuple(p for e in known for p in (e.proposal, *e.dropped) if p is not None)
+
+
+class Check(Protocol):
+    """What a proposer may call to learn whether a proposal would be accepted."""
+
+    def __call__(self, proposal: Proposal) -> None:
+        """Return if the proposal would become an experiment.
+
+        Raises:
+            Refused: With the reason, and the nearest text where a search block was not found.
+        """
+
+
+class ProposerError(Exception):
+    """No proposal could be had.
+
+    Attributes:
+        retry: Whether asking again later may help (an outage), or never (a bad key, an empty queue).
+    """
+
+    def __init__(self, message: str, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class Proposer(Protocol):
+    """Suggests the next change. It owns its randomness and its conversations, never the files.
+
+    It keeps no state that cannot be rebuilt from `Context.history`, so that a killed search continues.
+
+    Attributes:
+        name: As in `proposer=NAME`; proposals say it, too.
+        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most, unless
+            a place would stand idle; if not it is asked ahead, while the experiment before it runs.
+    """
+
+    name: str
+    instant: bool
+
+    @property
+    def unbilled(self) -> Mapping[str, Cost]:
+        """What calls cost that have led to no proposal so far, by who was asked; empty if nothing."""
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+        """Suggest what to try next.
+
+        Args:
+            context: All that the proposer may know.
+            check: Call it to test a proposal, and mend what it refuses.
+            n: How many proposals are wanted.
+
+        Returns:
+            At least one proposal and at most `n`, each with its own cost.
+
+        Raises:
+            ProposerError: If no proposal can be had; nothing else.
+        """
+
+    def tell(self, experiment: Experiment) -> None:
+        """Hear the verdict of an experiment, whoever proposed it; `Context.history` says it, too."""
+
+
+class BaseProposer(ABC):
+    """What most proposers have in common: they cost nothing, and learn from `Context.history` alone.
+
+    Attributes:
+        reads_ideas: Whether it reads people's ideas in words.
+    """
+
+    name: str
+    instant: bool = False
+    reads_ideas: bool = False
+
+    @property
+    def unbilled(self) -> Mapping[str, Cost]:
+        """See `Proposer`."""
+        return {}
+
+    @abstractmethod
+    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+        """See `Proposer`."""
+
+    def tell(self, experiment: Experiment) -> None:  # noqa: B027 (most proposers need not hear it)
+        """See `Proposer`."""
+
+
+def up_to(n: int, propose: Callable[[], Proposal]) -> list[Proposal]:
+    """At least one proposal and at most `n`, for proposers that make one at a time, at once.
+
+    Raises:
+        ProposerError: If there is not even one.
+    """
+    found = [propose()]
+    while len(found) < n:
+        try:
+            found.append(propose())
+        except ProposerError:
+            break
+    return found
+
+
+class Inbox(Protocol):
+    """Where people leave ideas; see `autoresearch.store.inbox`."""
+
+    def ideas(self) -> tuple[Idea, ...]:
+        """The ideas that are open, oldest first."""
+
+    def reopen(self, tested: Collection[int]) -> None:
+        """Open again what was taken, and is not among these."""
+
+    def take(self, number: int) -> None:
+        """A proposal tests this idea."""
+
+    def refuse(self, number: int, reason: str) -> None:
+        """This idea cannot be tested."""
+
+
+class RunProgram(Protocol):
+    """Runs a program and kills all of its processes; see `autoresearch.execute.tool`."""
+
+    def __call__(
+        self, argv: list[str], *, folder: Path, env: Mapping[str, str], output: Path, timeout: float
+    ) -> int | None:
+        """The exit status, or None if time was up."""
+
+
+def _nothing(name: str) -> Cost:
+    return Cost()
+
+
+def _ignore(said: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SearchServices:
+    """What a search lends to its proposers.
+
+    Attributes:
+        folder: Where an agent may work; emptied at will.
+        export: Writes the task's files into a folder.
+        run_program: Runs programs.
+        inbox: Where people's ideas wait; None if nobody can leave any.
+        record: Writes a call of a language model down. The same conversation, model and time is the same
+            call. Must not raise.
+        unbilled: What a proposer, or one of its models ("anthropic:claude-sonnet-5-5"), has cost before,
+            beyond the cost of its proposals.
+        say: Tells a person something.
+    """
+
+    folder: Path
+    export: Callable[[Path], None]
+    run_program: RunProgram
+    inbox: Inbox | None = None
+    record: Callable[[Call], None] = _ignore
+    unbilled: Callable[[str], Cost] = _nothing
+    say: Callable[[str], None] = _ignore
