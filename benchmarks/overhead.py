@@ -40,7 +40,7 @@ DATA = DataSpec(
 
 PLAIN = """
 import numpy as np, torch
-from nanomodel import score, standalone, train
+from nanomodel import scoring, standalone, train
 from nanomodel.windows import Windows
 
 def submit(self, weights, metrics):
@@ -52,8 +52,8 @@ def submit(self, weights, metrics):
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(windows)), max(1, len(windows) // 64)):
             logits = model(torch.from_numpy(windows.inputs(rows)))
-            nats[rows] = score.cross_entropy(logits, torch.from_numpy(windows.targets(rows)))
-    print(score.summed(windows, nats, 0.0).bits_per_byte)
+            nats[rows] = scoring.cross_entropy(logits, torch.from_numpy(windows.targets(rows)))
+    print(scoring.summed(windows, nats, 0.0).bits_per_byte)
 
 standalone.Standalone.submit = submit
 train.main()

@@ -1,8 +1,8 @@
-"""Training batches: windows of a token stream on disk, drawn at random, or those of a ration, in order.
+"""Training batches: windows of a token stream, drawn at random, or one after the other.
 
-Owns the promise that batch number i of a run depends on (seed, i, its shape, its share of aligned windows)
-alone, and of a ration (see `ration`) on what was drawn before: neither prefetching nor the device changes
-what is drawn. The stream is memory-mapped; only the pages of drawn windows are read.
+Invariant: batch number i of a run depends on (seed, i, its shape, its share of aligned windows) alone, and
+where windows come in order on how much was read before. Neither prefetching nor the device changes what is
+drawn. The stream is memory-mapped; only the pages of drawn windows are read.
 
 A window begins anywhere, as the windows do on which a model is scored: mostly inside a document. Of a share
 that the script chooses, windows begin at a document instead, with its separator. All of them run on into the
@@ -42,7 +42,7 @@ def draw_windows(
         seed: Seed of the run.
         index: Number of the batch within the run.
         aligned: Share of the windows that are moved on to the next separator, if one is near.
-        first: Where the first window begins if they follow each other, as in a ration; None draws them.
+        first: Where the first window begins if they follow each other; None draws them.
 
     Returns:
         int64 [rows, width].
@@ -71,7 +71,7 @@ class Batches:
         device: Where batches go.
         prefetch: Whether to work ahead; by default on CUDA alone. On a CPU the gather takes microseconds, and
             a thread would only compete with the model.
-        ration: Whether `tokens` are to be read once, from beginning to end.
+        in_order: Whether `tokens` are a token budget, to be read once, from beginning to end.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Batches:
         seed: int,
         device: torch.device,
         prefetch: bool | None = None,
-        ration: bool = False,
+        in_order: bool = False,
     ) -> None:
-        self._tokens, self._seed, self._device, self._ration = tokens, seed, device, ration
+        self._tokens, self._seed, self._device, self._in_order = tokens, seed, device, in_order
         self._index = self._read = 0
         self._ahead: tuple[Shape, Future[torch.Tensor]] | None = None
         wanted = device.type == "cuda" if prefetch is None else prefetch
@@ -104,7 +104,7 @@ class Batches:
 
     def _load(self, shape: Shape, index: int, read: int) -> torch.Tensor:
         rows, length, aligned = shape
-        first = read if self._ration else None
+        first = read if self._in_order else None
         drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned, first)
         window = torch.from_numpy(drawn)
         # From pinned memory the copy to the device does not hold up the loop.

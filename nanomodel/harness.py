@@ -33,8 +33,8 @@ import torch
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
-from nanomodel.host import HarnessError, Host, RunnerHost
 from nanomodel.meter import Meter
+from nanomodel.runner import HarnessError, Runner, RunnerProcess
 from nanomodel.wire import WEIGHTS, Wire
 
 RESERVE = 0.01
@@ -69,10 +69,10 @@ class Run:
         budget: What may be used.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._connected = time.monotonic()
-        task = host.task()
-        self._host = host
+        task = runner.task()
+        self._runner = runner
         self.seed = int(task["seed"])
         self.device = machine.choose_device(str(task["device"]))
         self.threads = int(task["threads"])
@@ -80,12 +80,12 @@ class Run:
         self.context = int(task["context"])
         self.budget = Budget(str(task["budget"]["kind"]), float(task["budget"]["amount"]))
         self.compile = bool(task["compile"])
-        self._ration = bool(task.get("ration", False))
+        self._in_order = bool(task.get("ration", False))
         machine.prepare(self.device, self.threads, self.seed)
         if self.compile and (missing := machine.why_no_compiler(self.device)):
             print(f"not compiling: {missing} on this machine")
             self.compile = False
-        self._meter = Meter(host, self.device)
+        self._meter = Meter(runner, self.device)
         self._warming = self._ready = 0.0
         self._batches: Batches | None = None
         self._available = 0
@@ -147,10 +147,10 @@ class Run:
         machine.synchronize(self.device)
         self._meter.begin(self.compile)
         self._ready = time.monotonic()
-        tokens = self._host.start()
+        tokens = self._runner.start()
         self._started = self._last_batch = time.monotonic()
         machine.seed_all(self.seed)
-        self._batches = Batches(tokens, self.seed, self.device, ration=self._ration)
+        self._batches = Batches(tokens, self.seed, self.device, in_order=self._in_order)
         self._available = len(tokens)
 
     # While the clock runs
@@ -232,9 +232,9 @@ class Run:
         torch.save({name: value.detach().cpu() for name, value in raw.state_dict().items()}, weights)
         parameters = float(sum(p.numel() for p in raw.parameters()))
         numbers = {**self._meter.numbers(self._tokens, self.seconds), **self._phases()}
-        if not self._ration:
+        if not self._in_order:
             numbers["epochs"] = self._tokens / self._available
-        self._host.submit(weights, {**numbers, "parameters": parameters, **metrics})
+        self._runner.submit(weights, {**numbers, "parameters": parameters, **metrics})
 
     # How it is done
 
@@ -280,7 +280,7 @@ def connect() -> Run:
     faulthandler.register(signal.SIGTERM, file=2, all_threads=False, chain=True)
     fd = os.environ.get("HARNESS_FD")
     if fd:
-        return Run(RunnerHost(Wire.from_fd(int(fd))))
+        return Run(RunnerProcess(Wire.from_fd(int(fd))))
     from nanomodel.standalone import Standalone
 
     return Run(Standalone.from_arguments())

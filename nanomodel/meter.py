@@ -1,25 +1,29 @@
-"""How a training goes, as it tells others: loss, speed, memory, MFU, and what the compiler did.
+"""Reports how a training goes: loss, speed, memory, MFU, the clock of the GPU, and what the compiler did.
 
-Owns when a number is looked at: reading a loss makes the CPU wait for the GPU, so it happens a few times a
+Decides when a number is read: reading a loss makes the CPU wait for the GPU, so it happens a few times a
 second at most, and the last entry is never lost. What is reported decides nothing: the runner has its own
 clock and counts.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from nanomodel import device as machine
-from nanomodel.clocks import Clocks
-from nanomodel.host import HarnessError, Host
+from nanomodel.runner import HarnessError, Runner
 
 LOG_EVERY = 0.25
+"""Seconds between two entries that are passed on."""
 PRINT_EVERY = 2.0
+"""Seconds between two lines that are printed."""
+SM = 1
+"""The driver's number of the clock of the multiprocessors (NVML_CLOCK_SM)."""
 
 
 class Diverged(HarnessError):
@@ -30,7 +34,7 @@ class Meter:
     """Takes log entries, passes some of them on, and sums up.
 
     Args:
-        host: Who is told.
+        runner: Gets some of the entries.
         device: Where training happens.
 
     Attributes:
@@ -39,8 +43,8 @@ class Meter:
         rows: Rows of a pass that fitted into memory; 0 if nobody tried.
     """
 
-    def __init__(self, host: Host, device: torch.device) -> None:
-        self._host, self._device = host, device
+    def __init__(self, runner: Runner, device: torch.device) -> None:
+        self._runner, self._device = runner, device
         self.peak = machine.peak_flops(device)
         self.flops_per_token = 0.0
         self.rows = 0
@@ -79,7 +83,7 @@ class Meter:
         if not math.isfinite(self._loss):
             raise Diverged(f"the training loss is {self._loss} at step {self._step}")
         message = {"step": self._step, "loss": self._loss, "progress": progress, "tokens": tokens}
-        self._host.log({**numbers, **message, "type": "log"})
+        self._runner.log({**numbers, **message, "type": "log"})
         if self._reported - self._printed >= PRINT_EVERY:
             self._printed = self._reported
             self._clocks.sample()
@@ -110,3 +114,53 @@ class Meter:
 
 def _number(value: Any) -> float:
     return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
+
+
+class Clocks:
+    """Samples the clock of one device while it works, so that throttling shows in a trial's record.
+
+    Read through the driver's own library by ctypes: no package is needed, and a machine without one has no
+    figures. Not covered: makers other than NVIDIA.
+
+    Attributes:
+        samples: What was read so far, in MHz.
+    """
+
+    def __init__(self, read: Callable[[], float | None]) -> None:
+        self._read = read
+        self.samples: list[float] = []
+
+    @classmethod
+    def of(cls, device: torch.device) -> Clocks:
+        """Clocks of a device; a CPU never gives a sample."""
+        return cls(_reader(device) if device.type == "cuda" else lambda: None)
+
+    def sample(self) -> None:
+        """Read the clock once."""
+        if (value := self._read()) is not None:
+            self.samples.append(value)
+
+    def numbers(self) -> dict[str, float]:
+        """Mean and lowest clock, for the record; empty if nothing was read."""
+        if not self.samples:
+            return {}
+        return {"clock_mhz": sum(self.samples) / len(self.samples), "clock_min_mhz": min(self.samples)}
+
+
+def _reader(device: torch.device) -> Callable[[], float | None]:
+    """A function that reads the clock of the multiprocessors of a CUDA device, in MHz."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
+        handle, value = ctypes.c_void_p(), ctypes.c_uint()
+        # By its identity: the driver's numbers are not those that CUDA_VISIBLE_DEVICES leaves to torch.
+        found = nvml.nvmlInit_v2() == 0
+        found = found and nvml.nvmlDeviceGetHandleByUUID(identity, ctypes.byref(handle)) == 0
+    except (OSError, AttributeError, RuntimeError):
+        return lambda: None
+
+    def read() -> float | None:
+        failed = nvml.nvmlDeviceGetClockInfo(handle, SM, ctypes.byref(value))
+        return None if failed else float(value.value)
+
+    return read if found else lambda: None

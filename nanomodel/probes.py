@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nanomodel.remote import Failure
+from nanomodel.client import Failure
 from nanomodel.windows import Windows
 
 Nats = NDArray[np.float32]

@@ -1,12 +1,11 @@
-"""Bits per byte of submitted weights, computed where the candidate cannot reach.
+"""The scorer: computes bits per byte of submitted weights where the candidate cannot reach.
 
     python -m nanomodel.score --cache FOLDER --weights FILE --context 256      once, from the command line
     HARNESS_FD=n python -m nanomodel.score                                     job after job, for a runner
 
-Invariant: the score is made of the scorer's own targets, byte counts, float32 log-softmax and sums; from the
-candidate come logits and nothing else. Bits per byte = sum of nats / (ln 2 * bytes of the target tokens).
-The servers that run the model are somebody else's children (the runner jails them); this process holds the
-validation and test tokens and never runs candidate code.
+This process holds the validation and test tokens and never runs candidate code. Under a runner the servers
+that run the model are the runner's children, which it sandboxes. How the score is computed:
+`nanomodel.scoring`.
 
     runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
@@ -20,194 +19,32 @@ validation and test tokens and never runs candidate code.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
+import json
 import os
-import time
+import subprocess
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 
-from nanomodel import probes
-from nanomodel.data import open_cache
-from nanomodel.device import choose_device, keep_memory
-from nanomodel.remote import Failure, RemoteModel, finite
-from nanomodel.windows import Windows
-from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory
-
-LOGIT_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
-"""Size of one answer: large enough to be efficient, small enough to stay in caches, or in pinned memory."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a model scored on a split.
-
-    Attributes:
-        nats: Of each piece (see `nanomodel.windows`), float64 [pieces].
-        bytes: Of text in each piece, int64 [pieces].
-        tokens: Targets that were counted.
-        difference: Largest disagreement between model and witness, in nats at one position.
-    """
-
-    nats: NDArray[np.float64]
-    bytes: NDArray[np.int64]
-    tokens: int
-    difference: float
-
-    @property
-    def bits_per_byte(self) -> float:
-        """The score: lower is better."""
-        return float(self.nats.sum() / (np.log(2.0) * self.bytes.sum()))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model to score.
-
-    Attributes:
-        cache: The prepared data.
-        splits: Names of one or more splits of it.
-        context: Tokens the model reads at a time.
-        device: Where the model runs, and the sums are made: "cpu", "cuda" or "auto".
-        threads: CPU threads of a server.
-        seed: Of the order of requests and the choice of probes; unknown to the candidate.
-        probes: Windows to ask the witness about, at least 8.
-        seconds: Most time it may take.
-        brief: Whether the first few requests' worth of a split is enough: for trying a candidate out.
-    """
-
-    cache: str
-    splits: Sequence[str]
-    context: int
-    device: str
-    threads: int
-    seed: int
-    probes: int
-    seconds: float
-    brief: bool = False
-
-
-def score(
-    job: Job, weights: int, model: Wire, witness: Wire, retire: Callable[[], int] | None = None
-) -> list[Score]:
-    """Score submitted weights on each split of a job.
-
-    The witness learns nothing, not even the weights, before the model's server has given its last answer: two
-    servers that run at the same time, or hold the same file, could agree on what to say.
-
-    Args:
-        job: What to score it on.
-        weights: Descriptor of the weights.
-        model: Socket of the server that is scored.
-        witness: Socket of another server of the same code, that is compared with it.
-        retire: Ends the model's server, and gives the witness a copy of the weights that shares nothing with
-            the other; by default the server lives on and the weights are the same.
-
-    Raises:
-        Failure: If the candidate has no score.
-        nanomodel.data.DataError: If the data cannot be read.
-    """
-    deadline = time.monotonic() + job.seconds
-    prepared = open_cache(Path(job.cache))
-    device = choose_device(job.device)
-    if device.type == "cpu":
-        keep_memory()
-    tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
-    length = min(job.context, *(len(part) - 1 for part in tokens))
-    row_bytes = length * prepared.vocab * 4
-    if job.brief:
-        enough = 8 * length * max(1, LOGIT_BYTES[device.type] // row_bytes) + 1
-        tokens = [part[:enough] for part in tokens]
-    parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
-    # At least eight requests, however few the windows: a model that keeps state shows it in the second.
-    rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
-    remotes = [RemoteModel(wire, rows, length, parts[0].vocab, deadline) for wire in (model, witness)]
-    remotes[0].load(weights, job.context, job.device, job.threads)
-    rng = np.random.default_rng(job.seed)
-    orders = [rng.permutation(len(windows)) for windows in parts]
-    remotes[0].loaded()
-    measured = []
-    for windows, order in zip(parts, orders, strict=True):
-        nats = np.empty((len(windows), length), np.float32)
-        nats[order] = measure(remotes[0], device, rows, windows.inputs(order), windows.targets(order))
-        measured.append(nats)
-    remotes[1].load(retire() if retire else weights, job.context, job.device, job.threads)
-    remotes[1].loaded()
-    tolerance = probes.tolerance(device.type, exact=remotes[0].exact)
-    scores = []
-    for windows, nats in zip(parts, measured, strict=True):
-        probe = probes.plan(windows, nats, job.probes, rng)
-        difference = probes.check(
-            windows, nats, probe, lambda x, y: measure(remotes[1], device, rows, x, y), tolerance
-        )
-        scores.append(summed(windows, nats, difference))
-    return scores
-
-
-def measure(
-    remote: RemoteModel,
-    device: torch.device,
-    rows: int,
-    inputs: NDArray[np.int64],
-    targets: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Nats of each target, float32 [k, length], `rows` sequences a request.
-
-    Every request is full, the last one filled up with sequences from the first: a model then sees a single
-    shape, and its rounding does not depend on who asks.
-
-    Raises:
-        Failure: If there is no answer, or nats that are not finite.
-    """
-    count = len(inputs)
-    batches = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
-    nats = np.empty(inputs.shape, np.float32)
-    remote.ask(inputs[batches[0]])
-    for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        logits = remote.answer(device)
-        if following is not None:
-            remote.ask(inputs[following])  # the model works while the sums are made
-        nats[batch] = cross_entropy(finite(logits), torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
-        if not np.isfinite(nats[batch]).all():
-            # Finite logits can be too far apart for a difference that is: no score, and nothing to compare.
-            raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
-    return nats
-
-
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """-log softmax(logits)[targets] in float32: logits [..., vocab], targets int64 [...]."""
-    return -F.log_softmax(logits.float(), -1).gather(-1, targets[..., None])[..., 0]
-
-
-def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Score:
-    """Add up what counts, piece by piece, in float64."""
-    everything = np.arange(len(windows))
-    counted = windows.counted(everything)
-    pieces = windows.pieces(everything)[counted]
-    count = int(pieces.max()) + 1
-    sizes = windows.token_bytes[windows.targets(everything)[counted]]
-    return Score(
-        nats=np.asarray(np.bincount(pieces, nats[counted].astype(np.float64), count), np.float64),
-        bytes=np.bincount(pieces, sizes, count).astype(np.int64),
-        tokens=int(counted.sum()),
-        difference=difference,
-    )
+from nanomodel.client import Failure
+from nanomodel.data import DataError
+from nanomodel.scoring import Job, Score, score
+from nanomodel.standalone import common_parser, open_prepared
+from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory, pair
 
 
 def main() -> None:
     """Work for a runner if there is one, else do what the command line says."""
     fd = os.environ.get("HARNESS_FD")
     if fd is None:
-        from nanomodel.standalone import score_once
-
-        return score_once()
+        return command_line()
     forbid_tracing()
     wire = Wire.from_fd(int(fd))
     with contextlib.suppress(Closed):
@@ -279,6 +116,68 @@ def _table(done: Score) -> int:
     with map_memory(memory, table.nbytes) as shared:
         shared[:] = table.tobytes()
     return memory
+
+
+def command_line(arguments: Sequence[str] | None = None) -> None:
+    """Score one file of weights with the `nanomodel.train` that is importable here; print the result.
+
+    Raises:
+        SystemExit: If there is no score.
+    """
+    options = _parser().parse_args(arguments)
+    cache = open_prepared(options.cache)
+    job = Job(
+        cache=str(cache.path),
+        splits=(options.split,),
+        context=options.context,
+        device=options.device,
+        threads=options.threads,
+        seed=int.from_bytes(os.urandom(4), "little"),
+        probes=options.probes,
+        seconds=options.seconds,
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            weights = stack.enter_context(Path(options.weights).open("rb"))
+            model, witness = (stack.enter_context(_server(options.device)) for _ in range(2))
+            done = score(job, weights.fileno(), model, witness)[0]
+        except (Failure, DataError, OSError) as error:
+            raise SystemExit(f"There is no score: {error}") from None
+    if options.json:
+        about = {"split": options.split, "tokens": done.tokens, "bytes": int(done.bytes.sum())}
+        numbers = {"bits_per_byte": done.bits_per_byte, **about, "difference": done.difference}
+        Path(options.json).write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
+    name = {"validation": "val_bpb"}.get(options.split, f"{options.split}_bpb")
+    print(f"{name:20s} {done.bits_per_byte:.6f}")
+
+
+@contextlib.contextmanager
+def _server(device: str) -> Iterator[Wire]:
+    """A model server on this module's own path, without a jail."""
+    ours, theirs = pair()
+    # The script's model has the size of what PyTorch sees.
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
+    environment = {**os.environ, **hidden, "HARNESS_FD": str(theirs.fileno())}
+    command = [sys.executable, "-m", "nanomodel.serve"]
+    process = subprocess.Popen(
+        command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+    )
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.kill()
+        process.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common_parser("nanomodel.score", "Score weights.")
+    parser.add_argument("--weights", required=True, help="what a training run kept with --out")
+    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    parser.add_argument("--probes", type=int, default=64, help="windows to check for causality (default: 64)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="give up after this long (default: 600)")
+    return parser
 
 
 if __name__ == "__main__":

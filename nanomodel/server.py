@@ -1,7 +1,7 @@
 """One loaded model, and the memory in which it is asked and answers.
 
 From the moment `nanomodel.train` is imported this process is the candidate's: it is jailed, it sees inputs
-only, and whatever it answers is checked by the scorer (`nanomodel.remote`).
+only, and whatever it answers is checked by the scorer (`nanomodel.client`).
 """
 
 from __future__ import annotations

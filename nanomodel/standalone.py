@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanomodel.data import DataError, Prepared, open_cache
+from nanomodel.data.token_budget import draw_tokens
 from nanomodel.device import choose_device, describe
-from nanomodel.doubts import slow, stale
-from nanomodel.ration import draw_ration
-from nanomodel.wire import Message, Wire, pair
+from nanomodel.training_warnings import compile_warnings, repetition_warnings
+from nanomodel.wire import Message
 
 CACHES = Path("runs/cache")
 
 
 class Standalone:
-    """A host for `harness.Run` made from command-line arguments."""
+    """Does what a runner does for `harness.Run`, from command-line arguments."""
 
     def __init__(self, options: argparse.Namespace, cache: Prepared) -> None:
         self._options = options
@@ -55,7 +54,7 @@ class Standalone:
             raise SystemExit(
                 "This would train the GPU's model on the CPU. Hide the GPU: CUDA_VISIBLE_DEVICES=-1"
             )
-        cache = _open(options.cache)
+        cache = open_prepared(options.cache)
         if options.vocab not in (None, cache.vocab):
             message = f"The data in {cache.path} has a vocabulary of {cache.vocab}, not {options.vocab}."
             raise SystemExit(f"{message} Prepare some that has, or say --cache FOLDER")
@@ -82,7 +81,7 @@ class Standalone:
         """The training split."""
         tokens: NDArray[np.uint16] = self._cache.tokens("train")
         if self._options.tokens is not None:
-            tokens = draw_ration(tokens, int(self._options.tokens), self._options.seed)
+            tokens = draw_tokens(tokens, int(self._options.tokens), self._options.seed)
         self._at["started"] = time.monotonic()
         return tokens
 
@@ -94,13 +93,14 @@ class Standalone:
         self._at["submitted"] = time.monotonic()
         for name, value in metrics.items():
             print(f"{name:20s} {value:,.6g}", flush=True)
-        doubts = (slow(metrics) if self._options.compile else []) + stale(metrics)
-        for doubt in doubts:
-            print(f"WARNING: {doubt}", flush=True)
+        warnings = compile_warnings(metrics) if self._options.compile else []
+        warnings += repetition_warnings(metrics)
+        for warning in warnings:
+            print(f"WARNING: {warning}", flush=True)
         if self._options.json:
             device = choose_device(self._options.device)
             task = {name: value for name, value in self.task().items() if name != "seed"}
-            record: dict[str, Any] = {"machine": describe(device), "task": task, "warnings": doubts}
+            record: dict[str, Any] = {"machine": describe(device), "task": task, "warnings": warnings}
             record |= {"at": self._at, "metrics": dict(metrics)}
             (self._home / self._options.json).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         if self._options.out:
@@ -114,63 +114,12 @@ class Standalone:
                 raise SystemExit(done.returncode)
 
 
-def score_once(arguments: Sequence[str] | None = None) -> None:
-    """Score one file of weights with the `nanomodel.train` that is importable here; print the result.
+def open_prepared(cache: str | None) -> Prepared:
+    """The prepared data in a folder; by default what $NANOMODEL_CACHE names, or the newest in ./runs/cache.
 
     Raises:
-        SystemExit: If there is no score.
+        SystemExit: If there is none.
     """
-    from nanomodel.remote import Failure
-    from nanomodel.score import Job, score
-
-    options = _score_parser().parse_args(arguments)
-    cache = _open(options.cache)
-    job = Job(
-        cache=str(cache.path),
-        splits=(options.split,),
-        context=options.context,
-        device=options.device,
-        threads=options.threads,
-        seed=int.from_bytes(os.urandom(4), "little"),
-        probes=options.probes,
-        seconds=options.seconds,
-    )
-    with ExitStack() as stack:
-        try:
-            weights = stack.enter_context(Path(options.weights).open("rb"))
-            model, witness = (stack.enter_context(_server(options.device)) for _ in range(2))
-            done = score(job, weights.fileno(), model, witness)[0]
-        except (Failure, DataError, OSError) as error:
-            raise SystemExit(f"There is no score: {error}") from None
-    if options.json:
-        about = {"split": options.split, "tokens": done.tokens, "bytes": int(done.bytes.sum())}
-        numbers = {"bits_per_byte": done.bits_per_byte, **about, "difference": done.difference}
-        Path(options.json).write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
-    name = {"validation": "val_bpb"}.get(options.split, f"{options.split}_bpb")
-    print(f"{name:20s} {done.bits_per_byte:.6f}")
-
-
-@contextmanager
-def _server(device: str) -> Iterator[Wire]:
-    """A model server on this module's own path, without a jail."""
-    ours, theirs = pair()
-    # The script's model has the size of what PyTorch sees.
-    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
-    environment = {**os.environ, **hidden, "HARNESS_FD": str(theirs.fileno())}
-    command = [sys.executable, "-m", "nanomodel.serve"]
-    process = subprocess.Popen(
-        command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
-    )
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        process.kill()
-        process.wait()
-
-
-def _open(cache: str | None) -> Prepared:
     found = [path.parent for path in CACHES.glob("*/meta.json")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     folder = cache or os.environ.get("NANOMODEL_CACHE") or newest
@@ -182,7 +131,8 @@ def _open(cache: str | None) -> Prepared:
         raise SystemExit(str(error)) from None
 
 
-def _common_parser(program: str, description: str) -> argparse.ArgumentParser:
+def common_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Options that training and scoring share."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--cache", help="data (default: $NANOMODEL_CACHE, or newest in ./runs/cache)")
     parser.add_argument("--context", type=int, default=256, help="tokens read at a time in scoring")
@@ -193,7 +143,7 @@ def _common_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def _train_parser() -> argparse.ArgumentParser:
-    parser = _common_parser("nanomodel.train", "Train a model, and score it.")
+    parser = common_parser("nanomodel.train", "Train a model, and score it.")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--seconds", type=float, default=20.0, help="train this long (default: 20)")
     budget.add_argument("--tokens", type=float, help="train on this many tokens instead")
@@ -202,13 +152,4 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not use torch.compile")
     parser.add_argument("--no-score", dest="score", action="store_false", help="do not score the weights")
     parser.add_argument("--out", help="keep the weights in this file")
-    return parser
-
-
-def _score_parser() -> argparse.ArgumentParser:
-    parser = _common_parser("nanomodel.score", "Score weights.")
-    parser.add_argument("--weights", required=True, help="what a training run kept with --out")
-    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
-    parser.add_argument("--probes", type=int, default=64, help="windows to check for causality (default: 64)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="give up after this long (default: 600)")
     return parser

@@ -19,12 +19,12 @@ import numpy as np
 
 from nanomodel.data.cache import FORMAT, GUARDS, SEPARATOR, SPLITS, TOKEN, Prepared, open_cache
 from nanomodel.data.corpora import Corpus, open_corpus
+from nanomodel.data.documents import DocumentFile, Ints
 from nanomodel.data.duplicates import Sketcher, group
 from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
 from nanomodel.data.spec import DataSpec
 from nanomodel.data.splits import Hashes, content_hash, hold_out
-from nanomodel.data.spool import Ints, Spool
 from nanomodel.data.staging import locked, staged, sweep
 from nanomodel.data.tokenizer import PATTERN, Encoder, train
 
@@ -59,8 +59,8 @@ def _prepare_once(spec: DataSpec, corpus: Corpus, cache: Path, key: str, progres
         if (cache / key).exists():
             return
         sweep(cache)
-        with staged(cache, key) as folder, Spool(folder / "documents") as spool:
-            _build(spec, corpus, key, folder, spool, progress)
+        with staged(cache, key) as folder, DocumentFile(folder / "documents") as texts:
+            _build(spec, corpus, key, folder, texts, progress)
 
 
 def _key(spec: DataSpec, corpus: Corpus) -> str:
@@ -74,23 +74,25 @@ def _key(spec: DataSpec, corpus: Corpus) -> str:
     return f"{spec.corpus}-{spec.vocab}-{digest[:12]}"
 
 
-def _build(spec: DataSpec, corpus: Corpus, key: str, folder: Path, spool: Spool, progress: Report) -> None:
-    hashes, sizes, groups = _read(corpus, spool, progress)
+def _build(
+    spec: DataSpec, corpus: Corpus, key: str, folder: Path, texts: DocumentFile, progress: Report
+) -> None:
+    hashes, sizes, groups = _read(corpus, texts, progress)
     validation, test = hold_out(hashes, sizes, groups, spec.validation_fraction, spec.test_fraction)
     sample = _sample(_others(len(sizes), validation, test), sizes, spec.tokenizer_bytes)
-    merges = train(_texts(spool, sample, sizes, progress), spec.vocab)
+    merges = train(_texts(texts, sample, sizes, progress), spec.vocab)
     encoder = Encoder(merges)
     held = {
-        "validation": _first_tokens(validation, spec.validation_tokens, "validation_tokens", spool, encoder),
-        "test": _first_tokens(test, spec.test_tokens, "test_tokens", spool, encoder),
+        "validation": _first_tokens(validation, spec.validation_tokens, "validation_tokens", texts, encoder),
+        "test": _first_tokens(test, spec.test_tokens, "test_tokens", texts, encoder),
     }
     taken = set(held["validation"].tolist())
     left = [documents for documents in validation if not taken & set(documents.tolist())]
-    if (guard := _guard(left, spec.validation_tokens // GUARD_SHARE, spool, encoder)) is not None:
+    if (guard := _guard(left, spec.validation_tokens // GUARD_SHARE, texts, encoder)) is not None:
         held["held"] = guard
     chosen = {"train": _others(len(sizes), *([d] for d in held.values())), **held}
     splits = {
-        split: _write(folder / f"{split}.bin", split, chosen[split], sizes, spool, encoder, progress)
+        split: _write(folder / f"{split}.bin", split, chosen[split], sizes, texts, encoder, progress)
         for split in (*SPLITS, *GUARDS)
         if split in chosen
     }
@@ -99,17 +101,17 @@ def _build(spec: DataSpec, corpus: Corpus, key: str, folder: Path, spool: Spool,
     _describe(spec, key, folder, splits, merges, encoder, len(sizes) - int(groups.max()) - 1)
 
 
-def _read(corpus: Corpus, spool: Spool, progress: Report) -> tuple[Hashes, Ints, Ints]:
-    """Spool the corpus; the hash, the size and the group of each document."""
+def _read(corpus: Corpus, texts: DocumentFile, progress: Report) -> tuple[Hashes, Ints, Ints]:
+    """Copy the corpus into the file; the hash, the size and the group of each document."""
     sketcher, hashes = Sketcher(), []
     for raw in corpus.documents(progress):
-        spool.add(raw)
+        texts.add(raw)
         sketcher.add(raw)
         hashes.append(content_hash(raw))
     if not hashes:
         raise DataError("The corpus is empty: it has no text.", "Give files that have some.")
     progress("Looking for near-duplicates", 0, 0)
-    return np.array(hashes, np.uint64), spool.finish(), group(sketcher.finish())
+    return np.array(hashes, np.uint64), texts.finish(), group(sketcher.finish())
 
 
 def _others(count: int, *taken: list[Ints]) -> Ints:
@@ -127,21 +129,21 @@ def _sample(documents: Ints, sizes: Ints, limit: int) -> Ints:
     return documents[np.arange(0, len(documents), step).astype(np.int64)]
 
 
-def _texts(spool: Spool, documents: Ints, sizes: Ints, progress: Report) -> Iterator[str]:
+def _texts(texts: DocumentFile, documents: Ints, sizes: Ints, progress: Report) -> Iterator[str]:
     done, total = 0, int(sizes[documents].sum())
-    for batch in spool.batches(documents, BATCH_BYTES):
+    for batch in texts.batches(documents, BATCH_BYTES):
         for raw in batch:
             yield raw.decode()
         done += sum(map(len, batch))
         progress("Training the tokenizer", done, total)
 
 
-def _first_tokens(groups: list[Ints], limit: int, option: str, spool: Spool, encoder: Encoder) -> Ints:
+def _first_tokens(groups: list[Ints], limit: int, option: str, texts: DocumentFile, encoder: Encoder) -> Ints:
     """Documents of the first groups that fit into `limit` tokens; the others are trained on."""
     taken: list[Ints] = []
     held = 0
     for documents in groups:
-        batches = spool.batches(documents, BATCH_BYTES)
+        batches = texts.batches(documents, BATCH_BYTES)
         size = sum(len(ids) for batch in batches for ids in encoder.encode(batch))
         if held + size <= limit:
             taken.append(documents)
@@ -153,23 +155,23 @@ def _first_tokens(groups: list[Ints], limit: int, option: str, spool: Spool, enc
     return np.concatenate(taken)
 
 
-def _guard(groups: list[Ints], limit: int, spool: Spool, encoder: Encoder) -> Ints | None:
+def _guard(groups: list[Ints], limit: int, texts: DocumentFile, encoder: Encoder) -> Ints | None:
     """The slice that is held back beside the validation, if there are documents left for one."""
     try:
-        return _first_tokens(groups, limit, "", spool, encoder)
+        return _first_tokens(groups, limit, "", texts, encoder)
     except DataError:
         return None
 
 
 def _write_other(spec: DataSpec, folder: Path, encoder: Encoder, progress: Report) -> dict[str, Any]:
     """Encode text of another kind, as much of it as the validation has tokens."""
-    with Spool(folder / "other") as spool:
+    with DocumentFile(folder / "other") as texts:
         for raw in _other_corpus(spec).documents(progress):
-            spool.add(raw)
-        sizes = spool.finish()
+            texts.add(raw)
+        sizes = texts.finish()
         groups = [np.array([number]) for number in range(len(sizes))]
-        taken = _first_tokens(groups, spec.validation_tokens, "validation_tokens", spool, encoder)
-        return _write(folder / "other.bin", "other", taken, sizes, spool, encoder, progress)
+        taken = _first_tokens(groups, spec.validation_tokens, "validation_tokens", texts, encoder)
+        return _write(folder / "other.bin", "other", taken, sizes, texts, encoder, progress)
 
 
 def _other_corpus(spec: DataSpec) -> Corpus:
@@ -178,12 +180,18 @@ def _other_corpus(spec: DataSpec) -> Corpus:
 
 
 def _write(
-    path: Path, split: str, documents: Ints, sizes: Ints, spool: Spool, encoder: Encoder, progress: Report
+    path: Path,
+    split: str,
+    documents: Ints,
+    sizes: Ints,
+    texts: DocumentFile,
+    encoder: Encoder,
+    progress: Report,
 ) -> dict[str, Any]:
     """Encode a split into its file; what is to be known about it."""
     digest, tokens, done, total = hashlib.sha256(), 0, 0, int(sizes[documents].sum())
     with path.open("wb") as file:
-        for batch in spool.batches(documents, BATCH_BYTES):
+        for batch in texts.batches(documents, BATCH_BYTES):
             ids = np.concatenate(encoder.encode(batch)).astype(TOKEN)
             file.write(ids.data)
             digest.update(ids.data)

@@ -16,7 +16,7 @@ import rensa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nanomodel.data.spool import Ints
+from nanomodel.data.documents import Ints
 
 BANDS, ROWS = 16, 4
 WORDS = 5

@@ -16,8 +16,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from nanomodel.data.documents import Ints
 from nanomodel.data.errors import DataError
-from nanomodel.data.spool import Ints
 
 Hashes = npt.NDArray[np.uint64]
 LEAST_BYTES = 4096

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from nanomodel import device as machine
 from nanomodel.batches import Batches, draw_windows
+from nanomodel.data.token_budget import PASSAGE, draw_tokens
 from nanomodel.harness import Budget, Run
-from nanomodel.host import HarnessError, RunnerHost
 from nanomodel.meter import Diverged
-from nanomodel.ration import PASSAGE, draw_ration
+from nanomodel.runner import HarnessError, RunnerProcess
 from nanomodel.standalone import Standalone
 from nanomodel.wire import pair
 from tests.support import toy
 
 
-class FakeHost:
+class FakeRunner:
     """A runner in the same process."""
 
     def __init__(self, tokens=None, kind="tokens", amount=10_000, **task):
@@ -68,7 +68,7 @@ def clock(monkeypatch):
 
 
 def started(**options):
-    run = Run(FakeHost(**options))
+    run = Run(FakeRunner(**options))
     run.start()
     return run
 
@@ -105,11 +105,11 @@ def test_a_batch_depends_on_seed_and_number_alone():
     assert torch.equal(one.next(3, 8)[0], other.next(3, 8)[0])
 
 
-@pytest.mark.parametrize("ration", [False, True])
-def test_working_ahead_changes_no_batch(ration):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_working_ahead_changes_no_batch(in_order):
     tokens = toy.prose(5_000, 0)
     cpu = torch.device("cpu")
-    plain, ahead = (Batches(tokens, 1, cpu, prefetch=p, ration=ration) for p in (False, True))
+    plain, ahead = (Batches(tokens, 1, cpu, prefetch=p, in_order=in_order) for p in (False, True))
     # Shapes change on the way: what was made ahead for another shape is made again.
     for rows, length, aligned in (
         [(4, 16, 0.0)] * 3 + [(2, 32, 0.0)] * 2 + [(2, 32, 0.5)] * 3 + [(4, 16, 0.0)]
@@ -119,20 +119,20 @@ def test_working_ahead_changes_no_batch(ration):
 
 
 @given(st.integers(1, 5000), st.integers(300, 3000), st.integers(0, 100))
-def test_a_ration_is_so_many_tokens_in_passages_of_the_stream(amount, size, seed):
+def test_a_token_budget_is_so_many_tokens_in_passages_of_the_stream(amount, size, seed):
     stream = np.arange(size, dtype=np.uint16)
-    drawn = draw_ration(stream, amount, seed)
+    drawn = draw_tokens(stream, amount, seed)
     assert drawn.dtype == np.uint16 and len(drawn) == amount + 1
     breaks = np.flatnonzero(np.diff(drawn.astype(np.int64)) != 1) + 1
     assert set((breaks % PASSAGE).tolist()) <= {0}
-    assert (drawn == draw_ration(stream, amount, seed)).all()
+    assert (drawn == draw_tokens(stream, amount, seed)).all()
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 40)), min_size=1, max_size=12), st.booleans())
-def test_a_ration_is_read_once_from_beginning_to_end(shapes, prefetch):
+def test_a_token_budget_is_read_once_from_beginning_to_end(shapes, prefetch):
     amount = sum(rows * length for rows, length in shapes)
-    batches = Batches(np.arange(amount + 1, dtype=np.uint16), 1, torch.device("cpu"), prefetch, ration=True)
+    batches = Batches(np.arange(amount + 1, dtype=np.uint16), 1, torch.device("cpu"), prefetch, in_order=True)
     targets = torch.cat([batches.next(rows, length)[1].flatten() for rows, length in shapes])
     assert targets.tolist() == list(range(1, amount + 1))
 
@@ -202,7 +202,7 @@ def test_the_first_batch_of_a_tiny_seconds_budget_is_served(clock):
 
 def test_data_before_the_clock_is_refused():
     with pytest.raises(HarnessError, match=r"run\.start"):
-        Run(FakeHost()).batch(2, 16)
+        Run(FakeRunner()).batch(2, 16)
 
 
 def test_windows_longer_than_the_data_are_refused():
@@ -211,7 +211,7 @@ def test_windows_longer_than_the_data_are_refused():
 
 
 def test_fake_batches_are_tokens_and_leave_randomness_alone():
-    run = Run(FakeHost())
+    run = Run(FakeRunner())
     before = torch.random.get_rng_state()
     x, y = run.fake_batch(3, 20)
     assert x.shape == y.shape == (3, 20) and x.dtype == torch.int64
@@ -220,7 +220,7 @@ def test_fake_batches_are_tokens_and_leave_randomness_alone():
 
 
 def test_rows_are_halved_until_they_fit():
-    run = Run(FakeHost())
+    run = Run(FakeRunner())
     tried = []
 
     def attempt(rows):
@@ -242,12 +242,12 @@ def test_other_failures_of_the_warm_up_are_not_mistaken_for_memory():
         raise ValueError("shapes")
 
     with pytest.raises(ValueError, match="shapes"):
-        Run(FakeHost()).fit(attempt, 4)
+        Run(FakeRunner()).fit(attempt, 4)
 
 
 def test_randomness_after_the_start_does_not_depend_on_the_warm_up():
     def draw(warm_up):
-        run = Run(FakeHost())
+        run = Run(FakeRunner())
         torch.rand(warm_up)
         run.start()
         return torch.rand(4)
@@ -256,8 +256,8 @@ def test_randomness_after_the_start_does_not_depend_on_the_warm_up():
 
 
 def test_log_looks_at_its_arguments_a_few_times_a_second_only(clock):
-    host = FakeHost()
-    run = Run(host)
+    runner = FakeRunner()
+    run = Run(runner)
     run.start()
 
     class Loss:
@@ -272,13 +272,13 @@ def test_log_looks_at_its_arguments_a_few_times_a_second_only(clock):
         run.log(step, loss=Loss(), lr=0.1)
         clock.now += 0.01
     assert 3 <= Loss.looked <= 5
-    assert len(host.logged) == Loss.looked
-    assert host.logged[-1] | {"progress": 0} == {
+    assert len(runner.logged) == Loss.looked
+    assert runner.logged[-1] | {"progress": 0} == {
         "type": "log",
-        "step": host.logged[-1]["step"],
+        "step": runner.logged[-1]["step"],
         "loss": 2.5,
         "lr": 0.1,
-        "tokens": 8 * host.logged[-1]["step"],
+        "tokens": 8 * runner.logged[-1]["step"],
         "progress": 0,
     }
 
@@ -291,8 +291,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss):
 
 def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatch, clock):
     monkeypatch.chdir(tmp_path)
-    host = FakeHost()
-    run = Run(host)
+    runner = FakeRunner()
+    run = Run(runner)
     run.start()
     model = torch.nn.Linear(3, 2)
     for step in (1, 2, 3):
@@ -301,7 +301,7 @@ def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatc
         clock.now += 0.1
     compiled = torch.compile(model)
     run.submit(compiled, mine=4.0)
-    weights, metrics = host.submitted
+    weights, metrics = runner.submitted
     state = torch.load(weights, weights_only=True)
     assert set(state) == {"weight", "bias"} and torch.equal(state["weight"], model.weight)
     assert metrics["steps"] == 3 and metrics["tokens"] == 60 and metrics["parameters"] == 8
@@ -318,7 +318,7 @@ def test_untrained_weights_are_not_handed_in(tmp_path, monkeypatch, clock):
         clock.now += 4.0
     with pytest.raises(HarnessError, match="before the first optimizer step"):
         run.submit(torch.nn.Linear(3, 2))
-    assert run._host.submitted is None and not list(tmp_path.iterdir())
+    assert run._runner.submitted is None and not list(tmp_path.iterdir())
     tried = started(kind="steps", amount=1)
     tried.batch(2, 16)
     tried.submit(torch.nn.Linear(3, 2))
@@ -327,20 +327,20 @@ def test_untrained_weights_are_not_handed_in(tmp_path, monkeypatch, clock):
 
 def test_rows_and_epochs_are_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = Run(FakeHost(tokens=toy.prose(1_000, 0), amount=2_000))
+    run = Run(FakeRunner(tokens=toy.prose(1_000, 0), amount=2_000))
     run.fit(lambda rows: None, 8)
     run.start()
     for step in range(1, 21):
         run.batch(4, 20)
         run.log(step, loss=1.0)
     run.submit(torch.nn.Linear(3, 2))
-    _, metrics = run._host.submitted
+    _, metrics = run._runner.submitted
     assert metrics["rows"] == 8 and metrics["epochs"] == pytest.approx(1.6)
     assert "recompiles" not in metrics, "nothing was to be compiled"
 
 
 def test_what_is_compiled_when_is_counted():
-    run = Run(FakeHost(compile=True, threads=1))
+    run = Run(FakeRunner(compile=True, threads=1))
     run._meter.begin(compiling=True)
     before = run._meter.numbers(0, 1.0)
 
@@ -435,7 +435,7 @@ def test_peaks_go_by_whole_names(name, tflops, monkeypatch):
 
 def test_without_a_compiler_nothing_is_compiled_and_it_says_so(monkeypatch, capsys):
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    run = Run(FakeHost(compile=True))
+    run = Run(FakeRunner(compile=True))
     assert run.compile is False
     assert "no C++ compiler" in capsys.readouterr().out
 
@@ -447,23 +447,23 @@ def test_without_a_compiler_nothing_is_compiled_and_it_says_so(monkeypatch, caps
 
 def test_the_runner_gives_task_and_data_by_the_protocol(tmp_path):
     ours, theirs = pair()
-    host = RunnerHost(theirs)
+    runner = RunnerProcess(theirs)
     ours.send({"type": "task", "seed": 1})
-    assert host.task()["seed"] == 1
+    assert runner.task()["seed"] == 1
     assert ours.recv(1.0)[0] == {"type": "hello", "protocol": 1}
     np.arange(100, dtype="<u2").tofile(tmp_path / "train.bin")
     with (tmp_path / "train.bin").open("rb") as file:
         ours.send({"type": "start"}, [file.fileno()])
-    tokens = host.start()
+    tokens = runner.start()
     assert ours.recv(1.0)[0] == {"type": "ready"}
     assert isinstance(tokens, np.memmap) and len(tokens) == 100 and tokens[7] == 7
     with pytest.raises(ValueError):
         tokens[0] = 1
-    host.submit(tmp_path, {"good": 1.0, "bad": math.nan})
+    runner.submit(tmp_path, {"good": 1.0, "bad": math.nan})
     assert ours.recv(1.0)[0] == {"type": "submit", "metrics": {"good": 1.0}}
     ours.close()
     with pytest.raises(HarnessError, match="runner is gone"):
-        host._expect("start")
+        runner._expect("start")
 
 
 def test_budgets_are_values():

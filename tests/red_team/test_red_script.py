@@ -26,10 +26,10 @@ CLAIMS = (
 
 PATCHES = """
     import math, numpy
-    from nanomodel import probes, remote, score, server, windows
+    from nanomodel import client, probes, score, scoring, server, windows
     zero = lambda *arguments, **options: torch.zeros(())
-    score.cross_entropy = score.summed = probes.check = zero
-    remote.RemoteModel.answer = windows.Windows.targets = zero
+    scoring.cross_entropy = scoring.summed = scoring.score = score.score = probes.check = zero
+    client.ModelClient.answer = windows.Windows.targets = zero
     torch.logsumexp = torch.nn.functional.nll_loss = torch.log_softmax = zero
     numpy.log = numpy.sum = numpy.bincount = lambda *arguments, **options: 0.0
     harness.Budget = harness.Diverged = None

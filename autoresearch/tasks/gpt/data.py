@@ -18,7 +18,7 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.tasks.gpt.weights import seal
 from nanomodel.data import DataError, open_cache
-from nanomodel.ration import draw_ration
+from nanomodel.data.token_budget import draw_tokens
 
 SYSTEM = ("security.", "trusted.")
 """Attributes that only the system can set."""
@@ -67,7 +67,7 @@ class TrainingData:
     @contextmanager
     def ration(self, amount: int, seed: int) -> Iterator[int]:
         """A descriptor of the tokens that a run may read, in memory that nobody can write."""
-        drawn = draw_ration(self._prepared.tokens("train"), amount, seed).astype("<u2")
+        drawn = draw_tokens(self._prepared.tokens("train"), amount, seed).astype("<u2")
         memory = seal(drawn.tobytes())
         try:
             yield memory

@@ -33,7 +33,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in m
         ("torch._dynamo.exc.Unsupported: data-dependent branching", "compiler error"),
         ("OSError: [Errno 28] No space left on device", "disk full"),
         ("PermissionError: [Errno 13] Permission denied: '/home'", "refused by the sandbox"),
-        ("nanomodel.host.HarnessError: the budget is less than one batch", "error"),
+        ("nanomodel.runner.HarnessError: the budget is less than one batch", "error"),
         ("ValueError: anything else", "error"),
     ],
 )

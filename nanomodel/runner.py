@@ -1,7 +1,16 @@
-"""Who gives a training script its task and takes its weights.
+"""The runner, as the harness sees it: it gives a training script its task and takes its weights.
 
-The runner's side of the conversation is `autoresearch.tasks.gpt.training` (protocol 1, see there); without a
-runner, `nanomodel.standalone` plays its part.
+`RunnerProcess` speaks to a runner at the other end of a socket (protocol 1). Without one,
+`nanomodel.standalone` does what a runner does.
+
+    script -> {"type": "hello", "protocol": 1}
+    runner -> {"type": "task", seed, device, threads, vocab, context, budget: {kind, amount}, compile, ration}
+    script -> {"type": "ready"}                     the model is built and compiled
+    runner -> {"type": "start"} + [training tokens, uint16]         the clock starts
+    script -> {"type": "log", step, loss, progress, tokens, ...}    a few times a second
+    script -> {"type": "submit", "metrics": {...}}  the weights lie in the working folder
+
+`ration` says that the tokens are the token budget itself, to be read once and in order.
 """
 
 from __future__ import annotations
@@ -22,8 +31,8 @@ class HarnessError(Exception):
     """The script cannot go on; the message says why."""
 
 
-class Host(Protocol):
-    """Who gives the task and takes the weights: a runner, or `nanomodel.standalone.Standalone`."""
+class Runner(Protocol):
+    """Gives the task and takes the weights: `RunnerProcess`, or `nanomodel.standalone.Standalone`."""
 
     def task(self) -> Mapping[str, Any]:
         """The task message of protocol 1."""
@@ -32,13 +41,13 @@ class Host(Protocol):
         """The training tokens; the clock starts when this returns."""
 
     def log(self, message: Message) -> None:
-        """A sign of life."""
+        """How training goes: step, loss, progress, tokens."""
 
     def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
         """The weights are in this file: the training is over."""
 
 
-class RunnerHost:
+class RunnerProcess:
     """The runner at the other end of $HARNESS_FD."""
 
     def __init__(self, wire: Wire) -> None:

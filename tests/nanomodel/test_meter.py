@@ -1,6 +1,6 @@
 import torch
 
-from nanomodel.clocks import Clocks
+from nanomodel.meter import Clocks
 
 
 def test_a_cpu_tells_nothing():

@@ -1,4 +1,4 @@
-"""The scorer's end of a model server: asks for logits, and believes nothing.
+"""The scorer's client of a model server: asks for logits, and checks every answer.
 
 Invariant: what is returned is a private copy of numbers of the right shape, taken before the next
 request is made; so an answer cannot depend on a later request, nor change after it was given. A server
@@ -32,7 +32,7 @@ class Failure(Exception):
         self.outcome = outcome
 
 
-class RemoteModel:
+class ModelClient:
     """A model in another process.
 
     Args:

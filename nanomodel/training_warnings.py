@@ -1,4 +1,4 @@
-"""What is doubtful about a training that went well: it was slower than it should be, or saw too little text.
+"""Warnings about a training that ended well: it was not compiled as it should be, or had too little text.
 
 Needs no torch. Not covered: anything that decides; a runner looks at none of this.
 """
@@ -11,8 +11,8 @@ EPOCHS = 4.0
 """Text that is read more often teaches ever less (Muennighoff et al. 2023)."""
 
 
-def slow(metrics: Mapping[str, float]) -> list[str]:
-    """What went wrong in compiling, a sentence each: torch goes on without, at a fraction of the speed.
+def compile_warnings(metrics: Mapping[str, float]) -> list[str]:
+    """Say what went wrong in compiling, a sentence each: torch goes on without, at a fraction of the speed.
 
     Args:
         metrics: What the harness reported of a training that was to be compiled.
@@ -27,8 +27,8 @@ def slow(metrics: Mapping[str, float]) -> list[str]:
     return [text.format(metrics[name]) for name, text in causes.items() if metrics.get(name)]
 
 
-def stale(metrics: Mapping[str, float]) -> list[str]:
-    """Whether the training data was too small for the budget: a sentence, or none."""
+def repetition_warnings(metrics: Mapping[str, float]) -> list[str]:
+    """Say if the training data was too small for the budget: one sentence, or none."""
     epochs = metrics.get("epochs", 0.0)
     if epochs <= EPOCHS:
         return []

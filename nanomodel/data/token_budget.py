@@ -1,6 +1,7 @@
-"""What a run with a budget of tokens is given to read: so many tokens, in passages from all over the stream.
+"""Draws the tokens of a token budget: a run gets these and no others, in passages from all over the stream.
 
-Whoever hands the data over draws it, so that nobody has to trust a count. Needs numpy alone.
+The runner draws them before it hands the data over, so that it need not trust the script's count. Needs numpy
+alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ PASSAGE = 256
 """Tokens that follow each other in the stream: long enough to learn from, short enough to be many."""
 
 
-def draw_ration(tokens: NDArray[np.uint16], amount: int, seed: int) -> NDArray[np.uint16]:
-    """What a run that may read `amount` tokens is given: random passages of the stream, one after the other.
+def draw_tokens(tokens: NDArray[np.uint16], amount: int, seed: int) -> NDArray[np.uint16]:
+    """Draw random passages of the stream, one after the other, for a run that may read `amount` tokens.
 
     Args:
         tokens: The stream, usually a memory map.

@@ -1,7 +1,7 @@
-"""All documents of a corpus in one scratch file, so that the corpus is read, fetched and checked only once.
+"""Keeps all documents of a corpus in one scratch file, so that the corpus is fetched and read only once.
 
-Later steps then take any documents, in any order, whatever the corpus was made of. Read with plain reads and
-not mapped: mapped pages would count as memory of this process.
+Later steps take any documents from it, in any order, whatever the corpus was made of. It is read with plain
+reads and not mapped: mapped pages would count as memory of this process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-class Spool:
+class DocumentFile:
     """A scratch file of documents; removed at the end of the block that it is used in."""
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class Spool:
         self._sizes: list[int] = []
         self._starts: Ints | None = None
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> DocumentFile:
         return self
 
     def __exit__(self, *error: object) -> None:
