@@ -322,7 +322,7 @@ def test_untrained_weights_are_not_handed_in(tmp_path, monkeypatch, clock):
     tried = started(kind="steps", amount=1)
     tried.batch(2, 16)
     tried.submit(torch.nn.Linear(3, 2))
-    assert tried._host.submitted
+    assert tried._runner.submitted
 
 
 def test_rows_and_epochs_are_recorded(tmp_path, monkeypatch):

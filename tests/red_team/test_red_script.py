@@ -214,7 +214,7 @@ POISON = """
         def __reduce__(self):
             return os.system, ("touch pwned; touch /tmp/pwned",)
     torch.save(Bomb(), "weights.pt")
-    run._host.submit(None, {})
+    run._runner.submit(None, {})
 """
 
 
