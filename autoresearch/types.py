@@ -134,6 +134,10 @@ class Split(StrEnum):
     OTHER = "other"
 
 
+REPORTED_SPLITS = (Split.HELD, Split.OTHER)
+"""Splits that are scored beside VALIDATION for the report: do gains hold elsewhere? They decide nothing."""
+
+
 class Fidelity(StrEnum):
     """How much of the budget a trial uses."""
 

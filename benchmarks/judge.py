@@ -28,11 +28,10 @@ from statistics import fmean, median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch.judge import Estimate, Judge, Kept, Report, TrialRequest, create_judge
+from autoresearch.judge import Estimate, Judge, Kept, Observation, Report, TrialRequest, create_judge
 from autoresearch.judge.claim import claim
-from autoresearch.judge.orders import Plan
 from autoresearch.report.levels import Level, joint_reach
-from autoresearch.types import Levels, Verdict, VerdictKind
+from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 AA_TRIALS = 500
 
@@ -124,7 +123,7 @@ class Nature:
         self.drawn = 0
 
     def noise(self, script: Script, seed: int) -> float:
-        """A script's luck on a seed; the same every time, and akin to its parent's."""
+        """A script's noise on a seed: the same every time, and correlated with its parent's."""
         if seed not in script.seen:
             own = self._shock()
             rho = self.world.common
@@ -133,12 +132,13 @@ class Nature:
             script.seen[seed] = own
         return script.seen[seed]
 
-    def score(self, script: Script, seed: int) -> float | None:
-        """What a trial gives; now and then it fails for no fault of the script's."""
+    def run(self, script: Script, seed: int) -> Observation:
+        """One trial; now and then it fails for no fault of the script."""
         if script.crashes or self.rng.random() < 0.003:
-            return None
+            return Observation.failed()
         w = self.world
-        return w.unit * (w.level + script.mean + script.luck + script.noise * self.noise(script, seed))
+        score = w.unit * (w.level + script.mean + script.luck + script.noise * self.noise(script, seed))
+        return Observation.finished(score)
 
     def candidate(self, parent: Script) -> Script:
         """The next idea. The same for every judge, as far as the size of gains left allows."""
@@ -180,14 +180,14 @@ class MeanOfThree(Judge):
         self.scores: list[float] = []
         self.effects: list[float] = []
 
-    def _plan(self) -> list[Plan]:
-        return [("confirm" if seed else "screen", seed) for seed in range(3)]
+    def _plan(self) -> list[TrialRequest]:
+        return [TrialRequest(Arm.CONFIRM if seed else Arm.SCREEN, seed) for seed in range(3)]
 
-    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
-        if score is None:
+    def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
+        if observation.score is None:
             self.scores = []
-            return self._crash()
-        self.scores.append(score)
+            return self._failed_candidate()
+        self.scores.append(observation.score)
         if len(self.scores) < 3:
             return None
         mean, self.scores = fmean(self.scores), []
@@ -240,7 +240,7 @@ def covers(interval: tuple[float, float] | None, truth: float) -> bool:
 
 
 def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcome:
-    """Run one search to the end of its budget and hold the judge's words against the truth."""
+    """Run one search to the end of its budget, and compare what the judge reports to the truth."""
     nature = Nature(world, seed, no_gains)
     start = tip = Script()
     baseline = [(s, world.unit * (world.level + nature.noise(start, s))) for s in range(world.baselines)]
@@ -249,12 +249,12 @@ def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcom
     out = Outcome(searches=1, cover={"keep": [], "tip": [], "gain": [], "claim": []})
     last: Levels | None = None
     for _ in range(AA_TRIALS if no_gains else world.trials):
-        want = judge.next()
-        assert want is not None
-        if want.arm != "incumbent" and candidate is None:
+        request = judge.next()
+        assert request is not None
+        if request.arm != Arm.INCUMBENT and candidate is None:
             candidate = nature.candidate(tip)
-        script = tip if want.arm == "incumbent" or candidate is None else candidate
-        verdict = judge.observe(want, nature.score(script, want.seed))
+        script = tip if request.arm == Arm.INCUMBENT or candidate is None else candidate
+        verdict = judge.observe(request, nature.run(script, request.seed))
         if verdict is None:
             continue
         if verdict.kind is VerdictKind.KEEP and candidate is not None:
@@ -276,7 +276,7 @@ def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcom
 
 
 def told(levels: Levels) -> tuple[float, float] | None:
-    """The interval of the whole gain, as report and MLflow tell it after a verdict."""
+    """The interval of the whole gain, as report and MLflow show it after a verdict."""
     before, after = Level.of(levels.baseline), Level.of(levels.incumbent)
     gain, reach = before.mean - after.mean, joint_reach(before, after)
     return None if reach is None else (gain - reach, gain + reach)
@@ -444,7 +444,7 @@ def main() -> int:
     rows = [summarise(results, name) for name in JUDGES]
     print(table(rows))
     default = next(row for row in rows if row.name == "default")
-    print(f"\nThe default judge reckoned with {100 * default.expected_false:.1f}% false keeps itself.\n")
+    print(f"\nThe default judge itself expected {100 * default.expected_false:.1f}% false keeps.\n")
     failed, seconds = 0, sum(os.times()[:4]) / 2  # others may use the cores, too
     for what, value, least, most in criteria(default, args.worlds, seconds):
         met = least <= value <= most

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.judge.claim import claim
-from autoresearch.judge.tau import paired_tau
+from autoresearch.judge.sampling_error import paired_tau
 from autoresearch.search.loop import Extra, Search
 from autoresearch.store.claims import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.store.losses import read_losses

@@ -1,10 +1,11 @@
 """The audit of a finished branch: which of its kept changes does the evidence still support?
 
-Every kept change has a gain by the search's own reckoning, and a doubt. Trainings of the stack with random
-sets of changes left out (a factorial design: each run informs on all changes at once) are added to that by a
-Bayesian linear model; what remains doubtful is named for removal, until the expected share of false keeps is
-small. A simplification was not kept for a gain: its doubt is that it loses more than it may, and it is no
-part of that share. Assumption: gains add up. Not covered: the trainings, and what can be left out at all.
+The search has estimated the gain of every kept change, and the probability that there is none. The audit adds
+runs of the branch with random sets of changes left out (a factorial design: each run informs on all changes
+at once), by a Bayesian linear model. The most doubtful changes are named for removal, until the expected
+share of false keeps is small. A simplification was not kept for a gain: its doubt is that it loses more than
+its margin, and it does not count in that share. Assumption: gains add up. Not covered: the runs, and which
+changes can be left out at all (`finish.audit`).
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoresearch.judge.report import Kept
-from autoresearch.judge.stats import Z95, phi
+from autoresearch.judge.base import Kept
+from autoresearch.judge.noise import Z95, phi
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 PRIOR_DOUBT = 0.3
-"""Of a keep whose judge does not reckon doubts: about a third of what a greedy one keeps is not real."""
+"""Doubt of a keep whose judge does not estimate it: about a third of what a greedy judge keeps is not
+real."""
 
 SHARE = 0.03
-"""Largest expected share of false keeps that may stay."""
+"""Largest expected share of false keeps among the changes that stay."""
 
 HARMFUL = 0.5
-"""A simplification goes that more probably than this loses more than it may."""
+"""A simplification is removed if the probability that it loses more than its margin is larger than this."""
 
-VAGUE = 100.0
+PRIOR_SPREAD = 100.0
 """Standard deviation of the starting point's score before the audit, in standard deviations of the noise."""
 
 
@@ -55,18 +57,18 @@ class Audited:
 def audit(
     keeps: Sequence[Kept], runs: Sequence[tuple[Sequence[bool], float]], noise: float, tau: float = 0.0
 ) -> list[Audited]:
-    """Add the audit's runs to what the search knew.
+    """Combine the audit's runs with what the search measured.
 
-    The gain of each change is normal around what the search measured, shrunk, or nothing at all with the
-    doubt that the search left. The runs update the first by linear regression, and the second by the density
-    at zero before and after (Savage-Dickey, Dickey 1971).
+    A priori the gain of each change is 0 with the probability `doubt` of the search, and otherwise normal
+    around the shrunk gain that the search measured. The runs update the normal part by linear regression, and
+    the doubt by the density at zero before and after (Savage-Dickey, Dickey 1971).
 
     Args:
         keeps: The kept changes as the judge reports them, in order.
         runs: For each run, which of them were present, and its score.
         noise: Standard deviation of a score from seed to seed.
         tau: Standard error that the validation set adds to any difference. Search and audit share the set,
-            so no number of runs takes it away.
+            so more runs do not reduce it.
 
     Raises:
         ValueError: If a run does not say of each change whether it was present, or the noise is not known.
@@ -81,7 +83,7 @@ def audit(
         return []
     errors = np.array([_error(keep, noise) for keep in keeps])
     centres = np.array([_centre(keep, error) for keep, error in zip(keeps, errors, strict=True)])
-    own = np.sqrt(np.maximum(errors**2 - tau**2, (1e-3 * noise) ** 2))  # the part that more runs take away
+    own = np.sqrt(np.maximum(errors**2 - tau**2, (1e-3 * noise) ** 2))  # the part that more runs reduce
     means, deviations = _regress(centres, own, runs, noise)
     deviations = np.hypot(deviations, np.sqrt(errors**2 - own**2))
     return [
@@ -96,15 +98,15 @@ def doubtful(
 
     Args:
         audited: All kept changes.
-        share: Largest expected share of false keeps among those that stay. It is not reached if too much
-            that is doubtful cannot be taken out (see `false_share`).
+        share: Largest expected share of false keeps among those that stay. It is not reached if too many
+            doubtful ones cannot be taken out (see `false_share`).
         separable: Which of them can be taken out; None: all.
     """
     free = [i for i in range(len(audited)) if separable is None or separable[i]]
     removed = [i for i in free if audited[i].simplification and audited[i].doubt > HARMFUL]
     for i in sorted(free, key=lambda i: -audited[i].doubt):
         if false_share(audited, removed) <= share or audited[i].doubt <= share:
-            break  # in the second case what stays would only look worse without it
+            break  # in the second case removing it would only raise the share among those that stay
         if not audited[i].simplification:
             removed.append(i)
     return removed
@@ -121,7 +123,7 @@ def _error(keep: Kept, noise: float) -> float:
 
 
 def _centre(keep: Kept, error: float) -> float:
-    """The gain without the luck of selection; half of it where the judge does not reckon that."""
+    """The gain without selection bias; half of it where the judge does not estimate that."""
     return keep.shrunk if keep.shrunk is not None else max(keep.effect, error) / 2
 
 
@@ -138,7 +140,7 @@ def _regress(
     design = np.array([[1.0, *(-float(p) for p in present)] for present, _ in runs]).reshape(-1, count + 1)
     scores = np.array([score for _, score in runs])
     level = float(scores.mean()) if len(scores) else 0.0  # only to keep the numbers small
-    prior = np.concatenate([[1 / (VAGUE * noise + 100 * abs(centres).sum()) ** 2], errors**-2.0])
+    prior = np.concatenate([[1 / (PRIOR_SPREAD * noise + 100 * abs(centres).sum()) ** 2], errors**-2.0])
     target = prior * np.concatenate([[0.0], centres]) + design.T @ (scores - level) / noise**2
     covariance = np.linalg.inv(np.diag(prior) + design.T @ design / noise**2)
     return (covariance @ target)[1:], np.sqrt(np.diag(covariance))[1:]

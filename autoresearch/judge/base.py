@@ -1,8 +1,17 @@
-"""The judge's interface, and what all judges share: order of answers, counts, JSON.
+"""The judge seam: what a judge is asked and told, and what it reports.
 
-A judge decides what becomes a commit. It is pure (no input or output, clock, or chance of its own) and
-lower scores are better. Invariant: its wants and verdicts are a function of the answers alone, not of
-when they arrive, and a judge restored from JSON goes on exactly as the one that wrote it.
+A judge decides which candidates become commits. It asks for trials of one candidate after another (and of the
+incumbent), is told how each ended, and says a verdict. What every judge promises, and
+`autoresearch.testing.judges.JudgeContract` checks:
+
+- It is pure: no input or output, no clock, no chance of its own. Lower scores are better.
+- Its requests and verdicts depend on the answers alone, not on the order in which they arrive.
+- A judge restored from JSON at any moment goes on exactly as the one that wrote it.
+- It is free of units: multiplying all scores by a constant changes no decision.
+- It never keeps a candidate of which no trial finished, and a failed trial never ends the search.
+
+To add a judge, subclass `Judge`, implement `_plan`, `_take` and `report`, keep all state in attributes that
+JSON can hold, and register the class under the entry point group "autoresearch.judges".
 """
 
 from __future__ import annotations
@@ -11,99 +20,192 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from autoresearch.judge.noise import Runs
-from autoresearch.judge.orders import Orders, Plan, TrialRequest
-from autoresearch.judge.report import Report
-from autoresearch.types import Arm, Levels, Verdict, VerdictKind
+from autoresearch.judge.requests import Observation, RequestQueue, TrialRequest
+from autoresearch.registry import Registry
+from autoresearch.types import Arm, Estimate, Levels, Verdict, VerdictKind
+
+JUDGES = Registry(
+    "judge",
+    {
+        "default": "autoresearch.judge.default:Default",
+        "strict": "autoresearch.judge.strict:Strict",
+        "threshold": "autoresearch.judge.simple:Threshold",
+        "greedy": "autoresearch.judge.simple:Greedy",
+    },
+)
 
 Baseline = Sequence[tuple[int, float]]
 """Replicates of the starting point: (seed, score)."""
+
+BY_SEED = ("baseline", "runs")
+"""Attributes of judges that hold scores by seed. JSON has them as lists of pairs, to keep order and seeds."""
+
+RENAMED = {
+    "_orders": "_requests",
+    "fresh": "next_seed",
+    "looked": "inspected",
+    "turn": "screens",
+    "ratio": "gain_ratio",
+    "wish": "waits_for",
+    "beside": "controls",
+    "misses": "failures",
+}
+"""Attribute in the JSON of older versions -> attribute of today."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One accepted change.
+
+    Attributes:
+        effect: Gain as measured when it was kept; positive is better.
+        error: Its standard error, already widened where the noise was estimated from few runs.
+        shrunk: The gain without its expected selection bias; None if the judge does not estimate that.
+        interval: 95% interval of the gain, selection taken into account; None if not estimated.
+        trials: Runs of the candidate that the decision rests on.
+        doubt: The judge's own probability that there is no gain; None if not estimated.
+        simplification: Kept because it removes code and does no harm, not because it gains.
+        suspicious: Much larger than earlier gains; it was confirmed by one more thorough trial.
+        margin: What a simplification was shown not to lose.
+    """
+
+    effect: float
+    error: float | None
+    shrunk: float | None
+    interval: tuple[float, float] | None
+    trials: int
+    doubt: float | None = None
+    simplification: bool = False
+    suspicious: bool = False
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known after the answers so far.
+
+    Attributes:
+        judge: Name of the judge.
+        noise: Standard deviation of a score from seed to seed; None without a replicate.
+        baseline: Score of the starting point.
+        incumbent: Score of the incumbent, without its selection bias where the judge estimates that.
+        keeps: Every accepted change, in order.
+        candidates: Candidates that were screened.
+        confirmed: Those that were promising enough for a second run.
+        failed: Those of which a trial failed or was stopped early.
+        expected_false_keeps: Expected number of `keeps` that gain nothing; None if not estimated.
+        common_luck: Share of a seed's luck that candidate and incumbent have in common, in [0, 1].
+        drifts: How often re-runs of the incumbent showed that the machine had changed.
+        tau: Standard error that the validation set adds to any difference.
+    """
+
+    judge: str
+    noise: float | None
+    baseline: Estimate
+    incumbent: Estimate
+    keeps: tuple[Kept, ...]
+    candidates: int
+    confirmed: int
+    failed: int
+    expected_false_keeps: float | None = None
+    common_luck: float = 0.0
+    drifts: int = 0
+    tau: float = 0.0
+
+    @property
+    def kept(self) -> int:
+        """Number of accepted changes."""
+        return len(self.keeps)
 
 
 class Judge(ABC):
     """Asks for trials of one candidate after another, and decides.
 
-    A judge is used as follows, until the budget is spent::
+    A judge is used like this, until the budget is spent::
 
         judge.candidate(complexity=lines_added - lines_removed)     # optional
         while verdict is None:
-            want = judge.next()
-            verdict = judge.observe(want, score)
+            request = judge.next()
+            verdict = judge.observe(request, Observation.finished(run(request)))
     """
 
     name: ClassVar[str]
-    least: ClassVar[int] = 1
-    """Baselines without which this judge cannot begin."""
+    """The name under which the class is registered."""
 
-    _kinds: ClassVar[dict[str, type[Judge]]] = {}
+    min_baselines: ClassVar[int] = 1
+    """Baseline runs without which this judge cannot begin."""
+
+    _classes: ClassVar[dict[str, type[Judge]]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:
-            Judge._kinds[cls.name] = cls
+            Judge._classes[cls.name] = cls
 
     def __init__(self, baseline: Baseline, tau: float, options: dict[str, float]) -> None:
         runs = dict(baseline)
         if len(runs) < len(baseline):
-            raise ValueError("two baselines have the same seed; a replicate needs a seed of its own")
+            raise ValueError("two baseline runs have the same seed; each replicate needs a seed of its own")
         if not all(math.isfinite(score) for score in runs.values()):
-            raise ValueError("a baseline has no finite score; a search cannot start from a failing script")
-        if len(runs) < self.least:
             raise ValueError(
-                f"the {self.name} judge needs at least {self.least} baseline runs with different seeds to "
-                f"measure the noise, and got {len(runs)}"
+                "a baseline run has no finite score; a search cannot start from a failing script"
+            )
+        if len(runs) < self.min_baselines:
+            raise ValueError(
+                f"the {self.name} judge needs at least {self.min_baselines} baseline runs with different "
+                f"seeds to measure the noise, and got {len(runs)}"
             )
         if not (math.isfinite(tau) and tau >= 0):
             raise ValueError(f"tau must be a finite standard error >= 0, not {tau}")
         self.options = options
         self.tau = tau
-        self.baseline: Runs = runs
-        self.fresh = max(runs) + 1
+        self.baseline: dict[int, float] = runs
+        self.next_seed = max(runs) + 1
         self.complexity = 0.0
         self.candidates = 0
         self.confirmed = 0
         self.failed = 0
-        self._orders = Orders()
+        self._requests = RequestQueue()
 
     def candidate(self, complexity: float = 0.0) -> None:
         """Announce the next candidate. Not needed if its complexity does not matter.
 
         Args:
-            complexity: Net change of size, e.g. lines added minus lines removed.
+            complexity: Net growth in size, such as lines added minus lines removed.
         """
         self.complexity = float(complexity)
 
     def next(self) -> TrialRequest | None:
-        """The next trial to run, or None if answers must come first.
+        """The next trial to run, or None if the judge must see answers first.
 
         May be called again before an answer arrives, to use several devices.
         """
-        if self._orders.idle:
-            self._orders.plan(self._plan())
-        return self._orders.issue()
+        if self._requests.idle:
+            self._requests.plan(self._plan())
+        return self._requests.issue()
 
-    def observe(self, want: TrialRequest, score: float | None) -> Verdict | None:
+    def observe(self, request: TrialRequest, observation: Observation) -> Verdict | None:
         """Take an answer, in any order.
 
         Args:
-            want: As `next` gave it.
-            score: Lower is better; None, nan or infinite if the trial failed.
+            request: As `next` returned it.
+            observation: How the trial ended.
 
         Returns:
-            The verdict on the current candidate once there is one. Answers to its remaining wants no
-            longer matter then; they may still be observed, or be dropped.
+            The verdict on the current candidate once there is one. After that, answers to its other requests
+            no longer matter; they may still be observed, or be dropped.
 
         Raises:
-            ValueError: If the want was not asked for, or is answered already.
+            ValueError: If the request was never issued, or is answered already.
         """
-        self._orders.answer(want, score if score is not None and math.isfinite(score) else None)
-        while (answer := self._orders.take()) is not None:
-            verdict = self._take(answer[0], answer[1])
+        self._requests.answer(request, observation)
+        while (answered := self._requests.take()) is not None:
+            verdict = self._take(*answered)
             if verdict is not None:
-                self._orders.clear()
+                self._requests.clear()
                 self.complexity = 0.0
                 return replace(verdict, levels=self._levels())
         return None
@@ -111,30 +213,25 @@ class Judge(ABC):
     def upcoming(self, count: int) -> list[TrialRequest]:
         """The screening runs of the next candidates, should this one and they be discarded; nothing changes.
 
-        They can be begun early, where a device would stand idle.
-
         Args:
-            count: Of how many candidates.
-
-        Returns:
-            As many, or fewer: what comes after another kind of run cannot be known.
+            count: Of how many candidates; fewer are returned if another kind of run comes first.
         """
         future, found = Judge.from_json(self.to_json()), list[TrialRequest]()
         current = list(future.unanswered)
         while current and len(found) < count:
-            if all(future.observe(want, None) is None for want in current):
+            if all(future.observe(request, Observation.failed()) is None for request in current):
                 break  # it would go on with this candidate
-            want = future.next()
-            if want is None or want.arm != Arm.SCREEN:
+            request = future.next()
+            if request is None or request.arm != Arm.SCREEN:
                 break
-            found.append(want)
-            current = [want]
+            found.append(request)
+            current = [request]
         return found
 
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:
-        """Wants under way that still count; run them again if they died with the process."""
-        return self._orders.unanswered
+        """Requests under way that still count; run them again if the process died."""
+        return self._requests.unanswered
 
     def to_json(self) -> str:
         """The whole state, as JSON text."""
@@ -142,11 +239,11 @@ class Judge(ABC):
 
     @staticmethod
     def from_json(text: str) -> Judge:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; reads what older versions wrote, too."""
         data = json.loads(text)
-        kind = Judge._kinds[data["judge"]]
+        kind: type[Judge] = Judge._classes.get(data["judge"]) or JUDGES.load(data["judge"])
         judge = kind.__new__(kind)
-        judge._load(data["state"])
+        judge._load({RENAMED.get(key, key): value for key, value in data["state"].items()})
         return judge
 
     @abstractmethod
@@ -154,37 +251,34 @@ class Judge(ABC):
         """Estimates and counts after the answers so far."""
 
     @abstractmethod
-    def _plan(self) -> list[Plan]:
-        """Trials to ask for next; called when nothing is open."""
+    def _plan(self) -> list[TrialRequest]:
+        """The trials to ask for next; called when nothing is planned or under way."""
 
     @abstractmethod
-    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
-        """Take one answer, in order of asking."""
+    def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
+        """Take one answer. Called in the order of asking."""
 
     def _levels(self) -> Levels | None:
-        """Where the search stands; None if this judge believes a score that won a selection."""
+        """Estimated scores of baseline and incumbent; None if this judge does not correct for selection."""
         return None
 
-    def _seed(self) -> int:
+    def _new_seed(self) -> int:
         """A seed that this search has not used."""
-        self.fresh += 1
-        return self.fresh - 1
+        self.next_seed += 1
+        return self.next_seed - 1
 
     def _dump(self) -> dict[str, Any]:
-        """All attributes as plain values; runs become lists of pairs, to keep their order and seeds."""
-        state = {key: list(v.items()) if key in RUNS else v for key, v in vars(self).items()}
-        return state | {"_orders": self._orders.to_dict()}
+        """All attributes as plain values."""
+        state = {key: list(v.items()) if key in BY_SEED else v for key, v in vars(self).items()}
+        return state | {"_requests": self._requests.to_dict()}
 
     def _load(self, state: dict[str, Any]) -> None:
+        """The inverse of `_dump`."""
         for key, value in state.items():
-            setattr(self, key, dict(map(tuple, value)) if key in RUNS else value)
-        self._orders = Orders.from_dict(state["_orders"])
+            setattr(self, key, dict(map(tuple, value)) if key in BY_SEED else value)
+        self._requests = RequestQueue.from_dict(state["_requests"])
 
-    def _crash(self) -> Verdict:
-        """The verdict on a candidate of which a trial failed."""
+    def _failed_candidate(self) -> Verdict:
+        """The verdict on a candidate of which a trial failed or was stopped early."""
         self.failed += 1
-        return Verdict(VerdictKind.DISCARD, reason="a trial of it failed, so it has no score")
-
-
-RUNS = ("baseline", "runs")
-"""Attributes that hold scores by seed."""
+        return Verdict(VerdictKind.DISCARD, reason="a trial of the candidate failed, so it has no score")

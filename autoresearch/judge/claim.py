@@ -1,8 +1,8 @@
-"""The final claim: how much better the tip is than the baseline, on data and seeds that never steered.
+"""The final claim: how much better the tip is than the baseline, on seeds and data the search never used.
 
-Baseline and tip are trained on fresh seeds, interleaved, and scored on the sealed test split once. The claim
-is the difference of the means: never the best seed, never the score of the search. Invariant: seeds and the
-test split both count as sources of error. Not covered: running those trials, and keeping the split sealed.
+Baseline and tip are measured on fresh seeds, interleaved, and scored on the sealed test split once. The claim
+is the difference of the means: never the best seed, never the score of the search. Its interval covers the
+noise of seeds and the sampling error of the test split. Not covered: running those trials (`finish.claim`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoresearch.judge.stats import Z95, squares, t_from_z
+from autoresearch.judge.noise import Z95, squares, t_from_z
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What may be said about a finished search.
+    """The gain of a finished search.
 
     Attributes:
         effect: Mean test score of the baseline minus that of the tip; positive is better.
@@ -27,8 +27,8 @@ class Claim:
         tip: Mean test score of the tip.
         seeds: Trials of the baseline and of the tip.
         sampling: Standard error that the test split adds to the difference.
-        overfit: Gain on the validation data, measured on the same models, minus `effect`; None if not
-            measured. Well above 0, it says how much the search fitted its validation data.
+        overfit: Gain on the validation data, measured by the same trials, minus `effect`; None if not
+            measured. Well above 0 it shows how far the search has fitted its validation data.
     """
 
     effect: float
@@ -55,8 +55,8 @@ def claim(
         baseline: Test score of each fresh-seed trial of the baseline, two or more.
         tip: The same for the tip.
         sampling: Standard error that the test split adds to the difference, by `paired_tau` over its
-            documents.
-        validation_gain: Mean validation score of the same baseline models minus that of the same tip models.
+            items.
+        validation_gain: Mean validation score of the same trials: baseline minus tip.
 
     Raises:
         ValueError: If there are fewer than two scores on a side, or one is not finite.

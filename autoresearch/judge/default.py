@@ -1,9 +1,9 @@
-"""The default judge: odds that a gain is real, learned from the search itself.
+"""The default judge: keeps a candidate when the odds that its gain is real are high enough.
 
-A candidate is kept when the odds of a real gain against nothing at all reach `odds`. The prior odds are
-the share of confirmed candidates that were kept so far, the expected size of a gain is the mean of those,
-and the advantage of having passed the screening is taken back, so that all runs may be counted. In a
-search where nothing works the bar thus rises by itself; where much works it falls.
+The odds are of a real gain against no gain at all. Prior odds are the share of confirmed candidates that were
+kept so far, and the expected size of a gain is the mean of those. The odds are corrected for the screening,
+so that all runs may be counted. In a search where nothing works the bar rises by itself; where much works it
+falls.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
-from autoresearch.judge.noise import Comparison
-from autoresearch.judge.report import Evidence
+from autoresearch.judge.evidence import BARS, Evidence
+from autoresearch.judge.noise import Comparison, phi
 from autoresearch.judge.sequential import Sequential
-from autoresearch.judge.stats import log_evidence, log_pass
-from autoresearch.judge.stopping import BARS
 
-ALONE = 1.5
+UNSELECTED_Z = 1.5
 """Least z of the confirmation runs without the screening run, which was selected for being good."""
 
-REALISM = 12.0
-"""What the odds leave out, measured by benchmarks/judge.py: a candidate that gains nothing mostly does harm
-and so looks good far more rarely than one that does nothing, and of those that were confirmed and then
-discarded many were real."""
+ODDS_FACTOR = 12.0
+"""Corrects the odds for two simplifications; fitted with benchmarks/judge.py. Most candidates without a gain
+do harm, so they look good far more rarely than ones that do nothing. And many that were confirmed and then
+discarded were real."""
 
 PRIOR_KEPT, PRIOR_CONFIRMED = 0.7, 8.0
 """Before anything is known, as if so many of so many confirmed candidates had been kept."""
@@ -34,14 +32,15 @@ class Default(Sequential):
 
     Args:
         baseline: (seed, score) of the starting point, two or more; three are better.
-        tau: Standard error that the validation set adds to any difference (see `autoresearch.judge.tau`).
+        tau: Standard error that the validation set adds to any difference (see
+            `autoresearch.judge.sampling_error`).
         odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
             smaller than this suggests: 2-3% at 4 (see docs/judging.md).
-        refresh: Runs that the incumbent has at least.
-        heartbeat: Candidate runs after which the incumbent is run again.
+        refresh: Least number of runs of the incumbent.
+        heartbeat: Number of candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
-        price: Gain that one unit of added complexity must bring, in standard deviations of the noise; what
-            removing one may cost. 0 switches complexity off.
+        price: Gain that one unit of added complexity must bring, in standard deviations of the noise; also
+            what removing one unit may cost. 0: complexity does not count.
         margin: A simplification may not be worse than this, in standard deviations of the noise.
     """
 
@@ -64,13 +63,42 @@ class Default(Sequential):
         options = {"odds": odds, "refresh": refresh, "heartbeat": heartbeat, "limit": limit}
         super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
 
-    def _accept(self, view: Comparison, alone: Comparison, scale: float) -> Evidence | None:
-        if alone.z < ALONE:
+    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
+        if unselected.z < UNSELECTED_Z:
             return None
         kept = sum(not keep.simplification for keep in self.keeps)
         share = (kept + PRIOR_KEPT) / (self.confirmed - 1 + PRIOR_CONFIRMED)
         score = log_evidence(view.z, scale / view.error)
-        score += math.log(REALISM * share / (1 - share)) + log_pass(BARS[0], self.ratio)
+        score += math.log(ODDS_FACTOR * share / (1 - share)) + log_pass(BARS[0], self.gain_ratio)
         if score < math.log(self.options["odds"]):
             return None
-        return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"z = {view.z:.1f}")
+        return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"evidence {view.z:.1f}")
+
+
+def log_evidence(z: float, ratio: float) -> float:
+    """Log Bayes factor for "a gain drawn from an exponential distribution" against "no gain at all".
+
+    No gain at all is the hardest alternative to rule out: a change that does harm looks worse than that.
+
+    Args:
+        z: Measured gain in standard errors.
+        ratio: Mean of the exponential in standard errors.
+    """
+    ratio = max(ratio, 0.05)
+    tail = phi(z - 1 / ratio)
+    if tail <= 0:
+        return -math.inf
+    density = -math.log(ratio) + 0.5 / ratio**2 - z / ratio + math.log(tail)
+    return density + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
+
+
+def log_pass(bar: float, ratio: float) -> float:
+    """Log of P(z >= bar | no gain) / P(z >= bar | a gain from the exponential of `log_evidence`).
+
+    Added to the log odds, it corrects for the screening: only candidates that passed the bar are looked at.
+    """
+    ratio = max(ratio, 0.05)
+    nothing = phi(-bar)
+    return math.log(nothing) - math.log(
+        nothing + math.exp(0.5 / ratio**2 - bar / ratio) * phi(bar - 1 / ratio)
+    )

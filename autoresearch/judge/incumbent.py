@@ -1,30 +1,60 @@
-"""The incumbent: its runs, when to measure it again, and what selection did to its score.
+"""The incumbent: its runs, when to run it again, and whether the machine has changed since.
 
-Invariant: a score that won a selection is never believed as it stands. Its expected luck is added back,
-fresh runs dilute what is left, and two re-runs in a row that are out of line replace all before them.
+A candidate became the incumbent because its score was low, so that score is expected to be too low (selection
+bias). It is never taken as it stands: the expected bias is added back, and fresh runs dilute what is left.
+
+A machine that becomes faster makes every candidate look better than old runs of the incumbent. Runs of the
+incumbent beside a candidate ("control runs") tell the two apart: on the same machine they score as its runs
+before did; on a faster one they score as the candidate does. A machine that slows down makes no false gain;
+two re-runs in a row that are out of line show it. In both cases the old runs are given up.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from autoresearch.judge.noise import Noise, Pool, Runs, restless
-from autoresearch.judge.stats import Z95, lambert, t_from_z, z_from_t
-from autoresearch.types import Estimate
+from autoresearch.judge.noise import Z95, Noise, Pool, Runs, compare, excess_variance, t_from_z, z_from_t
+from autoresearch.types import Estimate, Levels
 
-MISSES = 3
-"""Failures in a row after which no more of its runs are waited for."""
+MAX_FAILURES = 3
+"""After this many failures in a row no more runs of the incumbent are waited for."""
 
-DRIFT = 2.2
-"""Least z of two re-runs in a row, on the same side, that show that the machine has changed. A steady one
-does so once in 500 re-runs, and then all that is lost are the runs that were given up."""
+OUTLIER_Z = 2.2
+"""Least z of two re-runs in a row, on the same side, that show that the machine has changed. On a steady
+machine that happens once in 500 re-runs, and costs only the runs that are given up."""
 
-RARE = 5.0
+PRIOR_LOG_ODDS = 5.0
 """Log odds against a change of the machine when runs are given up for one. Most of the small ones are chance,
-picked for looking like one; the starting point is not moved by those."""
+selected for looking like a change; the baseline is not moved by those."""
+
+SAME_LOG_ODDS, CHANGED_LOG_ODDS, MAX_CONTROLS = -0.5, -2.0, 3
+"""Log odds of the control runs: from the first on the machine is the same; below the second it has changed;
+between the two more control runs are needed, up to the third. Machines rarely change, so a single run need
+not prove that this one did not. A stricter first bound costs more progress than it saves false keeps."""
+
+RENAMED = {
+    "correction": "selection_bias",
+    "luck": "sampling_bias",
+    "luck_variance": "sampling_variance",
+    "since": "runs_since",
+    "misses": "failures",
+    "suspects": "outliers",
+    "moved": "shift",
+    "moved_variance": "shift_variance",
+}
+"""Attribute in the JSON of older versions -> attribute of today."""
+
+
+class Machine(Enum):
+    """Whether the machine is still the one on which the incumbent was run before."""
+
+    SAME = "same"
+    UNCLEAR = "unclear"
+    CHANGED = "changed"
 
 
 @dataclass
@@ -33,55 +63,56 @@ class Incumbent:
 
     Attributes:
         runs: Its scores by seed.
-        correction: What selection is expected to have taken off the sum of `runs`.
-        luck: What selection on this validation set is expected to have taken off, over all keeps.
-        luck_variance: How unsure that is.
-        since: Candidate runs since its last run.
-        misses: Its failures in a row.
-        suspects: Seeds of re-runs that were out of line.
-        drifts: How often the machine was seen to have changed.
-        survived: Candidates that failed to replace it.
-        moved: How much the changes of the machine have probably added to a score, over all drifts.
-        moved_variance: How unsure that is.
+        selection_bias: How much too low the sum of `runs` is expected to be because of selection.
+        sampling_bias: How much too low its score is expected to be because changes were selected on this
+            validation set, summed over all keeps.
+        sampling_variance: Variance of that estimate.
+        runs_since: Candidate runs since its last run.
+        failures: Its failed runs in a row.
+        outliers: Seeds of re-runs that were out of line.
+        drifts: How often the machine was found to have changed.
+        survived: Candidates that did not replace it.
+        shift: How much the changes of the machine have probably added to a score, over all drifts.
+        shift_variance: Variance of that estimate.
     """
 
     runs: Runs
-    correction: float = 0.0
-    luck: float = 0.0
-    luck_variance: float = 0.0
-    since: int = 0
-    misses: int = 0
-    suspects: list[int] = field(default_factory=list)
+    selection_bias: float = 0.0
+    sampling_bias: float = 0.0
+    sampling_variance: float = 0.0
+    runs_since: int = 0
+    failures: int = 0
+    outliers: list[int] = field(default_factory=list)
     drifts: int = 0
     survived: int = 0
-    moved: float = 0.0
-    moved_variance: float = 0.0
+    shift: float = 0.0
+    shift_variance: float = 0.0
 
     @property
     def mean(self) -> float:
-        """Its score on this validation set, without the luck of its seeds."""
+        """Its score on this validation set, without selection bias."""
         return self.mean_of(list(self.runs))
 
     def mean_of(self, seeds: Sequence[int]) -> float:
-        """The same by the runs of some seeds, those among them that were selected."""
-        return (math.fsum(self.runs[seed] for seed in seeds) + self.correction) / len(seeds)
+        """The same from some of its runs; those that were selected must be among them."""
+        return (math.fsum(self.runs[seed] for seed in seeds) + self.selection_bias) / len(seeds)
 
     @property
     def failing(self) -> bool:
-        """Whether it failed so often in a row that waiting for more of its runs is useless."""
-        return self.misses >= MISSES
+        """Whether it failed so often in a row that it is useless to wait for more of its runs."""
+        return self.failures >= MAX_FAILURES
 
     def due(self, heartbeat: int) -> bool:
         """Whether it must be run again before the next candidate."""
-        return bool(self.suspects) or self.since >= heartbeat
+        return bool(self.outliers) or self.runs_since >= heartbeat
 
-    def succeed(self, runs: Runs, correction: float) -> None:
-        """A candidate's runs take its place."""
-        self.runs, self.correction = runs, correction
-        self.misses, self.suspects, self.survived = 0, [], 0
+    def replace(self, runs: Runs, selection_bias: float) -> None:
+        """A kept candidate takes its place, with these runs."""
+        self.runs, self.selection_bias = runs, selection_bias
+        self.failures, self.outliers, self.survived = 0, [], 0
 
     def add(self, seed: int, score: float | None, pool: Pool) -> Pool:
-        """Take a re-run, and hold it against the runs before it.
+        """Take a re-run, and compare it to the runs before it.
 
         Args:
             seed: Its seed.
@@ -91,58 +122,98 @@ class Incumbent:
         Returns:
             The pool, with the runs that were given up, if any.
         """
-        self.since = 0
+        self.runs_since = 0
         if score is None:
-            self.misses += 1
+            self.failures += 1
             if self.failing:
-                self.suspects = []  # nobody can tell any more; asking on would never end
+                self.outliers = []  # they cannot be checked any more; asking on would never end
             return pool
-        self.misses = 0
-        old = {s: x for s, x in self.runs.items() if s not in self.suspects}
-        suspects = [self.runs[s] for s in self.suspects]
+        self.failures = 0
+        old = {s: x for s, x in self.runs.items() if s not in self.outliers}
+        outliers = [self.runs[s] for s in self.outliers]
         mean = self.mean_of(list(old))
         self.runs[seed] = score
         noise = pool.with_runs(old).noise(score)
-        off = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
-        if not suspects:
-            self.suspects = [seed] if abs(off) >= DRIFT else []
+        z = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
+        if not outliers:
+            self.outliers = [seed] if abs(z) >= OUTLIER_Z else []
             return pool
-        self.suspects = []
-        if abs(off) < DRIFT or (suspects[0] - mean) * off <= 0:
+        self.outliers = []
+        if abs(z) < OUTLIER_Z or (outliers[0] - mean) * z <= 0:
             return pool
-        return self.renew(list(old), pool)
+        return self.give_up(list(old), pool)
 
-    def renew(self, old: Sequence[int], pool: Pool) -> Pool:
-        """Give up the runs of these seeds, since the machine has changed; gives the pool with them."""
+    def give_up(self, old: Sequence[int], pool: Pool) -> Pool:
+        """Give up the runs of these seeds, since the machine has changed; returns the pool with them."""
         before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
         pool = pool.with_runs(given_up)
         noise, by = pool.noise(before), math.fsum(self.runs.values()) / len(self.runs) - before
         variance = noise.variance * (1 / len(self.runs) + 1 / len(old))
-        real = 1 / (1 + math.exp(RARE - min(700.0, z_from_t(by / math.sqrt(variance), noise.df) ** 2 / 2)))
-        self.moved += real * by
-        self.moved_variance += real * variance + real * (1 - real) * by * by
-        self.suspects = []
-        self.correction, self.survived = 0.0, 0  # nothing was selected, nothing survived on this machine
+        z = z_from_t(by / math.sqrt(variance), noise.df)
+        real = 1 / (1 + math.exp(PRIOR_LOG_ODDS - min(700.0, z**2 / 2)))
+        self.shift += real * by
+        self.shift_variance += real * variance + real * (1 - real) * by * by
+        self.outliers = []
+        self.selection_bias, self.survived = 0.0, 0  # on this machine nothing was selected yet
         self.drifts += 1
         return pool
 
-    def estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
-        """Its expected score on new data of the same kind, the luck of selection taken out.
+    def before(self, controls: Collection[int]) -> Runs:
+        """Its runs other than the control runs of the current candidate."""
+        return {seed: score for seed, score in self.runs.items() if seed not in controls}
 
-        An incumbent with lucky runs is harder to replace, so one that has survived is likely to be one:
-        with keeps arriving at `rate` times exp(-luck / scale) a candidate, luck has its most probable value
-        where luck = variance * survived * rate / scale * exp(-luck / scale). It is as unsure as it is large.
+    def machine(self, controls: Collection[int], runs: Runs, noise: Noise, bonus: float) -> Machine:
+        """Whether the machine has changed since the incumbent's older runs.
+
+        The larger the candidate's gain, the more a single control run says.
 
         Args:
+            controls: Seeds of the incumbent's runs beside the candidate.
+            runs: The candidate's.
             noise: By all that is known.
-            rate: Keeps a candidate.
+            bonus: What is added to the candidate's gain before it is compared.
+        """
+        if self.failing:
+            return Machine.SAME  # it will never be known; waiting would end the search
+        old = self.before(controls)
+        gain = compare(noise, old, runs, selection_bias=self.selection_bias).gain + bonus
+        mean = self.mean_of(list(old))
+        new = [self.runs[seed] for seed in controls]
+        log_odds = math.fsum(gain * (x - mean + gain / 2) for x in new) / noise.variance
+        if new and log_odds >= SAME_LOG_ODDS and not self.outliers:
+            return Machine.SAME
+        if len(new) < MAX_CONTROLS:
+            return Machine.UNCLEAR
+        return Machine.SAME if log_odds > CHANGED_LOG_ODDS else Machine.CHANGED
+
+    def levels(self, baseline: Runs, noise: Noise, rate: float, scale: float) -> Levels:
+        """Scores of baseline and incumbent without selection bias, as on the machine of now.
+
+        Args:
+            baseline: The runs of the first incumbent.
+            noise: By all that is known.
+            rate: Keeps per candidate.
             scale: Mean size of a real gain.
         """
+        m = len(baseline)
+        mean = math.fsum(baseline.values()) / m + self.shift
+        half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / m + self.shift_variance)
+        start = Estimate(mean, (mean - half, mean + half), m)
+        return Levels(start, self._estimate(noise, rate, scale), noise.sigma, noise.df)
+
+    def _estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
+        """Its expected score on new data of the same kind, without selection bias.
+
+        An incumbent with lucky runs is harder to replace, so one that has survived many candidates probably
+        had such luck. With keeps arriving at `rate` times exp(-luck / scale) a candidate, luck has its most
+        probable value where luck = variance * survived * rate / scale * exp(-luck / scale). Its standard
+        error is taken to be as large as that value.
+        """
         n = len(self.runs)
-        variance = noise.variance * restless(self.runs, noise) / n
-        luck = scale * lambert(variance * self.survived * rate / scale**2)
-        half = t_from_z(Z95, noise.df) * math.sqrt(variance + self.luck_variance + luck**2)
-        mean = self.mean + self.luck + luck
+        variance = noise.variance * excess_variance(self.runs, noise) / n
+        luck = scale * lambert_w(variance * self.survived * rate / scale**2)
+        half = t_from_z(Z95, noise.df) * math.sqrt(variance + self.sampling_variance + luck**2)
+        mean = self.mean + self.sampling_bias + luck
         return Estimate(mean, (mean - half, mean + half), n)
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,5 +222,14 @@ class Incumbent:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Incumbent:
-        """The inverse of `to_dict`."""
-        return cls(**(data | {"runs": dict(data["runs"])}))
+        """The inverse of `to_dict`; reads what older versions wrote, too."""
+        values = {RENAMED.get(key, key): value for key, value in data.items()}
+        return cls(**(values | {"runs": dict(values["runs"])}))
+
+
+def lambert_w(a: float) -> float:
+    """The x >= 0 with x exp(x) = a >= 0, by Newton's method on the logarithm of both sides."""
+    x = math.log1p(a)
+    for _ in range(6 if x > 0 else 0):
+        x *= (1 + math.log(a) - math.log(x)) / (1 + x)
+    return x

@@ -1,22 +1,23 @@
-"""What counts as a win, as the judge of a search itself says: found out by asking it.
+"""The least gain that a judge would keep, found by asking copies of the judge.
 
-Invariant: the judge is a copy, and nothing of it is kept; what it would decide is not computed anywhere else.
+No other code computes what a judge would decide, and the judge itself is not changed.
 """
 
 from __future__ import annotations
 
-from autoresearch.judge import Judge
-from autoresearch.types import VerdictKind
+from autoresearch.judge.base import Judge
+from autoresearch.judge.requests import Observation
+from autoresearch.types import Arm, VerdictKind
 
 MAX_RUNS = 100
-"""After so many trainings a judge that has not decided will not."""
+"""A judge that has not decided after this many trials will not decide."""
 
 LARGEST, STEPS = 64.0, 7
-"""The largest gain that is asked for, in standard deviations of the noise; halvings of the interval."""
+"""The largest gain that is tried, in standard deviations of the noise; bisection steps."""
 
 
 def least_gain(state: str, level: float, noise: float) -> float | None:
-    """The least gain that is kept if every training shows just that.
+    """The least gain that is kept if every trial shows exactly that gain.
 
     Args:
         state: The judge as JSON.
@@ -24,7 +25,7 @@ def least_gain(state: str, level: float, noise: float) -> float | None:
         noise: Standard deviation of the score over seeds.
 
     Returns:
-        None if that cannot be said now: a candidate is being judged, or no gain is kept.
+        None if a candidate is being judged, or no gain is kept.
     """
     if noise <= 0 or Judge.from_json(state).unanswered:
         return None
@@ -43,10 +44,11 @@ def _kept(state: str, level: float, gain: float) -> bool:
     judge = Judge.from_json(state)
     judge.candidate()
     for _ in range(MAX_RUNS):
-        want = judge.next()
-        if want is None:
+        request = judge.next()
+        if request is None:
             return False
-        verdict = judge.observe(want, level if want.arm == "incumbent" else level - gain)
+        score = level if request.arm == Arm.INCUMBENT else level - gain
+        verdict = judge.observe(request, Observation.finished(score))
         if verdict is not None:
             return verdict.kind is VerdictKind.KEEP
     return False

@@ -1,41 +1,73 @@
-"""How much scores vary from seed to seed, learned from every replicate there is.
+"""How much scores vary from seed to seed, and how a candidate compares to the incumbent given that noise.
 
 Two things are pooled over a search: the spread of runs of one configuration, and how far a candidate and
-the incumbent move together when they share a seed. From these a candidate is compared to the incumbent.
-Invariant: multiplying all scores by a constant multiplies every gain and error by it and leaves every z.
-Not covered: what is done with a comparison.
+the incumbent move together when they share a seed. Multiplying all scores by a constant multiplies every gain
+and error by it and leaves every z as it is. Effects are gains: positive is better.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from autoresearch.judge.stats import Z95, squares, t_from_z, z_from_t
+Z95 = 1.959963984540054
+"""Half-width of a 95% interval in standard errors."""
 
 Runs = dict[int, float]
 """Scores by seed, in the order in which they were measured."""
 
-SHRINK = 6
-"""Weight of "seeds tell nothing in common" (and of "no less noise left"), in pairs."""
+PRIOR_PAIRS = 6
+"""Weight of the prior "runs on the same seed have nothing in common", in pairs of such runs."""
 
 MAX_BETA = 0.95
-OWN = 4
-"""Weight of the pooled variance against a candidate's own, in degrees of freedom."""
+PRIOR_DF = 4
+"""Weight of the pooled variance against a configuration's own, in degrees of freedom."""
 
-FLOOR = 1e-9
-"""Least standard deviation, as a share of the score: identical baselines are no proof of certainty."""
+MIN_SIGMA = 1e-9
+"""Least standard deviation, as a share of the score: identical baselines do not prove that there is no
+noise."""
+
+
+def phi(z: float) -> float:
+    """Standard normal distribution function; accurate far into the lower tail."""
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def squares(values: Iterable[float]) -> tuple[float, int]:
+    """Sum of squared deviations from the mean, and its degrees of freedom (at least 0)."""
+    data = list(values)
+    if len(data) < 2:
+        return 0.0, 0
+    mean = math.fsum(data) / len(data)
+    return math.fsum((x - mean) ** 2 for x in data), len(data) - 1
+
+
+def z_from_t(t: float, df: float) -> float:
+    """The standard normal value as likely as Student's `t` with `df` degrees of freedom (Wallace 1959).
+
+    With few replicates a t of 4 is not rare. This keeps a noise estimate from two runs from being trusted too
+    much.
+    """
+    size = (8 * df + 1) / (8 * df + 3) * math.sqrt(df * math.log1p(t * t / df))
+    return math.copysign(size, t)
+
+
+def t_from_z(z: float, df: float) -> float:
+    """The inverse of `z_from_t`; within 1.3% of exact quantiles for df >= 3, on the wide side below."""
+    size = z * (8 * df + 3) / (8 * df + 1)
+    return math.copysign(math.sqrt(df * math.expm1(size * size / df)), z)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What the spread of scores looks like now.
+    """The noise as estimated so far.
 
     Attributes:
-        variance: Of one run around its configuration's mean.
-        df: Degrees of freedom behind it.
-        beta: How much of the incumbent's luck on a seed a candidate shares; 0 if nothing.
-        residual: Variance of a candidate's run once that is taken out.
+        variance: Variance of one run around its configuration's mean.
+        df: Degrees of freedom of that estimate.
+        beta: Share of the incumbent's deviation on a seed that a candidate is expected to show, too.
+        residual: Variance of a candidate's run once that share is taken out.
     """
 
     variance: float
@@ -58,16 +90,16 @@ class Comparison:
         error: Its standard error, `tau` included.
         z: `gain / error`, corrected for how little is known of the noise.
         df: Degrees of freedom of `error`.
-        share: Part of the error's variance that comes from the candidate's own runs.
-        luck: Part of it that comes from the validation set.
+        own_share: Part of the error's variance that comes from the candidate's own runs.
+        sampling_share: Part of it that comes from the validation set.
     """
 
     gain: float
     error: float
     z: float
     df: int
-    share: float
-    luck: float
+    own_share: float
+    sampling_share: float
 
     def plus(self, by: float) -> Comparison:
         """The same with `by` added to the gain."""
@@ -118,51 +150,53 @@ class Pool:
         )
 
     def noise(self, level: float) -> Noise:
-        """The noise that these sums speak of, for scores around `level`.
+        """The noise that follows from these sums, for scores around `level`.
 
-        The share of common luck is shrunk towards none, so that it costs nothing where seeds share
-        nothing: a control variate with an estimated coefficient.
+        `beta` is the estimated coefficient of a control variate. It is shrunk towards 0, so that it does no
+        harm where runs on the same seed have nothing in common.
         """
-        floor = (FLOOR * level) ** 2 or 1e-300
+        floor = (MIN_SIGMA * level) ** 2 or 1e-300
         variance = max(self.ss / self.df if self.df else 0.0, floor)
-        beta = min(max(self.ci / (self.ii + SHRINK * variance), 0.0), MAX_BETA)
+        beta = min(max(self.ci / (self.ii + PRIOR_PAIRS * variance), 0.0), MAX_BETA)
         if beta == 0.0:
             return Noise(variance, max(self.df, 1), 0.0, variance)
         left = self.cc - 2 * beta * self.ci + beta * beta * self.ii
-        residual = (left + SHRINK * (1 - beta * beta) * variance) / (self.pairs + SHRINK)
+        residual = (left + PRIOR_PAIRS * (1 - beta * beta) * variance) / (self.pairs + PRIOR_PAIRS)
         return Noise(variance, max(self.df, 1), beta, residual)
 
 
 def compare(
-    noise: Noise, incumbent: Runs, runs: Runs, *, tau: float = 0.0, correction: float = 0.0
+    noise: Noise, incumbent: Runs, runs: Runs, *, tau: float = 0.0, selection_bias: float = 0.0
 ) -> Comparison:
     """Compare a candidate's runs to the incumbent's.
 
     Args:
-        noise: From the pool, these runs included.
-        incumbent: At least one run.
-        runs: At least one run; those on a seed of the incumbent use its luck there as a control variate.
+        noise: Estimated from the pool, these runs included.
+        incumbent: Its runs, at least one.
+        runs: The candidate's, at least one. Where the incumbent has a run on the same seed, its deviation
+            there is used as a control variate.
         tau: Standard error that the validation set adds to any difference, whatever the seeds.
-        correction: What selection is expected to have taken off the sum of the incumbent's scores.
+        selection_bias: How much too low the sum of the incumbent's scores is expected to be, because it was
+            selected for low scores.
     """
     n, k = len(incumbent), len(runs)
     mean = math.fsum(incumbent.values()) / n
     shared = [incumbent[seed] - mean for seed in runs if seed in incumbent]
     part = noise.beta * len(shared) / k
-    gain = mean + correction / n + noise.beta * math.fsum(shared) / k - math.fsum(runs.values()) / k
+    gain = mean + selection_bias / n + noise.beta * math.fsum(shared) / k - math.fsum(runs.values()) / k
     own = (len(shared) * noise.residual + (k - len(shared)) * noise.variance) / k**2
-    own *= restless(runs, noise)
+    own *= excess_variance(runs, noise)
     variance = own + (1 - part) ** 2 * noise.variance / n + tau**2
     error = math.sqrt(variance)
     z = z_from_t(gain / error, noise.df)
     return Comparison(gain, error, z, noise.df, own / variance, tau**2 / variance)
 
 
-def restless(runs: Runs, noise: Noise) -> float:
-    """By how much the variance of this configuration exceeds the pooled one; at least 1.
+def excess_variance(runs: Runs, noise: Noise) -> float:
+    """The factor by which the variance of this configuration exceeds the pooled one; at least 1.
 
-    Its own spread counts little while there are few runs of it. One that is calmer than the others gets no
-    credit, since that is more often luck.
+    Its own spread counts little while it has few runs. A smaller spread than usual is not used, since it is
+    mostly chance.
     """
     ss, df = squares(runs.values())
-    return max(1.0, (ss / noise.variance + OWN) / (df + OWN))
+    return max(1.0, (ss / noise.variance + PRIOR_DF) / (df + PRIOR_DF))

@@ -1,10 +1,9 @@
-"""Screen, confirm, refresh: the frame of the judges that know the noise.
+"""Screen, confirm, refresh: what the judges share that know the noise.
 
-One run screens a candidate; only the promising get more, until they have faded or their evidence is
-enough. The incumbent is measured again on fresh seeds, so that it stays ahead of the candidate in runs.
-Invariant: nothing is kept on its screening run; at least two further runs stand behind every keep, and a run
-of the incumbent that was made beside them: else a machine that has become faster passes for a gain. What
-counts as enough evidence is the subclass's.
+One run screens a candidate. Only promising ones get more runs, until they are stopped or their evidence is
+enough; how much is enough, the subclass says. The incumbent is run again on fresh seeds, so that it has at
+least as many runs as the candidate. Nothing is kept on its screening run: at least two further runs stand
+behind every keep, and a control run of the incumbent beside them (see `incumbent`).
 """
 
 from __future__ import annotations
@@ -13,38 +12,52 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Any
 
-from autoresearch.judge.base import Baseline, Judge
-from autoresearch.judge.complexity import Worth, simplified
-from autoresearch.judge.history import scale, surprising
-from autoresearch.judge.incumbent import Incumbent
-from autoresearch.judge.levels import levels
+from autoresearch.judge.base import Baseline, Judge, Kept, Report
+from autoresearch.judge.evidence import (
+    Evidence,
+    SizeTerms,
+    expected_gain,
+    kept_gains,
+    shrink,
+    simplification,
+    surprising,
+    why_stop,
+)
+from autoresearch.judge.incumbent import Incumbent, Machine
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
-from autoresearch.judge.orders import Plan, TrialRequest
-from autoresearch.judge.planning import Wish, confirmation
-from autoresearch.judge.report import Evidence, Kept, Report
-from autoresearch.judge.stats import shrink
-from autoresearch.judge.steady import before, machine
-from autoresearch.judge.stopping import hopeless
+from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
-LEAST_RUNS = 3
-"""Screening run and two confirmations."""
+MIN_RUNS = 3
+"""A screening run and two confirmations."""
+
+PLANNED_RUNS = 2
+"""Candidate runs planned at a time, so that free devices have something to do."""
+
+
+class Wait(StrEnum):
+    """What a candidate that would be kept still waits for; the values are written to JSON."""
+
+    NOTHING = ""
+    THOROUGH_RUN = "look"
+    CONTROL_RUN = "check"
 
 
 class Sequential(Judge):
     """Shared by `default` and `strict`; see those for the arguments."""
 
-    least = 2
+    min_baselines = 2
 
-    # States written by older versions lack these two.
-    wish: Wish = ""
-    beside: Sequence[int] = ()
+    # The JSON of older versions lacks these two.
+    waits_for: Wait = Wait.NOTHING
+    controls: Sequence[int] = ()
     """Seeds of the incumbent's runs that were made beside the current candidate's."""
 
     def __init__(self, baseline: Baseline, tau: float, options: dict[str, float]) -> None:
-        for key, least in (("refresh", 2), ("heartbeat", 2), ("limit", LEAST_RUNS)):
+        for key, least in (("refresh", 2), ("heartbeat", 2), ("limit", MIN_RUNS)):
             if options[key] != int(options[key]) or options[key] < least:
                 raise ValueError(f"{key} must be a whole number >= {least}, not {options[key]}")
         for key in ("price", "margin"):
@@ -55,71 +68,85 @@ class Sequential(Judge):
         self.runs: Runs = {}
         self.pool = Pool()
         self.keeps: list[Kept] = []
-        self.ratio = 1.0
-        self.looked = False
-        self.turn = 0
+        self.gain_ratio = 1.0
+        self.inspected = False
+        self.screens = 0
 
-    def _plan(self) -> list[Plan]:
+    @abstractmethod
+    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
+        """The evidence if it is enough to keep the current candidate, else None.
+
+        Args:
+            view: All its runs against the incumbent.
+            unselected: Its confirmation runs only, which were not selected for being good.
+            scale: Mean size of a real gain.
+        """
+
+    # Requests
+
+    def _plan(self) -> list[TrialRequest]:
         if self.runs:
-            return confirmation(self.incumbent, self.runs, self.wish, self._seed)
+            return self._confirmation()
         if self.incumbent.due(int(self.options["heartbeat"])):
-            return [(Arm.INCUMBENT, self._seed())]
+            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
         seeds = list(self.incumbent.runs)
         missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - len(seeds))
-        trials: list[Plan] = [(Arm.INCUMBENT, self._seed()) for _ in range(missing)]
-        self.turn += 1
-        return [*trials, (Arm.SCREEN, seeds[self.turn % len(seeds)])]
+        requests = [TrialRequest(Arm.INCUMBENT, self._new_seed()) for _ in range(missing)]
+        self.screens += 1
+        return [*requests, TrialRequest(Arm.SCREEN, seeds[self.screens % len(seeds)])]
 
-    def _take(self, want: TrialRequest, score: float | None) -> Verdict | None:
-        if want.arm == Arm.INCUMBENT:
-            return self._remeasured(want.seed, score)
-        self.incumbent.since += 1
-        self.looked |= want.probe
-        self.candidates += want.arm == Arm.SCREEN
-        self.incumbent.survived += want.arm == Arm.SCREEN
-        if score is None:
-            self._close()
-            return self._crash()
-        self.runs[want.seed] = score
-        return self._screened() if want.arm == Arm.SCREEN else self._decide()
+    def _confirmation(self) -> list[TrialRequest]:
+        """The next trials of a screened candidate, on seeds on which the incumbent has run or will."""
+        if self.waits_for == Wait.CONTROL_RUN or self.incumbent.outliers:
+            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
+        free = [seed for seed in self.incumbent.runs if seed not in self.runs]
+        if self.waits_for == Wait.THOROUGH_RUN:
+            return [TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed(), thorough=True)]
+        requests: list[TrialRequest] = []
+        n = len(self.incumbent.runs)
+        for k in range(len(self.runs), len(self.runs) + PLANNED_RUNS):
+            if n < k + 1 and not self.incumbent.failing:
+                free.append(self._new_seed())
+                requests.append(TrialRequest(Arm.INCUMBENT, free[-1]))
+                n += 1
+            requests.append(TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed()))
+        return requests
 
-    def _remeasured(self, seed: int, score: float | None) -> Verdict | None:
-        """After a run of the incumbent: is the machine still the same, and what does it mean for a keep?"""
+    # Answers
+
+    def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
+        if request.arm == Arm.INCUMBENT:
+            return self._incumbent_ran(request.seed, observation.score)
+        self.incumbent.runs_since += 1
+        self.inspected |= request.thorough
+        self.candidates += request.arm == Arm.SCREEN
+        self.incumbent.survived += request.arm == Arm.SCREEN
+        if observation.score is None:
+            self._end_candidate()
+            return self._failed_candidate()
+        self.runs[request.seed] = observation.score
+        return self._screen() if request.arm == Arm.SCREEN else self._decide()
+
+    def _incumbent_ran(self, seed: int, score: float | None) -> Verdict | None:
+        """After a run of the incumbent: has the machine changed, and may a candidate that waited be kept?"""
         drifts = self.incumbent.drifts
         self.pool = self.incumbent.add(seed, score, self.pool)
         if not self.runs:
             return None
         if self.incumbent.drifts > drifts:
-            self._afresh()
+            self._start_over()
             return None
         if score is not None:
-            self.beside = [*self.beside, seed]
-        return self._decide() if self.wish == "check" else None
+            self.controls = [*self.controls, seed]
+        return self._decide() if self.waits_for == Wait.CONTROL_RUN else None
 
-    def _settled(self, noise: Noise, shift: float) -> bool:
-        """Whether the machine is known to be the same, so that a keep may be one; if not, see to it."""
-        found = machine(self.incumbent, self.beside, self.runs, noise, shift)
-        if found == "unclear":
-            self.wish = "check"
-        elif found == "moved":
-            self.pool = self.incumbent.renew(list(before(self.incumbent, self.beside)), self.pool)
-            self._afresh()
-        return found == "same"
-
-    def _afresh(self) -> None:
-        """Begin again with the candidate: nobody knows which of its runs are older than the change."""
-        self.candidates -= 1
-        self.confirmed -= 1
-        self._orders.clear()
-        self._forget()
-
-    def _screened(self) -> Verdict | None:
+    def _screen(self) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""
         noise = self._noise()
         view = self._compare(noise, self.runs)
-        worth = self._worth(noise)
-        self.ratio = scale(self.keeps, noise.sigma) / view.error
-        if why := hopeless(view, 1, math.inf, worth, self.complexity):
+        terms = self._terms(noise)
+        self.gain_ratio = expected_gain(self.keeps, noise.sigma) / view.error
+        if why := why_stop(view, 1, math.inf, terms, self.complexity):
             return self._discard(view, why)
         self.confirmed += 1
         return None
@@ -127,39 +154,92 @@ class Sequential(Judge):
     def _decide(self) -> Verdict | None:
         """After a further run: keep, discard, or go on."""
         k, noise = len(self.runs), self._noise()
-        size, worth = scale(self.keeps, noise.sigma), self._worth(noise)
-        view, alone = self._compare(noise, self.runs), self._compare(noise, self._unselected())
-        self.wish = ""
-        if k >= LEAST_RUNS:
-            evidence = self._accept(view.plus(-worth.price), alone.plus(-worth.price), size)
-            if evidence and not self.looked and surprising(view.gain, self.keeps, self.incumbent.mean):
-                self.wish = "look"
+        scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise)
+        view, unselected = self._compare(noise, self.runs), self._compare(noise, self._unselected())
+        self.waits_for = Wait.NOTHING
+        if k >= MIN_RUNS:
+            evidence = self._accept(view.plus(-terms.price), unselected.plus(-terms.price), scale)
+            if evidence and not self.inspected and surprising(view.gain, self.keeps, self.incumbent.mean):
+                self.waits_for = Wait.THOROUGH_RUN
                 return None
-            if evidence or worth.simplifies(alone):
-                if not self._settled(noise, -worth.price if evidence else worth.margin):
+            if evidence or terms.simplifies(unselected):
+                if not self._same_machine(noise, -terms.price if evidence else terms.margin):
                     return None
-                return (
-                    self._keep(view, evidence, size) if evidence else self._keep_simpler(alone, worth, size)
-                )
-        if not (why := hopeless(view, k, self.options["limit"], worth, self.complexity)):
+                if evidence:
+                    return self._keep(view, evidence, scale)
+                return self._keep_simplification(unselected, terms, scale)
+        if not (why := why_stop(view, k, self.options["limit"], terms, self.complexity)):
             return None
-        if worth.price and self._accept(view, alone, size):
+        if terms.price and self._accept(view, unselected, scale):
             why = f"the gain does not pay for the size it adds ({self.complexity:+g})"
         return self._discard(view, why)
 
-    @abstractmethod
-    def _accept(self, view: Comparison, alone: Comparison, scale: float) -> Evidence | None:
-        """Whether the evidence is enough to keep the current candidate.
+    def _same_machine(self, noise: Noise, bonus: float) -> bool:
+        """Whether the machine is known to be the same; if not, asks for a control run or starts over."""
+        found = self.incumbent.machine(self.controls, self.runs, noise, bonus)
+        if found is Machine.UNCLEAR:
+            self.waits_for = Wait.CONTROL_RUN
+        elif found is Machine.CHANGED:
+            self.pool = self.incumbent.give_up(list(self.incumbent.before(self.controls)), self.pool)
+            self._start_over()
+        return found is Machine.SAME
 
-        Args:
-            view: All its runs against the incumbent.
-            alone: Its confirmation runs only, which were not selected for being good.
-            scale: Mean size of a real gain.
-        """
+    def _start_over(self) -> None:
+        """Screen the candidate again: it is unknown which of its runs are older than the machine's change."""
+        self.candidates -= 1
+        self.confirmed -= 1
+        self._requests.clear()
+        self._forget_candidate()
+
+    # Verdicts
+
+    def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
+        k, paired = len(self.runs), self._paired(self.runs)
+        gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
+        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.inspected)
+        bias = view.gain - gain
+        self.incumbent.sampling_bias += bias * view.sampling_share
+        self.incumbent.sampling_variance += self.tau**2 * (1 - view.sampling_share)
+        self._replace_incumbent(self.runs, bias * view.own_share * k, keep)
+        reason = f"kept after {k} runs: gain {gain:.3g}, {evidence.words}"
+        if keep.suspicious:
+            reason += "; much larger than earlier gains, so one more thorough run confirmed it"
+        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
+
+    def _keep_simplification(self, unselected: Comparison, terms: SizeTerms, scale: float) -> Verdict:
+        k, paired = len(self.runs) - 1, self._paired(self._unselected())
+        keep = simplification(unselected, terms, scale, k)
+        self.incumbent.sampling_variance += self.tau**2
+        bias = unselected.gain - keep.effect
+        self._replace_incumbent(self._unselected(), bias * unselected.own_share * k, keep)
+        reason = f"kept after {k} runs: a simplification ({self.complexity:+g}), no worse than the margin"
+        return Verdict(VerdictKind.KEEP, keep.effect, keep.interval, unselected.z, k, reason, paired=paired)
+
+    def _discard(self, view: Comparison, why: str) -> Verdict:
+        k, paired = len(self.runs), self._paired(self.runs)
+        self._end_candidate()
+        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why, paired=paired)
+
+    def _replace_incumbent(self, runs: Runs, selection_bias: float, keep: Kept) -> None:
+        """These runs of the candidate become the incumbent's."""
+        self.pool = self.pool.with_runs(self.incumbent.runs).with_pairs(self.runs, self.incumbent.runs)
+        self.incumbent.replace(runs, selection_bias)
+        self.keeps.append(keep)
+        self._forget_candidate()
+
+    def _end_candidate(self) -> None:
+        """The candidate is discarded; its runs still tell about the noise."""
+        self.pool = self.pool.with_runs(self.runs).with_pairs(self.runs, self.incumbent.runs)
+        self._forget_candidate()
+
+    def _forget_candidate(self) -> None:
+        self.runs, self.inspected, self.controls, self.waits_for = {}, False, (), Wait.NOTHING
+
+    # Estimates
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
         inc = self.incumbent
-        return compare(noise, inc.runs, runs, tau=self.tau, correction=inc.correction)
+        return compare(noise, inc.runs, runs, tau=self.tau, selection_bias=inc.selection_bias)
 
     def _paired(self, runs: Runs) -> int:
         return len(runs.keys() & self.incumbent.runs.keys())
@@ -168,57 +248,21 @@ class Sequential(Judge):
         return dict(list(self.runs.items())[1:])
 
     def _noise(self) -> Noise:
-        """The noise by all that is known, the open runs included."""
+        """The noise by all that is known, the current runs included."""
         pool = self.pool.with_runs(self.incumbent.runs).with_runs(self.runs)
         level = next(iter(self.baseline.values()))
         return pool.with_pairs(self.runs, self.incumbent.runs).noise(level)
 
-    def _worth(self, noise: Noise) -> Worth:
-        return Worth.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
+    def _terms(self, noise: Noise) -> SizeTerms:
+        return SizeTerms.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
 
-    def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
-        gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
-        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.looked)
-        bias = view.gain - gain
-        self.incumbent.luck += bias * view.luck
-        self.incumbent.luck_variance += self.tau**2 * (1 - view.luck)
-        self._succeed(self.runs, bias * view.share * k, keep)
-        reason = f"a gain of {gain:.3g} over {k} runs, {evidence.words}"
-        if keep.suspicious:
-            reason += "; larger than the history predicts, so it was looked at once more"
-        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
-
-    def _keep_simpler(self, alone: Comparison, worth: Worth, size: float) -> Verdict:
-        k, paired = len(self.runs) - 1, self._paired(self._unselected())
-        keep = simplified(alone, worth, size, k)
-        self.incumbent.luck_variance += self.tau**2
-        self._succeed(self._unselected(), (alone.gain - keep.effect) * alone.share * k, keep)
-        reason = f"a simplification ({self.complexity:+g}), no worse within the margin over {k} runs"
-        return Verdict(VerdictKind.KEEP, keep.effect, keep.interval, alone.z, k, reason, paired=paired)
-
-    def _succeed(self, heir: Runs, correction: float, keep: Kept) -> None:
-        """Let the candidate's runs become the incumbent's."""
-        self.pool = self.pool.with_runs(self.incumbent.runs).with_pairs(self.runs, self.incumbent.runs)
-        self.incumbent.succeed(heir, correction)
-        self.keeps.append(keep)
-        self._forget()
-
-    def _discard(self, view: Comparison, why: str) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
-        self._close()
-        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why, paired=paired)
-
-    def _close(self) -> None:
-        self.pool = self.pool.with_runs(self.runs).with_pairs(self.runs, self.incumbent.runs)
-        self._forget()
-
-    def _forget(self) -> None:
-        """No candidate is being looked at."""
-        self.runs, self.looked, self.beside, self.wish = {}, False, (), ""
+    def _levels(self) -> Levels:
+        noise = self._noise()
+        rate = len(kept_gains(self.keeps)) / max(1, self.candidates)
+        return self.incumbent.levels(self.baseline, noise, rate, expected_gain(self.keeps, noise.sigma))
 
     def report(self) -> Report:
-        """Estimates with the luck of selection taken out, and counts."""
+        """Estimates without selection bias, and counts."""
         now = self._levels()
         return Report(
             judge=self.name,
@@ -234,9 +278,6 @@ class Sequential(Judge):
             drifts=self.incumbent.drifts,
             tau=self.tau,
         )
-
-    def _levels(self) -> Levels:
-        return levels(self._noise(), self.baseline, self.incumbent, self.keeps, self.candidates)
 
     def _dump(self) -> dict[str, Any]:
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}

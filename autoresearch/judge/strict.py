@@ -1,12 +1,12 @@
-"""The strict judge: online control of the false-discovery rate, for those who want a theorem.
+"""The strict judge: controls the false-discovery rate over the whole search, with a proof.
 
 A candidate's runs, the first one included, give an e-value: a t-test with a half-normal prior over the gain,
 which may be looked at after every run (Grünwald, de Heide & Koolen 2024). e-LOND (Xu & Ramdas 2024) keeps
-candidate t when its e-value reaches 1 / (rate * w_t * (keeps + 1)), where the weights w_t sum to at most 1;
-the expected share of false keeps is then at most `rate` however the e-values depend on each other. It counts
-every candidate: one that is screened out is a test that was stopped early, which e-values allow. The theorem
-is for normal scores of equal spread, and for seeds that share no luck or share it positively; an incumbent's
-luck of having been selected works against later candidates.
+candidate t when its e-value reaches 1 / (rate * w_t * (keeps + 1)), where the weights w_t sum to at most 1.
+The expected share of false keeps is then at most `rate`, however the e-values depend on each other. Every
+candidate counts: one that is screened out is a test that was stopped early, which e-values allow. The proof
+assumes normal scores of equal spread, and runs on the same seed that are independent or positively
+correlated. The incumbent's selection bias makes it harder, not easier, for later candidates to be kept.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
-from autoresearch.judge.noise import Comparison, Noise, Runs, compare
-from autoresearch.judge.report import Evidence
+from autoresearch.judge.evidence import Evidence
+from autoresearch.judge.noise import Comparison, Noise, Runs, compare, phi, z_from_t
 from autoresearch.judge.sequential import Sequential
-from autoresearch.judge.stats import phi, z_from_t
 
 SPREAD = 2.0
 """Prior scale of a gain, in noise units."""
@@ -30,11 +29,11 @@ class Strict(Sequential):
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference.
         rate: Largest expected share of false keeps.
-        horizon: Candidates expected in the search. More may come, but pay with stricter levels.
-        refresh: Runs that the incumbent has at least.
-        heartbeat: Candidate runs after which the incumbent is run again.
+        horizon: Number of candidates expected in the search. Later ones must pass stricter levels.
+        refresh: Least number of runs of the incumbent.
+        heartbeat: Number of candidate runs after which the incumbent is run again.
         limit: Most runs of one candidate.
-        price: As in the default judge; a simplification is a keep outside the theorem.
+        price: As in the default judge; the proof does not cover simplifications.
         margin: As in the default judge.
     """
 
@@ -67,11 +66,11 @@ class Strict(Sequential):
         super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
-        """Without common luck and corrections, which the theorem does not know."""
+        """Without control variate and bias correction, which the proof does not cover."""
         plain = Noise(noise.variance, noise.df, 0.0, noise.variance)
         return compare(plain, self.incumbent.runs, runs, tau=self.tau)
 
-    def _accept(self, view: Comparison, alone: Comparison, scale: float) -> Evidence | None:
+    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
         kept = sum(not keep.simplification for keep in self.keeps)
         share = weight(self.candidates, int(self.options["horizon"]))
         level = self.options["rate"] * share * (kept + 1)
@@ -79,11 +78,11 @@ class Strict(Sequential):
         if evidence < -math.log(level):
             return None
         value = math.exp(min(evidence, 700.0))
-        return Evidence(value, self.options["rate"], f"e-value {value:.3g}, {1 / level:.3g} needed")
+        return Evidence(value, self.options["rate"], f"e-value {value:.3g}, needs {1 / level:.3g}")
 
 
 def weight(number: int, horizon: int) -> float:
-    """e-LOND's weight of the candidate with this number: even up to the horizon, falling after; sums to 1."""
+    """e-LOND's weight of the candidate with this number: constant up to the horizon, then falling."""
     return 0.9 / horizon if number <= horizon else 0.1 * horizon / number**2
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from autoresearch.judge.stats import t_from_z
+from autoresearch.judge.noise import t_from_z
 from autoresearch.types import Estimate, Experiment
 
 

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import Any
 
 from autoresearch.judge import Judge
-from autoresearch.judge.guards import GUARDS
 from autoresearch.report.levels import Standing
 from autoresearch.report.phrase import change
 from autoresearch.report.standing import History, own_trials, standing
@@ -24,7 +23,7 @@ from autoresearch.store.claims import read_claims
 from autoresearch.store.unbilled import KEY as OWED
 from autoresearch.store.unbilled import read_owed
 from autoresearch.text import one_line, public
-from autoresearch.types import Cost, Experiment, Outcome, VerdictKind
+from autoresearch.types import REPORTED_SPLITS, Cost, Experiment, Outcome, VerdictKind
 
 JUDGE = "judge"
 FORMAT = 1
@@ -159,9 +158,9 @@ def _guards(now: Standing) -> list[dict[str, Any]]:
     if len(now.steps) < 2:
         return []
     start, tip = (mean_metrics(step.experiment) for step in (now.steps[0], now.steps[-1]))
-    names = [(split, f"{split}_bpb") for split in GUARDS]
+    names = [(split, f"{split}_bpb") for split in REPORTED_SPLITS]
     return [
-        {"split": split, "baseline": start[name], "best": tip[name]}
+        {"split": split.value, "baseline": start[name], "best": tip[name]}
         for split, name in names
         if name in start and name in tip
     ]

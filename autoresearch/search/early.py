@@ -103,7 +103,7 @@ class Early:
             experiment: Whose turn it is; its candidate is committed.
             want: What the judge wants.
         """
-        if want.arm != "screen" or want.probe or not self._begun:
+        if want.arm != "screen" or want.thorough or not self._begun:
             return None
         first = self._begun[0]
         begun = first.trial.experiment, first.trial.seed, first.trial.commit, dict(first.sources)

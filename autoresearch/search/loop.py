@@ -20,7 +20,7 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.python import net_lines
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.local import Answered, Events, Finished, Runner, Said, Sign
-from autoresearch.judge import Judge, TrialRequest, create_judge
+from autoresearch.judge import Judge, Observation, TrialRequest, create_judge
 from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.admission import Gate
 from autoresearch.search.alarm import Alarm
@@ -302,7 +302,7 @@ class Search:
                 return None
             commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
             trial, result = begun or (
-                self.trials.begin(experiment.number, want.arm, want.seed, commit, want.probe),
+                self.trials.begin(experiment.number, want.arm, want.seed, commit, want.thorough),
                 None,
             )
             open_wants[trial.id] = want
@@ -320,10 +320,10 @@ class Search:
     ) -> Experiment:
         """Show the judge a result; write it, the judge, and the verdict if there is one, all at once."""
         begun, failures = time.time(), self.judge.failed
-        verdict = self.judge.observe(want, result.score)
+        verdict = self.judge.observe(want, Observation.of(result))
         if verdict is not None:
             for other in others.values():
-                self.judge.observe(other, None)  # does not count any more: nobody will ask for it again
+                self.judge.observe(other, Observation.failed())  # it does not count any more
             if self.judge.failed > failures:
                 tried = self.journal.experiment(trial.experiment).trials
                 verdict = _explain(verdict, [*(t.result for t in tried if t.arm != "incumbent"), result])

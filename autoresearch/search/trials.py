@@ -12,12 +12,11 @@ from pathlib import Path
 
 from autoresearch.config import Config
 from autoresearch.execute.local import Events, Export, Finished, Order, Runner, Workers
-from autoresearch.judge.guards import GUARDS, breached
-from autoresearch.judge.prune import Pruner
+from autoresearch.judge.limits import Pruner, broken_guard
 from autoresearch.store.journal import Journal
 from autoresearch.store.losses import losses_folder
 from autoresearch.tasks import create_task
-from autoresearch.types import Arm, Experiment, Measurement, Outcome, Trial
+from autoresearch.types import REPORTED_SPLITS, Arm, Experiment, Measurement, Outcome, Trial
 
 JUDGED = ("screen", "confirm")
 """Arms that train a candidate: those may be stopped early, and are held against the guards."""
@@ -100,8 +99,8 @@ class Trials:
         if result is None or trial.arm not in JUDGED or result.outcome is not Outcome.OK:
             return result
         known = [t.result.metrics for t in self._baseline.trials if t.result]
-        breach = breached(result.metrics, known, self._config.guards.model_dump())
-        return replace(result, outcome=Outcome.INVALID, score=None, reason=breach) if breach else result
+        broken = broken_guard(result.metrics, known, self._config.guards.model_dump())
+        return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result
 
     def limit_time(self) -> None:
         """Bound the training of every candidate by the pace of the baseline, if the task says so."""
@@ -117,4 +116,4 @@ class Trials:
     def _guards(self, arm: Arm) -> list[str]:
         """Splits that are scored beside the validation, to be looked at, once a candidate is promising."""
         known = self._journal.info().data.get("splits", {})
-        return [split for split in GUARDS if split in known and arm != "screen"]
+        return [split for split in REPORTED_SPLITS if split in known and arm != "screen"]

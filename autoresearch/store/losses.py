@@ -2,7 +2,7 @@
 
 Long documents count in parts (see `nanomodel.windows`). One small file a scored trial,
 `runs/<name>/losses/<trial>/SPLIT.npy`: float64 [pieces, 2], nats and bytes. Not covered: the bootstrap
-(`autoresearch.judge.tau`).
+(`autoresearch.judge.sampling_error`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def sampling_error(search: Path, trials: Sequence[int]) -> float:
     """
     import numpy as np
 
-    from autoresearch.judge.tau import replicate_tau
+    from autoresearch.judge.sampling_error import replicate_tau
 
     tables = [t for n in trials if (t := read_losses(losses_folder(search, n))) is not None]
     if len(tables) < 2 or len(tables[0]) < 2:

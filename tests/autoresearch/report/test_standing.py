@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoresearch.judge import Judge, create_judge
+from autoresearch.judge import Judge, Observation, create_judge
 from autoresearch.report.levels import student_quantile
 from autoresearch.report.standing import Tally, staircase, standing
+from autoresearch.testing.judges import Simulation
 from autoresearch.types import Experiment, State, Verdict, VerdictKind
-from tests.autoresearch.judge.lab import Lab
 from tests.support.searches import BASE, baseline, night, trials, tried
 
 
@@ -116,7 +116,7 @@ def test_a_tally_that_grows_says_what_a_fresh_one_says(
     assert tally.standing(history[:1]) == standing(history[:1])  # another, shorter history
 
 
-def searched(lab: Lab, judge: Judge) -> list[Experiment]:
+def searched(lab: Simulation, judge: Judge) -> list[Experiment]:
     """A search with a real judge, each verdict as it comes out of the journal."""
     found = [baseline(*(score for _, score in lab.baseline()))]
     for number in range(1, len(lab.gains) + 1):
@@ -125,10 +125,10 @@ def searched(lab: Lab, judge: Judge) -> list[Experiment]:
         while verdict is None:
             want = judge.next()
             assert want is not None
-            score = lab.answer(number, want)
-            (extra if want.arm == "incumbent" else own).append((want.arm, score))
-            verdict = judge.observe(want, score)
-        lab.settle(number, verdict)
+            answer = lab.answer(number, want)
+            (extra if want.arm == "incumbent" else own).append((want.arm, answer.score))
+            verdict = judge.observe(want, answer)
+        lab.end(number, verdict)
         told = Verdict.from_dict(json.loads(json.dumps(verdict.to_dict())))
         reruns = trials(number, tip, extra, 500.0)
         found.append(replace(tried(number, verdict.kind, *own, parent=tip, extra=reruns), verdict=told))
@@ -137,7 +137,7 @@ def searched(lab: Lab, judge: Judge) -> list[Experiment]:
 
 def test_what_is_shown_is_what_the_judge_reckons() -> None:
     """Not the mean of the runs that were selected, and with an interval that knows of the validation set."""
-    lab = Lab([3.0, -2.0, -3.0] * 6, seed=4)
+    lab = Simulation([3.0, -2.0, -3.0] * 6, seed=4)
     judge = create_judge("default", lab.baseline(), tau=0.4)
     history = searched(lab, judge)
     now, report = standing(history), judge.report()
@@ -153,9 +153,10 @@ def test_what_is_shown_is_what_the_judge_reckons() -> None:
 
 
 def test_runs_from_before_a_change_of_the_machine_are_no_gain() -> None:
-    class Faster(Lab):
+    class Faster(Simulation):
         def answer(self, number, want):
-            return super().answer(number, want) - (6.0 if number > 30 else 0.0)
+            score = super().answer(number, want).score
+            return Observation.finished(score - (6.0 if number > 30 else 0.0))
 
     lab = Faster([3.0, -3.0, -3.0] + [-3.0] * 57, seed=2)
     judge = create_judge("default", lab.baseline())
@@ -165,7 +166,7 @@ def test_runs_from_before_a_change_of_the_machine_are_no_gain() -> None:
 
 
 def test_a_search_whose_verdicts_do_not_tell_levels_is_estimated_from_its_runs() -> None:
-    lab = Lab([3.0, -2.0] * 3, seed=4)
+    lab = Simulation([3.0, -2.0] * 3, seed=4)
     history = searched(lab, create_judge("default", lab.baseline()))
     for i, e in enumerate(history[1:], 1):
         assert e.verdict

@@ -4,7 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge import create_judge
+from autoresearch.judge import Observation, create_judge
 from autoresearch.report.phrase import phrase
 from autoresearch.store.commit_message import commit_message
 from autoresearch.types import (
@@ -71,7 +71,7 @@ def test_the_judge_says_how_many_seeds_are_paired() -> None:
     while verdict is None:
         want = judge.next()
         assert want is not None
-        verdict = judge.observe(want, 10.0 if want.arm == "incumbent" else 9.0)
+        verdict = judge.observe(want, Observation.finished(10.0 if want.arm == "incumbent" else 9.0))
     assert "over 3 paired seeds" in phrase(verdict) and phrase(verdict).startswith("keep: −0.")
 
 

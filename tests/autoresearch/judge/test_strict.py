@@ -8,8 +8,8 @@ import pytest
 from autoresearch.judge import create_judge
 from autoresearch.judge.noise import Noise, Pool, compare
 from autoresearch.judge.strict import log_e, weight
+from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind
-from tests.autoresearch.judge.lab import Lab, serial
 
 
 @pytest.mark.parametrize("horizon", [1, 10, 300])
@@ -56,7 +56,7 @@ def test_it_grows_with_the_evidence():
 def test_clear_gains_are_kept_and_nothing_else():
     real = false = 0
     for seed in range(10):
-        lab = Lab([4.0, 0.0, -2.0] * 30, seed=seed)
+        lab = Simulation([4.0, 0.0, -2.0] * 30, seed=seed)
         verdicts = serial(create_judge("strict", lab.baseline()), lab)
         keeps = [i for i, v in enumerate(verdicts) if v.kind is VerdictKind.KEEP]
         real += sum(i % 3 == 0 for i in keeps)
@@ -66,8 +66,8 @@ def test_clear_gains_are_kept_and_nothing_else():
 
 
 def test_the_reason_names_the_bar():
-    lab = Lab([6.0] * 3, seed=1)
+    lab = Simulation([6.0] * 3, seed=1)
     verdict = serial(create_judge("strict", lab.baseline()), lab)[0]
     assert verdict.kind is VerdictKind.KEEP
-    assert "e-value" in verdict.reason and "needed" in verdict.reason
+    assert "e-value" in verdict.reason and "needs" in verdict.reason
     assert verdict.evidence >= 300 / (0.9 * 0.05)

@@ -1,9 +1,11 @@
+"""When a trial is stopped early, and what resources it may use."""
+
 import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge.prune import Pruner
+from autoresearch.judge.limits import GUARDS, Pruner, broken_guard
 from autoresearch.types import Progress
 
 POINTS = [i / 40 for i in range(41)]
@@ -56,3 +58,31 @@ def test_a_copy_of_the_baseline_is_never_stopped(index: int, shift: float) -> No
 
 def test_without_a_baseline_nothing_is_stopped() -> None:
     assert not Pruner([])(Progress(0.9, 0.0, loss=99.0))
+
+
+BASE = [{"memory_mb": 500.0, "weights_mb": 40.0, "score_seconds": 10.0}, {"memory_mb": 520.0}]
+
+
+def test_a_broken_guard_is_named_with_both_numbers() -> None:
+    said = broken_guard({"weights_mb": 130.0}, BASE, {"weights_mb": 3.0})
+    assert "submitted weights" in said and "130" in said and "40" in said
+
+
+def test_a_guard_that_is_off_or_unknown_is_never_broken() -> None:
+    assert broken_guard({"weights_mb": 1e6}, BASE, {"weights_mb": None}) == ""
+    assert broken_guard({"weights_mb": 1e6}, [{}], {"weights_mb": 2.0}) == ""
+    assert broken_guard({}, BASE, {"weights_mb": 2.0}) == ""
+
+
+def test_a_small_excess_is_always_allowed() -> None:
+    # Scoring of a tenth of a second may well take three times as long on a busy machine.
+    assert broken_guard({"score_seconds": 3.0}, [{"score_seconds": 0.1}], {"score_seconds": 2.0}) == ""
+
+
+@given(st.sampled_from(sorted(GUARDS)), st.floats(1.0, 10.0), st.floats(0.0, 1e6))
+def test_guards_compare_with_the_worst_baseline(name: str, factor: float, value: float) -> None:
+    baseline = [{name: 100.0}, {name: 200.0}]
+    slack = GUARDS[name].slack
+    assert bool(broken_guard({name: value}, baseline, {name: factor})) == (
+        value > max(factor * 200.0, 200.0 + slack)
+    )

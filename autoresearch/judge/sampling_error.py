@@ -1,8 +1,8 @@
-"""The sampling error of a validation set: how far a difference would move on other documents.
+"""The sampling error of a data split (tau): how far a difference of two scores would move on other items.
 
-More seeds do not shrink it, so the judge must know it: ignored at the size of the noise it makes 16 false
-keeps in 500 trials without any gain. The one part of this room that uses chance, with a seed of its own,
-and numpy.
+More seeds do not shrink it, so the judge must know it. If it is as large as the noise and is ignored, 500
+trials without any gain lead to 16 false keeps. Only this module of the judge draws random numbers (with a
+fixed seed).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def paired_tau(
     draws: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Standard error of the difference of two models' scores over documents, by paired bootstrap.
+    """Standard error of the difference of two candidates' scores over items, by paired bootstrap.
 
-    Documents are drawn with replacement, the same for both models, and the score is recomputed as the total
-    loss over the total size (Efron & Tibshirani 1993, for a ratio of sums).
+    Items are drawn with replacement, the same for both, and the score is recomputed as the total loss over
+    the total size (Efron & Tibshirani 1993, for a ratio of sums).
 
     Args:
-        first: Loss of one model, summed over each document [documents], e.g. in nats.
-        second: The same for the other model, same documents in the same order.
-        sizes: What a document counts, e.g. its bytes times ln 2, so that loss / size is the score.
+        first: Loss of one candidate, summed over each item [items].
+        second: The same for the other candidate, same items in the same order.
+        sizes: Weight of each item, such that total loss / total size is the score [items].
         draws: Bootstrap samples.
         seed: Of the bootstrap; the same inputs and seed give the same answer.
 
@@ -47,7 +47,7 @@ def paired_tau(
 
     a, b, size = (np.asarray(x, dtype=np.float64) for x in (first, second, sizes))
     if not (a.ndim == 1 and a.shape == b.shape == size.shape and len(a) >= 2):
-        raise ValueError("paired losses and sizes must be equally long lists of at least two documents")
+        raise ValueError("paired losses and sizes must be equally long lists of at least two items")
     if not (np.isfinite(a).all() and np.isfinite(b).all() and (size > 0).all() and np.isfinite(size).all()):
         raise ValueError("losses must be finite, and sizes finite and above 0")
     rng = np.random.default_rng(seed)
@@ -66,19 +66,19 @@ def replicate_tau(
     draws: int = 2000,
     seed: int = 0,
 ) -> float:
-    """The same from the baseline's replicates, before there is any candidate to compare with.
+    """The sampling error from the baseline's replicates, before there is a candidate to compare with.
 
-    Root mean square of `paired_tau` over neighbouring replicates: two seeds of one script differ from
-    document to document much as a small change does.
+    It is the root mean square of `paired_tau` over neighbouring replicates: two seeds of one script differ
+    from item to item much as a small change does.
 
     Args:
-        losses: Per-document losses of each replicate [replicates][documents], two or more.
+        losses: Per-item losses of each replicate [replicates][items], two or more.
         sizes: As in `paired_tau`.
         draws: Bootstrap samples of each pair.
         seed: Of the bootstrap.
     """
     if len(losses) < 2:
-        raise ValueError("tau needs the per-document losses of at least two replicates")
+        raise ValueError("tau needs the per-item losses of at least two replicates")
     pairs = pairwise(losses)
     taus = [paired_tau(a, b, sizes, draws=draws, seed=seed + i) for i, (a, b) in enumerate(pairs)]
     return math.sqrt(math.fsum(tau**2 for tau in taus) / len(taus))

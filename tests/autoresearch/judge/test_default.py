@@ -4,10 +4,12 @@ import math
 import random
 
 import pytest
+from scipy import integrate, stats
 
-from autoresearch.judge import create_judge
+from autoresearch.judge import Observation, create_judge
+from autoresearch.judge.default import log_evidence, log_pass
+from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind
-from tests.autoresearch.judge.lab import Lab, serial
 
 KEEP = VerdictKind.KEEP
 
@@ -21,7 +23,7 @@ def test_a_clear_gain_is_kept_at_once_even_if_little_is_known_of_the_noise(basel
     """A 4 sigma gain, first candidate, one to three degrees of freedom: over-strictness shows here."""
     found, costs = 0, []
     for seed in range(200):
-        lab = Lab([4.0], seed=seed)
+        lab = Simulation([4.0], seed=seed)
         judge = create_judge("default", lab.baseline(baselines))
         trials = 0
         verdict = None
@@ -43,7 +45,7 @@ def test_a_short_search_finds_its_one_clear_gain():
     for seed in range(100):
         gains = [-3.0] * 12
         gains[seed % 6] = 4.0
-        lab = Lab(gains, seed=seed)
+        lab = Simulation(gains, seed=seed)
         verdicts = serial(create_judge("default", lab.baseline(2)), lab, trials=22)
         for number, verdict in enumerate(verdicts):
             if verdict.kind is KEEP:
@@ -57,7 +59,7 @@ def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
     """Without the small-sample correction, gains of many "sigmas" are found twice as often as with it."""
 
     def false() -> int:
-        labs = [Lab([0.0] * 10, seed=seed) for seed in range(200)]
+        labs = [Simulation([0.0] * 10, seed=seed) for seed in range(200)]
         baseline = [(0, 100.0), (1, 100.001)]
         return sum(kept(serial(create_judge("default", baseline), lab, trials=30)) for lab in labs)
 
@@ -70,7 +72,7 @@ def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
 def test_nothing_is_kept_where_nothing_is_gained():
     false = sum(
         kept(serial(create_judge("default", lab.baseline()), lab, trials=500))
-        for lab in (Lab([0.0] * 500, seed=seed) for seed in range(20))
+        for lab in (Simulation([0.0] * 500, seed=seed) for seed in range(20))
     )
     assert false <= 10
 
@@ -81,7 +83,7 @@ def test_heavy_tails_are_no_gains():
 
     false = sum(
         kept(serial(create_judge("default", lab.baseline()), lab, trials=500))
-        for lab in (Lab([0.0] * 500, seed=seed, shock=shock) for seed in range(20))
+        for lab in (Simulation([0.0] * 500, seed=seed, shock=shock) for seed in range(20))
     )
     assert false <= 10
 
@@ -89,11 +91,11 @@ def test_heavy_tails_are_no_gains():
 def test_one_lucky_run_is_never_enough():
     judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
     want = judge.next()
-    assert judge.observe(want, 5.0) is None
+    assert judge.observe(want, Observation.finished(5.0)) is None
     verdict = None
     while verdict is None:
         want = judge.next()
-        verdict = judge.observe(want, 10.0)
+        verdict = judge.observe(want, Observation.finished(10.0))
     assert verdict.kind is not KEEP
 
 
@@ -103,7 +105,7 @@ def test_ignoring_the_luck_of_the_validation_set_costs_false_keeps():
     gains = [luck.gauss(0, 1) for _ in range(150)]
     blind, knowing = (
         kept(serial(create_judge("default", lab.baseline(), tau=tau), lab, trials=400))
-        for tau, lab in ((0.0, Lab(gains)), (1.0, Lab(gains)))
+        for tau, lab in ((0.0, Simulation(gains)), (1.0, Simulation(gains)))
     )
     assert blind >= 5
     assert knowing <= 2
@@ -112,16 +114,16 @@ def test_ignoring_the_luck_of_the_validation_set_costs_false_keeps():
 def test_common_luck_makes_small_gains_visible():
     """Parent and child share most of their luck on a seed: the control variate finds what else is lost."""
 
-    class Shared(Lab):
-        def _score(self, script, seed):
+    class Shared(Simulation):
+        def score(self, number, seed):
             common = random.Random(f"common/{self.seed}/{seed}").gauss(0, 1)
-            own = random.Random(f"{self.seed}/{script}/{seed}").gauss(0, 0.3)
-            return self.level - self.depth[script] + common + own
+            own = random.Random(f"{self.seed}/{number}/{seed}").gauss(0, 0.3)
+            return self.level - self.progress[number] + common + own
 
     gains = [-2.0, 0.8] * 20
     shared = plain = 0
     for seed in range(10):
-        lab, apart = Shared(gains, seed=seed), Lab(gains, seed=seed)
+        lab, apart = Shared(gains, seed=seed), Simulation(gains, seed=seed)
         judge = create_judge("default", lab.baseline())
         shared += kept(serial(judge, lab))
         plain += kept(serial(create_judge("default", apart.baseline()), apart))
@@ -131,12 +133,12 @@ def test_common_luck_makes_small_gains_visible():
 
 def test_a_gain_beyond_all_history_is_looked_at_once_more_and_kept():
     gains = [3.0, -3.0] * 10 + [40.0]
-    lab = Lab(gains, seed=3)
+    lab = Simulation(gains, seed=3)
     judge = create_judge("default", lab.baseline())
     verdicts = serial(judge, lab)
     keeps = judge.report().keeps
     assert verdicts[-1].kind is KEEP and keeps[-1].suspicious
-    assert "once more" in verdicts[-1].reason and verdicts[-1].trials == 4
+    assert "thorough run" in verdicts[-1].reason and verdicts[-1].trials == 4
     assert not any(keep.suspicious for keep in keeps[:-1])
 
 
@@ -145,8 +147,8 @@ def test_a_score_that_falls_by_a_third_is_looked_at_once_more_without_any_histor
     verdict, probes = None, []
     while verdict is None:
         want = judge.next()
-        probes += [want.probe] if want.arm != "incumbent" else []
-        verdict = judge.observe(want, 3.0 if want.arm == "incumbent" else 1.0)
+        probes += [want.thorough] if want.arm != "incumbent" else []
+        verdict = judge.observe(want, Observation.finished(3.0 if want.arm == "incumbent" else 1.0))
     assert verdict.kind is KEEP and verdict.trials == 4 and judge.report().keeps[0].suspicious
     assert probes == [False, False, False, True], "the loop is told to look closely"
 
@@ -157,7 +159,7 @@ class TestComplexity:
     def run(self, gain: float, lines: float, sigma: float = 1.0, count: int = 60, **options: float):
         verdicts = []
         for seed in range(count):
-            lab = Lab([gain], seed=seed, sigma=sigma, complexity=[lines])
+            lab = Simulation([gain], seed=seed, sigma=sigma, growth=[lines])
             verdicts += serial(create_judge("default", lab.baseline(), **options), lab)
         return verdicts
 
@@ -168,7 +170,7 @@ class TestComplexity:
         assert kept(large) <= 10
         assert any("does not pay for the size it adds (+800)" in v.reason for v in large)
         discards = [v.reason for v in large if v.kind is not KEEP]
-        named = [r for r in discards if "the price of +800 lines decided" in r or "does not pay" in r]
+        named = [r for r in discards if "the price of its size (+800) decided" in r or "does not pay" in r]
         assert len(named) >= 0.8 * len(discards)
         assert not any("price" in v.reason for v in self.run(0.0, lines=0))
 
@@ -184,13 +186,13 @@ class TestComplexity:
         """Its runs were looked at until they were good: what follows starts from less than they say."""
         off = []
         for seed in range(300):
-            lab = Lab([0.0], seed=seed, complexity=[-100])
+            lab = Simulation([0.0], seed=seed, growth=[-100])
             judge = create_judge("default", lab.baseline(), tau=0.5)
             [verdict] = serial(judge, lab)
             if "simplification" in verdict.reason:
                 [keep] = judge.report().keeps
                 assert keep.margin > 0 and keep.interval[0] < keep.effect < keep.interval[1]
-                assert judge.incumbent.luck_variance == 0.25
+                assert judge.incumbent.sampling_variance == 0.25
                 runs = judge.incumbent.runs.values()
                 off.append((lab.level - judge.incumbent.mean, lab.level - sum(runs) / len(runs)))
         believed, seen = (sum(column) / len(off) for column in zip(*off, strict=True))
@@ -209,13 +211,13 @@ class TestComplexity:
         judge = create_judge("default", [(0, 10.0), (1, 10.1)])
         judge.candidate(complexity=500)
         for want in iter(judge.next, None):
-            if judge.observe(want, 12.0):
+            if judge.observe(want, Observation.finished(12.0)):
                 break
         assert judge.complexity == 0.0
 
     def test_a_simplification_counts_neither_as_gain_nor_as_false_keep(self):
         for seed in range(60):
-            lab = Lab([0.0], seed=seed, complexity=[-40])
+            lab = Simulation([0.0], seed=seed, growth=[-40])
             judge = create_judge("default", lab.baseline())
             verdict = serial(judge, lab)[0]
             if "simplification" in verdict.reason:
@@ -227,7 +229,7 @@ class TestComplexity:
 
 class TestReport:
     def test_effects_are_shrunk_and_have_intervals(self):
-        lab = Lab([3.0, -3.0] * 15, seed=2)
+        lab = Simulation([3.0, -3.0] * 15, seed=2)
         judge = create_judge("default", lab.baseline())
         verdicts = [v for v in serial(judge, lab) if v.kind is KEEP]
         report = judge.report()
@@ -245,11 +247,11 @@ class TestReport:
         """Over many searches the reported score is off by far less than what was seen at the best."""
         off = best = 0.0
         for seed in range(30):
-            lab = Lab([1.0, 0.0, -1.0, -2.0] * 25, seed=seed)
+            lab = Simulation([1.0, 0.0, -1.0, -2.0] * 25, seed=seed)
             judge = create_judge("default", lab.baseline())
             serial(judge, lab, trials=200)
             report = judge.report()
-            truth = lab.level - lab.depth[lab.tip]
+            truth = lab.level - lab.progress[lab.tip]
             off += (truth - report.incumbent.mean) / 30
             best += (truth - min(judge.incumbent.runs.values())) / 30
         assert abs(off) < 0.5 < best
@@ -264,7 +266,7 @@ class TestReport:
 
 def test_identical_baselines_still_let_a_search_run():
     """A deterministic task has no noise to divide by."""
-    lab = Lab([1.0, -1.0, 0.0, 2.0], shock=lambda rng: 0.0)
+    lab = Simulation([1.0, -1.0, 0.0, 2.0], shock=lambda rng: 0.0)
     verdicts = serial(create_judge("default", lab.baseline()), lab)
     assert [v.kind is KEEP for v in verdicts] == [True, False, False, True]
 
@@ -274,7 +276,28 @@ def test_the_dial_trades_progress_for_certainty():
     for seed in range(10):
         gains = [1.0, 0.0, -1.0] * 60
         for odds in (2.0, 100.0):
-            lab = Lab(gains, seed=seed)
+            lab = Simulation(gains, seed=seed)
             count = kept(serial(create_judge("default", lab.baseline(), odds=odds), lab, trials=300))
             lax, strict = (lax + count, strict) if odds == 2.0 else (lax, strict + count)
     assert lax > 1.2 * strict
+
+
+@pytest.mark.parametrize("z", [-1.0, 0.8, 2.0, 5.0])
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
+def test_evidence_is_the_ratio_of_the_two_likelihoods(z, ratio):
+    real, _ = integrate.quad(
+        lambda x: stats.norm.pdf(z - x) * stats.expon.pdf(x, scale=ratio), 0, 60, points=[max(z, 0.0)]
+    )
+    assert log_evidence(z, ratio) == pytest.approx(math.log(real / stats.norm.pdf(z)), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0])
+def test_the_chance_to_pass_is_taken_back(ratio):
+    real, _ = integrate.quad(lambda x: stats.norm.sf(0.8 - x) * stats.expon.pdf(x, scale=ratio), 0, 200)
+    assert log_pass(0.8, ratio) == pytest.approx(math.log(stats.norm.sf(0.8) / real), rel=1e-6)
+
+
+def test_tiny_gains_leave_the_odds_alone_and_extremes_do_not_break():
+    assert log_evidence(1.0, 1e-9) == pytest.approx(log_evidence(1.0, 0.05))
+    assert log_evidence(-40.0, 0.05) == -math.inf
+    assert log_evidence(60.0, 5.0) > 1000

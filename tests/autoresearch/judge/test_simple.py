@@ -2,13 +2,13 @@
 
 import pytest
 
-from autoresearch.judge import create_judge
+from autoresearch.judge import Observation, create_judge
+from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind
-from tests.autoresearch.judge.lab import Lab, serial
 
 
 def decide(judge, score):
-    return judge.observe(judge.next(), score)
+    return judge.observe(judge.next(), Observation.finished(score))
 
 
 def test_greedy_keeps_any_decrease_and_moves_the_bar_there():
@@ -27,7 +27,7 @@ def test_greedy_uses_one_seed_throughout():
     for score in (0.9, 0.8, 1.5):
         want = judge.next()
         assert (want.arm, want.seed) == ("screen", 7)
-        judge.observe(want, score)
+        judge.observe(want, Observation.finished(score))
 
 
 def test_threshold_wants_more_than_the_noise():
@@ -41,7 +41,7 @@ def test_threshold_measures_the_noise_itself_if_there_is_one_baseline():
     judge = create_judge("threshold", [(0, 1.0)], sigmas=1.0)
     want = judge.next()
     assert (want.arm, want.seed) == ("incumbent", 1)
-    assert judge.observe(want, 1.2) is None
+    assert judge.observe(want, Observation.finished(1.2)) is None
     assert judge.report().noise == pytest.approx(0.2 / 2**0.5)
     assert decide(judge, 0.97).kind is VerdictKind.DISCARD
     assert decide(judge, 0.95).kind is VerdictKind.KEEP
@@ -52,7 +52,7 @@ def test_threshold_goes_on_if_the_baseline_cannot_be_repeated():
     for _ in range(3):
         want = judge.next()
         assert want.arm == "incumbent"
-        judge.observe(want, None)
+        judge.observe(want, Observation.failed())
     assert decide(judge, 0.99).kind is VerdictKind.KEEP
 
 
@@ -60,7 +60,7 @@ def test_greedy_cannot_be_believed_and_threshold_only_a_little():
     """The reason for the other judges: keeps in a search where nothing is a gain."""
     counts = {}
     for name in ("greedy", "threshold"):
-        lab = Lab([0.0] * 500, seed=1)
+        lab = Simulation([0.0] * 500, seed=1)
         verdicts = serial(create_judge(name, lab.baseline()), lab)
         counts[name] = sum(v.kind is VerdictKind.KEEP for v in verdicts)
     assert counts["greedy"] >= 3

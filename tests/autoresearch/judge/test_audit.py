@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.judge.audit import Audited, audit, doubtful, false_share
-from autoresearch.judge.report import Kept
+from autoresearch.judge.base import Kept
 
 NOISE = 1.0
 

@@ -1,0 +1,170 @@
+"""What a judge asks for and what it is told: trial requests, observations, and the queue between them.
+
+The queue gives a judge the answers in the order in which it asked, whatever the order of their arrival. So
+its decisions are the same on one device and on eight. Nothing here knows what a score means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass, replace
+from typing import Any
+
+from autoresearch.types import Arm, Measurement, Outcome
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """A trial that the judge asks for.
+
+    Attributes:
+        arm: SCREEN (first run of a candidate), CONFIRM (a further run of it), or INCUMBENT.
+        seed: The random seed to use.
+        number: Counts the requests of one judge from 1; the queue sets it.
+        thorough: Whether to look for cheating more closely than usual.
+    """
+
+    arm: Arm
+    seed: int
+    number: int = 0
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How a requested trial ended. Make one with `finished`, `failed`, `stopped` or `of`.
+
+    Attributes:
+        score: Lower is better; a finite number if the trial finished, else None.
+        outcome: OK if it finished, PRUNE if it was stopped early as hopeless, otherwise it failed.
+        fraction: Share of the budget that was used when the trial ended, in [0, 1].
+        loss: The last training loss that was seen, if any. Candidates report it, so it proves nothing.
+    """
+
+    score: float | None
+    outcome: Outcome
+    fraction: float = 1.0
+    loss: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.OK) != (self.score is not None and math.isfinite(self.score)):
+            raise ValueError("an observation has a finite score if the trial finished, and only then")
+
+    @classmethod
+    def finished(cls, score: float) -> Observation:
+        """The trial finished with this score; one that is not finite counts as a failure."""
+        return cls(score, Outcome.OK) if math.isfinite(score) else cls.failed()
+
+    @classmethod
+    def failed(cls, outcome: Outcome = Outcome.CRASH, fraction: float = 1.0) -> Observation:
+        """The trial crashed, or broke a rule."""
+        return cls(None, outcome, fraction)
+
+    @classmethod
+    def stopped(cls, fraction: float, loss: float | None = None) -> Observation:
+        """The trial was stopped early, after this share of its budget, because it looked hopeless."""
+        return cls(None, Outcome.PRUNE, fraction, loss)
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> Observation:
+        """What a measurement tells a judge."""
+        if measurement.outcome is Outcome.OK and measurement.score is not None:
+            return cls.finished(measurement.score)
+        fraction = measurement.provenance.fraction
+        if measurement.outcome is Outcome.PRUNE:
+            return cls.stopped(fraction, measurement.curve[-1][1] if measurement.curve else None)
+        return cls.failed(
+            Outcome.CRASH if measurement.outcome is Outcome.OK else measurement.outcome, fraction
+        )
+
+
+class RequestQueue:
+    """Requests that are planned, requests under way, and answers that came before older ones."""
+
+    def __init__(self) -> None:
+        self._planned: list[TrialRequest] = []
+        self._open: list[TrialRequest] = []
+        self._answers: dict[int, Observation] = {}
+        self._late: list[TrialRequest] = []
+        self._issued = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is planned, and nothing that still counts is under way."""
+        return not self._planned and not self._open
+
+    @property
+    def unanswered(self) -> tuple[TrialRequest, ...]:
+        """Requests under way that still count, in order; to be run again after an interruption."""
+        return tuple(request for request in self._open if request.number not in self._answers)
+
+    def plan(self, requests: Iterable[TrialRequest]) -> None:
+        """Queue requests; their numbers are set when they are issued."""
+        self._planned.extend(requests)
+
+    def issue(self) -> TrialRequest | None:
+        """The next planned request, or None if there is none."""
+        if not self._planned:
+            return None
+        self._issued += 1
+        request = replace(self._planned.pop(0), number=self._issued)
+        self._open.append(request)
+        return request
+
+    def answer(self, request: TrialRequest, observation: Observation) -> None:
+        """Store an answer. An answer to a request that no longer counts is dropped.
+
+        Raises:
+            ValueError: If `request` was never issued, or is answered already.
+        """
+        if request in self._late:
+            self._late.remove(request)
+        elif request in self._open and request.number not in self._answers:
+            self._answers[request.number] = observation
+        else:
+            raise ValueError(f"{request} was not asked for, or is answered already")
+
+    def take(self) -> tuple[TrialRequest, Observation] | None:
+        """The oldest open request with its answer, or None if that has not come yet."""
+        if not self._open or self._open[0].number not in self._answers:
+            return None
+        request = self._open.pop(0)
+        return request, self._answers.pop(request.number)
+
+    def clear(self) -> None:
+        """Drop what is planned; answers to what is under way no longer count."""
+        self._late.extend(self.unanswered)
+        self._planned, self._open, self._answers = [], [], {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "planned": [(request.arm, request.seed, request.thorough) for request in self._planned],
+            "open": [astuple(request) for request in self._open],
+            "answers": [(number, asdict(answer)) for number, answer in self._answers.items()],
+            "late": [astuple(request) for request in self._late],
+            "issued": self._issued,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RequestQueue:
+        """The inverse of `to_dict`; reads what older versions wrote, too."""
+        queue = cls()
+        queue._planned = [_request(arm, seed, 0, *rest) for arm, seed, *rest in data["planned"]]
+        queue._open = [_request(*values) for values in data["open"]]
+        queue._answers = {number: _observation(answer) for number, answer in data["answers"]}
+        queue._late = [_request(*values) for values in data["late"]]
+        queue._issued = data["issued"]
+        return queue
+
+
+def _request(arm: str, *rest: Any) -> TrialRequest:
+    return TrialRequest(Arm(arm), *rest)
+
+
+def _observation(answer: dict[str, Any] | float | None) -> Observation:
+    """From JSON. Older versions wrote the score, or null for a trial that failed or was stopped."""
+    if isinstance(answer, dict):
+        return Observation(**(answer | {"outcome": Outcome(answer["outcome"])}))
+    return Observation.failed() if answer is None else Observation.finished(answer)
