@@ -226,4 +226,4 @@ def test_a_gain_too_good_to_be_true_is_looked_at_closely_and_may_be_true(reposit
     [first] = search.journal.experiments()[1:]
     [suspect] = runner(search).closely
     assert "GAIN = 0.5" in suspect
-    assert first.kept and first.verdict and "once more" in first.verdict.reason
+    assert first.kept and first.verdict and "thorough run" in first.verdict.reason
