@@ -1,4 +1,4 @@
-"""Reports how a training goes: loss, speed, memory, MFU, the clock of the GPU, and what the compiler did.
+"""Reports how a training goes: loss, speed, memory, MFU, and what the compiler did.
 
 Decides when a number is read: reading a loss makes the CPU wait for the GPU, so it happens a few times a
 second at most, and the last entry is never lost. What is reported decides nothing: the runner has its own
@@ -7,10 +7,9 @@ clock and counts.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,8 +21,6 @@ LOG_EVERY = 0.25
 """Seconds between two entries that are passed on."""
 PRINT_EVERY = 2.0
 """Seconds between two lines that are printed."""
-SM = 1
-"""The driver's number of the clock of the multiprocessors (NVML_CLOCK_SM)."""
 
 
 class Diverged(HarnessError):
@@ -48,7 +45,6 @@ class Meter:
         self.peak = machine.peak_flops(device)
         self.flops_per_token = 0.0
         self.rows = 0
-        self._clocks = Clocks.of(device)
         self._latest: tuple[Any, Mapping[str, Any]] | None = None
         self._loss, self._step = math.nan, 0
         self._reported = self._printed = 0.0
@@ -86,7 +82,6 @@ class Meter:
         self._runner.log({**numbers, **message, "type": "log"})
         if self._reported - self._printed >= PRINT_EVERY:
             self._printed = self._reported
-            self._clocks.sample()
             now = self.numbers(tokens, seconds)
             mfu = f"{now['mfu']:.1%}" if "mfu" in now else "unknown"
             more = "".join(f"  {name} {value:.4g}" for name, value in numbers.items())
@@ -98,7 +93,7 @@ class Meter:
 
     def numbers(self, tokens: int, seconds: float) -> dict[str, float]:
         """Everything that is known by now."""
-        known: dict[str, float] = {"steps": self._step, "tokens": tokens, **self._clocks.numbers()}
+        known: dict[str, float] = {"steps": self._step, "tokens": tokens}
         known["tokens_per_second"] = tokens / max(seconds, 1e-9)
         known["peak_memory_mb"] = machine.peak_memory_mb(self._device)
         if self.rows:
@@ -114,53 +109,3 @@ class Meter:
 
 def _number(value: Any) -> float:
     return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-
-
-class Clocks:
-    """Samples the clock of one device while it works, so that throttling shows in a trial's record.
-
-    Read through the driver's own library by ctypes: no package is needed, and a machine without one has no
-    figures. Not covered: makers other than NVIDIA.
-
-    Attributes:
-        samples: What was read so far, in MHz.
-    """
-
-    def __init__(self, read: Callable[[], float | None]) -> None:
-        self._read = read
-        self.samples: list[float] = []
-
-    @classmethod
-    def of(cls, device: torch.device) -> Clocks:
-        """Clocks of a device; a CPU never gives a sample."""
-        return cls(_reader(device) if device.type == "cuda" else lambda: None)
-
-    def sample(self) -> None:
-        """Read the clock once."""
-        if (value := self._read()) is not None:
-            self.samples.append(value)
-
-    def numbers(self) -> dict[str, float]:
-        """Mean and lowest clock, for the record; empty if nothing was read."""
-        if not self.samples:
-            return {}
-        return {"clock_mhz": sum(self.samples) / len(self.samples), "clock_min_mhz": min(self.samples)}
-
-
-def _reader(device: torch.device) -> Callable[[], float | None]:
-    """A function that reads the clock of the multiprocessors of a CUDA device, in MHz."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
-        handle, value = ctypes.c_void_p(), ctypes.c_uint()
-        # By its identity: the driver's numbers are not those that CUDA_VISIBLE_DEVICES leaves to torch.
-        found = nvml.nvmlInit_v2() == 0
-        found = found and nvml.nvmlDeviceGetHandleByUUID(identity, ctypes.byref(handle)) == 0
-    except (OSError, AttributeError, RuntimeError):
-        return lambda: None
-
-    def read() -> float | None:
-        failed = nvml.nvmlDeviceGetClockInfo(handle, SM, ctypes.byref(value))
-        return None if failed else float(value.value)
-
-    return read if found else lambda: None

@@ -1,47 +1,52 @@
-"""Is the GPU itself? Clocks, heat, throttling and strangers, read from `nvidia-smi` while a trial trains.
+"""The state of the GPU while a trial trains: clocks, temperature, throttling, other processes; by NVML.
 
-Owns the rule which readings make a trial's result worthless: the hardware slowed the GPU down (heat, power
-brake), or another process computed on it. Such a trial is repeated, not judged (`repeat`). Power capping by
-software is how a busy GPU lives, so it is only noted. Where a container hides the host's process numbers,
-strangers inside the same container are seen, those outside it are not. Not covered: AMD.
+Decides which readings make the result of a trial worthless: the hardware slowed the GPU down (heat, power
+brake), or a process that is not ours computed on it. Such a trial is repeated, not judged (`retry`). A power
+cap is how a busy GPU lives, so it is only noted. Where a container hides the numbers of the host's processes,
+only those inside the same container are seen. Not covered: AMD.
+
+Without the package `nvidia-ml-py` or without a driver there are no readings.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import subprocess
+import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
+from functools import lru_cache
+from pathlib import Path
+from platform import processor
+from queue import Empty, SimpleQueue
+from statistics import mean
+from typing import Any
 
 import psutil
 
 from autoresearch.errors import UserError
 
 SLOWED = {0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
-"""Bits of the reasons for which a GPU runs below its clocks, as far as they are not normal."""
-EVERY = 10.0
-"""Seconds between two looks."""
+"""Bits of NVML's reasons for which a GPU runs below its clocks, as far as they are not normal."""
+EVERY = 1.0
+"""Seconds between two readings."""
 FIRST = 2.0
-"""Seconds of training before the first one: until then the clocks are still going up."""
+"""Seconds of training before the first reading: until then the clocks are still going up."""
 SHARE = 0.1
-"""A trial that was slowed at more than this share of the looks is worthless."""
-PATIENCE = 20.0
-FIELDS = ("uuid", "temperature.gpu", "clocks.sm", "clocks.max.sm", "clocks_throttle_reasons.active")
+"""A trial that was slowed down in more than this share of the readings is worthless."""
+ANSWER_SECONDS = 20.0
+"""A driver that says nothing for so long does not answer."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One reading.
+class Reading:
+    """The state of a GPU at one moment. What the driver does not know is 0 or empty.
 
     Attributes:
-        temperature: Of the hottest GPU, in degrees Celsius.
-        clock: Of the slowest one, in MHz.
-        top_clock: The most that it can do.
-        slowed: Why one of them is slowed down; empty if none is.
+        temperature: In degrees Celsius.
+        clock: Of the multiprocessors, in MHz.
+        top_clock: The most that they can do.
+        slowed: Why the hardware slowed it down; empty if it did not.
         strangers: Numbers of processes that compute there and are not ours.
     """
 
@@ -53,81 +58,101 @@ class Look:
 
 
 class Health:
-    """Looks at the GPUs that trials use.
+    """Reads one GPU."""
 
-    Args:
-        command: The program that knows.
-        devices: Which GPUs, as `nvidia-smi --id` takes them; empty for all.
-    """
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        """Use `find` instead.
 
-    def __init__(self, command: str = "nvidia-smi", devices: str = "") -> None:
-        self._command = [command, *([f"--id={devices}"] if devices else [])]
+        Args:
+            nvml: The module `pynvml`.
+            handle: What it calls the GPU.
+        """
+        self._nvml, self._handle = nvml, handle
 
     @staticmethod
-    def find(device: str, command: str = "nvidia-smi") -> Health | None:
-        """One for the GPU that torch calls `device`; None where nobody can be asked."""
-        if shutil.which(command) is None:
+    def find(device: str) -> Health | None:
+        """Reads the GPU that CUDA calls `device`, such as "cuda:1"; None where the driver does not answer."""
+        try:
+            import pynvml
+        except ImportError:
             return None
         index = device.partition(":")[2] or "0"
         visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-        health = Health(command, visible[int(index)] if int(index) < len(visible) and visible[0] else index)
+        name = visible[int(index)] if int(index) < len(visible) and visible[0] else index
         try:
-            health.look()
-        except UserError:
+            pynvml.nvmlInit()
+            handle = _handle(pynvml, name)
+            health = None if handle is None else Health(pynvml, handle)
+            if health is not None:
+                health.read()
+        except (pynvml.NVMLError, UserError):
             return None
         return health
 
-    def look(self) -> Look:
+    @property
+    def name(self) -> str:
+        """What the maker calls the GPU."""
+        return str(self._nvml.nvmlDeviceGetName(self._handle))
+
+    def read(self) -> Reading:
         """Take a reading.
 
         Raises:
             UserError: If the GPU or its driver does not answer.
         """
-        rows = self._query("gpu", FIELDS)
-        if not rows:
-            raise UserError("nvidia-smi names no GPU.", _HINT, code=3)
-        bits = 0
-        for row in rows:
-            with contextlib.suppress(ValueError):
-                bits |= int(row[4], 16)
-        ours = {row[0] for row in rows}
-        apps = self._query("compute-apps", ("gpu_uuid", "pid"))
-        return Look(
-            temperature=max(_number(row[1]) for row in rows),
-            clock=min(_number(row[2]) for row in rows),
-            top_clock=min(_number(row[3]) for row in rows),
-            slowed=", ".join(dict.fromkeys(name for bit, name in SLOWED.items() if bits & bit)),
-            strangers=_strangers(int(pid) for uuid, pid, *_ in apps if uuid in ours and pid.isdigit()),
-        )
+        answers: SimpleQueue[Reading | Exception] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(self._read())
+            except Exception as error:
+                answers.put(error)
+
+        # In a thread of its own, for a driver that hangs would take the search along.
+        threading.Thread(target=ask, name="gpu-reading", daemon=True).start()
+        try:
+            answer = answers.get(timeout=ANSWER_SECONDS)
+        except Empty:
+            raise UserError(f"The GPU has not answered within {ANSWER_SECONDS:g} s.", _HINT, code=3) from None
+        if isinstance(answer, Exception):
+            raise UserError(f"The GPU does not answer: {answer}.", _HINT, code=3) from answer
+        return answer
 
     def watch(self) -> Watch:
-        """A watch over one trial."""
+        """Readings during one trial."""
         return Watch(self)
 
-    def _query(self, what: str, fields: Sequence[str]) -> list[list[str]]:
-        command = [*self._command, f"--query-{what}={','.join(fields)}", "--format=csv,noheader,nounits"]
+    def _read(self) -> Reading:
+        nvml = self._nvml
+        bits = int(self._known(nvml.nvmlDeviceGetCurrentClocksThrottleReasons))
+        apps = self._known(nvml.nvmlDeviceGetComputeRunningProcesses, default=())
+        return Reading(
+            temperature=float(self._known(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU)),
+            clock=float(self._known(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM)),
+            top_clock=float(self._known(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM)),
+            slowed=", ".join(dict.fromkeys(name for bit, name in SLOWED.items() if bits & bit)),
+            strangers=_strangers(app.pid for app in apps),
+        )
+
+    def _known(self, function: Any, *arguments: Any, default: Any = 0) -> Any:
+        """What the driver says; the default for what this GPU does not tell, or not to us."""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"The GPU cannot be asked how it is: {error}.", _HINT, code=3) from None
-        if done.returncode != 0:
-            said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-            raise UserError(f"The GPU does not answer: {said[-1]}", _HINT, code=3)
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        return [[cell.strip() for cell in line.split(",")] for line in lines]
+            return function(self._handle, *arguments)
+        except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_NoPermission):
+            return default
 
 
 @dataclass
 class Watch:
-    """Looks again and again while a trial trains. Use it as a context.
+    """Takes readings while a trial trains. Use it as a context.
 
     Attributes:
-        looks: What was seen.
+        readings: In order.
         lost: Why the GPU stopped answering; empty while it answers.
     """
 
     health: Health
-    looks: list[Look] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     lost: str = ""
 
     def __enter__(self) -> Watch:
@@ -142,46 +167,48 @@ class Watch:
         self._thread.join()
 
     def begin(self) -> None:
-        """The training has started."""
+        """Called when the training starts."""
         self._training.set()
 
     def end(self) -> None:
-        """The training is over; what the GPU does now is another matter."""
+        """Called when the training is over: what the GPU does afterwards does not count."""
         self._over.set()
 
-    def look(self) -> None:
-        """Take one more look.
+    def read(self) -> None:
+        """Take one more reading.
 
         Raises:
             UserError: If the GPU does not answer.
         """
-        self.looks.append(self.health.look())
+        self.readings.append(self.health.read())
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why the trial's result is worthless, as a sentence; empty if it is not."""
         if strangers := self._strangers():
             return f"other processes used the GPU: {', '.join(map(str, strangers))}"
-        slowed = [look.slowed for look in self.looks if look.slowed]
-        if len(slowed) > SHARE * len(self.looks):
+        slowed = [reading.slowed for reading in self.readings if reading.slowed]
+        if len(slowed) > SHARE * len(self.readings):
             return f"the GPU was slowed down ({slowed[-1]})"
         return ""
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """What was seen, as metrics of the trial."""
-        if not self.looks:
+        """The readings as metrics of the trial."""
+        if not self.readings:
             return {}
+        clocks = [reading.clock for reading in self.readings if reading.clock]
+        known = {"clock_mhz": mean(clocks), "clock_min_mhz": min(clocks)} if clocks else {}
         return {
-            "gpu_temperature": max(look.temperature for look in self.looks),
-            "gpu_clock_mhz": median(look.clock for look in self.looks),
-            "gpu_top_clock_mhz": self.looks[-1].top_clock,
-            "gpu_slowed": sum(bool(look.slowed) for look in self.looks) / len(self.looks),
+            **known,
+            "gpu_temperature": max(reading.temperature for reading in self.readings),
+            "gpu_top_clock_mhz": self.readings[-1].top_clock,
+            "gpu_slowed": sum(bool(reading.slowed) for reading in self.readings) / len(self.readings),
             "gpu_strangers": float(len(self._strangers())),
         }
 
     def _strangers(self) -> list[int]:
-        return sorted({pid for look in self.looks for pid in look.strangers})
+        return sorted({pid for reading in self.readings for pid in reading.strangers})
 
     def _run(self) -> None:
         self._training.wait()
@@ -189,14 +216,37 @@ class Watch:
         while not self._over.wait(pause):
             pause = EVERY
             try:
-                self.look()
+                self.read()
             except UserError as error:
                 self.lost = str(error)
                 return
 
 
+@lru_cache
+def fingerprint(device: str) -> str:
+    """A name for the kind of device: scores of trials on different kinds may not be comparable.
+
+    Args:
+        device: "cpu", or a GPU such as "cuda:1".
+    """
+    if device != "cpu":
+        health = Health.find(device)
+        return health.name if health else device.partition(":")[0]
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*:\s*(.+)", cpus.read_text()) if cpus.exists() else None
+    return named[1].strip() if named else processor() or "CPU"
+
+
+def _handle(nvml: Any, name: str) -> Any:
+    """The GPU with this number or (beginning of a) UUID; None if there is none."""
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    return next((handle for handle in handles if nvml.nvmlDeviceGetUUID(handle).startswith(name)), None)
+
+
 def _strangers(pids: Iterable[int]) -> tuple[int, ...]:
-    """Those that are there and are not below this process."""
+    """Those that exist and do not descend from this process."""
     return tuple(sorted(pid for pid in set(pids) if psutil.pid_exists(pid) and not _ours(pid)))
 
 
@@ -205,14 +255,7 @@ def _ours(pid: int) -> bool:
         process = psutil.Process(pid)
         return pid == os.getpid() or os.getpid() in (parent.pid for parent in process.parents())
     except psutil.Error:
-        return True  # gone: whoever it was, it is no trouble now
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:  # "[N/A]"
-        return 0.0
+        return True  # it has ended, and cannot disturb any more
 
 
 _HINT = (

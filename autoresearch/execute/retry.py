@@ -1,8 +1,8 @@
-"""Which results are believed: an attempt that the GPU spoiled is made again, and never judged.
+"""Repeats a trial that the GPU spoiled, so that its result is never judged.
 
-Owns the patience: how often, and after what pauses. Whoever shares the GPU may be done in some minutes, and
-heat goes; what does not pass is the host's fault, and ends the search in a way that a person can mend. Not
-covered: what spoils an attempt (`health`).
+Decides how often, and after what pauses. Another user of the GPU may be done in some minutes, and heat goes;
+what does not pass is a fault of the host, and ends the search with a message that says how to mend it. Not
+covered: what spoils a trial (`health`).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def watched(
     crashed = result.outcome is Outcome.CRASH
     if crashed or watch.lost:
         # A GPU that is lost kills whoever uses it within milliseconds, mostly between two looks.
-        watch.look()
-    spoiled = watch.trouble or (watch.lost if crashed else "")
+        watch.read()
+    spoiled = watch.problem or (watch.lost if crashed else "")
     return replace(result, metrics={**result.metrics, **watch.metrics}), spoiled
 
 

@@ -220,7 +220,7 @@ class GptMeasurer:
             with self._alone:
                 result = attempt(self._rig, plan, tree, scratch, progress)
         if result.outcome is Outcome.CRASH and self._health is not None:
-            strangers = self._health.look().strangers  # raises if the GPU is lost
+            strangers = self._health.read().strangers  # raises if the GPU is lost
             if strangers and result.reason.startswith(crash.MEMORY):
                 # Other processes may have taken the memory: a trial, which is repeated then, will tell.
                 result = replace(result, outcome=Outcome.OK)

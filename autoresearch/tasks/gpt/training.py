@@ -26,7 +26,7 @@ HEARTBEAT = 0.5
 FORWARD_EVERY = 0.2
 """Seconds between two entries that are passed on: the harness sends one every 0.25 s, a flood many more."""
 CURVE_POINTS = 512
-_NAME = re.compile(r"(?!\w*_bpb$|gpu_)[a-z][a-z0-9_]{0,31}")
+_NAME = re.compile(r"(?!\w*_bpb$|gpu_|clock_)[a-z][a-z0-9_]{0,31}")
 """What a candidate may call its numbers; others are scores and readings, which are not its to tell."""
 MEASURED = frozenset(
     ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "repeated")

@@ -1,8 +1,9 @@
-"""What a GPU says of itself, told by a program that plays `nvidia-smi`; and what follows for a trial."""
+"""What a GPU says of itself, told by a module that plays `pynvml`; and what follows for a trial."""
 
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 
@@ -21,43 +22,18 @@ from autoresearch.search.setup import tell_protection
 from autoresearch.tasks.gpt.process import environment, one_gpu
 from autoresearch.types import Measurement, Outcome, Progress
 from tests.support import toy
+from tests.support.fake_nvml import FakeNvml
 from tests.support.gpt import make_measurer, measure
 from tests.support.stub import Silent
 
-SMI = """#!/bin/sh
-folder=$(dirname "$0")
-echo "$@" >> "$folder/asked"
-case "$*" in
-  *query-gpu*) cat "$folder/gpu" ;;
-  *query-compute-apps*) cat "$folder/apps" ;;
-esac
-exit $(cat "$folder/status")
-"""
-FINE = "GPU-1, 61, 1755, 1980, 0x0000000000000004\n"
-HOT = "GPU-1, 91, 990, 1980, 0x0000000000000060\n"
-
-
-class Smi:
-    """A GPU of our own making."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        (folder / "nvidia-smi").write_text(SMI)
-        (folder / "nvidia-smi").chmod(0o755)
-        self.says(FINE)
-
-    def says(self, gpu, apps="", status=0):
-        for name, text in {"gpu": gpu, "apps": apps, "status": str(status)}.items():
-            (self.folder / f"{name}.new").write_text(text)
-            (self.folder / f"{name}.new").rename(self.folder / name)
-
 
 @pytest.fixture
-def smi(tmp_path, monkeypatch):
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+def gpu(monkeypatch):
+    """A machine whose driver says what a test lets it say."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return Smi(tmp_path / "bin")
+    nvml = FakeNvml()
+    nvml.install(monkeypatch)
+    return nvml
 
 
 @pytest.fixture
@@ -67,59 +43,73 @@ def often(monkeypatch):
     monkeypatch.setattr(health, "EVERY", 0.1)
 
 
-def test_a_look(smi):
-    found = Health.find("cuda:1").look()
+def test_a_reading(gpu):
+    found = Health.find("cuda:1").read()
     assert (found.temperature, found.clock, found.top_clock) == (61.0, 1755.0, 1980.0)
     assert (found.slowed, found.strangers) == ("", ())
-    assert "--id=1" in (smi.folder / "asked").read_text()
+    assert gpu.asked == [1]
 
 
-def test_visible_devices_are_those_that_torch_counts(smi, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
-    Health.find("cuda:1")
-    Health.find("cuda")
-    asked = (smi.folder / "asked").read_text()
-    assert "--id=GPU-abc" in asked and "--id=3" in asked
+def test_visible_devices_are_counted_as_cuda_counts_them(gpu, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-bb")
+    assert Health.find("cuda:1")._handle == 1
+    assert Health.find("cuda")._handle == 3
 
 
-def test_torch_and_nvidia_smi_mean_the_same_gpu_where_none_is_named(smi):
-    """By itself torch counts the fastest first, and nvidia-smi by place."""
+def test_cuda_and_the_driver_mean_the_same_gpu_where_none_is_named(gpu, tmp_path):
+    """By itself CUDA counts the fastest first, and the driver by place."""
     (where,) = places(load(["executor.device=cuda", "name=x"], {})).values()
     _, only = one_gpu(where)
-    assert environment(smi.folder, 1, only)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert environment(tmp_path, 1, only)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     Health.find(where)
-    assert only == "0" and "--id=0" in (smi.folder / "asked").read_text()
+    assert only == "0" and gpu.asked == [0]
 
 
 @pytest.mark.parametrize(
-    ("bits", "why"),
-    [("0x1", ""), ("0x4", ""), ("0x8", "hardware slowdown"), ("0x60", "heat"), ("0x80", "power brake")],
+    ("bits", "why"), [(0x1, ""), (0x4, ""), (0x8, "hardware slowdown"), (0x60, "heat"), (0x80, "power brake")]
 )
-def test_reasons_for_throttling(smi, bits, why):
-    smi.says(f"GPU-1, 61, 1755, 1980, {bits}\n")
-    assert Health().look().slowed == why
+def test_reasons_for_throttling(gpu, bits, why):
+    gpu.says(reasons=bits)
+    assert Health.find("cuda").read().slowed == why
 
 
-def test_what_is_not_known_is_no_trouble(smi):
-    smi.says("GPU-1, [N/A], [N/A], 1980, [Not Supported]\n")
-    found = Health().look()
+def test_what_the_driver_does_not_tell_spoils_no_trial(gpu):
+    gpu.says(temperature=None, clock=None, reasons=None)
+    found = Health.find("cuda").read()
     assert (found.clock, found.slowed) == (0.0, "")
 
 
-def test_strangers_are_those_that_are_not_ours(smi):
+def test_strangers_are_processes_that_are_not_ours(gpu):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    apps = f"GPU-1, {os.getpid()}\nGPU-1, {child.pid}\nGPU-1, {os.getppid()}\nGPU-2, 1\nGPU-1, 99999999\n"
-    smi.says(FINE, apps)
-    assert Health().look().strangers == (os.getppid(),)
+    gpu.says(pids=[os.getpid(), child.pid, os.getppid(), 99999999])
+    assert Health.find("cuda").read().strangers == (os.getppid(),)
     child.communicate()
 
 
-def test_a_gpu_that_does_not_answer(smi):
-    smi.says("Unable to determine the device handle: GPU is lost. Reboot the system.\n", status=15)
+def test_a_gpu_that_does_not_answer(gpu, monkeypatch):
+    found = Health.find("cuda")
+    gpu.says(lost="GPU is lost")
     with pytest.raises(UserError, match="GPU is lost"):
-        Health().look()
+        found.read()
+    assert Health.find("cuda") is None and Health.find("cuda:7") is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Health.find("cuda") is None
-    assert Health.find("cuda", "no-such-program") is None
+
+
+def test_a_driver_that_hangs_is_not_waited_for(gpu, monkeypatch):
+    found, answer = Health.find("cuda"), threading.Event()
+    monkeypatch.setattr(found, "_read", answer.wait)
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.05)
+    with pytest.raises(UserError, match="has not answered"):
+        found.read()
+    answer.set()
+
+
+def test_a_device_has_a_fingerprint(gpu):
+    health.fingerprint.cache_clear()
+    assert health.fingerprint("cuda:0") == "NVIDIA Fake"
+    assert health.fingerprint("cpu") not in ("", "cuda")
+    health.fingerprint.cache_clear()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -148,7 +138,7 @@ SLOW = toy.TRAIN.replace("        step += 1\n", "        step += 1\n        __im
 
 
 @pytest.fixture
-def runner(cache, smi):
+def runner(cache, gpu):
     runner = make_measurer(cache, health=Health.find("cuda"))
     yield runner
     runner.close()
@@ -166,13 +156,13 @@ def run(runner, tmp_path):
 def test_a_good_trial_tells_how_the_gpu_was(run, often):
     done = run()
     assert done.outcome is Outcome.OK and "repeated" not in done.metrics, done
-    assert done.metrics["gpu_temperature"] == 61 and done.metrics["gpu_clock_mhz"] == 1755
+    assert done.metrics["gpu_temperature"] == 61 and done.metrics["clock_mhz"] == 1755
     assert done.metrics["gpu_slowed"] == done.metrics["gpu_strangers"] == 0
 
 
 @pytest.mark.soak
-def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
-    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+def test_a_trial_on_a_shared_gpu_is_done_again(run, gpu, often):
+    gpu.says(pids=[os.getppid()])
     trained = 0
 
     def mend(sign):
@@ -180,7 +170,7 @@ def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
         if sign.phase == "score":
             trained += 1
             time.sleep(0.3)  # the last look is over
-            smi.says(FINE)
+            gpu.says()
 
     done = run(mend)
     assert done.outcome is Outcome.OK and done.score is not None, done
@@ -189,16 +179,16 @@ def test_a_trial_on_a_shared_gpu_is_done_again(run, smi, often):
 
 
 @pytest.mark.soak
-def test_under_a_budget_of_tokens_a_slow_gpu_makes_it_be_repeated_once(run, smi, often):
-    smi.says(HOT)
+def test_under_a_budget_of_tokens_a_slow_gpu_makes_it_be_repeated_once(run, gpu, often):
+    gpu.says(reasons=0x60)
     done = run()
     assert done.score is not None and done.metrics["repeated"] == 1 and done.metrics["gpu_slowed"] > 0
 
 
 @pytest.mark.soak
-def test_a_gpu_that_falls_off_is_the_host_s_fault(run, smi):
+def test_a_gpu_that_falls_off_is_the_host_s_fault(run, gpu):
     """The script dies at once, long before anybody would have looked."""
-    smi.says("GPU is lost\n", status=15)
+    gpu.says(lost="GPU is lost")
     step = "        step += 1\n"
     with pytest.raises(UserError, match="GPU is lost"):
         run(
@@ -219,30 +209,30 @@ def died(phase):
 
 
 @pytest.mark.parametrize("phase", ["start-up", "train", "score"])
-def test_after_a_crash_somebody_looks_however_early_it_was(smi, phase):
+def test_after_a_crash_somebody_looks_however_early_it_was(gpu, phase):
     found = Health.find("cuda")
     assert watched(found, died(phase), print)[1] == ""  # it did that to itself
-    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+    gpu.says(pids=[os.getppid()])
     assert "other processes used the GPU" in watched(found, died(phase), print)[1]
-    smi.says("GPU is lost\n", status=15)
+    gpu.says(lost="GPU is lost")
     with pytest.raises(UserError, match="GPU is lost"):
         watched(found, died(phase), print)
 
 
-def test_a_crash_while_the_gpu_was_away_does_not_count(smi, often):
+def test_a_crash_while_the_gpu_was_away_does_not_count(gpu, often):
     def attempt(seen):
-        smi.says("GPU is lost\n", status=15)
+        gpu.says(lost="GPU is lost")
         seen(Progress(0.0, 0.0))
         time.sleep(0.3)  # the watch has looked
-        smi.says(FINE)
+        gpu.says()
         return Measurement(Outcome.CRASH, reason="GPU error: launch failure")
 
     assert "GPU is lost" in watched(Health.find("cuda"), attempt, print)[1]
 
 
 @pytest.mark.soak
-def test_a_tryout_beside_a_stranger_on_the_gpu_refuses_nothing(runner, smi, tmp_path):
-    smi.says(FINE, f"GPU-1, {os.getppid()}\n")
+def test_a_tryout_beside_a_stranger_on_the_gpu_refuses_nothing(runner, gpu, tmp_path):
+    gpu.says(pids=[os.getppid()])
     code = toy.write_code(
         tmp_path / "code", toy.TRAIN.replace("    run.start()\n", "    raise MemoryError\n")
     )
