@@ -31,7 +31,7 @@ class Registry:
 
     def __init__(self, kind: str, shipped: Mapping[str, str]) -> None:
         self.kind = kind
-        self.group = f"autoresearch.{kind}s"
+        self.group = f"autoresearch.{kind}{'es' if kind.endswith('x') else 's'}"
         self._shipped = {name: EntryPoint(name, value, self.group) for name, value in shipped.items()}
 
     def names(self) -> list[str]:

@@ -1,8 +1,8 @@
 """Runs a program of the user's own, such as a coding agent, and ends it with all of its processes.
 
 Invariant: when `run_tool` returns or raises, nothing of the program's tree is left, daemons included; if this
-process is killed, the kernel takes the tree along. It is the candidates' launcher without walls: the program
-is trusted like any other that its user starts.
+process is killed, the kernel takes the tree along. Only limits on resources are set: the program is trusted
+like any other that its user starts.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import Jail, Jailed, Limits, Sandbox, create_sandbox, start
 from autoresearch.execute.sandbox.landlock import LandlockSandbox
-from autoresearch.execute.sandbox.world import LAUNCHER
+from autoresearch.execute.sandbox.visible import LAUNCHER
+from autoresearch.tasks.gpt.process import CORPORA, PACKAGES
 
 BACKENDS = ("bwrap", "landlock", "landlock-bare")
 """The last one is Landlock where no namespace is to be had, as inside most containers."""
@@ -57,6 +58,8 @@ def make_jail(scratch: Path, **changes: Any) -> Jail:
         "fds": (),
         "gpu": False,
         "limits": LIMITS,
+        "packages": PACKAGES,
+        "hidden": CORPORA,
     }
     return Jail(**{**values, **changes})
 

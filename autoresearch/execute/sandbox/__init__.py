@@ -1,8 +1,8 @@
-"""Rooms without doors for candidate code.
+"""Runs candidate code where it can neither read, change nor use what is not its own.
 
 `create_sandbox` picks a backend and tries it for real; `start` runs a command in a jail; `describe` says
-what holds on this machine and what does not. The trust that scores deserve rests on this room, on the
-scorer (`nanomodel.score`) and on the runner's clock (`autoresearch.tasks.gpt.measure`).
+what holds on this machine and what does not. Other packages add backends under the entry point group
+"autoresearch.sandboxes"; each must pass `autoresearch.testing.sandboxes`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from functools import cache
 
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
-from autoresearch.execute.sandbox.bwrap import BwrapSandbox
-from autoresearch.execute.sandbox.landlock import LandlockSandbox
-from autoresearch.execute.sandbox.litter import remove_tree
-from autoresearch.execute.sandbox.plain import PlainSandbox
 from autoresearch.execute.sandbox.probe import ProbeError, Report, measure
 from autoresearch.execute.sandbox.process import Jailed, kill_tree, start
+from autoresearch.execute.sandbox.usage import remove_tree
+from autoresearch.registry import Registry
 
 __all__ = [
     "Jail",
@@ -33,6 +31,15 @@ __all__ = [
     "start",
 ]
 
+BACKENDS = {
+    "bwrap": "autoresearch.execute.sandbox.bwrap:BwrapSandbox",
+    "landlock": "autoresearch.execute.sandbox.landlock:LandlockSandbox",
+    "none": "autoresearch.execute.sandbox.plain:PlainSandbox",
+}
+"""What "auto" tries, strongest first."""
+
+SANDBOXES = Registry("sandbox", BACKENDS)
+
 HINTS = {
     "bwrap": "Install it (apt-get install bubblewrap, dnf install bubblewrap), and let ordinary users make"
     " user namespaces; inside a container that takes --privileged. Or try sandbox=landlock.",
@@ -42,17 +49,15 @@ HINTS = {
 
 
 def create_sandbox(backend: str) -> Sandbox:
-    """The sandbox called `backend`: "bwrap", "landlock", "none", or "auto" for the best that works here.
+    """The sandbox called `backend`, such as "bwrap", "landlock", "none", or "auto" for the best that works.
 
     Everything but "none" is tried first with a harmless intruder, and taken only if all of it holds.
 
     Raises:
         UserError: If there is no such backend, or it does not hold here.
     """
-    if backend not in ("auto", "bwrap", "landlock", "none"):
-        raise UserError(f"There is no sandbox {backend!r}.", "Choose auto, bwrap, landlock or none.")
     problems = []
-    for sandbox in _candidates(backend):
+    for sandbox in _variants(backend):
         try:
             report = describe(sandbox)
         except ProbeError as error:
@@ -61,19 +66,20 @@ def create_sandbox(backend: str) -> Sandbox:
         if not report.warning or sandbox.name == "none":
             return sandbox
         problems.append(report.warning)
-    raise UserError(f"The sandbox {backend} does not work here: {problems[0]}", HINTS[backend])
+    raise UserError(f"The sandbox {backend} does not work here: {problems[0]}", HINTS.get(backend, ""))
 
 
-def _candidates(backend: str) -> Iterator[Sandbox]:
+def _variants(backend: str) -> Iterator[Sandbox]:
     """Sandboxes to try for a backend, strongest first."""
-    if backend in ("auto", "bwrap"):
-        yield BwrapSandbox()
-    if backend in ("auto", "landlock"):
-        yield LandlockSandbox()
-        yield LandlockSandbox(proc=False)
-        yield LandlockSandbox(namespaces=False, proc=False)
-    if backend in ("auto", "none"):
-        yield PlainSandbox()
+    if backend == "auto":
+        for name in BACKENDS:
+            yield from _variants(name)
+        return
+    make = SANDBOXES.load(backend)
+    yield make()
+    if backend == "landlock":
+        yield make(proc=False)
+        yield make(namespaces=False, proc=False)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a sandbox is: the words that the runner and the backends share.
+"""The sandbox seam: what a jail is, and what a backend does.
 
 A backend turns a command and a `Jail` into the command that the runner really starts. The jail lists
 everything a candidate may touch; what it does not list must be out of reach. How well a backend keeps that
@@ -45,6 +45,8 @@ class Jail:
         gpu: Whether it may use the GPU's device nodes.
         limits: How much of the host it may use.
         only: The only GPU it is to see, as `nvidia-smi --id` takes it; empty for all.
+        packages: Installed distributions that it may import; they are shown with their requirements.
+        hidden: Installed packages that it must not read, for a backend that cannot hide all but `packages`.
     """
 
     read_only: tuple[Path, ...]
@@ -55,6 +57,8 @@ class Jail:
     gpu: bool
     limits: Limits
     only: str = ""
+    packages: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for path in (*self.read_only, *self.writable):

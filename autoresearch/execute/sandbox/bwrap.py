@@ -1,4 +1,4 @@
-"""Bubblewrap: namespaces, a read-only world, and the launcher's walls inside.
+"""Bubblewrap: namespaces, read-only mounts, and the launcher's restrictions inside.
 
 Invariant: the candidate sees a new root with the interpreter, the system libraries, and what its jail
 lists, at the same paths as outside; its own empty /tmp, /dev, /proc; no network; no capabilities. Killing
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from autoresearch.execute.sandbox import gpu, world
+from autoresearch.execute.sandbox import gpu, visible
 from autoresearch.execute.sandbox.base import Jail
 
 TMP_BYTES = 1 << 28
@@ -58,15 +58,15 @@ class BwrapSandbox:
         words += ["--dev", "/dev", "--proc", "/proc"]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
-        words += _world()
+        words += _system(jail.packages)
         if jail.gpu:
             words += _binds("--dev-bind", gpu.device_nodes(jail.only))
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
-        for mount in ("/dev", "/", *map(str, world.sites())):
+        for mount in ("/dev", "/", *map(str, visible.sites())):
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
-        return [*words, *world.launcher(json.dumps(_spec(jail))), *argv]
+        return [*words, *visible.launcher(json.dumps(_spec(jail))), *argv]
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
@@ -74,16 +74,16 @@ def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
     return [word for path in paths for word in (flag, str(path), str(path))]
 
 
-def _world() -> list[str]:
-    """Arguments that lay out the system and the interpreter, keeping symbolic links as links."""
+def _system(packages: tuple[str, ...]) -> list[str]:
+    """Arguments that show the system, the interpreter and packages, keeping symbolic links as links."""
     words: list[str] = []
-    for path in world.roots():
+    for path in visible.roots():
         if path.is_symlink():
             words += ["--symlink", str(path.readlink()), str(path)]
         else:
             words += _binds("--ro-bind", [path])
-    words += [word for site in world.sites() for word in ("--tmpfs", str(site))]
-    return words + _binds("--ro-bind", [*world.packages(), world.LAUNCHER, world.WALLS])
+    words += [word for site in visible.sites() for word in ("--tmpfs", str(site))]
+    return words + _binds("--ro-bind", [*visible.packages(packages), visible.LAUNCHER, visible.RESTRICTIONS])
 
 
 def _spec(jail: Jail) -> dict[str, object]:

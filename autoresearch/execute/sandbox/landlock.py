@@ -4,7 +4,7 @@ Invariant: the candidate opens nothing but the interpreter, the system libraries
 Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
 finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
 not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
-changing the modes or owners of files. There installed packages are visible, but for those that are corpora.
+changing the modes or owners of files. There installed packages are visible, but for `Jail.hidden`.
 
 Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
 folders, but it can ask whether a path exists, how large and how old it is.
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autoresearch.execute.sandbox import gpu, world
+from autoresearch.execute.sandbox import gpu, visible
 from autoresearch.execute.sandbox.base import Jail
 
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
@@ -44,13 +44,13 @@ class LandlockSandbox:
         return "landlock"
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
-        """The command behind the launcher's walls; see `Sandbox.wrap`."""
-        return [*world.launcher(json.dumps(self.spec(jail))), *argv]
+        """The command under the launcher's restrictions; see `Sandbox.wrap`."""
+        return [*visible.launcher(json.dumps(self.spec(jail))), *argv]
 
     def spec(self, jail: Jail) -> dict[str, Any]:
         """What the launcher is told; see `launch.py`."""
         own_proc = self.namespaces and self.proc
-        read, split = _world(self.namespaces)
+        read, split = _system(jail, self.namespaces)
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
         read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
@@ -64,8 +64,8 @@ class LandlockSandbox:
             "namespaces": list(NAMESPACES) if self.namespaces else [],
             "writable": [str(path) for path in jail.writable],
             "proc": own_proc,
-            "hide": [str(path) for path in world.sites()],
-            "show": [str(path) for path in (*world.packages(), world.LAUNCHER, world.WALLS)],
+            "hide": [str(path) for path in visible.sites()],
+            "show": [str(path) for path in _shown(jail)],
             "landlock": {
                 "names": [str(path) for path in split],
                 "read": [str(path) for path in [*read, *jail.read_only]],
@@ -101,16 +101,22 @@ class LandlockSandbox:
         }
 
 
-def _world(namespaces: bool) -> tuple[list[Path], list[Path]]:
+def _system(jail: Jail, namespaces: bool) -> tuple[list[Path], list[Path]]:
     """What can be read, and where names can be listed besides.
 
     With a mount namespace the launcher hides packages; without, Landlock can only leave out some of what it
-    opens, and hiding all but a few would break imports that are tried in vain: so only corpora are left out.
+    opens, and hiding all but a few would break imports that are tried in vain: so only what the jail names as
+    hidden is left out.
     """
-    roots = list(dict.fromkeys(root.resolve() for root in world.roots()))
-    extra = [*world.packages(), world.LAUNCHER, world.WALLS]  # they may lie outside the roots
+    roots = list(dict.fromkeys(root.resolve() for root in visible.roots()))
+    extra = _shown(jail)  # they may lie outside the roots
     if namespaces:
         return [*roots, *extra], []
-    hidden = world.corpora()
+    hidden = visible.folders(jail.hidden)
     split = [root for root in roots if any(path.is_relative_to(root) for path in hidden)]
-    return [*(path for root in roots for path in world.around(root, hidden)), *extra], split
+    return [*(path for root in roots for path in visible.around(root, hidden)), *extra], split
+
+
+def _shown(jail: Jail) -> list[Path]:
+    """What is shown of the installed packages, and the launcher's own files."""
+    return [*visible.packages(jail.packages), visible.LAUNCHER, visible.RESTRICTIONS]

@@ -1,7 +1,7 @@
-"""The last trusted code before a candidate: builds what walls it is asked for, and becomes the candidate.
+"""The last trusted code before a candidate: sets the restrictions it is asked for, and becomes the candidate.
 
 Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), inside bubblewrap or
-alone; so it imports nothing but the standard library and its neighbour `walls.py`. SPEC is JSON:
+alone; so it imports nothing but the standard library and its neighbour `restrictions.py`. SPEC is JSON:
 
     env, cwd, fds, gpu, limits   as in `Jail`
     fresh_user                   whether a user namespace was made already (by bubblewrap)
@@ -9,8 +9,8 @@ alone; so it imports nothing but the standard library and its neighbour `walls.p
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
     hide, show                   folders that are emptied, and what in them is to be seen all the same
-    landlock                     null, or the arguments of `walls.landlock`, a list of paths each
-    seccomp                      null, or {"memory_files": bool, "namespaces": bool}, see `walls.seccomp`
+    landlock                     null, or the arguments of `restrictions.landlock`, a list of paths each
+    seccomp                      null, or the arguments of `restrictions.seccomp`
 
 Whatever cannot be done ends the launcher with status 125 and a line on standard error: a candidate never
 runs with less than was asked for.
@@ -68,23 +68,25 @@ def main() -> None:
     fresh = spec.get("fresh_user") or "user" in spec.get("namespaces", ())
     set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=bool(fresh))
     if spec.get("landlock") or spec.get("seccomp"):
-        walls = load_walls()
-        walls.drop_privileges()
+        restrictions = load_restrictions()
+        restrictions.drop_privileges()
         if spec.get("landlock"):
-            walls.landlock(**spec["landlock"])
+            restrictions.landlock(**spec["landlock"])
         if spec.get("seccomp"):
-            walls.seccomp(**spec["seccomp"])
+            restrictions.seccomp(**spec["seccomp"])
     os.execvpe(command[0], command, spec["env"])
 
 
-def load_walls() -> ModuleType:
+def load_restrictions() -> ModuleType:
     """The neighbouring file, by its path: an isolated interpreter does not look beside the script."""
-    found = importlib.util.spec_from_file_location("walls", Path(__file__).with_name("walls.py"))
+    found = importlib.util.spec_from_file_location(
+        "restrictions", Path(__file__).with_name("restrictions.py")
+    )
     if found is None or found.loader is None:
-        raise OSError("walls.py is missing beside launch.py")
-    walls = importlib.util.module_from_spec(found)
-    found.loader.exec_module(walls)
-    return walls
+        raise OSError("restrictions.py is missing beside launch.py")
+    restrictions = importlib.util.module_from_spec(found)
+    found.loader.exec_module(restrictions)
+    return restrictions
 
 
 def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None:

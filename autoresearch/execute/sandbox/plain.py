@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from autoresearch.execute.sandbox.base import Jail
-from autoresearch.execute.sandbox.world import launcher
+from autoresearch.execute.sandbox.visible import launcher
 
 
 @dataclass(frozen=True)

