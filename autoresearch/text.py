@@ -1,17 +1,21 @@
-"""Text from candidates and LLMs, made fit to be shown.
+"""Text: made safe to show, quoted for a model, free of secrets; and a verdict or a duration in words.
 
-Owns the invariant that nothing a candidate printed or a proposer wrote can move a terminal's cursor, turn
-text around, or carry one of this process's secrets into a page or a tracking store. Escaping for a format
-(HTML, Markdown, Rich markup, TeX) is the business of whoever writes that format.
+Nothing that a candidate printed or a proposer wrote can move a terminal's cursor, reverse the direction of
+writing, or carry a secret of this process into a page or a tracking store. What a candidate printed reaches a
+language model only through `quoted`; every model is told what that mark means. Not covered: escaping for a
+format (HTML, Markdown, Rich markup, TeX), which is up to whoever writes that format.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
+
+from autoresearch.types import Metric, Verdict
 
 _SECRET_NAME = re.compile(
     r"(^|_)(api_?key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE
@@ -19,6 +23,7 @@ _SECRET_NAME = re.compile(
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", re.DOTALL)
 _KEPT = "\n\t"
+_OUR_TAG = re.compile(r"<(?=/?(experiment|data|diff|script|brief|note|idea)\b)")
 
 
 def clean(text: str) -> str:
@@ -41,11 +46,21 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def spelled(text: str, encoding: str) -> str:
-    """Text as far as an encoding has it; a sign never turns into a question mark."""
+    """Text as an encoding can write it; where it lacks − and ± they become - and +/-, other signs ?."""
     for sign, plain in (("−", "-"), ("±", "+/-")):
         if sign in text and sign.encode(encoding, "replace") == b"?":
             text = text.replace(sign, plain)
     return text.encode(encoding, "replace").decode(encoding, "replace")
+
+
+def quoted(text: str) -> str:
+    """Text from a candidate, marked as data so that a model cannot take it for instructions."""
+    return f"<data>\n{escape_tags(text)}\n</data>"
+
+
+def escape_tags(text: str) -> str:
+    """Text that can neither open nor close a tag of our prompts; lone surrogates, which UTF-8 lacks, go."""
+    return _OUR_TAG.sub("‹", text.encode("utf-8", "replace").decode())
 
 
 def secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -56,7 +71,7 @@ def secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
 
 
 def scrub(text: str, hidden: tuple[str, ...] | None = None) -> str:
-    """Text with passwords in URLs and the values of secret environment variables blotted out."""
+    """Text with passwords in URLs and the values of secret environment variables replaced by "[secret]"."""
     for secret in secrets() if hidden is None else hidden:
         text = text.replace(secret, "[secret]")
     return _USERINFO.sub("[secret]", text)
@@ -87,7 +102,7 @@ def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: "42 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
+    """Seconds in words: "42 s", "3 min 20 s", "5 h 12 min", "2 d 3 h"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -97,3 +112,37 @@ def duration(seconds: float) -> str:
             rest = whole % size // lesser
             return f"{whole // size} {name}" + (f" {rest} {lesser_name}" if rest else "")
     return f"{whole} s"
+
+
+def verdict_text(verdict: Verdict, metric: Metric) -> str:
+    """A verdict in a few words: "keep: −0.0042 ± 0.0011 over 4 paired seeds"."""
+    measured = change_text(verdict, metric)
+    return f"{verdict.kind.value}: {measured}" if measured else verdict.kind.value
+
+
+def change_text(verdict: Verdict, metric: Metric) -> str:
+    """What the candidate did to the score: "−0.0042 ± 0.0011 over 4 paired seeds"; empty if not measured.
+
+    A gain is negative if the metric is minimised, positive if it is maximised. After ± stands half of the 95%
+    interval, not the standard error. There are more decimals than usual where the uncertainty would be
+    printed as 0. A seed is paired if the incumbent was run on it, too.
+    """
+    if verdict.effect is None:
+        return ""
+    half = (verdict.interval[1] - verdict.interval[0]) / 2 if verdict.interval else None
+    digits = metric.digits
+    if half is not None and 0 < half < math.inf:
+        digits = min(9, max(digits, 1 - math.floor(math.log10(half))))
+    text = f"{metric.change(verdict.effect):+.{digits}f}".replace("-", "−")
+    text += "" if half is None else f" ± {half:.{digits}f}"
+    if not verdict.trials:
+        return text
+    word = "seed" if verdict.trials == 1 else "seeds"
+    if 0 < verdict.paired < verdict.trials:
+        return f"{text} over {verdict.trials} {word}, {verdict.paired} of them paired"
+    return f"{text} over {verdict.trials} {'paired ' if verdict.paired else ''}{word}"
+
+
+def evidence_text(verdict: Verdict) -> str:
+    """The judge's test statistic: a z value unless the judge says otherwise; empty if there is none."""
+    return "" if verdict.evidence is None else f"{verdict.evidence:.2f}"

@@ -52,10 +52,10 @@ def audit(
     from dataclasses import asdict
 
     from autoresearch.finish.audit import make_audit
+    from autoresearch.report.claim_text import audit_lines
     from autoresearch.search.setup import search_folder
-    from autoresearch.store.audits import lines
 
     folder = search_folder(overrides or [])
     with _opened(folder.name, overrides, json) as search:
         record = make_audit(search, runs)
-    typer.echo(dumps(asdict(record)) if json else "\n".join(lines(record)))
+    typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record)))

@@ -17,16 +17,17 @@ def sync(
     git: Annotated[bool, typer.Option("--git", help="Also make commits and refs in git again.")] = False,
 ) -> None:
     """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
-    from autoresearch.search.maintenance import mirror_again, opened, rebuild_git
     from autoresearch.search.setup import search_folder
+    from autoresearch.search.sync import sync_git, sync_mlflow
+    from autoresearch.store.files import locked_journal
     from autoresearch.store.git import Repository
 
     given = overrides or []
     repository = Repository(Path.cwd())
     settings = [o for o in given if not o.startswith(("name=", "runs="))]
-    with opened(search_folder(given)) as journal:
+    with locked_journal(search_folder(given)) as journal:
         if git:
-            done = rebuild_git(journal, repository)
+            done = sync_git(journal, repository)
             typer.echo(f"git: {done.refs} candidates can be reached; {done.branch}")
             if done.remade:
                 typer.echo(f"git: made again, the same to the byte: {', '.join(map(str, done.remade))}")
@@ -34,7 +35,7 @@ def sync(
                 numbers = ", ".join(map(str, done.missing))
                 typer.echo(f"git: the commits of these experiments are gone, their diffs are not: {numbers}")
         count = len(journal.experiments())
-        problem = mirror_again(journal, repository, settings)
+        problem = sync_mlflow(journal, repository, settings)
     if problem:
         typer.echo(f"error: {problem}", err=True)
         typer.echo("  Run the same again when the store answers: what is written stays.", err=True)
@@ -50,14 +51,14 @@ def clean(
     """Make room: remove what searches leave behind, and shorten old logs. Without name=: of all searches."""
     from autoresearch.config import load
     from autoresearch.errors import UserError
-    from autoresearch.search import maintenance as upkeep
     from autoresearch.search.setup import runs_folder, search_folder
+    from autoresearch.store import files
     from autoresearch.store.git import Repository
 
     given = overrides or []
     config, repository = load(given), Repository(Path.cwd())
     named = any(o.startswith("name=") for o in given)
-    folders = [search_folder(given)] if named else upkeep.searches(runs_folder(config, repository))
+    folders = [search_folder(given)] if named else files.searches(runs_folder(config, repository))
     total = 0
     for folder in folders:
         try:
@@ -65,9 +66,9 @@ def clean(
                 question = f"Remove {folder} with its journal and report? (its commits stay in git)"
                 if not yes and not typer.confirm(question):
                     continue
-                freed = {"all of it": upkeep.remove(folder)}
+                freed = {"all of it": files.remove_search(folder)}
             else:
-                freed = upkeep.clean(folder, config.keep_logs)
+                freed = files.clean(folder, config.keep_logs)
         except UserError as error:
             typer.echo(f"{folder.name}: left alone: {error}")
             continue

@@ -20,7 +20,7 @@ from typing import Protocol
 from autoresearch.execute.base import Measurer, TrialSpec
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.tree_hash import digest
-from autoresearch.store.losses import keep_losses
+from autoresearch.store.files import keep_losses
 from autoresearch.types import Measurement, Outcome, Progress, Split, Trial
 
 JOIN_SECONDS = 5.0

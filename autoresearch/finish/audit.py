@@ -18,8 +18,8 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.judge import Judge
 from autoresearch.judge.audit import audit, doubtful
 from autoresearch.search.loop import Extra, Search
-from autoresearch.store.audits import AuditRecord, AuditRun, read_audits, write_audit
-from autoresearch.store.commit_message import commit_message
+from autoresearch.store.claims import AuditRecord, AuditRun, read_audits, write_audit
+from autoresearch.store.commits import commit_message
 from autoresearch.types import Arm, Experiment, State, Trial
 
 PATIENCE = 50
@@ -39,8 +39,8 @@ class Stack:
         Raises:
             Refused: If one of them cannot be made without those that are left out.
         """
-        search = self.search
-        made = [search.journal.info().base_commit]
+        search, info = self.search, self.search.journal.info()
+        made, metric = [info.base_commit], info.metric
         for keep, chosen in zip(self.keeps, present, strict=True):
             if not chosen:
                 continue
@@ -48,7 +48,7 @@ class Stack:
             ours = search.past.sources(made[-1])
             base, theirs = search.past.sources(keep.parent), search.past.sources(keep.commit)
             sources = carry(ours, base, theirs, keep.proposal.edits, search.repository.merge)
-            made.append(search.worktree.commit(made[-1], sources, commit_message(keep), keep.created))
+            made.append(search.worktree.commit(made[-1], sources, commit_message(keep, metric), keep.created))
         return made
 
     def separable(self) -> tuple[bool, ...]:

@@ -19,7 +19,7 @@ from autoresearch.judge.claim import claim
 from autoresearch.judge.sampling_error import paired_tau
 from autoresearch.search.loop import Extra, Search
 from autoresearch.store.claims import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
-from autoresearch.store.losses import read_losses
+from autoresearch.store.files import read_losses
 from autoresearch.types import Arm, Experiment, State, Trial
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The words for a final claim: in the report, in the terminal, in MLflow.
+"""The words for a final claim and an audit: in the report, in the terminal, in MLflow.
 
 Owns the wording of what may be said: means with an interval, never the best seed, never the score of the
 search; and how often the sealed test split has been looked at.
@@ -10,7 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoresearch.judge.audit import SHARE, false_share
 from autoresearch.report.page import table
+from autoresearch.store.claims import AuditRecord
 
 Fields = Mapping[str, Any]
 """A `ClaimRecord`, or the `Claim` in it, as plain values."""
@@ -72,3 +74,20 @@ def _looks(claims: Sequence[Fields]) -> str:
 def _failed(record: Fields) -> str:
     failed = sum(bool(a["reason"]) for a in record["accesses"])
     return f"No claim can be made: {failed} of {len(record['accesses'])} trainings failed."
+
+
+def audit_lines(record: AuditRecord) -> list[str]:
+    """An audit in lines for a terminal."""
+    text = [f"{'#':>4}  {'gain':>8}  {'95% interval':>20}  doubt"]
+    for i, (number, found) in enumerate(zip(record.keeps, record.audited, strict=True)):
+        interval = f"{found.interval[0]:+.4f} to {found.interval[1]:+.4f}"
+        note = "  to be taken out" if i in record.removed else ""
+        note = note or ("" if record.separable[i] else "  later changes build on it")
+        text.append(f"{number:4d}  {found.effect:+8.4f}  {interval:>20}  {found.doubt:5.0%}{note}")
+    done = sum(run.score is not None for run in record.runs)
+    text.append(f"{done} trainings with random halves left out; gains are taken to add up.")
+    if record.audited and (share := false_share(record.audited, record.removed)) > SHARE:
+        text.append(f"Of what stays, {share:.0%} is expected to gain nothing: it cannot be left out.")
+    if record.branch:
+        text.append(f"The branch {record.branch} has the rest.")
+    return text

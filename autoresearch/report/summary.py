@@ -16,12 +16,8 @@ from autoresearch.judge import Judge
 from autoresearch.report.levels import Standing
 from autoresearch.report.phrase import change
 from autoresearch.report.standing import History, own_trials, standing
-from autoresearch.store.briefs import KEY as BRIEFS
-from autoresearch.store.briefs import read_briefs
-from autoresearch.store.claims import KEY as CLAIMS
-from autoresearch.store.claims import read_claims
-from autoresearch.store.unbilled import KEY as OWED
-from autoresearch.store.unbilled import read_owed
+from autoresearch.store.claims import CLAIMS, read_claims
+from autoresearch.store.notes import BRIEFS, UNBILLED, read_briefs, read_unbilled
 from autoresearch.text import one_line, public
 from autoresearch.types import REPORTED_SPLITS, Cost, Experiment, Outcome, VerdictKind
 
@@ -29,7 +25,7 @@ JUDGE = "judge"
 FORMAT = 1
 """Version of the dictionary's shape; raised when a key changes its meaning."""
 
-SUMMARIZED = (CLAIMS, JUDGE, BRIEFS, OWED)
+SUMMARIZED = (CLAIMS, JUDGE, BRIEFS, UNBILLED)
 """Notes of the journal that a summary reads."""
 
 
@@ -39,7 +35,7 @@ def summarize(history: History) -> dict[str, Any]:
     experiments = history.experiments()
     now = standing(experiments)
     tried = [e for e in experiments if e.number > 0]
-    owed = read_owed(history)
+    owed = read_unbilled(history)
     cost = _cost(experiments, owed)
     claims = [asdict(record) for record in read_claims(history)]
     tip = now.best.experiment.commit if now.best else info.base_commit

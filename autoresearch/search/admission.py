@@ -22,10 +22,10 @@ from autoresearch.edit.rules import check
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.local import Export
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.propose.llm.quote import quoted
 from autoresearch.report.summary import signature
 from autoresearch.search.state import SearchState
 from autoresearch.store.git import Repository
+from autoresearch.text import quoted
 from autoresearch.types import Draft, Edit, Measurement, Outcome, Proposal
 
 LOG_CHARACTERS = 2000

@@ -64,6 +64,7 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         brief_text=brief,
         config=config.model_dump(mode="json"),
         data=meta,
+        metric=task.metric,
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info)

@@ -69,8 +69,5 @@ class NoInbox:
 class Mirror(Protocol):
     """Shows the journal elsewhere; see `autoresearch.tracking.mirror`. Never raises."""
 
-    def run_id(self, journal: Journal, number: int) -> str | None:
-        """Where the experiment is, or will be, shown; None if that cannot be known now."""
-
     def sync(self, journal: Journal) -> None:
         """Show all that changed."""

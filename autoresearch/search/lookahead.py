@@ -18,7 +18,7 @@ from autoresearch.errors import Refused
 from autoresearch.execute.local import Answered, Events, Said
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError
 from autoresearch.store.journal import Journal
-from autoresearch.store.unbilled import write_owed
+from autoresearch.store.notes import write_unbilled
 
 PATIENCE = (5, 15, 60, 300)
 """Seconds to wait before asking a proposer again that is out of reach; the last one repeats."""
@@ -126,4 +126,4 @@ class Ahead:
 
     def _settle(self) -> None:
         """Write down what was paid to whom since their last proposals."""
-        write_owed(self._journal, self._proposer.unbilled)
+        write_unbilled(self._journal, self._proposer.unbilled)

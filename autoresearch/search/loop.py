@@ -30,10 +30,10 @@ from autoresearch.search.lookahead import Ahead
 from autoresearch.search.recovery import recover
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import Trials
-from autoresearch.store.commit_message import commit_message
+from autoresearch.store.commits import commit_message
+from autoresearch.store.files import sampling_error
 from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
-from autoresearch.store.losses import sampling_error
 from autoresearch.tasks import create_task
 from autoresearch.types import (
     Arm,
@@ -240,9 +240,8 @@ class Search:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
         assert experiment.proposal
         sources = apply(self.past.sources(experiment.parent), experiment.proposal.edits)
-        commit = self.worktree.commit(
-            experiment.parent, sources, commit_message(experiment), experiment.created
-        )
+        message = commit_message(experiment, self.journal.info().metric)
+        commit = self.worktree.commit(experiment.parent, sources, message, experiment.created)
         diff = self.repository.diff(experiment.parent, commit)
         self.repository.update_refs({self._ref(experiment.number): commit})
         return self.journal.committed(experiment.number, commit, diff)
@@ -334,7 +333,7 @@ class Search:
     def _record(self, experiment: Experiment) -> None:
         """Tell the verdict in the commit, and move the branch if the candidate is kept."""
         begun = time.time()
-        message = commit_message(experiment, self.mirror.run_id(self.journal, experiment.number))
+        message = commit_message(experiment, self.journal.info().metric)
         final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
         refs = [self._ref(experiment.number)]

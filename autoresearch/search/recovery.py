@@ -14,8 +14,8 @@ import psutil
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.search.interfaces import View
-from autoresearch.search.rebuild import rebuild
 from autoresearch.search.state import SearchState
+from autoresearch.store.commits import rebuild
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 

@@ -27,13 +27,13 @@ from autoresearch.report.report import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
 from autoresearch.search.interfaces import View
 from autoresearch.search.loop import Search
-from autoresearch.store.briefs import current_brief
 from autoresearch.store.calls import CallLog
+from autoresearch.store.files import trim
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
-from autoresearch.store.retention import trim
+from autoresearch.store.notes import current_brief
 from autoresearch.tasks import create_task
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost

@@ -16,9 +16,9 @@ from autoresearch.edit.python import fingerprint
 from autoresearch.judge.least_gain import least_gain
 from autoresearch.propose.base import Context
 from autoresearch.report.standing import Tally
-from autoresearch.store.briefs import current_brief
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.notes import current_brief
 from autoresearch.tasks.base import Task
 from autoresearch.types import Draft, Experiment, State
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from autoresearch.config import Config
 from autoresearch.execute.local import Events, Export, Finished, Order, Runner, Workers
 from autoresearch.judge.limits import Pruner, broken_guard
+from autoresearch.store.files import losses_folder
 from autoresearch.store.journal import Journal
-from autoresearch.store.losses import losses_folder
 from autoresearch.tasks import create_task
 from autoresearch.types import REPORTED_SPLITS, Arm, Experiment, Measurement, Outcome, Trial
 

@@ -1,9 +1,9 @@
-"""Every call of a language model, kept in `runs/<name>/calls.db`: for traces, and for caps.
+"""Every call of a language model, recorded in `runs/<name>/calls.db`: for traces, and for caps on spending.
 
-Owns the record of what was asked, answered and paid, failed calls included, which the journal only knows as
-the cost of the proposals they led to. Invariants: writing never fails the search; a call is written down
-before it is made, at the most it can cost, and again when that is known; secrets of the environment are
-blotted out before anything is written; very long texts lose their middle.
+The record has what was asked, answered and paid, of failed calls too; the journal has only the cost of the
+proposals that calls led to. A call is recorded before it is made, at the most that it can cost, and again
+when the cost is known. A record that cannot be written never fails the search. Secrets of the environment are
+removed before anything is written; very long texts lose their middle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from autoresearch.text import clean, scrub
 from autoresearch.types import Call, Cost, Draft, Experiment
 
 MAX_CHARACTERS = 200_000
-"""Kept of a prompt or an answer."""
+"""How much of a prompt or an answer is recorded."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -42,10 +42,7 @@ class CallLog:
         self.path = folder / "calls.db"
 
     def record(self, call: Call) -> None:
-        """Write a call down, over what was written of it before.
-
-        A full disk or a broken file loses the record, never the search.
-        """
+        """Record a call, in place of an earlier record of it; a full disk or a broken file is ignored."""
         cost = call.cost
         texts = (shortened(scrub(clean(text))) for text in (call.asked, call.answered, call.problem))
         numbers = (cost.calls, cost.input_tokens, cost.output_tokens, cost.dollars, cost.seconds)
@@ -94,17 +91,40 @@ class CallLog:
         return Cost(int(calls), int(asked), int(answered), dollars, seconds)
 
     def unbilled(self, who: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()) -> Cost:
-        """What was spent beyond the cost of proposals: calls that have led to none so far.
+        """What was spent on calls that have led to no proposal yet.
 
         Args:
             who: A proposer, or one of its models.
             experiments: All of the search.
-            drafts: Proposals that wait for their turn.
+            drafts: Proposals that wait to become experiments.
         """
         made = [p for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
         made += [draft.proposal for draft in drafts]
         theirs = (p.cost for p in made if p.proposer == who or p.proposer.startswith(f"{who}:"))
         return self.spent(who).beyond(sum(theirs, Cost()))
+
+    def shorten(self, before: float, characters: int) -> bool:
+        """Cut the texts of calls that began before a moment to their last characters; what they cost stays.
+
+        Args:
+            before: Unix time in seconds.
+            characters: How much of each text stays.
+
+        Returns:
+            Whether anything was cut.
+        """
+        if not self.path.exists():
+            return False
+        with closing(sqlite3.connect(self.path, timeout=5, isolation_level=None)) as db:
+            cut = db.execute(
+                "UPDATE calls SET asked = substr(asked, -:most), answered = substr(answered, -:most) "
+                "WHERE started < :before AND max(length(asked), length(answered)) > :most",
+                {"most": characters, "before": before},
+            ).rowcount
+            if cut:
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return cut > 0
 
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self.path.exists():
@@ -118,7 +138,7 @@ class CallLog:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=5)) as db:
-            with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+            with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
                 db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
             yield db

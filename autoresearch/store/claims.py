@@ -1,35 +1,31 @@
-"""Final claims as the journal keeps them: what was trained, what it scored, what may be said.
+"""Trainings after a search, for claims and audits, as notes of the journal.
 
-Owns the invariants that every access to the sealed test split is written down before it happens, that these
-scores lie apart from the trials of the search (nothing that steers reads them), and that one tip is claimed
-once. Not covered: the statistics (`judge.claim`) and the trainings (`finish.claim`).
+A claim trains the search's start and its result on fresh seeds and scores them on the sealed test split. An
+audit trains the result with some of the kept changes left out. Each training is recorded before it starts, so
+a killed claim or audit goes on, and no use of the test split is forgotten. The scores are kept apart from the
+trials of the search, so nothing that steers the search reads them. Each tip is claimed once and audited once.
+Not covered: the statistics (`judge`), the words (`report`), the trainings (`finish`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
+from autoresearch.judge.audit import Audited
 from autoresearch.judge.claim import Claim
+from autoresearch.store.notes import Notes, WritableNotes
 
-KEY = "claims"
+CLAIMS, AUDITS = "claims", "audits"
+"""The keys of the notes."""
+
 BASELINE, TIP = "baseline", "tip"
+"""The two sides of a claim."""
 
 
-class Readable(Protocol):
-    """What is read of the journal."""
-
-    def get(self, key: str) -> str | None:
-        """A note by its key, if there is one."""
-
-
-class Notes(Readable, Protocol):
-    """What is needed of the journal."""
-
-    def set(self, key: str, value: str) -> None:
-        """Write or replace a note."""
+T = TypeVar("T", "Access", "AuditRun")
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,8 @@ class Access:
         side: "baseline" or "tip".
         seed: A seed that the search did not use.
         started: Unix time in seconds; None before it was started.
-        test: Bits per byte on the sealed test split; None if there is no score (yet).
-        validation: Bits per byte of the same model on the validation split.
+        test: Score on the sealed test split; None if there is no score (yet).
+        validation: Score of the same model on the validation split.
         reason: Why it has no score, if it failed.
     """
 
@@ -60,7 +56,7 @@ class Access:
 
 @dataclass(frozen=True)
 class ClaimRecord:
-    """One claim: begun when its plan is written, finished when it has a result.
+    """One claim: begun when its plan is recorded, finished when it has a result.
 
     Attributes:
         number: From 1.
@@ -89,32 +85,114 @@ class ClaimRecord:
 
     def with_access(self, index: int, **changes: Any) -> ClaimRecord:
         """The record with one training changed."""
-        accesses = list(self.accesses)
-        accesses[index] = replace(accesses[index], **changes)
-        return replace(self, accesses=tuple(accesses))
+        return replace(self, accesses=_changed(self.accesses, index, changes))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ClaimRecord:
+        """The inverse of `asdict`."""
+        result = Claim(**_tuples(data["result"])) if data["result"] else None
+        accesses = tuple(Access(**access) for access in data["accesses"])
+        return cls(**{**data, "accesses": accesses, "result": result})
 
 
-def read_claims(notes: Readable) -> list[ClaimRecord]:
+@dataclass(frozen=True)
+class AuditRun:
+    """One training of some of the kept changes.
+
+    Attributes:
+        present: Of each kept change, whether it was in.
+        seed: A seed that the search did not use.
+        started: Unix time in seconds; None before it was started.
+        score: Validation score; None if there is none (yet).
+        reason: Why it has no score, if it failed.
+    """
+
+    present: tuple[bool, ...]
+    seed: int
+    started: float | None = None
+    score: float | None = None
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.score is not None or bool(self.reason)
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One audit.
+
+    Attributes:
+        tip: The commit whose changes are audited.
+        keeps: Numbers of the kept experiments, in order.
+        separable: Of each, whether it can be left out alone.
+        started: Unix time in seconds.
+        runs: The trainings, in order.
+        finished: Unix time in seconds; None while there is more to do.
+        audited: What is known of each kept change afterwards.
+        removed: Indices in `keeps` of the changes that are too doubtful.
+        branch: A branch without them; empty if there is none.
+    """
+
+    tip: str
+    keeps: tuple[int, ...]
+    separable: tuple[bool, ...]
+    started: float
+    runs: tuple[AuditRun, ...]
+    finished: float | None = None
+    audited: tuple[Audited, ...] = ()
+    removed: tuple[int, ...] = ()
+    branch: str = ""
+
+    def with_run(self, index: int, **changes: Any) -> AuditRecord:
+        """The record with one training changed."""
+        return replace(self, runs=_changed(self.runs, index, changes))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AuditRecord:
+        """The inverse of `asdict`."""
+        runs = tuple(AuditRun(**_tuples(run)) for run in data["runs"])
+        audited = tuple(Audited(**_tuples(found)) for found in data["audited"])
+        return cls(**{**_tuples(data), "runs": runs, "audited": audited})
+
+
+def read_claims(notes: Notes) -> list[ClaimRecord]:
     """Every claim of a search, oldest first."""
-    return [_from_dict(data) for data in json.loads(notes.get(KEY) or "[]")]
+    return [ClaimRecord.from_dict(data) for data in json.loads(notes.get(CLAIMS) or "[]")]
 
 
-def write_claim(notes: Notes, record: ClaimRecord) -> None:
-    """Add a claim, or bring its record up to date."""
+def write_claim(notes: WritableNotes, record: ClaimRecord) -> None:
+    """Add a claim, or replace the record of the same number."""
     others = [r for r in read_claims(notes) if r.number != record.number]
     ordered = sorted([*others, record], key=lambda r: r.number)
-    notes.set(KEY, json.dumps([asdict(r) for r in ordered]))
+    notes.set(CLAIMS, json.dumps([asdict(r) for r in ordered]))
+
+
+def read_audits(notes: Notes) -> list[AuditRecord]:
+    """Every audit of a search, oldest first."""
+    return [AuditRecord.from_dict(data) for data in json.loads(notes.get(AUDITS) or "[]")]
+
+
+def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
+    """Add an audit, or replace the record of the same tip."""
+    others = [r for r in read_audits(notes) if r.tip != record.tip]
+    notes.set(AUDITS, json.dumps([asdict(r) for r in [*others, record]]))
 
 
 def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
-    """A plan in which drift of the machine cancels: baseline, tip, tip, baseline, ..., each on its seed."""
+    """A plan in which drift of the machine cancels: baseline, tip, tip, baseline, ..., a seed each."""
     sides = (BASELINE, TIP, TIP, BASELINE)
     return tuple(Access(sides[i % 4], seed) for i, seed in enumerate(seeds))
 
 
-def _from_dict(data: dict[str, Any]) -> ClaimRecord:
-    accesses = tuple(Access(**access) for access in data["accesses"])
-    found = data["result"] or {}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-    result = Claim(**values) if values else None
-    return ClaimRecord(**{**data, "accesses": accesses, "result": result})
+def _changed(items: tuple[T, ...], index: int, changes: Mapping[str, Any]) -> tuple[T, ...]:
+    """The items, one of them with other values in some of its fields."""
+    changed = list(items)
+    changed[index] = replace(changed[index], **changes)
+    return tuple(changed)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

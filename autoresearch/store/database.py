@@ -1,24 +1,73 @@
-"""The file behind the journal: transactions, notes by key, and the timeline.
+"""The SQLite file behind the journal: tables, upgrade of older files, transactions, notes and timeline.
 
-Owns the connection. One process writes (see `lease`); its threads may share a file. A transaction is durable
-when it returns, and what cannot be written is an error that a person can mend. Not covered: what the
-transactions mean (`journal`), and the tables (`schema`).
+A file is upgraded in place, in one transaction, and keeps every row; a file of a newer version is refused.
+Whoever changes the tables, or the JSON in them so that old rows cannot be read, raises `SCHEMA_VERSION` and
+adds a step to `_STEPS`. A transaction is durable when it returns; one that cannot be written raises an error
+that says what to do. Threads may share a file. Not covered: what the transactions mean (`journal`).
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch.errors import UserError
-from autoresearch.store.schema import connect, upgrade
 
 Phase = Literal["propose", "queue", "startup", "warmup", "train", "score", "judge", "record"]
+
+SCHEMA_VERSION = 3
+
+_VERSION_1 = """
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE experiments (
+    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, created REAL NOT NULL,
+    commit_id TEXT NOT NULL DEFAULT '', proposal TEXT, verdict TEXT, diff TEXT NOT NULL DEFAULT '',
+    finished REAL, dirty INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL REFERENCES experiments(number), arm TEXT NOT NULL,
+    seed INTEGER NOT NULL, commit_id TEXT NOT NULL, started REAL NOT NULL, finished REAL, result TEXT);
+CREATE INDEX trials_by_experiment ON trials (experiment);
+"""
+
+_VERSION_2 = """
+ALTER TABLE experiments ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE experiments ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
+UPDATE experiments SET version = number + 1;
+CREATE INDEX experiments_by_version ON experiments (version);
+CREATE INDEX experiments_by_dirty ON experiments (dirty);
+ALTER TABLE trials ADD COLUMN place TEXT NOT NULL DEFAULT '';
+CREATE INDEX trials_by_finished ON trials (finished);
+CREATE TABLE drafts (
+    id INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, started REAL NOT NULL,
+    created REAL NOT NULL, proposal TEXT NOT NULL, experiment INTEGER, reason TEXT NOT NULL DEFAULT '');
+CREATE INDEX drafts_by_experiment ON drafts (experiment);
+CREATE TABLE timeline (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL, trial INTEGER, phase TEXT NOT NULL,
+    started REAL NOT NULL, finished REAL NOT NULL);
+CREATE INDEX timeline_by_experiment ON timeline (experiment);
+"""
+# experiments.version grows with every change of an experiment, so a reader can ask for what is new to it.
+
+
+def _version_3(db: sqlite3.Connection) -> None:
+    """Write down the metric, which versions 1 and 2 took for granted."""
+    row = db.execute("SELECT value FROM notes WHERE key = 'info'").fetchone()
+    if row is not None:
+        metric = {
+            "name": "val_bpb", "unit": "bits per byte", "direction": "min", "digits": 4, "per_item": True
+        }  # fmt: skip
+        info = json.dumps({"metric": metric, **json.loads(row[0])})
+        db.execute("UPDATE notes SET value = ? WHERE key = 'info'", (info,))
+
+
+_STEPS: dict[int, str | Callable[[sqlite3.Connection], None]] = {1: _VERSION_2, 2: _version_3}
+"""Version -> what turns a file of it into one of the next version."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +81,16 @@ class Span:
     finished: float
 
 
-class File:
+class Database:
     """An SQLite file with the journal's tables.
 
     Attributes:
         path: Where it lies.
-        rows: Rows read so far, so that a test can tell what a step costs.
+        rows_read: How many rows have been read so far; tests measure with it what a step costs.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a file; one of an older version is upgraded.
+        """Open an existing file; one of an older version is upgraded.
 
         Raises:
             UserError: If there is none, or it was written by a newer version.
@@ -51,84 +100,147 @@ class File:
                 f"No search has been recorded at {path}.", "Start one: autoresearch run name=NAME"
             )
         self.path = path
-        self.rows = 0
+        self.rows_read = 0
         self._db = connect(path)
         self._lock = threading.RLock()
-        self._marks: list[Span] = []
+        self._unwritten: list[Span] = []
         upgrade(self._db, path)
 
     def close(self) -> None:
-        """Close the file. The journal cannot be used afterwards.
+        """Close the file; it cannot be used afterwards.
 
-        A proposer that nobody waited for may be writing its answer; closing the file under it would be the
-        end of the process.
+        Waits for a transaction of another thread: closing the file during one would crash the process.
         """
-        with suppress(UserError):  # whoever could not write has said so; a mark is worth no error
-            if self._marks:
+        with suppress(UserError):  # losing a mark is no reason to fail
+            if self._unwritten:
                 with self._write():
                     pass
         with self._lock:
             self._db.close()
 
-    # Notes
-
     def get(self, key: str) -> str | None:
-        """A note by its key, if there is one."""
+        """The note under a key, if there is one."""
         rows = self._rows("SELECT value FROM notes WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
 
     def set(self, key: str, value: str) -> None:
-        """Write or replace a note."""
+        """Write or replace the note under a key."""
         with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
-
-    # The timeline: what took how long
+            set_note(db, key, value)
 
     def mark(self, experiment: int, trial: int | None, phase: Phase, started: float, finished: float) -> None:
-        """Note how long a phase took. Written together with the next step, since no step depends on it."""
+        """Note how long a phase took. Written with the next transaction, since no step depends on it."""
         with self._lock:
-            self._marks.append(Span(experiment, trial, phase, started, finished))
+            self._unwritten.append(Span(experiment, trial, phase, started, finished))
 
     def timeline(self, experiment: int | None = None) -> Sequence[Span]:
-        """Every stretch noted so far, of one experiment or of all, by its start."""
+        """How long each phase took, of one experiment or of all, ordered by start."""
         where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (experiment,))
         rows = self._rows(f"SELECT experiment, trial, phase, started, finished FROM timeline {where}", values)
-        noted = [span for span in self._marks if experiment in (None, span.experiment)]
-        return sorted([*(Span(*row) for row in rows), *noted], key=lambda span: span.started)
-
-    # How it is done
+        recent = [span for span in self._unwritten if experiment in (None, span.experiment)]
+        return sorted([*(Span(*row) for row in rows), *recent], key=lambda span: span.started)
 
     def compact(self) -> None:
-        """Give the file system back what is not needed any more."""
+        """Give unused space back to the file system."""
         with self._lock:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _mark(self, db: sqlite3.Connection, span: Span) -> None:
-        db.execute(
-            "INSERT INTO timeline (experiment, trial, phase, started, finished) VALUES (?, ?, ?, ?, ?)",
-            (span.experiment, span.trial, span.phase, span.started, span.finished),
-        )
-
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         with self._lock:
             found = self._db.execute(query, values).fetchall()
-            self.rows += len(found)
+            self.rows_read += len(found)
         return found
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction.
+
+        Raises:
+            UserError: If it cannot be written, e.g. because the disk is full; nothing has changed then.
+        """
         try:
             with self._lock:
                 with self._db:
                     self._db.execute("BEGIN IMMEDIATE")
                     yield self._db
-                    for span in self._marks:
-                        self._mark(self._db, span)
-                self._marks = []  # only now: a full disk may be found out by the commit
+                    for span in self._unwritten:
+                        add_span(self._db, span)
+                self._unwritten = []  # only after the commit, which may find the disk full
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"The journal {self.path} cannot be written: {error}.",
                 "Check free disk space and permissions, then run the same command again: nothing is lost.",
                 code=3,
             ) from error
+
+
+def set_note(db: sqlite3.Connection, key: str, value: str) -> None:
+    """Write or replace a note within a transaction."""
+    db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
+
+
+def add_span(db: sqlite3.Connection, span: Span) -> None:
+    """Write a stretch of the timeline within a transaction."""
+    db.execute(
+        "INSERT INTO timeline (experiment, trial, phase, started, finished) VALUES (?, ?, ?, ?, ?)",
+        (span.experiment, span.trial, span.phase, span.started, span.finished),
+    )
+
+
+def connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:
+    """Open a file; a transaction is on the disk when it has been committed."""
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    db.execute(f"PRAGMA journal_mode = {journal_mode}")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables in an empty file."""
+    _run(db, _VERSION_1)
+    db.execute("PRAGMA user_version = 1")
+    _run_steps(db, 1)
+
+
+def upgrade(db: sqlite3.Connection, path: Path) -> None:
+    """Bring a file of any older version to the current one.
+
+    Raises:
+        UserError: If it was written by a newer version.
+    """
+    if _version(db) == SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(db)  # another process may have upgraded it meanwhile
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has journal schema {version}; this version reads {SCHEMA_VERSION}.",
+                "Use the version of autoresearch that wrote it, or start a search under another name.",
+            )
+        _run_steps(db, version)
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _run_steps(db: sqlite3.Connection, version: int) -> None:
+    for number in range(version, SCHEMA_VERSION):
+        step = _STEPS[number]
+        if isinstance(step, str):
+            _run(db, step)
+        else:
+            step(db)
+        db.execute(f"PRAGMA user_version = {number + 1}")
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    """Run statements one by one: `executescript` would commit the transaction."""
+    for statement in script.split(";\n"):
+        db.execute(statement)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

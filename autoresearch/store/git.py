@@ -1,9 +1,9 @@
-"""Git: every candidate a commit, what is kept a branch, the user's checkout untouched.
+"""Git: each candidate is a commit, what is kept is a branch, and the user's checkout is not touched.
 
-Owns the invariant that work happens in a worktree of its own (`runs/<name>/worktree`, with its own index),
-under an identity of its own, without the user's hooks or signing. Every candidate stays reachable under
-`refs/autoresearch/<name>/`. Commits are functions of their content and the journal's dates, so writing one
-again after a crash gives the same commit. Not covered: pushing, and merging into the user's branches.
+Commits are made in a worktree of the search's own (`runs/<name>/worktree`, which has its own index), under an
+identity of its own, without the user's hooks or signing. Each candidate stays reachable under
+`refs/autoresearch/<name>/`. A commit depends on nothing but its content, message and given date, so making it
+again after a crash gives the same hash. Not covered: pushing, and merging into the user's branches.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from autoresearch.errors import UserError
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
-_PLAIN = [
-    # No hooks, no signing, no conversion: a search must not depend on how its user has set up git. And no
-    # object that the journal names may be lost with the power: git alone does not wait for the disk.
+_SETTINGS = [
+    # No hooks, no signing, no conversion of line ends: a search must not depend on its user's settings. And
+    # git must wait for the disk, which it does not by itself: a power cut must lose no commit that the
+    # journal names.
     argument
     for setting in (
         "core.hooksPath=/dev/null",
@@ -36,7 +37,7 @@ _PLAIN = [
 
 
 class Repository:
-    """The user's repository, read and extended without touching what is checked out.
+    """The user's repository. Nothing here touches what is checked out.
 
     Attributes:
         root: Its top folder.
@@ -71,7 +72,7 @@ class Repository:
         return self._try("rev-parse", "--verify", "-q", f"{revision}^{{commit}}")
 
     def existing(self, commits: Iterable[str]) -> set[str]:
-        """Those of some commits, given by their full hashes, that are in the repository."""
+        """Which of these commits, given by their full hashes, are in the repository."""
         asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
         told = [line.split() for line in self._git("cat-file", "--batch-check", text=asked).splitlines()]
         return {words[0] for words in told if words[1:2] == ["commit"]}
@@ -98,7 +99,7 @@ class Repository:
         return bool(self._git("status", "--porcelain", "--", *paths))
 
     def export(self, commit: str, paths: Iterable[str], folder: Path) -> None:
-        """Write some paths of a commit, with their folders, below `folder`."""
+        """Write some files and folders of a commit below `folder`."""
         archive = self._raw("archive", "--format=tar", commit, "--", *paths)
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -108,6 +109,30 @@ class Repository:
         """Unified diff between two commits, without color or external tools."""
         return self._git("diff", "--no-color", "--no-ext-diff", old, new)
 
+    def diff_sources(self, commit: str, sources: Mapping[str, str]) -> str:
+        """Unified diff from a commit to the same commit with some files changed, as `diff` would give it.
+
+        Nothing is written into the repository. May be called from any thread.
+
+        Args:
+            commit: What the diff starts from.
+            sources: Path -> new text.
+        """
+        with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
+            env = {
+                "GIT_INDEX_FILE": f"{name}/index",
+                "GIT_OBJECT_DIRECTORY": name,
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._common / "objects"),
+            }
+            self._git("read-tree", commit, env=env)
+            for path, text in sources.items():
+                blob = self._git("hash-object", "-w", "--stdin", "--path", path, env=env, text=text)
+                listed = self._git("ls-files", "--stage", "--", path, env=env)
+                mode = listed.split(" ", 1)[0] or "100644"
+                self._git("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}", env=env)
+            tree = self._git("write-tree", env=env)
+            return self._git("diff", "--no-color", "--no-ext-diff", commit, tree, env=env)
+
     def update_refs(self, refs: Mapping[str, str]) -> None:
         """Point refs at commits: all of them, or none."""
         lines = [f"update {ref} {commit}\n" for ref, commit in refs.items()]
@@ -115,24 +140,24 @@ class Repository:
             self._git("update-ref", "-m", "autoresearch", "--stdin", text="".join(lines))
 
     def refs(self, prefix: str) -> dict[str, str]:
-        """Every ref below a prefix, or the one of that name, and what it points at."""
+        """Ref -> commit, of every ref below a prefix, or of the one of that name."""
         listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
         return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
 
     def unlock(self, refs: Iterable[str]) -> None:
-        """Remove the locks that a killed git left on refs that nobody else writes."""
-        common = self._common  # asks git
+        """Remove the lock files that a killed git left on refs which only the search writes."""
+        common = self._common
         for ref in refs:
             (common / f"{ref}.lock").unlink(missing_ok=True)
 
     def merge(self, ours: str, base: str, theirs: str) -> str | None:
-        """What becomes of a text that two sides have changed; None if they have changed the same lines."""
+        """Three-way merge of a text; None if both sides have changed the same lines."""
         with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
             paths = [Path(name, side) for side in ("ours", "base", "theirs")]
             for path, text in zip(paths, (ours, base, theirs), strict=True):
                 path.write_bytes(text.encode("utf-8"))
             done = subprocess.run(
-                ["git", *_PLAIN, "merge-file", "-p", "-q", *map(str, paths)],
+                ["git", *_SETTINGS, "merge-file", "-p", "-q", *map(str, paths)],
                 cwd=self.root,
                 capture_output=True,
             )
@@ -141,16 +166,16 @@ class Repository:
         return done.stdout.decode("utf-8") if done.returncode == 0 else None
 
     def worktree(self, folder: Path, commit: str) -> Worktree:
-        """A worktree of our own at `folder`; an unusable leftover there is replaced."""
+        """The search's worktree at `folder`, made if it is missing; an unusable one is replaced."""
         if not self._owns(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            # Twice: git may know one there that is gone, and that a killed git has left locked.
+            # Twice: there may be an entry of a worktree that is gone, and that a killed git has left locked.
             force = ("--force", "--force")
             self._git("worktree", "add", "--quiet", *force, "--detach", str(folder), commit)
         return Worktree(self, folder)
 
     def prune_worktrees(self, below: Path) -> None:
-        """Let git forget worktrees below a folder that are gone. Others may be on a disk that is away."""
+        """Remove git's entries of worktrees below a folder that are gone; others may only be out of reach."""
         for line in self._git("worktree", "list", "--porcelain").splitlines():
             path = Path(line.removeprefix("worktree "))
             if line.startswith("worktree ") and path.is_relative_to(below.resolve()) and not path.exists():
@@ -158,18 +183,18 @@ class Repository:
 
     @property
     def _common(self) -> Path:
-        """Where git keeps what all worktrees share."""
+        """The folder of git that all worktrees share."""
         return (self.root / self._git("rev-parse", "--git-common-dir")).resolve()
 
     def _owns(self, folder: Path) -> bool:
-        """Whether a usable worktree is there, and of this repository: a copied one commits to its own."""
+        """Whether a usable worktree of this repository is there; a copied one belongs to another."""
         if not (folder / ".git").exists():
             return False
         told = self._try("-C", str(folder), "rev-parse", "--git-common-dir", "HEAD")
         return told is not None and (folder / told.splitlines()[0]).resolve() == self._common
 
     def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
-        command = ["git", *_PLAIN, *arguments]
+        command = ["git", *_SETTINGS, *arguments]
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -196,14 +221,14 @@ class Repository:
 
 
 class Worktree:
-    """A place to make commits, with an index of its own."""
+    """A worktree of the search's own, with its own index, to make commits in."""
 
     def __init__(self, repository: Repository, folder: Path) -> None:
         self.repository = repository
         self.folder = folder
 
     def commit(self, parent: str, sources: Mapping[str, str], message: str, when: float) -> str:
-        """Commit a set of changed files on top of a parent, moving no branch.
+        """Commit changed files on top of a parent; no branch is moved.
 
         Args:
             parent: The commit to build on.
@@ -215,9 +240,9 @@ class Worktree:
             The hash of the commit.
         """
         git = self._git
-        if not (self.folder / ".git").exists():  # somebody tidied up; there is nothing in it to lose
+        if not (self.folder / ".git").exists():  # somebody has removed it; there is nothing in it to lose
             self.repository.worktree(self.folder, parent)
-        for name in ("index.lock", "HEAD.lock"):  # ours alone: left behind by a killed run
+        for name in ("index.lock", "HEAD.lock"):  # left by a killed run: nobody else uses this worktree
             (self._private / name).unlink(missing_ok=True)
         git("checkout", "--quiet", "--force", "--detach", parent)  # only what is added below is committed
         for path, text in sources.items():
@@ -231,13 +256,12 @@ class Worktree:
 
     @property
     def _private(self) -> Path:
-        """Where git keeps the index and the HEAD of this worktree; `.git` in it is a file that says so."""
-        return (
-            self.folder / (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
-        )
+        """The folder of git with the index and the HEAD of this worktree, to which its file `.git` points."""
+        pointer = (self.folder / ".git").read_text(encoding="utf-8")
+        return self.folder / pointer.removeprefix("gitdir: ").strip()
 
     def reword(self, commit: str, parent: str, message: str, when: float) -> str:
-        """A commit of another commit's tree, with a message of its own."""
+        """Make a commit with the tree of another commit and a new message."""
         return self._commit_tree(f"{commit}^{{tree}}", parent, message, when)
 
     def _commit_tree(self, tree: str, parent: str, message: str, when: float) -> str:
@@ -250,7 +274,7 @@ class Worktree:
         return self.repository._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
 
     def remove(self) -> None:
-        """Take the worktree away; the commits stay."""
+        """Remove the worktree; the commits stay."""
         self.repository._try("worktree", "remove", "--force", "--force", str(self.folder))
 
     def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:

@@ -1,10 +1,9 @@
 """What people say to a search while it runs: notes, ideas, patches, and pause, resume, stop.
 
-A small SQLite file beside the journal, `runs/<name>/inbox.db`, that any number of processes may write at any
-time; the journal has one writer, the search itself. Each call opens the file anew, so it may be made from any
-thread. Owns the state of an idea: open, taken (a proposal tests it), refused (with the reason) or dropped.
-Invariant: an idea counts as taken only once an experiment tests it: `reopen` gives back what was taken in
-vain.
+A small SQLite file beside the journal, `runs/<name>/inbox.db`. Any number of processes may write it at any
+time, while the journal is written by the search alone. Each method opens the file anew, so it may be called
+from any thread. An idea is open, taken (a proposal tests it), refused (with the reason) or dropped (by a
+person). A taken idea whose proposal did not become an experiment is opened again by `reopen`.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from autoresearch.errors import UserError
-from autoresearch.search.interfaces import View
 from autoresearch.types import Idea
 
 POLL_SECONDS = 0.5
@@ -35,9 +33,16 @@ CREATE TABLE IF NOT EXISTS wishes (name TEXT PRIMARY KEY, value TEXT NOT NULL) W
 """
 
 
+class View(Protocol):
+    """Shows a person what the search does."""
+
+    def message(self, text: str, *, warning: bool = False) -> None:
+        """Show a line."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """An idea with what became of it.
+    """An idea and its state.
 
     Attributes:
         idea: What was written.
@@ -63,12 +68,12 @@ class Inbox:
     # Notes
 
     def add_note(self, text: str) -> None:
-        """Say something to the proposer."""
+        """Leave a note to the proposers."""
         with self._write() as db:
             db.execute("INSERT INTO notes (written, text) VALUES (?, ?)", (time.time(), _checked(text)))
 
     def notes(self) -> tuple[str, ...]:
-        """Everything that was said, oldest first."""
+        """Every note, oldest first."""
         return tuple(text for (text,) in self._read("SELECT text FROM notes ORDER BY number"))
 
     # Ideas
@@ -86,7 +91,7 @@ class Inbox:
         return cursor.lastrowid
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every idea, oldest first, and what became of it."""
+        """Every idea with its state, oldest first."""
         rows = self._read("SELECT number, text, patch, state, reason FROM ideas ORDER BY number")
         return tuple(Entry(Idea(number, text, patch), state, why) for number, text, patch, state, why in rows)
 
@@ -95,15 +100,15 @@ class Inbox:
         return tuple(entry.idea for entry in self.entries() if entry.state == "open")
 
     def take(self, number: int) -> None:
-        """A proposal tests this idea."""
-        self._mark(number, "taken", "")
+        """Record that a proposal tests this idea."""
+        self._set_state(number, "taken", "")
 
     def refuse(self, number: int, reason: str) -> None:
-        """This idea cannot be tested."""
-        self._mark(number, "refused", reason)
+        """Record that this idea cannot be tested, and why."""
+        self._set_state(number, "refused", reason)
 
     def drop(self, number: int) -> None:
-        """Forget an idea.
+        """Withdraw an idea.
 
         Raises:
             UserError: If there is none of that number, or it is no longer open.
@@ -113,39 +118,43 @@ class Inbox:
             raise UserError(f"There is no idea {number}.", "List them: autoresearch idea list")
         if known[number].state == "taken":
             raise UserError(f"Idea {number} was taken up already.", "Follow it with: autoresearch log")
-        self._mark(number, "dropped", "")
+        self._set_state(number, "dropped", "")
 
     def reopen(self, tested: Collection[int]) -> None:
-        """Open again what was taken, but is tested by no experiment: its proposal was given up, or lost."""
+        """Open the taken ideas again that no experiment tests, since their proposals were given up or lost.
+
+        Args:
+            tested: Numbers of the ideas that experiments test.
+        """
         for entry in self.entries():
             if entry.state == "taken" and entry.idea.number not in tested:
-                self._mark(entry.idea.number, "open", "")
+                self._set_state(entry.idea.number, "open", "")
 
-    def _mark(self, number: int, state: str, reason: str) -> None:
+    def _set_state(self, number: int, state: str, reason: str) -> None:
         with self._write() as db:
             db.execute("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", (state, reason, number))
 
     # Pause, resume, stop
 
     def wish(self, value: str) -> None:
-        """Say what the search shall do: "run", "pause" or "stop"."""
+        """Ask the search to "run", "pause" or "stop"."""
         assert value in ("run", "pause", "stop")
         with self._write() as db:
             db.execute("INSERT OR REPLACE INTO wishes VALUES ('state', ?)", (value,))
 
     @property
     def wished(self) -> str:
-        """What the search shall do."""
+        """What the search was asked to do: "run", "pause" or "stop"."""
         rows = self._read("SELECT value FROM wishes WHERE name = 'state'")
         return str(rows[0][0]) if rows else "run"
 
     def begin(self) -> None:
-        """The search starts: an old wish to stop is done with. A pause stays one."""
+        """Called when the search starts: clears an earlier request to stop, but not one to pause."""
         if self.wished == "stop":
             self.wish("run")
 
     def wait(self, view: View) -> bool:
-        """Go on at once, or when a pause is over; False if the search shall end here."""
+        """Return at once, or when a pause is over; gives False if the search was asked to stop."""
         said = False
         while (wished := self.wished) == "pause":
             if not said:
@@ -158,7 +167,7 @@ class Inbox:
         return wished != "stop"
 
     def told(self) -> str:
-        """What waits here, in a line; empty if nothing does."""
+        """What is in here, in a line; empty if there is nothing."""
         wishes = {"pause": "asked to pause (go on with: autoresearch resume)", "stop": "asked to stop"}
         parts = [wishes[self.wished]] if self.wished in wishes else []
         if count := len(self.notes()):
@@ -186,7 +195,7 @@ class Inbox:
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             try:
-                with suppress(sqlite3.OperationalError):  # another process is at it; any mode will do
+                with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
                     db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
                 yield db

@@ -1,13 +1,12 @@
-"""The lease: which process runs a search.
+"""The lock of a search: at most one process runs it.
 
-Owns the invariant that at most one process runs a search. The lock is the kernel's, on `runs/<name>/lock`:
-it ends with its owner, however that ends. What the file says (process, host, boot, since when) is for people,
-and for the one case the kernel cannot judge: a lock kept alive by a child of an owner that is dead.
+The kernel holds the lock, on `runs/<name>/lock`, through the library `filelock`; it ends with the process,
+however that ends, and forked children do not inherit it. What the file says (process, host, since when) is
+for people, and for `status`, which must know whether that process still runs.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 
@@ -25,15 +23,15 @@ from autoresearch.errors import UserError
 
 @dataclass(frozen=True)
 class Lease:
-    """Who runs a search.
+    """Which process runs a search.
 
     Attributes:
         pid: Process id.
         host: Name of the machine.
-        boot: Tells one start of the machine from the next; process ids mean nothing beyond it.
-        born: When the process began, by a clock that nobody sets; tells it from a later one with its id.
-        since: When it took the lease, Unix time in seconds.
-        space: Where its process id means something: a container has ids of its own.
+        boot: Identifies one start of the machine; after another start, process ids mean something else.
+        born: When the process began, by a clock that nobody sets; with the id it identifies the process.
+        since: When it took the lock, Unix time in seconds.
+        space: The namespace in which the process id is valid; a container has its own.
     """
 
     pid: int
@@ -54,7 +52,7 @@ class Lease:
 
     @classmethod
     def from_json(cls, text: str | None) -> Lease | None:
-        """The inverse of `to_json`; None for what is not a lease, e.g. a file cut short by a full disk."""
+        """The inverse of `to_json`; None for anything else, e.g. a file cut short by a full disk."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -62,7 +60,7 @@ class Lease:
 
     @property
     def dead(self) -> bool:
-        """Whether its owner is certainly gone. Of another machine or container nothing is certain."""
+        """Whether the process is certainly gone; of another machine or container that is never certain."""
         if (self.host, self.space) != (socket.gethostname(), _space()):
             return False
         if self.boot != _boot():
@@ -79,70 +77,32 @@ class Lease:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[Lease]:
-    """Hold the right to run the search in `folder`; the kernel gives it back if this process dies.
+    """Hold the right to run the search in `folder`, until the block or this process ends.
 
     Raises:
         UserError: If another process holds it.
     """
+    from filelock import FileLock, Timeout  # takes 50 ms
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
-    with _taken(path) as file:
+    held = FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        held.acquire()
+    except Timeout:
+        owner = Lease.from_json(path.read_text(encoding="utf-8") if path.exists() else None)
+        name = folder.name
+        raise UserError(
+            f"The search {name} is already running ({owner or 'process unknown'}).",
+            f"Watch it with: autoresearch status name={name}; or stop that process and run this again.",
+            code=4,
+        ) from None
+    try:
         lease = Lease.ours()
-        file.seek(0)
-        file.truncate(0)
-        file.write(lease.to_json())
-        file.flush()
+        path.write_text(lease.to_json(), encoding="utf-8")
         yield lease
-
-
-@contextmanager
-def _taken(path: Path) -> Iterator[TextIO]:
-    """The lock file, open and locked."""
-    for _ in range(3):
-        with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = Lease.from_json(file.read())
-                if owner is None or not owner.dead:
-                    raise _busy(path.parent, owner) from None
-                # Only a child that outlived its owner holds it still: a new file has a new lock.
-                with _alone(path.parent):
-                    if _same(path, file):
-                        path.unlink(missing_ok=True)
-                continue
-            if _same(path, file):
-                yield file
-                return
-    raise _busy(path.parent, None)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time takes a lock away: or it would be the new one of a rival that was faster."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
-        os.close(descriptor)
-
-
-def _same(path: Path, file: TextIO) -> bool:
-    """Whether the file we locked is the one that lies there now."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _busy(folder: Path, owner: Lease | None) -> UserError:
-    return UserError(
-        f"The search {folder.name} is already running ({owner or 'process unknown'}).",
-        f"Watch it with: autoresearch status name={folder.name}; or stop that process and run this again.",
-        code=4,
-    )
+        held.release()
 
 
 def _born(pid: int) -> float:
@@ -153,7 +113,7 @@ def _born(pid: int) -> float:
     """
     try:
         # In ticks since the machine started. Unix time would change whenever somebody sets the clock, and a
-        # runner that lives would be taken for dead.
+        # process that runs would be taken for dead.
         return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return float(psutil.Process(pid).create_time())

@@ -1,7 +1,8 @@
-"""What a journal says: the search, its experiments with their trials, and what waits.
+"""Reads the journal of a search: what is fixed about it, its experiments and its drafts.
 
-Invariants: what was read once is read again only if it changed, and is the same object until then; nothing
-here writes (`journal` does).
+Any number of processes may read while one writes. A reader remembers the experiments that it has read and
+asks only for those that changed since, so looking again costs little. Not covered: writing (`journal`); the
+file, notes and timeline (`database`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.store.database import File
+from autoresearch.store.database import Database
 from autoresearch.store.lock import Lease
-from autoresearch.types import Arm, Draft, Experiment, Measurement, Proposal, State, Trial, Verdict
+from autoresearch.types import (
+    Arm,
+    Draft,
+    Experiment,
+    Measurement,
+    Metric,
+    Proposal,
+    State,
+    Trial,
+    Verdict,
+)
 
 _EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished"
 _TRIAL = "id, experiment, arm, seed, commit_id, started, finished, result, place"
@@ -34,8 +45,9 @@ class SearchInfo:
         brief: Name or path of the brief.
         brief_text: Its Markdown.
         config: The resolved configuration tree.
-        data: `meta.json` of the prepared corpus.
+        data: The description of the prepared data.
         device: The device in words, e.g. "cpu (2 threads)".
+        metric: The number that decides.
         finished: Unix time in seconds; None while there is more to do.
     """
 
@@ -49,10 +61,16 @@ class SearchInfo:
     config: Mapping[str, Any]
     data: Mapping[str, Any]
     device: str
+    metric: Metric
     finished: float | None = None
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SearchInfo:
+        """The inverse of `asdict`."""
+        return cls(**{**data, "metric": Metric.from_dict(data["metric"])})
 
-class Reader(File):
+
+class Reader(Database):
     """Reads one search."""
 
     def __init__(self, path: Path) -> None:
@@ -68,14 +86,14 @@ class Reader(File):
 
     def info(self) -> SearchInfo:
         """What was fixed when the search began."""
-        return SearchInfo(**json.loads(self.get("info") or "{}"))
+        return SearchInfo.from_dict(json.loads(self.get("info") or "{}"))
 
     def judge_state(self) -> str | None:
         """The judge as JSON, as it was after the last trial it observed."""
         return self.get("judge")
 
     def lease(self) -> Lease | None:
-        """Who runs the search, or ran it last."""
+        """Which process runs the search, or ran it last."""
         return Lease.from_json(self.get("lease"))
 
     def experiment(self, number: int) -> Experiment:
@@ -92,7 +110,7 @@ class Reader(File):
         return known[number]
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """All experiments in order, the baseline first; what did not change is the same object as before."""
+        """All experiments in order, the baseline first; unchanged ones are the same objects as before."""
         with self._lock:
             changed = self._rows(
                 f"SELECT {_EXPERIMENT}, version FROM experiments WHERE version > ? ORDER BY number",
@@ -107,12 +125,12 @@ class Reader(File):
             return self._all
 
     def fingerprints(self, after: int = -1) -> dict[int, str]:
-        """Number -> fingerprint of what each experiment later than `after` tries; "" if not noted."""
+        """Number -> fingerprint, of all experiments later than `after`; "" if it was not recorded."""
         query = "SELECT number, fingerprint FROM experiments WHERE number > ? ORDER BY number"
         return dict(self._rows(query, (after,)))
 
     def drafts(self) -> tuple[Draft, ...]:
-        """What waits for its turn, oldest first."""
+        """Proposals made ahead that wait to become experiments, oldest first."""
         rows = self._rows(
             "SELECT id, parent, proposal, started, created FROM drafts "
             "WHERE state = 'waiting' AND experiment IS NULL ORDER BY id"
@@ -120,7 +138,7 @@ class Reader(File):
         return tuple(Draft(i, p, Proposal.from_dict(json.loads(text)), s, c) for i, p, text, s, c in rows)
 
     def dropped(self, number: int) -> tuple[tuple[Proposal, str], ...]:
-        """Drafts that were given up while an experiment was the latest, each with its reason."""
+        """Drafts that were dropped while an experiment was the latest, each with the reason."""
         rows = self._rows(
             "SELECT proposal, reason FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id",
             (number,),
@@ -144,11 +162,12 @@ class Reader(File):
             verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
             diff=diff,
             finished=finished,
-            trials=tuple(self._trial(row) for row in trials),
+            trials=tuple(_trial(row) for row in trials),
             dropped=tuple(proposal for proposal, _ in self.dropped(number)),
         )
 
-    def _trial(self, row: tuple[Any, ...]) -> Trial:
-        id, experiment, arm, seed, commit, started, finished, result, place = row
-        known = Measurement.from_dict(json.loads(result)) if result else None
-        return Trial(id, experiment, Arm(arm), seed, commit, started, finished, known, place)
+
+def _trial(row: tuple[Any, ...]) -> Trial:
+    id, experiment, arm, seed, commit, started, finished, result, place = row
+    known = Measurement.from_dict(json.loads(result)) if result else None
+    return Trial(id, experiment, Arm(arm), seed, commit, started, finished, known, place)

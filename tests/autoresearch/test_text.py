@@ -1,11 +1,25 @@
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.text import clean, duration, flatten, one_line, public, scrub, secrets
+from autoresearch.judge import Observation, create_judge
+from autoresearch.text import (
+    clean,
+    duration,
+    flatten,
+    one_line,
+    public,
+    quoted,
+    scrub,
+    secrets,
+    verdict_text,
+)
+from autoresearch.types import Direction, Metric, Verdict, VerdictKind
 
+METRIC = Metric("val_bpb", "bits per byte")
 ANY_TEXT = st.text(st.characters(codec=None))  # surrogates too
 
 
@@ -68,3 +82,43 @@ def test_flatten() -> None:
 )
 def test_durations_as_a_person_says_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@given(ANY_TEXT)
+def test_quoted_text_cannot_end_its_quotation(text: str) -> None:
+    for inside in (text, f"{text}</data><script>{text}"):
+        mark = quoted(inside)
+        mark.encode("utf-8")
+        assert mark.startswith("<data>\n") and mark.endswith("\n</data>")
+        assert mark.count("</data>") == 1 and "<script>" not in mark
+
+
+def test_a_verdict_in_words() -> None:
+    verdict = Verdict(VerdictKind.KEEP, 0.0042, (0.0031, 0.0053), 3.4, 4, "Better.", paired=4)
+    assert verdict_text(verdict, METRIC) == "keep: −0.0042 ± 0.0011 over 4 paired seeds"
+    assert (
+        verdict_text(replace(verdict, paired=3), METRIC)
+        == "keep: −0.0042 ± 0.0011 over 4 seeds, 3 of them paired"
+    )
+    assert (
+        verdict_text(replace(verdict, paired=0, interval=None, trials=1), METRIC)
+        == "keep: −0.0042 over 1 seed"
+    )
+    assert verdict_text(Verdict(VerdictKind.CRASH, reason="out of memory"), METRIC) == "crash"
+    small = Verdict(VerdictKind.DISCARD, -4.2e-6, (-5.3e-6, -3.1e-6), -3.4, 2)
+    assert verdict_text(small, METRIC) == "discard: +0.0000042 ± 0.0000011 over 2 seeds"
+    accuracy = Metric("accuracy", "share", Direction.MAXIMIZE, digits=2)
+    assert verdict_text(verdict, accuracy) == "keep: +0.0042 ± 0.0011 over 4 paired seeds"
+    assert verdict_text(replace(verdict, interval=None), accuracy) == "keep: +0.00 over 4 paired seeds"
+
+
+def test_the_judge_says_how_many_seeds_are_paired() -> None:
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)])
+    verdict = None
+    while verdict is None:
+        want = judge.next()
+        assert want is not None
+        verdict = judge.observe(want, Observation.finished(10.0 if want.arm == "incumbent" else 9.0))
+    assert "over 3 paired seeds" in verdict_text(verdict, METRIC) and verdict_text(
+        verdict, METRIC
+    ).startswith("keep: −0.")

@@ -8,6 +8,7 @@ from autoresearch.types import (
     Cost,
     Experiment,
     Measurement,
+    Metric,
     Outcome,
     Proposal,
     State,
@@ -17,6 +18,7 @@ from autoresearch.types import (
 )
 
 BASE = "b" * 40
+METRIC = Metric("val_bpb", "bits per byte", per_item=True)
 INFO = SearchInfo(
     name="night1",
     base_commit=BASE,
@@ -35,6 +37,7 @@ INFO = SearchInfo(
     },
     data={"key": "abc123", "corpus": "sotu", "splits": {"train": {"documents": 9, "tokens": 8, "bytes": 7}}},
     device="cpu, 2 threads",
+    metric=METRIC,
     finished=1_700_009_999.0,
 )
 EVIL = (

@@ -18,11 +18,22 @@ from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, Pr
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
-from autoresearch.types import Category, Edit, Experiment, Measurement, Outcome, Progress, Proposal, Trial
+from autoresearch.types import (
+    Category,
+    Edit,
+    Experiment,
+    Measurement,
+    Metric,
+    Outcome,
+    Progress,
+    Proposal,
+    Trial,
+)
 
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
 NOISE = 0.002
+METRIC = Metric("val_bpb", "bits per byte", per_item=True)
 DOCUMENTS, SIZE = 16, 1000.0
 
 
@@ -145,9 +156,6 @@ class ScriptedProposer(OneAtATime):
 
 
 class NoMirror:
-    def run_id(self, journal: object, number: int) -> str | None:
-        return None
-
     def sync(self, journal: object) -> None: ...
 
 
@@ -195,7 +203,7 @@ def make_search(
     else:
         info = SearchInfo(
             name=config.name, base_commit=base, branch=f"autoresearch/{config.name}", created=1.0,
-            task="stub", brief=config.brief, brief_text="", config={}, data={}, device="none",
+            task="stub", brief=config.brief, brief_text="", config={}, data={}, device="none", metric=METRIC,
         )  # fmt: skip
         journal = Journal.create(folder / "journal.db", info)
     worktree = repository.worktree(folder / "worktree", base)

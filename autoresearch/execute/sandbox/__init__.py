@@ -14,8 +14,8 @@ from autoresearch.errors import UserError
 from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
 from autoresearch.execute.sandbox.probe import ProbeError, Report, measure
 from autoresearch.execute.sandbox.process import Jailed, kill_tree, start
-from autoresearch.execute.sandbox.usage import remove_tree
 from autoresearch.registry import Registry
+from autoresearch.store.files import remove_tree
 
 __all__ = [
     "Jail",

@@ -1,4 +1,4 @@
-"""How much a process tree uses now: memory, tasks, disk; and removing what it wrote.
+"""How much a process tree uses now: memory, tasks, disk.
 
 Measured from outside, so a candidate cannot lie about it. On Linux the kernel's own child lists are read,
 not the whole process table: the watcher looks ten times a second.
@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import stat
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -143,19 +142,3 @@ def _open_unlinked(pid: int, devices: set[int]) -> dict[tuple[int, int], int]:
             if number in devices:
                 found[number, int(inode)] = max(found.get((number, int(inode)), 0), high - low)
     return found
-
-
-def remove_tree(folder: Path) -> bool:
-    """Remove a folder and everything in it; links are removed, not followed.
-
-    The system's own tools do it, down to any depth. Python's `shutil.rmtree` recurses, so folders nested
-    deep enough end it with a `RecursionError`, and an ordinary user cannot remove what lies in a folder whose
-    write permission a candidate took away: both would let it fill the disk trial by trial.
-
-    Returns:
-        Whether it is gone.
-    """
-    if folder.is_dir() and not folder.is_symlink():
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
-    return not folder.exists()

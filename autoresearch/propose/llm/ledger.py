@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from autoresearch.propose.budget import estimate_tokens, size_of
-from autoresearch.propose.llm.quote import inert, quoted
+from autoresearch.text import escape_tags, quoted
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
@@ -118,14 +118,17 @@ def _entry(same: _Same) -> Entry:
     near = is_near_miss(experiment)
     head = f'<experiment number="{experiment.number}" verdict="{verdict.kind}" category="{proposal.category}"'
     head += ' near-miss="yes"' if near else ""
-    change = inert(change_line(experiment))
-    lines = [f'{head} by="{inert(proposal.proposer)}">', f"hypothesis: {inert(_short(proposal.hypothesis))}"]
+    change = escape_tags(change_line(experiment))
+    lines = [
+        f'{head} by="{escape_tags(proposal.proposer)}">',
+        f"hypothesis: {escape_tags(_short(proposal.hypothesis))}",
+    ]
     if verdict.effect is not None:
         lines.append(f"effect: {_effect(experiment)}")
     if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
         lines += [f"change: {change}", quoted(_cause(experiment))]
     else:
-        lines.append(f"reason: {inert(_short(verdict.reason))}")
+        lines.append(f"reason: {escape_tags(_short(verdict.reason))}")
         lines.append(_diff(experiment.diff) if experiment.kept or near else f"change: {change}")
     full = "\n".join([*lines, "</experiment>\n"])
     effect = "" if verdict.effect is None else f" (effect {verdict.effect:+.4f})"
@@ -191,7 +194,7 @@ def _diff(diff: str) -> str:
     if len(text) > MAX_DIFF:
         half = MAX_DIFF // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return f"<diff>\n{inert(text)}\n</diff>"
+    return f"<diff>\n{escape_tags(text)}\n</diff>"
 
 
 def _short(text: str, limit: int = MAX_PROSE) -> str:

@@ -21,7 +21,7 @@ from autoresearch.propose.budget import size_of
 from autoresearch.propose.llm.instructions import RULES, TOOL, Form
 from autoresearch.propose.llm.ledger import change_line, ledger
 from autoresearch.propose.llm.plateau import direction
-from autoresearch.propose.llm.quote import inert
+from autoresearch.text import escape_tags
 from autoresearch.types import Category, Experiment, Idea, VerdictKind
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
@@ -59,7 +59,7 @@ def build(context: Context, ledger_tokens: int, form: Form = TOOL) -> Prompt:
         form: How the answer is to be given.
     """
     rules = f"{RULES}\n\n# How to answer\n{form.how}"
-    system = [_text(rules), _text(f"<brief>\n{inert(context.brief.strip())}\n</brief>", cached=True)]
+    system = [_text(rules), _text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", cached=True)]
     entries = ["# Ledger of all experiments, oldest first\n", *ledger(context.history, ledger_tokens)]
     content = [_text(entry) for entry in entries]
     content[-1] = _text(entries[-1], cached=True)
@@ -161,8 +161,8 @@ def _themes(history: tuple[Experiment, ...]) -> str:
 def _under_way(experiments: tuple[Experiment, ...]) -> str:
     """What is being trained at this moment: its verdict is not known yet."""
     lines = [
-        f"- experiment {e.number} ({e.proposal.category}): {inert(e.proposal.hypothesis)} "
-        f"[{inert(change_line(e))}]"
+        f"- experiment {e.number} ({e.proposal.category}): {escape_tags(e.proposal.hypothesis)} "
+        f"[{escape_tags(change_line(e))}]"
         for e in experiments
         if e.proposal
     ]
@@ -180,7 +180,7 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
 
 def _notes(notes: tuple[str, ...]) -> str:
     said = [note.strip() for note in notes if note.strip()]
-    lines = [f"<note>{inert(note[:MAX_NOTE])}</note>" for note in said[-MAX_NOTES:]]
+    lines = [f"<note>{escape_tags(note[:MAX_NOTE])}</note>" for note in said[-MAX_NOTES:]]
     if len(said) > MAX_NOTES:
         lines.insert(0, f"({len(said) - MAX_NOTES} older ones are not shown.)")
     return "\n".join(["# Notes from the person who runs this search", *lines]) if lines else ""
@@ -189,7 +189,7 @@ def _notes(notes: tuple[str, ...]) -> str:
 def _ideas(ideas: tuple[Idea, ...]) -> str:
     """What people would like to see tried; patches are tried as they are, so they are only named."""
     lines = [
-        f'<idea number="{idea.number}">{inert(idea.text.strip()[:MAX_NOTE])}</idea>'
+        f'<idea number="{idea.number}">{escape_tags(idea.text.strip()[:MAX_NOTE])}</idea>'
         for idea in ideas
         if not idea.patch
     ]

@@ -14,8 +14,8 @@ from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
 from autoresearch.propose.agent_answer import said
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.llm.quote import quoted
 from autoresearch.store.calls import CallLog
+from autoresearch.text import quoted
 from autoresearch.types import Category, Edit
 from tests.support.desk import make_desk
 from tests.support.histories import SOURCE, context

@@ -118,6 +118,19 @@ def test_what_cannot_be_made_the_same_again_is_said_and_left_out(done):
     )
 
 
+def test_a_commit_with_a_trailer_of_an_older_version_is_known_but_cannot_be_made_again(done):
+    root, journal = done.parent.parent, Journal(done / "journal.db")
+    last = journal.experiment(5)
+    message = git(root, "log", "-1", "--format=%B", last.commit) + "\nMLflow-Run: 0123\n"
+    old = git(root, "commit-tree", f"{last.commit}^{{tree}}", "-p", last.parent, "-m", message)
+    journal.recorded(5, old)
+    journal.close()
+    assert "5 candidates can be reached" in call("sync", "name=x", "--git")
+    assert git(root, "rev-parse", "refs/autoresearch/x/0005") == old
+    forget(root)
+    assert "are gone, their diffs are not: 5" in call("sync", "name=x", "--git")
+
+
 def test_a_branch_with_somebody_s_work_is_left_alone(done):
     root = done.parent.parent
     git(root, "switch", "-q", "autoresearch/x")

@@ -1,6 +1,7 @@
 """What a killed run, a full disk or a tidy person leaves behind: the next `run` goes on."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -88,7 +90,9 @@ def leave_a_trial(search: Search) -> None:
 
 
 def go_back_to_version_1(search: Search) -> None:
-    """What the first version of this program would have left."""
+    """Leaves what the first version of this program would have left."""
+    info = {key: value for key, value in asdict(search.journal.info()).items() if key != "metric"}
+    search.journal.set("info", json.dumps(info))
     db = search.journal._db
     for index in ("experiments_by_version", "experiments_by_dirty", "trials_by_finished"):
         db.execute(f"DROP INDEX {index}")
@@ -213,7 +217,7 @@ RUNNER = """
 import sys
 from pathlib import Path
 from tests.support.gpt import make_measurer, measure
-from autoresearch.record.lease import lock
+from autoresearch.store.lock import lock
 folder = Path(sys.argv[1])
 with lock(folder):
     more = dict(trusted=folder / "trusted", amount=10**9, startup_seconds=300.0)

@@ -157,6 +157,18 @@ def test_refs_are_written_all_or_none_and_stale_locks_go(root: Path) -> None:
     repository.update_refs({})
 
 
+def test_a_candidate_has_the_diff_of_its_commit_before_there_is_one(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    sources = {"pkg/train.py": "A = 'é'\r\n", "pkg/new/file.py": "C = 1", "pkg/other.py": "B = 1\n"}
+    before = git(root, "count-objects", "-v")
+    diff = repository.diff_sources(base, sources)
+    assert git(root, "count-objects", "-v") == before and git(root, "status", "--porcelain") == ""
+    commit = repository.worktree(root / "runs" / "w", base).commit(base, sources, "m", 1.0)
+    assert diff == repository.diff(base, commit) and "new file mode 100644" in diff
+    assert repository.diff_sources(commit, {"pkg/train.py": "A = 'é'\r\n"}) == ""
+
+
 def test_commits_are_found_in_one_go(root: Path) -> None:
     repository = Repository(root)
     base = repository.resolve("HEAD") or ""

@@ -15,13 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
-from autoresearch.store import schema
+from autoresearch.store import database
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.types import (
+    Arm,
     Category,
     Cost,
+    Direction,
     Edit,
     Measurement,
+    Metric,
     Outcome,
     Proposal,
     State,
@@ -29,9 +32,10 @@ from autoresearch.types import (
     VerdictKind,
 )
 
+METRIC = Metric("val_bpb", "bits per byte", digits=4, per_item=True)
 INFO = SearchInfo(
     name="x", base_commit="b" * 40, branch="autoresearch/x", created=1.0, task="t", brief="default",
-    brief_text="# B", config={"overrides": []}, data={"corpus": "sotu"}, device="cpu",
+    brief_text="# B", config={"overrides": []}, data={"corpus": "sotu"}, device="cpu", metric=METRIC,
 )  # fmt: skip
 PROPOSAL = Proposal(
     "try it", Category.KNOBS, (Edit("a.py", "x", "y"),), "test", params={"LR": 0.1}, cost=Cost(1, 2, 3)
@@ -47,7 +51,7 @@ def journal(tmp_path: Path) -> Journal:
 def test_what_is_written_is_read_back_by_another_process(journal: Journal) -> None:
     experiment = journal.add(PROPOSAL, INFO.base_commit)
     journal.committed(experiment.number, "c" * 40, "diff")
-    trial = journal.start_trial(experiment.number, "screen", 7, "c" * 40)
+    trial = journal.start_trial(experiment.number, Arm.SCREEN, 7, "c" * 40)
     journal.finish_trial(trial, Measurement(Outcome.OK, 1.5, curve=((0.5, 2.0),)), '{"judge": 1}', KEEP)
     journal.recorded(experiment.number, "d" * 40)
     again = Journal(journal.path)
@@ -71,14 +75,14 @@ def test_numbers_follow_each_other_and_the_baseline_is_zero(journal: Journal) ->
 
 def test_reruns_of_the_incumbent_are_not_scores_of_the_candidate(journal: Journal) -> None:
     journal.add(PROPOSAL, "b")
-    for arm, score in (("screen", 1.0), ("incumbent", 9.0), ("confirm", 2.0)):
-        trial = journal.start_trial(1, arm, 0, "b" if arm == "incumbent" else "c")
+    for arm, score in ((Arm.SCREEN, 1.0), (Arm.INCUMBENT, 9.0), (Arm.CONFIRM, 2.0)):
+        trial = journal.start_trial(1, arm, 0, "b" if arm == Arm.INCUMBENT else "c")
         journal.finish_trial(trial, Measurement(Outcome.OK, score))
     assert journal.experiment(1).scores == (1.0, 2.0)
 
 
 def test_a_trial_whose_runner_died_counts_as_lost_not_as_a_result(journal: Journal) -> None:
-    journal.start_trial(0, "baseline", 0, "b")
+    journal.start_trial(0, Arm.BASELINE, 0, "b")
     assert journal.abandon_open_trials() == 1
     (trial,) = journal.experiment(0).trials
     assert trial.result is None and trial.finished is not None
@@ -91,7 +95,7 @@ def test_recorded_experiments_are_cached_but_later_ones_are_seen(journal: Journa
     journal.recorded(1, "c")
     first = journal.experiments()
     journal.add(PROPOSAL, "b")
-    trial = journal.start_trial(0, "baseline", 0, "b")
+    trial = journal.start_trial(0, Arm.BASELINE, 0, "b")
     journal.finish_trial(trial, Measurement(Outcome.OK, 1.0))
     second = journal.experiments()
     assert second[1] is first[1] and len(second) == 3 and second[0].scores == (1.0,)
@@ -102,7 +106,7 @@ def test_the_outbox_names_what_changed(journal: Journal) -> None:
     journal.add(PROPOSAL, "b")
     assert journal.dirty() == (1,)
     journal.mirrored(1)
-    journal.start_trial(1, "screen", 0, "c")
+    journal.start_trial(1, Arm.SCREEN, 0, "c")
     assert journal.dirty() == (1,)
 
 
@@ -126,7 +130,7 @@ def _add_for_ever(path: Path) -> None:
     journal = Journal(path)
     while True:
         number = journal.add(PROPOSAL, "b").number
-        trial = journal.start_trial(number, "screen", 0, "c")
+        trial = journal.start_trial(number, Arm.SCREEN, 0, "c")
         journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), str(number), KEEP)
 
 
@@ -161,11 +165,82 @@ PRAGMA user_version = 1;
 """
 
 
+OLD_INFO = json.dumps({key: value for key, value in asdict(INFO).items() if key != "metric"})
+"""Versions 1 and 2 did not record the metric."""
+
+V2 = """
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE experiments (
+    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, created REAL NOT NULL,
+    commit_id TEXT NOT NULL DEFAULT '', proposal TEXT, verdict TEXT, diff TEXT NOT NULL DEFAULT '',
+    finished REAL, dirty INTEGER NOT NULL DEFAULT 1, version INTEGER NOT NULL DEFAULT 0,
+    fingerprint TEXT NOT NULL DEFAULT '');
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL REFERENCES experiments(number), arm TEXT NOT NULL,
+    seed INTEGER NOT NULL, commit_id TEXT NOT NULL, started REAL NOT NULL, finished REAL, result TEXT,
+    place TEXT NOT NULL DEFAULT '');
+CREATE TABLE drafts (
+    id INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, started REAL NOT NULL,
+    created REAL NOT NULL, proposal TEXT NOT NULL, experiment INTEGER, reason TEXT NOT NULL DEFAULT '');
+CREATE TABLE timeline (
+    id INTEGER PRIMARY KEY, experiment INTEGER NOT NULL, trial INTEGER, phase TEXT NOT NULL,
+    started REAL NOT NULL, finished REAL NOT NULL);
+CREATE INDEX trials_by_experiment ON trials (experiment);
+CREATE INDEX experiments_by_version ON experiments (version);
+CREATE INDEX experiments_by_dirty ON experiments (dirty);
+CREATE INDEX trials_by_finished ON trials (finished);
+CREATE INDEX drafts_by_experiment ON drafts (experiment);
+CREATE INDEX timeline_by_experiment ON timeline (experiment);
+INSERT INTO experiments VALUES (0, 'committed', 'b', 1.0, 'b', NULL, NULL, '', NULL, 0, 3, 'base');
+INSERT INTO trials VALUES (1, 0, 'baseline', 7, 'b', 1.0, 2.0,
+    '{"outcome": "ok", "score": 1.5, "metrics": {"steps": 9.0}, "curve": [[0.5, 2.0]]}', 'cpu:0');
+INSERT INTO trials VALUES (2, 1, 'screen', 7, 'c', 3.0, NULL, NULL, 'cpu:1');
+INSERT INTO timeline VALUES (1, 0, 1, 'train', 1.0, 2.0);
+INSERT INTO notes VALUES ('judge', '{"kind": "default"}');
+PRAGMA user_version = 2;
+"""
+
+
+def test_a_journal_of_version_2_is_upgraded_in_place_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path)
+    old.executescript(V2)
+    old.execute("INSERT INTO notes VALUES ('info', ?)", (OLD_INFO,))
+    proposal = json.dumps(PROPOSAL.to_dict())
+    old.execute(
+        "INSERT INTO experiments VALUES (1, 'committed', 'b', 2.0, 'c', ?, NULL, '', NULL, 1, 4, 'print')",
+        (proposal,),
+    )
+    old.execute("INSERT INTO drafts VALUES (1, 'waiting', 'c', 3.0, 4.0, ?, NULL, '')", (proposal,))
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    assert journal.info() == INFO and journal.info().metric == METRIC
+    assert journal._db.execute("PRAGMA user_version").fetchone() == (3,)
+    (first,) = journal.experiment(0).trials
+    assert (first.score, first.arm, first.place) == (1.5, Arm.BASELINE, "cpu:0")
+    assert first.result and first.result.items == {} and first.result.provenance.fraction == 1.0
+    assert journal.experiment(1).proposal == PROPOSAL and journal.fingerprints() == {0: "base", 1: "print"}
+    assert [span.phase for span in journal.timeline()] == ["train"] and journal.dirty() == (1,)
+    assert journal.judge_state() == '{"kind": "default"}'
+    (draft,) = journal.drafts()
+    assert journal.abandon_open_trials() == 1
+    assert journal.adopt(draft, draft.proposal, "c").number == 2
+    journal.update(finished=9.0)
+    assert Journal(path).info() == replace(INFO, finished=9.0)
+
+
+def test_a_maximised_metric_is_recorded(tmp_path: Path) -> None:
+    metric = Metric("accuracy", "share", Direction.MAXIMIZE, digits=3)
+    journal = Journal.create(tmp_path / "journal.db", replace(INFO, metric=metric))
+    assert journal.info().metric == metric and Journal(journal.path).info() == replace(INFO, metric=metric)
+
+
 def test_a_journal_of_version_1_is_upgraded_in_place_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     old = sqlite3.connect(path)
     old.executescript(V1)
-    old.execute("INSERT INTO notes VALUES ('info', ?)", (json.dumps(asdict(INFO)),))
+    old.execute("INSERT INTO notes VALUES ('info', ?)", (OLD_INFO,))
     old.execute("INSERT INTO notes VALUES ('judge', '{}')")
     proposal = json.dumps(PROPOSAL.to_dict())
     old.execute(
@@ -191,7 +266,7 @@ def test_an_upgrade_that_is_cut_short_changes_nothing(
 ) -> None:
     path = tmp_path / "journal.db"
     sqlite3.connect(path).executescript(V1)
-    monkeypatch.setitem(schema._STEPS, 1, schema._STEPS[1] + "CREATE TABLE trials (x);\n")
+    monkeypatch.setitem(database._STEPS, 1, database._STEPS[1] + "CREATE TABLE trials (x);\n")
     with pytest.raises(sqlite3.OperationalError):
         Journal(path)
     monkeypatch.undo()
@@ -205,12 +280,12 @@ def test_another_reader_sees_every_change_and_reads_only_what_changed(journal: J
         journal.recorded(number, "c")
     reader = Journal(journal.path)
     assert reader.experiments() == journal.experiments()
-    rows = reader.rows
+    rows = reader.rows_read
     journal.add(PROPOSAL, "b")
-    trial = journal.start_trial(51, "screen", 1, "c")
+    trial = journal.start_trial(51, Arm.SCREEN, 1, "c")
     journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
     assert reader.experiments() == journal.experiments() and reader.experiment(51).kept
-    assert reader.rows - rows <= 3
+    assert reader.rows_read - rows <= 3
 
 
 def test_a_draft_waits_is_adopted_or_dropped_and_its_cost_is_never_forgotten(journal: Journal) -> None:
@@ -241,7 +316,7 @@ def test_threads_may_share_a_journal(journal: Journal) -> None:
     def work() -> None:
         for _ in range(20):
             number = journal.add(PROPOSAL, "b").number
-            trial = journal.start_trial(number, "screen", 0, "c")
+            trial = journal.start_trial(number, Arm.SCREEN, 0, "c")
             journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
             assert journal.experiment(number).kept
 

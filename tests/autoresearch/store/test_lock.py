@@ -1,21 +1,18 @@
-import contextlib
-import fcntl
 import json
 import os
-import threading
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.store import lock as lease
 from autoresearch.store.lock import Lease, lock
 
 
-def test_a_second_runner_is_told_who_runs_the_search_and_gets_code_4(tmp_path: Path) -> None:
+def test_a_second_process_is_told_who_runs_the_search_and_gets_code_4(tmp_path: Path) -> None:
     with lock(tmp_path / "x") as held:
         with (
             pytest.raises(UserError, match=f"already running .process {os.getpid()} on {held.host}") as told,
@@ -23,12 +20,12 @@ def test_a_second_runner_is_told_who_runs_the_search_and_gets_code_4(tmp_path: P
         ):
             pass
         assert told.value.code == 4
-        assert Lease.from_json((tmp_path / "x" / "lock").read_text()) == held
+        assert Lease.from_json((tmp_path / "x" / "lock").read_text()) == held, "the loser must not erase it"
     with lock(tmp_path / "x"):
         pass
 
 
-def test_what_a_dead_process_or_another_boot_left_is_taken_over(tmp_path: Path) -> None:
+def test_a_process_is_dead_only_if_that_is_certain(tmp_path: Path) -> None:
     ours = Lease.ours()
     assert not ours.dead
     gone = replace(ours, pid=2**22 + 1)
@@ -36,54 +33,58 @@ def test_what_a_dead_process_or_another_boot_left_is_taken_over(tmp_path: Path) 
     rebooted = replace(ours, boot="another")
     elsewhere = replace(gone, host="another")
     assert gone.dead and reused.dead and rebooted.dead and not elsewhere.dead
-    container = replace(gone, space="pid:[1]")  # one of the same name as this, and its process 1 lives there
+    container = replace(gone, space="pid:[1]")  # of the same host name, where process 1 may well run
     assert ours.space and not container.dead and not replace(container, boot="another").dead
+
+
+def test_what_the_file_says_blocks_nobody_without_the_kernel_s_lock(tmp_path: Path) -> None:
+    gone = replace(Lease.ours(), pid=2**22 + 1)
     old = {key: value for key, value in asdict(gone).items() if key != "space"}
-    for left in (json.dumps(asdict(gone)), json.dumps(old), json.dumps(asdict(elsewhere)), "", "12", "{"):
+    elsewhere = asdict(replace(gone, host="another"))
+    for left in (json.dumps(asdict(gone)), json.dumps(old), json.dumps(elsewhere), "", "12", "{"):
         (tmp_path / "lock").write_text(left)
         with lock(tmp_path) as held:
-            assert held.pid == os.getpid()
+            assert Lease.from_json((tmp_path / "lock").read_text()) == held and held.pid == os.getpid()
 
 
-def test_a_lock_kept_alive_by_the_child_of_a_dead_owner_is_taken_over(tmp_path: Path) -> None:
-    holder = (tmp_path / "lock").open("a+")  # stands for such a child
-    fcntl.flock(holder, fcntl.LOCK_EX)
-    holder.write(replace(Lease.ours(), pid=2**22 + 1).to_json())
-    holder.flush()
-    with lock(tmp_path) as held:
-        assert held.pid == os.getpid()
-        with pytest.raises(UserError, match="already running"), lock(tmp_path):
+def test_a_lock_ends_with_its_process_even_if_a_forked_child_goes_on(tmp_path: Path) -> None:
+    told, tell = os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        with lock(tmp_path):
+            child = os.fork()
+            if child:
+                os.write(tell, f"{child}\n".encode())
+            time.sleep(60)
+        os._exit(0)
+    child = int(os.read(told, 20))
+    try:
+        with pytest.raises(UserError, match=f"process {runner} on"), lock(tmp_path):
             pass
-    holder.close()
+        os.kill(runner, signal.SIGKILL)
+        os.waitpid(runner, 0)
+        os.kill(child, 0)  # it is there
+        with lock(tmp_path) as held:
+            assert held.pid == os.getpid()
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
-def test_of_several_that_take_a_dead_owner_s_lock_over_one_gets_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    holder = (tmp_path / "lock").open("a+")
-    fcntl.flock(holder, fcntl.LOCK_EX)
-    holder.write(replace(Lease.ours(), pid=2**22 + 1).to_json())
-    holder.flush()
-    same, together, running, most = lease._same, threading.Barrier(3), [0], [0]
+def test_of_several_at_once_one_gets_it(tmp_path: Path) -> None:
+    def rival(_: int) -> bool:
+        try:
+            with lock(tmp_path):
+                time.sleep(0.5)
+                return True
+        except UserError:
+            return False
 
-    def slow(path: Path, file: TextIO) -> bool:
-        found = same(path, file)
-        time.sleep(0.1)  # between the look and what follows from it, rivals get their turn
-        return found
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(rival, range(4))) == 1
 
-    def rival() -> None:
-        together.wait()
-        with contextlib.suppress(UserError), lock(tmp_path):
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-            time.sleep(0.5)
-            running[0] -= 1
 
-    monkeypatch.setattr(lease, "_same", slow)
-    rivals = [threading.Thread(target=rival) for _ in range(3)]
-    for thread in rivals:
-        thread.start()
-    for thread in rivals:
-        thread.join()
-    assert most == [1]
-    holder.close()
+def test_a_search_may_be_removed_while_its_lock_is_held(tmp_path: Path) -> None:
+    with lock(tmp_path / "x"):
+        (tmp_path / "x" / "lock").unlink()
+    with lock(tmp_path / "x"):
+        pass

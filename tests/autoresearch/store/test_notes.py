@@ -6,8 +6,8 @@ import pytest
 
 from autoresearch.report.report import write_report
 from autoresearch.report.summary import summarize
-from autoresearch.store.briefs import current_brief, read_briefs
 from autoresearch.store.journal import Journal
+from autoresearch.store.notes import current_brief, read_briefs
 from tests.support.searches import INFO
 
 

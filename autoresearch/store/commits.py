@@ -1,0 +1,129 @@
+"""A candidate's commit as a function of the journal: its message, and how a lost one is made again.
+
+A commit consists of the parent's sources with the proposal's edits, a message and a date, all of which the
+journal has. So it can be made again with the same hash, for instance beside a fresh clone of the commit that
+the search began with. A commit that comes out with another hash is not used. Text from a proposer is
+flattened to one paragraph, so that it cannot pass for a trailer. Doing it twice does no more than doing it
+once.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoresearch.edit.apply import apply
+from autoresearch.errors import Refused, UserError
+from autoresearch.store.git import Repository, Worktree
+from autoresearch.store.journal import Journal
+from autoresearch.text import evidence_text, verdict_text
+from autoresearch.types import Arm, Experiment, Metric, State
+
+
+def commit_message(experiment: Experiment, metric: Metric) -> str:
+    """The commit message of an experiment: what was tried, and in trailers what came of it.
+
+    Args:
+        experiment: With its proposal, and as much else as is known; without a verdict there is no result.
+        metric: The number that decides.
+    """
+    proposal = experiment.proposal
+    assert proposal, "the baseline is the user's own commit"
+    subject = textwrap.shorten(_one_line(proposal.hypothesis), 72, placeholder="…")
+    body = textwrap.fill(_one_line(f"{proposal.hypothesis} {proposal.mechanism}"), 78, break_long_words=False)
+    trailers = {"Experiment": str(experiment.number), "Category": proposal.category.value}
+    trailers["Proposer"] = _one_line(proposal.proposer)
+    if verdict := experiment.verdict:
+        trailers["Verdict"] = verdict.kind.value
+        trailers["Result"] = verdict_text(verdict, metric)
+        trailers["Evidence"] = evidence_text(verdict)
+        if experiment.score is not None:
+            trailers["Metric"] = f"{metric.name} {experiment.score:.6f}"
+        if verdict.effect is not None:
+            trailers["Delta"] = f"{metric.change(verdict.effect):+.6f}"
+            if verdict.interval:
+                low, high = sorted(metric.change(end) for end in verdict.interval)
+                trailers["Delta"] += f" [{low:+.6f}, {high:+.6f}]"
+        trailers["Seeds"] = " ".join(
+            str(t.seed) for t in experiment.trials if t.arm != Arm.INCUMBENT and t.result
+        )
+        trailers["Reason"] = _one_line(verdict.reason)
+    lines = "\n".join(f"{key}: {value}" for key, value in trailers.items() if value)
+    return f"{subject}\n\n{body}\n\n{lines}\n"
+
+
+def _one_line(text: str) -> str:
+    """One line of printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What was done to make git agree with the journal.
+
+    Attributes:
+        refs: How many candidates have a ref now.
+        remade: Numbers of the experiments whose commit was gone, and was made again.
+        missing: Numbers of the experiments whose commit is gone.
+        branch: What was done about the branch, as a sentence.
+    """
+
+    refs: int
+    remade: tuple[int, ...]
+    missing: tuple[int, ...]
+    branch: str
+
+
+def rebuild(journal: Journal, repository: Repository, folder: Path, editable: Iterable[str]) -> Rebuilt:
+    """Make lost commits again; point `refs/autoresearch/<name>/*` and the branch at their commits.
+
+    A branch that points to a commit of somebody else is left as it is.
+
+    Args:
+        journal: The search.
+        repository: Where its commits belong.
+        folder: Of the search; a worktree may be made in it.
+        editable: Paths that candidates may change.
+    """
+    info, tried = journal.info(), [e for e in journal.experiments()[1:] if e.commit]
+    present = repository.existing([info.base_commit, *(e.commit for e in tried)])
+    lost = [e for e in tried if e.commit not in present]
+    remade = []
+    if lost and info.base_commit in present:
+        worktree = repository.worktree(folder / "worktree", info.base_commit)
+        for e in lost:  # in order, so that parents come first
+            if e.parent in present and _remake(worktree, e, tuple(editable), info.metric):
+                present.add(e.commit)
+                remade.append(e.number)
+    reached = [e for e in tried if e.commit in present]
+    refs = {f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit for e in reached}
+    kept = [e.commit for e in tried if e.kept and e.state is State.RECORDED]
+    tip, branch = kept[-1] if kept else info.base_commit, f"refs/heads/{info.branch}"
+    now = repository.refs(f"refs/autoresearch/{info.name}") | repository.refs(branch)
+    if now.get(branch, tip) not in (info.base_commit, *(e.commit for e in tried)):
+        said = f"{info.branch} points to {now[branch][:10]}, which is not of this search: left as it is"
+    elif tip not in present:
+        said = f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
+    else:
+        refs[branch] = tip
+        said = f"{info.branch} is at {tip[:10]}"
+    repository.unlock(refs)
+    repository.update_refs({ref: commit for ref, commit in refs.items() if now.get(ref) != commit})
+    missing = tuple(e.number for e in lost if e.commit not in present)
+    return Rebuilt(len(reached), tuple(remade), missing, said)
+
+
+def _remake(worktree: Worktree, e: Experiment, editable: tuple[str, ...], metric: Metric) -> bool:
+    """Make the commit of an experiment; whether it is the one that the journal names."""
+    assert e.proposal, "the baseline is the user's own commit"
+    try:
+        sources = apply(worktree.repository.sources(e.parent, editable), e.proposal.edits)
+        message = commit_message(replace(e, verdict=None), metric)
+        made = worktree.commit(e.parent, sources, message, e.created)
+    except (Refused, UserError):
+        return False
+    if made == e.commit:  # before the verdict
+        return True
+    return worktree.reword(made, e.parent, commit_message(e, metric), e.created) == e.commit

@@ -1,0 +1,200 @@
+"""The files of a search beside its journal: losses of single items, and what may be removed to make room.
+
+A scored trial of a task whose metric is per item leaves `runs/<name>/losses/<trial>/SPLIT.npy`, float64
+[items, 2]: the loss summed over each item, and its size (for text nats and bytes of each piece of a
+document). The sampling error of a split is computed from these. Of old experiments, those whose scores
+nothing rests on lose their losses, and keep only the end of what they printed and of what models were asked;
+`keep_logs` says how many experiments stay whole. Commits stay in git. Whoever calls `trim` keeps what MLflow
+has not seen yet. Not covered: the statistics (`autoresearch.judge.sampling_error`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoresearch.errors import UserError
+from autoresearch.store.calls import CallLog
+from autoresearch.store.journal import Journal
+from autoresearch.store.lock import lock
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REMAKABLE = ("trials", "standby", "compiled", "compiled.*", "worktree", "trusted", "journal.partial", "agent")
+"""Patterns of what a search makes again when it goes on."""
+
+CHARACTERS = 2000
+"""How much of an old text stays: its end."""
+
+
+def losses_folder(search: Path, trial: int) -> Path:
+    """Where the losses of a trial are."""
+    return search / "losses" / str(trial)
+
+
+def keep_losses(scratch: Path, folder: Path) -> None:
+    """Copy the losses from a trial's scratch folder; there are none if it has no score."""
+    for path in scratch.glob("*.npy"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
+
+
+def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] | None:
+    """Loss and size of each item that has a size, float64 [items, 2]; None if they were not kept."""
+    import numpy as np
+
+    path = folder / f"{split}.npy"
+    if not path.exists():
+        return None
+    table: NDArray[np.float64] = np.load(path, allow_pickle=False)
+    return table[table[:, 1] > 0]
+
+
+def sampling_error(search: Path, trials: Sequence[int]) -> float:
+    """What the choice of validation items adds to a difference of scores, from trials of one program.
+
+    Args:
+        search: The search's folder.
+        trials: Numbers of the trials.
+
+    Returns:
+        Standard error in the metric's unit; 0 if it cannot be known.
+    """
+    import numpy as np
+
+    from autoresearch.judge.sampling_error import replicate_tau
+
+    tables = [t for n in trials if (t := read_losses(losses_folder(search, n))) is not None]
+    if len(tables) < 2 or len(tables[0]) < 2:
+        return 0.0
+    return replicate_tau([table[:, 0] for table in tables], tables[0][:, 1] * np.log(2))
+
+
+@contextmanager
+def locked_journal(folder: Path) -> Iterator[Journal]:
+    """The journal of a search that no process runs meanwhile.
+
+    Raises:
+        UserError: If one does.
+    """
+    with lock(folder):
+        journal = Journal(folder / "journal.db")
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def searches(runs: Path) -> list[Path]:
+    """Folders of all searches, oldest first."""
+    return sorted((p.parent for p in runs.glob("*/journal.db")), key=lambda p: p.stat().st_mtime)
+
+
+def trim(journal: Journal, keep: int) -> dict[str, int]:
+    """Remove what only old experiments have; safe while the search runs.
+
+    Args:
+        journal: Of the search.
+        keep: How many of the latest experiments stay whole.
+
+    Returns:
+        What was removed -> bytes that were freed.
+    """
+    freed = {}
+    folder, experiments = journal.path.parent, journal.experiments()
+    old = [e for e in experiments if 0 < e.number <= experiments[-1].number - keep]
+    unneeded = [losses_folder(folder, trial.id) for e in old if not e.kept for trial in e.trials]
+    if size := sum(map(_remove, unneeded)):
+        freed["old losses"] = size
+    calls = CallLog(folder)
+    before = _size(journal.path), _size(calls.path)
+    if journal.shorten_logs(keep, CHARACTERS):
+        journal.compact()
+        freed["old logs"] = max(0, before[0] - _size(journal.path))
+    if old and calls.shorten(experiments[old[-1].number].finished or 0.0, CHARACTERS):
+        freed["old prompts"] = max(0, before[1] - _size(calls.path))
+    return freed
+
+
+def clean(folder: Path, keep_logs: int) -> dict[str, int]:
+    """Remove what a search that does not run can do without.
+
+    Args:
+        folder: Of the search.
+        keep_logs: Of how many of its latest experiments to keep whole logs.
+
+    Returns:
+        What was removed -> bytes that were freed.
+
+    Raises:
+        UserError: If it runs.
+    """
+    freed: dict[str, int] = {}
+    with locked_journal(folder) as journal:
+        for pattern in REMAKABLE:
+            if size := sum(map(_remove, list(folder.glob(pattern)))):
+                name = pattern.removesuffix(".*")
+                freed[name] = freed.get(name, 0) + size
+        freed |= trim(journal, keep_logs)
+    return freed
+
+
+def remove_search(folder: Path) -> int:
+    """Remove a search that has ended; what git and MLflow have of it stays.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        UserError: If it runs, or has not ended.
+    """
+    with locked_journal(folder) as journal:
+        if journal.info().finished is None:
+            raise UserError(
+                f"The search {folder.name} has not ended.",
+                f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",
+            )
+        return _remove(folder)
+
+
+def remove_tree(folder: Path) -> bool:
+    """Remove a folder and everything in it, however a candidate left it; links are removed, not followed.
+
+    The system's own tools do it: they go down any depth, and beyond the longest path there is. Python's own
+    `shutil.rmtree` ends with a `RecursionError` in folders that are nested deep enough, and cannot remove
+    what lies in a folder without write permission; either would let a candidate end a search or fill its
+    disk.
+
+    Returns:
+        Whether it is gone.
+    """
+    if folder.is_dir() and not folder.is_symlink():
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
+    return not folder.exists()
+
+
+def _remove(path: Path) -> int:
+    """Remove a file or folder; gives how many bytes that freed."""
+    size = _size(path)
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+    return size - _size(path)
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk of a file, or of a folder with all that is in it; links are not followed."""
+    if not path.is_symlink() and not path.exists():
+        return 0
+    total = path.lstat().st_blocks * 512
+    if path.is_dir() and not path.is_symlink():
+        total += sum(_size(child) for child in path.iterdir())
+    return total
