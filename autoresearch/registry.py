@@ -44,13 +44,14 @@ class Registry:
         Raises:
             UserError: If nothing has that name, or its package cannot be imported.
         """
+        if name in self._shipped:  # without a look at the installed packages, which takes 10 ms or more
+            shipped = self._shipped[name]
+            return getattr(import_module(shipped.module), shipped.attr)
         found = self._all().get(name)
         if found is None:
             near = get_close_matches(name, self.names(), n=1, cutoff=0.4)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise UserError(f"There is no {self.kind} {name!r}.", f"{hint}Known: {', '.join(self.names())}.")
-        if found is self._shipped.get(name):
-            return getattr(import_module(found.module), found.attr)  # faster than EntryPoint.load
         try:
             return found.load()
         except (ImportError, AttributeError) as error:

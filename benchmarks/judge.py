@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, quantiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -330,12 +330,9 @@ class Row:
 Result = tuple[World, dict[str, Outcome], dict[str, Outcome]]
 
 
-def quantile(values: Iterable[float], p: float) -> float:
-    """Linear interpolation between order statistics."""
-    data = sorted(values)
-    at = p * (len(data) - 1)
-    low = math.floor(at)
-    return data[low] + (at - low) * (data[min(low + 1, len(data) - 1)] - data[low])
+def decile(values: Iterable[float], tenths: int) -> float:
+    """A quantile in tenths."""
+    return quantiles(values, n=10, method="inclusive")[tenths - 1]
 
 
 def summarise(results: list[Result], name: str) -> Row:
@@ -349,13 +346,13 @@ def summarise(results: list[Result], name: str) -> Row:
         name=name,
         ratio=median(ratios),
         ratio_mean=fmean(o.progress for o in mine) / fmean(real["greedy"].progress for _, real, _ in results),
-        ratio_low=quantile(ratios, 0.1),
+        ratio_low=decile(ratios, 1),
         against_three=median(progress_ratios(results, name, "mean of 3")),
         false=sum(o.false for o in mine) / max(1, keeps),
-        false_high=quantile([o.false / max(1, o.keeps) for o in mine], 0.9),
+        false_high=decile([o.false / max(1, o.keeps) for o in mine], 9),
         aa=fmean(null[name].keeps / null[name].searches for _, _, null in results),
         optimism=fmean(optimism),
-        optimism_high=quantile(optimism, 0.9),
+        optimism_high=decile(optimism, 9),
         keeps=keeps / searches,
         expected_false=sum(o.expected_false for o in mine) / max(1, keeps),
         cover={key: fmean(hits) for key, hits in cover.items() if hits},
