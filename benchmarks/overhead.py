@@ -21,8 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import Limits, create_sandbox
-from autoresearch.tasks.gpt import Modules, TrialRunner
+from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
+from autoresearch.tasks.gpt.training import TrainingBudget
 from autoresearch.types import Outcome
 from nanomodel.data import DataSpec, prepare
 
@@ -73,24 +75,20 @@ def plain(options: argparse.Namespace, cache: Path) -> Callable[[], float]:
 
 @contextmanager
 def jailed(options: argparse.Namespace, cache: Path, backend: str) -> Iterator[Callable[[], float]]:
-    runner = TrialRunner(
-        sandbox=create_sandbox(backend),
-        limits=Limits(memory_gb=8, processes=256, file_gb=1, open_files=512),
+    settings = Settings(
         modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
-        cache=cache,
         trusted=ROOT,
-        device="cpu",
-        threads=options.threads,
+        budget=TrainingBudget("tokens", TOKENS, max_seconds=300),
         context=CONTEXT,
         compile=False,
-        budget_kind="tokens",
-        budget_amount=TOKENS,
         startup_seconds=300,
-        max_seconds=300,
         score_seconds=300,
-        weights_gb=1,
+        limits=Limits(memory_gb=8, processes=256, file_gb=1, open_files=512),
+        threads=options.threads,
+        serve_threads=options.threads,
         probes=options.probes,
     )
+    measurer = GptMeasurer(settings, create_sandbox(backend), cache)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder, "code")
         shutil.copytree(ROOT / "nanomodel", code / "nanomodel")
@@ -98,14 +96,15 @@ def jailed(options: argparse.Namespace, cache: Path, backend: str) -> Iterator[C
 
         def run() -> float:
             scratch = Path(folder, str(next(numbers)))
-            result = runner.run(code=code, seed=0, scratch=scratch, progress=lambda progress: None)
+            spec = TrialSpec("overhead", 1, "", seed=0)
+            result = measurer.measure(code, spec, scratch, lambda progress: None)
             assert result.outcome is Outcome.OK, result
             return result.score or 0.0
 
         try:
             yield run
         finally:
-            runner.close()
+            measurer.close()
 
 
 def measure(run: Callable[[], float], trials: int) -> tuple[float, list[float]]:

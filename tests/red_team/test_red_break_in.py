@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.tasks.gpt import attempt
+from autoresearch.tasks.gpt import trial
 from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy
@@ -231,7 +231,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture(autouse=True)
 def handed_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data's own file is handed over, as with a budget of seconds: with a copy there is less to try."""
-    monkeypatch.setattr(attempt, "LARGEST_RATION", 0)
+    monkeypatch.setattr(trial, "LARGEST_COPY", 0)
 
 
 def deeds(done: Measurement) -> dict[str, bool]:

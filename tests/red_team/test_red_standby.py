@@ -62,8 +62,8 @@ def options(arena: Arena, tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def prepare(arena: Arena, sandbox: Sandbox, options: dict[str, Any]) -> None:
-    """Have a crew wait for the next fight."""
-    standby = arena.runner(sandbox, **options)._rig.standby
+    """Have processes kept ready for the next fight."""
+    standby = arena.runner(sandbox, **options)._resources.standby
     assert standby is not None
     standby.prepare()
 
@@ -72,7 +72,7 @@ def test_who_waits_is_out_of_reach(
     arena: Arena, sandbox: Sandbox, honest_score: float, options: dict[str, Any]
 ) -> None:
     prepare(arena, sandbox, options)
-    attack = arena.fight(ATTACK, sandbox, **options)  # leaves a crew for the next
+    attack = arena.fight(ATTACK, sandbox, **options)  # the next one's processes are started
     after = arena.fight(TRAIN, sandbox, **options)
     assert "poisoned" not in attack.log and "found" not in attack.log, attack.log
     if not sandbox.name.startswith("landlock"):  # there names can be guessed, see the threat model
@@ -126,4 +126,4 @@ def test_without_walls_they_would_be_reached(arena: Arena, options: dict[str, An
 
 
 def test_without_a_sandbox_nobody_waits(arena: Arena, options: dict[str, Any]) -> None:
-    assert arena.runner(PlainSandbox(), **options)._rig.standby is None
+    assert arena.runner(PlainSandbox(), **options)._resources.standby is None

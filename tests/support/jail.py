@@ -21,7 +21,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import Jail, Jailed, Limits, Sandbox, create_sandbox, start
 from autoresearch.execute.sandbox.landlock import LandlockSandbox
 from autoresearch.execute.sandbox.visible import LAUNCHER
-from autoresearch.tasks.gpt.process import CORPORA, PACKAGES
+from autoresearch.tasks.gpt.program import CORPORA, PACKAGES
 
 BACKENDS = ("bwrap", "landlock", "landlock-bare")
 """The last one is Landlock where no namespace is to be had, as inside most containers."""

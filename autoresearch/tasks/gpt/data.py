@@ -1,9 +1,9 @@
-"""The training data as a trial hands it over: one open descriptor, and a watch on the files behind it.
+"""The training data that a trial is given: an open descriptor, and a watch on the files behind it.
 
-Invariants: a trial with a budget of tokens is handed so many tokens and no more, whatever it counts. No two
-trials are handed the same open file, whose position they would share. A candidate that managed to write to
-the data, or even to its file's mode, times or attributes (which a descriptor allows its owner), does not go
-unnoticed; what it did is undone, so that no later trial trains or is scored on changed data, or finds a note.
+Invariants: a trial with a budget of tokens is given so many tokens and no more, whatever it counts. No two
+trials share an open file, and so its position. A candidate that managed to write to the data, or to the mode,
+times or attributes of its file (which a descriptor allows the owner), is found out, and what it did is
+undone: no later trial trains or is scored on changed data, or finds a message.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.weights import seal
+from autoresearch.tasks.gpt.outputs import seal
 from nanomodel.data import DataError, open_cache
 from nanomodel.data.token_budget import draw_tokens
 
 SYSTEM = ("security.", "trusted.")
-"""Attributes that only the system can set."""
+"""Attributes of files that only the system can set."""
 
 
 class TrainingData:
@@ -33,13 +33,13 @@ class TrainingData:
         descriptor: The training tokens, open for reading; -1 once they are closed.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open the data.
 
         Raises:
             UserError: If it cannot be read.
         """
-        self.path = cache.resolve()
+        self.path = folder.resolve()
         try:
             self._prepared = open_cache(self.path)
             self.vocab = self._prepared.vocab
@@ -47,10 +47,10 @@ class TrainingData:
             self.descriptor = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
         except (DataError, OSError) as error:
             raise UserError(str(error), getattr(error, "hint", ""), code=3) from None
-        self._known = {path: _Stamp.of(path) for path in self._files.values()}
+        self._known = {path: _FileState.of(path) for path in self._files.values()}
 
     @contextmanager
-    def whole(self) -> Iterator[int]:
+    def all_tokens(self) -> Iterator[int]:
         """A descriptor of all the training tokens, opened anew.
 
         Raises:
@@ -65,8 +65,8 @@ class TrainingData:
             os.close(opened)
 
     @contextmanager
-    def ration(self, amount: int, seed: int) -> Iterator[int]:
-        """A descriptor of the tokens that a run may read, in memory that nobody can write."""
+    def some_tokens(self, amount: int, seed: int) -> Iterator[int]:
+        """A descriptor of the tokens that a trial may read, in memory that nobody can write."""
         drawn = draw_tokens(self._prepared.tokens("train"), amount, seed).astype("<u2")
         memory = seal(drawn.tobytes())
         try:
@@ -75,7 +75,7 @@ class TrainingData:
             os.close(memory)
 
     def was_touched(self) -> bool:
-        """Whether something was done to the files since the last look, though their contents are the same.
+        """Whether something was done to the files since the last call, though their contents are the same.
 
         The time of the last change of any kind is no proof: another runner on the same data that undoes
         what its candidate did changes it too. It is a reason to look at the contents.
@@ -83,7 +83,7 @@ class TrainingData:
         Raises:
             UserError: If the contents changed.
         """
-        now = {path: _Stamp.of(path) for path in self._known}
+        now = {path: _FileState.of(path) for path in self._known}
         if now == self._known:
             return False
         for path, before in self._known.items():
@@ -97,18 +97,18 @@ class TrainingData:
                 code=3,
             ) from None
         touched = any(not now[path].same(before) for path, before in self._known.items())
-        self._known = {path: _Stamp.of(path) for path in self._known}
+        self._known = {path: _FileState.of(path) for path in self._known}
         return touched
 
     def close(self) -> None:
-        """Let go of the descriptor; who still wants the data, such as a late tryout, is refused."""
+        """Close the descriptor; a later `all_tokens`, such as that of a late tryout, is refused."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 @dataclass(frozen=True)
-class _Stamp:
+class _FileState:
     """What can be seen of a file without reading it."""
 
     inode: int
@@ -119,7 +119,7 @@ class _Stamp:
     changed: int
 
     @classmethod
-    def of(cls, path: Path) -> _Stamp:
+    def of(cls, path: Path) -> _FileState:
         status = path.stat()
         names: list[str] = []
         with suppress(OSError, AttributeError):  # not every file system, or system, has any
@@ -133,12 +133,12 @@ class _Stamp:
             status.st_ctime_ns,
         )
 
-    def same(self, other: _Stamp) -> bool:
+    def same(self, other: _FileState) -> bool:
         """Whether all but the time of the last change is the same."""
         return replace(self, changed=0) == replace(other, changed=0)
 
-    def restore(self, path: Path, now: _Stamp) -> None:
-        """Undo what was done to mode, attributes and times; nothing is touched that is as it was."""
+    def restore(self, path: Path, now: _FileState) -> None:
+        """Undo what was done to mode, attributes and times; what is as it was is not touched."""
         if now.mode != self.mode:
             path.chmod(self.mode)
         for name, _ in set(now.attributes) - set(self.attributes):

@@ -5,7 +5,7 @@
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
 The processes of the next trial can be started before this one ends (`processes`). What happens from their
-start to a result is an `attempt`. An attempt that the GPU spoiled is repeated (`execute.retry`).
+start to a result is in `trial`. A trial that the GPU spoiled is repeated (`execute.retry`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
 from autoresearch.execute.retry import unspoiled, watched
 from autoresearch.execute.sandbox import Limits, Sandbox
-from autoresearch.tasks.gpt.attempt import Plan, Rig, attempt, clear
-from autoresearch.tasks.gpt.compile_cache import CompileCache
 from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.process import one_gpu
-from autoresearch.tasks.gpt.processes import Kit, Standby
+from autoresearch.tasks.gpt.outputs import CompileCache
+from autoresearch.tasks.gpt.processes import LaunchOptions, Standby
+from autoresearch.tasks.gpt.program import one_gpu
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.tasks.gpt.trial import Resources, TrialPlan, clear, run_trial
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -117,23 +117,25 @@ class GptMeasurer:
             UserError: If the prepared data cannot be read.
         """
         self._settings, self._place, self._health, self._say = settings, place, health, say
-        self._alone = threading.Lock()
+        self._one_trial = threading.Lock()
         trusted = settings.trusted.resolve()
         # Without a sandbox a candidate could reach the processes that wait, and the compile cache.
         confined = sandbox.name != "none"
         keeps = settings.compiled if confined and settings.compile else None
         cached = CompileCache(keeps, trusted) if keeps else None
-        furnish = cached.lend if cached else lambda folder: None
+        before = cached.copy_to if cached else lambda folder: None
         device, only = one_gpu(settings.device)
         gpu = device != "cpu" and any(Path(node).exists() for node in GPU_NODES)
         modules, threads = settings.modules, settings.threads
-        kit = Kit(sandbox, settings.limits, modules.train, modules.serve, threads, gpu, furnish, only)
-        waits = settings.standby if confined else None
-        self._rig = Rig(
+        options = LaunchOptions(
+            sandbox, settings.limits, modules.train, modules.serve, threads, gpu, before, only
+        )
+        ready = settings.standby if confined else None
+        self._resources = Resources(
             data=TrainingData(data),
-            kit=kit,
+            options=options,
             scorer=Scorer(modules.score, trusted, threads, only),
-            standby=Standby(kit, waits.resolve(), trusted, settings.editable) if waits else None,
+            standby=Standby(options, ready.resolve(), trusted, settings.editable) if ready else None,
             compiled=cached,
             device=device,
             context=settings.context,
@@ -164,7 +166,7 @@ class GptMeasurer:
         budget = settings.budget
         if spec.max_seconds is not None:
             budget = replace(budget, max_seconds=min(budget.max_seconds, spec.max_seconds))
-        plan = Plan(
+        plan = TrialPlan(
             spec.seed,
             budget,
             settings.compile,
@@ -181,13 +183,13 @@ class GptMeasurer:
             progress(sign)
 
         def whole(seen: Callable[[Progress], None]) -> Measurement:
-            return attempt(self._rig, plan, tree, scratch, seen, should_stop)
+            return run_trial(self._resources, plan, tree, scratch, seen, should_stop)
 
         def once() -> tuple[Measurement, str]:
             clear(scratch)  # of an attempt that did not count
             return watched(health, whole, seen) if health else (whole(seen), "")
 
-        with self._alone:
+        with self._one_trial:
             timed = budget.kind == "seconds"
             result = unspoiled(once, timed=timed, say=self._say, progress=progress)
         if spec.thorough:  # scoring took longer for a reason that does not lie with the candidate
@@ -210,15 +212,15 @@ class GptMeasurer:
         tree, scratch, settings = tree.resolve(), scratch.resolve(), self._settings
         budget = TrainingBudget("steps", TRYOUT_STEPS, TRYOUT_SECONDS)
         startup = min(TRYOUT_SECONDS, settings.startup_seconds)
-        plan = Plan(0, budget, False, startup, (Split.TRAIN.value,), TRYOUT_PROBES, brief=True)
-        result = attempt(self._rig, plan, tree, scratch, progress)
-        again = settings.compile or self._rig.kit.gpu
+        plan = TrialPlan(0, budget, False, startup, (Split.TRAIN.value,), TRYOUT_PROBES, tryout=True)
+        result = run_trial(self._resources, plan, tree, scratch, progress)
+        again = settings.compile or self._resources.options.gpu
         if again and result.reason.startswith(crash.MEMORY):
             # Compiled it may need less, and without a trial beside it there is more to be had.
             clear(scratch)
             plan = replace(plan, compile=settings.compile, startup_seconds=settings.startup_seconds)
-            with self._alone:
-                result = attempt(self._rig, plan, tree, scratch, progress)
+            with self._one_trial:
+                result = run_trial(self._resources, plan, tree, scratch, progress)
         if result.outcome is Outcome.CRASH and self._health is not None:
             strangers = self._health.read().strangers  # raises if the GPU is lost
             if strangers and result.reason.startswith(crash.MEMORY):
@@ -228,7 +230,7 @@ class GptMeasurer:
 
     def close(self) -> None:
         """End the scorer and the processes that wait, and close the data."""
-        self._rig.close()
+        self._resources.close()
 
     def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
         """The result, with where it comes from."""

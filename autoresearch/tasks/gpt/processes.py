@@ -1,19 +1,16 @@
-"""The three jailed processes of a trial, started at once or kept ready for the next one.
+"""The three jailed processes of a trial, started for it or kept ready before it begins.
 
-    trainer             runs the training script           (ready: `nanomodel.standby` waits in its place)
-    model, witness      serve the submitted model          (idle until they are handed weights)
+    trainer             runs the training script           (kept ready: `nanomodel.standby` runs in its place)
+    model, witness      serve the submitted model          (idle until they get weights)
 
-Invariants: each crew serves one trial, and no two crews share a folder. A crew that is kept ready has
-started from a tree without any candidate's file in it, so nothing but frozen code has run in it; the
-candidate's files are put in from outside when its trial begins, and the whole tree is then compared with the
-candidate's own.
+Invariants: each set of processes serves one trial, and no two sets share a folder. A set that is kept ready
+has started from a tree without any candidate's file in it, so only frozen code has run in it. When its trial
+begins, the candidate's files are copied in from outside, and the whole tree is compared with the candidate's.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -24,22 +21,20 @@ from pathlib import Path
 
 from autoresearch.execute.sandbox import Limits, Sandbox, remove_tree
 from autoresearch.execute.tree_hash import digest
-from autoresearch.tasks.gpt.process import Candidate
+from autoresearch.tasks.gpt.program import RUNNER_ID, JailedProgram
 from nanomodel.wire import WireError
 
 FOLDERS = ("train", "model", "witness")
 """What the three may write, below a trial's scratch folder."""
 STANDBY = "standby"
-"""Module of the task's package that waits in the place of a training script."""
-OURS = f"{os.getpid()}-{secrets.token_hex(4)}"
-"""What places of this process are called: a number alone may have been a dead runner's."""
-PATIENCE = 60.0
-"""Seconds that a crew may take to be ready before a fresh one is started instead."""
+"""Module of the task's package that runs in the place of a training script until there is one."""
+READY_SECONDS = 60.0
+"""What processes that were kept ready may take to answer, before new ones are started instead."""
 
 
 @dataclass(frozen=True)
-class Kit:
-    """How candidates' processes are started; the same for every trial.
+class LaunchOptions:
+    """How a candidate's processes are started; the same for every trial.
 
     Attributes:
         sandbox: How they are confined.
@@ -48,8 +43,8 @@ class Kit:
         serve: Module of the model server.
         threads: CPU threads of each.
         gpu: Whether they may use the GPU.
-        furnish: Called with the folder of a trainer before a script runs in it.
-        only: The only GPU they are to see; empty for whatever we see.
+        before_script: Called with the folder of a trainer before a script runs in it.
+        only: The only GPU they are to see; empty for whatever the runner sees.
     """
 
     sandbox: Sandbox
@@ -58,14 +53,14 @@ class Kit:
     serve: str
     threads: int
     gpu: bool
-    furnish: Callable[[Path], None]
+    before_script: Callable[[Path], None]
     only: str = ""
 
-    def start(self, code: Path, folder: Path, name: str, *module: str) -> Candidate:
+    def start(self, code: Path, folder: Path, name: str, *module: str) -> JailedProgram:
         """Start one of them, with a folder of its own below `folder`."""
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
-        return Candidate(
+        return JailedProgram(
             self.sandbox,
             *module,
             code=code,
@@ -77,7 +72,7 @@ class Kit:
         )
 
 
-class Crew:
+class TrialProcesses:
     """The processes of one trial. Use it as a context: leaving kills them all.
 
     Attributes:
@@ -88,48 +83,48 @@ class Crew:
         logs: What all of them print, those that were replaced included.
     """
 
-    def __init__(self, kit: Kit, code: Path, folder: Path, *, standby: bool = False) -> None:
+    def __init__(self, options: LaunchOptions, code: Path, folder: Path, *, standby: bool = False) -> None:
         """Start all three.
 
         Args:
-            kit: How.
+            options: How.
             code: The candidate's tree; with `standby`, one that still lacks the candidate's files.
             folder: Where their folders are made.
-            standby: Whether the trainer waits for `go`.
+            standby: Whether the trainer waits for `run_script`.
         """
-        self.code, self.folder, self._kit, self._waits = code, folder, kit, standby
-        package = kit.train.rpartition(".")[0]
-        module = (f"{package}.{STANDBY}", kit.train) if standby else (kit.train,)
+        self.code, self.folder, self._options, self._waits = code, folder, options, standby
+        package = options.train.rpartition(".")[0]
+        module = (f"{package}.{STANDBY}", options.train) if standby else (options.train,)
         if not standby:
             (folder / FOLDERS[0]).mkdir(parents=True, exist_ok=True)
-            kit.furnish(folder / FOLDERS[0])
+            options.before_script(folder / FOLDERS[0])
         with ExitStack() as stack:
-            self.trainer = stack.enter_context(kit.start(code, folder, FOLDERS[0], *module))
+            self.trainer = stack.enter_context(options.start(code, folder, FOLDERS[0], *module))
             self.servers = [
-                stack.enter_context(kit.start(code, folder, name, kit.serve)) for name in FOLDERS[1:]
+                stack.enter_context(options.start(code, folder, name, options.serve)) for name in FOLDERS[1:]
             ]
             self._stack = stack.pop_all()
         self.logs = [process.log for process in (self.trainer, *self.servers)]
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> TrialProcesses:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
-    def go(self) -> bool:
-        """Let the waiting trainer run its script; whether it was ready and could be told."""
+    def run_script(self) -> bool:
+        """Let the waiting trainer run its script; False if it was not ready or cannot be told."""
         if not self._waits:
             return True
         try:
-            message, _ = self.trainer.wire.recv(PATIENCE)
+            message, _ = self.trainer.wire.recv(READY_SECONDS)
             self.trainer.wire.send({"type": "go"})
         except WireError:
             return False
         return message.get("type") == STANDBY and all(server.alive for server in self.servers)
 
     def renew_servers(self) -> None:
-        """Put fresh servers in the place of those that have seen weights or questions.
+        """Replace servers that have seen weights or questions by new ones.
 
         Nothing that the old ones wrote is left: a witness that had been asked before would know too much.
         """
@@ -138,7 +133,7 @@ class Crew:
         for name in FOLDERS[1:]:
             remove_tree(self.folder / name)
         self.servers = [
-            self._stack.enter_context(self._kit.start(self.code, self.folder, name, self._kit.serve))
+            self._stack.enter_context(self._options.start(self.code, self.folder, name, self._options.serve))
             for name in FOLDERS[1:]
         ]
         self.logs += [server.log for server in self.servers]
@@ -149,99 +144,96 @@ class Crew:
 
 
 class Standby:
-    """Keeps one crew ready for the trial that comes next.
-
-    Safe to use from several threads: a crew is given to one of them.
-    """
+    """Keeps the processes of the next trial ready. Safe to use from several threads."""
 
     _numbers = itertools.count(1)
 
-    def __init__(self, kit: Kit, folder: Path, trusted: Path, editable: Sequence[str]) -> None:
-        """Nothing is started yet; what a killed runner left behind is removed.
+    def __init__(self, options: LaunchOptions, folder: Path, trusted: Path, editable: Sequence[str]) -> None:
+        """Remove what a killed runner left behind; nothing is started yet.
 
         Args:
-            kit: How to start a crew.
-            folder: Below it the waiting crews live.
-            trusted: A tree that no candidate can write: the task's frozen files are taken from here.
+            options: How to start processes.
+            folder: Below it they have their folders.
+            trusted: A tree that no candidate can write: the task's frozen files are copied from here.
             editable: The files that come with a candidate, relative to the tree.
         """
-        self._kit, self._trusted, self._editable = kit, trusted, tuple(editable)
-        self._folder = folder / f"{OURS}-{next(self._numbers)}"
+        self._options, self._trusted, self._editable = options, trusted, tuple(editable)
+        self._folder = folder / f"{RUNNER_ID}-{next(self._numbers)}"
         self._lock = threading.Lock()
-        self._next: Future[Crew] | None = None
+        self._next: Future[TrialProcesses] | None = None
         # Jailed processes die with the thread that started them, so that one stays for as long as this does.
         self._starter = ThreadPoolExecutor(1, "standby")
         for old in folder.glob("*-*"):
-            if not old.name.startswith(f"{OURS}-"):
+            if not old.name.startswith(f"{RUNNER_ID}-"):
                 remove_tree(old)
 
     def prepare(self) -> None:
-        """Begin to start a crew, unless there is one. Returns at once."""
+        """Begin to start processes, unless some are ready or starting. Returns at once."""
         with self._lock:
             if self._next is None:
                 self._next = self._starter.submit(self._start)
 
-    def take(self, code: Path) -> Crew | None:
-        """The crew that waits, told to run the candidate in `code`; None if there is none that can.
+    def begin(self, code: Path) -> TrialProcesses | None:
+        """Let the processes that are ready run the candidate in `code`; None if there are none that can.
 
-        Its tree is then the same as `code`, and its folders lie in a place that `leave` removes.
+        Their tree is then the same as `code`, and their folders lie in a place that `end` removes.
         """
         with self._lock:
-            waiting, self._next = self._next, None
-        if waiting is None:
+            ready, self._next = self._next, None
+        if ready is None:
             return None
         try:
-            crew = waiting.result()
-        except Exception:  # whatever it is: a crew of the trial's own will meet it, and say so
+            processes = ready.result()
+        except Exception:  # the processes that the trial starts itself will fail, too, and say why
             return None
         try:
-            if self._bring(code, crew.code):
-                self._kit.furnish(crew.folder / FOLDERS[0])
-                if crew.go():
-                    return crew
+            if self._copy_candidate(code, processes.code):
+                self._options.before_script(processes.folder / FOLDERS[0])
+                if processes.run_script():
+                    return processes
         except BaseException:
-            self.leave(crew)
+            self.end(processes)
             raise
-        self.leave(crew)
+        self.end(processes)
         return None
 
-    def leave(self, crew: Crew, keep: Path | None = None) -> None:
-        """End a crew and remove its place.
+    def end(self, processes: TrialProcesses, keep: Path | None = None) -> None:
+        """Kill processes and remove their folders.
 
         Args:
-            crew: From `take`.
-            keep: Where to put what it wrote, if that is wanted and possible.
+            processes: From `begin`.
+            keep: Where to move what they wrote, if that is wanted and possible.
         """
-        crew.kill()
+        processes.kill()
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             for name in FOLDERS:
                 if not (keep / name).exists():
                     with suppress(OSError):
-                        (crew.folder / name).rename(keep / name)
-        remove_tree(crew.code.parent)
+                        (processes.folder / name).rename(keep / name)
+        remove_tree(processes.code.parent)
 
     def close(self) -> None:
-        """End whoever waits. Nothing can be prepared afterwards."""
+        """End the processes that are ready. Nothing can be prepared afterwards."""
         with self._lock:
-            waiting, self._next = self._next, None
-        if waiting is not None and not waiting.cancel():
+            ready, self._next = self._next, None
+        if ready is not None and not ready.cancel():
             with suppress(Exception):
-                self.leave(waiting.result())
+                self.end(ready.result())
         self._starter.shutdown()
         remove_tree(self._folder)
 
-    def _start(self) -> Crew:
+    def _start(self) -> TrialProcesses:
         place = self._folder / str(next(self._numbers))
         shutil.copytree(
             self._trusted, place / "code", symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
         )
         for path in self._editable:
             (place / "code" / path).unlink(missing_ok=True)
-        return Crew(self._kit, place / "code", place / "scratch", standby=True)
+        return TrialProcesses(self._options, place / "code", place / "scratch", standby=True)
 
-    def _bring(self, code: Path, tree: Path) -> bool:
-        """Put the candidate's files into a tree; whether it is then the candidate's whole tree."""
+    def _copy_candidate(self, code: Path, tree: Path) -> bool:
+        """Copy the candidate's files into a tree; whether it is then the candidate's whole tree."""
         for path in self._editable:
             source, target = code / path, tree / path
             if source.is_symlink() or not source.is_file():

@@ -1,8 +1,8 @@
 """The trusted scorer process: started once, used for every trial, started again if it dies.
 
 Invariant: the scorer runs from a tree that no candidate can write, with an environment made from nothing, in
-no candidate's jail; what goes wrong in it is not the candidate's fault, unless it happens again with the same
-weights (see `scoring`).
+no candidate's jail. A failure in it counts as the host's, unless it happens again with the same weights (see
+`scoring`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.execute.log import Log
-from autoresearch.tasks.gpt.process import environment
+from autoresearch.tasks.gpt.program import environment
 from nanomodel.wire import Message, Timeout, WireError, pair
 
 START_SECONDS = 120.0
-PATIENCE = 15.0
-"""Seconds the scorer may overrun the time it was given: it watches the clock itself."""
+OVERRUN_SECONDS = 15.0
+"""What the scorer may take beyond the time that it was given: it watches the clock itself."""
 
 
 class ScorerDied(Exception):
@@ -32,7 +32,7 @@ class ScorerDied(Exception):
 
 
 class ScorerSlow(UserError):
-    """It says nothing, but it lives: whoever waits again may hear from it."""
+    """It lives but has not answered in time; waiting again may help."""
 
 
 class Scorer:
@@ -56,15 +56,15 @@ class Scorer:
     def start(self) -> None:
         """Start it, if it does not run; returns at once, while it loads its libraries."""
         if not self._lock.acquire(blocking=False):
-            return  # somebody has a job done: it runs, or they start it
+            return  # another thread uses it: it runs, or that thread starts it
         try:
             self._start()
         finally:
             self._lock.release()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait until nobody else has a job done, and keep others waiting."""
+    def reserved(self) -> Iterator[None]:
+        """Wait until no other job is done, and keep other threads waiting meanwhile."""
         with self._lock:
             yield
 
@@ -115,7 +115,7 @@ class Scorer:
     def score(
         self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
     ) -> tuple[Message, list[int]]:
-        """Have one job done; who asks from another thread meanwhile waits.
+        """Have one job done; another thread that asks meanwhile waits.
 
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
@@ -141,7 +141,7 @@ class Scorer:
         deadline = time.monotonic() + seconds
         try:
             self._wire.send({"type": "score", "seconds": seconds, **job}, fds)
-            answer, received = self._wire.recv(deadline + PATIENCE - time.monotonic())
+            answer, received = self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
             if answer["type"] != "measured":
                 return answer, received
             copy = retire()
@@ -149,7 +149,7 @@ class Scorer:
                 self._wire.send({"type": "retired"}, [copy])
             finally:
                 os.close(copy)
-            return self._wire.recv(deadline + PATIENCE - time.monotonic())
+            return self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
         except WireError as error:
             self.close()
             raise ScorerDied(f"{error}: {self._log.text(wait=1.0).strip()[-1000:]}") from None

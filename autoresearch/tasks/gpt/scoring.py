@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.processes import Crew
+from autoresearch.tasks.gpt.outputs import copy_weights
+from autoresearch.tasks.gpt.processes import TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
-from autoresearch.tasks.gpt.training import Account, Ended
-from autoresearch.tasks.gpt.weights import copy_weights
+from autoresearch.tasks.gpt.training import TrialEnded, TrialRecord
 from autoresearch.types import Outcome
 from nanomodel.wire import Timeout, WireError
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120.0
 AGAIN_SECONDS = 60.0
-"""How long a server that was late may take once nobody keeps it from starting."""
+"""What a server that was late may take once the trainer is dead."""
 STARVED = "timeout: it kept the model servers or the scorer from starting: they came up once it was killed"
 DIED = "the model server died"
 
@@ -42,17 +42,17 @@ class Scoring:
 
     Args:
         scorer: The trusted process.
-        crew: The processes of the trial.
-        account: Where to note how long it took.
+        processes: The processes of the trial.
+        record: Where to note how long it took.
         folder: Where `SPLIT.npy` goes: nats and bytes of each document, or part of a long one.
     """
 
-    def __init__(self, scorer: Scorer, crew: Crew, account: Account, folder: Path) -> None:
+    def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
         self._scorer = scorer
-        self._crew = crew
-        self._account = account
+        self._processes = processes
+        self._record = record
         self._folder = folder
-        self._words = ["hello", "warm"]
+        self._expected = ["hello", "warm"]
 
     def wait_for_hello(self) -> None:
         """Make sure that a process can run in the sandbox at all.
@@ -60,35 +60,35 @@ class Scoring:
         Raises:
             UserError: If it cannot.
         """
-        if "hello" in self._words:
-            self._hear("hello")
+        if "hello" in self._expected:
+            self._receive("hello")
 
     def wait(self) -> None:
         """Wait until everything is loaded, so that none of it competes with the training.
 
         Raises:
-            Ended: If the trainer kept the others from starting.
+            TrialEnded: If the trainer kept the others from starting.
             UserError: If something does not start.
         """
         self.wait_for_hello()
-        self._hear("warm")
+        self._receive("warm")
         try:
             self._scorer.wait()
         except ScorerSlow:
-            self._crew.trainer.kill()
+            self._processes.trainer.kill()
             self._scorer.wait()
-            raise Ended(Outcome.CRASH, STARVED) from None
+            raise TrialEnded(Outcome.CRASH, STARVED) from None
 
-    def _hear(self, word: str) -> None:
-        """Have a word from each server; if that takes too long, see whether it is the trainer's doing."""
+    def _receive(self, word: str) -> None:
+        """Receive a message from each server; if it is late, find out whether the trainer is the cause."""
         deadline = time.monotonic() + START_SECONDS
         starved = False
-        for server in self._crew.servers:
+        for server in self._processes.servers:
             try:
                 try:
                     server.wire.recv(max(0.0, deadline - time.monotonic()))
                 except Timeout:
-                    self._crew.trainer.kill()
+                    self._processes.trainer.kill()
                     server.wire.recv(AGAIN_SECONDS)
                     starved = True
             except WireError as error:
@@ -98,8 +98,8 @@ class Scoring:
                     code=3,
                 ) from None
         if starved:
-            raise Ended(Outcome.CRASH, STARVED)
-        self._words.remove(word)
+            raise TrialEnded(Outcome.CRASH, STARVED)
+        self._expected.remove(word)
 
     def score(self, weights: int, job: Mapping[str, object], seconds: float) -> dict[str, float]:
         """Score submitted weights.
@@ -113,24 +113,24 @@ class Scoring:
             Bits per byte of each split.
 
         Raises:
-            Ended: If there is no score, for a reason that lies with the candidate.
+            TrialEnded: If there is no score, for a reason that lies with the candidate.
             UserError: If the reason lies with the host.
         """
         try:
             answer, received = self._ask(weights, job, seconds)
         except ScorerDied:
-            self._crew.renew_servers()
-            self._words = ["hello", "warm"]
+            self._processes.renew_servers()
+            self._expected = ["hello", "warm"]
             self.wait()
             try:
                 answer, received = self._ask(weights, job, seconds)
             except ScorerDied as error:
-                raise Ended(Outcome.CRASH, f"the scorer died twice: {error}") from None
+                raise TrialEnded(Outcome.CRASH, f"the scorer died twice: {error}") from None
         tables = [_table(fd) for fd in received]
         if answer["type"] == "error":
             raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
         if answer["type"] == "failed":
-            raise Ended(Outcome(answer["outcome"]), self._explained(answer["reason"]))
+            raise TrialEnded(Outcome(answer["outcome"]), self._explained(answer["reason"]))
         scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
         self._keep(dict(zip(scores, tables, strict=True)))
         return scores
@@ -141,22 +141,22 @@ class Scoring:
         """Have the scorer do the job; waiting for others' jobs to be done does not count."""
 
         def retire() -> int:
-            self._crew.servers[0].kill()
+            self._processes.servers[0].kill()
             return copy_weights(weights)
 
         # The seed chooses the probes: it must not be known to the candidate, nor be the same twice.
         job = {**job, "seed": secrets.randbits(32)}
-        fds = [weights, *(server.wire.fileno() for server in self._crew.servers)]
-        with self._scorer.turn():
+        fds = [weights, *(server.wire.fileno() for server in self._processes.servers)]
+        with self._scorer.reserved():
             begun = time.monotonic()
             try:
                 return self._scorer.score(job, seconds, fds, retire)
             finally:
-                self._account.metrics["score_seconds"] = time.monotonic() - begun
+                self._record.metrics["score_seconds"] = time.monotonic() - begun
 
     def _explained(self, reason: str) -> str:
         """A reason, with what the dead server has to say about its end; the first one may be dead by then."""
-        dead = [server for server in self._crew.servers if not server.alive] if reason == DIED else []
+        dead = [server for server in self._processes.servers if not server.alive] if reason == DIED else []
         return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
 
     def _keep(self, tables: Mapping[str, NDArray[np.float64]]) -> None:

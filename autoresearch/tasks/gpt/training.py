@@ -1,8 +1,9 @@
 """The runner's side of a training: protocol 1, and the clock.
 
-Invariant: the clock is ours. It starts when the data is sent and stops when the submission arrives, whatever
-the candidate says meanwhile; nothing it sends can stop it, hold it up, or make the runner fail. Numbers it
-reports are taken only if they are finite and well named, and no decision about its score rests on them.
+Invariant: the clock is the runner's. It starts when the data is sent and stops when the submission arrives,
+whatever the candidate says meanwhile; nothing it sends can stop it, hold it up, or make the runner fail.
+Numbers it reports are taken only if they are finite and well named, and no decision about its score rests on
+them.
 
 A budget of seconds must be met: later than `late_after` is invalid. A budget of tokens has a wall-clock cap
 instead, and passing that is a crash.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.execute.crash import where
-from autoresearch.tasks.gpt.process import Candidate
+from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.types import Outcome, Progress
 from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_all
 
@@ -34,7 +35,7 @@ MEASURED = frozenset(
 """Numbers that the runner measures itself; what a candidate calls so is not taken."""
 
 
-class Ended(Exception):
+class TrialEnded(Exception):
     """The trial is over without a score.
 
     Attributes:
@@ -62,7 +63,7 @@ class TrainingBudget:
 
     @property
     def late_after(self) -> float:
-        """Seconds on our clock after which a submission is late.
+        """Seconds on the runner's clock after which a submission is late.
 
         The harness submits within a budget of seconds, with a hundredth of it to spare. The tolerance is for
         a busy machine, and too small to be worth training in.
@@ -76,7 +77,7 @@ class TrainingBudget:
 
 
 @dataclass
-class Account:
+class TrialRecord:
     """What is known of a trial so far; filled in as it goes, so that a failed one has it too."""
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -102,21 +103,21 @@ class Account:
 class Training:
     """One training process, from its hello to its submission."""
 
-    candidate: Candidate
+    program: JailedProgram
     budget: TrainingBudget
-    account: Account
+    record: TrialRecord
     progress: Callable[[Progress], None]
 
-    def get_ready(self, task: Mapping[str, Any], seconds: float, spoken: Callable[[], None]) -> None:
+    def get_ready(self, task: Mapping[str, Any], seconds: float, check_sandbox: Callable[[], None]) -> None:
         """Wait until the candidate has built, compiled and warmed up its model.
 
         Args:
             task: The task message, without its type.
             seconds: Most time that may take.
-            spoken: Called if the process died without a word, before it is blamed for that.
+            check_sandbox: Called if the process died without a word, before the candidate is blamed.
 
         Raises:
-            Ended: If it fails or takes longer.
+            TrialEnded: If it fails or takes longer.
         """
         begun = time.monotonic()
         for expected in ("hello", "ready"):
@@ -126,9 +127,9 @@ class Training:
                     raise self._overtime(Outcome.CRASH, f"timeout: not ready after {seconds:g} s")
                 try:
                     message = self._next(min(left, HEARTBEAT))
-                except Ended:
+                except TrialEnded:
                     if expected == "hello":
-                        spoken()
+                        check_sandbox()
                     raise
                 if message is not None:
                     break
@@ -136,23 +137,25 @@ class Training:
             self._expect(message, expected)
             if expected == "hello":
                 if message.get("protocol") != PROTOCOL:
-                    raise Ended(Outcome.INVALID, f"it speaks protocol {str(message.get('protocol'))[:20]!r}")
-                self.account.enter("warmup")
+                    raise TrialEnded(
+                        Outcome.INVALID, f"it speaks protocol {str(message.get('protocol'))[:20]!r}"
+                    )
+                self.record.enter("warmup")
                 self._send({"type": "task", **task})
-        self.account.metrics["startup_seconds"] = time.monotonic() - begun
+        self.record.metrics["startup_seconds"] = time.monotonic() - begun
 
-    def train(self, data: int, should_prune: Callable[[Progress], bool] | None) -> None:
+    def train(self, data: int, should_stop: Callable[[Progress], bool] | None) -> None:
         """Hand over the data, and wait for the submission; the process is dead afterwards.
 
         Args:
             data: Descriptor of the training tokens.
-            should_prune: Asked a few times a second, when there is something new, whether to stop.
+            should_stop: Asked a few times a second, when there is something new, whether to stop.
 
         Raises:
-            Ended: If there is no submission in time.
+            TrialEnded: If there is no submission in time.
         """
         self._send({"type": "start"}, [data])
-        self.account.enter("train")
+        self.record.enter("train")
         begun = time.monotonic()
         latest, told, forwarded = Progress(0.0, 0.0), True, -math.inf
         while True:
@@ -162,8 +165,8 @@ class Training:
             if seconds > self.budget.late_after:
                 raise self._late()
             if message is not None and message.get("type") == "submit":
-                self.account.enter("score")
-                self.candidate.kill()
+                self.record.enter("score")
+                self.program.kill()
                 if not told:
                     self.progress(latest)
                 return self._note_submission(message, seconds)
@@ -172,47 +175,49 @@ class Training:
                 latest, told = self._note_log(message, seconds), False
             if not told and (message is None or seconds - forwarded >= FORWARD_EVERY):
                 told, forwarded = True, seconds
-                self._forward(latest, should_prune)
+                self._forward(latest, should_stop)
             elif message is None:
                 used = self.budget.fraction(seconds, latest.tokens, latest.step)
                 self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
 
-    def _forward(self, latest: Progress, should_prune: Callable[[Progress], bool] | None) -> None:
+    def _forward(self, latest: Progress, should_stop: Callable[[Progress], bool] | None) -> None:
         self.progress(latest)
-        if should_prune is not None and should_prune(latest):
-            self.candidate.kill()
-            raise Ended(Outcome.PRUNE, f"stopped at {latest.fraction:.0%} of its budget: hopeless")
+        if should_stop is not None and should_stop(latest):
+            self.program.kill()
+            raise TrialEnded(Outcome.PRUNE, f"stopped at {latest.fraction:.0%} of its budget: hopeless")
 
     def _next(self, timeout: float) -> Message | None:
         """The next message, or None if none came in time."""
         try:
-            message, fds = self.candidate.wire.recv(timeout)
+            message, fds = self.program.wire.recv(timeout)
         except Timeout:
-            if self.candidate.alive:
+            if self.program.alive:
                 return None
-            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+            raise TrialEnded(Outcome.CRASH, self.program.why_it_ended()) from None
         except Closed:
-            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+            raise TrialEnded(Outcome.CRASH, self.program.why_it_ended()) from None
         except WireError as error:
-            raise Ended(Outcome.INVALID, f"it sent {error}") from None
+            raise TrialEnded(Outcome.INVALID, f"it sent {error}") from None
         close_all(fds)
         return message
 
     def _send(self, message: Message, fds: list[int] | None = None) -> None:
         try:
-            self.candidate.wire.send(message, fds or [], timeout=5.0)
+            self.program.wire.send(message, fds or [], timeout=5.0)
         except (Closed, Timeout):
-            raise Ended(Outcome.CRASH, self.candidate.why_it_ended()) from None
+            raise TrialEnded(Outcome.CRASH, self.program.why_it_ended()) from None
 
     def _expect(self, message: Message, kind: str) -> None:
         if message.get("type") != kind:
-            raise Ended(Outcome.INVALID, f"it sent {str(message.get('type'))[:40]!r} where {kind!r} was due")
+            raise TrialEnded(
+                Outcome.INVALID, f"it sent {str(message.get('type'))[:40]!r} where {kind!r} was due"
+            )
 
-    def _overtime(self, outcome: Outcome, reason: str) -> Ended:
-        self.candidate.terminate()
-        return Ended(outcome, reason + where(self.candidate.log.text(wait=1.0)))
+    def _overtime(self, outcome: Outcome, reason: str) -> TrialEnded:
+        self.program.terminate()
+        return TrialEnded(outcome, reason + where(self.program.log.text(wait=1.0)))
 
-    def _late(self) -> Ended:
+    def _late(self) -> TrialEnded:
         if self.budget.kind == "seconds":
             reason = f"timeout: nothing submitted within {self.budget.amount:g} s"
             return self._overtime(Outcome.INVALID, reason)
@@ -224,10 +229,10 @@ class Training:
         fraction = self.budget.fraction(seconds, tokens, step)
         loss = message.get("loss")
         if isinstance(loss, float) and not math.isfinite(loss):
-            self.candidate.kill()
-            raise Ended(Outcome.CRASH, f"diverged: the training loss is {loss}")
+            self.program.kill()
+            raise TrialEnded(Outcome.CRASH, f"diverged: the training loss is {loss}")
         if "loss" in numbers:
-            self.account.add_point(fraction, numbers["loss"])
+            self.record.add_point(fraction, numbers["loss"])
         return Progress(fraction, seconds, step, numbers.get("loss"), tokens)
 
     def _note_submission(self, message: Message, seconds: float) -> None:
@@ -235,14 +240,16 @@ class Training:
         metrics = _numbers(claimed) if isinstance(claimed, dict) else {}
         tokens = metrics.get("tokens", math.inf)
         if self.budget.kind == "tokens" and math.inf > tokens > self.budget.amount:
-            raise Ended(Outcome.INVALID, f"it trained on more than {self.budget.amount:g} tokens")
+            raise TrialEnded(Outcome.INVALID, f"it trained on more than {self.budget.amount:g} tokens")
         if metrics.get("steps", 0.0) > tokens:
-            raise Ended(Outcome.INVALID, f"it claims more steps than the {tokens:g} tokens it read")
+            raise TrialEnded(Outcome.INVALID, f"it claims more steps than the {tokens:g} tokens it read")
         if metrics.get("mfu", 0.0) > 1.0:
-            raise Ended(Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute")
+            raise TrialEnded(
+                Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute"
+            )
         if "tokens" in metrics:
             metrics["tokens_per_second"] = tokens / seconds
-        self.account.metrics = {**metrics, **self.account.metrics, "train_seconds": seconds}
+        self.record.metrics = {**metrics, **self.record.metrics, "train_seconds": seconds}
 
 
 def _numbers(message: Mapping[str, Any]) -> dict[str, float]:

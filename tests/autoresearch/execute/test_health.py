@@ -19,7 +19,7 @@ from autoresearch.execute.retry import unspoiled, watched
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.search import setup as launch
 from autoresearch.search.setup import tell_protection
-from autoresearch.tasks.gpt.process import environment, one_gpu
+from autoresearch.tasks.gpt.program import environment, one_gpu
 from autoresearch.types import Measurement, Outcome, Progress
 from tests.support import toy
 from tests.support.fake_nvml import FakeNvml

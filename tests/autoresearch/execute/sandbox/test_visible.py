@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.execute.sandbox import create_sandbox, visible
-from autoresearch.tasks.gpt.process import CORPORA, PACKAGES
+from autoresearch.tasks.gpt.program import CORPORA, PACKAGES
 from tests.support.jail import (
     BACKENDS,
     make_jail,

@@ -38,7 +38,7 @@ def other(cache):
 )
 def test_two_runners_on_the_same_data_do_not_blame_each_other_s_candidates(cache, data, other, deed):
     before = (cache / "train.bin").stat()
-    with data.whole() as descriptor:
+    with data.all_tokens() as descriptor:
         try:
             deed(descriptor)
         except OSError as error:
@@ -59,7 +59,7 @@ def test_nothing_is_written_to_files_that_are_as_they_were(cache, data):
 
 
 def test_trials_do_not_share_a_position(data):
-    with data.whole() as one, data.whole() as two:
+    with data.all_tokens() as one, data.all_tokens() as two:
         os.lseek(one, 100, os.SEEK_SET)
         assert os.lseek(two, 0, os.SEEK_CUR) == 0
 
@@ -72,6 +72,6 @@ def test_closed_data_is_refused_and_closing_twice_closes_nobody_s_file(cache):
     assert stranger == number
     data.close()
     os.fstat(stranger)
-    with pytest.raises(OSError, match="was closed"), data.whole():
+    with pytest.raises(OSError, match="was closed"), data.all_tokens():
         pass
     os.close(stranger)

@@ -12,8 +12,8 @@ import torch
 
 from autoresearch.errors import UserError
 from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.training import Ended
-from autoresearch.tasks.gpt.weights import take_weights
+from autoresearch.tasks.gpt.outputs import take_weights
+from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Fidelity, Measurement, Outcome, Split
 from tests.support import toy
 from tests.support.gpt import CONTEXT, SETTINGS, make_measurer, measure
@@ -161,9 +161,9 @@ def test_weights_that_are_none(run, expression, reason):
 
 
 def test_trials_go_on_after_the_scorer_was_killed(run, runner):
-    runner._rig.scorer.wait()
-    runner._rig.scorer._process.kill()
-    runner._rig.scorer._process.wait()
+    runner._resources.scorer.wait()
+    runner._resources.scorer._process.kill()
+    runner._resources.scorer._process.wait()
     assert run(toy.TRAIN).outcome is Outcome.OK
 
 
@@ -176,7 +176,7 @@ def test_an_interrupt_leaves_nothing_alive(run, runner):
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
     left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    assert {p.pid for p in set(left) - before} <= {runner._rig.scorer._process.pid}
+    assert {p.pid for p in set(left) - before} <= {runner._resources.scorer._process.pid}
 
 
 def test_missing_data_is_one_clear_message(tmp_path):
@@ -216,7 +216,7 @@ def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
         os.pwrite(fd, b"y", 0)
     os.close(fd)
     (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
-    with pytest.raises(Ended, match="of its own"):
+    with pytest.raises(TrialEnded, match="of its own"):
         take_weights(tmp_path, 10_000_000)
 
 
@@ -233,7 +233,7 @@ def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
 )
 def test_weights_must_be_a_plain_file(tmp_path, make):
     make(tmp_path / "weights.pt")
-    with pytest.raises(Ended) as caught:
+    with pytest.raises(TrialEnded) as caught:
         take_weights(tmp_path, 100)
     assert caught.value.outcome is Outcome.INVALID
 
@@ -242,7 +242,7 @@ def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real/weights.pt").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(Ended):
+    with pytest.raises(TrialEnded):
         take_weights(tmp_path / "link", 100)
 
 
@@ -250,11 +250,11 @@ def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monke
     """How long that takes is our doing, so it is not held against the candidate."""
     plans = []
 
-    def attempt(rig, plan, *arguments):
+    def run_trial(resources, plan, *arguments):
         plans.append(plan)
         return Measurement(Outcome.OK, 1.0, metrics={"score_seconds": 9.0, "memory_mb": 5.0})
 
-    monkeypatch.setattr("autoresearch.tasks.gpt.measurer.attempt", attempt)
+    monkeypatch.setattr("autoresearch.tasks.gpt.measurer.run_trial", run_trial)
     assert "score_seconds" in measure(runner, tmp_path, tmp_path).metrics
     assert measure(runner, tmp_path, tmp_path, thorough=True).metrics == {"memory_mb": 5.0}
     assert [plan.probes for plan in plans] == [32, 256]

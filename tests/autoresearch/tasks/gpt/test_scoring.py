@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.tasks.gpt import attempt, scorer, scoring
-from autoresearch.tasks.gpt.attempt import Plan
+from autoresearch.tasks.gpt import scorer, scoring, trial
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.tasks.gpt.trial import TrialPlan
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.candidates import HELLO, READY, write_script
@@ -88,7 +88,7 @@ def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
     held = threading.Event()
 
     def hold(one):
-        with one.turn():
+        with one.reserved():
             held.set()
             threading.Event().wait(1.0)
 
@@ -99,7 +99,7 @@ def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
             made[0].start()  # returns at once, or the trial would never get to its own turn
 
     made = []
-    monkeypatch.setattr(attempt.Rig, "prepare", lambda self, plan: made.append(self.scorer))
+    monkeypatch.setattr(trial.Resources, "prepare_next", lambda self, plan: made.append(self.scorer))
     done = run(progress=progress)
     assert done.outcome is Outcome.OK, done
     [span] = [end - start for name, start, end in done.phases if name == "score"]
@@ -107,10 +107,10 @@ def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
 
 
 def test_a_tryout_is_scored_in_a_short_time():
-    plan = Plan(0, TrainingBudget("steps", 4, 9.0), False, 9.0, ("train",), 8)
-    assert plan.scoring(600.0) == 600.0
-    brief = replace(plan, brief=True)
-    assert (brief.scoring(600.0), brief.scoring(5.0)) == (attempt.BRIEF_SECONDS, 5.0)
+    plan = TrialPlan(0, TrainingBudget("steps", 4, 9.0), False, 9.0, ("train",), 8)
+    assert plan.score_seconds(600.0) == 600.0
+    brief = replace(plan, tryout=True)
+    assert (brief.score_seconds(600.0), brief.score_seconds(5.0)) == (trial.TRYOUT_SCORE_SECONDS, 5.0)
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-"""Crews that wait: fresh for each trial, empty of candidates' code until then, gone when nobody comes."""
+"""Processes that are kept ready: new for each trial, without candidates' code until then, gone at the end."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import pytest
 
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.execute.tree_hash import digest
-from autoresearch.tasks.gpt.processes import Kit, Standby
+from autoresearch.tasks.gpt.processes import LaunchOptions, Standby
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.candidates import HELLO, OPENING
@@ -61,10 +61,10 @@ def waiting(place):
 def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
     cold = run(toy.TRAIN)
     taken = []
-    take = runner._rig.standby.take
-    runner._rig.standby.take = lambda code: taken.append(take(code)) or taken[-1]
+    take = runner._resources.standby.begin
+    runner._resources.standby.begin = lambda code: taken.append(take(code)) or taken[-1]
     warm = run(toy.TRAIN)
-    assert taken[0] is not None, "the second trial has found a crew that waited"
+    assert taken[0] is not None, "the second trial has found processes that were ready"
     assert (warm.outcome, warm.score, warm.curve[-1]) == (cold.outcome, cold.score, cold.curve[-1])
     assert [name for name, _, _ in warm.phases] == ["startup", "warmup", "train", "score"]
     assert all(start <= end for _, start, end in warm.phases)
@@ -72,7 +72,7 @@ def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
     assert not taken[0].code.parent.exists()
 
 
-def test_nobody_inherits_anything(run, runner):
+def test_no_trial_finds_what_another_left(run, runner):
     """Each trial leaves marks wherever it can write; the next one must find none."""
     marks = """
 import glob
@@ -84,54 +84,56 @@ def look():
     return found
 print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
 """
-    runner._rig.standby.prepare()
+    runner._resources.standby.prepare()
     for _ in range(2):
         done = run(OPENING + marks + HELLO + "sys.exit(3)")
         assert "found [] argv [] __main__ True" in done.log
         assert done.reason.startswith("ended with status 3")
 
 
-def test_who_waits_has_seen_no_candidate(runner, tmp_path):
-    runner._rig.standby.prepare()
-    crew = runner._rig.standby._next.result()
+def test_processes_kept_ready_have_run_no_candidate(runner, tmp_path):
+    runner._resources.standby.prepare()
+    ready = runner._resources.standby._next.result()
     try:
-        assert not (crew.code / SCRIPT).exists()
-        assert crew.trainer.wire.recv(60)[0] == {"type": "standby"}
-        assert [server.wire.recv(60)[0]["type"] for server in crew.servers] == ["hello"] * 2
-        assert all(process.alive for process in (crew.trainer, *crew.servers))
+        assert not (ready.code / SCRIPT).exists()
+        assert ready.trainer.wire.recv(60)[0] == {"type": "standby"}
+        assert [server.wire.recv(60)[0]["type"] for server in ready.servers] == ["hello"] * 2
+        assert all(process.alive for process in (ready.trainer, *ready.servers))
     finally:
-        runner._rig.standby.close()
+        runner._resources.standby.close()
     assert waiting(tmp_path / "standby") == []
     assert not any((tmp_path / "standby").glob("*"))
 
 
-def test_a_candidate_that_differs_elsewhere_is_given_none(runner, tmp_path):
+def test_a_candidate_that_differs_elsewhere_gets_its_own_processes(runner, tmp_path):
     """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
-    runner._rig.standby.prepare()
+    runner._resources.standby.prepare()
     code = toy.write_code(tmp_path / "code")
     (code / "nanomodel/more.py").write_text("")
-    assert runner._rig.standby.take(code) is None
+    assert runner._resources.standby.begin(code) is None
     assert waiting(tmp_path / "standby") == []
 
 
-def test_a_dead_crew_is_not_given(runner, tmp_path):
-    runner._rig.standby.prepare()
-    runner._rig.standby._next.result().trainer._jailed.kill()
-    assert runner._rig.standby.take(toy.write_code(tmp_path / "code")) is None
-    assert runner._rig.standby.take(tmp_path / "code") is None, "and there is no other yet"
+def test_dead_processes_are_not_used(runner, tmp_path):
+    runner._resources.standby.prepare()
+    runner._resources.standby._next.result().trainer._jailed.kill()
+    assert runner._resources.standby.begin(toy.write_code(tmp_path / "code")) is None
+    assert runner._resources.standby.begin(tmp_path / "code") is None, "and there is no other yet"
 
 
 def test_what_a_killed_runner_left_is_removed(tmp_path):
     for owner in (999999999, os.getpid()):  # numbers come again, after a reboot or in a new container
         (tmp_path / f"standby/{owner}-1/7/code").mkdir(parents=True)
-    kit = Kit(create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None)
-    Standby(kit, tmp_path / "standby", Path(), []).close()
+    options = LaunchOptions(
+        create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None
+    )
+    Standby(options, tmp_path / "standby", Path(), []).close()
     assert list((tmp_path / "standby").iterdir()) == []
 
 
 @pytest.mark.soak
 def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tmp_path):
-    runner._rig.standby.prepare()
+    runner._resources.standby.prepare()
 
     def meddle(progress):
         for tree in (tmp_path / "standby").glob("*/*/code/nanomodel"):
@@ -142,8 +144,8 @@ def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tm
     assert "frozen code changed" in done.reason
 
 
-def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
-    runner._rig.standby.prepare()
+def test_an_interrupt_leaves_no_process_waiting(run, runner, tmp_path):
+    runner._resources.standby.prepare()
 
     def interrupt(progress):
         if progress.phase == "train":
@@ -151,7 +153,7 @@ def test_an_interrupt_leaves_nobody_waiting(run, runner, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
-    runner._rig.standby.close()
+    runner._resources.standby.close()
     deadline = time.monotonic() + 5
     while (left := jailed(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -9,8 +9,8 @@ import pytest
 
 from autoresearch.execute.crash import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
-from autoresearch.tasks.gpt.process import Candidate
-from autoresearch.tasks.gpt.training import Account, Ended, Training, TrainingBudget
+from autoresearch.tasks.gpt.program import JailedProgram
+from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded, TrialRecord
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
 
@@ -23,19 +23,19 @@ LOG = 'wire.send({"type": "log", "step": %d, "loss": %s, "tokens": %d, "progress
 
 @pytest.fixture
 def train(tmp_path):
-    """Runs the parts of a training script to its end; gives the account, all progress, and the log."""
+    """Runs the parts of a training script to its end; gives the record, all progress, and the log."""
 
     class Trained:
         def __init__(self):
-            self.account = Account()
+            self.record = TrialRecord()
             self.seen = []
 
-        def __call__(self, *parts, budget=TOKENS, startup=20.0, should_prune=None):
+        def __call__(self, *parts, budget=TOKENS, startup=20.0, should_stop=None):
             code = write_script(tmp_path / "code", *parts)
             (tmp_path / "scratch").mkdir()
             (tmp_path / "train.bin").write_bytes(b"\1\0" * 5000)
             data = os.open(tmp_path / "train.bin", os.O_RDONLY)
-            candidate = Candidate(
+            candidate = JailedProgram(
                 create_sandbox("auto"),
                 "nanomodel.train",
                 code=code,
@@ -46,9 +46,9 @@ def train(tmp_path):
             )
             try:
                 with candidate:
-                    training = Training(candidate, budget, self.account, self.seen.append)
+                    training = Training(candidate, budget, self.record, self.seen.append)
                     training.get_ready({"seed": 7}, startup, lambda: None)
-                    training.train(data, should_prune)
+                    training.train(data, should_stop)
             finally:
                 os.close(data)
                 self.log = candidate.log.text(wait=5.0)
@@ -58,7 +58,7 @@ def train(tmp_path):
 
 
 def ended(train, *parts, **options):
-    with pytest.raises(Ended) as caught:
+    with pytest.raises(TrialEnded) as caught:
         train(*parts, **options)
     return caught.value.outcome, str(caught.value)
 
@@ -66,8 +66,8 @@ def ended(train, *parts, **options):
 def test_a_whole_training(train):
     log = LOG % (1, 5.5, 500) + LOG % (3, 4.5, 900)
     train(HELLO, "assert task['seed'] == 7\n", READY, "print('working')\n", log, WEIGHTS, SUBMIT)
-    assert train.account.curve == [(0.5, 5.5), (0.9, 4.5)]
-    metrics = train.account.metrics
+    assert train.record.curve == [(0.5, 5.5), (0.9, 4.5)]
+    metrics = train.record.metrics
     assert metrics["steps"] == 3 and metrics["tokens"] == 900 and metrics["train_seconds"] > 0
     assert metrics["tokens_per_second"] == pytest.approx(900 / metrics["train_seconds"])
     assert (train.scratch / "weights.pt").read_bytes() == b"weights"
@@ -215,7 +215,7 @@ def test_only_good_numbers_are_taken(train):
     submit = f"m = {bad!r}; m['nan'] = float('nan'); wire.send({{'type': 'submit', 'metrics': m}})\n"
     train(HELLO, READY, WEIGHTS, submit, FOREVER)
     own = {"startup_seconds", "train_seconds"}
-    assert {k: v for k, v in train.account.metrics.items() if k not in own} == {"fine": 2.5}
+    assert {k: v for k, v in train.record.metrics.items() if k not in own} == {"fine": 2.5}
 
 
 def test_metrics_of_the_runner_cannot_be_claimed(train):
@@ -223,7 +223,7 @@ def test_metrics_of_the_runner_cannot_be_claimed(train):
     claims = dict.fromkeys((*own, "validation_bpb", "repeated"), 1e-9)
     claim = f"wire.send({{'type': 'submit', 'metrics': {claims | {'mfu': 0.5}}}})\n"
     train(HELLO, READY, WEIGHTS, "time.sleep(0.2)\n", claim, FOREVER)
-    metrics = train.account.metrics
+    metrics = train.record.metrics
     assert set(metrics) == {"startup_seconds", "train_seconds", "mfu"}
     assert metrics["train_seconds"] > 0.2 and metrics["startup_seconds"] > 1e-9
 
@@ -240,9 +240,9 @@ def test_claiming_more_tokens_than_the_budget_is_invalid(train):
 
 def test_a_hopeless_trial_is_stopped(train):
     logs = "for i in range(100):\n  " + LOG % (1, 9.0, 300) + "  time.sleep(0.05)\n"
-    outcome, reason = ended(train, HELLO, READY, logs, FOREVER, should_prune=lambda p: p.loss == 9.0)
+    outcome, reason = ended(train, HELLO, READY, logs, FOREVER, should_stop=lambda p: p.loss == 9.0)
     assert outcome is Outcome.PRUNE and "30%" in reason
-    assert len(train.account.curve) == 1
+    assert len(train.record.curve) == 1
 
 
 def test_a_flood_of_messages_does_not_hold_up_the_clock(train):
@@ -254,10 +254,10 @@ def test_a_flood_of_messages_does_not_hold_up_the_clock(train):
         READY,
         flood,
         budget=TrainingBudget("seconds", 0.5, 1),
-        should_prune=lambda p: asked.append(p),
+        should_stop=lambda p: asked.append(p),
     )
     assert outcome is Outcome.INVALID
-    assert len(train.account.curve) <= 600
+    assert len(train.record.curve) <= 600
     told = [sign for sign in train.seen if sign.phase == "train"]
     assert 1 <= len(asked) <= 6 and len(told) <= 6, "who shows it and who judges it are spared the flood"
 
@@ -266,7 +266,7 @@ def test_the_last_entry_is_passed_on_before_the_submission(train):
     burst = "".join(LOG % (step, 9.0 - step, 100 * step) for step in range(1, 6))
     train(HELLO, READY, burst, WEIGHTS, SUBMIT)
     assert [sign.step for sign in train.seen if sign.phase == "train"] == [1, 5]
-    assert len(train.account.curve) == 5
+    assert len(train.record.curve) == 5
 
 
 def test_a_flood_of_print_does_not_block_or_fill_memory(train):
@@ -300,9 +300,9 @@ def test_an_interrupt_kills_the_candidate(train, tmp_path):
 
 
 def test_curves_stay_small_and_keep_their_ends():
-    account = Account()
+    record = TrialRecord()
     for i in range(10_000):
-        account.add_point(i / 10_000, math.exp(-i))
-    assert len(account.curve) <= 513
-    assert account.curve[0][0] == 0 and account.curve[-1][0] == 0.9999
-    assert account.curve == sorted(account.curve, key=lambda point: point[0])
+        record.add_point(i / 10_000, math.exp(-i))
+    assert len(record.curve) <= 513
+    assert record.curve[0][0] == 0 and record.curve[-1][0] == 0.9999
+    assert record.curve == sorted(record.curve, key=lambda point: point[0])

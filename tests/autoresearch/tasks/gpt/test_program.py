@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.tasks.gpt.process import NO_GPU, environment, one_gpu
+from autoresearch.tasks.gpt.program import NO_GPU, environment, one_gpu
 
 
 def test_a_trial_on_one_of_several_gpus_sees_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

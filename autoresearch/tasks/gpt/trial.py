@@ -1,4 +1,4 @@
-"""One attempt at a candidate: from its processes' start to a result.
+"""One trial of a candidate: from the start of its processes to a measurement.
 
 Invariants: whatever a candidate does ends in a `Measurement`, in bounded time, with nothing of it alive; only
 a fault of the host raises. The training process is dead before its weights are read. No candidate is given a
@@ -18,28 +18,27 @@ from autoresearch.errors import UserError
 from autoresearch.execute.log import Log
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.tree_hash import digest
-from autoresearch.tasks.gpt.compile_cache import CompileCache
 from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.processes import FOLDERS, Crew, Kit, Standby
+from autoresearch.tasks.gpt.outputs import CompileCache, submitted
+from autoresearch.tasks.gpt.processes import FOLDERS, LaunchOptions, Standby, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
-from autoresearch.tasks.gpt.training import Account, Ended, Training, TrainingBudget
-from autoresearch.tasks.gpt.weights import submitted
+from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded, TrialRecord
 from autoresearch.types import Measurement, Outcome, Progress
 
-LARGEST_RATION = 1 << 28
-"""In tokens. With a larger budget the harness is trusted to count: the copy would take too much memory."""
+LARGEST_COPY = 1 << 28
+"""In tokens. With a larger budget the harness is trusted to count: a copy would take too much memory."""
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
-BRIEF_SECONDS = 20.0
+TRYOUT_SCORE_SECONDS = 20.0
 """What scoring a few windows may take."""
 STANDBY_AT = 0.8
-"""Share of the budget after which the next trial's processes are started: they cost a few seconds of one
-core, which near the end of a training is little, and between two trainings would be waited for."""
+"""Share of the budget after which the next trial's processes are started. That costs a few seconds of one
+core, which is little near the end of a training, and would be waited for between two trainings."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """What is done with a candidate.
 
     Attributes:
@@ -49,7 +48,7 @@ class Plan:
         startup_seconds: Cap on everything before the clock starts.
         splits: What to score on.
         probes: Windows to ask the witness about.
-        brief: Whether a few windows are enough.
+        tryout: Whether a few windows are enough, and processes that are kept ready are left for a trial.
     """
 
     seed: int
@@ -58,27 +57,27 @@ class Plan:
     startup_seconds: float
     splits: tuple[str, ...]
     probes: int
-    brief: bool = False
+    tryout: bool = False
 
     @property
-    def rationed(self) -> bool:
+    def counted(self) -> bool:
         """Whether exactly as many tokens are handed over as may be used."""
-        return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_RATION
+        return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_COPY
 
-    def scoring(self, seconds: float) -> float:
-        """Cap on scoring, of which `seconds` is the whole: trials wait while a few windows are scored."""
-        return min(seconds, BRIEF_SECONDS) if self.brief else seconds
+    def score_seconds(self, most: float) -> float:
+        """Cap on scoring, given that of a trial: others wait while the windows of a tryout are scored."""
+        return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most
 
 
 @dataclass(frozen=True)
-class Rig:
-    """What all attempts of a runner share.
+class Resources:
+    """What all trials of a measurer share.
 
     Attributes:
         data: The prepared data.
-        kit: How candidates' processes are started.
+        options: How candidates' processes are started.
         scorer: The trusted process.
-        standby: Keeps the next trial's processes ready; None: nobody does.
+        standby: Keeps the next trial's processes ready; None: each trial starts its own.
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
         context: Tokens that the model reads at a time in scoring.
@@ -88,7 +87,7 @@ class Rig:
     """
 
     data: TrainingData
-    kit: Kit
+    options: LaunchOptions
     scorer: Scorer
     standby: Standby | None
     compiled: CompileCache | None
@@ -99,61 +98,62 @@ class Rig:
     max_bytes: int
 
     def close(self) -> None:
-        """End the scorer and whoever waits, and let go of the data."""
+        """End the scorer and the processes that are kept ready, and close the data."""
         if self.standby:
             self.standby.close()
         self.scorer.close()
         self.data.close()
 
     @contextmanager
-    def crew(self, plan: Plan, code: Path, scratch: Path) -> Iterator[Crew]:
-        """The processes of a trial: those that wait for it, or else new ones; dead afterwards."""
+    def processes(self, plan: TrialPlan, code: Path, scratch: Path) -> Iterator[TrialProcesses]:
+        """The processes of a trial: those that were kept ready, or else new ones; dead afterwards."""
         self.scorer.start()
-        crew = self.standby.take(code) if self.standby and not plan.brief else None
-        if crew is None or self.standby is None:
-            with Crew(self.kit, code, scratch) as crew:
-                yield crew
+        ready = self.standby.begin(code) if self.standby and not plan.tryout else None
+        if ready is None or self.standby is None:
+            with TrialProcesses(self.options, code, scratch) as processes:
+                yield processes
             return
         try:
-            yield crew
-            crew.kill()
-            if digest(crew.code) != digest(code):
-                raise Ended(Outcome.INVALID, "frozen code changed during the trial")
+            yield ready
+            ready.kill()
+            if digest(ready.code) != digest(code):
+                raise TrialEnded(Outcome.INVALID, "frozen code changed during the trial")
         finally:
-            self.standby.leave(crew, keep=scratch)
+            self.standby.end(ready, keep=scratch)
 
-    def prepare(self, plan: Plan) -> None:
-        """Have the next trial's processes started; a tryout leaves that to the trial it precedes."""
-        if self.standby and not plan.brief:
+    def prepare_next(self, plan: TrialPlan) -> None:
+        """Have the next trial's processes started; a tryout leaves that to the trial that it precedes."""
+        if self.standby and not plan.tryout:
             self.standby.prepare()
 
     @contextmanager
-    def handed(self, plan: Plan) -> Iterator[int]:
+    def tokens(self, plan: TrialPlan) -> Iterator[int]:
         """The training data of a trial; under a budget of tokens no more of it than may be read."""
-        ration = self.data.ration(int(plan.budget.amount), plan.seed) if plan.rationed else self.data.whole()
-        with ration as descriptor:
+        amount = int(plan.budget.amount)
+        given = self.data.some_tokens(amount, plan.seed) if plan.counted else self.data.all_tokens()
+        with given as descriptor:
             yield descriptor
 
-    def task(self, plan: Plan) -> dict[str, object]:
+    def task_message(self, plan: TrialPlan) -> dict[str, object]:
         """The task message of protocol 1."""
         return {
             "seed": plan.seed,
             "device": self.device,
-            "threads": self.kit.threads,
+            "threads": self.options.threads,
             "vocab": self.data.vocab,
             "context": self.context,
             "budget": {"kind": plan.budget.kind, "amount": plan.budget.amount},
             "compile": plan.compile,
-            "ration": plan.rationed,
+            "ration": plan.counted,
             "token_bytes": None,
         }
 
-    def job(self, plan: Plan) -> dict[str, object]:
+    def score_message(self, plan: TrialPlan) -> dict[str, object]:
         """What the scorer is told."""
         return {
             "cache": str(self.data.path),
             "splits": list(plan.splits),
-            "brief": plan.brief,
+            "brief": plan.tryout,
             "context": self.context,
             "device": self.device,
             "threads": self.serve_threads,
@@ -161,63 +161,65 @@ class Rig:
         }
 
 
-def attempt(
-    rig: Rig,
-    plan: Plan,
+def run_trial(
+    resources: Resources,
+    plan: TrialPlan,
     code: Path,
     scratch: Path,
     progress: Callable[[Progress], None],
-    should_prune: Callable[[Progress], bool] | None = None,
+    should_stop: Callable[[Progress], bool] | None = None,
 ) -> Measurement:
-    """Train and score a candidate; see `TrialRunner.run`, whose paths these are, resolved.
+    """Train and score a candidate; see `GptMeasurer.measure`, whose paths these are, resolved.
 
     Raises:
         UserError: If the host fails.
     """
-    account = Account()
-    account.enter("startup")
+    record = TrialRecord()
+    record.enter("startup")
 
     def seen(sign: Progress) -> None:
         if sign.phase == "train" and sign.fraction >= STANDBY_AT:
-            rig.prepare(plan)
+            resources.prepare_next(plan)
         progress(sign)
 
     score: float | None = None
     logs: list[Log] = []
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        with rig.crew(plan, code, scratch) as crew:
-            logs = crew.logs
-            scoring = Scoring(rig.scorer, crew, account, scratch)
-            training = Training(crew.trainer, plan.budget, account, seen)
-            training.get_ready(rig.task(plan), plan.startup_seconds, scoring.wait_for_hello)
+        with resources.processes(plan, code, scratch) as processes:
+            logs = processes.logs
+            scoring = Scoring(resources.scorer, processes, record, scratch)
+            training = Training(processes.trainer, plan.budget, record, seen)
+            training.get_ready(resources.task_message(plan), plan.startup_seconds, scoring.wait_for_hello)
             scoring.wait()
-            with rig.handed(plan) as data:
-                training.train(data, should_prune)
-            rig.prepare(plan)
-            with submitted(crew.folder / "train", rig.max_bytes) as weights:
-                account.metrics["memory_mb"] = training.candidate.peak_memory / 1e6
-                account.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
-                progress(Progress(1.0, account.metrics["train_seconds"], phase="score"))
-                scores = scoring.score(weights, rig.job(plan), plan.scoring(rig.score_seconds))
-            if rig.compiled:
-                rig.compiled.keep(code, crew.folder / "train")
+            with resources.tokens(plan) as data:
+                training.train(data, should_stop)
+            resources.prepare_next(plan)
+            with submitted(processes.folder / "train", resources.max_bytes) as weights:
+                record.metrics["memory_mb"] = training.program.peak_memory / 1e6
+                record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
+                progress(Progress(1.0, record.metrics["train_seconds"], phase="score"))
+                most = plan.score_seconds(resources.score_seconds)
+                scores = scoring.score(weights, resources.score_message(plan), most)
+            if resources.compiled:
+                resources.compiled.keep(code, processes.folder / "train")
         score = scores[plan.splits[0]]
-        account.metrics.update({f"{name}_bpb": scores[name] for name in plan.splits[1:]})
+        record.metrics.update({f"{name}_bpb": scores[name] for name in plan.splits[1:]})
         outcome, reason = Outcome.OK, ""
-    except Ended as ended:
+    except TrialEnded as ended:
         outcome, reason = ended.outcome, str(ended)
     except OSError as error:
         raise UserError(f"The trial cannot be run: {error}.", "Check the disk and permissions.", 3) from error
     finally:
-        account.enter(None)
-    rig.prepare(plan)
-    if rig.data.was_touched() and not plan.rationed:  # who had a copy cannot have done it
+        record.enter(None)
+    resources.prepare_next(plan)
+    # A candidate that was given a copy of the tokens cannot have touched the file: another one did.
+    if resources.data.was_touched() and not plan.counted:
         outcome, reason, score = Outcome.INVALID, "it changed the file of the training data", None
     if outcome is not Outcome.OK:
         _check_disk(scratch)
     text = "\n".join(text for log in logs if (text := log.text(wait=1.0).strip()))
-    metrics, curve, phases = dict(account.metrics), tuple(account.curve), tuple(account.phases)
+    metrics, curve, phases = dict(record.metrics), tuple(record.curve), tuple(record.phases)
     return Measurement(outcome, score, reason, metrics, curve, text, phases)
 
 
