@@ -109,30 +109,6 @@ class Repository:
         """Unified diff between two commits, without color or external tools."""
         return self._git("diff", "--no-color", "--no-ext-diff", old, new)
 
-    def diff_sources(self, commit: str, sources: Mapping[str, str]) -> str:
-        """Unified diff from a commit to the same commit with some files changed, as `diff` would give it.
-
-        Nothing is written into the repository. May be called from any thread.
-
-        Args:
-            commit: What the diff starts from.
-            sources: Path -> new text.
-        """
-        with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
-            env = {
-                "GIT_INDEX_FILE": f"{name}/index",
-                "GIT_OBJECT_DIRECTORY": name,
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._common / "objects"),
-            }
-            self._git("read-tree", commit, env=env)
-            for path, text in sources.items():
-                blob = self._git("hash-object", "-w", "--stdin", "--path", path, env=env, text=text)
-                listed = self._git("ls-files", "--stage", "--", path, env=env)
-                mode = listed.split(" ", 1)[0] or "100644"
-                self._git("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}", env=env)
-            tree = self._git("write-tree", env=env)
-            return self._git("diff", "--no-color", "--no-ext-diff", commit, tree, env=env)
-
     def update_refs(self, refs: Mapping[str, str]) -> None:
         """Point refs at commits: all of them, or none."""
         lines = [f"update {ref} {commit}\n" for ref, commit in refs.items()]

@@ -41,7 +41,7 @@ def trailers(message: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
 
-def test_trailers_tell_what_came_of_it() -> None:
+def test_trailers_contain_verdict_and_result() -> None:
     found = trailers(commit_message(EXPERIMENT, METRIC))
     assert found["Verdict"] == "keep"
     assert found["Metric"] == "val_bpb 1.600000"
@@ -50,7 +50,7 @@ def test_trailers_tell_what_came_of_it() -> None:
     assert found["Seeds"] == "3 4"
 
 
-def test_before_the_verdict_there_is_no_result() -> None:
+def test_before_the_verdict_the_message_has_no_result() -> None:
     found = trailers(commit_message(replace(EXPERIMENT, verdict=None), METRIC))
     assert "Verdict" not in found and "Metric" not in found and found["Experiment"] == "1"
 

@@ -75,7 +75,7 @@ def test_hooks_and_signing_of_the_user_do_not_run(root: Path) -> None:
     )
 
 
-def test_leftovers_of_a_killed_run_do_no_harm(root: Path) -> None:
+def test_a_commit_is_made_despite_what_a_killed_run_left(root: Path) -> None:
     repository = Repository(root)
     base = repository.resolve("HEAD")
     assert base
@@ -120,7 +120,7 @@ def test_a_path_outside_the_worktree_is_refused(root: Path) -> None:
     assert not (root / "evil.py").exists()
 
 
-def test_no_repository_and_no_commit_are_explained(tmp_path: Path) -> None:
+def test_no_repository_and_no_commit_raise_errors_that_explain_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not inside a git repository"):
         Repository(tmp_path)
     git(tmp_path, "init", "-q")
@@ -133,7 +133,7 @@ def test_a_missing_file_is_explained(root: Path) -> None:
         Repository(root).sources("HEAD", ["nanomodel/train.py"])
 
 
-def test_two_changes_are_merged_unless_they_meet(root: Path) -> None:
+def test_two_changes_are_merged_unless_they_change_the_same_lines(root: Path) -> None:
     base = "".join(f"line {i}\n" for i in range(9))
     ours, theirs = base.replace("line 1\n", "ours\n"), base.replace("line 7\n", "thé\n")
     merge = Repository(root).merge
@@ -157,19 +157,7 @@ def test_refs_are_written_all_or_none_and_stale_locks_go(root: Path) -> None:
     repository.update_refs({})
 
 
-def test_a_candidate_has_the_diff_of_its_commit_before_there_is_one(root: Path) -> None:
-    repository = Repository(root)
-    base = repository.resolve("HEAD") or ""
-    sources = {"pkg/train.py": "A = 'é'\r\n", "pkg/new/file.py": "C = 1", "pkg/other.py": "B = 1\n"}
-    before = git(root, "count-objects", "-v")
-    diff = repository.diff_sources(base, sources)
-    assert git(root, "count-objects", "-v") == before and git(root, "status", "--porcelain") == ""
-    commit = repository.worktree(root / "runs" / "w", base).commit(base, sources, "m", 1.0)
-    assert diff == repository.diff(base, commit) and "new file mode 100644" in diff
-    assert repository.diff_sources(commit, {"pkg/train.py": "A = 'é'\r\n"}) == ""
-
-
-def test_commits_are_found_in_one_go(root: Path) -> None:
+def test_existing_commits_are_told_from_missing_ones_and_other_objects(root: Path) -> None:
     repository = Repository(root)
     base = repository.resolve("HEAD") or ""
     tree = git(root, "rev-parse", "HEAD^{tree}")
@@ -177,7 +165,7 @@ def test_commits_are_found_in_one_go(root: Path) -> None:
     assert repository.existing([]) == set()
 
 
-def test_only_our_own_worktrees_are_forgotten(root: Path, tmp_path: Path) -> None:
+def test_only_worktrees_of_searches_are_forgotten(root: Path, tmp_path: Path) -> None:
     """The user's may be on a disk that is not there now."""
     repository = Repository(root)
     base = repository.resolve("HEAD") or ""

@@ -33,7 +33,7 @@ def test_an_empty_inbox_is_no_file(tmp_path):
     assert inbox.wait(Silent()) and not inbox.path.exists()
 
 
-def test_the_life_of_an_idea(tmp_path):
+def test_an_idea_is_taken_refused_or_dropped_once(tmp_path):
     inbox = Inbox(tmp_path)
     one, two, three = inbox.add_idea("tie"), inbox.add_idea("faster", "--- a\n"), inbox.add_idea("wider")
     assert [idea.number for idea in inbox.ideas()] == [one, two, three] == [1, 2, 3]
@@ -50,7 +50,7 @@ def test_the_life_of_an_idea(tmp_path):
         inbox.drop(one)
 
 
-def test_what_was_taken_in_vain_is_open_again(tmp_path):
+def test_taken_ideas_that_no_experiment_tests_are_opened_again(tmp_path):
     inbox = Inbox(tmp_path)
     for _ in range(2):
         inbox.take(inbox.add_idea("an idea"))
@@ -84,7 +84,7 @@ def test_a_paused_search_waits_until_it_may_go_on(tmp_path):
     assert went_on == [True] and len(view.said) == 2
 
 
-def test_stop_ends_the_search_once(tmp_path):
+def test_a_request_to_stop_ends_one_run_only(tmp_path):
     inbox, view = Inbox(tmp_path), Silent()
     inbox.wish("stop")
     assert not inbox.wait(view) and not view.said, "the search itself says that it stops"
@@ -92,7 +92,7 @@ def test_stop_ends_the_search_once(tmp_path):
     assert inbox.wait(view), "the same command goes on"
 
 
-def test_a_broken_inbox_is_an_error_that_can_be_mended(tmp_path):
+def test_a_broken_inbox_file_raises_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "inbox.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(UserError, match="not a database") as raised:
         Inbox(tmp_path).notes()

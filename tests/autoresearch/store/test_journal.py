@@ -81,7 +81,7 @@ def test_reruns_of_the_incumbent_are_not_scores_of_the_candidate(journal: Journa
     assert journal.experiment(1).scores == (1.0, 2.0)
 
 
-def test_a_trial_whose_runner_died_counts_as_lost_not_as_a_result(journal: Journal) -> None:
+def test_a_trial_whose_process_died_has_no_result(journal: Journal) -> None:
     journal.start_trial(0, Arm.BASELINE, 0, "b")
     assert journal.abandon_open_trials() == 1
     (trial,) = journal.experiment(0).trials
@@ -101,7 +101,7 @@ def test_recorded_experiments_are_cached_but_later_ones_are_seen(journal: Journa
     assert second[1] is first[1] and len(second) == 3 and second[0].scores == (1.0,)
 
 
-def test_the_outbox_names_what_changed(journal: Journal) -> None:
+def test_experiments_that_changed_since_they_were_mirrored_are_listed(journal: Journal) -> None:
     journal.mirrored(0)
     journal.add(PROPOSAL, "b")
     assert journal.dirty() == (1,)
@@ -110,7 +110,7 @@ def test_the_outbox_names_what_changed(journal: Journal) -> None:
     assert journal.dirty() == (1,)
 
 
-def test_a_journal_that_cannot_be_written_says_so_and_stays_whole(journal: Journal) -> None:
+def test_a_journal_that_another_process_locks_raises_an_error_and_stays_whole(journal: Journal) -> None:
     other = sqlite3.connect(journal.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     journal._db.execute("PRAGMA busy_timeout = 10")
@@ -288,7 +288,7 @@ def test_another_reader_sees_every_change_and_reads_only_what_changed(journal: J
     assert reader.rows_read - rows <= 3
 
 
-def test_a_draft_waits_is_adopted_or_dropped_and_its_cost_is_never_forgotten(journal: Journal) -> None:
+def test_a_draft_waits_until_it_is_adopted_or_dropped_and_its_cost_is_kept(journal: Journal) -> None:
     journal.draft(PROPOSAL, "b", 10.0)
     again = Journal(journal.path)
     (draft,) = again.drafts()
@@ -359,7 +359,7 @@ def test_proposals_survive_json(
     assert Proposal.from_dict(proposal.to_dict()) == proposal
 
 
-def test_a_disk_that_is_found_full_by_the_commit_loses_no_mark(journal: Journal) -> None:
+def test_no_mark_is_lost_if_the_commit_finds_the_disk_full(journal: Journal) -> None:
     journal.mark(0, None, "judge", 1.0, 2.0)
     size = journal.path.with_name("journal.db-wal").stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -374,7 +374,7 @@ def test_a_disk_that_is_found_full_by_the_commit_loses_no_mark(journal: Journal)
     assert [span.phase for span in Journal(journal.path).timeline()] == ["judge"]
 
 
-def test_it_is_not_closed_under_a_thread_that_writes(journal: Journal) -> None:
+def test_closing_waits_for_a_thread_that_writes(journal: Journal) -> None:
     """A proposer that nobody waits for may answer just as the search ends."""
     writing, finished = threading.Event(), threading.Event()
 

@@ -7,7 +7,8 @@ import pytest
 from autoresearch.report.report import write_report
 from autoresearch.report.summary import summarize
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import current_brief, read_briefs
+from autoresearch.store.notes import current_brief, read_briefs, read_unbilled, write_unbilled
+from autoresearch.types import Cost
 from tests.support.searches import INFO
 
 
@@ -18,7 +19,7 @@ def journal(tmp_path):
     journal.close()
 
 
-def test_an_edit_is_seen_and_written_down(journal, tmp_path):
+def test_an_edit_of_the_brief_is_noticed_and_recorded(journal, tmp_path):
     path = tmp_path / "mine.md"
     for text in ("# One\n", "# One\n", "# Two\nSimplify.\n", "# Two\nSimplify.\n"):
         path.write_text(text)
@@ -33,7 +34,7 @@ def test_an_edit_is_seen_and_written_down(journal, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"  \n"])
-def test_a_brief_that_cannot_be_read_is_as_it_was(journal, tmp_path, content):
+def test_a_brief_that_cannot_be_read_counts_as_unchanged(journal, tmp_path, content):
     path = tmp_path / "mine.md"
     path.write_text("# Now\n")
     current_brief(journal, path)
@@ -41,15 +42,27 @@ def test_a_brief_that_cannot_be_read_is_as_it_was(journal, tmp_path, content):
     assert current_brief(journal, path) == "# Now\n" and len(read_briefs(journal)) == 2
 
 
-def test_another_brief_by_name_is_a_change(journal, tmp_path):
+def test_another_brief_is_a_change_under_its_name(journal, tmp_path):
     path = tmp_path / "other.md"
     path.write_text("# Other\n")
     assert current_brief(journal, path, "other") == "# Other\n"
     assert journal.info().brief == "other" and [b.name for b in read_briefs(journal)] == ["default", "other"]
 
 
-def test_nothing_changed_is_nothing_to_tell(journal, tmp_path):
+def test_an_unchanged_brief_is_no_change_in_the_summary(journal, tmp_path):
     path = tmp_path / "mine.md"
     path.write_text("# One\n")
     current_brief(journal, path)
     assert summarize(journal)["brief_changes"] == []
+
+
+def test_costs_that_no_proposal_carries_are_recorded_if_they_changed(journal):
+    assert read_unbilled(journal) == {}
+    cost = {"anthropic:m": Cost(2, 100, 10, 0.5, 3.0)}
+    write_unbilled(journal, cost)
+    assert read_unbilled(journal) == cost
+    version = journal._db.execute("PRAGMA data_version").fetchone(), journal._db.total_changes
+    write_unbilled(journal, cost)
+    assert (journal._db.execute("PRAGMA data_version").fetchone(), journal._db.total_changes) == version
+    write_unbilled(journal, {})
+    assert read_unbilled(journal) == {}
