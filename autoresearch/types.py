@@ -8,7 +8,7 @@ way is better; an effect is a gain, so positive is always better.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -98,6 +98,10 @@ class Metric:
     def better(self, first: float, second: float) -> bool:
         """Whether the first score is better than the second."""
         return self.loss(first) < self.loss(second)
+
+    def on(self, split: Split) -> str:
+        """Name of the score on a further split among a measurement's metrics, such as "test_bpb"."""
+        return f"{split}_{self.name.rpartition('_')[2]}"
 
     def text(self, score: float) -> str:
         """The score as it is printed."""
@@ -313,6 +317,15 @@ class Levels:
     incumbent: Estimate
     noise: float
     freedom: int
+
+    def in_unit(self, metric: Metric) -> Levels:
+        """A judge's levels, which are losses, as scores of the metric; its own inverse."""
+
+        def turned(level: Estimate) -> Estimate:
+            ends = level.interval and sorted(map(metric.loss, level.interval))
+            return replace(level, mean=metric.loss(level.mean), interval=(ends[0], ends[1]) if ends else None)
+
+        return replace(self, baseline=turned(self.baseline), incumbent=turned(self.incumbent))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Levels:

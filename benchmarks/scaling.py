@@ -138,9 +138,13 @@ def main() -> None:
         repository = make_repository(Path(folder, "repository"))
         table = Table(meter, options.every)
         search = make_search(
-            repository, [], f"experiments={options.experiments}", "alarm=null", proposer=Tinkerer(meter)
+            repository,
+            [],
+            f"experiments={options.experiments}",
+            "alarm=null",
+            proposer=Tinkerer(meter),
+            view=table,
         )
-        search.view = table
         table.search = search
         if options.mlflow:
             search.mirror = create_mirror(search.config, repository, Path(folder, "runs"))

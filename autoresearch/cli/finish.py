@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def _opened(name: str, overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; ends the command if a person stops what is done with it."""
-    from autoresearch.search.loop import Stopped
+    from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup import open_search
 
     others = [o for o in overrides or [] if not o.startswith("name=")]

@@ -25,7 +25,7 @@ def run(
             typer.echo(f"{heading:12} {text}")
         return
     from autoresearch.finish.claim import make_claim
-    from autoresearch.search.loop import Stopped
+    from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup import open_search
 
     name = ""

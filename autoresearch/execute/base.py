@@ -7,7 +7,7 @@ on the queue that came with them. So several searches can share one executor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -125,13 +125,22 @@ class Executor(Protocol):
 
     @property
     def places(self) -> Sequence[Place]:
-        """Where trials can run now; may change while a search runs."""
+        """Where trials can run now, the least busy first; may change while a search runs."""
 
     def submit(self, spec: TrialSpec, place: str, events: SimpleQueue[Any]) -> None:
-        """Begin a trial at a free place. Returns at once; the events of the trial go to `events`."""
+        """Start a trial at a place. Returns at once; the events of the trial go to `events`.
 
-    def cancel(self, search: str, trials: Sequence[int]) -> None:
-        """Stop trials nobody waits for any more. Each still ends with `Finished`, without a result."""
+        If the place is busy, the trial waits in a queue: there may be other searches.
+        """
+
+    def cancel(self, search: str, trials: Iterable[int]) -> None:
+        """Stop trials whose results nobody waits for. Each still ends with `Finished`, without a result."""
+
+    def tryout(self, spec: TrialSpec) -> Measurement:
+        """Find out in seconds whether a candidate gets through the stages of a trial at all.
+
+        Blocks the calling thread; runs beside the trials. There is no score.
+        """
 
     def close(self) -> None:
         """Stop everything, wait a few seconds for the processes to be gone, and release the devices."""

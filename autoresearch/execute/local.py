@@ -1,280 +1,200 @@
-"""Trials on workers: each worker is a thread with a runner of its own, and trains one candidate at a time.
+"""The local executor: runs trials in processes of this machine, one at a time at each place.
 
-Owns the folder of a trial (`runs/<name>/trials/<id>`, gone when the trial ends), what is kept of it, and the
-check that frozen code stayed frozen. Invariants: workers touch neither the journal nor the view: what they
-have to say goes through one queue to the thread of the search. A worker's thread lives as long as the search,
-because the kernel kills the children of a thread that ends. Not covered: what to train, and what a result
-means.
+Each place has a thread of its own with a measurer. The thread lives as long as the executor, because the
+kernel kills the children of a thread that ends. Owns the folder of a trial (`runs/SEARCH/trials/TRIAL`, gone
+when the trial ends), the losses of single items that are kept of it, and the check that frozen code stayed
+frozen. Not covered: how a candidate is measured (the task's `Measurer`), and what a result means.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any
 
-from autoresearch.execute.base import Measurer, TrialSpec
+from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.tree_hash import digest
+from autoresearch.judge.limits import Pruner
 from autoresearch.store.files import keep_losses
-from autoresearch.types import Measurement, Outcome, Progress, Split, Trial
+from autoresearch.store.git import Repository
+from autoresearch.types import Measurement, Outcome, Progress, Provenance
 
-JOIN_SECONDS = 5.0
-"""How long the end of a search waits for its trials to be taken down."""
+CLOSE_SECONDS = 5.0
+"""How long `close` waits for the trials to be taken down."""
 
-Prune = Callable[[Progress], bool]
 Export = Callable[[str, Path, Mapping[str, str]], None]
 """Writes the tree of a commit to a folder, with some of its files replaced: path -> text."""
 
 
-class Runner(Protocol):
-    """Trains and scores one candidate; see `autoresearch.tasks.gpt`."""
+def exporter(repository: Repository, paths: Iterable[str]) -> Export:
+    """A function that exports a commit's files below `paths`, and then writes the files given over them."""
+    exported = tuple(paths)
 
-    max_seconds: float
+    def export(commit: str, folder: Path, files: Mapping[str, str]) -> None:
+        repository.export(commit, exported, folder)
+        for path, text in files.items():
+            (folder / path).write_bytes(text.encode("utf-8"))
 
-    def run(
-        self,
-        *,
-        code: Path,
-        seed: int,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_prune: Prune | None = None,
-        splits: Sequence[str] = ("validation",),
-        closely: bool = False,
-    ) -> Measurement:
-        """Train and score the candidate in `code`. Never raises for what the candidate does.
-
-        The first split gives the score; `SPLIT.npy` in `scratch` holds nats and bytes of each document.
-        One that is suspected to cheat is to be looked at `closely`.
-        What `progress` raises ends the trial, and is passed on.
-        """
-
-    def smoke(self, *, code: Path, scratch: Path) -> Measurement:
-        """See in seconds whether the candidate in `code` gets through the stages of a trial at all.
-
-        Called from the thread that asks for proposals, while `run` may be training another candidate in
-        another thread; what it says of a score or a speed is not used.
-        """
+    return export
 
 
-@dataclass
-class MeasurerRunner:
-    """A measurer as the runner that workers ask, until they ask measurers themselves."""
+@dataclass(eq=False)
+class _Order:
+    """A trial that was submitted and has not ended."""
 
-    measurer: Measurer
-    max_seconds: float = math.inf
-
-    def run(
-        self,
-        *,
-        code: Path,
-        seed: int,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_prune: Prune | None = None,
-        splits: Sequence[str] = ("validation",),
-        closely: bool = False,
-    ) -> Measurement:
-        """See `Runner.run`."""
-        most = None if math.isinf(self.max_seconds) else self.max_seconds
-        spec = TrialSpec(
-            "", -1, "", seed, splits=tuple(map(Split, splits)), max_seconds=most, thorough=closely
-        )
-        return self.measurer.measure(code, spec, scratch, progress, should_prune)
-
-    def smoke(self, *, code: Path, scratch: Path) -> Measurement:
-        """See `Runner.smoke`."""
-        return self.measurer.tryout(code, scratch)
-
-    def close(self) -> None:
-        """See `Measurer.close`."""
-        self.measurer.close()
+    spec: TrialSpec
+    events: SimpleQueue[Any]
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-@dataclass(frozen=True)
-class Said:
-    """A line for the view."""
-
-    text: str
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A sign of life from a trial."""
-
-    trial: Trial
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A trial has ended; `result` is an exception if the host failed."""
-
-    trial: Trial
-    result: Measurement | BaseException
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The proposer has answered; see `ahead`."""
-
-
-Event = Said | Sign | Finished | Answered
-Events = SimpleQueue[Event]
-
-
-class Unneeded(Exception):
-    """Ends a trial whose result nobody waits for any more."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a worker is to do.
-
-    Attributes:
-        trial: What to train; its `place` says where, if there is a choice.
-        splits: What to score it on; the first gives the score.
-        keep: Folder for the losses of each document.
-        should_prune: Asked at every sign of life whether to stop.
-        closely: Whether the candidate is suspected to cheat.
-        sources: Files that differ from those of the trial's commit.
-    """
-
-    trial: Trial
-    splits: Sequence[str]
-    keep: Path
-    should_prune: Prune | None = None
-    closely: bool = False
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
+@dataclass(eq=False)
 class _Worker:
-    place: str
-    runner: Runner
-    orders: SimpleQueue[Order | None] = field(default_factory=SimpleQueue)
-    trial: Trial | None = None
-    unneeded: threading.Event = field(default_factory=threading.Event)
+    """One place: its measurer, its thread, and the trials submitted to it, in order."""
+
+    place: Place
+    measurer: Measurer
+    orders: list[_Order] = field(default_factory=list)
+    queue: SimpleQueue[_Order | None] = field(default_factory=SimpleQueue)
     thread: threading.Thread | None = None
 
 
-class Workers:
-    """All workers of a search. Its methods are for the thread of the search alone."""
+class LocalExecutor:
+    """Runs trials at the places of this machine; see `autoresearch.execute.base.Executor`.
 
-    def __init__(
-        self,
-        runners: Mapping[str, Runner],
-        folder: Path,
-        export: Export,
-        events: Events,
-    ) -> None:
-        """Prepare; threads are started when they are first needed.
+    May be used from the threads of several searches. A trial submitted to a place that is busy with the trial
+    of another search waits until that one has ended.
+
+    Attributes:
+        measurers: Name of a place -> what measures there.
+    """
+
+    def __init__(self, measurers: Mapping[Place, Measurer], runs: Path, export: Export) -> None:
+        """Prepare; a thread is started when the first trial is submitted to its place.
 
         Args:
-            runners: Name of a place -> what trains there.
-            folder: Of the search.
-            export: Writes the tree of a candidate to a folder; called from other threads.
-            events: Where to tell what happens.
+            measurers: What measures at each place, one at least. Closed with the executor.
+            runs: The folder that holds the folders of the searches.
+            export: Writes the tree of a candidate; called from other threads.
         """
-        self._workers = [_Worker(place, runner) for place, runner in runners.items()]
-        self._folder = folder
+        self.measurers = {place.name: measurer for place, measurer in measurers.items()}
+        self._workers = {place.name: _Worker(place, measurer) for place, measurer in measurers.items()}
+        self._runs = runs
         self._export = export
-        self._events = events
+        self._lock = threading.Lock()
+        self._one_tryout = threading.Lock()
 
     @property
-    def free(self) -> str | None:
-        """The name of a place where nothing is trained; None if there is none."""
-        return next((w.place for w in self._workers if w.trial is None), None)
+    def places(self) -> Sequence[Place]:
+        """Where trials can run; those with the fewest trials come first."""
+        with self._lock:
+            return [w.place for w in sorted(self._workers.values(), key=lambda w: len(w.orders))]
 
-    def start(self, order: Order) -> None:
-        """Begin a trial at its place, which must be free. Its end will be told as `Finished`."""
-        trial = order.trial
-        worker = next(w for w in self._workers if w.trial is None and trial.place in ("", w.place))
-        worker.trial, worker.unneeded = trial, threading.Event()
-        if worker.thread is None:
-            name = f"trials on {worker.place}"
-            worker.thread = threading.Thread(
-                target=self._work, args=(worker, worker.orders), name=name, daemon=True
-            )
-            worker.thread.start()
-        worker.orders.put(order)
+    def submit(self, spec: TrialSpec, place: str, events: SimpleQueue[Any]) -> None:
+        """See `Executor`."""
+        worker, order = self._workers[place], _Order(spec, events)
+        with self._lock:
+            worker.orders.append(order)
+            if worker.thread is None:
+                worker.thread = threading.Thread(
+                    target=self._work, args=(worker, worker.queue), name=f"trials on {place}", daemon=True
+                )
+                worker.thread.start()
+            worker.queue.put(order)
 
-    def finished(self, event: Finished) -> Measurement | None:
-        """Take note of an end; gives the result, or None if the trial was not needed any more.
+    def cancel(self, search: str, trials: Iterable[int]) -> None:
+        """See `Executor`."""
+        numbers = set(trials)
+        with self._lock:
+            for worker in self._workers.values():
+                for order in worker.orders:
+                    if order.spec.search == search and order.spec.trial in numbers:
+                        order.cancelled.set()
 
-        Raises:
-            BaseException: What the host failed by.
-        """
-        worker = next((w for w in self._workers if w.trial is event.trial), None)
-        if worker is None:
-            return None  # from before the last `close`
-        worker.trial = None
-        if worker.unneeded.is_set():
-            return None
-        if isinstance(event.result, BaseException):
-            raise event.result
-        return event.result
-
-    def dismiss(self, trials: Collection[int]) -> None:
-        """Stop these trials: nobody waits for them any more. A place is free once its own has `Finished`."""
-        for worker in self._workers:
-            if worker.trial is not None and worker.trial.id in trials:
-                worker.unneeded.set()
+    def tryout(self, spec: TrialSpec) -> Measurement:
+        """See `Executor`; one tryout at a time, with the measurer of the first place."""
+        folder = self._runs / spec.search / "trials" / "tryout"
+        with self._one_tryout:
+            try:
+                self._export(spec.tree, folder / "code", spec.files)
+                (folder / "scratch").mkdir()
+                return next(iter(self.measurers.values())).tryout(folder / "code", folder / "scratch")
+            finally:
+                remove_tree(folder)
 
     def close(self) -> None:
-        """Stop everything, and end the threads."""
-        for worker in self._workers:
-            worker.unneeded.set()
-            worker.orders.put(None)
-        for worker in self._workers:
-            if worker.thread is not None:
-                worker.thread.join(JOIN_SECONDS)
-            worker.thread, worker.trial, worker.orders = None, None, SimpleQueue()
+        """See `Executor`."""
+        with self._lock:
+            threads = [worker.thread for worker in self._workers.values() if worker.thread is not None]
+            for worker in self._workers.values():
+                for order in worker.orders:
+                    order.cancelled.set()
+                worker.queue.put(None)
+                worker.thread, worker.queue = None, SimpleQueue()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for measurer in self.measurers.values():
+            measurer.close()
 
-    # In the worker's thread
+    # In the thread of a place
 
-    def _work(self, worker: _Worker, orders: SimpleQueue[Order | None]) -> None:
-        while (order := orders.get()) is not None:
-            result: Measurement | BaseException
-            try:
-                result = self._train(worker, order)
-            except BaseException as error:
-                result = error
-            self._events.put(Finished(order.trial, result))
+    def _work(self, worker: _Worker, queue: SimpleQueue[_Order | None]) -> None:
+        while (order := queue.get()) is not None:
+            result: Measurement | BaseException | None = None
+            if not order.cancelled.is_set():
+                order.events.put(Started(order.spec, worker.place.name))
+                try:
+                    result = self._measure(worker, order)
+                except BaseException as error:
+                    result = error
+            with self._lock:
+                worker.orders.remove(order)
+            result = None if order.cancelled.is_set() else result
+            order.events.put(Finished(order.spec, worker.place.name, result))
 
-    def _train(self, worker: _Worker, order: Order) -> Measurement:
-        """One training and scoring, in a folder of its own that is gone afterwards."""
-        unneeded = worker.unneeded
+    def _measure(self, worker: _Worker, order: _Order) -> Measurement:
+        """Measure a candidate in a folder of its own that is gone afterwards."""
+        spec, last = order.spec, Progress(0.0, 0.0)
 
         def progress(sign: Progress) -> None:
-            if unneeded.is_set():
-                raise Unneeded
-            self._events.put(Sign(order.trial, sign))
+            nonlocal last
+            if order.cancelled.is_set():
+                raise Cancelled
+            last = sign
+            order.events.put(Progressed(spec, worker.place.name, sign))
 
-        trial, place = order.trial, self._folder / "trials" / str(order.trial.id)
+        home = self._runs / spec.search
+        folder = home / "trials" / str(spec.trial)
         try:
-            self._export(trial.commit, place / "code", order.sources)
-            (place / "scratch").mkdir()
-            frozen = digest(place / "code"), digest(self._folder / "trusted")
-            result = worker.runner.run(
-                code=place / "code",
-                seed=trial.seed,
-                scratch=place / "scratch",
-                progress=progress,
-                should_prune=order.should_prune,
-                splits=order.splits,
-                closely=order.closely,
+            self._export(spec.tree, folder / "code", spec.files)
+            (folder / "scratch").mkdir()
+            frozen = digest(folder / "code"), digest(home / "trusted")
+            result = worker.measurer.measure(
+                folder / "code",
+                spec,
+                folder / "scratch",
+                progress,
+                Pruner(spec.reference) if spec.reference else None,
             )
-            if (digest(place / "code"), digest(self._folder / "trusted")) != frozen:
+            if (digest(folder / "code"), digest(home / "trusted")) != frozen:
                 reason = "frozen code changed during the trial"
                 return Measurement(Outcome.INVALID, reason=reason, log=result.log)
-            keep_losses(place / "scratch", order.keep)
-            return result
+            reached = 1.0 if result.outcome is Outcome.OK else last.fraction
+            place = worker.place
+            source = Provenance(place.name, place.device, fidelity=spec.fidelity, fraction=reached)
+            return replace(result, items=self._keep_items(folder / "scratch", spec), provenance=source)
         finally:
-            remove_tree(place)
+            remove_tree(folder)
+
+    def _keep_items(self, scratch: Path, spec: TrialSpec) -> dict[str, str]:
+        """Copy the losses of single items to the folder of the search: split -> file."""
+        if not spec.items:
+            return {}
+        kept = self._runs / spec.search / spec.items
+        keep_losses(scratch, kept)
+        return {path.stem: f"{spec.items}/{path.name}" for path in sorted(kept.glob("*.npy"))}

@@ -1,8 +1,8 @@
 """The audit of a finished branch: its kept changes, with random sets of them left out, trained and compared.
 
-Owns the design (random halves and their complements, so that every run informs on every change) and its
-record; each training is in the journal before it starts, so a killed audit goes on. A change that later ones
-build on cannot be left out alone: it stays, and is reported as not separable. Not covered: the statistics
+Owns the design: random halves and their complements, so that every training informs on every change. Each is
+in the journal before it starts, so an audit that was killed goes on. A change that later ones build on cannot
+be left out alone: it stays, and is reported as not separable. Not covered: the statistics
 (`autoresearch.judge.audit`).
 """
 
@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 
 from autoresearch.edit.candidate import carry
 from autoresearch.errors import Refused, UserError
+from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge import Judge
 from autoresearch.judge.audit import audit, doubtful
-from autoresearch.search.loop import Extra, Search
+from autoresearch.search.loop import Search
 from autoresearch.store.claims import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.store.commits import commit_message
-from autoresearch.types import Arm, Experiment, State, Trial
+from autoresearch.types import Arm, Experiment, Split
 
-PATIENCE = 50
-"""Random sets tried in a row that cannot be built, before no more are looked for."""
+MAX_UNBUILDABLE = 50
+"""Random sets in a row that cannot be built, after which no more are tried."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,20 @@ class Stack:
         Raises:
             Refused: If one of them cannot be made without those that are left out.
         """
-        search, info = self.search, self.search.journal.info()
-        made, metric = [info.base_commit], info.metric
+        search = self.search
+        made = [search.journal.info().base_commit]
         for keep, chosen in zip(self.keeps, present, strict=True):
             if not chosen:
                 continue
             assert keep.proposal is not None
-            ours = search.past.sources(made[-1])
-            base, theirs = search.past.sources(keep.parent), search.past.sources(keep.commit)
+            ours = search.state.sources(made[-1])
+            base, theirs = search.state.sources(keep.parent), search.state.sources(keep.commit)
             sources = carry(ours, base, theirs, keep.proposal.edits, search.repository.merge)
-            made.append(search.worktree.commit(made[-1], sources, commit_message(keep, metric), keep.created))
+            made.append(
+                search.worktree.commit(
+                    made[-1], sources, commit_message(keep, search.task.metric), keep.created
+                )
+            )
         return made
 
     def separable(self) -> tuple[bool, ...]:
@@ -60,7 +65,7 @@ class Stack:
     def selections(self, separable: Sequence[bool], seed: int) -> Iterator[tuple[bool, ...]]:
         """Random halves of what is separable and their complements, without end unless none can be built."""
         chance, failed = random.Random(seed), 0
-        while failed < PATIENCE:
+        while failed < MAX_UNBUILDABLE:
             half = [not free or chance.random() < 0.5 for free in separable]
             other = [not free or not chosen for free, chosen in zip(separable, half, strict=True)]
             for present in (half, other):
@@ -89,7 +94,7 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
         UserError: If there are not two kept changes, or their noise is not known.
     """
     journal = search.journal
-    stack = Stack(search, tuple(e for e in journal.experiments() if e.kept and e.state is State.RECORDED))
+    stack = Stack(search, search.state.kept)
     report = Judge.from_json(journal.judge_state() or "").report() if stack.keeps else None
     if report is None or len(stack.keeps) < 2 or not report.noise:
         raise UserError(
@@ -104,7 +109,8 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
         f"Audit: {left} trainings, random halves of {len(stack.keeps)} kept changes left out."
     )
     record = _train(stack, record)
-    scored = [(run.present, run.score) for run in record.runs if run.score is not None]
+    loss = search.task.metric.loss
+    scored = [(run.present, loss(run.score)) for run in record.runs if run.score is not None]
     audited = audit(report.keeps, scored, report.noise, report.tau)
     removed = doubtful(audited, separable=record.separable)
     record = replace(record, finished=time.time(), audited=tuple(audited), removed=tuple(removed))
@@ -117,19 +123,16 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
 def _plan(stack: Stack, tip: str, runs: int) -> AuditRecord:
     separable = stack.separable()
     journal = stack.search.journal
-    used = [t.seed for e in journal.experiments() for t in e.trials]
-    used += [run.seed for r in read_audits(journal) for run in r.runs]
+    first = unused_seed(stack.search, (run.seed for r in read_audits(journal) for run in r.runs))
     selections = stack.selections(separable, seed=len(stack.keeps))
-    chosen = [
-        AuditRun(present, max(used) + 1 + i) for i, present in zip(range(runs), selections, strict=False)
-    ]
+    chosen = [AuditRun(present, first + i) for i, present in zip(range(runs), selections, strict=False)]
     return AuditRecord(tip, tuple(e.number for e in stack.keeps), separable, time.time(), tuple(chosen))
 
 
 def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
     search = stack.search
 
-    def begin() -> Iterator[Extra]:
+    def planned() -> Iterator[Training]:
         nonlocal record
         for index, run in enumerate(record.runs):
             if run.done:
@@ -140,13 +143,19 @@ def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
             record = record.with_run(index, started=time.time())
             write_audit(search.journal, record)
             left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
-            label = f"audit without {' '.join(map(str, left_out)) or 'none'}"
-            trial = Trial(index + 1, record.keeps[-1], Arm.AUDIT, run.seed, commit, time.time(), label=label)
-            keep = search.folder / "losses" / f"audit-{record.tip[:10]}-{index}"
-            yield Extra(trial, ("validation",), keep)
+            yield Training(
+                index=index,
+                arm=Arm.AUDIT,
+                label=f"audit without {' '.join(map(str, left_out)) or 'none'}",
+                experiment=record.keeps[-1],
+                commit=commit,
+                seed=run.seed,
+                splits=(Split.VALIDATION,),
+                items=f"losses/audit-{record.tip[:10]}-{index}",
+            )
 
-    for trial, result in search.train(begin()):
-        record = record.with_run(trial.id - 1, score=result.score, reason=result.reason)
+    for index, result in run_trainings(search, planned()):
+        record = record.with_run(index, score=result.score, reason=result.reason)
         write_audit(search.journal, record)
     return record
 

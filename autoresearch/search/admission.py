@@ -1,112 +1,165 @@
-"""The gate that every proposal passes before it may cost a training slot.
+"""What a proposal must pass before it may cost a training slot, and when failures end the search.
 
-Invariants: what passes obeys the rules, was not tried before, and (where its author can mend what is refused)
-gets through a trial of seconds. A proposal made for an incumbent that has moved since is merged onto the new
-one, by git's three-way merge, or refused: never guessed. What a candidate printed is handed on as data. One
-trial of seconds at a time, whoever asks; if they keep failing alike, the host is to blame, and no more is
-paid for proposals.
+Invariants: an accepted candidate obeys the rules, was not tried before, and (where its author can mend what
+is refused) gets through a tryout of seconds. A proposal made for an incumbent that has moved since is merged
+onto the new one, by git's three-way merge, or refused: never guessed. What a candidate printed is handed on
+as data. The same failure several times in a row is no research: it ends the search early, whether tryouts
+fail (no more is paid for proposals then) or experiments do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from autoresearch.edit.apply import apply
-from autoresearch.edit.candidate import as_written, carry
-from autoresearch.edit.python import fingerprint
-from autoresearch.edit.rules import check
+from autoresearch.edit.candidate import carried_edits
 from autoresearch.errors import Refused, UserError
-from autoresearch.execute.local import Export
-from autoresearch.execute.sandbox import remove_tree
-from autoresearch.report.summary import signature
+from autoresearch.execute.base import TrialSpec
+from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.store.git import Repository
 from autoresearch.text import quoted
-from autoresearch.types import Draft, Edit, Measurement, Outcome, Proposal
+from autoresearch.types import (
+    Candidate,
+    Draft,
+    Experiment,
+    Fidelity,
+    Measurement,
+    Outcome,
+    Proposal,
+    VerdictKind,
+)
 
 LOG_CHARACTERS = 2000
-"""What a proposer is shown of the output of a candidate that failed at once."""
+"""What a proposer is shown of the output of a candidate that failed in its tryout."""
+
+FAILURES = (VerdictKind.CRASH, VerdictKind.INVALID)
+"""Verdicts that end the search if they come several times in a row for the same cause."""
 
 
-class Gate:
+class Streak:
+    """Failures with the same cause, one after the other; a failing thing that comes again counts once."""
+
+    def __init__(self, limit: int | None) -> None:
+        """Prepare.
+
+        Args:
+            limit: So many are too many; None: any number is allowed.
+        """
+        self._limit = limit
+        self._cause: Hashable = None
+        self.failed: list[Hashable] = []
+
+    def success(self) -> None:
+        """Something else happened: the next failure is the first."""
+        self._cause, self.failed = None, []
+
+    def failure(self, cause: Hashable, what: Hashable) -> bool:
+        """Count a failure; gives whether it is one too many."""
+        if cause != self._cause:
+            self._cause, self.failed = cause, []
+        if what not in self.failed:
+            self.failed.append(what)
+        return self._limit is not None and len(self.failed) >= self._limit
+
+
+class FailureAlarm:
+    """Ends the search when experiments keep failing alike. Counts what happened since it was last started."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._streak = Streak(limit)
+
+    def note(self, experiment: Experiment) -> None:
+        """Take note of a recorded experiment.
+
+        Raises:
+            UserError: If it is one too many.
+        """
+        verdict = experiment.verdict
+        if verdict is None or verdict.kind not in FAILURES:
+            self._streak.success()
+            return
+        reason = cause(experiment)
+        if self._streak.failure((verdict.kind, signature(reason)), experiment.number):
+            alike = self._streak.failed
+            raise UserError(
+                f"The last {len(alike)} experiments ({alike[0]} to {alike[-1]}) failed alike: {reason}",
+                f"See what happened: autoresearch show {alike[-1]}. If the machine is to blame, mend it; the "
+                "same command goes on. alarm=null switches this off.",
+                code=3,
+            )
+
+
+class Admission:
     """Accepts or refuses proposals. May be used from several threads."""
 
     def __init__(
         self,
-        past: SearchState,
+        state: SearchState,
         repository: Repository,
-        folder: Path,
-        export: Export,
-        smoke: Callable[..., Measurement],
-        alarm: int | None = None,
+        tryout: Callable[[TrialSpec], Measurement],
+        search: str,
+        limit: int | None = None,
     ) -> None:
         """Prepare.
 
         Args:
-            past: What was tried.
+            state: What was tried.
             repository: To merge with.
-            folder: For trees of candidates to be tried in seconds.
-            export: Writes the tree of a candidate to a folder.
-            smoke: `Runner.smoke`.
-            alarm: So many trials of seconds in a row that fail alike end the search; None: never.
+            tryout: `Executor.tryout`.
+            search: Name of the search.
+            limit: So many tryouts in a row that fail alike end the search; None: never.
         """
-        self._past = past
+        self._state = state
         self._repository = repository
-        self._folder = folder
-        self._export = export
-        self._smoke = smoke
-        self._alarm = alarm
+        self._tryout = tryout
+        self._search = search
+        self._streak = Streak(limit)
         self._lock = threading.Lock()
-        self._passed = ""
-        self._cause = ""
-        self._alike: set[str] = set()
+        self._passed: tuple[str, str] = "", ""
 
-    def check(
+    def accept(
         self,
         proposal: Proposal,
         parent: str,
         *,
-        smoke: bool = False,
+        tryout: bool = False,
         waiting: Mapping[str, int] | None = None,
-    ) -> str:
-        """Accept a proposal made for a commit; gives the fingerprint of the candidate.
+    ) -> Candidate:
+        """Make the candidate of a proposal, if it may be trained.
 
         Args:
             proposal: What is proposed.
             parent: The incumbent its edits apply to.
-            smoke: Whether the candidate must also get through a trial of seconds.
+            tryout: Whether the candidate must also get through a tryout of seconds.
             waiting: Fingerprints of candidates whose turn is still to come, and the number each will have.
 
         Raises:
             Refused: With the reason, for the author of the proposal.
-            UserError: If candidates keep failing alike within seconds.
+            UserError: If tryouts keep failing alike.
         """
-        sources = self._past.sources(parent)
-        new = apply(sources, proposal.edits)
-        check(sources, new, self._past.editable)
-        mark = fingerprint(new)
-        number = {**self._past.seen(), **(waiting or {})}.get(mark)
+        candidate = self._state.candidate(parent, proposal.edits)
+        self._state.task.validate(self._state.sources(parent), candidate.sources)
+        number = {**self._state.seen(), **(waiting or {})}.get(candidate.fingerprint)
         if number is not None:
             what = f"experiment {number}" if number else "the baseline"
             raise Refused(f"the candidate is the same program as {what}, which was tried already")
-        if smoke:
+        if tryout:
             with self._lock:
-                if self._passed != f"{parent} {mark}":
-                    self._try(parent, new, mark)
-                    self._passed = f"{parent} {mark}"
-        return mark
+                if self._passed != (parent, candidate.fingerprint):
+                    self._try(candidate)
+                    self._passed = parent, candidate.fingerprint
+        return candidate
 
     def waiting(self, parent: str) -> dict[str, int]:
         """Fingerprints of what drafts will be on an incumbent, if they fit it, and the number of each."""
         found: dict[str, int] = {}
-        for number, draft in self._past.waiting():
+        for number, draft in self._state.drafts():
             with contextlib.suppress(Refused):
                 edits = self.rebase(draft, parent).edits
-                found[fingerprint(apply(self._past.sources(parent), edits))] = number
+                found[self._state.candidate(parent, edits).fingerprint] = number
         return found
 
     def rebase(self, draft: Draft, parent: str) -> Proposal:
@@ -120,37 +173,24 @@ class Gate:
             return proposal
         if proposal.params:
             raise Refused("it was a point near another incumbent")  # merged, it would be a point nobody chose
-        base, ours = self._past.sources(draft.parent), self._past.sources(parent)
-        theirs = apply(base, proposal.edits)
-        carried = carry(ours, base, theirs, proposal.edits, self._repository.merge)
-        if carried == as_written(ours, proposal.edits):
-            return proposal
-        edits = tuple(Edit(path, "", text) for path, text in carried.items() if text != ours[path])
-        return replace(proposal, edits=edits)
+        ours, base = self._state.sources(parent), self._state.sources(draft.parent)
+        return replace(proposal, edits=carried_edits(ours, base, proposal.edits, self._repository.merge))
 
-    def _try(self, parent: str, new: dict[str, str], mark: str) -> None:
-        """Refuse what fails at once."""
-        try:
-            self._export(parent, self._folder / "code", new)
-            (self._folder / "scratch").mkdir()
-            result = self._smoke(code=self._folder / "code", scratch=self._folder / "scratch")
-        finally:
-            remove_tree(self._folder)
+    def _try(self, candidate: Candidate) -> None:
+        """Refuse a candidate that fails at once."""
+        spec = TrialSpec(
+            self._search, 0, candidate.parent, seed=0, files=candidate.sources, fidelity=Fidelity.TRYOUT
+        )
+        result = self._tryout(spec)
         if result.outcome is Outcome.OK:
-            self._cause, self._alike = "", set()
+            self._streak.success()
             return
-        self._count(result.reason, mark)
-        said = f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
-        raise Refused(f"the candidate fails within seconds. What came of it:\n{quoted(said)}")
-
-    def _count(self, reason: str, mark: str) -> None:
-        """Take note of a trial of seconds that failed; of a program that comes again, once."""
-        cause = signature(reason)
-        self._alike = self._alike | {mark} if cause == self._cause else {mark}
-        self._cause = cause
-        if self._alarm is not None and len(self._alike) >= self._alarm:
+        if self._streak.failure(signature(result.reason), candidate.fingerprint):
+            count = len(self._streak.failed)
             raise UserError(
-                f"The last {len(self._alike)} candidates failed alike within seconds: {reason}",
+                f"The last {count} candidates failed alike within seconds: {result.reason}",
                 "If the machine is to blame, mend it; the same command goes on. alarm=null switches it off.",
                 code=3,
             )
+        said = f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
+        raise Refused(f"the candidate fails within seconds. What came of it:\n{quoted(said)}")

@@ -1,115 +1,98 @@
-"""The loop: propose, apply, train, score, judge, record.
+"""The loop: baseline, then propose, commit, judge, record, again and again.
 
-Owns the order of the steps and nothing else: each step lives in a room of its own, and each is written to
-the journal before it is acted on. A search killed at any instant goes on where the journal ends: `run`
-first finishes what was begun, then asks for more. Decisions are serial; the trials of one decision, and the
-proposal for the next experiment, run beside each other (`workers`, `ahead`).
+Owns the order of the steps: each is written to the journal before it is acted on. A search killed at any
+instant goes on where the journal ends: `run` first finishes what was begun, then asks for more. Decisions are
+serial; the trials of one decision, and the proposal for the next experiment, run beside each other
+(`scheduler`, `lookahead`). Also owns the sign of the score: judges read losses, the journal keeps scores.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import Empty
+from typing import Protocol
 
 from autoresearch.config import Config
-from autoresearch.edit.apply import apply
-from autoresearch.edit.python import net_lines
 from autoresearch.errors import Refused, UserError
-from autoresearch.execute.local import Answered, Events, Finished, Runner, Said, Sign
+from autoresearch.execute.base import Executor
 from autoresearch.judge import Judge, Observation, TrialRequest, create_judge
 from autoresearch.propose.base import Proposer, ProposerError
-from autoresearch.search.admission import Gate
-from autoresearch.search.alarm import Alarm
-from autoresearch.search.early import Early
-from autoresearch.search.interfaces import Inbox, Mirror, NoInbox, View
-from autoresearch.search.lookahead import Ahead
+from autoresearch.search.admission import Admission, FailureAlarm
+from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.recovery import recover
+from autoresearch.search.scheduler import EmptyInbox, Ended, Inbox, Scheduler, Stopped, View
 from autoresearch.search.state import SearchState
-from autoresearch.search.trials import Trials
 from autoresearch.store.commits import commit_message
 from autoresearch.store.files import sampling_error
 from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
-from autoresearch.tasks import create_task
+from autoresearch.tasks.base import Task
 from autoresearch.types import (
     Arm,
+    Candidate,
     Experiment,
     Measurement,
+    Metric,
     Outcome,
     Proposal,
     State,
-    Trial,
     Verdict,
     VerdictKind,
 )
 
-STOPPED = "Stopped, as asked; the same command goes on."
 
+class Mirror(Protocol):
+    """Shows the journal elsewhere; see `autoresearch.tracking.mirror`. Never raises, and never blocks."""
 
-ATTENTION = 1.0
-"""Seconds between two looks at the inbox while a proposer is waited for."""
-
-
-class Stopped(Exception):
-    """Ends the search at the next boundary of a step; the message says why.
-
-    Attributes:
-        by_itself: Whether it was to end then, and nobody asked for it.
-    """
-
-    def __init__(self, why: str = STOPPED, by_itself: bool = False) -> None:
-        super().__init__(why)
-        self.by_itself = by_itself
-
-
-@dataclass(frozen=True)
-class Extra:
-    """A training that the judge has not asked for.
-
-    Attributes:
-        trial: What to train.
-        splits: What to score it on.
-        keep: Folder for the losses of each document.
-    """
-
-    trial: Trial
-    splits: Sequence[str]
-    keep: Path
+    def sync(self, journal: Journal) -> None:
+        """Show all that changed."""
 
 
 @dataclass
 class Search:
-    """One search and all it works with; `runners` names the places where trials can run."""
+    """One search and all it works with.
+
+    Attributes:
+        config: Its configuration.
+        task: What it improves.
+        worktree: Where its commits are made.
+        journal: Its record, in the folder where everything of it lies.
+        executor: What runs its trials; may serve other searches, too.
+        proposer: Who suggests what to try.
+        mirror: Shows the journal elsewhere.
+        view: Shows a person what happens.
+        inbox: What people say to it.
+    """
 
     config: Config
-    repository: Repository
+    task: Task
     worktree: Worktree
     journal: Journal
-    folder: Path
-    runners: Mapping[str, Runner]
+    executor: Executor
     proposer: Proposer
     mirror: Mirror
     view: View
-    inbox: Inbox = field(default_factory=NoInbox)
+    inbox: Inbox = field(default_factory=EmptyInbox)
 
     def __post_init__(self) -> None:
-        self.events: Events = Events()
-        self.task = create_task(self.config)
-        self.past = SearchState(self.journal, self.repository, self.task.editable)
-        self.trials = Trials(self.config, self.journal, self.folder, self.runners, self._export, self.events)
-        place = self.folder / "trials" / "smoke"
-        alarm = self.config.alarm
-        self.gate = Gate(self.past, self.repository, place, self._export, self.runner.smoke, alarm)
-        self.early = Early(self.trials, self.journal, self.past, self.gate)
+        config, journal = self.config, self.journal
+        self.state = SearchState(journal, self.repository, self.task)
+        self.scheduler = Scheduler(config, self.task, journal, self.executor, self.view, self.inbox)
+        tryout = self.executor.tryout
+        self.admission = Admission(self.state, self.repository, tryout, config.name, config.alarm)
 
     @property
-    def runner(self) -> Runner:
-        """What trains at the first place."""
-        return next(iter(self.runners.values()))
+    def repository(self) -> Repository:
+        """Where its commits are."""
+        return self.worktree.repository
+
+    @property
+    def folder(self) -> Path:
+        """Where everything it writes lies."""
+        return self.journal.path.parent
 
     def run(self) -> bool:
         """Search until the experiments, the time or the proposer run out, or a person stops it.
@@ -118,10 +101,10 @@ class Search:
             Whether it ended by itself.
 
         Raises:
-            UserError: If the host fails, or the starting script does not train.
+            UserError: If the machine fails, or the starting script does not train.
         """
-        self.ahead = Ahead(self.proposer, self.journal, self.events)
-        self.alarm = Alarm(self.config.alarm)
+        self.lookahead = Lookahead(self.proposer, self.journal, self.scheduler.events)
+        self.alarm = FailureAlarm(self.config.alarm)
         self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
         by_itself = True
         try:
@@ -132,45 +115,18 @@ class Search:
         except ProposerError as error:
             self.view.message(f"No further proposal: {error}", warning=True)
         finally:
-            self.ahead.close()
-            self.close()
-        self.early.give_up()
+            self.lookahead.close()
+            self.scheduler.close()
         self.journal.update(finished=time.time())
         self.mirror.sync(self.journal)
         return by_itself
 
-    def close(self) -> None:
-        """Stop whatever runs. Nothing is lost: what had begun is begun again by the next run."""
-        self.trials.close()
-
-    def train(self, asked: Iterable[Extra]) -> Iterator[tuple[Trial, Measurement]]:
-        """Trainings after the search, for instance for a claim, beside each other where there is room.
-
-        Args:
-            asked: What to train; the next one is asked for when it can begin at once.
-
-        Yields:
-            Each with its result, in the order in which they end.
-
-        Raises:
-            Stopped: If a person stops it; those under way have ended by then.
-        """
-
-        def begun() -> Iterator[Trial]:
-            for extra in asked:
-                self.trials.start(extra.trial, extra.splits, extra.keep)
-                yield extra.trial
-
-        for trial, result in self._beside(begun()):
-            self.view.trial(replace(trial, finished=time.time(), result=result))
-            yield trial, result
-
     def _search(self) -> None:
-        recover(self.journal, self.repository, self.folder, self.past, self.view)
-        self.mirror.sync(self.journal)  # a new store takes a while; the baseline gives it the time
+        recover(self.journal, self.repository, self.folder, self.state, self.view)
+        self.mirror.sync(self.journal)
         self.judge = self._baseline()
-        while (experiment := self.past.unfinished) or self.past.tried < self.config.experiments:
-            self._step()
+        while (experiment := self.state.unfinished) or self.state.tried < self.config.experiments:
+            self.scheduler.checkpoint()
             if experiment is None:
                 experiment = self._propose()
             if experiment.state is State.PROPOSED:
@@ -189,174 +145,142 @@ class Search:
         seeds = [1000 * self.config.seed + i for i in range(self.config.baselines)]
         scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
         missing = [seed for seed in seeds if seed not in scores]
-        for trial, result in self._beside(
-            self.trials.begin(0, Arm.BASELINE, seed, commit) for seed in missing
-        ):
-            self.view.trial(self.journal.finish_trial(trial, result))
-            if result.score is not None:
-                scores[trial.seed] = result.score
-            else:
+        starts = (self.scheduler.start(0, Arm.BASELINE, seed, commit) for seed in missing)
+        for ended in self.scheduler.run_all(starts):
+            self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
+            if ended.result.score is None:
                 raise UserError(
-                    f"The starting script does not get through a trial: {result.reason}",
-                    f"Try it: {self.task.by_hand}. It ended with:\n{result.log[-2000:]}",
+                    f"The starting script does not get through a trial: {ended.result.reason}",
+                    f"Try it: {self.task.by_hand}. It ended with:\n{ended.result.log[-2000:]}",
                     code=3,
                 )
-        self.trials.limit_time()
+            scores[ended.trial.seed] = ended.result.score
+        self.scheduler.limit_time()
         if state := self.journal.judge_state():
             return Judge.from_json(state)
         trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
         tau = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
-        judge = create_judge(baseline=[(seed, scores[seed]) for seed in seeds], tau=tau, **self.config.judge)
+        losses = [(seed, self.task.metric.loss(scores[seed])) for seed in seeds]
+        judge = create_judge(baseline=losses, tau=tau, **self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
 
     def _propose(self) -> Experiment:
         """The next experiment: a draft that was made ahead and still fits, or one that is made now."""
-        self.view.proposing(self.past.tried + 1, self.proposer.name)
+        self.view.proposing(self.state.tried + 1, self.proposer.name)
         while True:
             self._look_at_the_clock()
             for draft in self.journal.drafts():
-                parent = self.past.incumbent.commit
+                parent = self.state.incumbent.commit
                 try:
-                    proposal = self.gate.rebase(draft, parent)
-                    fingerprint = self.gate.check(proposal, parent)
+                    proposal = self.admission.rebase(draft, parent)
+                    candidate = self.admission.accept(proposal, parent)
                 except Refused as error:
                     reason = f"Gave up a proposal made ahead ({draft.proposal.hypothesis}): {error}"
                     self.view.message(reason, warning=True)
                     self.journal.drop(draft, str(error))
                 else:
-                    return self.journal.adopt(draft, proposal, parent, fingerprint)
-            self._step()
-            self.ahead.collect()
-            if not self.ahead.busy:
+                    return self.journal.adopt(draft, proposal, parent, candidate.fingerprint)
+            self.scheduler.checkpoint()
+            self.lookahead.collect()
+            if not self.lookahead.busy:
                 self._ask()
-            while self.ahead.busy:
-                self._ended(ATTENTION)  # a trial that was dismissed may end meanwhile: its place is free then
-                self._step()  # a proposer may be out of reach for hours; a person is listened to meanwhile
+            while self.lookahead.busy:
+                if isinstance(event := self.scheduler.next(), Answered):
+                    self.lookahead.answered(event)
+                self.scheduler.checkpoint()  # a proposer may be out of reach for hours
                 self._look_at_the_clock()
 
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
-        assert experiment.proposal
-        sources = apply(self.past.sources(experiment.parent), experiment.proposal.edits)
-        message = commit_message(experiment, self.journal.info().metric)
-        commit = self.worktree.commit(experiment.parent, sources, message, experiment.created)
-        diff = self.repository.diff(experiment.parent, commit)
+        candidate = self._candidate(experiment)
+        message = commit_message(experiment, self.task.metric)
+        commit = self.worktree.commit(candidate.parent, candidate.sources, message, experiment.created)
         self.repository.update_refs({self._ref(experiment.number): commit})
-        return self.journal.committed(experiment.number, commit, diff)
+        return self.journal.committed(experiment.number, commit, candidate.diff)
 
     def _look_ahead(self) -> None:
-        """Have the next proposals thought of while this experiment is trained, one for each idle place."""
-        drafts, places = len(self.journal.drafts()), len(self.runners)
+        """Have the next proposals made while this experiment is trained, one for each idle place."""
+        drafts, places = len(self.journal.drafts()), len(self.executor.places)
         wanted = max(self.config.lookahead, places - 1) if self.config.lookahead else 0
         if self.proposer.instant and places == 1:
             wanted = 0  # it would know less, and nothing would be gained
-        in_time = self.past.tried + drafts < self.config.experiments and time.time() < self.deadline
-        if drafts < wanted and in_time and not self.ahead.busy:
+        in_time = self.state.tried + drafts < self.config.experiments and time.time() < self.deadline
+        if drafts < wanted and in_time and not self.lookahead.busy:
             self._ask()
 
     def _judge(self, experiment: Experiment) -> Experiment:
         """Train as often as the judge wants, on as many places as are free, until it decides."""
         self.view.experiment(experiment)
-        self.mirror.sync(self.journal)  # now, so that the commit can name its MLflow run
-        before, after = self.past.sources(experiment.parent), self.past.sources(experiment.commit)
-        self.judge.candidate(complexity=net_lines(before, after))
+        self.mirror.sync(self.journal)
+        self.judge.candidate(complexity=self._candidate(experiment).growth)
         again = deque(self.judge.unanswered)  # asked for before an interruption
-        open_wants: dict[int, TrialRequest] = {}
+        running: dict[int, TrialRequest] = {}
         while experiment.verdict is None:
-            ended = self._begin_wanted(experiment, again, open_wants) or self._ended()
-            if ended is not None:
-                trial, result = ended
-                experiment = self._observe(trial, open_wants.pop(trial.id), result, open_wants)
-            else:
-                self._look_ahead()  # the last question may have led to nothing: what is known now is told
-        self.trials.dismiss(open_wants)
+            self._start_wanted(experiment, again, running)
+            match self.scheduler.next():
+                case Ended() as ended:
+                    experiment = self._observe(ended, running.pop(ended.trial.id), running)
+                case Answered() as answered:
+                    self.lookahead.answered(answered)
+                    self._look_ahead()  # it may have led to nothing: what is known now is told
+        self.scheduler.cancel(running)
         return experiment
 
-    def _begin_wanted(
-        self, experiment: Experiment, again: deque[TrialRequest], open_wants: dict[int, TrialRequest]
-    ) -> tuple[Trial, Measurement] | None:
-        """Begin what the judge wants where there is room, and else what it will probably want next.
+    def _start_wanted(
+        self, experiment: Experiment, again: deque[TrialRequest], running: dict[int, TrialRequest]
+    ) -> None:
+        """Start what the judge wants, where there is room.
 
         Args:
             experiment: The candidate's.
-            again: What the judge wants, but nobody has begun.
-            open_wants: What it wants of the trials under way, by their numbers.
-
-        Returns:
-            The first wanted trial that was begun early, and has ended already, with its result.
+            again: What the judge wants, but an interruption has ended.
+            running: What it wants of the trials under way, by their numbers.
         """
-        while self.trials.room or self.early.any:
-            if not self._may_begin(bool(open_wants)):
-                if not open_wants:
-                    raise Stopped  # only now: what was under way has been written down
-                return None
+        while self.scheduler.room and self.scheduler.may_start():
             want = again.popleft() if again else self.judge.next()
             if want is None:
-                break
-            begun = self.early.take(experiment, want)
-            if begun is None and not self.trials.room:
-                again.appendleft(want)
-                return None
-            commit = self.past.incumbent.commit if want.arm == "incumbent" else experiment.commit
-            trial, result = begun or (
-                self.trials.begin(experiment.number, want.arm, want.seed, commit, want.thorough),
-                None,
+                return
+            commit = self.state.incumbent.commit if want.arm is Arm.INCUMBENT else experiment.commit
+            trial = self.scheduler.start(
+                experiment.number, want.arm, want.seed, commit, thorough=want.thorough
             )
-            open_wants[trial.id] = want
-            if result is not None:
-                return trial, result
-            self.view.trial(trial)
-        while self.trials.room and self.inbox.wished == "run" and time.time() < self.deadline:
-            if (started := self.early.begin(self.judge, self.config.experiments)) is None:
-                break
-            self.view.trial(started)
-        return None
+            running[trial.id] = want
 
-    def _observe(
-        self, trial: Trial, want: TrialRequest, result: Measurement, others: Mapping[int, TrialRequest]
-    ) -> Experiment:
+    def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
         """Show the judge a result; write it, the judge, and the verdict if there is one, all at once."""
-        begun, failures = time.time(), self.judge.failed
-        verdict = self.judge.observe(want, Observation.of(result))
+        begun, failures, trial = time.time(), self.judge.failed, ended.trial
+        score, loss = ended.result.score, self.task.metric.loss
+        observed = Observation.of(replace(ended.result, score=None if score is None else loss(score)))
+        verdict = self.judge.observe(want, observed)
         if verdict is not None:
             for other in others.values():
                 self.judge.observe(other, Observation.failed())  # it does not count any more
             if self.judge.failed > failures:
                 tried = self.journal.experiment(trial.experiment).trials
-                verdict = _explain(verdict, [*(t.result for t in tried if t.arm != "incumbent"), result])
+                results = [*(t.result for t in tried if t.arm is not Arm.INCUMBENT), ended.result]
+                verdict = _explained(verdict, results)
+            verdict = _in_unit(verdict, self.task.metric)
         self.journal.mark(trial.experiment, trial.id, "judge", begun, time.time())
-        self.view.trial(self.journal.finish_trial(trial, result, self.judge.to_json(), verdict))
+        self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
         return self.journal.experiment(trial.experiment)
 
     def _record(self, experiment: Experiment) -> None:
         """Tell the verdict in the commit, and move the branch if the candidate is kept."""
         begun = time.time()
-        message = commit_message(experiment, self.journal.info().metric)
+        message = commit_message(experiment, self.task.metric)
         final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
-        refs = [self._ref(experiment.number)]
-        if experiment.kept:
-            self.early.give_up()  # they were to replace another incumbent
-            refs.append(f"refs/heads/{self.journal.info().branch}")
-        self.repository.update_refs(dict.fromkeys(refs, final))
-        score, noise = self.past.standing()
+        branch = [f"refs/heads/{self.journal.info().branch}"] if experiment.kept else []
+        self.repository.update_refs(dict.fromkeys([self._ref(experiment.number), *branch], final))
+        self.proposer.tell(experiment)
+        score, noise = self.state.standing()
         self.journal.mark(experiment.number, None, "record", begun, time.time())
         self.view.verdict(experiment, score, noise)
-        self.proposer.tell(experiment)
         self.mirror.sync(self.journal)
 
     # What the steps need
-
-    def _step(self) -> None:
-        """A boundary between steps: here a person may pause the search, or stop it."""
-        if not self.inbox.wait(self.view):
-            raise Stopped
-
-    def _may_begin(self, busy: bool) -> bool:
-        """Whether a trial may begin. While others are under way, a pause lets them end, and be noted."""
-        return self.inbox.wished == "run" if busy else self.inbox.wait(self.view)
 
     def _look_at_the_clock(self) -> None:
         """Stop asking for candidates when the time is over."""
@@ -365,80 +289,35 @@ class Search:
 
     def _ask(self) -> None:
         """Begin to ask for a proposal that builds on the incumbent of now."""
-        config, parent, ahead = self.config, self.past.incumbent.commit, not self.proposer.instant
-        context = self.past.context(config.name, config.seed, config.brief_path, (), self.task)
-        waiting = self.gate.waiting(parent)
+        config, parent, ahead = self.config, self.state.incumbent.commit, not self.proposer.instant
+        context = self.state.context(config.name, config.seed, config.brief_path, self.inbox.notes())
+        waiting = self.admission.waiting(parent)
 
         def check(proposal: Proposal) -> None:
             # A point in a search space is tried at once; people's patches are programs like any other.
-            self.gate.check(proposal, parent, smoke=ahead or not proposal.params, waiting=waiting)
+            self.admission.accept(proposal, parent, tryout=ahead or not proposal.params, waiting=waiting)
 
-        self.ahead.ask(lambda: replace(context, notes=self.inbox.notes()), check, parent)
+        self.lookahead.ask(context, check, parent)
 
-    def _beside(self, begun: Iterator[Trial]) -> Iterator[tuple[Trial, Measurement]]:
-        """Trials beside each other: each step of `begun` starts one; they come in the order of their ends."""
-        running, more = 0, True
-        while more or running:
-            while more and self.trials.room and self._may_begin(running > 0):
-                trial = next(begun, None)
-                more = trial is not None
-                if trial is not None:
-                    self.view.trial(trial)
-                    running += 1
-            if running:
-                running -= 1
-                yield self._finished()
-            elif more:
-                raise Stopped  # only now: what was under way has been written down
-
-    def _finished(self) -> tuple[Trial, Measurement]:
-        """The next trial that ends, and is waited for."""
-        while (ended := self._ended()) is None:
-            pass
-        return ended
-
-    def _ended(self, seconds: float | None = None) -> tuple[Trial, Measurement] | None:
-        """What happens next (within some seconds), if it is the end of a trial that is waited for."""
-        event = self._hear(seconds)
-        if not isinstance(event, Finished) or (result := self.trials.ended(event)) is None:
-            return None
-        return None if self.early.ended(event.trial, result) else (event.trial, result)
-
-    def _hear(self, seconds: float | None = None) -> Finished | Answered | None:
-        """What a worker or the proposer has come to; shows what they say meanwhile.
-
-        Args:
-            seconds: Give up when nobody has said a word for this long; None: never.
-        """
-        while True:
-            try:
-                event = self.events.get(timeout=seconds)
-            except Empty:
-                return None
-            match event:
-                case Sign():
-                    self.view.progress(event.trial, event.progress)
-                case Said():
-                    self.view.message(event.text, warning=event.warning)
-                case Answered():
-                    self.ahead.answered()
-                    return event
-                case Finished():
-                    return event
-
-    def _export(self, commit: str, folder: Path, sources: Mapping[str, str]) -> None:
-        """Write the tree of a commit to a folder, with these files in the place of its own."""
-        self.repository.export(commit, self.task.frozen, folder)
-        for path, text in sources.items():
-            (folder / path).write_bytes(text.encode("utf-8"))
+    def _candidate(self, experiment: Experiment) -> Candidate:
+        """The candidate of an experiment; made from the journal if this is another run of the search."""
+        assert experiment.proposal, "the baseline is no candidate"
+        return self.state.candidate(experiment.parent, experiment.proposal.edits)
 
     def _ref(self, number: int) -> str:
         return f"refs/autoresearch/{self.config.name}/{number:04d}"
 
 
-def _explain(verdict: Verdict, results: list[Measurement | None]) -> Verdict:
-    """What a judge can only call a discard has a better name: that of the trial which failed first."""
+def _explained(verdict: Verdict, results: list[Measurement | None]) -> Verdict:
+    """What a judge can only call a discard, with the name and reason of the trial that failed first."""
     failed = next((r for r in results if r is not None and r.outcome is not Outcome.OK), None)
     return (
         replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason) if failed else verdict
     )
+
+
+def _in_unit(verdict: Verdict, metric: Metric) -> Verdict:
+    """A judge's verdict with its levels as scores; effects are gains, and stay."""
+    if verdict.levels is None:
+        return verdict
+    return replace(verdict, levels=verdict.levels.in_unit(metric))

@@ -13,21 +13,21 @@ import psutil
 
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.search.interfaces import View
+from autoresearch.search.scheduler import View
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import rebuild
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 
 
-def recover(journal: Journal, repository: Repository, folder: Path, past: SearchState, view: View) -> None:
+def recover(journal: Journal, repository: Repository, folder: Path, state: SearchState, view: View) -> None:
     """Clear away what a killed run left, and make git agree with the journal.
 
     Args:
         journal: The search.
         repository: Where its commits are.
         folder: Of the search.
-        past: What follows from the journal.
+        state: What follows from the journal.
         view: To be told if something was interrupted.
 
     Raises:
@@ -43,21 +43,21 @@ def recover(journal: Journal, repository: Repository, folder: Path, past: Search
     remove_tree(folder / "trials")
     for partial in folder.glob("compiled.*"):
         remove_tree(partial)  # a compile cache that was being kept
-    _restore(journal, repository, folder, past, view)
+    _restore(journal, repository, folder, state, view)
 
 
-def _restore(journal: Journal, repository: Repository, folder: Path, past: SearchState, view: View) -> None:
+def _restore(journal: Journal, repository: Repository, folder: Path, state: SearchState, view: View) -> None:
     """Make git agree with the journal, as far as the search needs it.
 
     Raises:
         UserError: If the commit that all others would build on is gone for good.
     """
-    done = rebuild(journal, repository, folder, past.editable)
+    done = rebuild(journal, repository, folder, state.task.editable)
     if done.remade:
         view.message(f"Made {len(done.remade)} commits again that git had lost.", warning=True)
     if not done.missing:
         return
-    needed = {e.number for e in (past.incumbent, past.unfinished) if e}
+    needed = {e.number for e in (state.incumbent, state.unfinished) if e}
     if lost := sorted(needed.intersection(done.missing)):
         name = journal.info().name
         raise UserError(

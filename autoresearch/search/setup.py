@@ -15,7 +15,8 @@ from pathlib import Path
 
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
-from autoresearch.execute.local import MeasurerRunner, Said
+from autoresearch.execute.base import Message
+from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.places import device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
@@ -25,8 +26,8 @@ from autoresearch.propose.base import Proposer
 from autoresearch.report.live import create_view
 from autoresearch.report.report import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
-from autoresearch.search.interfaces import View
 from autoresearch.search.loop import Search
+from autoresearch.search.scheduler import View
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
 from autoresearch.store.git import Repository
@@ -96,7 +97,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     """
 
     def say(text: str) -> None:
-        search.events.put(Said(text, warning=True))
+        search.scheduler.events.put(Message(text, warning=True))
 
     config = load(overrides)
     repository = Repository(Path.cwd())
@@ -131,19 +132,14 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             changed = ", ".join(task.frozen)
             shown.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
         trusted = trusted_tree(config, repository, journal, folder)
-        runners = {
-            place.name: MeasurerRunner(task.measurer(place, data, sandbox, trusted, say))
-            for place in task.places()
-        }
-        for runner in runners.values():
-            stack.callback(runner.close)
+        measurers = {p: task.measurer(p, data, sandbox, trusted, say) for p in task.places()}
+        executor = LocalExecutor(measurers, runs, exporter(repository, task.frozen))
+        stack.callback(executor.close)
         mirror = create_mirror(config, repository, folder)
         worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
         stack.callback(worktree.remove)
-        search = Search(
-            config, repository, worktree, journal, folder, runners, proposer, mirror, shown, inbox
-        )
-        stack.callback(search.close)
+        search = Search(config, task, worktree, journal, executor, proposer, mirror, shown, inbox)
+        stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
         yield search
 

@@ -1,18 +1,18 @@
-"""What follows from the journal: the incumbent, the standing, what was tried, what a proposer may know.
+"""What follows from the journal: the incumbent, its level, what was tried, what a proposer may know.
 
-Owns the invariant that none of it is remembered elsewhere: all can be rebuilt from journal and git. Each is
-kept up to date instead of computed anew, so that the thousandth experiment costs what the first did. Only
-`sources` and `seen` may be called from other threads than the search's.
+Invariant: none of it is remembered elsewhere; all can be rebuilt from journal and git. Each value is kept up
+to date instead of being computed anew, so that the thousandth experiment costs what the first did. Only
+`sources`, `candidate` and `seen` may be called from other threads than the search's.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoresearch.edit.python import fingerprint
+from autoresearch.edit.candidate import make_candidate
 from autoresearch.judge.least_gain import least_gain
 from autoresearch.propose.base import Context
 from autoresearch.report.standing import Tally
@@ -20,34 +20,35 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.notes import current_brief
 from autoresearch.tasks.base import Task
-from autoresearch.types import Draft, Experiment, State
+from autoresearch.types import Arm, Candidate, Draft, Edit, Experiment, Split, State
 
 REMEMBERED = 32
-"""Commits whose sources are kept in memory."""
+"""Commits whose sources are kept in memory, and candidates."""
 
 
 class SearchState:
-    """One search so far; `editable` are the paths that candidates may change."""
+    """One search so far."""
 
-    def __init__(self, journal: Journal, repository: Repository, editable: Iterable[str]) -> None:
+    def __init__(self, journal: Journal, repository: Repository, task: Task) -> None:
         """Prepare; everything is read when it is first needed.
 
         Args:
             journal: The search.
             repository: Where its commits are.
-            editable: Paths that candidates may change.
+            task: What it improves.
         """
         self._journal = journal
         self._repository = repository
-        self.editable = tuple(editable)
+        self.task = task
         self._tally = Tally()
         self._sources: dict[str, dict[str, str]] = {}
+        self._candidates: dict[tuple[str, tuple[Edit, ...]], Candidate] = {}
         self._seen: dict[str, int] = {}
         self._last_seen = -1
         self._lock = threading.Lock()
         self._incumbent: Experiment | None = None
         self._searched = 0
-        self._win: tuple[str, float | None] = "", None
+        self._least_gain_of: tuple[str, float | None] = "", None
 
     @property
     def tried(self) -> int:
@@ -72,6 +73,11 @@ class SearchState:
                 self._incumbent = experiment
         return self._incumbent or experiments[0]
 
+    @property
+    def kept(self) -> tuple[Experiment, ...]:
+        """Every experiment that was kept and recorded, in order."""
+        return tuple(e for e in self._journal.experiments() if e.kept and e.state is State.RECORDED)
+
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report will tell them."""
         now = self._tally.standing(self._journal.experiments())
@@ -82,10 +88,31 @@ class SearchState:
         """The editable files at a commit: path -> text."""
         with self._lock:
             if commit not in self._sources:
-                while len(self._sources) >= REMEMBERED:
-                    del self._sources[next(iter(self._sources))]
-                self._sources[commit] = self._repository.sources(commit, self.editable)
+                _make_room(self._sources)
+                self._sources[commit] = self._repository.sources(commit, self.task.editable)
             return dict(self._sources[commit])
+
+    def candidate(self, parent: str, edits: Sequence[Edit]) -> Candidate:
+        """What edits make of a commit; made once, then the same value.
+
+        Raises:
+            Refused: If an edit does not apply.
+        """
+        key = parent, tuple(edits)
+        with self._lock:
+            known = self._candidates.get(key)
+        if known is None:
+            known = make_candidate(
+                parent,
+                self.sources(parent),
+                edits,
+                fingerprint=self.task.fingerprint,
+                growth=self.task.growth,
+            )
+            with self._lock:
+                _make_room(self._candidates)
+                self._candidates[key] = known
+        return known
 
     def seen(self) -> Mapping[str, int]:
         """Fingerprint -> number, of every program tried so far, those under way included."""
@@ -93,7 +120,7 @@ class SearchState:
             if not known:  # the baseline, and what an older version wrote
                 experiment = self._journal.experiment(number)
                 proposed = experiment.commit or experiment.parent
-                known = fingerprint(self.sources(proposed))
+                known = self.task.fingerprint(self.sources(proposed))
                 if experiment.commit:
                     self._journal.set_fingerprint(number, known)
             with self._lock:
@@ -102,7 +129,11 @@ class SearchState:
         with self._lock:
             return dict(self._seen)
 
-    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...], task: Task) -> Context:
+    def drafts(self) -> Iterator[tuple[int, Draft]]:
+        """The proposals made ahead, and the number that each will have."""
+        return enumerate(self._journal.drafts(), self.tried + 1)
+
+    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...]) -> Context:
         """All that a proposer may know now.
 
         Args:
@@ -110,19 +141,21 @@ class SearchState:
             seed: Its seed.
             brief: The file that steers the research; read each time, and a change is written down.
             notes: What a person has said since.
-            task: What is improved.
         """
         experiments = self._journal.experiments()
         score, noise = self.standing()
         best = self.incumbent
         measured = [
-            t.result.metrics for t in best.trials if t.result and t.arm != "incumbent" and t.score is not None
+            t.result.metrics
+            for t in best.trials
+            if t.result and t.arm is not Arm.INCUMBENT and t.score is not None
         ]
-        facts = {k: v for k, v in measured[-1].items() if not k.endswith("_bpb")} if measured else {}
+        hidden = {self.task.metric.on(split) for split in Split}  # scores that must not steer
+        facts = {k: v for k, v in measured[-1].items() if k not in hidden} if measured else {}
         config = self._journal.info().config
-        waiting = (
+        drafts = (
             Experiment(number, State.PROPOSED, draft.parent, draft.created, proposal=draft.proposal)
-            for number, draft in self.waiting()
+            for number, draft in self.drafts()
         )
         return Context(
             search=search,
@@ -135,24 +168,26 @@ class SearchState:
             facts=facts,
             notes=notes,
             seed=seed,
-            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *waiting),
+            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
             win=self._least_gain(score, noise),
             memory_mb=_memory(config, facts),
-            task=task.prompt(),
-            metric=task.metric,
+            task=self.task.prompt(),
+            metric=self.task.metric,
         )
 
-    def waiting(self) -> Iterator[tuple[int, Draft]]:
-        """What was proposed ahead, and the number that each will have."""
-        return enumerate(self._journal.drafts(), self.tried + 1)
-
     def _least_gain(self, score: float, noise: float) -> float | None:
-        """What the judge calls a win; while it is busy with a candidate, what it said before."""
+        """The least gain that the judge keeps; while it is busy with a candidate, what it said before."""
         state = self._journal.judge_state() or ""
-        if state and state != self._win[0]:
-            win = least_gain(state, score, noise)
-            self._win = state, self._win[1] if win is None else win
-        return self._win[1]
+        if state and state != self._least_gain_of[0]:
+            gain = least_gain(state, self.task.metric.loss(score), noise)
+            self._least_gain_of = state, self._least_gain_of[1] if gain is None else gain
+        return self._least_gain_of[1]
+
+
+def _make_room(remembered: dict[Any, Any]) -> None:
+    """Forget the oldest entries, so that one more can be remembered."""
+    while len(remembered) >= REMEMBERED:
+        del remembered[next(iter(remembered))]
 
 
 def _memory(config: Mapping[str, Any], facts: Mapping[str, float]) -> float | None:

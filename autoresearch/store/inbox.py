@@ -14,12 +14,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.types import Idea
-
-POLL_SECONDS = 0.5
 
 MAX_TEXT, MAX_PATCH = 4000, 400_000
 """Characters of a note or an idea, and of a patch."""
@@ -31,13 +29,6 @@ CREATE TABLE IF NOT EXISTS ideas (
     state TEXT NOT NULL DEFAULT 'open', reason TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS wishes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-
-
-class View(Protocol):
-    """Shows a person what the search does."""
-
-    def message(self, text: str, *, warning: bool = False) -> None:
-        """Show a line."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +143,6 @@ class Inbox:
         """Called when the search starts: clears an earlier request to stop, but not one to pause."""
         if self.wished == "stop":
             self.wish("run")
-
-    def wait(self, view: View) -> bool:
-        """Return at once, or when a pause is over; gives False if the search was asked to stop."""
-        said = False
-        while (wished := self.wished) == "pause":
-            if not said:
-                words = f"Paused. Go on with: autoresearch resume name={self.path.parent.name}"
-                view.message(words, warning=True)
-                said = True
-            time.sleep(POLL_SECONDS)
-        if said and wished == "run":
-            view.message("Going on.")
-        return wished != "stop"
 
     def told(self) -> str:
         """What is in here, in a line; empty if there is nothing."""

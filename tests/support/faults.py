@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from autoresearch.execute import local as workers
+from autoresearch.execute import local
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from tests.support.stub import measurers
 
 WRITING = ("checkout", "add", "write-tree", "commit-tree", "update-ref", "worktree")
 KILLED = 9
@@ -69,13 +70,13 @@ def install(boundaries: Boundaries, patch: Callable[[object, str, object], None]
     patch(Journal, "_write", transaction)
     patch(Repository, "_raw", boundaries.after(command, Repository._raw))
     patch(Repository, "export", boundaries.after(lambda *_: "export", Repository.export))
-    patch(workers, "remove_tree", boundaries.after(lambda *_: "trial removed", workers.remove_tree))
+    patch(local, "remove_tree", boundaries.after(lambda *_: "trial removed", local.remove_tree))
 
 
 def install_in(search: Search, boundaries: Boundaries) -> None:
-    """Make the runners and the proposer of a search tell of their boundaries."""
-    for runner in search.runners.values():
-        runner.run = boundaries.after(lambda **_: "trained", runner.run)  # type: ignore[method-assign]
+    """Make the measurers and the proposer of a search tell of their boundaries."""
+    for stub in measurers(search):
+        stub.measure = boundaries.after(lambda *_: "trained", stub.measure)  # type: ignore[method-assign]
     propose = boundaries.after(lambda *_: "proposed", search.proposer.ask)
     search.proposer.ask = propose  # type: ignore[method-assign]
 

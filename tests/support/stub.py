@@ -5,25 +5,27 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from autoresearch.config import Config, load
-from autoresearch.execute.local import Runner
+from autoresearch.execute.base import Executor, Measurer, Place, TrialSpec
+from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.places import places
 from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, ProposerError
 from autoresearch.search.loop import Search
+from autoresearch.search.scheduler import EmptyInbox, Inbox, View
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.tasks import create_task
 from autoresearch.types import (
     Category,
     Edit,
     Experiment,
     Measurement,
-    Metric,
     Outcome,
     Progress,
     Proposal,
@@ -33,7 +35,6 @@ from autoresearch.types import (
 PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
 NOISE = 0.002
-METRIC = Metric("val_bpb", "bits per byte", per_item=True)
 DOCUMENTS, SIZE = 16, 1000.0
 
 
@@ -54,40 +55,35 @@ def make_repository(root: Path, script: str = SCRIPT) -> Repository:
     return Repository(root)
 
 
-class StubRunner:
+class StubMeasurer:
     """Scores 1 + LEVEL / 10 + seed noise; a script that says crash, diverge, cheat or meddle does so.
 
-    One that says `instantly` fails in the trial of seconds already.
+    One that says `instantly` fails in its tryout already.
     """
-
-    max_seconds = 60.0
 
     def __init__(self) -> None:
         self.trained: list[tuple[str, int]] = []
         self.lucky = True  # the first run of a script with a BLUFF looks better than it is
-        self.smoked: list[str] = []
-        self.closely: list[str] = []
+        self.tried_out: list[str] = []
+        self.thorough: list[str] = []
         self.on_run: Callable[[], None] = lambda: None
 
-    def run(
+    def measure(
         self,
-        *,
-        code: Path,
-        seed: int,
+        tree: Path,
+        spec: TrialSpec,
         scratch: Path,
         progress: Callable[[Progress], None],
-        should_prune: Callable[[Progress], bool] | None = None,
-        splits: Sequence[str] = ("validation",),
-        closely: bool = False,
+        should_stop: Callable[[Progress], bool] | None = None,
     ) -> Measurement:
-        source = (code / PATH).read_text()
-        self.closely += [source] * closely
+        source, seed = (tree / PATH).read_text(), spec.seed
+        self.thorough += [source] * spec.thorough
         self.trained.append((source, seed))
         self.on_run()
         if "crash" in source:
             return Measurement(Outcome.CRASH, reason="out of memory", log="boom")
         if "meddle" in source:
-            (code / PATH).write_text("LEVEL = -9")
+            (tree / PATH).write_text("LEVEL = -9")
         if "cheat" in source:
             return Measurement(Outcome.INVALID, reason="not causal")
         hopeless = "diverge" in source
@@ -95,7 +91,7 @@ class StubRunner:
         for fraction, loss in curve:
             sign = Progress(fraction, fraction, loss=loss)
             progress(sign)
-            if should_prune and should_prune(sign):
+            if should_stop and should_stop(sign):
                 return Measurement(Outcome.PRUNE, reason=f"hopeless at {fraction:.0%}", curve=curve)
         found = re.search(r"LEVEL = ([-\d.e]+)", source)
         assert found
@@ -105,21 +101,23 @@ class StubRunner:
             score -= float(gain[1])
         if (luck := re.search(r"BLUFF = ([\d.]+)", source)) and self.lucky:
             score, self.lucky = score - float(luck[1]), False
-        for number, split in enumerate(splits):
+        for number, split in enumerate(spec.splits):
             chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
             nats = score * np.log(2) * SIZE * chance * DOCUMENTS / chance.sum()
             np.save(scratch / f"{split}.npy", np.stack([nats, np.full(DOCUMENTS, SIZE)], axis=1))
-        metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in splits[1:]}}
+        metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in spec.splits[1:]}}
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0
         return Measurement(Outcome.OK, score, metrics=metrics, curve=curve)
 
-    def smoke(self, *, code: Path, scratch: Path) -> Measurement:
-        source = (code / PATH).read_text()
-        self.smoked.append(source)
+    def tryout(self, tree: Path, scratch: Path) -> Measurement:
+        source = (tree / PATH).read_text()
+        self.tried_out.append(source)
         if "instantly" in source:
             return Measurement(Outcome.CRASH, reason="shape error", log="mat1 and mat2")
         return Measurement(Outcome.OK)
+
+    def close(self) -> None: ...
 
 
 class OneAtATime(BaseProposer):
@@ -191,32 +189,66 @@ def make_search(
     *overrides: str,
     instant: bool = True,
     proposer: Proposer | None = None,
-    runners: Mapping[str, Runner] | None = None,
+    measurers: Mapping[str, Measurer] | None = None,
+    view: View | None = None,
+    inbox: Inbox | None = None,
+    executor: Executor | None = None,
 ) -> Search:
     """A search ready to run; call again on the same repository to go on after a kill."""
     config = _config("name=x", "budget=smoke", "executor.device=cpu", "executor.workers=1", *overrides)
     folder = repository.root / "runs" / config.name
-    base = repository.resolve("HEAD")
+    base, task = repository.resolve("HEAD"), create_task(config)
     assert base
     if (folder / "journal.db").exists():
         journal = Journal(folder / "journal.db")
     else:
         info = SearchInfo(
             name=config.name, base_commit=base, branch=f"autoresearch/{config.name}", created=1.0,
-            task="stub", brief=config.brief, brief_text="", config={}, data={}, device="none", metric=METRIC,
+            task="stub", brief=config.brief, brief_text="", config={}, data={}, device="none",
+            metric=task.metric,
         )  # fmt: skip
         journal = Journal.create(folder / "journal.db", info)
     worktree = repository.worktree(folder / "worktree", base)
     scripted = ScriptedProposer(ideas)
     scripted.instant = instant
+    found = measurers or {place: StubMeasurer() for place in places(config)}
+    local = LocalExecutor(
+        {Place(name, "stub"): measurer for name, measurer in found.items()},
+        folder.parent,
+        exporter(repository, task.frozen),
+    )
     return Search(
         config,
-        repository,
+        task,
         worktree,
         journal,
-        folder,
-        runners or {place: StubRunner() for place in places(config)},
+        executor or local,
         proposer or scripted,
         NoMirror(),
-        Silent(),
+        view or Silent(),
+        inbox or EmptyInbox(),
     )
+
+
+def measurers(search: Search) -> list[StubMeasurer]:
+    """The stubs at the places of a search."""
+    assert isinstance(search.executor, LocalExecutor)
+    return [m for m in search.executor.measurers.values() if isinstance(m, StubMeasurer)]
+
+
+def measurer(search: Search) -> StubMeasurer:
+    """The stub at the only place."""
+    [only] = measurers(search)
+    return only
+
+
+def scripted(search: Search) -> ScriptedProposer:
+    """The proposer of a search."""
+    assert isinstance(search.proposer, ScriptedProposer)
+    return search.proposer
+
+
+def said(search: Search) -> list[str]:
+    """What a search has told its view."""
+    assert isinstance(search.view, Silent)
+    return search.view.said

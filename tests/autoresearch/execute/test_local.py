@@ -1,223 +1,55 @@
-import json
-import random
-import threading
-import time
-from collections.abc import Callable
+"""The local executor keeps the contract of executors."""
+
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
+from autoresearch.config import Config, load
 from autoresearch.errors import UserError
-from autoresearch.execute.local import Unneeded
+from autoresearch.execute.base import Executor, Place
+from autoresearch.execute.local import LocalExecutor
 from autoresearch.execute.places import cores, places, share, threads
-from autoresearch.propose.base import Check, Context
-from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
-from autoresearch.types import Measurement, Outcome, Progress, Proposal, VerdictKind
-from tests.support.stub import PATH, StubRunner, make_repository, make_search
-
-IDEAS: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1, "OTHER = 7"]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_repository(tmp_path / "repo")
-
-
-def story(search: Search) -> list[tuple[object, ...]]:
-    """What must not depend on how many places there are."""
-    return [
-        (e.number, e.state, e.verdict.kind, e.verdict.effect, e.verdict.reason, e.verdict.trials)
-        for e in search.journal.experiments()
-        if e.verdict
-    ]
-
-
-def runners(search: Search) -> list[StubRunner]:
-    return [runner for runner in search.runners.values() if isinstance(runner, StubRunner)]
-
-
-@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.soak), 3])
-def test_the_verdicts_are_those_of_a_serial_search(tmp_path: Path, workers: int) -> None:
-    serial = make_search(make_repository(tmp_path / "serial"), IDEAS)
-    serial.run()
-    search = make_search(
-        make_repository(tmp_path / "parallel"), IDEAS, f"executor.workers={workers}", "lookahead=0"
-    )
-    for number, runner in enumerate(runners(search)):
-        chance = random.Random(number)
-        runner.on_run = lambda chance=chance: time.sleep(chance.random() / 50)  # type: ignore[misc]
-    search.run()
-    assert story(search) == story(serial)
-    assert [kind for _, _, kind, *_ in story(search)] == ["discard", "keep", "crash", "keep", "discard"]
-    assert search.past.standing()[1] > 0 and all(runner.trained for runner in runners(search))
-    used = {t.place for e in search.journal.experiments() for t in e.trials}
-    assert used == {f"cpu:{i}" for i in range(workers)}
-
-
-def test_baselines_and_confirmations_run_at_the_same_time(repository: Repository) -> None:
-    search = make_search(repository, [0.2], "executor.workers=2", "baselines=4")
-    together = threading.Barrier(2, timeout=10)
-    baselines = iter(range(4))
-
-    def meet() -> None:
-        if next(baselines, None) is not None:
-            together.wait()
-
-    for runner in runners(search):
-        runner.on_run = meet
-    search.run()
-    trials = [t for e in search.journal.experiments() for t in e.trials if t.finished]
-    assert any(a.started < b.started < (a.finished or 0) for a in trials for b in trials if a.experiment == 1)
-
-
-class Failing(StubRunner):
-    """The second training of the candidate crashes, once the other place has begun its own."""
-
-    def __init__(self, begun: threading.Event) -> None:
-        super().__init__()
-        self.begun = begun
-
-    def run(self, *, code: Path, **arguments: Any) -> Measurement:
-        result = super().run(code=code, **arguments)
-        ours = ["LEVEL = 0.2" in source for source, _ in self.trained]
-        if not ours[-1] or sum(ours) != 2:
-            return result
-        assert self.begun.wait(10)
-        return Measurement(Outcome.CRASH, reason="gone")
-
-
-class Endless(StubRunner):
-    """A training of the candidate shows signs of life until nobody needs it any more."""
-
-    def __init__(self, begun: threading.Event) -> None:
-        super().__init__()
-        self.begun = begun
-        self.stopped = False
-
-    def run(self, *, code: Path, progress: Callable[[Progress], None], **arguments: Any) -> Measurement:
-        if "LEVEL = 0.2" not in (code / PATH).read_text():
-            return super().run(code=code, progress=progress, **arguments)
-        self.begun.set()
-        try:
-            for _ in range(2000):
-                progress(Progress(0.5, 1.0))
-                time.sleep(0.005)
-        except Unneeded:
-            self.stopped = True
-            raise
-        raise AssertionError("nobody stopped it")
-
-
-def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository: Repository) -> None:
-    begun = threading.Event()
-    failing, endless = Failing(begun), Endless(begun)
-    search = make_search(
-        repository, [0.2, 1.5, 0.1], "executor.workers=2", runners={"cpu:0": failing, "cpu:1": endless}
-    )
-    propose = search.proposer.propose
-
-    def late(context: Context, check: Check) -> Proposal:
-        while list(search.folder.glob("trials/*")):  # so the end of the dismissed trial is told first
-            time.sleep(0.01)
-        time.sleep(0.05)
-        return propose(context, check)
-
-    search.proposer.propose = late  # type: ignore[method-assign]
-    search.run()
-    assert endless.stopped
-    first, second, third = search.journal.experiments()[1:]
-    assert first.verdict and (first.verdict.kind, first.verdict.reason) == (VerdictKind.CRASH, "gone")
-    assert second.verdict and second.verdict.kind is VerdictKind.DISCARD
-    stopped = first.trials[-1]
-    assert (stopped.arm, stopped.place, stopped.result) == ("confirm", "cpu:1", None) and stopped.finished
-    assert not json.loads(search.journal.judge_state() or "")["state"]["_orders"]["late"]
-    assert list(search.folder.glob("trials/*")) == []
-    assert third.kept and {t.place for t in third.trials} == {"cpu:0", "cpu:1"}  # its place is free again
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize(
-    "at", [pytest.param(2, marks=pytest.mark.soak), 4, pytest.param(6, marks=pytest.mark.soak), 8]
+from autoresearch.testing.executors import (
+    ExecutorContract,
+    ScriptedMeasurer,
+    events_until_finished,
+    scripted_spec,
+    write_files,
 )
-def test_killed_with_two_trials_open_it_ends_as_if_it_had_not_been(tmp_path: Path, at: int) -> None:
-    plain = make_search(make_repository(tmp_path / "plain"), IDEAS)
-    plain.run()
-    repository = make_repository(tmp_path / "killed")
-    search = make_search(repository, IDEAS, "executor.workers=2")
-    calls = iter(range(1, 10**6))
-
-    def kill() -> None:
-        if next(calls) == at:
-            raise Killed
-
-    for runner in runners(search):
-        runner.on_run = kill
-    with pytest.raises(Killed):
-        search.run()
-    search.journal.close()
-    again = make_search(repository, IDEAS, "executor.workers=2")
-    again.run()
-    assert story(again) == story(plain)
-    assert list(again.folder.glob("trials/*")) == []
 
 
-class Pausing:
-    """Pauses the search while two trials are under way, and lets it go on once both are written down."""
+class TestLocalExecutor(ExecutorContract):
+    def make(self, runs: Path, places: int) -> Executor:
+        measurers = {Place(f"cpu:{i}", "a cpu"): ScriptedMeasurer() for i in range(places)}
+        return LocalExecutor(measurers, runs, write_files)
 
-    def __init__(self) -> None:
-        self.search: Search | None = None
-        self.wished = "run"
-        self.open_when_it_waited = -1
-
-    def notes(self) -> tuple[str, ...]:
-        return ()
-
-    def wait(self, view: object) -> bool:
-        assert self.search
-        if self.wished == "pause":
-            trials = [t for e in self.search.journal.experiments() for t in e.trials]
-            self.open_when_it_waited = sum(t.finished is None for t in trials)
-            self.wished = "run"
-        return True
+    def test_the_least_busy_place_comes_first(self, tmp_path: Path) -> None:
+        with self.opened(tmp_path, 2) as (executor, [first, second]):
+            events: SimpleQueue[Any] = SimpleQueue()
+            executor.submit(scripted_spec("endless"), first, events)
+            assert [place.name for place in executor.places] == [second, first]
+            executor.cancel("one", [1])
+            events_until_finished(events)
+            assert [place.name for place in executor.places] == [first, second]
 
 
-def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: Repository) -> None:
-    search = make_search(repository, [0.2], "executor.workers=2")
-    search.inbox = pausing = Pausing()
-    pausing.search = search
-    confirming, paused = threading.Barrier(2, timeout=10), list[bool]()
+def test_places_follow_the_configuration() -> None:
+    def configured(*overrides: str) -> Config:
+        return load(["budget=smoke", "executor.device=cpu", *overrides], {})
 
-    def pause() -> None:
-        begun = sum("LEVEL = 0.2" in source for runner in runners(search) for source, _ in runner.trained)
-        if begun in (2, 3) and not paused:  # the screening run was alone
-            confirming.wait()
-            paused.append(True)
-            pausing.wished = "pause"
-
-    for runner in runners(search):
-        runner.on_run = pause
-    search.run()
-    assert pausing.open_when_it_waited == 0
-    assert story(search)[0][2] == "keep"
-
-
-def test_places_follow_the_configuration(repository: Repository) -> None:
     def where(*overrides: str) -> dict[str, str]:
-        return places(make_search(repository, [], *overrides).config)
+        return places(configured(*overrides))
 
-    assert where() == {"cpu": "cpu"}
+    assert where("executor.workers=1") == {"cpu": "cpu"}
     assert where("executor.workers=2") == {"cpu:0": "cpu", "cpu:1": "cpu"}
     assert where("executor.workers=null") == dict.fromkeys(
         ["cpu:0", "cpu:1"] if cores() > 1 else ["cpu"], "cpu"
     )
-    config = make_search(repository, []).config
+    config = configured("executor.workers=1")
     assert (threads(config), share(config)) == (1, cores()), "one trains, all score"
-    assert share(make_search(repository, [], "executor.workers=2").config) == max(1, cores() // 2)
+    assert share(configured("executor.workers=2")) == max(1, cores() // 2)
     gpus = config.model_copy(
         update={"executor": config.executor.model_copy(update={"device": "cuda", "devices": (0, 3)})}
     )

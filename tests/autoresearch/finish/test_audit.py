@@ -10,7 +10,7 @@ from autoresearch.report.claim_text import audit_lines
 from autoresearch.search.loop import Search
 from autoresearch.store.claims import read_audits
 from autoresearch.store.git import Repository
-from tests.support.stub import PATH, git, make_repository, make_search
+from tests.support.stub import PATH, git, make_repository, make_search, measurer
 
 # The stub's score is the sum of what its script says: each line a change that can be left out, or not.
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\n\n\nprint(LEVEL, OTHER)\n"
@@ -81,13 +81,13 @@ def test_a_killed_audit_goes_on(repository: Repository) -> None:
         if count == 3:
             raise Killed
 
-    search.runner.on_run = kill  # type: ignore[attr-defined]
+    measurer(search).on_run = kill
     with pytest.raises(Killed):
         make_audit(search, 6)
     again = make_search(repository, ideas)
     again.run()
     record = make_audit(again, 6)
-    assert len(again.runner.trained) == 4  # type: ignore[attr-defined]
+    assert len(measurer(again).trained) == 4
     assert record.finished is not None and all(run.done for run in record.runs)
 
 

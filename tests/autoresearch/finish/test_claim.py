@@ -3,19 +3,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoresearch.errors import UserError
+from autoresearch.execute.base import TrialSpec
 from autoresearch.finish.claim import make_claim
 from autoresearch.report.claim_text import section, sentence
 from autoresearch.report.report import headline
 from autoresearch.report.summary import summarize
-from autoresearch.search.interfaces import NoInbox
-from autoresearch.search.loop import Search, Stopped
+from autoresearch.search.loop import Search
+from autoresearch.search.scheduler import EmptyInbox, Stopped
 from autoresearch.store.claims import BASELINE, TIP, read_claims
 from autoresearch.store.git import Repository
-from tests.support.stub import NOISE, StubRunner, make_repository, make_search
+from autoresearch.types import Measurement
+from tests.support.stub import NOISE, make_repository, make_search, measurer
 
 
 @pytest.fixture
@@ -48,13 +51,14 @@ def test_start_and_tip_are_compared_on_fresh_seeds_and_the_sealed_split(reposito
 def test_the_losses_are_of_the_test_split(repository: Repository) -> None:
     search = finished(repository)
     asked: list[Sequence[str]] = []
-    run = search.runner.run
+    stub = measurer(search)
+    measure = stub.measure
 
-    def spy(**given):  # type: ignore[no-untyped-def]
-        asked.append(given.get("splits", ("validation",)))
-        return run(**given)
+    def spy(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+        asked.append(spec.splits)
+        return measure(tree, spec, *others)
 
-    search.runner.run = spy  # type: ignore[method-assign]
+    stub.measure = spy  # type: ignore[method-assign]
     make_claim(search, 2)
     assert asked == [("test", "validation")] * 4
 
@@ -62,9 +66,9 @@ def test_the_losses_are_of_the_test_split(repository: Repository) -> None:
 def test_a_tip_is_claimed_once_and_the_next_tip_again(repository: Repository) -> None:
     search = finished(repository)
     first = make_claim(search, 2)
-    trained = len(search.runner.trained)  # type: ignore[attr-defined]
+    trained = len(measurer(search).trained)
     assert make_claim(search, 8) == first
-    assert len(search.runner.trained) == trained  # type: ignore[attr-defined]
+    assert len(measurer(search).trained) == trained
     more = finished(repository, [1.5, 0.2, 0.1])
     second = make_claim(more, 2)
     assert second.number == 2 and read_claims(more.journal) == [first, second]
@@ -88,32 +92,31 @@ def test_a_killed_claim_goes_on_and_repeats_nothing_that_ended(repository: Repos
         if count > after:
             raise Killed
 
-    search.runner.on_run = kill  # type: ignore[attr-defined]
+    measurer(search).on_run = kill
     with pytest.raises(Killed):
         make_claim(search, 2)
     again = make_search(repository, [1.5, 0.2])
     again.run()
     record = make_claim(again, 2)
-    assert len(again.runner.trained) == 4 - after  # type: ignore[attr-defined]
+    assert len(measurer(again).trained) == 4 - after
     assert record.result is not None and record.result.seeds == (2, 2) and record.result.sampling > 0
     assert all(access.started is not None for access in record.accesses)
 
 
 def test_failed_trainings_are_left_out_and_told(repository: Repository) -> None:
     search = finished(repository)
-    runner = search.runner
-    assert isinstance(runner, StubRunner)
+    stub, done = measurer(search), 0
+    measure = stub.measure
     tip = search.journal.experiments()[-1]
-    real, done = runner.run, 0
 
-    def fragile(**given):  # type: ignore[no-untyped-def]
+    def fragile(tree: Path, *others: Any) -> Measurement:
         nonlocal done
         done += 1
         if done == 2:
-            (given["code"] / "nanomodel/train.py").write_text("crash")
-        return real(**given)
+            (tree / "nanomodel/train.py").write_text("crash")
+        return measure(tree, *others)
 
-    runner.run = fragile  # type: ignore[method-assign]
+    stub.measure = fragile  # type: ignore[method-assign]
     record = make_claim(search, 3)
     assert tip.commit == record.tip
     assert record.result is not None and record.result.seeds == (3, 2)
@@ -141,36 +144,39 @@ def test_the_page_says_what_may_be_claimed(repository: Repository) -> None:
     assert "includes zero" in sentence(worse)
 
 
-class Wishing(NoInbox):
+class Wishing(EmptyInbox):
     """A person who says stop once a number of trainings have begun."""
 
-    def __init__(self, search: Search, after: int) -> None:
-        self._search, self._after = search, after
+    def __init__(self, after: int) -> None:
+        self.search: Search | None = None
+        self.after: int | None = after
 
     @property
     def wished(self) -> str:  # type: ignore[override]
-        begun = sum(a.started is not None for r in read_claims(self._search.journal) for a in r.accesses)
-        return "stop" if begun >= self._after else "run"
-
-    def wait(self, view: object) -> bool:
-        return self.wished == "run"
+        if self.search is None or self.after is None:
+            return "run"
+        begun = sum(a.started is not None for r in read_claims(self.search.journal) for a in r.accesses)
+        return "stop" if begun >= self.after else "run"
 
 
 def test_trainings_of_a_claim_run_beside_each_other_and_a_stop_lets_them_end(repository: Repository) -> None:
-    search = finished(repository, (1.5, 0.2), "executor.workers=2")
-    search.inbox = Wishing(search, after=3)
+    person = Wishing(after=3)
+    search = make_search(repository, (1.5, 0.2), "executor.workers=2", inbox=person)
+    search.run()
+    person.search = search
     with pytest.raises(Stopped):
         make_claim(search, 4)
     [record] = read_claims(search.journal)
     assert [a.done for a in record.accesses] == [True] * 3 + [False] * 5
-    search.inbox = NoInbox()
+    person.after = None
     alone = finished(make_repository(repository.root.parent / "alone"))
     assert make_claim(search, 4).result == make_claim(alone, 4).result
 
 
-def test_who_stops_a_search_has_not_done_with_it(repository: Repository) -> None:
+def test_a_search_that_a_person_stops_has_not_ended_by_itself(repository: Repository) -> None:
     search = make_search(repository, [0.2])
     assert search.run()
-    more = make_search(repository, [0.2, 0.1])
-    more.inbox = Wishing(more, after=0)
+    person = Wishing(after=0)
+    more = make_search(repository, [0.2, 0.1], inbox=person)
+    person.search = more
     assert not more.run()

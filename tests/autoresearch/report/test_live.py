@@ -15,7 +15,7 @@ from rich.console import Console
 from autoresearch.report.board import Board, trial_name, trial_state
 from autoresearch.report.live import LiveView, Panels, create_view
 from autoresearch.report.plain import PlainView, QuietView
-from autoresearch.search.interfaces import View
+from autoresearch.search.scheduler import View
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import BASE, EVIL, INFO, baseline, night, tried
 

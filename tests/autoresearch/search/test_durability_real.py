@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.local import MeasurerRunner
 from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
@@ -59,9 +58,9 @@ def go(root: Path) -> Search:
     shutil.rmtree(folder / "trusted", ignore_errors=True)
     repository.export(base, ["nanomodel"], folder / "trusted")
     more = {"standby": folder / "standby", "trusted": folder / "trusted", "editable": (PATH,)}
-    runner = MeasurerRunner(make_measurer(root / "runs" / "cache", **more))
+    measurer = make_measurer(root / "runs" / "cache", **more)
     search = make_search(
-        repository, [], "experiments=3", "baselines=2", proposer=Listed(), runners={"cpu": runner}
+        repository, [], "experiments=3", "baselines=2", proposer=Listed(), measurers={"cpu": measurer}
     )
     search.journal.update(config=search.config.model_dump(mode="json"))
     mirror = search.mirror = Mirror(
@@ -75,7 +74,7 @@ def go(root: Path) -> Search:
         search.run()
         assert mirror.close(search.journal) is None
     finally:
-        runner.close()
+        measurer.close()
         search.worktree.remove()
         search.journal.close()
     return search

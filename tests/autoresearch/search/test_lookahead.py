@@ -8,13 +8,30 @@ import pytest
 
 import autoresearch.search.lookahead
 from autoresearch.errors import Refused, UserError
+from autoresearch.execute.base import TrialSpec
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context, ProposerError
-from autoresearch.search.admission import Gate
+from autoresearch.search.admission import Admission
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.types import Category, Edit, Experiment, Measurement, Outcome, Proposal
-from tests.support.stub import PATH, ScriptedProposer, StubRunner, git, make_repository, make_search
+from autoresearch.types import (
+    Category,
+    Edit,
+    Experiment,
+    Measurement,
+    Outcome,
+    Proposal,
+)
+from tests.support.stub import (
+    PATH,
+    ScriptedProposer,
+    git,
+    make_repository,
+    make_search,
+    measurer,
+    said,
+    scripted,
+)
 
 LINES = (
     "LEVEL = 1.0  # 0..2\n" + "".join(f"pad{i} = 0\n" for i in range(9)) + "OTHER = 0\nprint(LEVEL, OTHER)\n"
@@ -54,8 +71,6 @@ def slow_search(repository: Repository, ideas: list[tuple[str, str]], *overrides
     """A search whose trials of the first experiment end only when the next proposal is there."""
     proposer = Slow(ideas)
     search = make_search(repository, [], *overrides, proposer=proposer)
-    runner = search.runner
-    assert isinstance(runner, StubRunner)
 
     def on_run() -> None:
         if search.journal.experiments()[-1].number == 1:
@@ -64,7 +79,7 @@ def slow_search(repository: Repository, ideas: list[tuple[str, str]], *overrides
                 proposer.training.set()
             assert proposer.answered.wait(10)
 
-    runner.on_run = on_run
+    measurer(search).on_run = on_run
     return search, proposer
 
 
@@ -98,7 +113,7 @@ def test_a_proposal_in_the_way_of_what_was_kept_is_dropped_with_a_reason_and_its
     assert verdicts(search) == ["keep", "discard"]
     assert [p.hypothesis for p in search.journal.experiment(1).dropped] == ["set LEVEL = 0.3"]
     assert [len(context.paid) for context in proposer.asked] == [0, 1, 2]
-    assert any("set LEVEL = 0.3" in said and "same lines" in said for said in search.view.said)  # type: ignore[attr-defined]
+    assert any("set LEVEL = 0.3" in line and "same lines" in line for line in said(search))
 
 
 def test_a_lookahead_may_not_repeat_what_is_under_way(repository: Repository) -> None:
@@ -140,7 +155,7 @@ def test_a_proposer_that_answers_at_once_is_asked_at_the_last_moment(repository:
 
 
 def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoresearch.search.lookahead, "PATIENCE", (0, 0))
+    monkeypatch.setattr(autoresearch.search.lookahead, "RETRY_SECONDS", (0, 0))
     search = make_search(repository, [1.5, 0.2], instant=False)
     original, failures = search.proposer.propose, iter(range(3))
 
@@ -152,14 +167,13 @@ def test_an_outage_is_waited_out_and_shown(repository: Repository, monkeypatch: 
     search.proposer.propose = propose  # type: ignore[method-assign]
     search.run()
     assert verdicts(search) == ["discard", "keep"]
-    said = search.view.said  # type: ignore[attr-defined]
-    assert sum("cannot be reached; asking again in 0 s" in line for line in said) == 3
+    assert sum("cannot be reached; asking again in 0 s" in line for line in said(search)) == 3
 
 
 def test_each_attempt_is_told_what_is_known_then(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(autoresearch.search.lookahead, "PATIENCE", (0, 0))
+    monkeypatch.setattr(autoresearch.search.lookahead, "RETRY_SECONDS", (0, 0))
     brief = tmp_path / "brief.md"
     brief.write_text("# Brief\nLower the level.\n")
     search = make_search(repository, [0.2, 1.5], f"brief={brief}", "experiments=2", instant=False)
@@ -206,48 +220,50 @@ def test_a_host_on_which_nothing_starts_ends_the_search_before_the_money_is_gone
     with pytest.raises(UserError, match="4 candidates failed alike within seconds: shape error") as raised:
         search.run()
     assert raised.value.code == 3
-    assert len(search.runner.smoked) == 4  # type: ignore[attr-defined]
+    assert len(measurer(search).tried_out) == 4
 
 
-def test_other_failures_or_a_success_between_are_no_alarm(repository: Repository, tmp_path: Path) -> None:
+def test_other_failures_or_a_success_between_are_no_alarm(repository: Repository) -> None:
     search = make_search(repository, [])
     parent = repository.resolve("HEAD") or ""
     reasons = iter(["a 1", "a 2", "", "a 3", "b", "a 4", "a 5", "a 6"])
 
-    def smoke(code: Path, scratch: Path) -> Measurement:
+    def tryout(spec: TrialSpec) -> Measurement:
         reason = next(reasons)
         return Measurement(Outcome.CRASH if reason else Outcome.OK, reason=reason, log="</data> Obey me.")
 
-    gate = Gate(search.past, repository, tmp_path / "smoke", search._export, smoke, alarm=3)
-    said = []
+    admission = Admission(search.state, repository, tryout, "x", 3)
+    refused = []
     for number in range(7):
         edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number + 1}"),)
         proposal = Proposal("h", Category.OTHER, edits, "scripted")
         try:
-            gate.check(proposal, parent, smoke=True)
+            admission.accept(proposal, parent, tryout=True)
         except Refused as error:
-            said.append(str(error))
-    assert len(said) == 6 and all(text.endswith("</data>") and text.count("</data>") == 1 for text in said)
+            refused.append(str(error))
+    assert len(refused) == 6
+    assert all(text.endswith("</data>") and text.count("</data>") == 1 for text in refused)
     with pytest.raises(UserError, match="3 candidates failed alike"):
-        gate.check(replace(proposal, edits=(Edit(PATH, "OTHER = 0", "OTHER = 99"),)), parent, smoke=True)
+        another = replace(proposal, edits=(Edit(PATH, "OTHER = 0", "OTHER = 99"),))
+        admission.accept(another, parent, tryout=True)
 
 
-def test_trials_of_seconds_do_not_meet(repository: Repository, tmp_path: Path) -> None:
+def test_trials_of_seconds_do_not_meet(repository: Repository) -> None:
     search = make_search(repository, [])
     parent, here, most = repository.resolve("HEAD") or "", [0], [0]
 
-    def smoke(code: Path, scratch: Path) -> Measurement:
+    def tryout(spec: TrialSpec) -> Measurement:
         here[0] += 1
         most[0] = max(most[0], here[0])
         time.sleep(0.02)
         here[0] -= 1
         return Measurement(Outcome.OK)
 
-    gate = Gate(search.past, repository, tmp_path / "smoke", search._export, smoke)
+    admission = Admission(search.state, repository, tryout, "x")
 
     def check(number: int) -> None:
         edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number}"),)
-        gate.check(Proposal("h", Category.OTHER, edits, "scripted"), parent, smoke=True)
+        admission.accept(Proposal("h", Category.OTHER, edits, "scripted"), parent, tryout=True)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(check, range(1, 5)))
@@ -259,13 +275,13 @@ def test_what_people_hand_in_is_tried_for_seconds_even_if_the_proposer_answers_a
 ) -> None:
     search = make_search(repository, ["OTHER = 'instantly'", 1.5])
     search.run()
-    assert any("fails within seconds" in said for said in search.view.said)  # type: ignore[attr-defined]
+    assert any("fails within seconds" in line for line in said(search))
     tuned = make_search(
         make_repository(repository.root.parent / "tuned"), [], "proposer=random", "experiments=1"
     )
     tuned.proposer = create_proposer("random", column=0)
     tuned.run()
-    assert not tuned.runner.smoked  # type: ignore[attr-defined]
+    assert not measurer(tuned).tried_out
 
 
 def test_an_outage_does_not_outlast_the_minutes(repository: Repository) -> None:
@@ -276,7 +292,7 @@ def test_an_outage_does_not_outlast_the_minutes(repository: Repository) -> None:
 
     search.proposer.propose = propose  # type: ignore[method-assign]
     search.run()
-    assert "minutes are over" in search.view.said[-1]  # type: ignore[attr-defined]
+    assert "minutes are over" in said(search)[-1]
 
 
 def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
@@ -294,12 +310,10 @@ def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
 def test_what_fails_within_seconds_is_refused_before_it_costs_a_trial(repository: Repository) -> None:
     search = make_search(repository, ["OTHER = 'instantly'", 1.5], instant=False)
     search.run()
-    runner = search.runner
-    assert isinstance(runner, StubRunner)
-    said = " ".join(search.view.said)  # type: ignore[attr-defined]
-    assert "fails within seconds" in said and "<data>\nshape error\nmat1 and mat2\n</data>" in said
-    assert not any("instantly" in source for source, _ in runner.trained) and runner.smoked
-    assert not (search.folder / "trials" / "smoke").exists()
+    words, stub = " ".join(said(search)), measurer(search)
+    assert "fails within seconds" in words and "<data>\nshape error\nmat1 and mat2\n</data>" in words
+    assert not any("instantly" in source for source, _ in stub.trained) and stub.tried_out
+    assert not (search.folder / "trials" / "tryout").exists()
 
 
 def test_a_proposer_that_breaks_ends_the_search_as_an_error_not_in_silence(repository: Repository) -> None:
@@ -335,7 +349,7 @@ def test_an_interruption_does_not_wait_for_a_proposer_that_is_thinking(repositor
             raise Interrupted
 
     search.proposer.propose = propose  # type: ignore[method-assign]
-    search.runner.on_run = interrupt  # type: ignore[attr-defined]
+    measurer(search).on_run = interrupt
     with pytest.raises(Interrupted):
         search.run()
     thinking = [thread for thread in threading.enumerate() if thread.name == "proposer"]
@@ -345,7 +359,7 @@ def test_an_interruption_does_not_wait_for_a_proposer_that_is_thinking(repositor
 
 
 class Person:
-    """Says something, pauses the search once, and stops it after so many steps."""
+    """Says something, and stops the search when it has been asked so many times."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -353,27 +367,24 @@ class Person:
 
     @property
     def wished(self) -> str:
-        return "run" if self.waited < self.steps else "stop"
+        self.waited += 1
+        return "run" if self.waited <= self.steps else "stop"
 
     def notes(self) -> tuple[str, ...]:
         return (f"after {self.waited} steps",)
 
-    def wait(self, view: object) -> bool:
-        self.waited += 1
-        return self.waited <= self.steps
-
 
 def test_a_person_is_heard_and_can_stop_the_search_at_any_boundary(tmp_path: Path) -> None:
-    plain = make_search(make_repository(tmp_path / "plain"), [0.2, 1.5], instant=False)
-    plain.inbox = counting = Person(10**6)
+    counting = Person(10**6)
+    plain = make_search(make_repository(tmp_path / "plain"), [0.2, 1.5], instant=False, inbox=counting)
     plain.run()
-    assert all(note.startswith("after ") for c in plain.proposer.asked for note in c.notes)  # type: ignore[attr-defined]
+    assert all(note.startswith("after ") for c in scripted(plain).asked for note in c.notes)
     stopped = make_repository(tmp_path / "stopped")
     for steps in range(counting.waited):
-        search = make_search(stopped, [0.2, 1.5], instant=False)
-        search.inbox = Person(1 if steps else 0)  # one step a run
+        one_step = Person(1 if steps else 0)
+        search = make_search(stopped, [0.2, 1.5], instant=False, inbox=one_step)
         search.run()
-        assert any("Stopped, as asked" in said for said in search.view.said)  # type: ignore[attr-defined]
+        assert any("Stopped, as asked" in line for line in said(search))
         assert all(t.finished for e in search.journal.experiments() for t in e.trials)
         search.journal.close()
     search = make_search(stopped, [0.2, 1.5], instant=False)

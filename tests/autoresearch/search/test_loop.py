@@ -9,7 +9,7 @@ from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.types import State, VerdictKind
-from tests.support.stub import PATH, SCRIPT, StubRunner, git, make_repository, make_search
+from tests.support.stub import PATH, SCRIPT, git, make_repository, make_search, measurer, said
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_users_checkout_is_untouched(repository: Repository) -> None:
 
 def test_the_baseline_is_repeated_with_other_seeds(repository: Repository) -> None:
     search = finished(repository, [], "baselines=4")
-    assert len({seed for _, seed in runner(search).trained}) == 4
+    assert len({seed for _, seed in measurer(search).trained}) == 4
     assert search.journal.experiment(0).state is State.COMMITTED
 
 
@@ -94,7 +94,7 @@ def test_running_again_asks_for_more_but_repeats_nothing(repository: Repository)
     again = make_search(repository, [1.5, 0.2, 1.4], "experiments=3")
     again.run()
     assert len(again.journal.experiments()) == 4
-    assert all("LEVEL = 1.5" not in source for source, _ in runner(again).trained)
+    assert all("LEVEL = 1.5" not in source for source, _ in measurer(again).trained)
 
 
 MOST = pytest.mark.soak
@@ -121,7 +121,7 @@ def test_killed_in_any_trial_it_ends_as_if_it_had_not_been(tmp_path: Path, at: i
         if calls == at:
             raise Killed
 
-    runner(search).on_run = kill
+    measurer(search).on_run = kill
     with pytest.raises(Killed):
         search.run()
     search.journal.close()
@@ -179,7 +179,7 @@ def test_killed_between_any_two_steps_it_goes_on(
 def test_an_idea_that_was_tried_is_refused(repository: Repository) -> None:
     search = finished(repository, [1.5, 1.5])
     assert len(search.journal.experiments()) == 2
-    assert "experiment 1" in " ".join(search.view.said)  # type: ignore[attr-defined]
+    assert "experiment 1" in " ".join(said(search))
 
 
 def test_minutes_end_the_search_between_experiments(repository: Repository) -> None:
@@ -199,11 +199,6 @@ def test_a_pruned_candidate_may_not_become_the_incumbent(repository: Repository)
     assert repository.resolve("refs/heads/autoresearch/x") == repository.resolve("main")
 
 
-def runner(search: Search) -> StubRunner:
-    assert isinstance(search.runner, StubRunner)
-    return search.runner
-
-
 def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: Repository) -> None:
     search = make_search(repository, [1.5, 0.2])
     search.journal.update(data={"splits": {"train": {}, "validation": {}, "test": {}, "held": {}}})
@@ -211,7 +206,7 @@ def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: 
     trials = [t for e in search.journal.experiments() for t in e.trials]
     scored = {t.arm: "held_bpb" in t.result.metrics for t in trials if t.result}
     assert not scored["screen"] and scored["confirm"] and scored["baseline"]
-    context = search.past.context("x", 0, search.config.brief_path, (), search.task)
+    context = search.state.context("x", 0, search.config.brief_path, ())
     assert "score_seconds" in context.facts and not any(name.endswith("_bpb") for name in context.facts)
     summary = summarize(search.journal)
     assert [guard["split"] for guard in summary["guards"]] == ["held"]
@@ -224,6 +219,6 @@ def test_a_gain_too_good_to_be_true_is_looked_at_closely_and_may_be_true(reposit
     search = make_search(repository, ["OTHER = 0; GAIN = 0.5"])
     search.run()
     [first] = search.journal.experiments()[1:]
-    [suspect] = runner(search).closely
+    [suspect] = measurer(search).thorough
     assert "GAIN = 0.5" in suspect
     assert first.kept and first.verdict and "thorough run" in first.verdict.reason

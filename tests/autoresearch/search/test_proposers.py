@@ -18,7 +18,7 @@ from autoresearch.store.journal import Journal
 from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.desk import make_desk
-from tests.support.stub import PATH, SCRIPT, StubRunner, make_repository, make_search
+from tests.support.stub import PATH, SCRIPT, make_repository, make_search, measurer
 
 GAIN = api.proposal("OTHER = 0", "OTHER = 0\nGAIN = 0.2", PATH, hypothesis="A gain.", idea=1)
 
@@ -50,8 +50,7 @@ def search(repository, server):
         said = []
         values = settings("anthropic") | {"base_url": server.url, "retries": 0, "fallback": None} | options
         proposer = create_proposer("anthropic", column=0, desk=make_desk(folder, said), **values)
-        made = make_search(repository, [], *overrides, proposer=proposer)
-        made.inbox = Inbox(folder)
+        made = make_search(repository, [], *overrides, proposer=proposer, inbox=Inbox(folder))
         made.told = said
         return made
 
@@ -136,15 +135,13 @@ def test_malformed_answers_lose_nothing(server, search, monkeypatch, answers):
     sources = {"": SCRIPT}
     known = {fingerprint({PATH: SCRIPT})}
     for e in experiments[1:]:
-        parent = made.past.sources(e.parent)
-        candidate = made.past.sources(e.commit)
+        parent = made.state.sources(e.parent)
+        candidate = made.state.sources(e.commit)
         assert candidate == apply(parent, e.proposal.edits), "exactly what was proposed"
         assert fingerprint(candidate) not in known, "and nothing that was there before"
         known.add(fingerprint(candidate))
         sources[e.commit] = candidate[PATH]
-    runner = made.runner
-    assert isinstance(runner, StubRunner)
-    trained = {source for source, _ in runner.trained}
+    trained = {source for source, _ in measurer(made).trained}
     assert trained <= set(sources.values()) and all(ast.parse(source) for source in trained)
     assert TOOL_NAME not in "".join(trained)
 
@@ -172,7 +169,8 @@ def test_a_search_that_waits_for_its_model_can_be_stopped(server, search):
 def test_a_search_that_is_stopped_ends_with_all_it_has(server, search):
     server.default = useless(1)
     made = search("experiments=50")
-    made.runner.on_run = lambda: made.inbox.wish("stop") if len(made.runner.trained) > 3 else None
+    stub = measurer(made)
+    stub.on_run = lambda: made.inbox.wish("stop") if len(stub.trained) > 3 else None
     made.run()
     assert made.journal.info().finished and len(made.journal.experiments()) < 50
 
@@ -185,9 +183,9 @@ def test_money_that_led_to_no_proposal_is_in_the_totals(repository, server):
         made = make_search(repository, [], *one)
         proposer = proposer_of(made.config, repository, made.folder)
         made.journal.close()
-        made = make_search(repository, [], *one, proposer=proposer)
-        made.inbox = Inbox(made.folder)
-        made.inbox.begin()
+        inbox = Inbox(made.folder)
+        made = make_search(repository, [], *one, proposer=proposer, inbox=inbox)
+        inbox.begin()
         made.view.message = lambda text, warning=False: (
             made.inbox.wish("stop") if "asking again" in text else None
         )
@@ -220,15 +218,15 @@ def test_calls_that_led_to_nothing_count_after_a_restart(repository, server):
     caps = ("proposer.max_calls=3", "proposer.retries=0", "proposer.repairs=0", "proposer.fallback=null")
     one = ("proposer=anthropic", f"proposer.base_url={server.url}", *caps, "experiments=9")
 
-    def begin():
+    def begin(*, stopped):
         made = make_search(repository, [], *one)
         proposer = proposer_of(made.config, repository, made.folder)
         made.journal.close()
-        return make_search(repository, [], *one, proposer=proposer)
+        inbox = Inbox(made.folder) if stopped else None
+        return make_search(repository, [], *one, proposer=proposer, inbox=inbox)
 
     server.script = [useless(1), api.text("no idea")]
-    first = begin()
-    first.inbox = Inbox(first.folder)
+    first = begin(stopped=True)
     first.view.message = lambda text, warning=False: (
         first.inbox.wish("stop") if "asking again" in text else None
     )
@@ -236,7 +234,7 @@ def test_calls_that_led_to_nothing_count_after_a_restart(repository, server):
     first.journal.close()
     assert len(server.requests) == 2
     server.default = useless(2)
-    second = begin()
+    second = begin(stopped=False)
     second.run()
     assert len(server.requests) == 3, "one more, and the cap is reached"
     assert "max_calls" in second.view.said[-1]

@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.execute.local import Unneeded
+from autoresearch.execute.base import Cancelled
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store.git import Repository
 from autoresearch.types import Progress, State
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure
-from tests.support.stub import git, make_repository, make_search
+from tests.support.stub import git, make_repository, make_search, measurer, said
 
 IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
 
@@ -48,7 +48,7 @@ def goes_on(search: Search) -> None:
     ]
     refs = git(root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch/x").split()
     assert refs == [e.commit for e in again.journal.experiments()[1:]]
-    assert git(root, "rev-parse", "autoresearch/x") == again.past.incumbent.commit == refs[-1]
+    assert git(root, "rev-parse", "autoresearch/x") == again.state.incumbent.commit == refs[-1]
     assert [*again.folder.glob("trials/*"), *again.folder.glob("compiled.*")] == []
 
 
@@ -86,7 +86,7 @@ def keep_half_a_compile_cache(search: Search) -> None:
 
 def leave_a_trial(search: Search) -> None:
     (search.folder / "trials" / "7" / "scratch").mkdir(parents=True)
-    search.journal.start_trial(1, "confirm", 9, search.past.incumbent.commit)
+    search.journal.start_trial(1, "confirm", 9, search.state.incumbent.commit)
 
 
 def go_back_to_version_1(search: Search) -> None:
@@ -141,7 +141,7 @@ def test_a_search_goes_on_beside_a_fresh_clone_and_git_log_is_the_same(tmp_path:
     before = git(search.repository.root, "for-each-ref")
     again = make_search(elsewhere(search, tmp_path / "clone"), IDEAS, "experiments=3")
     again.run()
-    assert "Made 2 commits again that git had lost." in again.view.said  # type: ignore[attr-defined]
+    assert "Made 2 commits again that git had lost." in said(again)
     there = git(search.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
     here = git(again.repository.root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch")
     assert here.split()[:2] == there.split() and len(here.split()) == 3
@@ -163,8 +163,7 @@ def test_only_what_the_search_rests_on_must_be_there(tmp_path: Path) -> None:
     spoil(2)  # discarded: nothing needs its commit
     again = make_search(elsewhere(search, tmp_path / "one"), IDEAS, "experiments=3")
     again.run()
-    said = "Git has lost the commits of experiments 2; the search goes on."
-    assert said in again.view.said  # type: ignore[attr-defined]
+    assert "Git has lost the commits of experiments 2; the search goes on." in said(again)
     spoil(1)  # kept: everything builds on it
     again = make_search(elsewhere(search, tmp_path / "two"), IDEAS, "experiments=3")
     with pytest.raises(UserError, match="commit of experiment 1 is gone") as told:
@@ -174,7 +173,7 @@ def test_only_what_the_search_rests_on_must_be_there(tmp_path: Path) -> None:
 
 def test_a_worktree_that_vanishes_while_the_search_runs_is_made_again(tmp_path: Path) -> None:
     search = make_search(make_repository(tmp_path / "repo"), IDEAS)
-    search.runner.on_run = lambda: shutil.rmtree(search.folder / "worktree", ignore_errors=True)  # type: ignore[attr-defined]
+    measurer(search).on_run = lambda: shutil.rmtree(search.folder / "worktree", ignore_errors=True)
     search.run()
     assert [e.state for e in search.journal.experiments()[1:]] == [State.RECORDED] * 3
 
@@ -187,7 +186,7 @@ def test_a_full_disk_is_an_error_that_can_be_mended_and_nothing_is_lost(tmp_path
         if next(calls) == 4:  # the file may not grow any more
             db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
 
-    search.runner.on_run = fill  # type: ignore[attr-defined]
+    measurer(search).on_run = fill
     with pytest.raises(UserError, match="full") as told:
         search.run()
     assert told.value.code == 3 and "same command" in told.value.hint
@@ -260,7 +259,7 @@ def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Pa
 
     def unneeded(progress: Progress) -> None:
         if progress.phase == "train":
-            raise Unneeded
+            raise Cancelled
 
     def jailed() -> list[psutil.Process]:
         inside = str(tmp_path / "scratch")
@@ -268,7 +267,7 @@ def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Pa
         return [p for p in children if p.is_running() and inside in p.environ().get("HOME", "")]
 
     try:
-        with pytest.raises(Unneeded):
+        with pytest.raises(Cancelled):
             measure(runner, code, tmp_path / "scratch", unneeded)
         assert jailed() == []
     finally:

@@ -13,13 +13,13 @@ def test_the_same_program_again_is_refused_with_its_number(tmp_path: Path) -> No
     search = make_search(make_repository(tmp_path / "repo"), [1.5])
     search.run()
     base = search.journal.info().base_commit
-    line = next(line for line in search.past.sources(base)[PATH].splitlines() if line.startswith("LEVEL"))
+    line = next(line for line in search.state.sources(base)[PATH].splitlines() if line.startswith("LEVEL"))
 
     def propose(new: str) -> Proposal:
         return Proposal("again", Category.KNOBS, (Edit(PATH, line, new),), "scripted")
 
     with pytest.raises(Refused, match="experiment 1, which was tried already"):
-        search.gate.check(propose("LEVEL = 1.5  # in other words"), base)
-    new = search.gate.check(propose("LEVEL = 1.25"), base)
+        search.admission.accept(propose("LEVEL = 1.5  # in other words"), base)
+    new = search.admission.accept(propose("LEVEL = 1.25"), base).fingerprint
     with pytest.raises(Refused, match="experiment 4"):
-        search.gate.check(propose("LEVEL = 1.250"), base, waiting={new: 4})
+        search.admission.accept(propose("LEVEL = 1.250"), base, waiting={new: 4})

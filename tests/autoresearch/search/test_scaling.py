@@ -16,12 +16,15 @@ IDEAS: list[float | str] = [1.3 + i / 1000 for i in range(60)]
 class Counter(Silent):
     """Rows read from the journal and git processes started, experiment by experiment."""
 
-    def __init__(self, search: Search, processes: list[str]) -> None:
+    def __init__(self, processes: list[str]) -> None:
         super().__init__()
-        self.search, self.processes = search, processes
+        self.processes = processes
         self.rows: list[int] = []
         self.git: list[int] = []
-        self.seen = search.journal.rows, len(processes)
+
+    def watch(self, search: Search) -> None:
+        self.search = search
+        self.seen = search.journal.rows, len(self.processes)
 
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
         now = self.search.journal.rows, len(self.processes)
@@ -50,8 +53,9 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_the_sixtieth_experiment_costs_what_the_tenth_did(tmp_path: Path, processes: list[str]) -> None:
-    search = make_search(make_repository(tmp_path / "repo"), IDEAS)
-    counter = search.view = Counter(search, processes)
+    counter = Counter(processes)
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, view=counter)
+    counter.watch(search)
     search.run()
     assert len(counter.rows) == len(IDEAS)
     for counts in (counter.rows[1:], counter.git[1:]):

@@ -1,14 +1,11 @@
 """The inbox: many writers, one search, and nothing lost."""
 
 import multiprocessing
-import threading
-import time
 
 import pytest
 
 from autoresearch.errors import UserError
 from autoresearch.store.inbox import Inbox
-from tests.support.stub import Silent
 
 
 def write_notes(folder, name, count):
@@ -30,7 +27,7 @@ def test_many_processes_write_at_once(tmp_path):
 def test_an_empty_inbox_is_no_file(tmp_path):
     inbox = Inbox(tmp_path)
     assert inbox.notes() == inbox.ideas() == inbox.entries() == () and inbox.wished == "run"
-    assert inbox.wait(Silent()) and not inbox.path.exists()
+    assert not inbox.path.exists()
 
 
 def test_an_idea_is_taken_refused_or_dropped_once(tmp_path):
@@ -69,27 +66,13 @@ def test_texts_are_bounded_and_not_empty(tmp_path):
         inbox.add_idea("big", "x" * 500_000)
 
 
-def test_a_paused_search_waits_until_it_may_go_on(tmp_path):
-    inbox, view = Inbox(tmp_path), Silent()
-    inbox.wish("pause")
-    inbox.begin()
-    went_on = []
-    thread = threading.Thread(target=lambda: went_on.append(inbox.wait(view)))
-    thread.start()
-    while not view.said:
-        time.sleep(0.01)
-    assert thread.is_alive() and "Paused" in view.said[0]
-    Inbox(tmp_path).wish("run")
-    thread.join()
-    assert went_on == [True] and len(view.said) == 2
-
-
-def test_a_request_to_stop_ends_one_run_only(tmp_path):
-    inbox, view = Inbox(tmp_path), Silent()
-    inbox.wish("stop")
-    assert not inbox.wait(view) and not view.said, "the search itself says that it stops"
-    inbox.begin()
-    assert inbox.wait(view), "the same command goes on"
+def test_a_new_run_forgets_a_stop_but_not_a_pause(tmp_path):
+    inbox = Inbox(tmp_path)
+    for wish, then in (("stop", "run"), ("pause", "pause"), ("run", "run")):
+        inbox.wish(wish)
+        assert Inbox(tmp_path).wished == wish
+        inbox.begin()
+        assert inbox.wished == then
 
 
 def test_a_broken_inbox_file_raises_an_error_that_says_what_to_do(tmp_path):

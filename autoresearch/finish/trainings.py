@@ -1,0 +1,70 @@
+"""Trainings after the search, for a claim or an audit: written down, started, run beside each other.
+
+Their scores lie apart from the trials of the search, so that nothing that steers reads them. Whoever asks for
+a training writes it down before it starts, and again when it has ended: what was killed goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from autoresearch.search.loop import Search
+from autoresearch.types import Arm, Measurement, Split, Trial
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training that no judge has asked for.
+
+    Attributes:
+        index: Its number in the record that plans it, from 0.
+        arm: What it is for.
+        label: What it is called, such as "claim, tip".
+        experiment: The experiment whose result is looked at.
+        commit: What to train.
+        seed: To train with.
+        splits: What to score it on; the first gives the score.
+        items: Folder for the losses of single items, below that of the search.
+    """
+
+    index: int
+    arm: Arm
+    label: str
+    experiment: int
+    commit: str
+    seed: int
+    splits: Sequence[Split]
+    items: str
+
+
+def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple[int, Measurement]]:
+    """Run trainings beside each other where there is room.
+
+    Args:
+        search: An open search.
+        planned: What to train. The next one is taken when it can start at once; a generator may write it down
+            before it yields it.
+
+    Yields:
+        The index of each with its result, in the order in which they end.
+
+    Raises:
+        Stopped: If a person stops it; those under way have been yielded by then.
+    """
+
+    def starts() -> Iterator[Trial]:
+        for t in planned:
+            trial = Trial(t.index + 1, t.experiment, t.arm, t.seed, t.commit, time.time(), label=t.label)
+            yield search.scheduler.start_unrecorded(trial, t.splits, t.items)
+
+    for ended in search.scheduler.run_all(starts()):
+        search.view.trial(replace(ended.trial, finished=time.time(), result=ended.result))
+        yield ended.trial.id - 1, ended.result
+
+
+def unused_seed(search: Search, others: Iterable[int]) -> int:
+    """The first of the seeds that neither the search nor earlier trainings, with the `others`, have used."""
+    used = [t.seed for e in search.journal.experiments() for t in e.trials]
+    return max([*used, *others]) + 1

@@ -1,0 +1,231 @@
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.execute.base import Cancelled, Place, TrialSpec
+from autoresearch.execute.local import LocalExecutor, exporter
+from autoresearch.propose.base import Check, Context
+from autoresearch.search.loop import Search
+from autoresearch.search.scheduler import EmptyInbox
+from autoresearch.store.git import Repository
+from autoresearch.types import Measurement, Outcome, Progress, Proposal, VerdictKind
+from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurers, said
+
+IDEAS: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1, "OTHER = 7"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repo")
+
+
+def story(search: Search) -> list[tuple[object, ...]]:
+    """What must not depend on how many places there are."""
+    return [
+        (e.number, e.state, e.verdict.kind, e.verdict.effect, e.verdict.reason, e.verdict.trials)
+        for e in search.journal.experiments()
+        if e.verdict
+    ]
+
+
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.soak), 3])
+def test_the_verdicts_are_those_of_a_serial_search(tmp_path: Path, workers: int) -> None:
+    serial = make_search(make_repository(tmp_path / "serial"), IDEAS)
+    serial.run()
+    search = make_search(
+        make_repository(tmp_path / "parallel"), IDEAS, f"executor.workers={workers}", "lookahead=0"
+    )
+    for number, stub in enumerate(measurers(search)):
+        chance = random.Random(number)
+        stub.on_run = lambda chance=chance: time.sleep(chance.random() / 50)  # type: ignore[misc]
+    search.run()
+    assert story(search) == story(serial)
+    assert [kind for _, _, kind, *_ in story(search)] == ["discard", "keep", "crash", "keep", "discard"]
+    assert search.state.standing()[1] > 0 and all(stub.trained for stub in measurers(search))
+    used = {t.place for e in search.journal.experiments() for t in e.trials}
+    assert used == {f"cpu:{i}" for i in range(workers)}
+
+
+def test_baselines_and_confirmations_run_at_the_same_time(repository: Repository) -> None:
+    search = make_search(repository, [0.2], "executor.workers=2", "baselines=4")
+    together = threading.Barrier(2, timeout=10)
+    baselines = iter(range(4))
+
+    def meet() -> None:
+        if next(baselines, None) is not None:
+            together.wait()
+
+    for stub in measurers(search):
+        stub.on_run = meet
+    search.run()
+    trials = [t for e in search.journal.experiments() for t in e.trials if t.finished]
+    assert any(a.started < b.started < (a.finished or 0) for a in trials for b in trials if a.experiment == 1)
+
+
+class Failing(StubMeasurer):
+    """The second training of the candidate crashes, once the other place has begun its own."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        super().__init__()
+        self.begun = begun
+
+    def measure(self, *arguments: Any) -> Measurement:
+        result = super().measure(*arguments)
+        ours = ["LEVEL = 0.2" in source for source, _ in self.trained]
+        if not ours[-1] or sum(ours) != 2:
+            return result
+        assert self.begun.wait(10)
+        return Measurement(Outcome.CRASH, reason="gone")
+
+
+class Endless(StubMeasurer):
+    """A training of the candidate shows signs of life until nobody needs it any more."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        super().__init__()
+        self.begun = begun
+        self.stopped = False
+
+    def measure(
+        self,
+        tree: Path,
+        spec: TrialSpec,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_stop: Callable[[Progress], bool] | None = None,
+    ) -> Measurement:
+        if "LEVEL = 0.2" not in (tree / PATH).read_text():
+            return super().measure(tree, spec, scratch, progress, should_stop)
+        self.begun.set()
+        try:
+            for _ in range(2000):
+                progress(Progress(0.5, 1.0))
+                time.sleep(0.005)
+        except Cancelled:
+            self.stopped = True
+            raise
+        raise AssertionError("nobody stopped it")
+
+
+def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository: Repository) -> None:
+    begun = threading.Event()
+    failing, endless = Failing(begun), Endless(begun)
+    search = make_search(
+        repository, [0.2, 1.5, 0.1], "executor.workers=2", measurers={"cpu:0": failing, "cpu:1": endless}
+    )
+    propose = search.proposer.propose
+
+    def late(context: Context, check: Check) -> Proposal:
+        while list(search.folder.glob("trials/*")):  # so the end of the cancelled trial is told first
+            time.sleep(0.01)
+        time.sleep(0.05)
+        return propose(context, check)
+
+    search.proposer.propose = late  # type: ignore[method-assign]
+    search.run()
+    assert endless.stopped
+    first, second, third = search.journal.experiments()[1:]
+    assert first.verdict and (first.verdict.kind, first.verdict.reason) == (VerdictKind.CRASH, "gone")
+    assert second.verdict and second.verdict.kind is VerdictKind.DISCARD
+    stopped = first.trials[-1]
+    assert (stopped.arm, stopped.place, stopped.result) == ("confirm", "cpu:1", None) and stopped.finished
+    assert not json.loads(search.journal.judge_state() or "")["state"]["_requests"]["late"]
+    assert list(search.folder.glob("trials/*")) == []
+    assert third.kept and {t.place for t in third.trials} == {"cpu:0", "cpu:1"}  # its place is free again
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "at", [pytest.param(2, marks=pytest.mark.soak), 4, pytest.param(6, marks=pytest.mark.soak), 8]
+)
+def test_killed_with_two_trials_open_it_ends_as_if_it_had_not_been(tmp_path: Path, at: int) -> None:
+    plain = make_search(make_repository(tmp_path / "plain"), IDEAS)
+    plain.run()
+    repository = make_repository(tmp_path / "killed")
+    search = make_search(repository, IDEAS, "executor.workers=2")
+    calls = iter(range(1, 10**6))
+
+    def kill() -> None:
+        if next(calls) == at:
+            raise Killed
+
+    for stub in measurers(search):
+        stub.on_run = kill
+    with pytest.raises(Killed):
+        search.run()
+    search.journal.close()
+    again = make_search(repository, IDEAS, "executor.workers=2")
+    again.run()
+    assert story(again) == story(plain)
+    assert list(again.folder.glob("trials/*")) == []
+
+
+class Pausing(EmptyInbox):
+    """Pauses the search while two trials are under way, and lets it go on once both are written down."""
+
+    def __init__(self) -> None:
+        self.search: Search | None = None
+        self.paused = False
+        self.open_when_it_went_on = -1
+
+    @property
+    def wished(self) -> str:  # type: ignore[override]
+        if not self.paused:
+            return "run"
+        assert self.search
+        trials = [t for e in self.search.journal.experiments() for t in e.trials]
+        under_way = sum(t.finished is None for t in trials)
+        if not self.search.scheduler.busy:
+            self.open_when_it_went_on = under_way
+            self.paused = False
+        return "pause"
+
+
+def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: Repository) -> None:
+    pausing = Pausing()
+    search = make_search(repository, [0.2], "executor.workers=2", inbox=pausing)
+    pausing.search = search
+    confirming, paused = threading.Barrier(2, timeout=10), list[bool]()
+
+    def pause() -> None:
+        begun = sum("LEVEL = 0.2" in source for stub in measurers(search) for source, _ in stub.trained)
+        if begun in (2, 3) and not paused:  # the screening run was alone
+            confirming.wait()
+            paused.append(True)
+            pausing.paused = True
+
+    for stub in measurers(search):
+        stub.on_run = pause
+    search.run()
+    assert pausing.open_when_it_went_on == 0
+    assert any(line.startswith("Paused.") for line in said(search)) and "Going on." in said(search)
+    assert story(search)[0][2] == "keep"
+
+
+def test_two_searches_share_one_executor(tmp_path: Path) -> None:
+    alone = make_search(make_repository(tmp_path / "alone"), IDEAS)
+    alone.run()
+    repository = make_repository(tmp_path / "repo")
+    stubs = {Place(f"cpu:{i}", "stub"): StubMeasurer() for i in range(2)}
+    executor = LocalExecutor(stubs, repository.root / "runs", exporter(repository, ["nanomodel"]))
+    searches = [
+        make_search(repository, IDEAS, f"name={name}", "executor.workers=2", executor=executor)
+        for name in ("one", "two")
+    ]
+    threads = [threading.Thread(target=search.run) for search in searches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    executor.close()
+    assert story(searches[0]) == story(searches[1]) == story(alone)
+    assert all(stub.trained for stub in stubs.values())
