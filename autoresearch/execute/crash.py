@@ -1,10 +1,9 @@
-"""Why a candidate broke down, in one line: a cause from a short list, and the last line that says so.
+"""Why a candidate crashed, in one line: a cause from a short list, and the last line that says so.
 
 A reason begins with its cause: those of `CAUSES`, which are read from what was printed, and "timeout", which
-the runner's own clock gives (`handshake`). Limits of the sandbox that were broken count as "out of memory" or
-as "refused by the sandbox", by what was broken (`process`). The cause is a guess from what the process
-printed and how it ended. It helps a proposer to mend its idea and a person to see patterns; no rule rests on
-it, since candidates can print what they like.
+the runner's own clock gives. Limits of the sandbox that were broken count as "out of memory" or as "refused
+by the sandbox". The cause is a guess from what the process printed and how it ended. It helps a proposer to
+mend its idea and a person to see patterns; no rule rests on it, since candidates can print what they like.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def explain(log: str, status: int | None) -> str:
 
 
 def classify(reason: str) -> str:
-    """The cause that a reason begins with; "other" if it is none of ours."""
+    """The cause that a reason begins with; "other" if it is not in the list."""
     cause = reason.partition(":")[0].removesuffix(", or killed from outside")
     return cause if cause in (*CAUSES, TIMEOUT) else OTHER
 

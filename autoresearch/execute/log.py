@@ -1,18 +1,18 @@
-"""What a candidate prints: read as it comes, kept within bounds, made harmless to show.
+"""Reads what a candidate prints, as it comes, and keeps a bounded part that is harmless to show.
 
 Invariant: however much is printed, the writer is never blocked and the runner keeps at most the beginning
-and the end. The text is data: control characters are gone, so it cannot repaint a terminal.
+and the end. The text is data: control characters are removed, so it cannot repaint a terminal.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from typing import IO
 
-HEAD, TAIL = 4_000, 12_000
+from autoresearch.text import clean
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+HEAD, TAIL = 4_000, 12_000
+"""Bytes that are kept of the beginning and of the end."""
 
 
 class Log:
@@ -50,8 +50,3 @@ class Log:
                     excess = max(0, len(self._tail) - TAIL)
                     del self._tail[:excess]
                     self._dropped += excess
-
-
-def clean(text: str) -> str:
-    """Text without terminal escapes and control characters, and with carriage returns as line breaks."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))

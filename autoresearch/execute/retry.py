@@ -18,25 +18,25 @@ from autoresearch.types import Measurement, Outcome, Progress
 PAUSES = (0.0, 60.0, 300.0, 900.0)
 """Seconds before an attempt is made again, for the first time, the second, ..."""
 SIGN = 1.0
-"""Seconds between two signs of life in a pause: whoever hears them may raise, and so end the waiting."""
+"""Seconds between two signs of life in a pause: `progress` may raise, and so end the waiting."""
 
 _HINT = (
     "See what nvidia-smi says: end the processes that share the GPU, let it cool, or choose another "
-    "(executor.devices). A budget of tokens does not depend on its speed. The same command goes on."
+    "(executor.devices). Only a budget of seconds depends on its speed. The same command goes on."
 )
 
 
-def watched(
+def watch_gpu(
     health: Health,
     attempt: Callable[[Callable[[Progress], None]], Measurement],
     progress: Callable[[Progress], None],
 ) -> tuple[Measurement, str]:
-    """Make an attempt while the GPU is watched.
+    """Run a trial once while the GPU is watched.
 
     Args:
-        health: Looks at the GPU.
-        attempt: Trains and scores; is given what to call with signs of life.
-        progress: Hears them.
+        health: Reads the GPU.
+        attempt: Runs the trial; is given what to call with signs of life.
+        progress: Gets them.
 
     Returns:
         The result, and why it is worthless for a reason that lies with the GPU; empty if it is not.
@@ -62,19 +62,19 @@ def watched(
     return replace(result, metrics={**result.metrics, **watch.metrics}), spoiled
 
 
-def unspoiled(
+def repeat_spoiled(
     attempt: Callable[[], tuple[Measurement, str]],
     *,
     timed: bool,
     say: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> Measurement:
-    """The result of the first attempt that can be believed.
+    """Run a trial until the GPU has not spoiled it, and give that result.
 
     Args:
-        attempt: Gives a result, and why it is worthless; empty if it is not.
-        timed: Whether the budget is of seconds. If not, a slow GPU changes no score: one repetition is made
-            to be sure, and believed unless it broke down.
+        attempt: Runs the trial; gives a result, and why it is worthless (empty if it is not).
+        timed: Whether the budget is of seconds. If not, a slow GPU changes no score: the trial is repeated
+            once to be sure, and the result counts unless it crashed.
         say: Tells a person something.
         progress: Called now and then in a pause; what it raises ends the waiting.
 

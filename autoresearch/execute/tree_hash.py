@@ -1,7 +1,7 @@
-"""Frozen code: what a trial runs on is what was committed, before and after.
+"""A hash of a folder, by which frozen code is compared before and after a trial.
 
-In a sandbox the tree is mounted read-only, so this can only notice that a wall has fallen; with
-`sandbox=none` it is the wall.
+In a sandbox the tree is mounted read-only, so a difference shows that the sandbox failed. With `sandbox=none`
+the comparison is the only protection.
 """
 
 from __future__ import annotations

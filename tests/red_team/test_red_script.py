@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.tasks.gpt.training import Budget
+from autoresearch.tasks.gpt.training import TrainingBudget
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support.candidates import HELLO, OPENING, READY
@@ -95,7 +95,7 @@ def test_a_harness_with_a_longer_budget_is_late(arena: Arena, either: Sandbox) -
 def test_without_the_runner_s_clock_it_would_be_taken(
     arena: Arena, bwrap: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Budget, "late_after", property(lambda self: 30.0))
+    monkeypatch.setattr(TrainingBudget, "late_after", property(lambda self: 30.0))
     late = GUARD + LATE.replace("\n", "\n    ")
     done = arena.fight(late, bwrap, kind="seconds", amount=0.5)
     assert "do not load" in done.reason, "it got as far as its weights"

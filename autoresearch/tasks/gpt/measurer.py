@@ -19,7 +19,7 @@ from pathlib import Path
 from autoresearch.execute import crash
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
-from autoresearch.execute.retry import unspoiled, watched
+from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.outputs import CompileCache
@@ -187,11 +187,11 @@ class GptMeasurer:
 
         def once() -> tuple[Measurement, str]:
             clear(scratch)  # of an attempt that did not count
-            return watched(health, whole, seen) if health else (whole(seen), "")
+            return watch_gpu(health, whole, seen) if health else (whole(seen), "")
 
         with self._one_trial:
             timed = budget.kind == "seconds"
-            result = unspoiled(once, timed=timed, say=self._say, progress=progress)
+            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress)
         if spec.thorough:  # scoring took longer for a reason that does not lie with the candidate
             metrics = {k: v for k, v in result.metrics.items() if k != "score_seconds"}
             result = replace(result, metrics=metrics)

@@ -11,11 +11,10 @@ import pytest
 
 from autoresearch.config import load
 from autoresearch.errors import UserError
-from autoresearch.execute import health
-from autoresearch.execute import retry as repeat
+from autoresearch.execute import health, retry
 from autoresearch.execute.health import Health
 from autoresearch.execute.places import places
-from autoresearch.execute.retry import unspoiled, watched
+from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.search import setup as launch
 from autoresearch.search.setup import tell_protection
@@ -211,12 +210,12 @@ def died(phase):
 @pytest.mark.parametrize("phase", ["start-up", "train", "score"])
 def test_after_a_crash_somebody_looks_however_early_it_was(gpu, phase):
     found = Health.find("cuda")
-    assert watched(found, died(phase), print)[1] == ""  # it did that to itself
+    assert watch_gpu(found, died(phase), print)[1] == ""  # it did that to itself
     gpu.says(pids=[os.getppid()])
-    assert "other processes used the GPU" in watched(found, died(phase), print)[1]
+    assert "other processes used the GPU" in watch_gpu(found, died(phase), print)[1]
     gpu.says(lost="GPU is lost")
     with pytest.raises(UserError, match="GPU is lost"):
-        watched(found, died(phase), print)
+        watch_gpu(found, died(phase), print)
 
 
 def test_a_crash_while_the_gpu_was_away_does_not_count(gpu, often):
@@ -227,7 +226,7 @@ def test_a_crash_while_the_gpu_was_away_does_not_count(gpu, often):
         gpu.says()
         return Measurement(Outcome.CRASH, reason="GPU error: launch failure")
 
-    assert "GPU is lost" in watched(Health.find("cuda"), attempt, print)[1]
+    assert "GPU is lost" in watch_gpu(Health.find("cuda"), attempt, print)[1]
 
 
 @pytest.mark.soak
@@ -254,12 +253,12 @@ class Attempts:
         return Measurement(self.outcome, score, phases=phases), "heat" if self.left >= 0 else ""
 
     def result(self, timed):
-        return unspoiled(self, timed=timed, say=self.said.append, progress=self.signs.append)
+        return repeat_spoiled(self, timed=timed, say=self.said.append, progress=self.signs.append)
 
 
 @pytest.fixture
 def brief(monkeypatch):
-    monkeypatch.setattr(repeat, "PAUSES", (0.0, 0.02, 0.02))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.02, 0.02))
 
 
 @pytest.mark.parametrize("spoiled", range(4))
@@ -284,4 +283,4 @@ def test_a_pause_ends_with_whoever_waits_for_it():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unspoiled(Attempts(9), timed=True, say=print, progress=leave)
+        repeat_spoiled(Attempts(9), timed=True, say=print, progress=leave)
