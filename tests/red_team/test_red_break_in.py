@@ -252,7 +252,7 @@ def test_no_door_opens(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("backend", ["bwrap", "landlock"])
-def test_with_the_walls_down_every_door_opens(
+def test_without_the_sandbox_every_door_opens(
     backend: str, secret: str, stack: ExitStack, tmp_path: Path
 ) -> None:
     arena = Arena.build(tmp_path / "host")

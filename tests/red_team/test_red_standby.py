@@ -110,20 +110,20 @@ def test_what_is_lent_is_a_copy(
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
 
 
-class Unwalled(PlainSandbox):
+class Unconfined(PlainSandbox):
     """No sandbox that says it is one, so that processes wait all the same."""
 
     @property
     def name(self) -> str:
-        return "unwalled"
+        return "unconfined"
 
 
 @pytest.mark.soak
-def test_without_walls_they_would_be_reached(arena: Arena, options: dict[str, Any]) -> None:
-    prepare(arena, Unwalled(), options)
-    attack = arena.fight(ATTACK, Unwalled(), **options)
+def test_without_a_sandbox_waiting_processes_would_be_reached(arena: Arena, options: dict[str, Any]) -> None:
+    prepare(arena, Unconfined(), options)
+    attack = arena.fight(ATTACK, Unconfined(), **options)
     assert "poisoned scratch/train/torch.py" in attack.log
 
 
-def test_without_a_sandbox_nobody_waits(arena: Arena, options: dict[str, Any]) -> None:
+def test_without_a_sandbox_no_processes_are_kept_ready(arena: Arena, options: dict[str, Any]) -> None:
     assert arena.runner(PlainSandbox(), **options)._resources.standby is None
