@@ -146,3 +146,13 @@ def change_text(verdict: Verdict, metric: Metric) -> str:
 def evidence_text(verdict: Verdict) -> str:
     """The judge's test statistic: a z value unless the judge says otherwise; empty if there is none."""
     return "" if verdict.evidence is None else f"{verdict.evidence:.2f}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun: "1 run", "2 runs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def times(number: int) -> str:
+    """How often: "once", "2 times"."""
+    return "once" if number == 1 else f"{number} times"

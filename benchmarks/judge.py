@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch.judge import Estimate, Judge, Kept, Observation, Report, TrialRequest, create_judge
 from autoresearch.judge.claim import claim
-from autoresearch.report.levels import Level, joint_reach
+from autoresearch.report.estimates import joint_half_width
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 AA_TRIALS = 500
@@ -277,9 +277,9 @@ def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcom
 
 def told(levels: Levels) -> tuple[float, float] | None:
     """The interval of the whole gain, as report and MLflow show it after a verdict."""
-    before, after = Level.of(levels.baseline), Level.of(levels.incumbent)
-    gain, reach = before.mean - after.mean, joint_reach(before, after)
-    return None if reach is None else (gain - reach, gain + reach)
+    before, after = levels.baseline, levels.incumbent
+    gain, half = before.mean - after.mean, joint_half_width(before, after)
+    return None if half is None else (gain - half, gain + half)
 
 
 def claimed(nature: Nature, start: Script, tip: Script) -> bool:

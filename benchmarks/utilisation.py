@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from autoresearch.propose.base import BaseProposer, Check, Context  # noqa: E402
-from autoresearch.report.timeline import TRAIN, Use, use  # noqa: E402
+from autoresearch.report.timeline import TRAIN, TimeUse, time_use  # noqa: E402
 from autoresearch.search import setup as launch  # noqa: E402
 from autoresearch.types import Category, Edit, Proposal  # noqa: E402
 
@@ -70,7 +70,7 @@ class Measured:
         experiments: How many were decided.
     """
 
-    spent: Use
+    spent: TimeUse
     trials: int
     experiments: int
 
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace, root: Path, name: str, overrides: tuple
         # The proposal that came before is not part of what is measured.
         found = [span for span in found if span.started >= first or span.phase not in ("propose", "queue")]
         trials = sum(span.phase == TRAIN for span in found)
-        return Measured(use(found), trials, len(journal.experiments()) - 1)
+        return Measured(time_use(found), trials, len(journal.experiments()) - 1)
 
 
 def repository(root: Path) -> None:

@@ -34,13 +34,14 @@ def claim(overrides: Overrides = None, json: Json = False) -> None:
     from dataclasses import asdict
 
     from autoresearch.finish.claim import make_claim
-    from autoresearch.report.claim_text import sentence
+    from autoresearch.report.markdown import claim_sentence
     from autoresearch.search.setup import search_folder
 
     folder = search_folder(overrides or [])
     with _opened(folder.name, overrides, json) as search:
         record = make_claim(search, search.config.claim)
-    typer.echo(dumps(asdict(record)) if json else sentence(asdict(record)))
+        metric = search.journal.info().metric
+    typer.echo(dumps(asdict(record)) if json else claim_sentence(record, metric))
 
 
 def audit(
@@ -52,10 +53,11 @@ def audit(
     from dataclasses import asdict
 
     from autoresearch.finish.audit import make_audit
-    from autoresearch.report.claim_text import audit_lines
+    from autoresearch.report.markdown import audit_lines
     from autoresearch.search.setup import search_folder
 
     folder = search_folder(overrides or [])
     with _opened(folder.name, overrides, json) as search:
         record = make_audit(search, runs)
-    typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record)))
+        metric = search.journal.info().metric
+    typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record, metric)))

@@ -81,8 +81,8 @@ def clean(
 
 def trace(overrides: Overrides = None) -> None:
     """Write what was done when as a Chrome trace, for ui.perfetto.dev, and print where it lies."""
-    from autoresearch.report.timeline import use
-    from autoresearch.report.trace import trace as make
+    from autoresearch.report.timeline import time_use
+    from autoresearch.report.timeline import trace as make
     from autoresearch.text import duration
 
     journal, _ = open_journal(overrides)
@@ -90,7 +90,7 @@ def trace(overrides: Overrides = None) -> None:
     path = journal.path.parent / "report" / "trace.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(make(journal.info().name, found, journal.experiments())), encoding="utf-8")
-    time = use(found)
+    time = time_use(found)
     if time.busy is not None:
         typer.echo(f"training {time.busy:.1%} of {duration(time.wall)}")
     typer.echo(f"trace: {path}")

@@ -14,67 +14,68 @@ from autoresearch.cli.options import Json, Number, Overrides, dumps, open_journa
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """How far a search has come."""
-    from autoresearch.report.guard_text import drifted
-    from autoresearch.report.report import headline
+    from autoresearch.report.markdown import drift, headline
     from autoresearch.report.summary import summarize
-    from autoresearch.report.timeline import use
+    from autoresearch.report.timeline import time_use
     from autoresearch.store.inbox import Inbox
+    from autoresearch.text import times
 
     journal = open_journal(overrides)[0]
     lease = journal.lease()
     runner = lease if lease and not lease.dead else None
-    summary = summarize(journal) | {
-        "time": use(journal.timeline()).to_dict(),
-        "runner": asdict(runner) if runner else None,
-    }
-    typer.echo(dumps(summary) if json else headline(summary))
-    if not json:
-        go_on = f"nobody runs it; go on with: autoresearch run name={summary['search']}"
-        typer.echo(f"tried {summary['tried']}; {f'run by {runner}' if runner else go_on}")
-        for told in filter(None, (drifted(summary), Inbox(journal.path.parent).told())):
-            typer.echo(told)
-    if not json and (changes := summary["brief_changes"]):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1]["time"]))
-        typer.echo(f"the brief was changed {len(changes)} times, last at {when}")
+    summary = summarize(journal)
+    if json:
+        runs = {"runner": asdict(runner) if runner else None}
+        typer.echo(dumps(summary.to_dict() | {"time": time_use(journal.timeline()).to_dict()} | runs))
+        return
+    typer.echo(headline(summary))
+    typer.echo(f"Tried: {summary.tried}.")
+    resume = f"Not running. Continue: autoresearch run name={summary.search}"
+    typer.echo(f"Running: {runner}." if runner else resume)
+    for line in filter(None, (drift(summary), Inbox(journal.path.parent).told())):
+        typer.echo(line)
+    if changes := summary.brief_changes:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1].time))
+        typer.echo(f"The brief was changed {times(len(changes))}, last at {when}.")
 
 
 def log(overrides: Overrides = None, json: Json = False) -> None:
     """Every experiment in a line, newest last."""
     from autoresearch.report.summary import summarize
 
-    rows = summarize(open_journal(overrides)[0])["experiments"]
+    summary = summarize(open_journal(overrides)[0])
     if json:
-        typer.echo("\n".join(dumps(row, indent=None) for row in rows))
+        typer.echo("\n".join(dumps(asdict(row), indent=None) for row in summary.experiments))
         return
     from autoresearch.text import one_line
 
-    for row in rows:
-        score = "      -" if row["score"] is None else f"{row['score']:.4f}"
-        effect = "        " if row["effect"] is None else f"{-row['effect']:+.4f} "
-        verdict = row["verdict"] or ("baseline" if row["number"] == 0 else "open")
-        words = row["hypothesis"] or "the starting script"
-        typer.echo(
-            f"{row['number']:4d}  {verdict:8}  {score}  {effect} {row['commit'][:8]}  {one_line(words, 80)}"
-        )
+    metric = summary.metric
+    for row in summary.experiments:
+        score = "      -" if row.score is None else metric.text(row.score)
+        change = "        " if row.effect is None else f"{metric.change(row.effect):+.{metric.digits}f} "
+        verdict = row.verdict or ("baseline" if row.number == 0 else "open")
+        words = one_line(row.hypothesis or "the starting point", 80)
+        typer.echo(f"{row.number:4d}  {verdict:8}  {score}  {change} {row.commit[:8]}  {words}")
 
 
 def show(number: Number, overrides: Overrides = None, json: Json = False) -> None:
     """One experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.report.summary import summarize
     from autoresearch.text import one_line
-    from autoresearch.tracking.notes import experiment_note
+    from autoresearch.tracking.runs import experiment_note
 
     journal = open_journal(overrides)[0]
     experiment = journal.experiment(number)
     if json:
-        typer.echo(dumps(next(r for r in summarize(journal)["experiments"] if r["number"] == number)))
+        rows = summarize(journal).experiments
+        typer.echo(dumps(next(asdict(row) for row in rows if row.number == number)))
         return
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(experiment_note(experiment)))
+    Console().print(Markdown(experiment_note(experiment, journal.info().metric)))
     for proposal, reason in journal.dropped(number):
-        typer.echo(one_line(f"Given up after it: {proposal.hypothesis} ({reason})", 1000))
+        typer.echo(one_line(f"Dropped after it: {proposal.hypothesis} ({reason})", 1000))
 
 
 def diff(
@@ -94,8 +95,7 @@ def diff(
 
 def report(overrides: Overrides = None) -> None:
     """Write the report page and print where it lies."""
-    from autoresearch.report.claim_text import sentence
-    from autoresearch.report.report import headline
+    from autoresearch.report.markdown import claim_sentence, headline
     from autoresearch.report.summary import summarize
     from autoresearch.search.setup import write_page
 
@@ -103,8 +103,8 @@ def report(overrides: Overrides = None) -> None:
     written = write_page(journal, repository)
     summary = summarize(journal)
     typer.echo(headline(summary))
-    if summary["claim"]:
-        typer.echo(sentence(summary["claim"]))
+    if summary.claim:
+        typer.echo(claim_sentence(summary.claim, summary.metric))
     typer.echo(f"report: {written.html}")
 
 
@@ -117,13 +117,13 @@ def ui(
     import subprocess
 
     from autoresearch.search.setup import recorded_config
-    from autoresearch.tracking import ui as views
+    from autoresearch.tracking import store as tracking
     from autoresearch.tracking.mirror import EXPERIMENT_KEY
 
     journal, _ = open_journal(overrides)
     folder = journal.path.parent
     uri = recorded_config(folder).tracking.uri
-    shown = views.ui(uri, folder.parent / "mlflow", port, journal.info(), journal.get(EXPERIMENT_KEY))
+    shown = tracking.ui(uri, folder.parent / "mlflow", port, journal.info(), journal.get(EXPERIMENT_KEY))
     typer.echo(f"MLflow: {shown.url}")
     if shown.command:
         typer.echo("It takes some seconds to start; end it with Ctrl-C.")

@@ -1,8 +1,10 @@
 """Places texts beside marks in a plot so that they stay readable.
 
-Owns the invariant that no text lies on another text, on a mark that has a text, or outside the axes. Other
-marks, the line and other texts' leaders are avoided where there is room. A text that finds no room is left
-out. Greedy, the most important text first; see Christensen, Marks & Shieber (1995) for the alternatives.
+No text lies on another text, on a mark that has a text, or outside the axes. Other marks, the line and the
+lines that lead to other texts are avoided where there is room. A text that finds no room is left out. Greedy,
+the most important text first; see Christensen, Marks & Shieber (1995) for the alternatives. adjustText 1.4
+was tried instead: with 16 texts it covered kept marks and other texts, and took 133 s rather than 2 s for a
+search of 1000 experiments.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ TOO_COSTLY = 7.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """A possible place for a text, in pixels: offset from the mark, box, the line that leads there."""
+class Position:
+    """Where a text might go, in pixels: offset from the mark, box, the line that leads there."""
 
     offset: Point
     box: Bbox
@@ -33,7 +35,13 @@ class Labels:
     """Puts texts into axes, one after the other. Everything but the texts must be drawn before."""
 
     def __init__(
-        self, axes: Axes, marks: Sequence[Point], dots: Sequence[Point], line: Sequence[Point], color: str
+        self,
+        axes: Axes,
+        marks: Sequence[Point],
+        dots: Sequence[Point],
+        line: Sequence[Point],
+        color: str,
+        above: bool = False,
     ) -> None:
         """Learn what is in the way.
 
@@ -43,12 +51,14 @@ class Labels:
             dots: Data coordinates better not covered.
             line: Corners of a line better not crossed, in data coordinates.
             color: Of the texts.
+            above: Whether to prefer positions above a mark to those below.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.path import Path as Outline
 
         self._axes = axes
         self._color = color
+        self._above = above
         figure = axes.get_figure(root=True)
         assert figure is not None, "labels need axes that are in a figure"
         self._point = figure.dpi / 72  # in pixels
@@ -78,8 +88,8 @@ class Labels:
         )
         size = drawn.get_window_extent(self._renderer)
         x, y = self._axes.transData.transform(at)
-        places = [p for p in _places((x, y), size.width, size.height, self._point) if self._is_free(p.box)]
-        best = min(places, key=self._cost, default=None)
+        positions = _positions((x, y), size.width, size.height, self._point, self._above)
+        best = min((p for p in positions if self._is_free(p.box)), key=self._cost, default=None)
         if best is None or self._cost(best) > TOO_COSTLY:
             drawn.remove()
             return False
@@ -97,18 +107,18 @@ class Labels:
             and not any(box.contains(*mark) for mark in self._marks)
         )
 
-    def _cost(self, place: Place) -> float:
-        dx, dy = place.offset[0] + place.box.width / 2, place.offset[1] + place.box.height / 2
-        covered = sum(place.box.contains(*dot) for dot in self._dots)
-        crossed = sum(place.leader.intersects_bbox(box, filled=False) for box in self._taken)
-        crossed += sum(leader.intersects_bbox(place.box, filled=False) for leader in self._leaders)
-        struck = self._line is not None and self._line.intersects_bbox(place.box, filled=False)
+    def _cost(self, position: Position) -> float:
+        dx, dy = position.offset[0] + position.box.width / 2, position.offset[1] + position.box.height / 2
+        covered = sum(position.box.contains(*dot) for dot in self._dots)
+        crossed = sum(position.leader.intersects_bbox(box, filled=False) for box in self._taken)
+        crossed += sum(leader.intersects_bbox(position.box, filled=False) for leader in self._leaders)
+        struck = self._line is not None and self._line.intersects_bbox(position.box, filled=False)
         far = (0.02 * abs(dx) + 0.04 * abs(dy)) / self._point
         return covered + 6.0 * crossed + 3.0 * struck + far
 
 
-def _places(mark: Point, width: float, height: float, point: float) -> list[Place]:
-    """Rings of places around a mark, nearest first, below left before all others."""
+def _positions(mark: Point, width: float, height: float, point: float, above: bool) -> list[Position]:
+    """Rings of positions around a mark, nearest first, to the left and on the better side first."""
     from matplotlib.path import Path as Outline
     from matplotlib.transforms import Bbox
 
@@ -116,8 +126,8 @@ def _places(mark: Point, width: float, height: float, point: float) -> list[Plac
     for points in (4, 12, 20, 30, 42, 55, 70, 86, 108):
         distance, gap = points * point, 6 * point
         for dx in (-width - gap, -width * 0.75, -width / 2, -width * 0.25, gap):
-            for dy in (-distance - height, distance):
+            for dy in (distance, -distance - height) if above else (-distance - height, distance):
                 box = Bbox.from_bounds(mark[0] + dx, mark[1] + dy, width, height).padded(1.5 * point)
                 middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-                found.append(Place((dx, dy), box, Outline([mark, middle])))
+                found.append(Position((dx, dy), box, Outline([mark, middle])))
     return found

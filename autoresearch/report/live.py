@@ -1,7 +1,7 @@
 """The live view: one panel in the terminal that says what is tried, why, how far it is, and what came of it.
 
-Chooses between this, plain lines and silence (`create_view`). Owns the invariant that foreign text reaches
-Rich as text, never as markup.
+`create_view` chooses between this, plain lines and warnings only. Text of others reaches Rich as text, never
+as markup.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 import textwrap
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO
 
-from autoresearch.report.board import Board, Line, trial_name, trial_state
-from autoresearch.report.plain import PlainView, QuietView, shielded
+from autoresearch.report.plain import BaseView, PlainView, QuietView, never_raises
+from autoresearch.report.terminal import SearchDisplay, VerdictLine, trial_name, trial_state
 from autoresearch.text import duration
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 
@@ -41,7 +41,7 @@ def create_view(
     info: SearchInfo | None = None,
     experiments: Sequence[Experiment] = (),
     stream: TextIO | None = None,
-) -> QuietView | LiveView:
+) -> BaseView:
     """The view that fits where the output goes.
 
     Args:
@@ -54,96 +54,55 @@ def create_view(
         ValueError: If `kind` is none of these.
     """
     stream = stream or sys.stdout
-    board = Board(info, experiments)
+    display = SearchDisplay(info, experiments)
     if kind == "auto":
         able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         kind = "live" if able else "plain"
     if kind == "live":
-        return LiveView(board, stream)
+        return LiveView(display, stream)
     if kind == "plain":
-        return PlainView(board, stream)
+        return PlainView(display, stream)
     if kind == "quiet":
-        return QuietView(board, stream)
+        return QuietView(display, stream)
     raise ValueError(f"view must be auto, live, plain or quiet, not {kind!r}")
 
 
-class LiveView:
+class LiveView(BaseView):
     """A panel that is redrawn four times a second, from a thread of Rich's own."""
 
-    def __init__(self, board: Board, stream: TextIO) -> None:
+    def __init__(self, display: SearchDisplay, stream: TextIO) -> None:
         """Prepare; nothing is drawn before `with`.
 
         Args:
-            board: What is to be shown.
+            display: What is to be shown.
             stream: A terminal.
         """
         from rich.live import Live
 
-        self.board = board
-        self._lock = threading.Lock()
-        self._live = Live(
-            Panels(board, self._lock),
-            console=_console(stream),
-            refresh_per_second=4,
-            vertical_overflow="crop",
-        )
+        super().__init__(display)
+        panel = SearchPanel(display, self._lock)
+        self._live = Live(panel, console=_console(stream), refresh_per_second=4, vertical_overflow="crop")
 
-    def __enter__(self) -> LiveView:
-        shielded(self._live.start)(refresh=True)
+    def __enter__(self) -> Self:
+        never_raises(self._live.start)(refresh=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.board.rest()
-        shielded(self._live.stop)()
-
-    @shielded
-    def message(self, text: str, *, warning: bool = False) -> None:
-        """A line about the search as a whole."""
-        with self._lock:
-            self.board.message(text, warning)
-
-    @shielded
-    def proposing(self, number: int, proposer: str) -> None:
-        """Experiment `number` is being thought about."""
-        with self._lock:
-            self.board.proposing(number, proposer)
-
-    @shielded
-    def experiment(self, experiment: Experiment) -> None:
-        """A new experiment is about to be trained."""
-        with self._lock:
-            self.board.experiment(experiment)
-
-    @shielded
-    def trial(self, trial: Trial) -> None:
-        """A trial starts or has ended."""
-        with self._lock:
-            self.board.trial(trial)
-
-    @shielded
-    def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial shows a sign of life."""
-        with self._lock:
-            self.board.progress(trial, progress)
-
-    @shielded
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
-        """An experiment has its verdict."""
-        with self._lock:
-            self.board.verdict(experiment, incumbent_score, noise)
+        self.display.end()
+        never_raises(self._live.stop)()
 
 
-class Panels:
-    """Draws a board into the width and height there are."""
+class SearchPanel:
+    """Draws a display into the width and height of the terminal."""
 
-    def __init__(self, board: Board, lock: threading.Lock) -> None:
+    def __init__(self, display: SearchDisplay, lock: threading.Lock) -> None:
         """Prepare.
 
         Args:
-            board: What to draw.
+            display: What to draw.
             lock: Held while drawing.
         """
-        self._board = board
+        self._display = display
         self._lock = lock
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -160,22 +119,23 @@ class Panels:
             messages = self._messages()
             room = console.height - len(body) - len(messages) - 4
             verdicts = self._verdicts(min(MOST_VERDICTS, room))
-            title = _text(self._board.title, "bold")
+            title = _text(self._display.title, "bold")
         yield Panel(
             Group(*body, *verdicts, *messages), title=title, title_align="left", border_style="bright_black"
         )
 
     def _setting(self) -> Text:
-        return _text("  ".join(self._board.setting), "bright_black")
+        return _text("  ".join(self._display.setting), "bright_black")
 
     def _figures(self, wide: bool) -> Text:
-        b, text = self._board, _text("")
+        b, text = self._display, _text("")
         if b.best is not None:
-            noise = f" ± {b.noise:.4f}" if b.noise is not None and wide else ""
-            text.append("best ").append(f"{b.best:.4f}{noise}", "bold green" if b.kept else "bold")
+            score = b.metric.text
+            noise = f" ± {score(b.noise)}" if b.noise is not None and wide else ""
+            text.append("best ").append(f"{score(b.best)}{noise}", "bold green" if b.kept else "bold")
             if b.kept and b.baseline:
-                text.append(f"  {100 * (b.best - b.baseline) / b.baseline:+.2f}%")
-                text.append(f" from {b.baseline:.4f}" if wide else "")
+                text.append(f"  {100 * (b.best - b.baseline) / abs(b.baseline):+.2f}%")
+                text.append(f" from {score(b.baseline)}" if wide else "")
             text.append("  ")
         of = f"/{b.limit}" if b.limit is not None else ""
         text.append("kept ").append(str(b.kept), "bold").append("  tried ").append(f"{b.tried}{of}", "bold")
@@ -186,7 +146,7 @@ class Panels:
 
     def _doing(self, width: int) -> list[Text | Table]:
         """What is tried and why, and a bar for each place; always as many lines, so that nothing jumps."""
-        b = self._board
+        b = self._display
         if not b.doing:
             return []
         why = textwrap.wrap(b.hypothesis, max(width, 10), max_lines=2, placeholder=" …")
@@ -201,7 +161,7 @@ class Panels:
         from rich.table import Table
 
         state = trial_state(trial, progress)
-        name = f"#{trial.experiment} {trial_name(trial, self._board.baselines)}"
+        name = f"#{trial.experiment} {trial_name(trial, self._display.baselines)}"
         fraction = progress.fraction if progress and progress.phase != "start-up" else 0.0
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(
@@ -213,7 +173,7 @@ class Panels:
     def _verdicts(self, room: int) -> list[Text | Table]:
         from rich.table import Table
 
-        shown = list(self._board.verdicts)[-max(0, room) :] if room > 0 else []
+        shown = list(self._display.verdicts)[-max(0, room) :] if room > 0 else []
         if not shown:
             return []
         grid = Table.grid(padding=(0, 1), expand=True)
@@ -225,27 +185,27 @@ class Panels:
         return [_text(""), grid]
 
     def _messages(self) -> list[Text]:
-        shown = list(self._board.messages)[-2:]
+        shown = list(self._display.messages)[-2:]
         return [_text(text, "yellow" if warning else "bright_black") for text, warning in shown]
 
 
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    class Lasting(Console):
+    class LastingConsole(Console):
         def on_broken_pipe(self) -> None:
-            # Rich would end the program; the search goes on without anyone watching.
+            # Rich would end the program; the search continues without anyone watching.
             self.quiet = True
 
-    return Lasting(file=stream)
+    return LastingConsole(file=stream)
 
 
-def _row(line: Line) -> tuple[Text, ...]:
+def _row(line: VerdictLine) -> tuple[Text, ...]:
     color = COLORS[line.kind]
     what = line.hypothesis if line.score is not None else f"{line.reason}: {line.hypothesis}"
     return (
         _text(f"#{line.number}", "bright_black"),
-        _text(line.phrase, color),
+        _text(line.text, color),
         _text(what),
     )
 

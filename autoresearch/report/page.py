@@ -1,94 +1,66 @@
-"""A Markdown page as one self-contained HTML file: no script, no link to anything outside.
+"""The page to read in the morning: `report.md`, the same as one self-contained HTML file, and its pictures.
 
-Owns the invariant that text which reaches a page cannot become markup: `escape` for text inside Markdown,
-raw HTML switched off in the renderer, and a content security policy that allows inline style and nothing
-else, should both fail.
+Text that reaches the page cannot become markup: it is escaped in the Markdown, raw HTML is switched off in
+the renderer, the template escapes what it is given, and a content security policy allows inline style and
+nothing else, should all of these fail. Not covered: the words (`markdown`) and the drawing (`plot`).
 """
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from autoresearch.text import clean, one_line
+from autoresearch.report.markdown import headline, to_markdown
+from autoresearch.report.plot import write_progress_plot, write_timeline_plot
+from autoresearch.report.summary import History, summarize
+from autoresearch.report.timeline import time_use
+from autoresearch.text import one_line, scrub
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
+    from markupsafe import Markup
 
-_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$!]")
-_LINKS = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.", re.IGNORECASE)
-_CLASSES = ("keep", "discard", "prune", "crash", "invalid", "open")
+    from autoresearch.store.database import Span
 
-CSS = """
-:root {
-  color-scheme: light dark;
-  --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --back: #ffffff; --panel: #f6f8fa;
-  --green: #00735a; --red: #b0451a; --blue: #0b62a8; --pink: #a34480;
-}
-@media (prefers-color-scheme: dark) { :root {
-  --ink: #e6edf3; --soft: #9aa4af; --line: #3d444d; --back: #0d1117; --panel: #161b22;
-  --green: #3fc79f; --red: #ff9666; --blue: #6cb6ff; --pink: #e58ec4;
-} }
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 70rem; background: var(--back); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif;
-}
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2.4rem 0 .6rem; }
-blockquote { margin: 1rem 0; padding: .6rem 1rem; background: var(--panel);
-  border-left: 4px solid var(--green); }
-blockquote p { margin: .2rem 0; font-size: 1.08rem; }
-code, pre { font: .86em/1.45 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
-code { background: var(--panel); padding: .1em .3em; border-radius: 4px; overflow-wrap: anywhere; }
-pre { background: var(--panel); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; }
-pre code { background: none; padding: 0; overflow-wrap: normal; font-size: 1em; }
-.table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; min-width: 50%; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td { overflow-wrap: break-word; }
-[style*="right"] { font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.verdict { font-weight: 600; white-space: nowrap; }
-.keep { color: var(--green); } .crash { color: var(--red); } .invalid { color: var(--pink); }
-.prune { color: var(--blue); } .discard, .open { color: var(--soft); }
-.plot svg { width: 100%; height: auto; color: var(--ink); }
-.plot svg text { fill: currentColor; }
-.add { color: var(--green); } .del { color: var(--red); } .hunk { color: var(--blue); }
-.file { font-weight: 700; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  pre { white-space: pre-wrap; } h2 { break-after: avoid; } tr, .plot { break-inside: avoid; }
-  .table { overflow: visible; }
-}
-"""
+VERDICTS = ("keep", "discard", "prune", "crash", "invalid", "open")
+DIFF_CLASSES = {"diff ": "file", "+++": "file", "---": "file", "@@": "hunk", "+": "add", "-": "del"}
+"""Start of a line of a diff -> class of the page's style; the first that fits."""
 
 
-def escape(text: str, limit: int = 200) -> str:
-    """Foreign text as one line that Markdown shows as it is, without links, emphasis or markup."""
-    return _LINKS.sub(lambda m: "\\" + m[0], _SPECIAL.sub(lambda m: "\\" + m[0], one_line(text, limit)))
+@dataclass(frozen=True)
+class Report:
+    """Where a report lies."""
+
+    markdown: Path
+    html: Path
+    png: Path | None
 
 
-def code(text: str) -> str:
-    """Foreign text as a Markdown code span on one line; works inside tables."""
-    line = one_line(text).replace("|", "¦").replace("`", "'")
-    return f"`{line}`" if line else ""
+def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span] = ()) -> Report:
+    """Write `report.md`, `report.html` and the plots into a folder.
 
-
-def fence(text: str, language: str = "") -> str:
-    """Foreign text as a code block that it cannot leave."""
-    text = clean(text).rstrip("\n")
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{ticks}{language}\n{text}\n{ticks}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A Markdown table of cells that are Markdown already; `numeric` columns are set to the right."""
-    rule = ["---:" if i in numeric else "---" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+    Args:
+        history: The search.
+        diff: Unified diff from the base commit to the tip of the branch.
+        folder: Created if it is missing.
+        spans: What was done when.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    summary, use = summarize(history), time_use(spans)
+    progress = write_progress_plot(history.experiments(), summary.search, summary.metric, folder)
+    timeline = write_timeline_plot(use, summary.search, folder)
+    pictures = {png.name: svg.read_text(encoding="utf-8") for svg, png in filter(None, (progress, timeline))}
+    png, time_png = (pair[1] if pair else None for pair in (progress, timeline))
+    text = to_markdown(summary, diff, png.name if png else None, use, time_png.name if time_png else None)
+    text = scrub(text)
+    report = Report(folder / "report.md", folder / "report.html", png)
+    report.markdown.write_text(text, encoding="utf-8")
+    title = f"{summary.branch}: {headline(summary)}"
+    report.html.write_text(to_html(text, title, pictures), encoding="utf-8")
+    return report
 
 
 def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
@@ -99,59 +71,51 @@ def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
         title: Plain text.
         pictures: SVG by the name of the image it stands for; they are trusted.
     """
+    from jinja2 import Environment, PackageLoader
     from markdown_it import MarkdownIt
+    from markupsafe import Markup
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
     for before, token in pairwise(tokens):
         # A cell that holds nothing but the name of a verdict is painted in its colour.
-        if before.type == "td_open" and token.content.strip("*") in _CLASSES:
-            before.attrSet("class", f"verdict {token.content.strip('*')}")
+        if before.type == "td_open" and token.content in VERDICTS:
+            before.attrSet("class", f"verdict {token.content}")
     rules = cast("dict[str, Any]", parser.renderer.rules)  # type: ignore[attr-defined]
     rules["table_open"] = lambda *_: '<div class="table"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
-    rules["fence"] = lambda found, i, *_: _block(found[i])
+    rules["fence"] = lambda found, i, *_: _code_block(found[i])
     rules["image"] = lambda found, i, *_: _picture(pictures.get(str(found[i].attrGet("src")), ""))
-    body = parser.renderer.render(tokens, parser.options, {})
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(one_line(title))}</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n{body}</body>\n</html>\n"
+    body = Markup(parser.renderer.render(tokens, parser.options, {}))
+    page = Environment(
+        loader=PackageLoader("autoresearch.report"), autoescape=True, keep_trailing_newline=True
     )
+    return page.get_template("report.html").render(title=one_line(title), body=body)
 
 
 def _picture(svg: str) -> str:
-    return f'<span class="plot">{_inline(svg)}</span>' if svg else ""
-
-
-def _inline(svg: str) -> str:
     """The picture without its XML prolog and white ground, its ink in the colours of the page."""
+    if not svg:
+        return ""
     svg = svg[svg.index("<svg") :]
-    for ink, name in (("#333333", "currentColor"), ("#000000", "currentColor"), ("#666666", "var(--soft)")):
-        svg = svg.replace(ink, name)
-    return svg.replace("#ffffff", "var(--back)").replace("#d9d9d9", "var(--line)")
+    for ink in ("#333333", "#000000"):
+        svg = svg.replace(ink, "currentColor")
+    for color, name in (("#666666", "--soft"), ("#ffffff", "--back"), ("#d9d9d9", "--line")):
+        svg = svg.replace(color, f"var({name})")
+    return f'<span class="plot">{svg}</span>'
 
 
-def _block(token: Token) -> str:
+def _code_block(token: Token) -> Markup:
+    from markupsafe import Markup
+
     lines = token.content.rstrip("\n").split("\n")
-    if token.info == "diff":
-        return f"<pre><code>{chr(10).join(_diff_line(line) for line in lines)}\n</code></pre>\n"
-    return f"<pre><code>{html.escape(token.content)}</code></pre>\n"
+    is_diff = token.info == "diff"
+    shown = Markup("\n").join(_diff_line(line) if is_diff else line for line in lines)
+    return Markup("<pre><code>{}\n</code></pre>\n").format(shown)
 
 
 def _diff_line(line: str) -> str:
-    text = html.escape(line)
-    for prefix, name in (
-        ("diff ", "file"),
-        ("+++", "file"),
-        ("---", "file"),
-        ("@@", "hunk"),
-        ("+", "add"),
-        ("-", "del"),
-    ):
-        if line.startswith(prefix):
-            return f'<span class="{name}">{text}</span>'
-    return text
+    from markupsafe import Markup
+
+    name = next((name for start, name in DIFF_CLASSES.items() if line.startswith(start)), None)
+    return Markup('<span class="{}">{}</span>').format(name, line) if name else line

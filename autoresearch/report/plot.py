@@ -1,9 +1,10 @@
-"""The progress plot: every experiment, the running best, and how much of it could be noise.
+"""The pictures of the report: the progress of the search, and where its time went.
 
-Owns the invariant that nothing is hidden: what lies above the axis is drawn at its edge and counted in
-words, and what has no score (crashed, invalid, stopped early) has a strip of its own. The running best goes
-through the incumbents' re-estimated means, not through the lucky scores that won. Colours are those of
-Okabe & Ito (2008), told apart by shape as well.
+The progress plot hides nothing: scores too bad for the axis are drawn at its edge and counted in words, and
+experiments without a score (crashed, invalid, stopped early) have a strip of their own. The running best goes
+through the incumbents' re-estimated means, not through the lucky scores that won. The timeline plot stacks
+the seconds of every phase for each experiment, training at the bottom. Colours are those of Okabe & Ito
+(2008), told apart by shape as well.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.labels import Labels
-from autoresearch.report.levels import Standing
-from autoresearch.report.standing import standing
-from autoresearch.text import one_line, scrub
-from autoresearch.types import Experiment, VerdictKind
+from autoresearch.report.markdown import direction
+from autoresearch.report.timeline import TRAIN, TimeUse
+from autoresearch.text import count, one_line, scrub
+from autoresearch.types import Experiment, Metric, VerdictKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +32,16 @@ UNSCORED = {
     VerdictKind.INVALID: ("P", "#CC79A7", "invalid"),
     VerdictKind.PRUNE: ("v", "#0072B2", "stopped early"),
 }
+PHASES = {
+    TRAIN: "#009E73",
+    "score": "#56B4E9",
+    "warmup": "#E69F00",
+    "startup": "#D55E00",
+    "propose": "#CC79A7",
+    "judge": "#0072B2",
+    "record": "#999999",
+}
+"""Phase -> colour, from the bottom of a bar to its top; other phases are light grey and come last."""
 DPI = 160
 """Labels are placed at the resolution that is saved: at 100, small text is hinted a tenth narrower."""
 LABELS = 16
@@ -47,28 +59,40 @@ LEGEND = 0.24, 0.34
 
 @dataclass(frozen=True)
 class _Points:
-    """What is drawn: experiment numbers and scores by fate, and the top of the axis."""
+    """What is drawn.
+
+    Attributes:
+        kept: Experiment number and score of what was kept.
+        discarded: The same of what was discarded.
+        unscored: Experiment numbers of what has no score, by verdict.
+        best: The end of the axis on the better side.
+        worst: The end of the axis on the worse side.
+    """
 
     kept: list[tuple[int, float]]
     discarded: list[tuple[int, float]]
     unscored: dict[VerdictKind, list[int]]
-    low: float
-    high: float
-
-    def above(self) -> list[tuple[int, float]]:
-        return [p for p in self.discarded if p[1] > self.high]
+    best: float
+    worst: float
 
 
-def write_plot(experiments: Sequence[Experiment], name: str, folder: Path) -> tuple[Path, Path] | None:
+def write_progress_plot(
+    experiments: Sequence[Experiment], name: str, metric: Metric, folder: Path
+) -> tuple[Path, Path] | None:
     """Draw the progress of a search as `progress.svg` and `progress.png` in a folder.
 
     Returns:
-        The paths of the two pictures, SVG first; None without matplotlib, as on a box that only trains.
+        The paths of the two pictures, SVG first; None without matplotlib, as on a machine that only trains.
     """
-    return save(lambda: draw(experiments, name), folder / "progress")
+    return _save(lambda: draw_progress(experiments, name, metric), folder / "progress")
 
 
-def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
+def write_timeline_plot(use: TimeUse, name: str, folder: Path) -> tuple[Path, Path] | None:
+    """Draw `timeline.svg` and `timeline.png` in a folder; None without anything to draw, or matplotlib."""
+    return _save(lambda: draw_timeline(use, name), folder / "timeline") if use.experiments else None
+
+
+def _save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
     """Draw something, and save it as `path.svg` and `path.png`; None without matplotlib."""
     try:
         import matplotlib
@@ -88,27 +112,27 @@ def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
     return svg, png
 
 
-def draw(experiments: Sequence[Experiment], name: str) -> Figure:
+def draw_progress(experiments: Sequence[Experiment], name: str, metric: Metric) -> Figure:
     """The progress plot as a figure of 10 by 5.4 inches."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    now = standing(experiments)
-    points = _points(experiments, now)
+    now = estimate(experiments)
+    points = _points(experiments, now, metric)
     figure = Figure(figsize=(10, 5.4), dpi=DPI, layout="constrained")
     rows = [14, 1] if any(points.unscored.values()) else [14]
     grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     axes = figure.add_subplot(grid[0])
     last = max((e.number for e in experiments), default=0)
     axes.set_xlim(-0.6 - 0.01 * last, last + 0.6 + 0.03 * last)
-    _dress(axes, now, name, sum(e.number > 0 for e in experiments))
-    if not now.steps:
+    _dress(axes, now, name, metric, sum(e.number > 0 for e in experiments))
+    if not now.incumbents:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing has been scored yet", transform=axes.transAxes, ha="center", color=GREY)
     else:
-        axes.set_ylim(points.low, points.high)
+        axes.set_ylim(*sorted((points.best, points.worst)))
         _running_best(axes, now, last)
-        _scatter(axes, points, now)
+        _scatter(axes, points, now, metric)
     bottom = axes
     if len(rows) > 1:
         bottom = figure.add_subplot(grid[1], sharex=axes)
@@ -119,15 +143,15 @@ def draw(experiments: Sequence[Experiment], name: str) -> Figure:
     for kind, (marker, color, label) in UNSCORED.items():
         if points.unscored[kind]:
             axes.scatter([], [], s=24, marker=marker, color=color, linewidth=1.2, label=label)
-    if now.steps:
-        marks = [*points.discarded, *points.kept, *((s.experiment.number, s.level.mean) for s in now.steps)]
-        corner = _corner(axes, [*marks, (last, now.steps[-1].level.mean)])
-        axes.legend(loc=corner, frameon=False, fontsize=8.5, labelcolor=INK)
-        _label(axes, experiments, points, now)
+    if now.incumbents:
+        steps = [(found.experiment.number, found.estimate.mean) for found in now.incumbents]
+        marks = [*points.discarded, *points.kept, *steps, (last, steps[-1][1])]
+        axes.legend(loc=_corner(axes, marks), frameon=False, fontsize=8.5, labelcolor=INK)
+        _label(axes, experiments, points, steps, metric)
     return figure
 
 
-def _points(experiments: Iterable[Experiment], now: Standing) -> _Points:
+def _points(experiments: Iterable[Experiment], now: Estimates, metric: Metric) -> _Points:
     kept: list[tuple[int, float]] = []
     discarded: list[tuple[int, float]] = []
     unscored: dict[VerdictKind, list[int]] = {kind: [] for kind in UNSCORED}
@@ -138,13 +162,14 @@ def _points(experiments: Iterable[Experiment], now: Standing) -> _Points:
             unscored[e.verdict.kind].append(e.number)
         elif e.score is not None:
             (kept if e.kept else discarded).append((e.number, e.score))
-    levels = [s.level.mean for s in now.steps]
-    core = levels + [y for _, y in kept]
+    # The axis is found as for a metric to be minimised, and turned round at the end if need be.
+    core = [metric.loss(found.estimate.mean) for found in now.incumbents]
+    core += [metric.loss(y) for _, y in kept]
     if not core:
         return _Points(kept, discarded, unscored, 0.0, 1.0)
     noise = now.noise or 0.0
     low, high = min(core) - noise, max(core) + noise
-    tried = sorted(y for _, y in discarded)
+    tried = sorted(metric.loss(y) for _, y in discarded)
     low = min([low, *tried[:1]])
     if tried:
         # Nine tenths of what was tried, unless those alone would flatten everything else.
@@ -153,60 +178,64 @@ def _points(experiments: Iterable[Experiment], now: Standing) -> _Points:
         if tried[-1] <= low + 1.5 * (high - low):
             high = max(high, tried[-1])
     span = (high - low) or 0.01 * abs(high) or 1.0
-    return _Points(kept, discarded, unscored, low - 0.12 * span, high + 0.06 * span)
+    best, worst = metric.loss(low - 0.12 * span), metric.loss(high + 0.06 * span)
+    return _Points(kept, discarded, unscored, best, worst)
 
 
-def _dress(axes: Axes, now: Standing, name: str, tried: int) -> None:
-    best, base = now.best, now.baseline
+def _dress(axes: Axes, now: Estimates, name: str, metric: Metric, tried: int) -> None:
+    best, base, gain = now.best, now.baseline, now.gain(metric)
     headline = one_line(f"autoresearch/{name}", 60)
-    if best and base and now.gain is not None:
-        change = 100 * now.gain / base.mean
-        headline += f":  {base.mean:.4f} → {best.level.mean:.4f} bits per byte  (−{change:.2f}%)"
-    noise = "noise not measured" if now.noise is None else f"noise ±{now.noise:.4f} (1 sd between seeds)"
-    kept = max(0, len(now.steps) - 1)
+    if best and base and gain is not None:
+        scores = f"{metric.text(base.mean)} → {metric.text(best.estimate.mean)} {metric.unit}"
+        change = f"  ({100 * metric.change(gain) / abs(base.mean):+.2f}%)" if base.mean else ""
+        headline += f":  {scores}{change.replace('-', '−')}"
+    noise = "noise not measured"
+    if now.noise is not None:
+        noise = f"noise ±{metric.text(now.noise)} (1 sd between seeds)"
+    kept = max(0, len(now.incumbents) - 1)
+    text = f"{tried} tried, {kept} kept;  {noise}"
     axes.set_title(headline, loc="left", fontsize=12, color=INK, pad=22, parse_math=False)
-    axes.text(
-        0,
-        1.03,
-        f"{tried} tried, {kept} kept;  {noise}",
-        transform=axes.transAxes,
-        fontsize=9,
-        color="#666666",
-    )
-    axes.set_ylabel("validation bits per byte  (lower is better)")
+    axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=9, color="#666666")
+    axes.set_ylabel(f"validation {metric.unit}  ({direction(metric)} is better)", parse_math=False)
+    _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _running_best(axes: Axes, now: Standing, last: int) -> None:
-    x = [s.experiment.number for s in now.steps] + [last + 0.6]
-    y = [s.level.mean for s in now.steps] + [now.steps[-1].level.mean]
+def _running_best(axes: Axes, now: Estimates, last: int) -> None:
+    x = [found.experiment.number for found in now.incumbents] + [last + 0.6]
+    y = [found.estimate.mean for found in now.incumbents] + [now.incumbents[-1].estimate.mean]
     if now.noise:
         low, high = [v - now.noise for v in y], [v + now.noise for v in y]
         axes.fill_between(x, low, high, step="post", color=GREEN, alpha=0.13, linewidth=0, label="± 1 sd")
     axes.step(x, y, where="post", color=GREEN, linewidth=1.6, label="incumbent, re-estimated")
 
 
-def _scatter(axes: Axes, points: _Points, now: Standing) -> None:
-    inside = [p for p in points.discarded if p[1] <= points.high]
-    above = points.above()
+def _scatter(axes: Axes, points: _Points, now: Estimates, metric: Metric) -> None:
+    outside = [p for p in points.discarded if metric.better(points.worst, p[1])]
+    inside = [p for p in points.discarded if p not in outside]
     if inside:
         x, y = zip(*inside, strict=True)
         axes.scatter(x, y, s=16, color=GREY, alpha=0.75, linewidth=0, label="discarded")
-    if above:
-        edge = points.high - 0.012 * (points.high - points.low)
-        axes.scatter([n for n, _ in above], [edge] * len(above), s=26, marker="^", color=GREY, clip_on=False)
-        worst = max(y for _, y in above)
-        text = f"▲ {len(above)} {'point' if len(above) == 1 else 'points'} above, up to {worst:.4g}"
+    if outside:
+        up = points.worst > points.best
+        sign, marker, where = ("▲", "^", "above, up") if up else ("▼", "v", "below, down")
+        edge = [points.worst - 0.012 * (points.worst - points.best)] * len(outside)
+        axes.scatter([n for n, _ in outside], edge, s=26, marker=marker, color=GREY, clip_on=False)
+        worst = max((y for _, y in outside), key=metric.loss)
+        text = f"{sign} {count(len(outside), 'point')} {where} to {worst:.4g}"
         axes.text(1, 1.03, text, transform=axes.transAxes, ha="right", fontsize=8.5, color="#666666")
     if now.baseline:
-        axes.scatter([0], [now.steps[0].level.mean], s=42, marker="D", color=INK, zorder=4, label="baseline")
+        first = now.incumbents[0].estimate.mean
+        axes.scatter([0], [first], s=42, marker="D", color=INK, zorder=4, label="baseline")
     if points.kept:
         x, y = zip(*points.kept, strict=True)
-        axes.scatter(
-            x, y, s=52, color=GREEN, edgecolor="white", linewidth=0.8, zorder=5, label="kept, as measured"
-        )
+        style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8, "zorder": 5}
+        axes.scatter(x, y, s=52, color=GREEN, label="kept, as measured", **style)
 
 
 def _strip(axes: Axes, points: _Points) -> None:
@@ -221,7 +250,7 @@ def _strip(axes: Axes, points: _Points) -> None:
 
 
 def _corner(axes: Axes, marks: Sequence[tuple[float, float]]) -> Corner:
-    """Where the legend covers the fewest marks."""
+    """The corner in which a legend covers the fewest marks."""
     x, y = (axes.transData + axes.transAxes.inverted()).transform(marks).clip(0.0, 1.0).T
 
     def covered(corner: Corner) -> int:
@@ -231,16 +260,57 @@ def _corner(axes: Axes, marks: Sequence[tuple[float, float]]) -> Corner:
     return min(CORNERS, key=covered)
 
 
-def _label(axes: Axes, experiments: Sequence[Experiment], points: _Points, now: Standing) -> None:
-    """Write beside the largest gains what was done, where there is room."""
+def _label(
+    axes: Axes,
+    experiments: Sequence[Experiment],
+    points: _Points,
+    steps: Sequence[tuple[float, float]],
+    metric: Metric,
+) -> None:
+    """Write the hypotheses of the largest gains beside their marks, where there is room."""
     corners: list[tuple[float, float]] = []
-    for step in now.steps:
-        x = step.experiment.number
-        corners += [(x, corners[-1][1]), (x, step.level.mean)] if corners else [(x, step.level.mean)]
-    dots = [p for p in points.discarded if p[1] <= points.high]
-    labels = Labels(axes, points.kept, dots, corners, INK)
+    for x, y in steps:
+        corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
+    dots = [p for p in points.discarded if not metric.better(points.worst, p[1])]
+    labels = Labels(axes, points.kept, dots, corners, INK, above=points.best > points.worst)
     kept = [e for e in experiments if e.kept and e.proposal and e.score is not None]
     kept.sort(key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)
     for e in kept[:LABELS]:
         if e.proposal is not None and e.score is not None:
             labels.add((e.number, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 46))
+
+
+def draw_timeline(use: TimeUse, name: str) -> Figure:
+    """The timeline plot as a figure of 10 by 3.2 inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 3.2), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    numbers = sorted(use.experiments)
+    # One shape for each phase, whatever the number of experiments: along the bars, and to 0 between them.
+    corners = [x for n in numbers for x in (n - 0.4, n - 0.4, n + 0.4, n + 0.4)]
+    base = [0.0] * len(numbers)
+    rank = {phase: i for i, phase in enumerate(PHASES)}
+    for phase in sorted(use.phases, key=lambda phase: (rank.get(phase, len(rank)), phase)):
+        top = [b + use.experiments[n].get(phase, 0.0) for n, b in zip(numbers, base, strict=True)]
+        low, high = _outline(base, base), _outline(base, top)
+        color = PHASES.get(phase, "#c8c8c8")
+        axes.fill_between(corners, low, high, linewidth=0, color=color, label=phase)
+        base = top
+    busy = "" if use.busy is None else f":  training {use.busy:.0%} of the time"
+    title = one_line(f"autoresearch/{name}", 60) + busy
+    axes.set_title(title, loc="left", fontsize=12, color=INK, parse_math=False)
+    axes.set_xlabel("experiment")
+    axes.set_ylabel("seconds")
+    axes.set_xlim(numbers[0] - 0.8, numbers[-1] + 0.8)
+    axes.set_ylim(0, 1.05 * max([*base, 1e-9]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8.5, labelcolor=INK)
+    _frame(axes)
+    return figure
+
+
+def _outline(base: Sequence[float], top: Sequence[float]) -> list[float]:
+    """Heights at the four corners of every bar: up at its left edge, down at its right one."""
+    return [y for b, t in zip(base, top, strict=True) for y in (b, t, t, b)]

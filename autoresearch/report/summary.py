@@ -1,7 +1,8 @@
-"""One search as plain values: what `status --json` prints and what the report is written from.
+"""One search as plain values, from which the page, the plots' captions, the terminal and MLflow are made.
 
-Owns the names of these values. Numbers that are not known are None, never 0. Texts are as recorded: whoever
-shows them cleans and escapes them.
+`Summary.to_dict` is what `status --json` prints, so the names of the attributes are the keys that users rely
+on. A number that is not known is None, never 0. Texts are as recorded: whoever shows them cleans and escapes
+them.
 """
 
 from __future__ import annotations
@@ -9,80 +10,265 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from autoresearch.judge import Judge
-from autoresearch.report.levels import Standing
-from autoresearch.report.phrase import change
-from autoresearch.report.standing import History, own_trials, standing
-from autoresearch.store.claims import CLAIMS, read_claims
-from autoresearch.store.notes import BRIEFS, UNBILLED, read_briefs, read_unbilled
-from autoresearch.text import one_line, public
-from autoresearch.types import REPORTED_SPLITS, Cost, Experiment, Outcome, VerdictKind
+from autoresearch.report.estimates import Estimates, estimate, own_trials
+from autoresearch.store.claims import CLAIMS, ClaimRecord, read_claims
+from autoresearch.store.journal import SearchInfo
+from autoresearch.store.notes import BRIEFS, UNBILLED, Brief, read_briefs, read_unbilled
+from autoresearch.text import change_text, one_line, public
+from autoresearch.types import REPORTED_SPLITS, Cost, Direction, Experiment, Metric, Outcome, VerdictKind
 
 JUDGE = "judge"
 FORMAT = 1
-"""Version of the dictionary's shape; raised when a key changes its meaning."""
-
-SUMMARIZED = (CLAIMS, JUDGE, BRIEFS, UNBILLED)
+"""Version of the JSON shape; raised when a key changes its meaning."""
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, UNBILLED)
 """Notes of the journal that a summary reads."""
 
 
-def summarize(history: History) -> dict[str, Any]:
-    """A search as a JSON-ready dictionary; see the keys below. Linear in the number of trials."""
+class History(Protocol):
+    """What a summary reads from the journal."""
+
+    def info(self) -> SearchInfo:
+        """What was fixed when the search began."""
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All experiments in order, the baseline first."""
+
+    def get(self, key: str) -> str | None:
+        """A note by its key, if there is one."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An estimated score, and the number of runs behind it."""
+
+    mean: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Best(Mean):
+    """The incumbent's estimated score, and its experiment."""
+
+    experiment: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better the incumbent is than the baseline; positive is better.
+
+    Attributes:
+        absolute: In the metric's unit.
+        relative: As a share of the baseline's score; None if that is 0.
+        interval: 95% interval of `absolute`, if known.
+        judged: Whether the judge estimated it.
+    """
+
+    absolute: float
+    relative: float | None
+    interval: tuple[float, float] | None
+    judged: bool
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of a score over seeds; None if nothing was repeated."""
+
+    sd: float | None
+    degrees_of_freedom: int
+
+
+@dataclass(frozen=True)
+class JudgeSummary:
+    """What the judge says about the search as a whole; see `judge.Report`."""
+
+    name: str
+    candidates: int
+    confirmed: int
+    kept: int
+    expected_false_keeps: float | None
+    drifts: int
+    common_luck: float | None
+
+
+@dataclass(frozen=True)
+class ExtraCheck:
+    """Mean scores of the starting point and of the tip on a split that decides nothing."""
+
+    split: str
+    baseline: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a search cost so far; rates are None while nothing was kept."""
+
+    device_seconds: float
+    llm_calls: int
+    input_tokens: int
+    output_tokens: int
+    dollars: float
+    proposing_seconds: float
+    device_seconds_per_keep: float | None
+    dollars_per_keep: float | None
+
+
+@dataclass
+class ProposerSummary:
+    """What one proposer tried, what of it was kept, and what that gained and cost."""
+
+    tried: int = 0
+    kept: int = 0
+    gain: float = 0.0
+    dollars: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Experiments that failed from the same cause."""
+
+    kind: str
+    cause: str
+    count: int
+    experiments: list[int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment; `change` is its change of the score in words."""
+
+    number: int
+    state: str
+    verdict: str | None
+    reason: str
+    hypothesis: str
+    category: str | None
+    proposer: str | None
+    score: float | None
+    effect: float | None
+    interval: tuple[float, float] | None
+    evidence: float | None
+    change: str
+    trials: int
+    seeds: list[int]
+    commit: str
+    parent: str
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A search at one moment.
+
+    Attributes:
+        claim: The record of the final test of the present tip, if it was made.
+        claims: The records of all final tests, oldest first.
+        guards: The scores on splits that decide nothing.
+        tried: Number of experiments, the baseline not counted.
+        verdicts: Number of experiments by verdict; "open" ones have none yet.
+        trials: Number of trials by outcome; "lost" ones were interrupted or still run.
+        proposers: By name, the busiest first.
+        wall_seconds: From the beginning to the end, or to the last trial.
+        failures: Crashed and invalid experiments by cause, the most frequent first.
+        experiments: Every experiment, the baseline first.
+    """
+
+    search: str
+    branch: str
+    task: str
+    brief: str
+    brief_changes: list[Brief]
+    device: str
+    created: float
+    finished: float | None
+    base_commit: str
+    tip_commit: str
+    metric: Metric
+    baseline: Mean | None
+    best: Best | None
+    gain: Gain | None
+    claim: ClaimRecord | None
+    claims: list[ClaimRecord]
+    judge: JudgeSummary | None
+    guards: list[ExtraCheck]
+    noise: Noise
+    tried: int
+    verdicts: dict[str, int]
+    trials: dict[str, int]
+    proposers: dict[str, ProposerSummary]
+    cost: Spending
+    wall_seconds: float
+    failures: list[Failure]
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    experiments: list[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, in the shape that `status --json` prints."""
+        metric = {
+            "name": self.metric.name,
+            "unit": self.metric.unit,
+            "lower_is_better": self.metric.direction is Direction.MINIMIZE,
+        }
+        return {"format": FORMAT, **asdict(self), "metric": metric}
+
+
+def summarize(history: History) -> Summary:
+    """Summarize a search. Linear in the number of trials."""
     info = history.info()
+    metric = info.metric
     experiments = history.experiments()
-    now = standing(experiments)
+    now = estimate(experiments)
     tried = [e for e in experiments if e.number > 0]
-    owed = read_unbilled(history)
-    cost = _cost(experiments, owed)
-    claims = [asdict(record) for record in read_claims(history)]
+    unbilled = read_unbilled(history)
+    claims = read_claims(history)
     tip = now.best.experiment.commit if now.best else info.base_commit
-    return {
-        "format": FORMAT,
-        "search": info.name,
-        "branch": info.branch,
-        "task": info.task,
-        "brief": info.brief,
-        "brief_changes": [asdict(brief) for brief in read_briefs(history)[1:]],
-        "device": info.device,
-        "created": info.created,
-        "finished": info.finished,
-        "base_commit": info.base_commit,
-        "tip_commit": tip,
-        "metric": {"name": "val_bpb", "unit": "bits per byte", "lower_is_better": True},
-        "baseline": None if now.baseline is None else {"mean": now.baseline.mean, "runs": now.baseline.runs},
-        "best": None
-        if now.best is None
-        else {
-            "mean": now.best.level.mean,
-            "runs": now.best.level.runs,
-            "experiment": now.best.experiment.number,
-        },
-        "gain": _gain(now),
-        "claim": next((c for c in claims if c["tip"] == tip), None),
-        "claims": claims,
-        "judge": _judge(history),
-        "guards": _guards(now),
-        "noise": {"sd": now.noise, "degrees_of_freedom": now.freedom},
-        "tried": len(tried),
-        "verdicts": _verdicts(tried),
-        "trials": _trials(experiments),
-        "proposers": _proposers(tried, owed),
-        "cost": cost | _rates(cost, sum(e.kept for e in tried)),
-        "wall_seconds": _last_sign(experiments, info.finished, info.created) - info.created,
-        "failures": failures(tried),
-        "config": public(dict(info.config)),
-        "data": public(dict(info.data)),
-        "experiments": [_row(e) for e in experiments],
-    }
+    config, data = public(dict(info.config)), public(dict(info.data))
+    assert isinstance(config, Mapping) and isinstance(data, Mapping)
+    return Summary(
+        search=info.name,
+        branch=info.branch,
+        task=info.task,
+        brief=info.brief,
+        brief_changes=read_briefs(history)[1:],
+        device=info.device,
+        created=info.created,
+        finished=info.finished,
+        base_commit=info.base_commit,
+        tip_commit=tip,
+        metric=metric,
+        baseline=Mean(now.baseline.mean, now.baseline.trials) if now.baseline else None,
+        best=Best(now.best.estimate.mean, now.best.estimate.trials, now.best.experiment.number)
+        if now.best
+        else None,
+        gain=_gain(now, metric),
+        claim=next((c for c in claims if c.tip == tip), None),
+        claims=claims,
+        judge=_judge(history),
+        guards=_extra_checks(now, metric),
+        noise=Noise(now.noise, now.freedom),
+        tried=len(tried),
+        verdicts=_verdicts(tried),
+        trials=_trials(experiments),
+        proposers=_proposers(tried, unbilled),
+        cost=_spending(experiments, unbilled, sum(e.kept for e in tried)),
+        wall_seconds=_last_sign(experiments, info.finished, info.created) - info.created,
+        failures=failures(tried),
+        config=config,
+        data=data,
+        experiments=[_row(e, metric) for e in experiments],
+    )
 
 
-def failures(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+def failures(experiments: Sequence[Experiment]) -> list[Failure]:
     """Crashed and invalid experiments grouped by cause, the most frequent first.
 
-    Causes that differ only in numbers, addresses or quoted names are one.
+    Causes that differ only in numbers, addresses or quoted names count as one.
     """
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in experiments:
@@ -90,12 +276,7 @@ def failures(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
             groups[e.verdict.kind.value, signature(cause(e))].append(e)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
-        {
-            "kind": kind,
-            "cause": one_line(cause(found[0])),
-            "count": len(found),
-            "experiments": [e.number for e in found],
-        }
+        Failure(kind, one_line(cause(found[0])), len(found), [e.number for e in found])
         for (kind, _), found in ranked
     ]
 
@@ -104,6 +285,11 @@ def cause(experiment: Experiment) -> str:
     """Why an experiment has no score, as its own trials tell it."""
     reasons = [t.result.reason for t in own_trials(experiment) if t.result and t.result.reason]
     return reasons[-1] if reasons else (experiment.verdict.reason if experiment.verdict else "")
+
+
+def signature(text: str) -> str:
+    """A cause without what differs from one time to the next: numbers, addresses, quoted names."""
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?|'[^']*'|\"[^\"]*\"", "#", one_line(text, 300).lower())
 
 
 def mean_metrics(experiment: Experiment) -> dict[str, float]:
@@ -116,49 +302,38 @@ def mean_metrics(experiment: Experiment) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def signature(text: str) -> str:
-    """A cause without what differs from one time to the next: numbers, addresses, quoted names."""
-    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?|'[^']*'|\"[^\"]*\"", "#", one_line(text, 300).lower())
-
-
-def _gain(now: Standing) -> dict[str, Any] | None:
-    if now.gain is None or now.baseline is None:
+def _gain(now: Estimates, metric: Metric) -> Gain | None:
+    gain = now.gain(metric)
+    if gain is None or now.baseline is None:
         return None
-    return {
-        "absolute": now.gain,
-        "relative": now.gain / now.baseline.mean if now.baseline.mean else None,
-        "interval": now.interval,
-        "judged": now.start is not None,
-    }
+    relative = gain / abs(now.baseline.mean) if now.baseline.mean else None
+    return Gain(gain, relative, now.interval(metric), judged=now.start is not None)
 
 
-def _judge(history: History) -> dict[str, Any] | None:
-    """What the judge says about the search as a whole."""
+def _judge(history: History) -> JudgeSummary | None:
     state = history.get(JUDGE)
     if state is None:
         return None
     report = Judge.from_json(state).report()
-    return {
-        "name": report.judge,
-        "candidates": report.candidates,
-        "confirmed": report.confirmed,
-        "kept": report.kept,
-        "expected_false_keeps": report.expected_false_keeps,
-        "drifts": report.drifts,
-        "common_luck": report.common_luck,
-    }
+    return JudgeSummary(
+        name=report.judge,
+        candidates=report.candidates,
+        confirmed=report.confirmed,
+        kept=report.kept,
+        expected_false_keeps=report.expected_false_keeps,
+        drifts=report.drifts,
+        common_luck=report.common_luck,
+    )
 
 
-def _guards(now: Standing) -> list[dict[str, Any]]:
-    """What start and tip score on the splits that decide nothing."""
-    if len(now.steps) < 2:
+def _extra_checks(now: Estimates, metric: Metric) -> list[ExtraCheck]:
+    """Scores on the extra splits, measured as "SPLIT_NAME" where the metric is called "..._NAME"."""
+    if len(now.incumbents) < 2:
         return []
-    start, tip = (mean_metrics(step.experiment) for step in (now.steps[0], now.steps[-1]))
-    names = [(split, f"{split}_bpb") for split in REPORTED_SPLITS]
+    start, tip = (mean_metrics(found.experiment) for found in (now.incumbents[0], now.incumbents[-1]))
+    names = [(split.value, f"{split.value}_{metric.name.rpartition('_')[2]}") for split in REPORTED_SPLITS]
     return [
-        {"split": split.value, "baseline": start[name], "best": tip[name]}
-        for split, name in names
-        if name in start and name in tip
+        ExtraCheck(split, start[name], tip[name]) for split, name in names if name in start and name in tip
     ]
 
 
@@ -168,52 +343,41 @@ def _verdicts(tried: Sequence[Experiment]) -> dict[str, int]:
 
 
 def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
-    """Trials by outcome; "lost" ones were interrupted, or still run."""
     counts: Counter[str] = Counter()
     for e in experiments:
         counts.update(t.result.outcome.value if t.result else "lost" for t in e.trials)
     return {"total": counts.total(), **{name: counts[name] for name in [*(o.value for o in Outcome), "lost"]}}
 
 
-def _cost(experiments: Sequence[Experiment], owed: Mapping[str, Cost]) -> dict[str, Any]:
+def _spending(experiments: Sequence[Experiment], unbilled: Mapping[str, Cost], kept: int) -> Spending:
     paid = (p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
-    llm = sum((*paid, *owed.values()), Cost())
+    llm = sum((*paid, *unbilled.values()), Cost())
     seconds = sum(t.finished - t.started for e in experiments for t in e.trials if t.finished is not None)
-    return {
-        "device_seconds": seconds,
-        "llm_calls": llm.calls,
-        "input_tokens": llm.input_tokens,
-        "output_tokens": llm.output_tokens,
-        "dollars": llm.dollars,
-        "proposing_seconds": llm.seconds,
-    }
+    return Spending(
+        device_seconds=seconds,
+        llm_calls=llm.calls,
+        input_tokens=llm.input_tokens,
+        output_tokens=llm.output_tokens,
+        dollars=llm.dollars,
+        proposing_seconds=llm.seconds,
+        device_seconds_per_keep=seconds / kept if kept else None,
+        dollars_per_keep=llm.dollars / kept if kept else None,
+    )
 
 
-def _proposers(tried: Sequence[Experiment], owed: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
-    """What each proposer tried, what of it was kept, and what that gained and cost; the busiest first."""
-    found = {
-        who: {"tried": 0, "kept": 0, "gain": 0.0, "dollars": cost.dollars}
-        for who, cost in owed.items()
-        if cost.dollars
-    }
+def _proposers(tried: Sequence[Experiment], unbilled: Mapping[str, Cost]) -> dict[str, ProposerSummary]:
+    paid = {who: cost.dollars for who, cost in unbilled.items() if cost.dollars}
+    found = {who: ProposerSummary(dollars=dollars) for who, dollars in paid.items()}
     for e in tried:
         for p in (e.proposal, *e.dropped):
             if p is not None:
-                row = found.setdefault(p.proposer, {"tried": 0, "kept": 0, "gain": 0.0, "dollars": 0.0})
-                row["dollars"] += p.cost.dollars
+                found.setdefault(p.proposer, ProposerSummary()).dollars += p.cost.dollars
         if e.proposal is not None:
             row = found[e.proposal.proposer]
-            row["tried"] += 1
-            row["kept"] += e.kept
-            row["gain"] += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
-    return dict(sorted(found.items(), key=lambda item: -item[1]["tried"]))
-
-
-def _rates(cost: Mapping[str, Any], kept: int) -> dict[str, float | None]:
-    return {
-        "device_seconds_per_keep": cost["device_seconds"] / kept if kept else None,
-        "dollars_per_keep": cost["dollars"] / kept if kept else None,
-    }
+            row.tried += 1
+            row.kept += e.kept
+            row.gain += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
+    return dict(sorted(found.items(), key=lambda item: -item[1].tried))
 
 
 def _last_sign(experiments: Sequence[Experiment], finished: float | None, created: float) -> float:
@@ -221,25 +385,25 @@ def _last_sign(experiments: Sequence[Experiment], finished: float | None, create
     return finished or max([created, *signs])
 
 
-def _row(e: Experiment) -> dict[str, Any]:
+def _row(e: Experiment, metric: Metric) -> Row:
     own, verdict, proposal = own_trials(e), e.verdict, e.proposal
-    return {
-        "number": e.number,
-        "state": e.state.value,
-        "verdict": verdict.kind.value if verdict else None,
-        "reason": (verdict.reason if verdict else ""),
-        "hypothesis": proposal.hypothesis if proposal else "",
-        "category": proposal.category.value if proposal else None,
-        "proposer": proposal.proposer if proposal else None,
-        "score": e.score,
-        "effect": verdict.effect if verdict else None,
-        "interval": verdict.interval if verdict else None,
-        "evidence": verdict.evidence if verdict else None,
-        "change": change(verdict) if verdict else "",
-        "trials": len(own),
-        "seeds": [t.seed for t in own],
-        "commit": e.commit,
-        "parent": e.parent,
-        "seconds": sum(t.finished - t.started for t in e.trials if t.finished is not None),
-        "metrics": mean_metrics(e),
-    }
+    return Row(
+        number=e.number,
+        state=e.state.value,
+        verdict=verdict.kind.value if verdict else None,
+        reason=verdict.reason if verdict else "",
+        hypothesis=proposal.hypothesis if proposal else "",
+        category=proposal.category.value if proposal else None,
+        proposer=proposal.proposer if proposal else None,
+        score=e.score,
+        effect=verdict.effect if verdict else None,
+        interval=verdict.interval if verdict else None,
+        evidence=verdict.evidence if verdict else None,
+        change=change_text(verdict, metric) if verdict else "",
+        trials=len(own),
+        seeds=[t.seed for t in own],
+        commit=e.commit,
+        parent=e.parent,
+        seconds=sum(t.finished - t.started for t in e.trials if t.finished is not None),
+        metrics=mean_metrics(e),
+    )

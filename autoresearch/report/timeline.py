@@ -1,34 +1,42 @@
-"""Where the time went: what a search did when, and the share of it in which the device was training.
+"""Where the time went: what a search did when, the share of it spent training, and the same as a trace.
 
-Owns the arithmetic; the spans are the journal's (`Journal.timeline`). A search that was stopped and went on
-later has not run in between: a stretch of more than `GAP` seconds in which nothing was done, by anybody, does
-not count. Pictures are drawn by `timeplot`, traces by `trace`.
+The spans come from the journal (`Journal.timeline`). A stretch of more than `GAP` seconds in which nothing
+was done does not count: the search was stopped in between. A trace is for Perfetto (ui.perfetto.dev) or
+chrome://tracing, in Google's Trace Event Format: complete events ("X") with times in microseconds since the
+first span, and names of rows ("M"). Not covered: the picture (`plot`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from autoresearch.text import one_line, scrub
+from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
     from autoresearch.store.database import Span
 
 ORDER = ("propose", "queue", "startup", "warmup", "train", "score", "judge", "record")
-"""Phases as they follow each other; others come after these."""
+"""Phases in their usual order; others come after these."""
 TRAIN = "train"
 BESIDE = ("propose", "queue")
-"""Phases that need no device: what of them went on beside a trial cost no time, and does not count."""
+"""Phases that need no device: the part of them that overlaps a trial costs no time, and does not count."""
 TRIAL = ("startup", "warmup", TRAIN, "score")
 """Phases of a trial."""
 GAP = 60.0
 
+PROCESS = 1
+PROPOSING, LOOP, DEVICE = 1, 2, 10
+"""Numbers of a trace's rows; further devices count up from `DEVICE`."""
+
 
 @dataclass(frozen=True)
-class Use:
+class TimeUse:
     """How a search used its time.
 
     Attributes:
@@ -61,8 +69,8 @@ class Use:
         }
 
 
-def use(found: Iterable[Span]) -> Use:
-    """Add up what was done, in whatever order it is given."""
+def time_use(found: Iterable[Span]) -> TimeUse:
+    """Add up what was done; spans may come in any order."""
     phases: defaultdict[str, float] = defaultdict(float)
     each: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     found = list(found)
@@ -73,7 +81,7 @@ def use(found: Iterable[Span]) -> Use:
             seconds -= _overlap(span, trials)
         phases[span.phase] += seconds
         each[span.experiment][span.phase] += seconds
-    return Use(
+    return TimeUse(
         wall=sum(end - start for start, end in _stretches(found, GAP)),
         training=phases.get(TRAIN, 0.0),
         devices=max(1, _most_at_once([span for span in found if span.phase == TRAIN])),
@@ -83,7 +91,7 @@ def use(found: Iterable[Span]) -> Use:
 
 
 def _stretches(found: Iterable[Span], gap: float) -> list[tuple[float, float]]:
-    """When any of them went on: stretches without a gap longer than that."""
+    """Intervals covered by the spans, joined where the gap between them is at most `gap` seconds."""
     stretches: list[tuple[float, float]] = []
     for span in sorted(found, key=lambda span: span.started):
         if stretches and span.started - stretches[-1][1] <= gap:
@@ -94,7 +102,7 @@ def _stretches(found: Iterable[Span], gap: float) -> list[tuple[float, float]]:
 
 
 def _overlap(span: Span, stretches: Sequence[tuple[float, float]]) -> float:
-    """Seconds of a span that lie in one of the stretches, which are in order and apart."""
+    """Seconds of a span that lie in one of the stretches, which are sorted and disjoint."""
     first = max(0, bisect_right(stretches, (span.started, inf)) - 1)
     total = 0.0
     for start, end in stretches[first:]:
@@ -117,3 +125,76 @@ def _most_at_once(found: Iterable[Span]) -> int:
 def _ordered(phases: dict[str, float]) -> dict[str, float]:
     rank = {name: i for i, name in enumerate(ORDER)}
     return {name: phases[name] for name in sorted(phases, key=lambda name: (rank.get(name, len(rank)), name))}
+
+
+def trace(name: str, found: Sequence[Span], experiments: Iterable[Experiment]) -> dict[str, Any]:
+    """A search as a JSON-ready trace: a row for each device, one for proposing, one for everything else.
+
+    Args:
+        name: Of the search.
+        found: What was done when, sorted by start.
+        experiments: For the hypothesis and the verdict shown with each span.
+    """
+    words = {e.number: _event_words(e) for e in experiments}
+    origin = min((span.started for span in found), default=0.0)
+    rows = _rows(found)
+    events = [
+        {
+            "name": _title(span),
+            "cat": span.phase,
+            "ph": "X",
+            "ts": round(1e6 * (span.started - origin)),
+            "dur": max(0, round(1e6 * (span.finished - span.started))),
+            "pid": PROCESS,
+            "tid": row,
+            "args": {"experiment": span.experiment, "trial": span.trial, **words.get(span.experiment, {})},
+        }
+        for span, row in zip(found, rows, strict=True)
+    ]
+    return {"displayTimeUnit": "ms", "traceEvents": [*_row_names(name, set(rows)), *events]}
+
+
+def _rows(found: Sequence[Span]) -> list[int]:
+    """The row of each span; trials that overlap get rows of their own."""
+    last: dict[int | None, float] = {}
+    for span in found:
+        if span.phase in TRIAL:
+            last[span.trial] = max(last.get(span.trial, span.finished), span.finished)
+    taken: list[tuple[float, int | None]] = []  # for each device: until when, and by which trial
+    rows = []
+    for span in found:
+        if span.phase not in TRIAL:
+            rows.append(PROPOSING if span.phase == "propose" else LOOP)
+            continue
+        free = next(
+            (i for i, (until, trial) in enumerate(taken) if trial == span.trial or until <= span.started),
+            len(taken),
+        )
+        if free == len(taken):
+            taken.append((0.0, None))
+        taken[free] = last[span.trial], span.trial
+        rows.append(DEVICE + free)
+    return rows
+
+
+def _row_names(search: str, rows: set[int]) -> list[dict[str, Any]]:
+    known = {PROPOSING: "proposing", LOOP: "loop"}
+    named = [("process_name", 0, scrub(f"autoresearch/{search}"))]
+    named += [("thread_name", row, known.get(row, f"device {row - DEVICE}")) for row in sorted(rows)]
+    return [
+        {"name": key, "ph": "M", "pid": PROCESS, "tid": row, "args": {"name": value}}
+        for key, row, value in named
+    ]
+
+
+def _title(span: Span) -> str:
+    return span.phase if span.trial is None else f"{span.phase} (trial {span.trial})"
+
+
+def _event_words(e: Experiment) -> Mapping[str, str]:
+    found = {}
+    if e.proposal:
+        found["hypothesis"] = scrub(one_line(e.proposal.hypothesis))
+    if e.verdict:
+        found["verdict"] = e.verdict.kind.value
+    return found

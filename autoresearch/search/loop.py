@@ -177,7 +177,8 @@ class Search:
                     proposal = self.admission.rebase(draft, parent)
                     candidate = self.admission.accept(proposal, parent)
                 except Refused as error:
-                    reason = f"Gave up a proposal made ahead ({draft.proposal.hypothesis}): {error}"
+                    dropped = f"Dropped a queued proposal: its parent changed ({draft.proposal.hypothesis})"
+                    reason = f"{dropped}: {error}"
                     self.view.message(reason, warning=True)
                     self.journal.drop(draft, str(error))
                 else:

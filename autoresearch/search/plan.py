@@ -159,8 +159,7 @@ def _money(
     """What models might cost, and the caps."""
     proposer = config.proposer
     if not proposer.get("models"):
-        known = "is not known to us" if proposer["name"] == "command" else "is nothing"
-        return [("cost", f"of models {known}")]
+        return [("model cost", "not known here" if proposer["name"] == "command" else "$0")]
     brief = config.brief_path.read_text(encoding="utf-8")
     words, metric = task.prompt(), task.metric
     context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01, task=words, metric=metric)

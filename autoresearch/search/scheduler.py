@@ -50,7 +50,7 @@ PAUSE_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 """How long `close` waits for the trials of the search to be taken down."""
 
-STOPPED = "Stopped, as asked; the same command goes on."
+STOPPED = "Stopped. Rerun the same command to continue."
 
 
 class Stopped(Exception):

@@ -24,7 +24,7 @@ from autoresearch.execute.tool import run_tool
 from autoresearch.propose import Desk, create_proposer
 from autoresearch.propose.base import Proposer
 from autoresearch.report.live import create_view
-from autoresearch.report.report import Report, write_report
+from autoresearch.report.page import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
 from autoresearch.search.loop import Search
 from autoresearch.search.scheduler import View

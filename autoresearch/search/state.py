@@ -15,7 +15,7 @@ from typing import Any
 from autoresearch.edit.candidate import make_candidate
 from autoresearch.judge.least_gain import least_gain
 from autoresearch.propose.base import Context
-from autoresearch.report.standing import Tally
+from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.notes import current_brief
@@ -40,7 +40,7 @@ class SearchState:
         self._journal = journal
         self._repository = repository
         self.task = task
-        self._tally = Tally()
+        self._estimator = Estimator()
         self._sources: dict[str, dict[str, str]] = {}
         self._candidates: dict[tuple[str, tuple[Edit, ...]], Candidate] = {}
         self._seen: dict[str, int] = {}
@@ -80,9 +80,9 @@ class SearchState:
 
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report will tell them."""
-        now = self._tally.standing(self._journal.experiments())
+        now = self._estimator.estimate(self._journal.experiments())
         assert now.best, "there is a baseline before anything is asked for"
-        return now.best.level.mean, now.noise or 0.0
+        return now.best.estimate.mean, now.noise or 0.0
 
     def sources(self, commit: str) -> dict[str, str]:
         """The editable files at a commit: path -> text."""

@@ -1,10 +1,10 @@
 """Mirrors the journal in MLflow, at its own pace: the search never waits for it, and never fails by it.
 
-Owns the outbox: an experiment leaves the journal's list of changes only when MLflow shows it as it is now.
-What a dead server, a full disk or a kill prevents stays on the list and is done later; a store that was
-deleted or replaced is filled again from the beginning. Writing happens in a thread that never touches the
-journal: `sync` hands it a snapshot and collects what the last one achieved. Not covered: the values written
-(`runs`) and how they are written (`store`).
+An experiment leaves the journal's list of changes only when MLflow shows it as it is now. What a dead server,
+a full disk or a kill prevents stays on the list and is written later; a store that was deleted or replaced is
+filled again from the beginning. A thread does the writing and never touches the journal: `sync` hands it a
+snapshot, and takes over what the last one achieved. Not covered: the values written (`runs`) and how they are
+written (`store`).
 """
 
 from __future__ import annotations
@@ -12,35 +12,85 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from autoresearch.report.standing import staircase
-from autoresearch.report.summary import summarize
+from autoresearch.report.estimates import staircase
+from autoresearch.report.summary import NOTES_READ, History, summarize
 from autoresearch.text import one_line, scrub
-from autoresearch.tracking.outbox import Job, Outbox, Snapshot, run_key, snapshot
 from autoresearch.tracking.runs import experiment_run, identity, search_id, search_run
 from autoresearch.tracking.traces import Traces, conversations
-from autoresearch.tracking.ui import saved_view
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
+    from autoresearch.store.journal import SearchInfo
     from autoresearch.tracking.store import Store
     from autoresearch.tracking.traces import Calls
 
 EXPERIMENT_KEY = "mlflow.experiment"
-"""The journal's note of the id of the MLflow experiment, for `views.ui`."""
+"""The journal's note of the id of the MLflow experiment, for `store.ui`."""
+PARENT_KEY = "mlflow.search"
+"""The journal's note of the id of the run that shows the search."""
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
 
-PATIENCE = 5.0
-"""Seconds that a commit waits for the name of its run, while MLflow answers."""
-NEW_PATIENCE = 60.0
-"""The same while a local store is being made: on a busy machine that may outlast the first experiment."""
+
+class MirroredJournal(History, Protocol):
+    """What the mirror reads and writes in the journal."""
+
+    def experiment(self, number: int) -> Experiment:
+        """One experiment as it is now."""
+
+    def dirty(self) -> tuple[int, ...]:
+        """Experiments that changed since they were last mirrored."""
+
+    def mirrored(self, number: int) -> None:
+        """Take an experiment off that list."""
+
+    def set(self, key: str, value: str) -> None:
+        """Write a note."""
+
+
+@dataclass
+class Job:
+    """A snapshot of the journal that a thread writes, and what it achieved. The snapshot never changes."""
+
+    search: SearchInfo
+    history: tuple[Experiment, ...]
+    changed: tuple[int, ...]
+    notes: Mapping[str, str]
+    files: tuple[Path, ...]
+    written: list[int] = field(default_factory=list)
+    parent: str | None = None
+    experiment_id: str | None = None
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, journal: MirroredJournal, files: tuple[Path, ...] = ()) -> Job:
+        """What the journal says now, to be shown with some files."""
+        changed = journal.dirty()
+        now = {n: journal.experiment(n) for n in changed}
+        history = tuple(now.get(e.number, e) for e in journal.experiments())
+        keys = (*NOTES_READ, PARENT_KEY)
+        notes = {key: text for key in keys if (text := journal.get(key)) is not None}
+        return cls(journal.info(), history, changed, notes, files)
+
+    def info(self) -> SearchInfo:
+        """As in the journal."""
+        return self.search
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """As in the journal."""
+        return self.history
+
+    def get(self, key: str) -> str | None:
+        """As in the journal, for what a summary needs."""
+        return self.notes.get(key)
 
 
 class Mirror:
-    """Shows a search in MLflow: a parent run, and nested in it a run an experiment.
+    """Shows a search in MLflow: a parent run, and nested in it a run for each experiment.
 
     Attributes:
         problem: Why the last attempt did not bring MLflow up to date, in one line; None if it did.
@@ -79,39 +129,19 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._failures = 0
-        self._written = False
         self._not_before = 0.0
 
-    def run_id(self, journal: Outbox, number: int) -> str | None:
-        """The MLflow run that shows an experiment; waits a while for one that is being written.
-
-        Args:
-            journal: As for `sync`.
-            number: Of the experiment.
-        """
-        if not self._enabled:
-            return None
-        new = self._uri is None and not self._written
-        deadline = time.monotonic() + (NEW_PATIENCE if new else PATIENCE)
-        for _ in range(2):  # what is being written may have begun before the experiment did
-            self._collect(journal)
-            if journal.get(run_key(number)) or self._failures:
-                break
-            self.sync(journal)
-            if not self._wait(deadline):
-                break
-        self._collect(journal)
-        return journal.get(run_key(number))
-
-    def sync(self, journal: Outbox) -> None:
-        """Begin to write what changed, unless that is being done. Returns at once; MLflow cannot fail it."""
+    def sync(self, journal: MirroredJournal) -> None:
+        """Start writing what changed, unless the thread is busy. Returns at once; MLflow cannot fail it."""
         if not self._enabled:
             return
         self._collect(journal)
         if self._thread is None and time.monotonic() >= self._not_before and journal.dirty():
-            self._start(snapshot(journal))
+            self._start(Job.of(journal))
 
-    def close(self, journal: Outbox, files: Sequence[Path] = (), seconds: float = 60.0) -> str | None:
+    def close(
+        self, journal: MirroredJournal, files: Sequence[Path] = (), seconds: float = 60.0
+    ) -> str | None:
         """Write all that is left, and add files to the search's run.
 
         Args:
@@ -131,7 +161,7 @@ class Mirror:
                 self.problem = f"MLflow did not finish within {seconds:g} s"
                 break
             self._collect(journal)
-            self._start(snapshot(journal, tuple(files)))
+            self._start(Job.of(journal, tuple(files)))
             if self._wait(deadline):
                 self._collect(journal)
                 if self._failures or not journal.dirty():
@@ -141,7 +171,7 @@ class Mirror:
     # In the search's thread
 
     def _wait(self, deadline: float) -> bool:
-        """Let the thread end; whether it did in time."""
+        """Wait for the thread; returns whether it ended in time."""
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return self._thread is None or not self._thread.is_alive()
@@ -152,25 +182,21 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, args=(job,), name="mlflow mirror", daemon=True)
         self._thread.start()
 
-    def _collect(self, journal: Outbox) -> None:
-        """Bring what a finished thread achieved into the journal."""
+    def _collect(self, journal: MirroredJournal) -> None:
+        """Note in the journal what a finished thread achieved."""
         if self._thread is None or self._thread.is_alive() or self._job is None:
             return
         job, self._job, self._thread = self._job, None, None
-        before = {e.number: e for e in job.experiments}
-        for number, run in job.written.items():
-            if (known := journal.get(run_key(number))) and known != run:
-                journal.set(f"{run_key(number)}.was", known)
-            journal.set(run_key(number), run)
-            # Changed while it was being written? Then it stays on the list. (As text: a loss may be NaN.)
+        before = {e.number: e for e in job.history}
+        for number in job.written:
+            # An experiment that changed while it was written stays on the list. (As text: a loss may be NaN.)
             if repr(journal.experiment(number)) == repr(before[number]):
                 journal.mirrored(number)
         if job.parent is not None and job.experiment_id is not None:
-            journal.set(run_key(None), job.parent)
+            journal.set(PARENT_KEY, job.parent)
             journal.set(EXPERIMENT_KEY, job.experiment_id)
         self.problem = job.problem
         self._failures = self._failures + 1 if job.problem else 0
-        self._written |= not job.problem
         pause = PAUSES[min(self._failures, len(PAUSES)) - 1] if self._failures else 0.0
         self._not_before = time.monotonic() + pause
 
@@ -183,40 +209,44 @@ class Mirror:
             job.problem = self._explain(error)
 
     def _write(self, job: Job) -> None:
-        store = self._open()
-        ours = identity(job.info, None)
-        summary = summarize(Snapshot(job))
-        found = store.find(ours)
-        fresh = found is None or found.info.run_id != job.known_parent
-        # A store that does not know us has lost everything, not only what changed.
-        numbers = {e.number for e in job.experiments} if fresh else set(job.numbers)
-        moments = [m for m in staircase(job.experiments) if m.experiment.number in numbers]
-        job.parent = store.write(search_run(job.info, summary, moments), ours)
+        from autoresearch.tracking.store import saved_view
+
+        info, store = job.search, self._open()
+        search = identity(info, None)
+        found = store.find(search)
+        # A store that does not know this run of the search has lost everything, not only what changed.
+        complete = found is None or found.info.run_id != job.get(PARENT_KEY)
+        numbers = {e.number for e in job.history} if complete else set(job.changed)
+        moments = [m for m in staircase(job.history) if m.experiment.number in numbers]
+        job.parent = store.write(search_run(info, summarize(job), moments), search)
         job.experiment_id = store.experiment_id
-        store.add_dataset(job.parent, job.info.data)
-        store.tag_experiment(*saved_view(job.info))
-        column = 0 if job.info.device.startswith("cpu") else 1
-        for e in job.experiments:
+        store.add_dataset(job.parent, info.data)
+        store.tag_experiment(*saved_view(info))
+        for e in job.history:
             if e.number not in numbers:
                 continue
             if self._stop.is_set():
                 return
             try:
-                run = experiment_run(job.info, e, self._sources_of(e), column)
-                run_id = store.write(run, identity(job.info, e.number), job.parent)
-                store.add_dataset(run_id, job.info.data)
-                if self._traces is not None:
-                    self._traces.write(store, search_id(job.info), run_id, conversations(e))
-                job.written[e.number] = run_id
+                self._write_experiment(store, info, e, job.parent)
+                job.written.append(e.number)
             except Exception as error:
                 job.problem = self._explain(error)
                 if not store.answers():
                     return
         store.add_files(job.parent, job.files)
         if self._traces is not None:
-            ended = job.info.finished is not None
-            self._traces.write_rest(store, search_id(job.info), job.parent, job.experiments, ended=ended)
+            ended = info.finished is not None
+            self._traces.write_rest(store, search_id(info), job.parent, job.history, ended=ended)
             job.problem = job.problem or self._traces.problem
+
+    def _write_experiment(self, store: Store, info: SearchInfo, e: Experiment, parent: str) -> None:
+        column = 0 if info.device.startswith("cpu") else 1
+        run = experiment_run(info, e, self._sources_of(e), column)
+        run_id = store.write(run, identity(info, e.number), parent)
+        store.add_dataset(run_id, info.data)
+        if self._traces is not None:
+            self._traces.write(store, search_id(info), run_id, conversations(e))
 
     def _open(self) -> Store:
         from autoresearch.tracking.store import Store, local_uri
@@ -240,6 +270,5 @@ class Mirror:
 
     def _explain(self, error: Exception) -> str:
         where = scrub(self._uri or "the local store")
-        return (
-            f"MLflow ({where}) is not up to date: {one_line(scrub(str(error)) or type(error).__name__, 160)}"
-        )
+        reason = one_line(scrub(str(error)) or type(error).__name__, 160)
+        return f"MLflow ({where}) is not up to date: {reason}"

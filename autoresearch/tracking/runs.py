@@ -1,8 +1,8 @@
-"""What MLflow is told: experiments and searches as names, tags, params, metrics and files.
+"""What MLflow shows: experiments and searches as names, tags, params, metrics, files and notes.
 
-Owns the invariant that the same experiment always gives the same values, time stamps included, so that
-saying it twice adds nothing. Plain values only; MLflow itself is not needed here. Names that candidates
-chose never replace ours, and secrets are blotted out of every text.
+The same experiment always gives the same values, time stamps included, so that writing it twice changes
+nothing. Plain values only; MLflow itself is not needed here. Names that candidates chose never replace ours,
+and secrets are removed from every text.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from autoresearch.report.phrase import phrase
-from autoresearch.report.standing import Moment, own_trials
-from autoresearch.report.summary import mean_metrics
-from autoresearch.text import clean, flatten, one_line, public, scrub
-from autoresearch.tracking.notes import experiment_note, search_note
-from autoresearch.types import Experiment, Trial, VerdictKind
+from autoresearch.report.estimates import Moment, own_trials
+from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
+from autoresearch.report.summary import Summary, mean_metrics
+from autoresearch.text import clean, duration, evidence_text, flatten, one_line, public, scrub, verdict_text
+from autoresearch.types import Experiment, Metric, Trial, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.store.journal import SearchInfo
@@ -34,8 +33,10 @@ STATUS = {
 CURVE_POINTS = 400
 DIGITS = 6
 """Decimals of a score: more only fill the columns."""
-FOREIGN_METRICS = 40
-"""At most this many numbers of a candidate's own naming are shown."""
+MEASURED_METRICS = 40
+"""At most this many of the numbers that a trial measured are shown."""
+DIFF_CHARACTERS = 4000
+"""A longer diff is left to the run's artifacts: MLflow cuts notes at 8000 characters."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Run:
 
 
 def search_id(info: SearchInfo) -> str:
-    """Tells searches of the same name apart where several people share a tracking server."""
+    """Distinguishes searches of the same name on a shared tracking server."""
     return f"{info.name}-{round(info.created)}-{info.base_commit[:8]}"
 
 
@@ -91,7 +92,7 @@ def identity(info: SearchInfo, number: int | None) -> dict[str, str]:
     return {"autoresearch.id": search_id(info), "autoresearch.experiment": which}
 
 
-def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[Moment]) -> Run:
+def search_run(info: SearchInfo, summary: Summary, moments: Iterable[Moment]) -> Run:
     """The parent run of a search.
 
     Args:
@@ -103,30 +104,31 @@ def search_run(info: SearchInfo, summary: Mapping[str, Any], moments: Iterable[M
     flat = flatten(public({**config, "brief": info.brief, "task": info.task}))  # type: ignore[arg-type]
     params = {key: str(value) for key, value in flat.items() if value is not None}
     metrics: list[Number] = []
+    name = summary.metric.name
     for moment in moments:
         e, score = moment.experiment, moment.experiment.score
         when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
         values = {
-            "best_val_bpb": moment.best,
+            f"best_{name}": moment.best,
             "tried": moment.tried,
             "kept": moment.kept,
             "failed": moment.failed,
         }
         if score is not None:
-            values["tried_val_bpb"] = round(score, DIGITS)
+            values[f"tried_{name}"] = round(score, DIGITS)
         if moment.dollars:
             values["llm_dollars"] = round(moment.dollars, DIGITS)
         if moment.dollars and moment.kept:
             values["llm_dollars_per_keep"] = round(moment.dollars / moment.kept, DIGITS)
         metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
-    total = summary["cost"]["dollars"]
+    total = summary.cost.dollars
     if info.finished and total > 0:  # with what was paid since the last proposal, and led to none
-        last = max((e["number"] for e in summary["experiments"]), default=0) + 1
+        last = max((e.number for e in summary.experiments), default=0) + 1
         metrics.append(Number("llm_dollars", round(total, DIGITS), _milliseconds(info.finished), last))
-    if summary["claim"] and (claimed := summary["claim"]["result"]):
-        when = _milliseconds(summary["claim"]["finished"])
-        low, high = claimed["interval"]
-        values = {"claim_gain": claimed["effect"], "claim_low": low, "claim_high": high}
+    if summary.claim and (claimed := summary.claim.result):
+        when = _milliseconds(summary.claim.finished or summary.claim.started)
+        low, high = claimed.interval
+        values = {"claim_gain": claimed.effect, "claim_low": low, "claim_high": high}
         metrics += [Number(k, v, when) for k, v in values.items()]
     return Run(
         name=info.name,
@@ -161,8 +163,9 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         info: Of its search.
         e: The experiment.
         sources: Its editable files: path -> text; may be empty where there are none yet.
-        column: Which value of a knob with one a device counts: 0 for CPU, 1 for GPU.
+        column: Which value of a knob to show where it has one for each device: 0 for CPU, 1 for GPU.
     """
+    metric = info.metric
     judged = e.verdict is not None or (e.number == 0 and e.score is not None)
     verdict = e.verdict.kind.value if e.verdict else ("baseline" if e.number == 0 else "")
     files = {}
@@ -182,11 +185,9 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         status=status,
         start=_milliseconds(e.created),
         end=_milliseconds(finished) if judged else None,
-        tags=identity(info, e.number)
-        | {"autoresearch.search.loop": info.name}
-        | _tags(e, verdict, next(iter(sources), "")),
+        tags=identity(info, e.number) | {"autoresearch.search.loop": info.name} | _tags(e, verdict, metric),
         params=_params(e, sources, column),
-        metrics=tuple(_metrics(e, judged)),
+        metrics=tuple(_metrics(e, judged, metric)),
         files=files,
     )
 
@@ -197,7 +198,7 @@ def _name(e: Experiment, verdict: str) -> str:
     return f"{e.number:03d} {verdict or 'running'}: {what}"
 
 
-def _tags(e: Experiment, verdict: str, source: str) -> dict[str, str]:
+def _tags(e: Experiment, verdict: str, metric: Metric) -> dict[str, str]:
     tags = {
         "verdict": verdict,
         "commit": e.commit,
@@ -205,10 +206,10 @@ def _tags(e: Experiment, verdict: str, source: str) -> dict[str, str]:
         "mlflow.source.git.commit": e.commit,
     }
     tags["seeds"] = " ".join(str(t.seed) for t in own_trials(e))
-    tags["mlflow.note.content"] = scrub(experiment_note(e))
+    tags["mlflow.note.content"] = scrub(experiment_note(e, metric))
     if e.verdict:
         tags["reason"] = e.verdict.reason
-        tags["result"] = phrase(e.verdict)
+        tags["result"] = verdict_text(e.verdict, metric)
     if p := e.proposal:
         tags |= {"hypothesis": p.hypothesis, "category": p.category.value, "proposer": p.proposer}
         tags["mlflow.user"] = p.proposer
@@ -230,12 +231,12 @@ def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str,
     return {k: scrub(one_line(v, 500)) for k, v in params.items()}
 
 
-def _metrics(e: Experiment, judged: bool) -> list[Number]:
+def _metrics(e: Experiment, judged: bool, metric: Metric) -> list[Number]:
     own = [t for t in own_trials(e) if t.finished is not None]
     if not own:
         return []
     last = _milliseconds(max(t.finished or 0.0 for t in own))
-    values: dict[str, float | None] = {"val_bpb": e.score, "trials": float(len(own))}
+    values: dict[str, float | None] = {metric.name: e.score, "trials": float(len(own))}
     if e.verdict:
         low, high = e.verdict.interval or (None, None)
         values |= {
@@ -252,15 +253,15 @@ def _metrics(e: Experiment, judged: bool) -> list[Number]:
     points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
     scored = [t for t in own if t.score is not None]
     points += [
-        Number("val_bpb_trial", round(t.score, DIGITS), _milliseconds(t.finished or 0), i)
+        Number(f"{metric.name}_trial", round(t.score, DIGITS), _milliseconds(t.finished or 0), i)
         for i, t in enumerate(scored, start=1)
         if t.score is not None
     ]
     if judged:
         points += _curve(own[0])
     taken = {p.key for p in points}
-    foreign = {_metric_name(k): v for k, v in sorted(mean_metrics(e).items())[:FOREIGN_METRICS]}
-    points += [Number(k, v, last) for k, v in foreign.items() if k not in taken]
+    measured = {_metric_name(k): v for k, v in sorted(mean_metrics(e).items())[:MEASURED_METRICS]}
+    points += [Number(k, v, last) for k, v in measured.items() if k not in taken]
     return [p for p in points if math.isfinite(p.value)]
 
 
@@ -284,3 +285,59 @@ def _metric_name(name: str) -> str:
 
 def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+def experiment_note(e: Experiment, metric: Metric) -> str:
+    """What a person reads on the page of an experiment's run, in Markdown."""
+    from autoresearch.execute.crash import excerpt
+
+    parts = []
+    if p := e.proposal:
+        parts += [f"**{escape(p.hypothesis, 500)}**", escape(p.mechanism, 2000)]
+        parts += [f"Risk: {escape(p.risk, 500)}"] if p.risk else []
+    if v := e.verdict:
+        sure = f" (evidence {evidence_text(v)})" if evidence_text(v) else ""
+        parts.append(f"Verdict: **{verdict_text(v, metric)}**{sure}. {escape(v.reason, 1000)}")
+    rows = [
+        [str(t.id), t.arm, str(t.seed), _outcome(t, metric), duration((t.finished or t.started) - t.started)]
+        for t in e.trials
+    ]
+    parts += (
+        [table(["Trial", "Arm", "Seed", metric.name, "Time"], rows, numeric=(0, 2, 3, 4))] if rows else []
+    )
+    failed = [t for t in e.trials if t.result and t.result.reason and t.result.log]
+    parts += [
+        f"Trial {t.id} ended with:\n\n{_quoted(excerpt(t.result.log))}" for t in failed[-1:] if t.result
+    ]
+    if 0 < len(e.diff) < DIFF_CHARACTERS:
+        parts.append(fence(e.diff, "diff"))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _quoted(text: str) -> str:
+    """Lines of a candidate's log as a Markdown quotation."""
+    return "\n".join(f"> {escape(line)}  " for line in text.splitlines())
+
+
+def _outcome(trial: Trial, metric: Metric) -> str:
+    if trial.result is None:
+        return "running or lost"
+    return metric.text(trial.score) if trial.score is not None else escape(trial.result.reason, 120)
+
+
+def search_note(info: SearchInfo, summary: Summary) -> str:
+    """What a person reads on the page of a search's run, in Markdown."""
+    metric = summary.metric
+    return "\n\n".join(
+        [
+            f"**{escape(info.branch)}: {headline(summary)}**",
+            *([claim_sentence(summary.claim, metric)] if summary.claim else []),
+            f"Brief {code(info.brief)} on {escape(info.device)}.",
+            f"Each experiment is a child run: tag `verdict`; metric `{metric.name}`, {metric.unit} on the "
+            f"validation set, {direction(metric)} is better; metric `effect`, the gain over the incumbent of "
+            "its time.",
+            f"Charts of this run, by experiment: `best_{metric.name}` is the staircase, "
+            f"`tried_{metric.name}` the score of each experiment. In the children, the steps of `train_loss` "
+            "are thousandths of the budget.",
+        ]
+    )

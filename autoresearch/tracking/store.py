@@ -1,9 +1,10 @@
-"""Writes runs into an MLflow store so that writing one twice changes nothing.
+"""An MLflow store: writes runs so that writing one twice changes nothing, and starts the UI on it.
 
-Owns idempotence: a run is found again by its tags, params are written once, metric points repeat exactly
-(MLflow drops those), files are replaced. So whatever was cut short is simply written again. Also the only
-module that talks to MLflow's client. Calls can block for as long as the time limits below allow; see
-`mlflow.Mirror`, which keeps that away from the search.
+A run is found again by its tags, params are written once, metric points repeat exactly (MLflow drops those),
+files are replaced. So whatever was cut short is simply written again. Calls can block for as long as the time
+limits below allow; `mirror.Mirror` keeps that away from the search. The UI opens on a list of one search's
+runs in order, with the columns that matter: MLflow keeps such shared views as tags of an experiment, and a
+version that does not know their format shows its own default instead.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from autoresearch.tracking.runs import Run
+from autoresearch.errors import UserError
+from autoresearch.text import scrub
+from autoresearch.tracking.runs import Run, search_id
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
-T = TypeVar("T")
+    from autoresearch.store.journal import SearchInfo
+
 TAG_CHARACTERS = 5000  # what every backend takes
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,6 +41,23 @@ ENVIRONMENT = {
 EXPERIMENT_TAGS = {
     # Opens the page in "Model training" mode, with runs instead of traces.
     "mlflow.experimentKind": "custom_model_development",
+}
+
+COLUMNS = {
+    "attributes.`Run Name`": 430,
+    "metrics.`{metric}`": 110,
+    "metrics.`effect`": 110,
+    "metrics.`trials`": 70,
+    "tags.`category`": 120,
+    "tags.`proposer`": 210,
+    "metrics.`tokens_per_second`": 150,
+    "metrics.`peak_memory_mb`": 140,
+}
+"""MLflow's name of a column, with {metric} for the task's metric -> its width in pixels."""
+LIGHT = {
+    # Without this the server starts seven helper processes and takes 3 GB.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
@@ -181,3 +205,71 @@ def _batches(
 
 def _quoted(text: str) -> str:
     return text.replace("'", "")
+
+
+@dataclass(frozen=True)
+class Ui:
+    """How to show the store.
+
+    Attributes:
+        command: Starts the server; None if one is running already, elsewhere.
+        environment: To be added to the server's; holds the store's URI, which may have a password.
+        url: What to open in a browser.
+    """
+
+    command: tuple[str, ...] | None
+    environment: Mapping[str, str]
+    url: str
+
+
+def saved_view(info: SearchInfo) -> tuple[str, str]:
+    """The view of one search, as a tag of its MLflow experiment: key, value."""
+    columns = {name.format(metric=info.metric.name): width for name, width in COLUMNS.items()}
+    state = {
+        "searchFilter": f"tags.`autoresearch.id` = '{search_id(info)}'",
+        # Sorted by anything but time, MLflow shows nested runs as a flat list.
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "selectedColumns": list(columns),
+        "columnOrder": list(columns),
+        "columnWidths": columns,
+        "runsHiddenMode": "SHOW_ALL",
+    }
+    created = round(1000 * info.created)
+    view = {"name": info.name, "createdAt": created, "updatedAt": created, "state": json.dumps(state)}
+    return f"mlflow.sharedViewState.{search_id(info)}", json.dumps(view)
+
+
+def ui(
+    uri: str | None, folder: Path, port: int, info: SearchInfo | None = None, experiment_id: str | None = None
+) -> Ui:
+    """How to show what was mirrored.
+
+    Args:
+        uri: Tracking URI; None is the local store in `folder`.
+        folder: Of the local store.
+        port: For the server to listen on, on this machine only.
+        info: The search to open, if one is wanted.
+        experiment_id: Of the MLflow experiment it is in; the journal's note "mlflow.experiment".
+
+    Raises:
+        UserError: If there is no local store yet.
+    """
+    if uri is None and not (folder / "mlflow.db").exists():
+        raise UserError(f"Nothing has been mirrored in {folder} yet.", "Run a search first: autoresearch run")
+    if uri is not None and uri.startswith(("http://", "https://")):
+        return Ui(None, {}, scrub(uri).replace("[secret]@", "").rstrip("/") + _page(info, experiment_id))
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    environment = LIGHT | {"MLFLOW_BACKEND_STORE_URI": uri or local_uri(folder)}
+    if uri is None:
+        command += ["--artifacts-destination", str(folder.resolve() / "artifacts")]
+    return Ui(tuple(command), environment, f"http://127.0.0.1:{port}{_page(info, experiment_id)}")
+
+
+def _page(info: SearchInfo | None, experiment_id: str | None) -> str:
+    mode = {"workflowType": "machine_learning"}
+    if experiment_id is None:
+        return "/#/experiments"
+    view = {"viewStateShareKey": search_id(info)} if info else {}
+    return f"/#/experiments/{experiment_id}/runs?{urlencode(view | mode)}"

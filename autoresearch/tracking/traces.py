@@ -1,9 +1,9 @@
 """Calls of language models as MLflow traces, each linked to the run of the experiment that it led to.
 
-Written afterwards from `calls.db`, by the mirror's thread: no call waits for MLflow. Invariants: a trace's id
-follows from the call, so that writing one twice changes nothing; texts are shortened and without secrets; a
-store that takes no traces costs a message, and nothing else of the mirror's work. A call that led to no
-experiment belongs to the run of the search.
+The mirror's thread writes them later from `calls.db`, so no call waits for MLflow. A trace's id follows from
+the call, so that writing one twice changes nothing. Texts are shortened and without secrets. If a store takes
+no traces, the mirror reports that once and does the rest of its work. A call that led to no experiment
+belongs to the run of the search.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Traces:
 
 
 def conversations(experiment: Experiment) -> list[str]:
-    """The conversations that an experiment is due to, those of proposals that were given up included."""
+    """The conversations that led to an experiment, those of dropped proposals included."""
     made = (experiment.proposal, *experiment.dropped)
     return [proposal.conversation for proposal in made if proposal and proposal.conversation]
 

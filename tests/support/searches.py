@@ -1,11 +1,13 @@
 """Searches by hand: experiments with trials and verdicts, for the tests of what records them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from autoresearch.store.journal import SearchInfo
 from autoresearch.types import (
     Category,
     Cost,
+    Direction,
     Experiment,
     Measurement,
     Metric,
@@ -19,6 +21,7 @@ from autoresearch.types import (
 
 BASE = "b" * 40
 METRIC = Metric("val_bpb", "bits per byte", per_item=True)
+ACCURACY = Metric("val_accuracy", "accuracy", Direction.MAXIMIZE, digits=3)
 INFO = SearchInfo(
     name="night1",
     base_commit=BASE,
@@ -174,3 +177,16 @@ def night() -> list[Experiment]:
         tried(7, VerdictKind.PRUNE, reason="hopeless at 40%", parent=second),
         tried(8, VerdictKind.CRASH, reason="CUDA out of memory: tried 99 MB", parent=second),
     ]
+
+
+def by_accuracy(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The same search with a metric that is to be maximised: a score of 1.6 becomes 1.4."""
+
+    def turned(e: Experiment) -> Experiment:
+        results = (t.result and replace(t.result, score=t.score and 3.0 - t.score) for t in e.trials)
+        return replace(e, trials=tuple(replace(t, result=r) for t, r in zip(e.trials, results, strict=True)))
+
+    return [turned(e) for e in experiments]
+
+
+ACCURACY_INFO = replace(INFO, metric=ACCURACY)

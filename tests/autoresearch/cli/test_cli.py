@@ -241,7 +241,7 @@ def test_everything_as_installed_but_the_brief(tmp_path: Path) -> None:
     status = json.loads(autoresearch(root, "status", "name=own", "--json"))
     assert status["baseline"]["runs"] == 2 and status["tried"] == 2
     rows = [json.loads(line) for line in autoresearch(root, "log", "name=own", "--json").splitlines()]
-    assert ("sealed test split" in said) == any(row["verdict"] == "keep" for row in rows)
+    assert ("sealed test set" in said) == any(row["verdict"] == "keep" for row in rows)
 
 
 @pytest.mark.soak

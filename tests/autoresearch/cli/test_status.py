@@ -22,13 +22,13 @@ def test_status_says_who_runs_a_search(tmp_path: Path, monkeypatch: pytest.Monke
     def said(*arguments: str) -> str:
         return CliRunner().invoke(app, ["status", "name=x", *arguments], catch_exceptions=False).stdout
 
-    assert "nobody runs it" in said() and json.loads(said("--json"))["runner"] is None
+    assert "Not running." in said() and json.loads(said("--json"))["runner"] is None
     ours = Lease.ours()
     search.journal.set("lease", ours.to_json())
-    assert f"run by process {os.getpid()} on {ours.host}" in said()
+    assert f"process {os.getpid()} on {ours.host}" in said() and "Not running." not in said()
     assert json.loads(said("--json"))["runner"]["pid"] == os.getpid()
     search.journal.set("lease", replace(ours, born=1.0).to_json())
-    assert "go on with: autoresearch run name=x" in said()
+    assert "autoresearch run name=x" in said()
 
 
 def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytes
     search.journal.drop(draft, "in the way")
     monkeypatch.chdir(search.repository.root)
     said = CliRunner().invoke(app, ["show", "1", "name=x"], catch_exceptions=False).stdout
-    assert "Given up after it: three" in said and "(in the way)" in said and "\x1b[31m" not in said
+    assert "Dropped after it: three" in said and "(in the way)" in said and "\x1b[31m" not in said
 
 
 def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.audit import Stack, make_audit
-from autoresearch.report.claim_text import audit_lines
+from autoresearch.report.markdown import audit_lines
 from autoresearch.search.loop import Search
 from autoresearch.store.claims import read_audits
 from autoresearch.store.git import Repository
+from tests.support.searches import METRIC
 from tests.support.stub import PATH, git, make_repository, make_search, measurer
 
 # The stub's score is the sum of what its script says: each line a change that can be left out, or not.
@@ -40,7 +41,7 @@ def test_every_change_is_left_out_and_its_gain_found_again(repository: Repositor
     assert search.journal.experiments() == before
     refs = git(repository.root, "for-each-ref", "--format=%(refname)", "refs/autoresearch/x/audit")
     assert len(refs.splitlines()) == 8
-    assert "trainings with random halves left out" in "\n".join(audit_lines(record))
+    assert "trainings with random halves left out" in "\n".join(audit_lines(record, METRIC))
     assert make_audit(search, 8) == read_audits(search.journal)[0]
 
 
@@ -52,7 +53,7 @@ def test_what_is_not_real_is_taken_out_on_a_branch_of_its_own(repository: Reposi
     assert tip
     text = repository.sources(tip, [PATH])[PATH]
     assert "LEVEL = 0.8" in text and "BLUFF" not in text
-    assert "to be taken out" in "\n".join(audit_lines(record))
+    assert "to be taken out" in "\n".join(audit_lines(record, METRIC))
 
 
 def test_a_change_that_others_build_on_is_not_separable(repository: Repository) -> None:
@@ -63,7 +64,7 @@ def test_a_change_that_others_build_on_is_not_separable(repository: Repository) 
     assert stack.separable() == (False, True)
     record = make_audit(search, 6)
     assert {run.present for run in record.runs} == {(True, True), (True, False)}
-    assert "build on it" in "\n".join(audit_lines(record))
+    assert "build on it" in "\n".join(audit_lines(record, METRIC))
 
 
 class Killed(BaseException):

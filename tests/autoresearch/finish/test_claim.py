@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish.claim import make_claim
-from autoresearch.report.claim_text import section, sentence
-from autoresearch.report.report import headline
+from autoresearch.report.markdown import claim_sentence, headline, to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.scheduler import EmptyInbox, Stopped
@@ -73,7 +72,7 @@ def test_a_tip_is_claimed_once_and_the_next_tip_again(repository: Repository) ->
     second = make_claim(more, 2)
     assert second.number == 2 and read_claims(more.journal) == [first, second]
     assert not {a.seed for a in first.accesses} & {a.seed for a in second.accesses}
-    text = "\n".join(section(summarize(more.journal)))
+    text = to_markdown(summarize(more.journal), "", None)
     assert "opened 2 times" in text and "for 8 models" in text
 
 
@@ -120,7 +119,7 @@ def test_failed_trainings_are_left_out_and_told(repository: Repository) -> None:
     record = make_claim(search, 3)
     assert tip.commit == record.tip
     assert record.result is not None and record.result.seeds == (3, 2)
-    assert "Trainings that failed" in "\n".join(section(summarize(search.journal)))
+    assert "Runs that failed" in to_markdown(summarize(search.journal), "", None)
 
 
 def test_without_a_keep_there_is_nothing_to_claim(repository: Repository) -> None:
@@ -132,16 +131,17 @@ def test_without_a_keep_there_is_nothing_to_claim(repository: Repository) -> Non
 
 def test_the_page_says_what_may_be_claimed(repository: Repository) -> None:
     search = finished(repository)
-    assert section(summarize(search.journal)) == []
+    before = to_markdown(summarize(search.journal), "", None)
+    assert "## Result on the sealed test set" not in before
     record = make_claim(search, 4)
     summary = summarize(search.journal)
-    said = sentence(asdict(record))
-    assert "sealed test split" in said and "includes zero" not in said
+    said = claim_sentence(record, summary.metric)
+    assert "sealed test set" in said and "includes zero" not in said
     assert "unseen data" in headline(summary)
-    assert said in "\n".join(section(summary))
-    worse = asdict(record)
-    worse["result"]["interval"] = (-0.1, 0.2)
-    assert "includes zero" in sentence(worse)
+    assert said in to_markdown(summary, "", None)
+    assert record.result
+    worse = replace(record, result=replace(record.result, interval=(-0.1, 0.2)))
+    assert "includes zero" in claim_sentence(worse, summary.metric)
 
 
 class Wishing(EmptyInbox):

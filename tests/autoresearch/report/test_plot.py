@@ -9,9 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from autoresearch.report.labels import Labels
-from autoresearch.report.plot import draw, write_plot
+from autoresearch.report.plot import draw_progress, write_progress_plot
 from autoresearch.types import Experiment, VerdictKind
-from tests.support.searches import EVIL, baseline, night, tried
+from tests.support.searches import (
+    ACCURACY,
+    EVIL,
+    METRIC,
+    baseline,
+    by_accuracy,
+    night,
+    tried,
+)
 
 
 def texts(figure: Figure) -> str:
@@ -26,7 +34,7 @@ def marks(figure: Figure) -> int:
 
 
 def test_every_experiment_is_drawn() -> None:
-    figure = draw(night(), "night1")
+    figure = draw_progress(night(), "night1", METRIC)
     # Nine experiments, the baseline among them; three empty marks are there for the legend alone.
     assert marks(figure) == 9
     legend = figure.axes[0].get_legend()
@@ -38,7 +46,7 @@ def test_every_experiment_is_drawn() -> None:
 
 def test_what_lies_above_the_axis_is_counted_and_drawn_at_its_edge() -> None:
     far = [tried(9, VerdictKind.DISCARD, ("screen", 50.0)), tried(10, VerdictKind.DISCARD, ("screen", 9.0))]
-    figure = draw([*night(), *far], "night1")
+    figure = draw_progress([*night(), *far], "night1", METRIC)
     assert "2 points above, up to 50" in texts(figure)
     assert marks(figure) == 11
     assert figure.axes[0].get_ylim()[1] < 3
@@ -46,22 +54,24 @@ def test_what_lies_above_the_axis_is_counted_and_drawn_at_its_edge() -> None:
 
 def test_better_than_everything_is_never_cut_off() -> None:
     lucky = tried(9, VerdictKind.DISCARD, ("screen", 0.2))
-    assert draw([*night(), lucky], "night1").axes[0].get_ylim()[0] < 0.2
+    assert draw_progress([*night(), lucky], "night1", METRIC).axes[0].get_ylim()[0] < 0.2
 
 
 def test_the_line_goes_through_the_reestimated_means() -> None:
-    (line,) = draw(night(), "night1").axes[0].lines
+    (line,) = draw_progress(night(), "night1", METRIC).axes[0].lines
     assert [round(float(y), 3) for y in line.get_ydata()] == [1.70, 1.657, 1.605, 1.605]
 
 
 def test_nothing_scored_says_so() -> None:
-    assert "nothing has been scored yet" in texts(draw([], "x"))
-    assert "nothing has been scored yet" in texts(draw([baseline(), tried(1, VerdictKind.CRASH)], "x"))
-    assert marks(draw([baseline(), tried(1, VerdictKind.CRASH)], "x")) == 1
+    assert "nothing has been scored yet" in texts(draw_progress([], "x", METRIC))
+    assert "nothing has been scored yet" in texts(
+        draw_progress([baseline(), tried(1, VerdictKind.CRASH)], "x", METRIC)
+    )
+    assert marks(draw_progress([baseline(), tried(1, VerdictKind.CRASH)], "x", METRIC)) == 1
 
 
 def test_one_score_alone_has_an_axis() -> None:
-    low, high = draw([baseline(1.5)], "x").axes[0].get_ylim()
+    low, high = draw_progress([baseline(1.5)], "x", METRIC).axes[0].get_ylim()
     assert low < 1.5 < high
 
 
@@ -70,7 +80,7 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
         tried(i, VerdictKind.KEEP, ("confirm", 1.6 - i / 10), hypothesis=text, effect=0.1)
         for i, text in enumerate([EVIL, "$\\frac{$", "\ud800 漢字 \x00", "a" * 5000], start=1)
     ]
-    svg, png = write_plot([baseline(1.7, 1.71), *evil], "$x^2 <b>", tmp_path)
+    svg, png = write_progress_plot([baseline(1.7, 1.71), *evil], "$x^2 <b>", METRIC, tmp_path)
     tree = ElementTree.parse(svg)  # it is well-formed
     assert not [e for e in tree.iter() if e.tag.endswith(("script", "image", "foreignObject"))]
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -78,7 +88,10 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
 
 def test_the_picture_is_a_function_of_the_search(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    first, second = write_plot(night(), "n", tmp_path)[0], write_plot(night(), "n", tmp_path / "b")[0]
+    first, second = (
+        write_progress_plot(night(), "n", METRIC, tmp_path)[0],
+        write_progress_plot(night(), "n", METRIC, tmp_path / "b")[0],
+    )
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -97,7 +110,7 @@ def many(kept: int, seed: int) -> list[Experiment]:
 
 def test_labels_lie_on_nothing_that_matters() -> None:
     for seed in range(2):
-        figure = draw(many(20, seed), "many")
+        figure = draw_progress(many(20, seed), "many", METRIC)
         axes = figure.axes[0]
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -121,7 +134,7 @@ def test_the_legend_covers_no_point_where_another_corner_is_free(seed: int) -> N
         inside = n > 20 if corner[0] else n < 10
         score = (1.8 if corner[1] else 1.6) if inside else 1.7
         search.append(tried(n, VerdictKind.DISCARD, ("screen", score + chance.gauss(0, 0.004))))
-    figure = draw(search, "corner")
+    figure = draw_progress(search, "corner", METRIC)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     axes = figure.axes[0]
@@ -139,7 +152,7 @@ def test_a_label_near_the_edge_stays_inside_when_saved() -> None:
         *[tried(n, VerdictKind.DISCARD, ("screen", 1.72)) for n in range(1, 13)],
     ]
     search.append(tried(13, VerdictKind.KEEP, ("confirm", 1.6), hypothesis=words, effect=0.1))
-    figure = draw([*search, tried(14, VerdictKind.DISCARD, ("screen", 1.65))], "edge")
+    figure = draw_progress([*search, tried(14, VerdictKind.DISCARD, ("screen", 1.65))], "edge", METRIC)
     for dpi in (72, 160, 300):
         figure.dpi = dpi
         canvas = FigureCanvasAgg(figure)
@@ -167,5 +180,18 @@ def test_a_label_without_room_is_left_out() -> None:
 
 
 def test_a_thousand_experiments_can_be_drawn(tmp_path: Path) -> None:
-    svg, _ = write_plot(many(250, 0), "long", tmp_path)
+    svg, _ = write_progress_plot(many(250, 0), "long", METRIC, tmp_path)
     assert svg.stat().st_size < 1_000_000
+
+
+def test_a_maximised_metric_rises_from_the_bottom_left() -> None:
+    far = tried(9, VerdictKind.DISCARD, ("screen", 50.0))
+    figure = draw_progress(by_accuracy([*night(), far]), "night1", ACCURACY)
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    (line,) = axes.lines
+    steps = [float(y) for y in line.get_ydata()]
+    assert low < steps[0] < steps[1] < steps[-1] < high
+    assert "accuracy" in axes.get_ylabel() and "higher is better" in axes.get_ylabel()
+    assert "1 point below, down to -47" in texts(figure) and "(+7.31%)" in texts(figure)
+    assert "bits" not in texts(figure) + axes.get_ylabel()

@@ -10,13 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+import autoresearch
 from autoresearch.judge import create_judge
-from autoresearch.report.page import code, escape, fence, table, to_html
-from autoresearch.report.report import headline, to_markdown, write_report
+from autoresearch.report.markdown import code, escape, fence, headline, table, to_markdown
+from autoresearch.report.page import to_html, write_report
 from autoresearch.report.summary import failures, summarize
 from autoresearch.text import one_line
 from autoresearch.types import Cost, Experiment, VerdictKind
-from tests.support.searches import EVIL, INFO, Recorded, baseline, night, tried
+from tests.support.searches import ACCURACY_INFO, EVIL, INFO, Recorded, baseline, by_accuracy, night, tried
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
 DIFF = "diff --git a/t.py b/t.py\n--- a/t.py\n+++ b/t.py\n@@ -1 +1 @@\n-LR = 1\n+LR = 5\n"
@@ -55,7 +56,7 @@ def markdown(experiments: list[Experiment], diff: str = DIFF, **changes: object)
 
 def test_the_page_says_how_much_how_sure_and_at_what_cost() -> None:
     text = markdown(night())
-    assert text.startswith("# autoresearch/night1: 5.59% fewer bits per byte\n")
+    assert text.startswith("# autoresearch/night1: 5.59% lower bits per byte\n")
     assert "from **1.7000** to **1.6050**" in text and "95% interval" in text
     assert "Kept: 2 of 8 changes" in text
     assert "8 (2 kept, 2 discarded, 1 stopped early, 2 crashed, 1 invalid)" in text
@@ -69,7 +70,7 @@ def test_the_page_says_how_much_how_sure_and_at_what_cost() -> None:
 
 def test_crashes_are_grouped_by_cause() -> None:
     found = failures(night())
-    assert [(f["kind"], f["count"], f["experiments"]) for f in found] == [
+    assert [(f.kind, f.count, f.experiments) for f in found] == [
         ("crash", 2, [3, 8]),
         ("invalid", 1, [6]),
     ]
@@ -93,7 +94,7 @@ def test_no_success_is_claimed_where_there_is_none(
     history = Recorded(experiments)
     assert headline(summarize(history)) == words
     text = write_report(history, "", tmp_path).markdown.read_text()
-    assert words in text and "fewer bits" not in text
+    assert words in text and "lower bits" not in text
     assert ("git merge" in text) == (words == "no gain")
 
 
@@ -111,12 +112,12 @@ def test_without_repetition_no_interval_is_invented() -> None:
 
 def test_the_summary_is_json() -> None:
     summary = summarize(Recorded(night()))
-    again = json.loads(json.dumps(summary, allow_nan=False))
+    again = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
     assert again["verdicts"] == {"keep": 2, "discard": 2, "prune": 1, "crash": 2, "invalid": 1, "open": 0}
     assert again["trials"]["total"] == 3 + 1 + 3 + 1 + 2 + 3 + 1 + 1 + 1
     assert again["tip_commit"] == "0005".ljust(40, "c")
     assert again["cost"]["dollars_per_keep"] == pytest.approx(0.04)
-    json.dumps(summarize(Recorded([])), allow_nan=False)
+    json.dumps(summarize(Recorded([])).to_dict(), allow_nan=False)
 
 
 def test_files_are_written_and_stand_alone(tmp_path: Path) -> None:
@@ -219,9 +220,9 @@ def test_who_proposed_what_is_told_where_several_did() -> None:
     assert other is not None
     search[2] = replace(search[2], proposal=replace(other, proposer="optuna", cost=Cost()))
     summary = summarize(Recorded(search))
-    kept = summary["proposers"]["optuna"]
-    assert (kept["tried"], kept["kept"], kept["dollars"]) == (1, 1, 0) and kept["gain"] == pytest.approx(0.05)
-    assert summary["proposers"]["anthropic:model"]["tried"] == len(search) - 2
+    kept = summary.proposers["optuna"]
+    assert (kept.tried, kept.kept, kept.dollars) == (1, 1, 0) and kept.gain == pytest.approx(0.05)
+    assert summary.proposers["anthropic:model"].tried == len(search) - 2
     assert re.search(r"optuna.*\+0\.0500", to_markdown(summary, "", None))
 
 
@@ -240,3 +241,41 @@ def test_every_experiment_is_told_with_its_interval_seeds_and_evidence() -> None
         "| −0.0500 ± 0.0050 over 3 seeds | 3.00 |" in text
         and "| +0.0200 ± 0.0050 over 1 seed | 3.00 |" in text
     )
+
+
+def test_a_maximised_metric_reads_right_from_headline_to_table(tmp_path: Path) -> None:
+    history = Recorded(by_accuracy(night()), ACCURACY_INFO)
+    summary = summarize(history)
+    assert headline(summary) == "7.31% higher accuracy"
+    assert summary.to_dict()["metric"] == {
+        "name": "val_accuracy",
+        "unit": "accuracy",
+        "lower_is_better": False,
+    }
+    text = write_report(history, "", tmp_path).markdown.read_text()
+    assert "from **1.300** to **1.395** accuracy (higher is better): a gain of **0.095**" in text
+    assert "| +0.0500 ± 0.0050 over 3 seeds |" in text, "a gain is a positive change"
+    assert "| −0.0200 ± 0.0050 over 1 seed |" in text, "a loss is a negative one"
+    assert "Change of val_accuracy" in text and "bits" not in text and "bpb" not in text
+
+
+@pytest.mark.parametrize(("kept", "worse"), [(1.2, True), (1.4, False)])
+def test_extra_checks_are_found_by_the_name_of_the_metric(kept: float, worse: bool) -> None:
+    search = by_accuracy(night())
+    for index, score in ((0, 1.3), (5, kept)):
+        trial = search[index].trials[-1]
+        assert trial.result
+        measured = replace(trial.result, metrics={"held_accuracy": score, "held_bpb": 9.0})
+        search[index] = replace(search[index], trials=(replace(trial, result=measured),))
+    text = to_markdown(summarize(Recorded(search, ACCURACY_INFO)), "", None)
+    assert f"on data held back 1.300 became {kept:.3f} (gain {kept - 1.3:+.3f})" in text
+    assert ("may not carry over" in text) == worse
+
+
+def test_the_framework_s_report_and_tracking_do_not_know_the_task() -> None:
+    root = Path(autoresearch.__file__).parent
+    files = [p for room in ("report", "tracking") for p in (root / room).rglob("*") if p.is_file()]
+    files = [p for p in files if p.suffix in (".py", ".md", ".html")]
+    words = re.compile(r"bpb|bits per byte|\bgpt\b|torch|nanomodel", re.IGNORECASE)
+    assert len(files) > 10
+    assert not [(p.name, words.findall(p.read_text())) for p in files if words.search(p.read_text())]

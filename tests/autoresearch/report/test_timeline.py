@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.report.report import write_report
-from autoresearch.report.timeline import BESIDE, GAP, ORDER, use
-from autoresearch.report.timeline_plot import COLORS
-from autoresearch.report.trace import DEVICE, LOOP, PROPOSING, trace
+from autoresearch.report.page import write_report
+from autoresearch.report.plot import PHASES as COLORS
+from autoresearch.report.timeline import BESIDE, DEVICE, GAP, LOOP, ORDER, PROPOSING, time_use, trace
 from autoresearch.store.database import Phase, Span
 from tests.support.searches import EVIL, Recorded, night
 
@@ -23,7 +22,7 @@ def trial(number, begin, experiment=1):
 
 def test_a_serial_search():
     found = [Span(1, None, "propose", 0, 5), *trial(1, 5), Span(1, None, "record", 15, 16), *trial(2, 16, 2)]
-    spent = use(found)
+    spent = time_use(found)
     assert (spent.wall, spent.training, spent.devices) == (26, 12, 1)
     assert spent.busy == pytest.approx(12 / 26)
     assert list(spent.phases) == ["propose", "startup", "warmup", "train", "score", "record"]
@@ -31,23 +30,23 @@ def test_a_serial_search():
 
 
 def test_proposing_beside_a_training_costs_nothing():
-    alone, beside = use(trial(1, 0)), use([*trial(1, 0), Span(2, None, "propose", 1.5, 10.5)])
+    alone, beside = time_use(trial(1, 0)), time_use([*trial(1, 0), Span(2, None, "propose", 1.5, 10.5)])
     assert alone.busy == 0.6 and beside.busy == 6 / 10.5
     assert beside.experiments[2] == {"propose": 0.5}
 
 
 def test_two_devices_are_two():
-    spent = use([*trial(1, 0), *trial(2, 0)])
+    spent = time_use([*trial(1, 0), *trial(2, 0)])
     assert spent.devices == 2 and spent.busy == pytest.approx(12 / 20)
 
 
 def test_one_after_the_other_is_one_device():
-    assert use([*trial(1, 0), Span(1, 2, "train", 8, 9)]).devices == 1
+    assert time_use([*trial(1, 0), Span(1, 2, "train", 8, 9)]).devices == 1
 
 
 def test_an_interruption_does_not_count():
-    assert use([*trial(1, 0), *trial(2, 10 + GAP + 1)]).wall == 20
-    assert use([*trial(1, 0), *trial(2, 10 + GAP)]).wall == 20 + GAP
+    assert time_use([*trial(1, 0), *trial(2, 10 + GAP + 1)]).wall == 20
+    assert time_use([*trial(1, 0), *trial(2, 10 + GAP)]).wall == 20 + GAP
 
 
 def test_every_phase_that_can_be_noted_is_shown_in_its_place_and_no_other():
@@ -55,7 +54,7 @@ def test_every_phase_that_can_be_noted_is_shown_in_its_place_and_no_other():
 
 
 def test_nothing_was_done():
-    assert use([]).busy is None and use([]).to_dict()["wall_seconds"] == 0
+    assert time_use([]).busy is None and time_use([]).to_dict()["wall_seconds"] == 0
 
 
 seconds = st.floats(0, 1e4)
@@ -71,7 +70,7 @@ SPANS = st.lists(
 @given(SPANS)
 def test_shares_and_traces_of_anything(found):
     found = sorted(found, key=lambda span: span.started)
-    spent = use(found)
+    spent = time_use(found)
     assert spent.busy is None or 0 <= spent.busy <= 1 + 1e-9
     length = sum(s.finished - s.started for s in found)
     beside = sum(s.finished - s.started for s in found if s.phase in BESIDE)

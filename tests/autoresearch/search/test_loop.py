@@ -1,10 +1,11 @@
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.report.guard_text import guarded
+from autoresearch.report.markdown import extra_checks
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
@@ -209,10 +210,10 @@ def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: 
     context = search.state.context("x", 0, search.config.brief_path, ())
     assert "score_seconds" in context.facts and not any(name.endswith("_bpb") for name in context.facts)
     summary = summarize(search.journal)
-    assert [guard["split"] for guard in summary["guards"]] == ["held"]
-    assert "on a slice held back" in guarded(summary) and "worse" not in guarded(summary)
-    summary["guards"][0]["best"] = 9.0
-    assert "worse on a slice held back" in guarded(summary)
+    assert [check.split for check in summary.guards] == ["held"]
+    assert "on data held back" in extra_checks(summary) and "worse" not in extra_checks(summary)
+    worse = replace(summary, guards=[replace(summary.guards[0], best=9.0)])
+    assert "worse on data held back" in extra_checks(worse)
 
 
 def test_a_gain_too_good_to_be_true_is_looked_at_closely_and_may_be_true(repository: Repository) -> None:

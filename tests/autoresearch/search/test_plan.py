@@ -28,7 +28,7 @@ def test_it_writes_nothing(root):
     assert sorted(path for path in root.rglob("*") if ".git/" not in str(path)) == before
     assert lines["search"] == "autoresearch/x, new" and lines["experiments"] == "10 more"
     assert lines["trainings"].startswith("about 13 to 38, 3 of them") and "not known yet" in lines["time"]
-    assert lines["proposer"] == "optuna" and lines["cost"] == "of models is nothing"
+    assert lines["proposer"] == "optuna" and lines["model cost"] == "$0"
 
 
 def test_the_time_comes_from_an_earlier_search_with_the_same_budget(root):

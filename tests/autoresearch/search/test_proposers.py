@@ -195,11 +195,11 @@ def test_money_that_led_to_no_proposal_is_in_the_totals(repository, server):
         made.run()
         cost = summarize(made.journal)
         made.journal.close()
-        who = cost["proposers"]["anthropic:claude-sonnet-5-5"]
+        who = cost.proposers["anthropic:claude-sonnet-5-5"]
         calls = CallLog(made.folder).spent("anthropic")
-        assert cost["cost"]["llm_calls"] == calls.calls == len(server.requests)
-        assert cost["cost"]["dollars"] == pytest.approx(calls.dollars) == pytest.approx(who["dollars"])
-        return cost["cost"]["dollars"]
+        assert cost.cost.llm_calls == calls.calls == len(server.requests)
+        assert cost.cost.dollars == pytest.approx(calls.dollars) == pytest.approx(who.dollars)
+        return cost.cost.dollars
 
     server.default = api.text("no idea")
     first = told(begin())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.report.report import write_report
+from autoresearch.report.page import write_report
 from autoresearch.report.summary import summarize
 from autoresearch.store.journal import Journal
 from autoresearch.store.notes import current_brief, read_briefs, read_unbilled, write_unbilled
@@ -28,8 +28,8 @@ def test_an_edit_of_the_brief_is_noticed_and_recorded(journal, tmp_path):
     assert [brief.text for brief in briefs] == ["# One\n", "# Two\nSimplify.\n"]
     assert briefs[0].time == INFO.created < briefs[1].time
     assert journal.info().brief_text == "# Two\nSimplify.\n"
-    changes = summarize(journal)["brief_changes"]
-    assert [change["text"] for change in changes] == ["# Two\nSimplify.\n"]
+    changes = summarize(journal).brief_changes
+    assert [change.text for change in changes] == ["# Two\nSimplify.\n"]
     assert "brief changed" in write_report(journal, "", tmp_path / "report").markdown.read_text()
 
 
@@ -53,7 +53,7 @@ def test_an_unchanged_brief_is_no_change_in_the_summary(journal, tmp_path):
     path = tmp_path / "mine.md"
     path.write_text("# One\n")
     current_brief(journal, path)
-    assert summarize(journal)["brief_changes"] == []
+    assert summarize(journal).brief_changes == []
 
 
 def test_costs_that_no_proposal_carries_are_recorded_if_they_changed(journal):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +16,52 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from autoresearch.errors import UserError
+from autoresearch.report.estimates import staircase
+from autoresearch.report.summary import summarize
 from autoresearch.store.journal import Journal
-from autoresearch.tracking.mirror import EXPERIMENT_KEY, Mirror
-from autoresearch.tracking.runs import experiment_run, search_id
-from autoresearch.tracking.store import Store, local_uri
-from autoresearch.tracking.ui import ui
+from autoresearch.tracking.mirror import EXPERIMENT_KEY, PARENT_KEY, Mirror
+from autoresearch.tracking.runs import experiment_run, search_id, search_run
+from autoresearch.tracking.store import local_uri, ui
 from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
-from tests.support.searches import BASE, EVIL, INFO, baseline, tried
+from tests.support.searches import (
+    ACCURACY_INFO,
+    BASE,
+    EVIL,
+    INFO,
+    Recorded,
+    baseline,
+    by_accuracy,
+    night,
+    tried,
+)
 
 SCRIPT = "LR = 0.02  # x4\nDEPTH = 3  # 2..6\n"
 ROOT = Path(__file__).resolve().parents[3]
+SECRET = "sk-ant-very-secret"
+WILD = Measurement(
+    Outcome.OK,
+    1.6,
+    metrics={"a": math.nan, "b": math.inf, "val_bpb": 9.0, "e/v:i*l\n": 1.0, "x" * 400: 2.0},
+    curve=((0.0, 7.0), (0.5, math.nan), (1.0, 2.0)),
+)
 
 
 def sources(commit: str) -> Mapping[str, str]:
     return {"nanomodel/train.py": SCRIPT}
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with its schema, which takes seconds to make."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    Store(local_uri(folder), "autoresearch", folder / "artifacts")
-    return folder
-
-
-@pytest.fixture
-def folder(empty_store: Path, tmp_path: Path) -> Path:
-    target = tmp_path / "mlflow"
-    target.mkdir()
-    shutil.copy(empty_store / "mlflow.db", target)
-    return target
+def new_journal(place: Path) -> Journal:
+    """A search that has measured its baseline."""
+    journal = Journal.create(place / "night1" / "journal.db", INFO)
+    for seed, score in enumerate((1.70, 1.72)):
+        trial = journal.start_trial(0, "baseline", seed, BASE)
+        journal.finish_trial(trial, Measurement(Outcome.OK, score))
+    return journal
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal.create(tmp_path / "night1" / "journal.db", INFO)
-    for seed, score in enumerate((1.70, 1.72)):
-        trial = journal.start_trial(0, "baseline", seed, BASE)
-        journal.finish_trial(trial, Measurement(Outcome.OK, score))
+    journal = new_journal(tmp_path)
     yield journal
     journal.close()
 
@@ -111,46 +119,127 @@ def history(folder: Path, run: Run, key: str) -> list[tuple[int, float]]:
     return sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, key))
 
 
-def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(journal: Journal, folder: Path) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """A search after it was mirrored, and what MLflow has of it."""
+
+    journal: Journal
+    folder: Path
+    problem: str | None
+    runs: dict[str, Run]
+
+
+@pytest.fixture(scope="module")
+def shown(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """One search with everything in it: 1 is kept, 2 has odd numbers, 3 is hostile, 4 has lost its files."""
+    place = tmp_path_factory.mktemp("search")
+    folder = place / "mlflow"
+    folder.mkdir()
+    shutil.copy(empty_store / "mlflow.db", folder)
+    journal = new_journal(place)
+    leak = f"it is {SECRET}"
     add(journal)
-    assert mirror(folder).close(journal) is None
-    found = runs(folder)
-    assert set(found) == {"search", "0", "1"}
-    parent, child = found["search"], found["1"]
+    add(journal, result=WILD)
+    add(journal, VerdictKind.CRASH, Measurement(Outcome.CRASH, reason=EVIL, log=EVIL * 100), EVIL * 50)
+    add(journal, VerdictKind.DISCARD, Measurement(Outcome.OK, 1.6, reason=leak, log=leak), leak)
+    config = {**INFO.config, "proposer": {"api_key": "k-secret"}, "uri": "http://u:hunter2pass@h"}
+    journal.update(config=config, brief_text=leak)
+    report = place / "report.html"
+    report.write_text("<p>hello")
+
+    def some_sources(commit: str) -> Mapping[str, str]:
+        if commit.startswith("0003"):
+            return {"nanomodel/train.py": f"def (:\n'{leak}'"}
+        if commit.startswith("0004"):
+            raise UserError("no such commit")
+        return sources(commit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", SECRET)
+        problem = mirror(folder, sources=some_sources).close(journal, files=[report])
+    yield Shown(journal, folder, problem, runs(folder))
+    journal.close()
+
+
+def artifacts(run: Run) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://"))
+
+
+def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(shown: Shown) -> None:
+    assert shown.problem is None and set(shown.runs) == {"search", "0", "1", "2", "3", "4"}
+    parent, child = shown.runs["search"], shown.runs["1"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.info.run_name == "001 keep: raise the learning rate"
-    assert found["0"].info.run_name == "000 baseline: starting point"
+    assert shown.runs["0"].info.run_name == "000 baseline: starting point"
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert child.data.params == {"LR": "0.02", "DEPTH": "3"}
     assert child.data.metrics["val_bpb"] == 1.6 and child.data.metrics["effect_low"] == 0.05
     assert child.data.metrics["peak_memory_mb"] == 300.0
     assert child.data.tags["verdict"] == "keep" and child.data.tags["seeds"] == "7"
     assert "clearly better" in child.data.tags["mlflow.note.content"]
-    assert history(folder, child, "train_loss") == [(0, 7.5), (1000, 2.5)]
-    assert history(folder, parent, "best_val_bpb") == [(0, pytest.approx(1.71)), (1, 1.6)]
-    assert history(folder, parent, "kept") == [(0, 0), (1, 1)]
-    assert history(folder, parent, "llm_dollars_per_keep") == [(1, 0.25)]
+    assert history(shown.folder, child, "train_loss") == [(0, 7.5), (1000, 2.5)]
+    assert history(shown.folder, parent, "best_val_bpb")[:2] == [(0, pytest.approx(1.71)), (1, 1.6)]
+    assert history(shown.folder, parent, "kept") == [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2)]
+    assert history(shown.folder, parent, "llm_dollars_per_keep")[0] == (1, 0.25)
     assert parent.data.params["budget.amount"] == "1000000.0"
     for run in (parent, child):
         assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["sotu"]
-    place = Path(child.info.artifact_uri.removeprefix("file://"))
-    assert (place / "nanomodel/train.py").read_text() == SCRIPT
-    assert "+LR = 2" in (place / "change.diff.txt").read_text()
-    assert [p.read_text() for p in (place / "logs").iterdir()] == ["hi\n"]
-    assert (
-        Path(parent.info.artifact_uri.removeprefix("file://")) / "brief.md"
-    ).read_text() == INFO.brief_text
+    assert (artifacts(child) / "nanomodel/train.py").read_text() == SCRIPT
+    assert "+LR = 2" in (artifacts(child) / "change.diff.txt").read_text()
+    assert [p.read_text() for p in (artifacts(child) / "logs").iterdir()] == ["hi\n"]
+    assert "[secret]" in (artifacts(parent) / "brief.md").read_text()
+    assert (artifacts(parent) / "report.html").read_text() == "<p>hello"
 
 
-def test_the_journal_learns_the_runs_and_forgets_what_is_done(journal: Journal, folder: Path) -> None:
-    add(journal)
-    mirrored = mirror(folder)
-    mirrored.close(journal)
-    found = runs(folder)
-    assert journal.dirty() == ()
-    assert mirrored.run_id(journal, 1) == found["1"].info.run_id
-    assert mirrored.run_id(journal, 99) is None
-    assert journal.get(EXPERIMENT_KEY) == found["1"].info.experiment_id
+def test_the_journal_knows_what_is_done_and_where_it_is_shown(shown: Shown) -> None:
+    assert shown.journal.dirty() == ()
+    assert shown.journal.get(EXPERIMENT_KEY) == shown.runs["1"].info.experiment_id
+    assert shown.journal.get(PARENT_KEY) == shown.runs["search"].info.run_id
+
+
+def test_numbers_that_mlflow_cannot_store_do_not_hold_up_the_rest(shown: Shown) -> None:
+    child = shown.runs["2"]
+    assert child.data.metrics["val_bpb"] == 1.6, "a measured number took the place of the score"
+    assert "a" not in child.data.metrics and child.data.metrics["e_v_i_l_"] == 1.0
+    assert history(shown.folder, child, "train_loss") == [(0, 7.0), (1000, 2.0)]
+
+
+def test_hostile_and_broken_text_is_shown_harmlessly(shown: Shown) -> None:
+    child = shown.runs["3"]
+    assert child.info.status == "FAILED"
+    texts = [*child.data.tags.values(), child.info.run_name]
+    assert not [t for t in texts if "\x1b" in t or "\u202e" in t]
+    assert "<script>" not in child.data.tags["mlflow.note.content"].replace("\\<script\\>", "")
+    assert child.data.params == {"LR": "0.02"}, "of the proposal; the script that does not parse has none"
+
+
+def test_secrets_stay_out(shown: Shown) -> None:
+    written = b"".join(p.read_bytes() for p in shown.folder.rglob("*") if p.is_file())
+    assert not [s for s in (SECRET.encode(), b"hunter2pass", b"k-secret") if s in written]
+    assert b"[secret]" in written
+
+
+def test_the_saved_view_can_be_read_by_mlflow(shown: Shown) -> None:
+    client = MlflowClient(local_uri(shown.folder))
+    experiment = client.get_experiment_by_name("autoresearch")
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{search_id(INFO)}"])
+    assert view["name"] == "night1" and isinstance(view["createdAt"], int)
+    state = json.loads(view["state"])
+    assert "metrics.`val_bpb`" in state["selectedColumns"]
+    assert len(client.search_runs([experiment.experiment_id], state["searchFilter"])) == 6
+
+
+def test_the_ui_starts_on_the_right_store(shown: Shown, tmp_path: Path) -> None:
+    local = ui(None, shown.folder, 5001, INFO, "7")
+    assert local.command and "5001" in local.command and "127.0.0.1" in local.command
+    assert local.environment["MLFLOW_BACKEND_STORE_URI"] == local_uri(shown.folder)
+    assert f"/#/experiments/7/runs?viewStateShareKey={search_id(INFO)}" in local.url
+    remote = ui("https://me:hunter2pass@host/base/", shown.folder, 5001)
+    assert (remote.command, remote.url) == (None, "https://host/base/#/experiments")
+    database = ui("postgresql://me:hunter2pass@host/db", shown.folder, 5001)
+    assert database.command and "hunter2pass" not in " ".join(database.command)
+    with pytest.raises(UserError, match="Nothing has been mirrored"):
+        ui(None, tmp_path / "nowhere", 5001)
 
 
 def everything(folder: Path) -> dict[str, Any]:
@@ -189,7 +278,6 @@ def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Jour
     mirrored.close(journal)
     running = runs(folder)["1"]
     assert (running.info.status, running.info.run_name) == ("RUNNING", "001 running: try")
-    assert mirrored.run_id(journal, 1) == running.info.run_id
     verdict = Verdict(VerdictKind.PRUNE, reason="hopeless", trials=1)
     journal.finish_trial(trial, Measurement(Outcome.PRUNE, reason="hopeless"), None, verdict)
     mirrored.close(journal)
@@ -201,6 +289,7 @@ def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Jour
     )
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_the_next_sync_repairs(journal: Journal, folder: Path, tmp_path: Path) -> None:
     add(journal)
     add(journal, VerdictKind.DISCARD)
@@ -210,8 +299,8 @@ def test_killed_in_the_middle_the_next_sync_repairs(journal: Journal, folder: Pa
     program = f"""
         import os, signal
         from pathlib import Path
-        from autoresearch.record.journal import Journal
-        from autoresearch.record.mlflow import Mirror
+        from autoresearch.store.journal import Journal
+        from autoresearch.tracking.mirror import Mirror
         from mlflow.tracking import MlflowClient
         calls, log_batch = [], MlflowClient.log_batch
         def dying(self, *a, **k):
@@ -320,61 +409,10 @@ def test_what_changes_while_it_is_written_stays_on_the_list(journal: Journal, fo
     mirrored.sync(journal)
     assert mirrored._thread is not None
     mirrored._thread.join()
-    mirrored.run_id(journal, 0)  # collects
+    mirrored._collect(journal)
     assert journal.dirty() == (1,)
     assert mirrored.close(journal) is None
     assert journal.dirty() == ()
-
-
-def test_numbers_that_are_none_do_not_hold_up_the_rest(journal: Journal, folder: Path) -> None:
-    wild = Measurement(
-        Outcome.OK,
-        1.6,
-        metrics={"a": math.nan, "b": math.inf, "val_bpb": 9.0, "e/v:i*l\n": 1.0, "x" * 400: 2.0},
-        curve=((0.0, 7.0), (0.5, math.nan), (1.0, 2.0)),
-    )
-    add(journal, result=wild)
-    assert mirror(folder).close(journal) is None
-    assert journal.dirty() == ()
-    child = runs(folder)["1"]
-    assert child.data.metrics["val_bpb"] == 1.6, "a candidate's number took the place of the score"
-    assert "a" not in child.data.metrics and child.data.metrics["e_v_i_l_"] == 1.0
-    assert history(folder, child, "train_loss") == [(0, 7.0), (1000, 2.0)]
-
-
-def test_hostile_and_broken_text_is_shown_harmlessly(journal: Journal, folder: Path) -> None:
-    crash = Measurement(Outcome.CRASH, reason=EVIL, log=EVIL * 100)
-    add(journal, VerdictKind.CRASH, crash, hypothesis=EVIL * 50)
-    broken = mirror(folder, sources=lambda commit: {"nanomodel/train.py": "def (:\n"})
-    assert broken.close(journal) is None
-    child = runs(folder)["1"]
-    assert child.info.status == "FAILED"
-    texts = [*child.data.tags.values(), child.info.run_name]
-    assert not [t for t in texts if "\x1b" in t or "\u202e" in t]
-    assert "<script>" not in child.data.tags["mlflow.note.content"].replace("\\<script\\>", "")
-    assert child.data.params == {"LR": "0.02"}
-
-
-def test_sources_that_cannot_be_had_are_left_out(journal: Journal, folder: Path) -> None:
-    def gone(commit: str) -> Mapping[str, str]:
-        raise UserError("no such commit")
-
-    add(journal)
-    assert mirror(folder, sources=gone).close(journal) is None
-    assert set(runs(folder)) == {"search", "0", "1"}
-
-
-def test_secrets_stay_out(journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-very-secret")
-    leak = "it is sk-ant-very-secret"
-    add(journal, result=Measurement(Outcome.OK, 1.6, reason=leak, log=leak), hypothesis=leak)
-    journal.update(
-        config={"proposer": {"api_key": "k-secret"}, "uri": "http://u:hunter2pass@h"}, brief_text=leak
-    )
-    assert mirror(folder, sources=lambda commit: {"t.py": f"A = '{leak}'\n"}).close(journal) is None
-    written = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
-    assert not [s for s in (b"very-secret", b"hunter2pass", b"k-secret") if s in written]
-    assert b"[secret]" in written
 
 
 def test_a_search_that_goes_on_with_other_settings_is_no_obstacle(journal: Journal, folder: Path) -> None:
@@ -387,14 +425,6 @@ def test_a_search_that_goes_on_with_other_settings_is_no_obstacle(journal: Journ
     assert parent.info.status == "RUNNING"
 
 
-def test_files_join_the_run_of_the_search(journal: Journal, folder: Path, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    report.write_text("<p>hello")
-    assert mirror(folder).close(journal, files=[report]) is None
-    place = Path(runs(folder)["search"].info.artifact_uri.removeprefix("file://"))
-    assert (place / "report.html").read_text() == "<p>hello"
-
-
 def test_searches_of_one_name_are_told_apart(journal: Journal, folder: Path, tmp_path: Path) -> None:
     again = Journal.create(tmp_path / "elsewhere" / "journal.db", replace(INFO, created=INFO.created + 60))
     for one in (journal, again):
@@ -405,14 +435,16 @@ def test_searches_of_one_name_are_told_apart(journal: Journal, folder: Path, tmp
     again.close()
 
 
+@pytest.mark.slow
 def test_switched_off_mlflow_is_not_even_imported(tmp_path: Path) -> None:
     program = """
         import sys
         from pathlib import Path
-        from autoresearch.record import live, mlflow, plot, report, summary, views
-        mirror = mlflow.Mirror(enabled=False, uri=None, experiment="a", folder=Path("x"), sources=dict)
-        assert mirror.sync(None) is None and mirror.run_id(None, 1) is None and mirror.close(None) is None
-        heavy = {"mlflow", "matplotlib", "scipy", "numpy", "rich", "markdown_it"} & set(sys.modules)
+        from autoresearch.report import live, markdown, page, plot, summary
+        from autoresearch.tracking import mirror as tracking, store
+        mirror = tracking.Mirror(enabled=False, uri=None, experiment="a", folder=Path("x"), sources=dict)
+        assert mirror.sync(None) is None and mirror.close(None) is None
+        heavy = {"mlflow", "matplotlib", "scipy", "numpy", "rich", "markdown_it", "jinja2"} & set(sys.modules)
         assert not heavy, heavy
         assert not Path("x").exists()
     """
@@ -443,25 +475,13 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     assert (points[0].value, points[-1].value) == (0.0, 9999.0)
 
 
-def test_the_ui_starts_on_the_right_store(folder: Path, tmp_path: Path) -> None:
-    local = ui(None, folder, 5001, INFO, "7")
-    assert local.command and "5001" in local.command and "127.0.0.1" in local.command
-    assert local.environment["MLFLOW_BACKEND_STORE_URI"] == local_uri(folder)
-    assert f"/#/experiments/7/runs?viewStateShareKey={search_id(INFO)}" in local.url
-    remote = ui("https://me:hunter2pass@host/base/", folder, 5001)
-    assert (remote.command, remote.url) == (None, "https://host/base/#/experiments")
-    database = ui("postgresql://me:hunter2pass@host/db", folder, 5001)
-    assert database.command and "hunter2pass" not in " ".join(database.command)
-    with pytest.raises(UserError, match="Nothing has been mirrored"):
-        ui(None, tmp_path / "nowhere", 5001)
-
-
-def test_the_saved_view_can_be_read_by_mlflow(journal: Journal, folder: Path) -> None:
-    mirror(folder).close(journal)
-    tags = MlflowClient(local_uri(folder)).get_experiment_by_name("autoresearch").tags
-    view = json.loads(tags[f"mlflow.sharedViewState.{search_id(INFO)}"])
-    assert view["name"] == "night1" and isinstance(view["createdAt"], int)
-    query = json.loads(view["state"])["searchFilter"]
-    client = MlflowClient(local_uri(folder))
-    experiment = client.get_experiment_by_name("autoresearch")
-    assert len(client.search_runs([experiment.experiment_id], query)) == 2
+def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
+    search = by_accuracy(night())
+    parent = search_run(ACCURACY_INFO, summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
+    best = [p.value for p in parent.metrics if p.key == "best_val_accuracy"]
+    assert best[0] < best[-1] and any(p.key == "tried_val_accuracy" for p in parent.metrics)
+    assert "higher is better" in parent.tags["mlflow.note.content"]
+    child = experiment_run(ACCURACY_INFO, search[2], {}, 0)
+    assert {"val_accuracy", "val_accuracy_trial", "effect"} <= {p.key for p in child.metrics}
+    assert child.tags["result"].startswith("keep: +0.05")
+    assert not [p for p in (*parent.metrics, *child.metrics) if "bpb" in p.key]

@@ -1,6 +1,5 @@
 """Calls of models in MLflow: linked to their experiment, counted, without keys, and never in the way."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +10,11 @@ from mlflow.tracking import MlflowClient
 from autoresearch.store.calls import CallLog
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.tracking.store import Store, local_uri
+from autoresearch.tracking.store import local_uri
 from autoresearch.types import Call, Category, Cost, Proposal, Verdict, VerdictKind
 from tests.support.searches import BASE, INFO
 
 KEY = "sk-secret-0123456789"
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    Store(local_uri(folder), "autoresearch", folder / "artifacts")
-    return folder
-
-
-@pytest.fixture
-def folder(empty_store, tmp_path):
-    (tmp_path / "mlflow").mkdir()
-    shutil.copy(empty_store / "mlflow.db", tmp_path / "mlflow")
-    return tmp_path / "mlflow"
 
 
 @pytest.fixture

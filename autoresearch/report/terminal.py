@@ -1,7 +1,7 @@
-"""What a person is shown while a search runs, as values: the views write it down, each in its own way.
+"""What a person is shown while a search runs, as values that each terminal view writes in its own way.
 
-Owns the arithmetic of the live views (counts, means, time left) and the cleaning of every text that comes
-from a candidate or a proposer. Knows no terminal.
+Does the arithmetic of the views (counts, means, time left) and cleans every text that comes from a candidate
+or a proposer. Knows no terminal.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoresearch.report.phrase import phrase
-from autoresearch.report.standing import standing
-from autoresearch.text import one_line, scrub
-from autoresearch.types import Experiment, Progress, Trial, Verdict, VerdictKind
+from autoresearch.report.estimates import estimate
+from autoresearch.text import one_line, scrub, verdict_text
+from autoresearch.types import Experiment, Metric, Progress, Trial, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.store.journal import SearchInfo
@@ -25,19 +24,19 @@ REMEMBERED = 30
 
 
 @dataclass(frozen=True)
-class Line:
+class VerdictLine:
     """One verdict, ready to be shown."""
 
     number: int
     kind: VerdictKind
     score: float | None
-    phrase: str
+    text: str
     hypothesis: str
     reason: str
 
 
-class Board:
-    """The state of the live views. Its methods follow those of `audience.View`."""
+class SearchDisplay:
+    """The state that all terminal views show. Its methods follow those of `search.interfaces.View`."""
 
     def __init__(
         self,
@@ -53,17 +52,19 @@ class Board:
             clock: Seconds.
         """
         config: Mapping[str, Any] = info.config if info else {}
+        self.metric = info.metric if info else Metric("score", "")
         self.title = one_line(info.branch) if info else "autoresearch"
         self.setting = _setting(info)
         self.limit: int | None = config.get("experiments")
         self.minutes: float | None = config.get("minutes")
         self.baselines: int | None = config.get("baselines")
         self.counts: Counter[VerdictKind] = Counter(e.verdict.kind for e in experiments if e.verdict)
-        now = standing(experiments)
+        now = estimate(experiments)
         self.baseline = now.baseline.mean if now.baseline else None
-        self.best = now.best.level.mean if now.best else None
+        self.best = now.best.estimate.mean if now.best else None
         self.noise = now.noise
-        self.verdicts = deque((_line(e, e.verdict) for e in experiments if e.verdict), maxlen=REMEMBERED)
+        lines = (_line(e, e.verdict, self.metric) for e in experiments if e.verdict)
+        self.verdicts = deque(lines, maxlen=REMEMBERED)
         self.messages: deque[tuple[str, bool]] = deque(maxlen=REMEMBERED)
         self.doing = "getting ready"
         self.hypothesis = ""
@@ -71,7 +72,7 @@ class Board:
         self.places = 1
         self._baseline_scores: list[float] = [s for e in experiments[:1] for s in e.scores]
         self._clock = clock
-        self._begun = clock()
+        self._began = clock()
         self._done_here = 0
         self._first_at: float | None = None
 
@@ -86,19 +87,19 @@ class Board:
         return self.counts[VerdictKind.KEEP]
 
     def message(self, text: str, warning: bool = False) -> str:
-        """Remember a message; gives it back cleaned."""
+        """Remember a message; returns it cleaned."""
         line = one_line(scrub(text), 400)
         self.messages.append((line, warning))
         return line
 
     def proposing(self, number: int, proposer: str) -> None:
-        """Experiment `number` is being thought about."""
+        """A proposer is asked for experiment `number`."""
         self._first_at = self._clock() if self._first_at is None else self._first_at
         self.doing, self.hypothesis = f"#{number}: asking {one_line(proposer, 60)} for a proposal", ""
-        self._only_from(number)
+        self._forget_trials_before(number)
 
     def experiment(self, experiment: Experiment) -> None:
-        """An experiment is about to be trained."""
+        """The trials of an experiment are about to run."""
         self._first_at = self._clock() if self._first_at is None else self._first_at
         p = experiment.proposal
         self.doing = f"#{experiment.number}: {p.category.value}, by {one_line(p.proposer, 60)}" if p else ""
@@ -118,39 +119,39 @@ class Board:
         self.places = max(self.places, len(self.running))
 
     def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial shows a sign of life; one that is not waited for any more may still do so."""
+        """A running trial reports progress; a trial that was cancelled may still do so, and is ignored."""
         if trial.id in self.running:
             self.running[trial.id] = trial, progress
 
-    def rest(self) -> None:
-        """Nothing is done any more."""
+    def end(self) -> None:
+        """Nothing runs any more."""
         self.running.clear()
         self.doing = self.hypothesis = ""
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> Line | None:
-        """An experiment has its verdict; gives the line that tells it."""
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> VerdictLine | None:
+        """An experiment has its verdict; returns the line that says so."""
         if experiment.verdict is None:
             return None
         self.counts[experiment.verdict.kind] += 1
         self.best, self.noise = incumbent_score, noise
         self._done_here += 1
         if experiment.kept:
-            self.running.clear()  # what was begun before its turn was to replace another incumbent
+            self.running.clear()  # trials of queued candidates compare with an incumbent that is replaced now
         else:
-            self._only_from(experiment.number + 1)
-        line = _line(experiment, experiment.verdict)
+            self._forget_trials_before(experiment.number + 1)
+        line = _line(experiment, experiment.verdict, self.metric)
         self.verdicts.append(line)
         return line
 
-    def _only_from(self, number: int) -> None:
+    def _forget_trials_before(self, number: int) -> None:
         """Forget the trials of experiments before this one."""
         self.running = {i: running for i, running in self.running.items() if running[0].experiment >= number}
 
     def seconds_left(self) -> float | None:
-        """Time until the search ends, at the pace so far; None while that cannot be said."""
+        """Time until the search ends, at the pace so far; None if that is not known."""
         limits = []
         if self.minutes is not None:
-            limits.append(60 * self.minutes - (self._clock() - self._begun))
+            limits.append(60 * self.minutes - (self._clock() - self._began))
         if self.limit is not None and self._done_here and self._first_at is not None:
             pace = (self._clock() - self._first_at) / (self._done_here + self._share())
             limits.append(pace * (self.limit - self.tried - self._share()))
@@ -165,9 +166,8 @@ def trial_name(trial: Trial, baselines: int | None = None) -> str:
     """What a trial is for: "screen, seed 1003"."""
     of = f" of {baselines}" if baselines and trial.id <= baselines else ""
     number = f" {trial.id}{of}" if trial.experiment == 0 else ""
-    place = (
-        f" on {trial.place}" if ":" in trial.place else ""
-    )  # where there is only one, it goes without saying
+    # A name without a colon is that of the only place, which needs no mention.
+    place = f" on {trial.place}" if ":" in trial.place else ""
     return f"{one_line(trial.label or trial.arm, 20)}{number}, seed {trial.seed}{place}"
 
 
@@ -181,11 +181,10 @@ def trial_state(trial: Trial, progress: Progress | None) -> str:
     return ", ".join([*parts, *([f"loss {progress.loss:.3f}"] if progress.loss is not None else [])])
 
 
-def _line(e: Experiment, verdict: Verdict) -> Line:
+def _line(e: Experiment, verdict: Verdict, metric: Metric) -> VerdictLine:
     hypothesis = one_line(scrub(e.proposal.hypothesis), 200) if e.proposal else ""
-    return Line(
-        e.number, verdict.kind, e.score, phrase(verdict), hypothesis, one_line(scrub(verdict.reason), 200)
-    )
+    reason = one_line(scrub(verdict.reason), 200)
+    return VerdictLine(e.number, verdict.kind, e.score, verdict_text(verdict, metric), hypothesis, reason)
 
 
 def _setting(info: SearchInfo | None) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from autoresearch.report.board import Board, trial_name, trial_state
-from autoresearch.report.live import LiveView, Panels, create_view
+from autoresearch.report.live import LiveView, SearchPanel, create_view
 from autoresearch.report.plain import PlainView, QuietView
+from autoresearch.report.terminal import SearchDisplay, trial_name, trial_state
 from autoresearch.search.scheduler import View
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
-from tests.support.searches import BASE, EVIL, INFO, baseline, night, tried
+from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
 
 EXPERIMENTS = night()
 RUNNING = Trial(1, 0, "baseline", 1000, BASE, 0.0)
@@ -52,7 +52,7 @@ def play(view: View, experiments: list[Experiment]) -> None:
 
 def test_plain_lines_tell_the_whole_story() -> None:
     stream = io.StringIO()
-    with PlainView(Board(INFO), stream) as view:
+    with PlainView(SearchDisplay(INFO), stream) as view:
         view.message("Going on.", warning=False)
         view.message("No sandbox here.", warning=True)
         play(view, EXPERIMENTS)
@@ -73,7 +73,7 @@ def test_plain_lines_tell_the_whole_story() -> None:
 
 def test_progress_lines_come_now_and_then() -> None:
     stream, clock = io.StringIO(), Clock()
-    view = PlainView(Board(INFO), stream, every=30.0, clock=clock)
+    view = PlainView(SearchDisplay(INFO), stream, every=30.0, clock=clock)
     view.trial(RUNNING)
     for second in range(100):
         clock.now += 1
@@ -86,7 +86,7 @@ def test_progress_lines_come_now_and_then() -> None:
 @given(st.text(st.characters(codec=None), max_size=100))
 def test_no_control_character_reaches_a_plain_line(text: str) -> None:
     stream = io.StringIO()
-    view = PlainView(Board(replace(INFO, device=text, brief=text)), stream)
+    view = PlainView(SearchDisplay(replace(INFO, device=text, brief=text)), stream)
     with view:
         view.message(text)
         view.proposing(1, text)
@@ -99,7 +99,7 @@ def test_no_control_character_reaches_a_plain_line(text: str) -> None:
 
 def test_quiet_says_warnings_only() -> None:
     stream = io.StringIO()
-    with QuietView(Board(INFO), stream) as view:
+    with QuietView(SearchDisplay(INFO), stream) as view:
         view.message("fine")
         play(view, EXPERIMENTS)
         view.message("not fine", warning=True)
@@ -126,7 +126,7 @@ def test_a_failing_search_is_not_swallowed(kind: str) -> None:
 
 def test_a_stream_that_knows_only_ascii_gets_ascii() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    PlainView(Board(INFO), stream).message("größer → 漢字 −0.1 ± 0.2")
+    PlainView(SearchDisplay(INFO), stream).message("größer → 漢字 −0.1 ± 0.2")
     stream.flush()
     assert stream.buffer.getvalue() == b"gr??er ? ?? -0.1 +/- 0.2\n"  # type: ignore[attr-defined]
 
@@ -146,41 +146,41 @@ def test_the_view_fits_where_the_output_goes(monkeypatch: pytest.MonkeyPatch) ->
         create_view("loud")
 
 
-def drawn(board: Board, width: int = 80, height: int = 24) -> list[str]:
+def drawn(display: SearchDisplay, width: int = 80, height: int = 24) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None)
-    console.print(Panels(board, threading.Lock()))
+    console.print(SearchPanel(display, threading.Lock()))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def running_board() -> Board:
-    board = Board(INFO, EXPERIMENTS)
-    board.experiment(tried(9, VerdictKind.CRASH, hypothesis="wider and shallower"))
-    board.trial(trial := replace(RUNNING, experiment=9, arm="confirm", seed=12))
-    board.progress(trial, Progress(0.25, 5.0, step=120, loss=2.5))
-    return board
+def running_display() -> SearchDisplay:
+    display = SearchDisplay(INFO, EXPERIMENTS)
+    display.experiment(tried(9, VerdictKind.CRASH, hypothesis="wider and shallower"))
+    display.trial(trial := replace(RUNNING, experiment=9, arm="confirm", seed=12))
+    display.progress(trial, Progress(0.25, 5.0, step=120, loss=2.5))
+    return display
 
 
 def test_two_trials_at_once_have_a_line_each_and_nothing_jumps_when_one_ends() -> None:
-    board = running_board()
-    alone = len(drawn(board))
+    display = running_display()
+    alone = len(drawn(display))
     first, second = (replace(RUNNING, id=i, experiment=9, seed=i, place=f"cuda:{i}") for i in (1, 2))
-    board.trial(first)
-    board.trial(second)
-    board.progress(second, Progress(0.5, 9.0, step=7))
-    board.progress(replace(second, id=99), Progress(0.99, 9.0))  # not waited for any more
-    both = drawn(board)
+    display.trial(first)
+    display.trial(second)
+    display.progress(second, Progress(0.5, 9.0, step=7))
+    display.progress(replace(second, id=99), Progress(0.99, 9.0))  # not waited for any more
+    both = drawn(display)
     assert any("#9 baseline, seed 1 on cuda:1" in line and "starting up" in line for line in both)
     assert any("seed 2 on cuda:2" in line and "50%" in line for line in both)
     assert len(both) == alone + 1
-    board.trial(replace(first, result=EXPERIMENTS[0].trials[0].result))
-    assert len(drawn(board)) == len(both) and not any("seed 1 " in line for line in drawn(board))
+    display.trial(replace(first, result=EXPERIMENTS[0].trials[0].result))
+    assert len(drawn(display)) == len(both) and not any("seed 1 " in line for line in drawn(display))
 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_what_was_begun_before_its_turn_goes_on_unless_it_is_in_vain(kept: bool) -> None:
     stream = io.StringIO()
-    board = Board(INFO)
-    view = PlainView(board, stream)
+    display = SearchDisplay(INFO)
+    view = PlainView(display, stream)
     first = next(e for e in EXPERIMENTS if e.verdict and (e.verdict.kind is VerdictKind.KEEP) == kept)
     now = started(replace(first.trials[0], id=100, experiment=first.number))
     ahead = replace(now, id=101, experiment=first.number + 1)
@@ -188,15 +188,15 @@ def test_what_was_begun_before_its_turn_goes_on_unless_it_is_in_vain(kept: bool)
     for trial in (now, ahead):
         view.trial(trial)
     view.verdict(first, 1.6, 0.01)
-    assert list(board.running) == ([] if kept else [101])
+    assert list(display.running) == ([] if kept else [101])
     view.proposing(first.number + 1, "optuna")
     view.trial(ahead)
     said = stream.getvalue().count(f"#{ahead.experiment} {trial_name(ahead)}: training")
-    assert said == (2 if kept else 1) and list(board.running) == [101]
+    assert said == (2 if kept else 1) and list(display.running) == [101]
 
 
 def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
-    text = "\n".join(drawn(running_board()))
+    text = "\n".join(drawn(running_display()))
     for words in (
         "autoresearch/night1",
         "brief default  cpu, 2 threads  1,000,000 tokens a trial",
@@ -217,65 +217,65 @@ def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(20, 160), st.integers(8, 60), st.text(st.characters(codec=None), max_size=300))
 def test_the_panel_fits_any_terminal_whatever_is_written(width: int, height: int, text: str) -> None:
-    board = running_board()
-    board.message(text, warning=True)
-    board.experiment(tried(9, VerdictKind.CRASH, hypothesis=text))
-    board.verdict(tried(9, VerdictKind.CRASH, hypothesis=text, reason=text), 1.6, 0.01)
-    lines = drawn(board, width, height)
+    display = running_display()
+    display.message(text, warning=True)
+    display.experiment(tried(9, VerdictKind.CRASH, hypothesis=text))
+    display.verdict(tried(9, VerdictKind.CRASH, hypothesis=text, reason=text), 1.6, 0.01)
+    lines = drawn(display, width, height)
     console = Console(width=1000)
     assert all(console.measure(line).maximum <= width for line in lines)
     assert len(lines) <= max(height, 12)
 
 
 def test_markup_of_others_is_text() -> None:
-    board = Board(INFO)
-    board.message("[bold]not[/bold] [link=http://evil.test]a link[/link]")
-    board.experiment(tried(1, VerdictKind.CRASH, hypothesis=EVIL))
-    text = "\n".join(drawn(board, 200, 40))
+    display = SearchDisplay(INFO)
+    display.message("[bold]not[/bold] [link=http://evil.test]a link[/link]")
+    display.experiment(tried(1, VerdictKind.CRASH, hypothesis=EVIL))
+    text = "\n".join(drawn(display, 200, 40))
     assert "[bold]not[/bold]" in text and "[red]rich[/red]" in text
     assert "\x1b" not in text
 
 
 def test_a_search_that_goes_on_shows_what_it_has_done() -> None:
-    board = Board(INFO, EXPERIMENTS)
-    assert (board.tried, board.kept, board.best, board.baseline) == (
+    display = SearchDisplay(INFO, EXPERIMENTS)
+    assert (display.tried, display.kept, display.best, display.baseline) == (
         8,
         2,
         pytest.approx(1.605),
         pytest.approx(1.7),
     )
-    assert [line.number for line in board.verdicts] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [line.number for line in display.verdicts] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_the_starting_point_is_the_best_until_something_is_kept() -> None:
-    board = Board(INFO)
+    display = SearchDisplay(INFO)
     for trial in baseline(1.70, 1.72).trials:
-        board.trial(trial)
-    assert board.best == board.baseline == pytest.approx(1.71)
+        display.trial(trial)
+    assert display.best == display.baseline == pytest.approx(1.71)
 
 
 def test_time_left_follows_the_pace() -> None:
     clock = Clock()
-    board = Board(replace(INFO, config={"experiments": 10}), clock=clock)
+    display = SearchDisplay(replace(INFO, config={"experiments": 10}), clock=clock)
     clock.now += 500  # preparing and measuring the baseline are no measure of the pace
-    assert board.seconds_left() is None
+    assert display.seconds_left() is None
     for n in (1, 2):
-        board.proposing(n, "optuna")
+        display.proposing(n, "optuna")
         clock.now += 60
-        board.verdict(tried(n, VerdictKind.DISCARD, ("screen", 1.8)), 1.7, 0.01)
-    assert board.seconds_left() == pytest.approx(8 * 60)
-    board.trial(RUNNING)
-    board.progress(RUNNING, Progress(0.5, 10.0))
-    assert board.seconds_left() == pytest.approx(120 / 2.45 * 7.55)
+        display.verdict(tried(n, VerdictKind.DISCARD, ("screen", 1.8)), 1.7, 0.01)
+    assert display.seconds_left() == pytest.approx(8 * 60)
+    display.trial(RUNNING)
+    display.progress(RUNNING, Progress(0.5, 10.0))
+    assert display.seconds_left() == pytest.approx(120 / 2.45 * 7.55)
 
 
 def test_time_left_ends_with_the_minutes() -> None:
     clock = Clock()
-    board = Board(replace(INFO, config={"experiments": 1000, "minutes": 10.0}), clock=clock)
+    display = SearchDisplay(replace(INFO, config={"experiments": 1000, "minutes": 10.0}), clock=clock)
     clock.now += 60
-    assert board.seconds_left() == pytest.approx(540)
+    assert display.seconds_left() == pytest.approx(540)
     clock.now += 10_000
-    assert board.seconds_left() == 0.0
+    assert display.seconds_left() == 0.0
 
 
 def test_names_and_states_of_trials() -> None:
@@ -306,3 +306,10 @@ def test_the_live_view_draws_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch)
     last = text[text.rindex("╭") :]  # the frame that stays when the search is over
     assert "kept 2  tried 8/100" in last and "#5 keep" in last
     assert "raise the learning rate" in last and "seed 1" not in last
+
+
+def test_a_maximised_metric_is_shown_with_its_own_digits_and_signs() -> None:
+    search = by_accuracy(night())
+    text = "\n".join(drawn(SearchDisplay(ACCURACY_INFO, search), 100))
+    assert "best 1.395" in text and "+7.31% from 1.300" in text
+    assert "#2 keep: +0.0500 ± 0.0050 over 3 seeds" in text and "#1 discard: −0.0200" in text

@@ -9,33 +9,32 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autoresearch.judge import Judge, Observation, create_judge
-from autoresearch.report.levels import student_quantile
-from autoresearch.report.standing import Tally, staircase, standing
+from autoresearch.report.estimates import Estimator, estimate, staircase, student_quantile
 from autoresearch.testing.judges import Simulation
 from autoresearch.types import Experiment, State, Verdict, VerdictKind
-from tests.support.searches import BASE, baseline, night, trials, tried
+from tests.support.searches import ACCURACY, BASE, METRIC, baseline, by_accuracy, night, trials, tried
 
 
 def test_levels_leave_out_the_run_that_screened_and_count_incumbent_reruns() -> None:
-    now = standing(night())
-    assert [s.experiment.number for s in now.steps] == [0, 2, 5]
+    now = estimate(night())
+    assert [s.experiment.number for s in now.incumbents] == [0, 2, 5]
     # Experiment 2: two confirmations, and the re-run that experiment 4 asked for; not the lucky 1.60.
-    assert now.steps[1].level.mean == pytest.approx((1.64 + 1.66 + 1.67) / 3)
-    assert now.steps[1].level.runs == 3
-    assert now.gain == pytest.approx(1.70 - 1.605)
+    assert now.incumbents[1].estimate.mean == pytest.approx((1.64 + 1.66 + 1.67) / 3)
+    assert now.incumbents[1].estimate.trials == 3
+    assert now.gain(METRIC) == pytest.approx(1.70 - 1.605)
 
 
 def test_noise_is_pooled_within_commits() -> None:
-    now = standing([baseline(1.0, 3.0), tried(1, VerdictKind.KEEP, ("confirm", 5.0), ("confirm", 9.0))])
+    now = estimate([baseline(1.0, 3.0), tried(1, VerdictKind.KEEP, ("confirm", 5.0), ("confirm", 9.0))])
     assert now.noise == pytest.approx(math.sqrt((2 + 8) / 2))
     assert now.freedom == 2
 
 
 def test_the_interval_is_students_with_the_pooled_noise() -> None:
-    now = standing(night())
-    assert now.noise and now.gain and now.interval
+    now = estimate(night())
+    assert now.noise and now.gain(METRIC) and now.interval(METRIC)
     reach = stats.t.ppf(0.975, now.freedom) * now.noise * math.sqrt(1 / 3 + 1 / 2)
-    assert now.interval == pytest.approx((now.gain - reach, now.gain + reach))
+    assert now.interval(METRIC) == pytest.approx((now.gain(METRIC) - reach, now.gain(METRIC) + reach))
     assert student_quantile(0.975, 4) == pytest.approx(stats.t.ppf(0.975, 4))
 
 
@@ -48,23 +47,23 @@ def test_without_scipy_quantiles_are_close_and_never_too_narrow(monkeypatch: pyt
 
 
 def test_a_screening_run_is_used_where_there_is_no_other() -> None:
-    now = standing([baseline(2.0), tried(1, VerdictKind.KEEP, ("screen", 1.5))])
-    assert now.best and now.best.level.mean == 1.5
-    assert now.noise is None and now.interval is None
+    now = estimate([baseline(2.0), tried(1, VerdictKind.KEEP, ("screen", 1.5))])
+    assert now.best and now.best.estimate.mean == 1.5
+    assert now.noise is None and now.interval(METRIC) is None
 
 
 def test_own_trials_belong_to_the_final_commit_though_they_trained_the_draft() -> None:
     kept = tried(1, VerdictKind.KEEP, ("confirm", 1.5))
     draft = trials(1, "d" * 40, [("confirm", 1.7)])
-    now = standing([baseline(2.0), type(kept)(**{**kept.__dict__, "trials": draft})])
-    assert now.best and now.best.level.mean == 1.7
+    now = estimate([baseline(2.0), type(kept)(**{**kept.__dict__, "trials": draft})])
+    assert now.best and now.best.estimate.mean == 1.7
 
 
 def test_nothing_is_claimed_without_scores() -> None:
-    assert standing([]).baseline is None
-    crashed = standing([baseline(), tried(1, VerdictKind.CRASH)])
-    assert (crashed.baseline, crashed.best, crashed.gain, crashed.noise) == (None, None, None, None)
-    assert standing([baseline(1.0, 2.0)]).gain is None
+    assert estimate([]).baseline is None
+    crashed = estimate([baseline(), tried(1, VerdictKind.CRASH)])
+    assert (crashed.baseline, crashed.best, crashed.gain(METRIC), crashed.noise) == (None, None, None, None)
+    assert estimate([baseline(1.0, 2.0)]).gain(METRIC) is None
 
 
 def test_the_staircase_tells_what_was_known_then() -> None:
@@ -103,17 +102,17 @@ def histories(draw: st.DrawFn) -> list[Experiment]:
 
 
 @given(histories(), st.data())
-def test_a_tally_that_grows_says_what_a_fresh_one_says(
+def test_an_estimator_that_grows_says_what_a_fresh_one_says(
     history: list[Experiment], data: st.DataObject
 ) -> None:
-    tally = Tally()
+    estimator = Estimator()
     for length in range(1, len(history) + 1):
         seen = history[:length]
         if data.draw(st.booleans()):  # the last one is still under way, or was touched since
             open_one = replace(seen[-1], state=State.COMMITTED, verdict=None, trials=seen[-1].trials[:1])
-            assert tally.standing([*seen[:-1], open_one]) == standing([*seen[:-1], open_one])
-        assert tally.standing(seen) == standing(seen)
-    assert tally.standing(history[:1]) == standing(history[:1])  # another, shorter history
+            assert estimator.estimate([*seen[:-1], open_one]) == estimate([*seen[:-1], open_one])
+        assert estimator.estimate(seen) == estimate(seen)
+    assert estimator.estimate(history[:1]) == estimate(history[:1])  # another, shorter history
 
 
 def searched(lab: Simulation, judge: Judge) -> list[Experiment]:
@@ -140,16 +139,16 @@ def test_what_is_shown_is_what_the_judge_reckons() -> None:
     lab = Simulation([3.0, -2.0, -3.0] * 6, seed=4)
     judge = create_judge("default", lab.baseline(), tau=0.4)
     history = searched(lab, judge)
-    now, report = standing(history), judge.report()
-    assert report.kept >= 3 and now.best and now.baseline and now.interval and now.gain
-    assert now.best.level.mean == report.incumbent.mean and now.baseline.mean == report.baseline.mean
+    now, report = estimate(history), judge.report()
+    assert report.kept >= 3 and now.best and now.baseline and now.interval(METRIC) and now.gain(METRIC)
+    assert now.best.estimate.mean == report.incumbent.mean and now.baseline.mean == report.baseline.mean
     assert now.noise == report.noise and now.best.experiment.number == lab.tip
     halves = [(e.interval[1] - e.interval[0]) / 2 for e in (report.baseline, report.incumbent) if e.interval]
-    assert now.interval[1] - now.gain == pytest.approx(math.hypot(*halves))
-    assert now.interval[1] - now.gain > 1.96 * 0.4 * math.sqrt(report.kept)
+    assert now.interval(METRIC)[1] - now.gain(METRIC) == pytest.approx(math.hypot(*halves))
+    assert now.interval(METRIC)[1] - now.gain(METRIC) > 1.96 * 0.4 * math.sqrt(report.kept)
     assert [m.best for m in staircase(history)][-1] == report.incumbent.mean
-    tally = Tally()
-    assert [tally.standing(history[: n + 1]) for n in range(len(history))][-1] == now
+    estimator = Estimator()
+    assert [estimator.estimate(history[: n + 1]) for n in range(len(history))][-1] == now
 
 
 def test_runs_from_before_a_change_of_the_machine_are_no_gain() -> None:
@@ -160,9 +159,9 @@ def test_runs_from_before_a_change_of_the_machine_are_no_gain() -> None:
 
     lab = Faster([3.0, -3.0, -3.0] + [-3.0] * 57, seed=2)
     judge = create_judge("default", lab.baseline())
-    now = standing(searched(lab, judge))
-    assert judge.report().drifts == 1 and now.gain is not None and now.interval is not None
-    assert abs(now.gain - 3.0) < 2.0 and now.interval[0] < 3.0 < now.interval[1]
+    now = estimate(searched(lab, judge))
+    assert judge.report().drifts == 1 and now.gain(METRIC) is not None and now.interval(METRIC) is not None
+    assert abs(now.gain(METRIC) - 3.0) < 2.0 and now.interval(METRIC)[0] < 3.0 < now.interval(METRIC)[1]
 
 
 def test_a_search_whose_verdicts_do_not_tell_levels_is_estimated_from_its_runs() -> None:
@@ -173,5 +172,15 @@ def test_a_search_whose_verdicts_do_not_tell_levels_is_estimated_from_its_runs()
         old = e.verdict.to_dict()
         del old["levels"]  # as an older version wrote it
         history[i] = replace(e, verdict=Verdict.from_dict(old))
-    now = standing(history)
-    assert now.start is None and now.gain is not None and now.interval is not None
+    now = estimate(history)
+    assert now.start is None and now.gain(METRIC) is not None and now.interval(METRIC) is not None
+
+
+def test_a_maximised_metric_rises_and_its_gain_is_positive() -> None:
+    lower, higher = estimate(night()), estimate(by_accuracy(night()))
+    assert higher.gain(ACCURACY) == pytest.approx(lower.gain(METRIC))
+    assert higher.interval(ACCURACY) == pytest.approx(lower.interval(METRIC))
+    steps = [found.estimate.mean for found in higher.incumbents]
+    assert steps == sorted(steps) and len(steps) == 3
+    best = [m.best for m in staircase(by_accuracy(night()))]
+    assert best[0] < best[2] < best[-1]

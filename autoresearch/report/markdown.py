@@ -1,0 +1,324 @@
+"""The report as Markdown: the sentences that say what came of a search, and the template that orders them.
+
+The same sentences are shown by `status`, by the final test and in MLflow. What is not known is not said: no
+gain without an interval where noise was measured, no success where nothing was kept. Text from candidates and
+proposers is escaped so that it cannot become markup. Not covered: HTML and pictures (`page`, `plot`).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+
+from autoresearch.judge.audit import SHARE, false_share
+from autoresearch.report.summary import Summary
+from autoresearch.report.timeline import TimeUse
+from autoresearch.store.claims import AuditRecord, ClaimRecord
+from autoresearch.text import clean, count, duration, flatten, one_line, times
+from autoresearch.types import Direction, Metric
+
+DIFF_LINES = 3000
+"""A longer cumulative diff is cut, and the report says so."""
+VERDICTS = {
+    "keep": "kept",
+    "discard": "discarded",
+    "prune": "stopped early",
+    "crash": "crashed",
+    "invalid": "invalid",
+    "open": "unfinished",
+}
+SPLITS = {"held": "on data held back", "other": "on data of another kind"}
+MEASURED = ("budget", "judge", "sandbox", "executor", "guards", "baselines", "seed")
+"""Configuration that decides what a score means."""
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$!]")
+_LINKS = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.", re.IGNORECASE)
+
+
+def escape(text: str, limit: int = 200) -> str:
+    """Foreign text as one line that Markdown shows as it is, without links, emphasis or markup."""
+    return _LINKS.sub(lambda m: "\\" + m[0], _SPECIAL.sub(lambda m: "\\" + m[0], one_line(text, limit)))
+
+
+def code(text: str) -> str:
+    """Foreign text as a Markdown code span on one line; works inside tables."""
+    line = one_line(text).replace("|", "¦").replace("`", "'")
+    return f"`{line}`" if line else ""
+
+
+def fence(text: str, language: str = "") -> str:
+    """Foreign text as a code block that it cannot leave."""
+    text = clean(text).rstrip("\n")
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """A Markdown table of cells that are Markdown already; `numeric` columns are set to the right."""
+    rule = ["---:" if i in numeric else "---" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+
+
+def to_markdown(
+    s: Summary, diff: str, picture: str | None, use: TimeUse | None = None, time_picture: str | None = None
+) -> str:
+    """The report as Markdown. Linear in the number of experiments.
+
+    Args:
+        s: The search.
+        diff: Unified diff from the base commit to the tip of the branch.
+        picture: Name of the progress plot's file, if there is one.
+        use: How the time was used, if known.
+        time_picture: Name of the timeline plot's file, if there is one.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    template = Environment(
+        loader=PackageLoader("autoresearch.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template.filters |= {
+        "md": escape,
+        "code": code,
+        "fence": fence,
+        "duration": duration,
+        "dollars": "${:.2f}".format,
+        "fixed": lambda value: "–" if value is None else f"{value:.2f}",
+        "score": lambda value: "–" if value is None else s.metric.text(value),
+        "signed": lambda value: f"{value:+.{s.metric.digits}f}",
+    }
+    template.globals |= {
+        f.__name__: f
+        for f in (
+            headline,
+            lead,
+            drift,
+            verdicts,
+            extra_checks,
+            claim_sentence,
+            failed_runs,
+            test_set_uses,
+            take_over,
+            method,
+            settings,
+            count,
+        )
+    }
+    return template.get_template("report.md").render(
+        s=s,
+        use=use or TimeUse(0.0, 0.0, 1, {}, {}),
+        kept=[e for e in s.experiments if e.verdict == "keep"],
+        tried=[e for e in s.experiments if e.number > 0],
+        diff=diff,
+        cut=lambda text: "\n".join(text.splitlines()[:DIFF_LINES]),
+        diff_lines=len(diff.splitlines()),
+        most_diff_lines=DIFF_LINES,
+        picture=picture,
+        time_picture=time_picture,
+        command=_command(s.config),
+        now=_minute(time.time()),
+    )
+
+
+def headline(s: Summary) -> str:
+    """What came of the search, in a few words."""
+    if s.baseline is None:
+        return "nothing has been scored yet"
+    if s.gain is None:
+        return "nothing kept" if s.tried else "only the starting point has been measured"
+    if s.claim and (result := s.claim.result):
+        if result.interval[0] <= 0:
+            return "no gain on unseen data"
+        return _better(s.metric, result.effect, result.baseline) + " on unseen data"
+    return _better(s.metric, s.gain.absolute, s.baseline.mean) if s.gain.absolute > 0 else "no gain"
+
+
+def _better(metric: Metric, gain: float, before: float) -> str:
+    word = direction(metric)
+    if not before:
+        return f"{metric.text(gain)} {word} {metric.unit}"
+    return f"{100 * gain / abs(before):.2f}% {word} {metric.unit}"
+
+
+def direction(metric: Metric) -> str:
+    """The word for a better score: "lower" or "higher"."""
+    return "lower" if metric.direction is Direction.MINIMIZE else "higher"
+
+
+def lead(s: Summary) -> str:
+    """The first sentences of the report."""
+    running = "" if s.finished else " The search has not ended; this is the result so far."
+    if s.baseline is None:
+        return f"No trial has ended with a score, so there is nothing to compare.{running}"
+    text, unit = s.metric.text, s.metric.unit
+    noise = "not measured"
+    if s.noise.sd is not None:
+        noise = f"{text(s.noise.sd)} (one standard deviation between seeds)"
+    if s.gain is None or s.best is None:
+        none = f"None of {s.tried} changes beat the starting point" if s.tried else "Nothing was tried yet"
+        start = f"{text(s.baseline.mean)} {unit} over {count(s.baseline.runs, 'run')}"
+        return f"{none}: {start}; noise {noise}.{running}"
+    went = f"from **{text(s.baseline.mean)}** to **{text(s.best.mean)}** {unit}"
+    gain = f"Validation went {went} ({direction(s.metric)} is better): a gain of **{text(s.gain.absolute)}**"
+    if s.gain.interval:
+        low, high = s.gain.interval
+        gain += f", 95% interval {text(low)} to {text(high)}"
+        gain += ". The interval includes zero: this may be noise" if low <= 0 else ""
+    return f"{gain}. Kept: {s.verdicts['keep']} of {count(s.tried, 'change')}. Noise: {noise}.{running}"
+
+
+def drift(s: Summary) -> str:
+    """Whether the machine changed, for the report and for `status`; empty if it did not."""
+    if not s.judge or not s.judge.drifts:
+        return ""
+    return (
+        f"The machine changed {times(s.judge.drifts)}: the incumbent's re-runs did not score as before. Runs "
+        "from before that no longer count, and the starting point is shown as it would score now."
+    )
+
+
+def verdicts(s: Summary) -> str:
+    """How many experiments there are of each verdict."""
+    return ", ".join(f"{n} {VERDICTS[name]}" for name, n in s.verdicts.items() if n) or "none"
+
+
+def extra_checks(s: Summary) -> str:
+    """Whether the gain holds on the extra splits; empty if they were not measured."""
+    parts, worse = [], []
+    for check in s.guards:
+        where, gain = SPLITS[check.split], s.metric.gain(check.baseline, check.best)
+        scores = f"{s.metric.text(check.baseline)} became {s.metric.text(check.best)}"
+        parts.append(f"{where} {scores} (gain {gain:+.{s.metric.digits}f})")
+        worse += [where] if gain < 0 else []
+    if not parts:
+        return ""
+    text = f"Extra checks (not used to decide): {'; '.join(parts)}."
+    return text + (f" **It got worse {' and '.join(worse)}: the gain may not carry over.**" if worse else "")
+
+
+def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
+    """The result on the sealed test set in a sentence or two."""
+    result = record.result
+    if result is None:
+        if record.finished is None:
+            return "The final test is not finished."
+        failed = f"{failed_runs(record)} of {len(record.accesses)}"
+        return f"There is no result on the sealed test set: {failed} runs failed."
+    low, high = result.interval
+    before, after = result.seeds
+    text = (
+        f"On the sealed test set {metric.text(result.baseline)} became {metric.text(result.tip)} "
+        f"{metric.unit}: a gain of {metric.text(result.effect)}, 95% interval {metric.text(low)} to "
+        f"{metric.text(high)}, from {before} baseline and {after} final trainings on fresh seeds."
+    )
+    return text + (" The interval includes zero: this is no evidence of a gain." if low <= 0 else "")
+
+
+def audit_lines(record: AuditRecord, metric: Metric) -> list[str]:
+    """An audit in lines for a terminal; effects are gains, so positive is better."""
+
+    def signed(value: float) -> str:
+        return f"{value:+.{metric.digits}f}"
+
+    text = [f"{'#':>4}  {'gain':>8}  {'95% interval':>20}  doubt"]
+    for i, (number, found) in enumerate(zip(record.keeps, record.audited, strict=True)):
+        interval = f"{signed(found.interval[0])} to {signed(found.interval[1])}"
+        note = "  to be taken out" if i in record.removed else ""
+        note = note or ("" if record.separable[i] else "  later changes build on it")
+        text.append(f"{number:4d}  {signed(found.effect):>8}  {interval:>20}  {found.doubt:5.0%}{note}")
+    done = sum(run.score is not None for run in record.runs)
+    text.append(f"{done} trainings with random halves left out; gains are taken to add up.")
+    if record.audited and (share := false_share(record.audited, record.removed)) > SHARE:
+        text.append(f"Of what stays, {share:.0%} is expected to gain nothing: it cannot be left out.")
+    if record.branch:
+        text.append(f"The branch {record.branch} has the rest.")
+    return text
+
+
+def failed_runs(record: ClaimRecord) -> int:
+    """How many runs of a final test failed."""
+    return sum(bool(access.reason) for access in record.accesses)
+
+
+def test_set_uses(claims: Sequence[ClaimRecord]) -> str:
+    """How often the sealed test set was used."""
+    dates = ", ".join(_minute(claim.started) for claim in claims)
+    used = sum(access.started is not None for claim in claims for access in claim.accesses)
+    return f"The test set was opened {times(len(claims))} ({dates}), for {count(used, 'model')}."
+
+
+def take_over(s: Summary) -> str:
+    """The commands that take over what was kept."""
+    branch, base = shlex.quote(s.branch), s.base_commit[:10]
+    commands = {
+        f"git log --oneline {base}..{branch}": "one commit for each kept change",
+        f"git diff {base} {branch}": "all of it at once",
+        f"git merge {branch}": "take it",
+    }
+    task = s.config.get("task")
+    if isinstance(task, Mapping) and (module := task.get("train")):
+        commands[f"git switch --detach {branch} && python -m {module}"] = "train it once, by hand"
+    width = max(len(command) for command in commands)
+    return "\n".join(f"{command:{width}}  # {what}" for command, what in commands.items())
+
+
+def method(s: Summary) -> str:
+    """How the scores were measured and compared."""
+    word = "negative" if s.metric.direction is Direction.MINIMIZE else "positive"
+    text = (
+        f"Every score is {s.metric.unit} on the validation set, measured under the same budget for every "
+        f"trial; {direction(s.metric)} is better. A change compares with the incumbent of its time, so a "
+        f"gain is {word}; after ± stands half of its 95% interval. Evidence is the judge's test statistic: "
+        "z, or where the strict judge keeps, an e-value."
+    )
+    if s.noise.sd is not None:
+        text += (
+            " Noise is pooled over repeated runs of the same commit with different seeds "
+            f"({s.noise.degrees_of_freedom} degrees of freedom)."
+        )
+    if s.gain is None or s.baseline is None or s.best is None:
+        return text
+    runs = f"{count(s.baseline.runs, 'run')} of the starting point with {count(s.best.runs, 'run')}"
+    text += f" The headline compares {runs} of the result, "
+    text += (
+        "as the judge estimates them: the expected effect of having picked the best is taken out, runs from "
+        "before a change of the machine do not count, and the interval accounts for the choice of the "
+        "validation set."
+        if s.gain.judged
+        else "by Student's t with the pooled noise; runs that only screened a candidate do not count. "
+        "The runs that confirmed the last change also chose it, so expect the true gain to be slightly "
+        "smaller."
+    )
+    if s.claim:
+        return f"{text} The result on the sealed test set comes from other seeds and other data."
+    return f"{text} The sealed test set was not used."
+
+
+def settings(s: Summary) -> list[tuple[str, str]]:
+    """What the search was about and how it was configured: names as plain text, values as Markdown."""
+    rows = [("task, brief", f"{code(s.task)}, {code(s.brief)}"), ("device", code(s.device))]
+    for brief in s.brief_changes:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(brief.time))
+        rows.append(("brief changed", f"{when}, {code(brief.name)}: {escape(brief.text, 120)}"))
+    rows += [("started from", code(s.base_commit)), ("tip", code(s.tip_commit))]
+    measured = {k: s.config[k] for k in MEASURED if k in s.config}
+    rows += [(k, code(str(v))) for k, v in flatten(measured).items()]
+    data = flatten(s.data).items()
+    return rows + [(f"data: {k}", code(str(v))) for k, v in data if not isinstance(v, list)]
+
+
+def _command(config: Mapping[str, object]) -> str:
+    """The command that runs the same search again; empty if it is not known."""
+    overrides = config.get("overrides")
+    if not isinstance(overrides, Sequence) or isinstance(overrides, str):
+        return ""
+    others = [shlex.quote(str(o)) for o in overrides if not str(o).startswith("name=")]
+    return " ".join(["autoresearch run name=NAME", *others])
+
+
+def _minute(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
