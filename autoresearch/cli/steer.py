@@ -42,7 +42,7 @@ def add(
 ) -> None:
     """Leave an idea in words, or a patch that is tried before any proposer is asked."""
     from autoresearch.edit.patch import read_patch
-    from autoresearch.propose import TUNERS
+    from autoresearch.propose import PROPOSERS
     from autoresearch.search.setup import recorded_config
 
     text, overrides = _split(words)
@@ -55,7 +55,7 @@ def add(
     number = inbox.add_idea(text or f"patch {patch.name if patch else ''}", diff)
     typer.echo(f"Idea {number} waits in {inbox.path.parent.name}.")
     name = recorded_config(inbox.path.parent).proposer["name"]
-    if not diff and name in TUNERS:
+    if not diff and not PROPOSERS.load(name).reads_ideas:
         typer.echo(f"But no model reads it there: the proposer is {name}, and only patches are tried.")
 
 

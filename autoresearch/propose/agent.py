@@ -5,7 +5,7 @@ to have one, and the user's must not be within reach of `git commit`), and `PROM
 sees, from the same code. What the agent leaves in the editable files is the proposal, and what it leaves in
 `HYPOTHESIS.md`, or else its last line of output, says why.
 
-Invariants: nothing else that it does counts; when `propose` returns, none of its processes is left and the
+Invariants: nothing else that it does counts; when `ask` returns, none of its processes is left and the
 folder is gone; it sees the environment variables that the configuration names and no others, so our keys only
 if they are named. A run that fails, or ends at the time limit, is no proposal, whatever it left behind.
 
@@ -18,25 +18,22 @@ import os
 import re
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, validate_call
+from pydantic import ConfigDict, Field, InstanceOf, validate_call
 
 from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.propose.agent_answer import said
-from autoresearch.propose.agent_folder import furnish, text_of
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError
-from autoresearch.propose.budget import Caps, Purse
-from autoresearch.propose.llm import instructions as forms
+from autoresearch.propose.agent_folder import make_folder, read_hypothesis, read_text
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
+from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import clean, difference, parse
-from autoresearch.propose.llm.conversation import MIN_LEDGER_TOKENS, NO_ANSWER, Record, forget
+from autoresearch.propose.llm.answer import as_utf8, difference, parse
+from autoresearch.propose.llm.conversation import MIN_HISTORY_TOKENS, NO_ANSWER, conversation_name
 from autoresearch.propose.llm.novelty import Novelty
 from autoresearch.types import Call, Cost, Proposal
 
@@ -57,16 +54,6 @@ MAX_OUTPUT = 20_000
 SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
 
 
-@runtime_checkable
-class Tool(Protocol):
-    """Runs a program and kills all of its processes; see `autoresearch.execute.tool`."""
-
-    def __call__(
-        self, argv: list[str], *, folder: Path, env: Mapping[str, str], output: Path, timeout: float
-    ) -> int | None:
-        """The exit status, or None if time was up."""
-
-
 class Failed(Exception):
     """The agent did not end as it should; the message says how."""
 
@@ -80,21 +67,16 @@ class CommandProposer(BaseProposer):
         environment: Names of the environment variables that it gets.
         timeout: Seconds for one run.
         repairs: How often it runs again when what it made is refused.
-        ledger_tokens: Budget of the history in the prompt.
+        ledger_tokens: Budget of the history in the prompt, in tokens.
         max_calls: Most runs in a search; None is no cap.
-        folder: Where it works; emptied before and after.
-        tree: Writes the task's files into a folder; the editable ones are replaced by the incumbent's.
-        tool: What starts and ends programs.
-        spent: What was spent before, beyond what the history tells.
-        owed: Whom that was spent on.
-        record: Where every run is written down.
+        services: What the search lends: a folder to work in, the task's files, and a way to run programs.
 
     Raises:
         UserError: If there is no such program.
     """
 
     name = "command"
-    instant = False
+    reads_ideas = True
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -104,14 +86,9 @@ class CommandProposer(BaseProposer):
         environment: list[str],
         timeout: Annotated[float, Field(gt=0)],
         repairs: Annotated[int, Field(ge=0, le=100)],
-        ledger_tokens: Annotated[int, Field(ge=MIN_LEDGER_TOKENS)],
+        ledger_tokens: Annotated[int, Field(ge=MIN_HISTORY_TOKENS)],
         max_calls: Annotated[int, Field(gt=0)] | None,
-        folder: Path,
-        tree: Callable[[Path], None],
-        tool: Tool,
-        spent: Cost | None = None,
-        owed: dict[str, Cost] | None = None,
-        record: Record | None = None,
+        services: InstanceOf[SearchServices],
     ) -> None:
         self._env = {name: os.environ[name] for name in environment if name in os.environ}
         if not shutil.which(argv[0], path=self._env.get("PATH")):
@@ -122,34 +99,34 @@ class CommandProposer(BaseProposer):
         self._argv = argv
         self._timeout = timeout
         self._repairs = repairs
-        self._ledger_tokens = ledger_tokens
-        self._purse = Purse(Caps(None, None, max_calls), spent or Cost(), self.name, owed)
-        self._folder = folder.absolute()
-        self._tree = tree
-        self._tool = tool
-        self._record = record or forget
-        self._author = f"{self.name}:{Path(argv[0]).name}"
+        self._history_tokens = ledger_tokens
+        self._services = services
+        self._folder = services.folder.absolute()
+        program = Path(argv[0]).name
+        self._author = f"{self.name}:{program}"
+        unbilled = unbilled_before(self.name, [program], services)
+        self._budget = Budget(self.name, Caps(None, None, max_calls), unbilled)
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
-        """What runs cost that have led to no proposal so far."""
-        return self._purse.owed
+        """See `autoresearch.propose.base.Proposer`."""
+        return self._budget.unbilled
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
-        """See `autoresearch.propose.base.Proposer`."""
-        self._purse.read(context.paid)
-        conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
-        asked = prompt.build(context, self._ledger_tokens, forms.FILES).text
+        """One proposal; see `autoresearch.propose.base.Proposer`."""
+        self._budget.read(context.paid)
+        conversation = conversation_name(context)
+        asked = prompt.build(context, self._history_tokens, prompt.FILES).text
         novelty, reason = Novelty(context), ""
         try:
-            furnish(self._folder, self._tree, context.sources, self._author)
+            make_folder(self._folder, self._services.export, context.sources, self._author)
             for _ in range(self._repairs + 1):
                 try:
                     proposal = self._attempt(context, asked, reason, conversation, novelty, check)
                 except (Refused, Failed) as error:
                     reason = str(error)
                 else:
-                    return [self._purse.bill(proposal, conversation)]
+                    return [self._budget.bill(proposal, conversation)]
         finally:
             remove_tree(self._folder)
         tries = self._repairs + 1
@@ -160,24 +137,24 @@ class CommandProposer(BaseProposer):
     ) -> Proposal:
         """One run of the agent, and what it made."""
         words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
-        self._ask(words)
-        started, trouble, output, cost = time.time(), "", "", Cost(calls=1)
-        with self._purse.allow(cost, self._author) as payment:
-            self._record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
+        self._write_prompt(words)
+        started, problem, output, cost = time.time(), "", "", Cost(calls=1)
+        with self._budget.allow(cost, self._author) as payment:
+            self._services.record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
             try:
                 output = self._run()
                 proposal = novelty(*self._result(context, output))
                 check(proposal)
                 return proposal
             except Exception as error:
-                trouble = str(error)
+                problem = str(error)
                 raise
             finally:
                 payment.cost = replace(cost, seconds=time.time() - started)
-                call = Call(conversation, self._author, started, words, output, trouble, payment.cost)
-                self._record(call)
+                call = Call(conversation, self._author, started, words, output, problem, payment.cost)
+                self._services.record(call)
 
-    def _ask(self, words: str) -> None:
+    def _write_prompt(self, words: str) -> None:
         """Put the prompt where the agent finds it.
 
         Raises:
@@ -199,7 +176,9 @@ class CommandProposer(BaseProposer):
         values = {"{task}": TASK, "{prompt}": str(place / PROMPT), "{folder}": str(place)}
         argv = [_filled(word, values) for word in self._argv]
         try:
-            status = self._tool(argv, folder=place, env=self._env, output=log, timeout=self._timeout)
+            status = self._services.run_program(
+                argv, folder=place, env=self._env, output=log, timeout=self._timeout
+            )
         except OSError as error:
             raise Failed(f"it cannot be started ({error.strerror})") from None
         output = self._tail(log)
@@ -212,15 +191,15 @@ class CommandProposer(BaseProposer):
     def _result(self, context: Context, output: str) -> tuple[Proposal, str]:
         """The proposal in the folder, and what it says of its difference to earlier ones."""
         place = self._folder / "task"
-        new = {path: text_of(place / path, path) for path in context.sources}
+        new = {path: read_text(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)
         if not edits:
             raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}")
         try:
-            stated = text_of(place / HYPOTHESIS, HYPOTHESIS)
+            stated = read_text(place / HYPOTHESIS, HYPOTHESIS)
         except Refused:
             stated = _last_line(output)
-        given = said(stated, edits)
+        given = read_hypothesis(stated, edits)
         return parse(given, self._author, [idea.number for idea in context.ideas]), difference(given)
 
     def _tail(self, log: Path) -> str:
@@ -234,7 +213,7 @@ class CommandProposer(BaseProposer):
         for name, value in self._env.items():
             if SECRET.search(name) and len(value) >= 8:
                 text = text.replace(value, "***")
-        return clean(text)
+        return as_utf8(text)
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

@@ -1,11 +1,13 @@
 """The folder in which a coding agent works: made for it, and read after it, whatever it has done there.
 
-Invariant: neither what an agent leaves nor a failing disk raises anything but what a proposer may raise.
+Invariants: neither what an agent leaves nor a failing disk raises anything but what a proposer may raise.
+What the agent wrote is data: it becomes fields of a proposal or is left out, and nothing in it is followed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,16 +15,19 @@ from pathlib import Path
 from autoresearch.errors import Refused
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.base import ProposerError
+from autoresearch.types import Edit
+
+FIELDS = ("mechanism", "category", "expected_effect", "confidence", "risk", "idea", "difference")
 
 
-def furnish(folder: Path, tree: Callable[[Path], None], sources: Mapping[str, str], who: str) -> None:
+def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[str, str], agent: str) -> None:
     """A fresh folder with the task in it, as a git repository of its own, at `folder / "task"`.
 
     Args:
         folder: Emptied before.
-        tree: Writes the task's files.
+        export: Writes the task's files into a folder.
         sources: The incumbent's: path -> text.
-        who: Works there, for messages.
+        agent: Who works there, for messages.
 
     Raises:
         ProposerError: If that cannot be done now: a full disk, git that fails.
@@ -37,7 +42,7 @@ def furnish(folder: Path, tree: Callable[[Path], None], sources: Mapping[str, st
     try:
         remove_tree(folder)
         place.mkdir(parents=True)
-        tree(place)
+        export(place)
         for path, text in sources.items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_bytes(text.encode())
@@ -46,10 +51,10 @@ def furnish(folder: Path, tree: Callable[[Path], None], sources: Mapping[str, st
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()
         reason = said.decode("utf-8", "replace").strip()[-300:]
-        raise ProposerError(f"no folder can be made for {who}: {reason}", retry=True) from None
+        raise ProposerError(f"no folder can be made for {agent}: {reason}", retry=True) from None
 
 
-def text_of(path: Path, name: str) -> str:
+def read_text(path: Path, name: str) -> str:
     """The text of a file that the agent left.
 
     Raises:
@@ -65,3 +70,36 @@ def text_of(path: Path, name: str) -> str:
         raise Refused(f"{name} cannot be read ({error.strerror}); it must stay a plain file") from None
     except UnicodeDecodeError:
         raise Refused(f"{name} is no UTF-8 text any more") from None
+
+
+def read_hypothesis(text: str, edits: tuple[Edit, ...]) -> dict[str, object]:
+    """A hypothesis in words, as the fields that `llm.answer.parse` takes.
+
+    The first line is the hypothesis; a later line that begins with the name of a field and a colon gives that
+    field; all others belong to the mechanism, or to the field before them.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = re.sub(r"^[#*\s]*(hypothesis\W+)?", "", lines[0], flags=re.IGNORECASE) if lines else ""
+    found: dict[str, object] = {}
+    name = "mechanism"
+    for line in lines[1:]:
+        match = re.match(r"[-*#\s]*([a-z][a-z_ ]*?)[*\s]*:[*\s]*(.*)", line, flags=re.IGNORECASE)
+        key = match[1].lower().replace(" ", "_") if match else ""
+        if match and key in FIELDS:
+            name, line = key, match[2]
+        found[name] = f"{found.get(name, '')} {line}".strip()
+    for key in found.keys() & {"expected_effect", "confidence", "idea"}:
+        found[key] = _number(str(found[key]))
+    kind = str(found.get("category", "")).lower().strip(" .`*")
+    return {
+        **found,
+        "hypothesis": first.strip(" *`"),
+        "category": kind,
+        "edits": [{"path": e.path, "search": e.search, "replace": e.replace} for e in edits],
+    }
+
+
+def _number(text: str) -> float | None:
+    """The first number in a text."""
+    found = re.search(r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?", text, flags=re.IGNORECASE)
+    return float(found[0]) if found else None

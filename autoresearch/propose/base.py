@@ -22,7 +22,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from pydantic import ConfigDict
 
 from autoresearch.tasks.base import PromptText
 from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
@@ -181,6 +183,7 @@ def up_to(n: int, propose: Callable[[], Proposal]) -> list[Proposal]:
     return found
 
 
+@runtime_checkable
 class Inbox(Protocol):
     """Where people leave ideas; see `autoresearch.store.inbox`."""
 
@@ -197,6 +200,7 @@ class Inbox(Protocol):
         """This idea cannot be tested."""
 
 
+@runtime_checkable
 class RunProgram(Protocol):
     """Runs a program and kills all of its processes; see `autoresearch.execute.tool`."""
 
@@ -229,6 +233,10 @@ class SearchServices:
             beyond the cost of its proposals.
         say: Tells a person something.
     """
+
+    __pydantic_config__ = ConfigDict(
+        arbitrary_types_allowed=True
+    )  # constructors may validate their arguments
 
     folder: Path
     export: Callable[[Path], None]

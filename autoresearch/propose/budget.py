@@ -1,9 +1,9 @@
-"""What LLM calls cost, and the caps that no call may break.
+"""What calls of language models cost, and the caps that no call may break. The one owner of money.
 
 Invariants: a call is made only if its worst case, on top of what is spent and of the worst case of all calls
-in flight, still fits under every cap. What was spent before a restart is rebuilt from the costs in the
-history and from the record of calls, so a killed search does not get a second allowance. Whoever was asked
-pays: what a model costs in vain is owed by that model until a proposal of its own takes it over.
+in flight, fits under every cap. What was spent before a restart is rebuilt from the costs in the history and
+from the record of calls, so a killed search does not get a second allowance. Each model pays for itself: what
+its calls cost without a proposal is the cost of its next proposal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.propose.base import ProposerError
+from autoresearch.propose.base import ProposerError, SearchServices
 from autoresearch.types import Cost, Proposal
 
 BYTES_PER_TOKEN = 3.0
@@ -66,7 +66,7 @@ class Caps:
 
 @dataclass
 class Payment:
-    """A call that was allowed; whoever makes it writes down what it cost."""
+    """A call that was allowed; the caller sets what it cost."""
 
     cost: Cost
 
@@ -74,54 +74,58 @@ class Payment:
 class Capped(ProposerError):
     """A call could break a cap; a cheaper one may still fit."""
 
+    def __init__(self, name: str, cap: float, spent: str, worst: str) -> None:
+        super().__init__(
+            f"the next call could break proposer.{name}={cap:g}: {spent} spent, up to {worst} more for the "
+            "call; raise the cap to go on"
+        )
 
-class Purse:
-    """Counts what is spent and says no in time. Several threads may call at once.
+
+class Budget:
+    """What a proposer may spend, has spent, and on which of its models. Several threads may call at once.
 
     Args:
+        name: Of the proposer; it pays for every proposal whose `proposer` begins so.
         caps: The limits.
-        spent: What was spent before, beyond what the history tells.
-        prefix: Proposals whose `proposer` starts so were paid from this purse.
-        owed: Which part of that was spent on whom.
+        unbilled: What earlier calls cost that have led to no proposal, by who was asked.
     """
 
-    def __init__(self, caps: Caps, spent: Cost, prefix: str, owed: Mapping[str, Cost] | None = None) -> None:
-        self.caps = caps
-        self._before = spent
-        self._prefix = prefix
-        self._history = Cost()
-        self._here = Cost()
-        self._owed = dict(owed or {})
-        self._flying: list[Cost] = []
+    def __init__(self, name: str, caps: Caps, unbilled: Mapping[str, Cost] | None = None) -> None:
+        self._name = name
+        self._caps = caps
+        self._unbilled = dict(unbilled or {})
+        self._billed = Cost()
+        self._billed_before = Cost()
+        self._in_flight: list[Cost] = []
+        self._conversations: set[str] = set()
         self._lock = threading.RLock()
-        self._ours: set[str] = set()
 
     @property
     def spent(self) -> Cost:
         """Everything so far: earlier processes and this one."""
-        return self._before + self._history + self._here
+        with self._lock:
+            return sum(self._unbilled.values(), self._billed + self._billed_before)
 
     @property
-    def owed(self) -> dict[str, Cost]:
-        """Whom calls were made of that have led to no proposal so far, and what those cost."""
+    def unbilled(self) -> dict[str, Cost]:
+        """What calls cost that have led to no proposal so far, by who was asked."""
         with self._lock:
-            return dict(self._owed)
+            return dict(self._unbilled)
 
     def read(self, paid: Sequence[Proposal]) -> None:
-        """Take over what earlier processes spent; proposals made here are counted already.
+        """Count what earlier processes paid for; proposals made here are counted already.
 
         Args:
             paid: Every proposal of the search, tried or not.
         """
         with self._lock:
-            theirs = [
-                p for p in paid if p.proposer.startswith(self._prefix) and p.conversation not in self._ours
-            ]
-            self._history = sum((p.cost for p in theirs), Cost())
+            theirs = (p for p in paid if p.proposer.startswith(self._name))
+            before = (p.cost for p in theirs if p.conversation not in self._conversations)
+            self._billed_before = sum(before, Cost())
 
     @contextmanager
     def allow(self, worst: Cost, who: str) -> Iterator[Payment]:
-        """Let a call pass, and count it when it is over. Its worst case is set aside while it lasts.
+        """Allow one call, and count it when it is over. Its worst case is set aside while it lasts.
 
         Args:
             worst: The most that it can cost.
@@ -133,27 +137,24 @@ class Purse:
         payment = Payment(Cost(calls=1))
         with self._lock:
             self._check(worst)
-            self._flying.append(worst)
+            self._in_flight.append(worst)
         try:
             yield payment
         finally:
             with self._lock:
-                self._flying.remove(worst)
-                self._here += payment.cost
-                self._owed[who] = self._owed.get(who, Cost()) + payment.cost
+                self._in_flight.remove(worst)
+                self._unbilled[who] = self._unbilled.get(who, Cost()) + payment.cost
 
     def _check(self, worst: Cost) -> None:
-        after = sum(self._flying, self.spent + worst)
-        if self.caps.dollars is not None and after.dollars > self.caps.dollars:
-            raise _capped(
-                "max_dollars", f"${self.spent.dollars:.2f}", f"${worst.dollars:.2f}", self.caps.dollars
-            )
-        tokens = self.spent.input_tokens + self.spent.output_tokens
-        more = worst.input_tokens + worst.output_tokens
-        if self.caps.tokens is not None and after.input_tokens + after.output_tokens > self.caps.tokens:
-            raise _capped("max_tokens", f"{tokens:,} tokens", f"{more:,} tokens", self.caps.tokens)
-        if self.caps.calls is not None and after.calls > self.caps.calls:
-            raise _capped("max_calls", f"{self.spent.calls} calls", "1 call", self.caps.calls)
+        caps, spent = self._caps, self.spent
+        after = sum(self._in_flight, spent + worst)
+        tokens, more = spent.input_tokens + spent.output_tokens, worst.input_tokens + worst.output_tokens
+        if caps.dollars is not None and after.dollars > caps.dollars:
+            raise Capped("max_dollars", caps.dollars, f"${spent.dollars:.2f}", f"${worst.dollars:.2f}")
+        if caps.tokens is not None and after.input_tokens + after.output_tokens > caps.tokens:
+            raise Capped("max_tokens", caps.tokens, f"{tokens:,} tokens", f"{more:,} tokens")
+        if caps.calls is not None and after.calls > caps.calls:
+            raise Capped("max_calls", caps.calls, f"{spent.calls} calls", "1 call")
 
     def bill(self, proposal: Proposal, conversation: str) -> Proposal:
         """The proposal with all that its author has cost since the author's last one.
@@ -165,9 +166,25 @@ class Purse:
             conversation: What its calls are filed under.
         """
         with self._lock:
-            self._ours.add(conversation)
-            cost = self._owed.pop(proposal.proposer, Cost())
+            self._conversations.add(conversation)
+            cost = self._unbilled.pop(proposal.proposer, Cost())
+            self._billed += cost
         return replace(proposal, cost=cost, conversation=conversation)
+
+
+def unbilled_before(name: str, models: Sequence[str], services: SearchServices | None) -> dict[str, Cost]:
+    """What earlier processes of a search spent without a proposal, by who was asked.
+
+    Args:
+        name: Of the proposer, which answers for what belongs to none of its present models.
+        models: Those that it asks now.
+        services: Of the search; None if it begins with nothing spent.
+    """
+    if services is None:
+        return {}
+    found = {f"{name}:{model}": services.unbilled(f"{name}:{model}") for model in models}
+    found[name] = services.unbilled(name).beyond(sum(found.values(), Cost()))
+    return {who: cost for who, cost in found.items() if cost != Cost()}
 
 
 def price_table(
@@ -218,10 +235,3 @@ def size_of(text: str) -> int:
 def count(value: object) -> int:
     """A number of tokens as a server reports it; 0 for anything else."""
     return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _capped(name: str, spent: str, worst: str, cap: float) -> Capped:
-    return Capped(
-        f"the next call could break proposer.{name}={cap:g}: {spent} spent, up to {worst} more for the call; "
-        "raise the cap to go on"
-    )

@@ -21,8 +21,8 @@ from autoresearch.execute.places import device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.tool import run_tool
-from autoresearch.propose import Desk, create_proposer
-from autoresearch.propose.base import Proposer
+from autoresearch.propose import create_proposer
+from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
@@ -180,7 +180,7 @@ def proposer_of(
     """
     calls = CallLog(folder)
 
-    def spent(name: str) -> Cost:
+    def unbilled(name: str) -> Cost:
         if not (folder / "journal.db").exists():
             return Cost()
         journal = Journal(folder / "journal.db")
@@ -189,7 +189,7 @@ def proposer_of(
         finally:
             journal.close()
 
-    def tree(place: Path) -> None:
+    def export(place: Path) -> None:
         journal = Journal(folder / "journal.db")
         try:
             base = journal.info().base_commit
@@ -197,8 +197,8 @@ def proposer_of(
             journal.close()
         repository.export(base, create_task(config).frozen, place)
 
-    desk = Desk(folder / "agent", tree, run_tool, Inbox(folder), calls.record, spent, say)
-    return create_proposer(**config.proposer, column=int(device(config) == "cuda"), desk=desk)
+    services = SearchServices(folder / "agent", export, run_tool, Inbox(folder), calls.record, unbilled, say)
+    return create_proposer(**config.proposer, column=int(device(config) == "cuda"), services=services)
 
 
 def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:

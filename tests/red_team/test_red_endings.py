@@ -168,9 +168,9 @@ def prompt_after(done: Measurement) -> str:
 
 
 def text_of_rules() -> str:
-    from autoresearch.propose.llm.prompt import RULES
+    from autoresearch.propose.llm.instructions import rules
 
-    return RULES
+    return rules(prompt_text(""), GptTask.metric)
 
 
 def test_afterwards_the_next_trial_is_as_the_first(

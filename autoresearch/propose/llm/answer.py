@@ -10,12 +10,12 @@ Not covered: whether the edits apply and the candidate obeys the rules (the sear
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.errors import Refused
-from autoresearch.types import Category, Edit, Proposal
+from autoresearch.types import Category, Edit, Metric, Proposal
 
 TOOL_NAME = "propose"
 """The answer with edits, and what an answer without a name is taken for."""
@@ -24,13 +24,8 @@ MAX_SENTENCE = 600
 """Characters kept of each prose field."""
 
 
-def tools() -> list[dict[str, Any]]:
-    """The definitions of all tools; the same bytes every time."""
-    return [tool()]
-
-
-def tool() -> dict[str, Any]:
-    """The definition of the tool, for `tools=[...]`; the same bytes every time."""
+def tool(metric: Metric) -> dict[str, Any]:
+    """The definition of the tool, for `tools=[...]`; the same bytes every time for a metric."""
     text = {"type": "string"}
     edit = {
         "type": "object",
@@ -55,7 +50,7 @@ def tool() -> dict[str, Any]:
         "category": {**text, "enum": [category.value for category in Category]},
         "expected_effect": {
             "type": "number",
-            "description": "Expected gain in bits per byte; positive is better.",
+            "description": f"Expected gain in {metric.unit}; positive is better.",
         },
         "confidence": {"type": "number", "description": "Probability from 0 to 1 that the gain is real."},
         "risk": {**text, "description": "What is most likely to go wrong."},
@@ -84,28 +79,27 @@ def tool() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Given:
+class Answered:
     """An answer as it came: the tool that it names, and the input, which may be anything at all."""
 
     tool: str
     input: object
 
 
-def understood(given: Given, proposer: str, ideas: Collection[int] = ()) -> Proposal:
-    """Turn an answer into a proposal; the only place that knows what each tool means.
+def read_answer(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Proposal:
+    """Turn an answer into a proposal (without its cost).
 
     Args:
-        given: What the model sent.
+        answered: What the model sent.
         proposer: Who made it.
         ideas: Numbers of the ideas that are open.
 
     Raises:
         Refused: Naming what is missing or of the wrong kind, or that there is no such tool.
     """
-    reader = READERS.get(given.tool)
-    if reader is None:
-        raise Refused(f"there is no tool {given.tool!r}; call `{TOOL_NAME}` once, with complete edits")
-    return reader(given.input, proposer, ideas)
+    if answered.tool != TOOL_NAME:
+        raise Refused(f"there is no tool {answered.tool!r}; call `{TOOL_NAME}` once, with complete edits")
+    return parse(answered.input, proposer, ideas)
 
 
 def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposal:
@@ -143,12 +137,6 @@ def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposa
     )
 
 
-READERS: Mapping[str, Callable[[object, str, Collection[int]], Proposal]] = {TOOL_NAME: parse}
-"""What the input of each tool becomes; another kind of answer is one more entry here, and one in `tools`."""
-
-TOOLS = tuple(READERS)
-
-
 def difference(answer: object) -> str:
     """What an answer says to set itself apart from an earlier experiment; empty if nothing."""
     return _prose(answer.get("difference")) if isinstance(answer, Mapping) else ""
@@ -176,10 +164,10 @@ def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
 def _prose(value: object) -> str:
     """A text on one line, of bounded length; empty if it is no text."""
     text = value if isinstance(value, str) else ""
-    return " ".join(clean(text).split())[:MAX_SENTENCE]
+    return " ".join(as_utf8(text).split())[:MAX_SENTENCE]
 
 
-def clean(text: str) -> str:
+def as_utf8(text: str) -> str:
     """The text with what UTF-8 cannot say (lone surrogates) replaced."""
     return text.encode("utf-8", "replace").decode()
 

@@ -1,13 +1,14 @@
 """A language model as the researcher: one conversation is one proposal, whoever the provider is.
 
-Invariant: `propose` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain
-reason, whatever the model or the network sends. What is refused goes back to the model up to `repairs` times.
-Every request is allowed by the purse before, its worst case and what is in flight included, and recorded at
-that worst case until it is known what it cost: so it counts if this process is killed meanwhile, or if no
-answer comes. What all calls of a model cost, failed ones included, is the cost of its next proposal.
+Invariant: `ask` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain reason,
+whatever the model or the network sends. What is refused goes back to the model up to `repairs` times. Every
+request is allowed by the budget before it is sent, its worst case and what is in flight included, and
+recorded at that worst case until its cost is known: so it counts if this process is killed meanwhile, or if
+no answer comes. What all calls of a model cost, failed ones included, is the cost of its next proposal.
 
-Not covered: a provider's wire format (`anthropic`, `openai`), what failures mean (`trouble`), what the model
-sees (`prompt`), what it must answer (`answer`), prices and caps (`money`), who is asked first (`bandit`).
+Not covered: a provider's wire format (`anthropic`, `openai`), the network and its failures (`api`), what the
+model sees (`prompt`), what it must answer (`answer`), prices and caps (`propose.budget`), which model is
+asked first (`strategy`).
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from autoresearch.errors import Refused
-from autoresearch.propose.bandit import ranked
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError
-from autoresearch.propose.budget import Capped, Caps, Price, Purse
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
+from autoresearch.propose.budget import Budget, Capped, Caps, Price, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import Given, difference, understood
-from autoresearch.propose.llm.failures import Garbage, Lost, NextModel, TooLong
+from autoresearch.propose.llm.answer import Answered, difference, read_answer
+from autoresearch.propose.llm.api import Lost, Malformed, NextModel, TooLong
 from autoresearch.propose.llm.novelty import Novelty
-from autoresearch.propose.llm.turns import Answer, Message, Talk, Turn, words
-from autoresearch.types import Call, Cost, Proposal
+from autoresearch.propose.llm.strategy import ranked
+from autoresearch.types import Call, Cost, Metric, Proposal
 
-MIN_LEDGER_TOKENS = 500
-"""If a prompt with so small a ledger is too long, the script itself is."""
+MIN_HISTORY_TOKENS = 500
+"""If a prompt with so little history is too long, the script itself is."""
 
 MAX_ANSWER_TOKENS = 64_000
 """A cut-off answer is asked for again with twice the room, up to this."""
@@ -41,68 +43,115 @@ BRIEFER = "your answer was cut off at its limit, and there is no more room: thin
 NO_ANSWER = "no answer yet"
 """The problem of a call that is under way."""
 
-Accept = Callable[[Given], Proposal]
-Record = Callable[[Call], None]
-"""Where calls are written down: the same conversation, model and time is the same call. Must not raise."""
+Message = dict[str, Any]
+Reply = Mapping[str, Any]
+Accept = Callable[[Answered], Proposal]
+
+
+class ModelOptions(BaseModel):
+    """The settings that all providers share. Defaults are in `configs/proposer`.
+
+    Attributes:
+        models: Model names. The first is asked first; where there are several, the order follows what they
+            gained per dollar (see `strategy`), and another one is asked when one cannot answer.
+        prices: Model -> dollars per million tokens of each kind (input, output, cache_write, cache_read).
+        answer_tokens: Limit of one answer, thinking included.
+        repairs: How often a refused or unusable answer is sent back.
+        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
+        timeout: Seconds for one request.
+        ledger_tokens: Budget of the history in the prompt, in tokens.
+        max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: Annotated[list[str], Field(min_length=1)]
+    prices: dict[str, dict[str, float]]
+    answer_tokens: Annotated[int, Field(ge=1024, le=MAX_ANSWER_TOKENS)]
+    repairs: Annotated[int, Field(ge=0, le=100)]
+    retries: Annotated[int, Field(ge=0, le=20)]
+    timeout: Annotated[float, Field(gt=0)]
+    ledger_tokens: Annotated[int, Field(ge=MIN_HISTORY_TOKENS)]
+    max_dollars: Annotated[float, Field(gt=0)] | None
+    max_tokens: Annotated[int, Field(gt=0)] | None
+    max_calls: Annotated[int, Field(gt=0)] | None
+
+
+@dataclass
+class Conversation:
+    """One conversation with one model, as far as it has come.
+
+    Attributes:
+        model: Who is asked.
+        name: What its calls are filed under.
+        metric: Of the task.
+        asked: How it began.
+        limit: Of the next answer, in tokens.
+        history_tokens: Budget of the history in `asked`.
+        messages: What was said since.
+        tries: Answers that led to nothing.
+        at_limit: Whether there is no more room for an answer.
+    """
+
+    model: str
+    name: str
+    metric: Metric
+    asked: prompt.Prompt
+    limit: int
+    history_tokens: int
+    messages: list[Message] = field(default_factory=list)
+    tries: int = 0
+    at_limit: bool = False
+
+
+@dataclass
+class Exchange:
+    """One request of a conversation, and what came of it."""
+
+    reply: Reply = field(default_factory=dict)
+    proposal: Proposal | None = None
+    problem: Exception | None = None
+    cost: Cost | None = None
 
 
 class LanguageModel(BaseProposer):
     """The part that all providers share; a provider says how to send, read and reply.
 
     Args:
-        models: Model names; which one is asked first is the bandit's choice where there are several.
+        options: The settings.
         prices: Of every model.
-        caps: Of the search.
-        answer_tokens: Limit of one answer, thinking included.
-        repairs: How often a refused or unusable answer is sent back.
-        ledger_tokens: Budget of the history in the prompt.
-        spent: Money spent before, beyond what the history tells.
-        owed: Whom that was spent on.
-        record: Where every call is written down.
+        services: What the search lends; None outside a search.
     """
 
-    name: str
-    instant = False
+    reads_ideas = True
 
     def __init__(
-        self,
-        *,
-        models: Sequence[str],
-        prices: Mapping[str, Price],
-        caps: Caps,
-        answer_tokens: int,
-        repairs: int,
-        ledger_tokens: int,
-        spent: Cost | None,
-        owed: Mapping[str, Cost] | None,
-        record: Record | None,
+        self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None
     ) -> None:
-        self._models = models
+        self._options = options
         self._prices = prices
-        self._purse = Purse(caps, spent or Cost(), self.name, owed)
-        self._answer_tokens = answer_tokens
-        self._repairs = repairs
-        self._ledger_tokens = ledger_tokens
-        self._record = record or forget
+        caps = Caps(options.max_dollars, options.max_tokens, options.max_calls)
+        self._budget = Budget(self.name, caps, unbilled_before(self.name, options.models, services))
+        self._record = services.record if services else _ignore
 
     @property
     def spent(self) -> Cost:
         """Everything this search has paid so far."""
-        return self._purse.spent
+        return self._budget.spent
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
-        """What calls cost that have led to no proposal so far, by who was asked."""
-        return self._purse.owed
+        """See `autoresearch.propose.base.Proposer`."""
+        return self._budget.unbilled
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
-        """See `autoresearch.propose.base.Proposer`."""
-        self._purse.read(context.paid)
-        conversation = f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
+        """One proposal; see `autoresearch.propose.base.Proposer`."""
+        self._budget.read(context.paid)
+        name = conversation_name(context)
         failed: list[ProposerError | NextModel] = []
-        for model in ranked(self._models, context, self.name, self._purse.owed):
+        for model in ranked(self._options.models, context, self.name, self._budget.unbilled):
             try:
-                return [self._converse(model, context, check, conversation)]
+                return [self._converse(model, context, check, name)]
             except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
         reasons = "; ".join(dict.fromkeys(str(error) for error in failed))
@@ -111,19 +160,19 @@ class LanguageModel(BaseProposer):
     # What a provider says
 
     @abstractmethod
-    def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
+    def _send(self, conversation: Conversation) -> Reply:
         """One request.
 
         Raises:
-            ProposerError, NextModel, TooLong, Garbage: See `trouble`; nothing else.
+            ProposerError, NextModel, TooLong, Malformed: See `api`; nothing else.
         """
 
     @abstractmethod
-    def _usage(self, answer: Answer) -> Mapping[str, Any]:
+    def _usage(self, reply: Reply) -> Mapping[str, Any]:
         """What was used, under the names of `Price.cost`; anything at all may have come back."""
 
     @abstractmethod
-    def _read(self, answer: Answer, model: str) -> Given:
+    def _read(self, reply: Reply, model: str) -> Answered:
         """What was answered: which tool is named, and its input.
 
         Raises:
@@ -133,113 +182,144 @@ class LanguageModel(BaseProposer):
         """
 
     @abstractmethod
-    def _reply(self, answer: Answer, reason: str) -> list[Message]:
+    def _refusal(self, reply: Reply, reason: str) -> list[Message]:
         """The messages that send a refusal back."""
 
     @abstractmethod
-    def _cut_off(self, answer: Answer) -> bool:
+    def _cut_off(self, reply: Reply) -> bool:
         """Whether the answer ended at its limit."""
 
     @abstractmethod
-    def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
+    def _size(self, conversation: Conversation) -> int:
         """Bytes of everything that is sent."""
 
     @abstractmethod
-    def _text(self, answer: Answer) -> str:
+    def _text(self, reply: Reply) -> str:
         """What the model said, for the record."""
 
-    def _prompt(self, context: Context, ledger_tokens: int) -> prompt.Prompt:
-        return prompt.build(context, ledger_tokens)
+    def _form(self) -> prompt.Form:
+        """How the answer is to be given."""
+        return prompt.TOOL
 
     # The conversation
 
-    def _converse(self, model: str, context: Context, check: Check, conversation: str) -> Proposal:
+    def _begin(self, model: str, context: Context, name: str, history_tokens: int) -> Conversation:
+        asked = prompt.build(context, history_tokens, self._form())
+        return Conversation(model, name, context.metric, asked, self._options.answer_tokens, history_tokens)
+
+    def _converse(self, model: str, context: Context, check: Check, name: str) -> Proposal:
         """Ask one model until its answer is accepted."""
         novelty = Novelty(context)
 
-        def accept(given: Given) -> Proposal:
-            proposal = understood(given, f"{self.name}:{model}", [idea.number for idea in context.ideas])
-            proposal = novelty(proposal, difference(given.input))
+        def accept(answered: Answered) -> Proposal:
+            ideas = [idea.number for idea in context.ideas]
+            proposal = read_answer(answered, f"{self.name}:{model}", ideas)
+            proposal = novelty(proposal, difference(answered.input))
             check(proposal)
             return proposal
 
-        asked = self._prompt(context, self._ledger_tokens)
-        talk, reason = Talk(model, conversation, asked, self._answer_tokens, self._ledger_tokens), ""
-        while talk.tries <= self._repairs:
-            turn = self._turn(talk, accept)
-            if turn.proposal is not None:
-                return self._purse.bill(turn.proposal, conversation)
-            reason = str(turn.trouble)
-            self._go_on(talk, turn, context)
-        raise NextModel(f"{model}: no usable answer in {talk.tries} tries; the last: {reason}", retry=True)
+        conversation, reason = self._begin(model, context, name, self._options.ledger_tokens), ""
+        while conversation.tries <= self._options.repairs:
+            exchange = self._exchange(conversation, accept)
+            if exchange.proposal is not None:
+                return self._budget.bill(exchange.proposal, name)
+            reason = str(exchange.problem)
+            self._continue(conversation, exchange, context)
+        raise NextModel(
+            f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}", retry=True
+        )
 
-    def _go_on(self, talk: Talk, turn: Turn, context: Context) -> None:
-        """What is asked next, after an answer that led to nothing."""
-        refused = not turn.answer and isinstance(turn.trouble, TooLong | NextModel)
-        talk.tries += not refused
-        if refused and talk.limit > self._answer_tokens:
-            # The request was refused, and all that is new in it is the limit.
-            talk.limit, talk.bounded = self._answer_tokens, True
-            talk.replies += self._reply({}, BRIEFER)
-        elif isinstance(turn.trouble, TooLong):
-            self._shorten(talk, context, str(turn.trouble))
-        elif isinstance(turn.trouble, Refused) and self._cut_off(turn.answer):
-            room = min(2 * talk.limit, MAX_ANSWER_TOKENS)
-            if talk.bounded or room <= talk.limit:
-                talk.replies += self._reply({}, BRIEFER)
+    def _continue(self, conversation: Conversation, exchange: Exchange, context: Context) -> None:
+        """Prepare the next request after an answer that led to nothing."""
+        problem, usual_limit = exchange.problem, self._options.answer_tokens
+        rejected = not exchange.reply and isinstance(problem, TooLong | NextModel)
+        conversation.tries += not rejected
+        if rejected and conversation.limit > usual_limit:
+            # The server rejected the request, and all that is new in it is the limit.
+            conversation.limit, conversation.at_limit = usual_limit, True
+            conversation.messages += self._refusal({}, BRIEFER)
+        elif isinstance(problem, TooLong):
+            self._shorten(conversation, context, str(problem))
+        elif isinstance(problem, Refused) and self._cut_off(exchange.reply):
+            room = min(2 * conversation.limit, MAX_ANSWER_TOKENS)
+            if conversation.at_limit or room <= conversation.limit:
+                conversation.messages += self._refusal({}, BRIEFER)
             else:
-                talk.limit = room
-        elif isinstance(turn.trouble, Refused):
-            talk.replies += self._reply(turn.answer, str(turn.trouble))
+                conversation.limit = room
+        elif isinstance(problem, Refused):
+            conversation.messages += self._refusal(exchange.reply, str(problem))
 
-    def _shorten(self, talk: Talk, context: Context, reason: str) -> None:
+    def _shorten(self, conversation: Conversation, context: Context, reason: str) -> None:
         """Begin anew with half the history; the next conversation is tried with all of it."""
-        talk.ledger //= 2
-        if talk.ledger < MIN_LEDGER_TOKENS:
+        conversation.history_tokens //= 2
+        if conversation.history_tokens < MIN_HISTORY_TOKENS:
             message = f"the script and the brief alone are too long for a prompt: {reason}"
             raise NextModel(message, retry=False)
-        talk.asked, talk.replies = self._prompt(context, talk.ledger), []
+        conversation.asked, conversation.messages = (
+            prompt.build(context, conversation.history_tokens, self._form()),
+            [],
+        )
 
-    def _turn(self, talk: Talk, accept: Accept) -> Turn:
+    def _exchange(self, conversation: Conversation, accept: Accept) -> Exchange:
         """One request, paid for and recorded whatever happens."""
-        turn, started = Turn(), time.time()
+        exchange, started = Exchange(), time.time()
         try:
-            self._pay_and_send(turn, talk, started)
-            turn.proposal = accept(self._read(turn.answer, talk.model))
-        except (TooLong, Garbage, Refused) as error:
-            turn.trouble = error
+            self._pay_and_send(exchange, conversation, started)
+            exchange.proposal = accept(self._read(exchange.reply, conversation.model))
+        except (TooLong, Malformed, Refused) as error:
+            exchange.problem = error
         except Exception as error:
-            turn.trouble = error
-            raised = talk.limit > self._answer_tokens and not turn.answer
+            exchange.problem = error
+            raised = conversation.limit > self._options.answer_tokens and not exchange.reply
             if not (raised and isinstance(error, NextModel) and not error.retry):
                 raise
         finally:
-            if turn.cost is not None:
-                problem = "" if turn.trouble is None else str(turn.trouble)
-                self._write_down(talk, started, turn.cost, problem, self._text(turn.answer))
-        return turn
+            if exchange.cost is not None:
+                problem = "" if exchange.problem is None else str(exchange.problem)
+                self._write_down(conversation, started, exchange.cost, problem, self._text(exchange.reply))
+        return exchange
 
-    def _pay_and_send(self, turn: Turn, talk: Talk, started: float) -> None:
-        price, begun = self._prices[talk.model], time.monotonic()
-        worst = price.worst(self._size(talk.asked, talk.replies), talk.limit)
-        with self._purse.allow(worst, f"{self.name}:{talk.model}") as payment:
-            self._write_down(talk, started, worst, NO_ANSWER)
+    def _pay_and_send(self, exchange: Exchange, conversation: Conversation, started: float) -> None:
+        price, begun = self._prices[conversation.model], time.monotonic()
+        worst = price.worst(self._size(conversation), conversation.limit)
+        with self._budget.allow(worst, f"{self.name}:{conversation.model}") as payment:
+            self._write_down(conversation, started, worst, NO_ANSWER)
             lost = False
             try:
-                turn.answer = self._send(talk.model, talk.asked, talk.replies, talk.limit)
+                exchange.reply = self._send(conversation)
             except Lost:
                 lost = True
                 raise
             finally:
                 seconds = time.monotonic() - begun
-                spent = price.cost(self._usage(turn.answer), seconds)
-                turn.cost = payment.cost = replace(worst, seconds=seconds) if lost else spent
+                spent = price.cost(self._usage(exchange.reply), seconds)
+                exchange.cost = payment.cost = replace(worst, seconds=seconds) if lost else spent
 
-    def _write_down(self, talk: Talk, started: float, cost: Cost, problem: str, answered: str = "") -> None:
-        asked = talk.asked.text if not talk.replies else "\n\n".join(map(words, talk.replies[-1:]))
-        who = f"{self.name}:{talk.model}"
-        self._record(Call(talk.name, who, started, asked, answered, problem, cost))
+    def _write_down(
+        self, conversation: Conversation, started: float, cost: Cost, problem: str, answered: str = ""
+    ) -> None:
+        asked = (
+            "\n\n".join(map(_words, conversation.messages[-1:]))
+            if conversation.messages
+            else conversation.asked.text
+        )
+        who = f"{self.name}:{conversation.model}"
+        self._record(Call(conversation.name, who, started, asked, answered, problem, cost))
 
 
-def forget(call: Call) -> None:
+def conversation_name(context: Context) -> str:
+    """A new name for the calls that lead to the next proposal."""
+    return f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
+
+
+def _words(message: Message) -> str:
+    """The text of a message that we sent."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    return "\n".join(str(block.get("text") or block.get("content") or "") for block in blocks)
+
+
+def _ignore(call: Call) -> None:
     """No record is kept."""

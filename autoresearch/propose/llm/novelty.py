@@ -19,7 +19,7 @@ from difflib import SequenceMatcher
 
 from autoresearch.errors import Refused
 from autoresearch.propose.base import Context
-from autoresearch.propose.llm.ledger import change_line, changed_lines
+from autoresearch.propose.llm.history import change_line, changed_lines
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 THRESHOLD = 0.5

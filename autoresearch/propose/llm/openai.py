@@ -1,150 +1,124 @@
 """Any model behind an OpenAI-compatible server as the researcher: local ones, gateways, other providers.
 
-Invariant: the same prompt, the same answer and the same caps as for Anthropic's models; only the envelope
+Invariant: the same prompt, the same answer and the same caps as for Anthropic's models; only the wire format
 differs. What the server does not know is left out from then on: tools (the answer is then JSON in a fenced
 block, which is accepted at any time), and the older name of the answer's limit.
 
-Not covered: the conversation itself (`conversation`), the network (`chat`).
+Not covered: the conversation itself (`conversation`), the network (`api`).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import Any
 
-from pydantic import Field, validate_call
+import httpx2
 
 from autoresearch.errors import Refused, UserError
-from autoresearch.propose.base import Context
-from autoresearch.propose.budget import Caps, count, price_table, size_of
-from autoresearch.propose.llm import instructions as forms
+from autoresearch.propose.base import SearchServices
+from autoresearch.propose.budget import count, price_table, size_of
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import TOOL_NAME, TOOLS, Given, clean, tools
-from autoresearch.propose.llm.chat import ChatEndpoint, Unsupported
-from autoresearch.propose.llm.conversation import MAX_ANSWER_TOKENS, MIN_LEDGER_TOKENS, LanguageModel, Record
-from autoresearch.propose.llm.failures import NextModel
-from autoresearch.propose.llm.turns import Answer, Message
-from autoresearch.types import Cost
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, as_utf8, tool
+from autoresearch.propose.llm.api import Api, NextModel, Server, Unsupported, key_from
+from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
 
 MAX_REPEATED = 40_000
 """Characters of an answer that are sent back to its author."""
+
+
+class OpenAIOptions(ModelOptions):
+    """The settings of `proposer=openai`. A model without a price costs nothing.
+
+    Attributes:
+        base_url: Of the server, up to and without `/chat/completions`.
+        key_variable: Environment variable with the key; where it is not set, none is sent.
+        tools: Whether to ask for a tool call; false for servers that do not refuse tools but confuse them.
+    """
+
+    base_url: str
+    key_variable: str
+    tools: bool
 
 
 class OpenAIProposer(LanguageModel):
     """Asks a model of an OpenAI-compatible server for the next experiment.
 
     Args:
-        base_url: Of the server, up to and without `/chat/completions`.
-        key_variable: Environment variable with the key; where it is not set, none is sent.
-        models: Model names; as for Anthropic's.
-        prices: Model -> dollars per million tokens (input, output, and cache_read if it differs); a model
-            that is not listed costs nothing.
-        tools: Whether to ask for a tool call; false for servers that do not refuse tools but confuse them.
-        answer_tokens: Limit of one answer, thinking included.
-        repairs: How often a refused or unusable answer is sent back.
-        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
-        timeout: Seconds for one request.
-        ledger_tokens: Budget of the history in the prompt.
-        max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
-        spent: Money spent before, beyond what the history tells.
-        owed: Whom that was spent on.
-        record: Where every call is written down.
+        services: What the search lends.
+        options: See `OpenAIOptions`.
 
     Raises:
-        UserError: If the address or the key cannot be one, or dollars are capped that cannot be counted.
+        UserError: If the SDK is not installed, the address or the key cannot be one, or dollars are capped
+        that
+            cannot be counted.
     """
 
     name = "openai"
 
-    @validate_call
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        key_variable: str,
-        models: Annotated[list[str], Field(min_length=1)],
-        prices: dict[str, dict[str, float]],
-        tools: bool,
-        answer_tokens: Annotated[int, Field(ge=1024, le=MAX_ANSWER_TOKENS)],
-        repairs: Annotated[int, Field(ge=0, le=100)],
-        retries: Annotated[int, Field(ge=0, le=20)],
-        timeout: Annotated[float, Field(gt=0)],
-        ledger_tokens: Annotated[int, Field(ge=MIN_LEDGER_TOKENS)],
-        max_dollars: Annotated[float, Field(gt=0)] | None,
-        max_tokens: Annotated[int, Field(gt=0)] | None,
-        max_calls: Annotated[int, Field(gt=0)] | None,
-        spent: Cost | None = None,
-        owed: dict[str, Cost] | None = None,
-        record: Record | None = None,
-    ) -> None:
-        unpriced = [model for model in models if model not in prices]
-        if max_dollars is not None and unpriced:
+    def __init__(self, *, services: SearchServices | None = None, **options: Any) -> None:
+        values = OpenAIOptions(**options)
+        unpriced = [model for model in values.models if model not in values.prices]
+        if values.max_dollars is not None and unpriced:
             raise UserError(
                 f"proposer.max_dollars cannot hold for {unpriced[0]!r}, whose price is not known",
                 "add it to proposer.prices, or cap max_tokens or max_calls instead",
             )
-        super().__init__(
-            models=models,
-            prices=price_table(prices, models, free=True),
-            caps=Caps(max_dollars, max_tokens, max_calls),
-            answer_tokens=answer_tokens,
-            repairs=repairs,
-            ledger_tokens=ledger_tokens,
-            spent=spent,
-            owed=owed,
-            record=record,
-        )
-        self._endpoint = ChatEndpoint(base_url, key_variable, retries, timeout)
-        self._tools = tools
+        if not re.fullmatch(r"https?://\S+", values.base_url):
+            raise UserError(
+                f"proposer.base_url is no address: {values.base_url!r}",
+                "for example http://localhost:11434/v1",
+            )
+        if find_spec("openai") is None:
+            raise UserError(
+                "proposer=openai needs the package openai, which is not installed",
+                "pip install 'autoresearch[openai]'",
+            )
+        super().__init__(values, price_table(values.prices, values.models, free=True), services)
+        self._api = _api(values)
+        self._tools = values.tools
         self._limit_name = "max_tokens"
 
-    def _prompt(self, context: Context, ledger_tokens: int) -> prompt.Prompt:
-        return prompt.build(context, ledger_tokens, forms.TOOL if self._tools else forms.JSON)
+    def _form(self) -> prompt.Form:
+        return prompt.TOOL if self._tools else prompt.JSON
 
-    def _send(self, model: str, asked: prompt.Prompt, replies: list[Message], limit: int) -> Answer:
+    def _send(self, conversation: Conversation) -> Reply:
         """One request; asked once more without whatever the server says it does not know."""
         for _ in range(3):
             try:
-                return self._endpoint.ask(model, self._request(asked, replies, limit))
+                return self._api.ask(self._body(conversation))
             except Unsupported as error:
                 if error.what == "tools" and self._tools:
                     self._tools = False
                 elif error.what == "max_tokens" and self._limit_name == "max_tokens":
                     self._limit_name = "max_completion_tokens"
                 else:
-                    raise NextModel(f"{model}: {error}", retry=False) from None
+                    raise NextModel(f"{conversation.model}: {error}", retry=False) from None
         raise AssertionError("unreachable: there are two things to leave out")
 
-    def _request(self, asked: prompt.Prompt, replies: list[Message], limit: int) -> dict[str, Any]:
-        words, told = "\n\n".join(b["text"] for b in asked.system), forms.JSON.how in asked.system[0]["text"]
-        question = "".join(block["text"] for block in asked.content)
-        if not self._tools and not told:  # found out while the prompt was under way
-            question += f"\n\nThere is no tool here. Instead:\n{forms.JSON.how}\n\n{forms.JSON.ask}"
-        opening = [{"role": "system", "content": words}, {"role": "user", "content": question}]
-        request: dict[str, Any] = {"messages": [*opening, *replies], self._limit_name: limit}
+    def _body(self, conversation: Conversation) -> dict[str, Any]:
+        system = "\n\n".join(block["text"] for block in conversation.asked.system)
+        question = "".join(block["text"] for block in conversation.asked.content)
+        if not self._tools and prompt.JSON.how not in system:  # the server said so after the prompt was made
+            question += f"\n\nThere is no tool here. Instead:\n{prompt.JSON.how}\n\n{prompt.JSON.ask}"
+        opening = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        body: dict[str, Any] = {"model": conversation.model, "messages": [*opening, *conversation.messages]}
+        body[self._limit_name] = conversation.limit
         if self._tools:
-            request["tools"] = [
-                {
-                    "type": "function",
-                    "function": {
-                        "name": about["name"],
-                        "description": about["description"],
-                        "strict": True,
-                        "parameters": about["input_schema"],
-                    },
-                }
-                for about in tools()
-            ]
-            request["tool_choice"] = {"type": "function", "function": {"name": TOOL_NAME}}
-        return request
+            about = tool(conversation.metric)
+            function = {"parameters": about.pop("input_schema"), **about}
+            body["tools"] = [{"type": "function", "function": function}]
+            body["tool_choice"] = {"type": "function", "function": {"name": TOOL_NAME}}
+        return body
 
-    def _size(self, asked: prompt.Prompt, replies: list[Message]) -> int:
-        return size_of(json.dumps(self._request(asked, replies, 0), ensure_ascii=False))
+    def _size(self, conversation: Conversation) -> int:
+        return size_of(json.dumps(self._body(conversation), ensure_ascii=False))
 
-    def _usage(self, answer: Answer) -> Mapping[str, Any]:
-        usage = answer.get("usage")
+    def _usage(self, reply: Reply) -> Mapping[str, Any]:
+        usage = reply.get("usage")
         if not isinstance(usage, Mapping):
             return {}
         details = usage.get("prompt_tokens_details")
@@ -156,41 +130,62 @@ class OpenAIProposer(LanguageModel):
             "output_tokens": count(usage.get("completion_tokens")),
         }
 
-    def _cut_off(self, answer: Answer) -> bool:
-        return _choice(answer).get("finish_reason") == "length"
+    def _cut_off(self, reply: Reply) -> bool:
+        return _choice(reply).get("finish_reason") == "length"
 
-    def _read(self, answer: Answer, model: str) -> Given:
-        choice, message = _choice(answer), _message(answer)
+    def _read(self, reply: Reply, model: str) -> Answered:
+        choice, message = _choice(reply), _message(reply)
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
             raise NextModel(f"{model} declined to answer", retry=True)
         if choice.get("finish_reason") == "length":
             raise Refused("the answer was cut off before it was complete")
         for call in _calls(message):
             function = call.get("function")
-            if isinstance(function, Mapping) and function.get("name") in TOOLS:
-                return Given(str(function["name"]), _loaded(function.get("arguments")))
+            if isinstance(function, Mapping) and function.get("name") == TOOL_NAME:
+                return Answered(TOOL_NAME, _loaded(function.get("arguments")))
         found = json_in(message.get("content"))
         if found is None:
             how = f"call the tool `{TOOL_NAME}` once" if self._tools else "answer with one ```json block"
             raise Refused(f"the answer holds no proposal; {how}, with complete edits")
-        return Given(TOOL_NAME, found)
+        return Answered(TOOL_NAME, found)
 
-    def _reply(self, answer: Answer, reason: str) -> list[Message]:
+    def _refusal(self, reply: Reply, reason: str) -> list[Message]:
         text = f"Not accepted: {reason}\nThe files are unchanged. Mend this and propose again."
-        words = self._text(answer)[:MAX_REPEATED]
+        words = self._text(reply)[:MAX_REPEATED]
         # As words: every server takes those, while tool results must match calls that may be malformed.
         before = [{"role": "assistant", "content": words}] if words.strip() else []
-        return [*before, {"role": "user", "content": clean(text)}]
+        return [*before, {"role": "user", "content": as_utf8(text)}]
 
-    def _text(self, answer: Answer) -> str:
-        message = _message(answer)
+    def _text(self, reply: Reply) -> str:
+        message = _message(reply)
         content = message.get("content")
         parts = [content] if isinstance(content, str) else []
         for call in _calls(message):
             function = call.get("function")
             arguments = function.get("arguments") if isinstance(function, Mapping) else None
             parts.append(arguments if isinstance(arguments, str) else json.dumps(arguments, default=str))
-        return clean("\n".join(parts))
+        return as_utf8("\n".join(parts))
+
+
+def _api(values: OpenAIOptions) -> Api:
+    """The interface; the environment variables of the SDK itself count for nothing."""
+    key = key_from(values.key_variable, os.environ.get(values.key_variable, ""))
+
+    def connect(http: httpx2.Client) -> Any:
+        import openai
+
+        omitted: Any = dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), openai.omit)
+        return openai.OpenAI(
+            api_key=key or "none",
+            base_url=values.base_url,
+            max_retries=values.retries,
+            http_client=http,
+            default_headers=omitted,
+        )
+
+    host = re.sub(r"^https?://([^/@]*@)?|/.*$", "", values.base_url)
+    server = Server(host, key, values.key_variable, varied=True)
+    return Api(server, "/chat/completions", connect, values.timeout)
 
 
 def json_in(content: object) -> dict[str, Any] | None:
@@ -220,14 +215,14 @@ def _loaded(arguments: object) -> object:
         return json_in(arguments)
 
 
-def _choice(answer: Answer) -> Mapping[str, Any]:
-    choices = answer.get("choices")
+def _choice(reply: Reply) -> Mapping[str, Any]:
+    choices = reply.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, Mapping) else {}
 
 
-def _message(answer: Answer) -> Mapping[str, Any]:
-    message = _choice(answer).get("message")
+def _message(reply: Reply) -> Mapping[str, Any]:
+    message = _choice(reply).get("message")
     return message if isinstance(message, Mapping) else {}
 
 

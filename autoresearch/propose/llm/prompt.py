@@ -1,9 +1,10 @@
 """What the model sees: assembled by code from the context alone, testable as text.
 
-Invariant: what changes least comes first. The tool and the rules are the same in every search, the brief in
-one search, the ledger only grows; the state of the search and the current script come last. Two cache
-breakpoints (one hour, because a trial outlives the five-minute cache) close the brief and the ledger, so that
-a call pays in full only for what is new. Swapping the brief changes the brief's block and nothing else.
+Invariant: what changes least comes first. The tool and the rules are the same in every search of a task, the
+brief in one search, the history only grows; the state of the search and the current script come last. Two
+cache breakpoints (one hour, because a trial outlives the five-minute cache) close the brief and the history,
+so that a call pays in full only for what is new. Swapping the brief changes the brief's block and nothing
+else.
 
 Not covered: the conversation about an answer that was refused (see `autoresearch.propose.llm.conversation`).
 """
@@ -18,11 +19,13 @@ from typing import Any
 
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
-from autoresearch.propose.llm.instructions import RULES, TOOL, Form
-from autoresearch.propose.llm.ledger import change_line, ledger
-from autoresearch.propose.llm.plateau import direction
+from autoresearch.propose.llm.history import change_line, history_entries
+from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
+from autoresearch.propose.llm.strategy import request_on_plateau
 from autoresearch.text import escape_tags
 from autoresearch.types import Category, Experiment, Idea, VerdictKind
+
+__all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
 
@@ -50,17 +53,20 @@ class Prompt:
         return "\n\n".join(block["text"].rstrip("\n") for block in (*self.system, *self.content)) + "\n"
 
 
-def build(context: Context, ledger_tokens: int, form: Form = TOOL) -> Prompt:
+def build(context: Context, history_tokens: int, form: Form = TOOL) -> Prompt:
     """Assemble the prompt.
 
     Args:
         context: All that is known.
-        ledger_tokens: Budget of the ledger; see `autoresearch.propose.llm.ledger`.
+        history_tokens: Budget of the history, in tokens; see `history.history_entries`.
         form: How the answer is to be given.
     """
-    rules = f"{RULES}\n\n# How to answer\n{form.how}"
-    system = [_text(rules), _text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", cached=True)]
-    entries = ["# Ledger of all experiments, oldest first\n", *ledger(context.history, ledger_tokens)]
+    how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
+    system = [_text(how), _text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", cached=True)]
+    entries = [
+        "# Ledger of all experiments, oldest first\n",
+        *history_entries(context.history, history_tokens, context.metric),
+    ]
     content = [_text(entry) for entry in entries]
     content[-1] = _text(entries[-1], cached=True)
     return Prompt(system, [*content, _text(state(context, form.ask))])
@@ -69,11 +75,11 @@ def build(context: Context, ledger_tokens: int, form: Form = TOOL) -> Prompt:
 def state(context: Context, ask: str) -> str:
     """Where the search stands now: the part of the prompt that is new in every call."""
     parts = [
-        "# Where the search stands\n" + _standing(context),
+        "# Where the search stands\n" + _progress(context),
         _facts(context),
-        _themes(context.history),
+        _categories(context),
         _under_way(context.under_way),
-        direction(context.history),
+        request_on_plateau(context.history),
         _ideas(context.ideas),
         _notes(context.notes),
         *(script(path, text) for path, text in sorted(context.sources.items())),
@@ -89,31 +95,35 @@ def script(path: str, text: str) -> str:
     return f'# The current script\n<script path="{path}">\n{numbered}\n</script>'
 
 
-def _standing(context: Context) -> str:
+def _progress(context: Context) -> str:
     judged = [e for e in context.history if e.proposal is not None]
     kept = sum(e.kept for e in judged)
     baseline = next((e.score for e in context.history if e.proposal is None), None)
-    lines = [f"- current score: {context.incumbent_score:.4f} bits per byte"]
+    metric = context.metric
+    lines = [f"- current score: {metric.text(context.incumbent_score)} {metric.unit}"]
     if baseline is not None:
-        gained = baseline - context.incumbent_score
-        lines.append(f"- baseline: {baseline:.4f}; gained so far: {gained:+.4f}")
+        gained = metric.gain(baseline, context.incumbent_score)
+        lines.append(f"- baseline: {metric.text(baseline)}; gained so far: {gained:+.{metric.digits}f}")
         lines.append(f"- experiments: {len(judged)}, kept: {kept}")
     if context.task.budget:
-        lines.append(f"- budget of every training: {context.task.budget}")
+        lines.append(f"- budget of every trial: {context.task.budget}")
     if context.noise > 0:
-        lines.append(f"- noise: {context.noise:.4f} (standard deviation of the score over seeds)")
+        lines.append(f"- noise: {metric.text(context.noise)} (standard deviation of the score over seeds)")
     if context.win is not None:
         lines.append(
-            f"- a win, by the judge: a gain of about {context.win:.4f}, if every training of the candidate "
-            "shows that much; with the noise in it a larger one is kept more surely, and with fewer trainings"
+            f"- a win, by the judge: a gain of about {metric.text(context.win)}, if every trial of it "
+            "shows that much; with the noise in it a larger one is kept more surely, and with fewer trials"
         )
     return "\n".join(lines)
 
 
 def _facts(context: Context) -> str:
     """What the current script's trials measured."""
+    told = context.task.facts
     lines = [
-        f"- {name}: {_number(value)}" for name, value in sorted(context.facts.items()) if _plain(name, value)
+        "- " + told.get(name, f"{name}: {{}}").format(_number(value))
+        for name, value in sorted(context.facts.items())
+        if _plain(name, value)
     ]
     used = context.facts.get("peak_memory_mb")
     if context.memory_mb is not None:
@@ -124,8 +134,8 @@ def _facts(context: Context) -> str:
     curve = _curve(context.history)
     if curve:
         points = ", ".join(f"{share:.0%}: {loss:.3f}" for share, loss in curve)
-        lines.append(f"- training loss (nats per token) at shares of the budget: {points}")
-    return "# What its training measured\n" + "\n".join(lines) if lines else ""
+        lines.append("- " + told.get("curve", "curve at shares of the budget: {}").format(points))
+    return "# What its trials measured\n" + "\n".join(lines) if lines else ""
 
 
 def _curve(history: tuple[Experiment, ...]) -> list[tuple[float, float]]:
@@ -139,18 +149,18 @@ def _curve(history: tuple[Experiment, ...]) -> list[tuple[float, float]]:
     return [points[round(i * (len(points) - 1) / (CURVE_POINTS - 1))] for i in range(CURVE_POINTS)]
 
 
-def _themes(history: tuple[Experiment, ...]) -> str:
-    """How often each kind of change was tried, and what it paid."""
-    rows = []
+def _categories(context: Context) -> str:
+    """How often each kind of change was tried, and what it gained."""
+    rows, digits = [], context.metric.digits
     for category in Category:
-        tried = [e for e in history if e.proposal and e.verdict and e.proposal.category is category]
+        tried = [e for e in context.history if e.proposal and e.verdict and e.proposal.category is category]
         if not tried:
             continue
         gains = [e.verdict.effect or 0.0 for e in tried if e.verdict and e.kept]
         failed = sum(
             1 for e in tried if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
         )
-        paid = f"{len(gains)} kept ({sum(gains):+.4f} in total)" if gains else "0 kept"
+        paid = f"{len(gains)} kept ({sum(gains):+.{digits}f} in total)" if gains else "0 kept"
         rows.append(f"- {category}: {len(tried)} tried, {paid}, {failed} failed")
     never = [category.value for category in Category if not any(r.startswith(f"- {category}:") for r in rows)]
     if not rows:
@@ -159,7 +169,7 @@ def _themes(history: tuple[Experiment, ...]) -> str:
 
 
 def _under_way(experiments: tuple[Experiment, ...]) -> str:
-    """What is being trained at this moment: its verdict is not known yet."""
+    """What is being measured at this moment: its verdict is not known yet."""
     lines = [
         f"- experiment {e.number} ({e.proposal.category}): {escape_tags(e.proposal.hypothesis)} "
         f"[{escape_tags(change_line(e))}]"
@@ -170,9 +180,9 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
         return ""
     return "\n".join(
         [
-            "# Being trained now or next, not judged yet",
+            "# Being measured now or next, not judged yet",
             *lines,
-            "Do not repeat these. Your edit applies to the current script below; if what is trained now is "
+            "Do not repeat these. Your edit applies to the current script below; if what is measured now is "
             "kept, both are merged.",
         ]
     )

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoresearch.edit.knobs import Choice, Range, same
 from autoresearch.propose.tune.gaussian_process import Array, fit
-from autoresearch.propose.tune.space import Point, Tunable
+from autoresearch.propose.tune.knobs import Point, Tunable
 from autoresearch.types import Knob
 
 SHORTEST, LONGEST = 0.06, 0.21

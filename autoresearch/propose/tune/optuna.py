@@ -5,10 +5,8 @@ which becomes an ordinary edit of the script. The default sampler stays near the
 own Gaussian process and TPE search the whole space, for comparison and for scripts that nobody has tuned.
 
 Invariants: no point is proposed twice; the work for one proposal is bounded, however long the history;
-nothing is remembered that the history does not tell, except points handed out and not judged yet, so a killed
-search continues exactly.
-
-Not covered: changes of code (`anthropic`).
+nothing is remembered that the history does not tell, except points that were proposed and are not judged yet,
+so a killed search continues exactly.
 """
 
 from __future__ import annotations
@@ -21,17 +19,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import validate_call
 
 from autoresearch.edit.knobs import Choice, read_values, same
-from autoresearch.errors import Refused
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
-from autoresearch.propose.tune.space import Point, Tunable, proposal, tunables
-from autoresearch.types import Knob, Proposal
+from autoresearch.propose.base import Context
+from autoresearch.propose.tune.knobs import KnobProposer, Point, Tunable
+from autoresearch.types import Knob
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-
-TRIES = 40
-"""Points asked for in a row before giving up."""
 
 MAX_SEEN = 150
 """Observations given to a sampler, the latest: the cost of a Gaussian process grows with their cube."""
@@ -43,10 +37,10 @@ STARTUP = 10
 """Random points before Optuna's own samplers start to model."""
 
 Observation = tuple[Point, float]
-"""A point that was tried, and its score (lower is better)."""
+"""A point that was tried, and its score, turned so that lower is better (`Metric.loss`)."""
 
 
-class OptunaProposer(BaseProposer):
+class OptunaProposer(KnobProposer):
     """Tunes the knobs of the script.
 
     Args:
@@ -55,39 +49,26 @@ class OptunaProposer(BaseProposer):
     """
 
     name = "optuna"
-    instant = True
 
     @validate_call
     def __init__(self, *, column: int, sampler: Literal["local", "gp", "tpe"]) -> None:
-        self._column = column
+        super().__init__(column, tries=40)
         self._sampler = sampler
-        self._handed: list[Point] = []
+        self._proposed: list[Point] = []
 
-    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
-        """See `autoresearch.propose.base.Proposer`."""
-        return up_to(n, lambda: self._next(context, check))
-
-    def _next(self, context: Context, check: Check) -> Proposal:
-        knobs = tunables(context, self._column)
+    def _point(self, context: Context, knobs: Mapping[str, Tunable], attempt: int) -> Point | None:
         seen = observations(context, knobs, self._column)
-        believed = _believed(context, knobs, seen)
-        tried = [*(point for point, _ in (*seen, *believed)), *self._handed]
-        for attempt in range(TRIES):
-            known = len(context.history) + len(context.under_way)
-            seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
-            point = self._ask(context, knobs, [*believed, *seen[-MAX_SEEN:]], seed)
-            if any(_equal(point, other) for other in tried):
-                continue
-            found = proposal(context, knobs, point, self._column, self.name)
-            try:
-                check(found)
-            except Refused:
-                continue
-            self._handed.append(point)
-            return found
-        raise ProposerError(f"{TRIES} points in a row were tried before or refused; the space may be used up")
+        assumed = _assumed(context, knobs, seen)
+        tried = [*(point for point, _ in (*seen, *assumed)), *self._proposed]
+        known = len(context.history) + len(context.under_way)
+        seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
+        point = self._sample(context, knobs, [*assumed, *seen[-MAX_SEEN:]], seed)
+        return None if any(_equal(point, other) for other in tried) else point
 
-    def _ask(
+    def _accepted(self, point: Point) -> None:
+        self._proposed.append(point)
+
+    def _sample(
         self, context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation], seed: int
     ) -> Point:
         """A point from a study that knows everything in `seen`."""
@@ -117,7 +98,8 @@ class OptunaProposer(BaseProposer):
             return GPSampler(seed=seed, n_startup_trials=STARTUP)
         if self._sampler == "tpe":
             return TPESampler(seed=seed, n_startup_trials=STARTUP)
-        return LocalSampler(space, knobs, context.incumbent_score, _noise(context), seed)
+        incumbent = context.metric.loss(context.incumbent_score)
+        return LocalSampler(space, knobs, incumbent, _noise(context), seed)
 
 
 def observations(context: Context, knobs: Mapping[str, Tunable], column: int) -> list[Observation]:
@@ -127,24 +109,26 @@ def observations(context: Context, knobs: Mapping[str, Tunable], column: int) ->
     are cut off, so that one of them cannot bend a model of the good ones. What a kept change of code gained
     is taken off the scores from before it, so that they stay comparable.
     """
-    worst = context.incumbent_score + WORST * _noise(context)
-    found: list[Observation] = [({name: knob.value for name, knob in knobs.items()}, context.incumbent_score)]
+    loss = context.metric.loss
+    incumbent = loss(context.incumbent_score)
+    worst = incumbent + WORST * _noise(context)
+    found: list[Observation] = [({name: knob.value for name, knob in knobs.items()}, incumbent)]
     gained = 0.0
     for experiment in reversed(context.history):
         params = experiment.proposal.params if experiment.proposal else _start(context, column)
         point = {name: params[name] for name, knob in knobs.items() if knob.holds(params.get(name))}
         if len(point) == len(knobs):
-            score = worst if experiment.score is None else min(experiment.score - gained, worst)
+            score = worst if experiment.score is None else min(loss(experiment.score) - gained, worst)
             found.append((point, score))
         elif experiment.kept and experiment.verdict:
             gained += experiment.verdict.effect or 0.0
     return found[::-1]
 
 
-def _believed(
+def _assumed(
     context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation]
 ) -> list[Observation]:
-    """Points under way, as if each came out like the average one: so that the next is not its twin.
+    """Points under way, as if each came out like the average one, so that the next is not its twin.
 
     That is the constant liar of Ginsbourger, Le Riche & Carraro (2010).
     """

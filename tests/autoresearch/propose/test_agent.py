@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -10,15 +11,16 @@ import pytest
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import Refused, UserError
+from autoresearch.execute.tool import run_tool
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
-from autoresearch.propose.agent_answer import said
+from autoresearch.propose.agent_folder import read_hypothesis
 from autoresearch.propose.base import ProposerError
 from autoresearch.store.calls import CallLog
 from autoresearch.text import quoted
 from autoresearch.types import Category, Edit
-from tests.support.desk import make_desk
 from tests.support.histories import SOURCE, context
+from tests.support.services import make_services
 
 IMPROVE = """
 import pathlib, sys
@@ -43,18 +45,21 @@ def applied(proposal):
 
 @pytest.fixture
 def make(tmp_path):
-    def make(script, *more, **options):
+    def make(script, *more, run_program=None, **options):
         program = tmp_path / "agent.py"
         program.write_text(script)
         argv = [sys.executable, str(program), *more]
         values = shipped("command") | {"argv": argv, "fallback": None, "timeout": 20.0} | options
-        return create_proposer("command", column=0, desk=make_desk(tmp_path), **values)
+        services = make_services(tmp_path)
+        if run_program:
+            services = replace(services, run_program=run_program)
+        return create_proposer("command", column=0, services=services, **values)
 
     return make
 
 
 def test_its_change_is_the_proposal(make, tmp_path):
-    inbox = make_desk(tmp_path).inbox
+    inbox = make_services(tmp_path).inbox
     assert inbox is not None and inbox.add_idea("faster") == 1
     proposal = make(IMPROVE + SAY).ask(context(), check)[0]
     assert applied(proposal) == SOURCE.replace("at(0.02", "at(0.03")
@@ -202,16 +207,14 @@ print("h")
 
 
 def test_a_run_is_on_record_before_it_begins(make, tmp_path):
-    proposer = make(IMPROVE + "print('h')")
-    tool, seen = proposer._first._tool, []
+    seen = []
 
     def look(*args, **options):
         log = CallLog(tmp_path)
         seen.extend(call.problem for call in log.of(log.conversations()[-1]))
-        return tool(*args, **options)
+        return run_tool(*args, **options)
 
-    proposer._first._tool = look
-    proposer.ask(context(), check)[0]
+    make(IMPROVE + "print('h')", run_program=look).ask(context(), check)
     assert seen == ["no answer yet"] and CallLog(tmp_path).spent("command").calls == 1
 
 
@@ -251,5 +254,5 @@ def test_a_program_that_is_not_there_is_said_at_once(make):
 
 @pytest.mark.parametrize("text", ["", "\n\n", ":", "idea: x\nidea: y", "h\nconfidence:\ncategory: wild\x00"])
 def test_any_hypothesis_file_is_data(text):
-    given = said(text, (Edit("train.py", "a", "b"),))
+    given = read_hypothesis(text, (Edit("train.py", "a", "b"),))
     assert given["edits"] and isinstance(given["hypothesis"], str)

@@ -8,45 +8,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.budget import Caps, Price, Purse, price_table
+from autoresearch.propose.budget import Budget, Caps, Price, price_table
 from autoresearch.types import Category, Cost, Proposal
 
 PRICE = Price(2.0, 10.0, 4.0, 0.2)
 
 
 def test_what_is_in_flight_counts():
-    purse = Purse(Caps(1.0, None, None), Cost(), "anthropic")
-    with purse.allow(Cost(1, dollars=0.6), "a") as first:
-        with pytest.raises(ProposerError, match="max_dollars"), purse.allow(Cost(1, dollars=0.6), "a"):
+    budget = Budget("anthropic", Caps(1.0, None, None))
+    with budget.allow(Cost(1, dollars=0.6), "a") as first:
+        with pytest.raises(ProposerError, match="max_dollars"), budget.allow(Cost(1, dollars=0.6), "a"):
             pass
-        with purse.allow(Cost(1, dollars=0.4), "b") as second:
+        with budget.allow(Cost(1, dollars=0.4), "b") as second:
             second.cost = Cost(1, dollars=0.1)
         first.cost = Cost(1, dollars=0.2)
-    assert purse.spent == Cost(2, dollars=pytest.approx(0.3))
-    with purse.allow(Cost(1, dollars=0.7), "a"):
+    assert budget.spent == Cost(2, dollars=pytest.approx(0.3))
+    with budget.allow(Cost(1, dollars=0.7), "a"):
         pass
     made = Proposal("h", Category.OTHER, (), "a")
-    assert purse.bill(made, "c1") == replace(made, cost=Cost(2, dollars=0.2), conversation="c1")
-    assert purse.bill(made, "c2").cost == Cost(), "paid is paid"
-    assert purse.owed == {"b": Cost(1, dollars=0.1)}, "whoever was asked pays"
+    assert budget.bill(made, "c1") == replace(made, cost=Cost(2, dollars=0.2), conversation="c1")
+    assert budget.bill(made, "c2").cost == Cost(), "paid is paid"
+    assert budget.unbilled == {"b": Cost(1, dollars=0.1)}, "whoever was asked pays"
 
 
 def test_proposals_alike_are_told_apart():
-    purse = Purse(Caps(None, None, None), Cost(), "anthropic")
+    budget = Budget("anthropic", Caps(None, None, None))
     before = Proposal("h", Category.OTHER, (), "anthropic:a", cost=Cost(1), conversation="earlier")
-    with purse.allow(Cost(1), "anthropic:a"):
+    with budget.allow(Cost(1), "anthropic:a"):
         pass
-    made = purse.bill(replace(before, conversation=""), "now")
-    purse.read([before, made])
-    assert purse.spent.calls == 2
+    made = budget.bill(replace(before, conversation=""), "now")
+    budget.read([before, made])
+    assert budget.spent.calls == 2
 
 
 def test_a_call_that_fails_frees_what_was_set_aside_and_counts_as_a_call():
-    purse = Purse(Caps(None, None, 2), Cost(), "anthropic")
+    budget = Budget("anthropic", Caps(None, None, 2))
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), purse.allow(Cost(1), "a"):
+        with pytest.raises(ValueError, match="broken"), budget.allow(Cost(1), "a"):
             raise ValueError("broken")
-    with pytest.raises(ProposerError, match="max_calls"), purse.allow(Cost(1), "a"):
+    with pytest.raises(ProposerError, match="max_calls"), budget.allow(Cost(1), "a"):
         pass
 
 
@@ -55,12 +55,12 @@ def test_a_call_that_fails_frees_what_was_set_aside_and_counts_as_a_call():
     st.lists(st.tuples(st.integers(1, 4000), st.floats(0, 1)), min_size=1, max_size=30), st.integers(1, 20)
 )
 def test_no_number_of_threads_breaks_a_cap(calls, cents):
-    purse = Purse(Caps(cents / 100, None, None), Cost(), "anthropic")
+    budget = Budget("anthropic", Caps(cents / 100, None, None))
 
     def ask(tokens, share):
         worst = PRICE.worst(3 * tokens, tokens)
         try:
-            with purse.allow(worst, "a") as payment:
+            with budget.allow(worst, "a") as payment:
                 payment.cost = Cost(1, dollars=worst.dollars * share)
         except ProposerError:
             return
@@ -70,7 +70,7 @@ def test_no_number_of_threads_breaks_a_cap(calls, cents):
         thread.start()
     for thread in threads:
         thread.join()
-    assert purse.spent.dollars <= cents / 100 + 1e-9
+    assert budget.spent.dollars <= cents / 100 + 1e-9
 
 
 def test_prices_may_be_left_out_where_that_is_said():

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.llm.prompt import build
-from tests.support.desk import make_desk
 from tests.support.histories import context
+from tests.support.services import make_services
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 BRIEFS = sorted((CONFIGS / "briefs").glob("*.md"))
@@ -18,7 +18,7 @@ def shipped(name):
     return OmegaConf.to_container(OmegaConf.load(CONFIGS / "proposer" / f"{name}.yaml"))
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", PROPOSERS.names())
 def test_the_shipped_settings_make_a_proposer(name, monkeypatch, tmp_path):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     settings = shipped(name)
@@ -28,10 +28,10 @@ def test_the_shipped_settings_make_a_proposer(name, monkeypatch, tmp_path):
         settings["path"].write_text("")
     if name == "command":
         settings["argv"][0] = "true"  # an agent that everybody has
-    assert create_proposer(**settings, column=0, desk=make_desk(tmp_path)).name == name
+    assert create_proposer(**settings, column=0, services=make_services(tmp_path)).name == name
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", PROPOSERS.names())
 def test_the_shipped_fallback_needs_no_network(name):
     assert shipped(name).get("fallback") in (None, "optuna")
 

@@ -17,7 +17,7 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from tests.support import malformed
 from tests.support import messages_server as api
-from tests.support.desk import make_desk
+from tests.support.services import make_services
 from tests.support.stub import PATH, SCRIPT, make_repository, make_search, measurer
 
 GAIN = api.proposal("OTHER = 0", "OTHER = 0\nGAIN = 0.2", PATH, hypothesis="A gain.", idea=1)
@@ -49,7 +49,7 @@ def search(repository, server):
         folder.mkdir(parents=True, exist_ok=True)
         said = []
         values = settings("anthropic") | {"base_url": server.url, "retries": 0, "fallback": None} | options
-        proposer = create_proposer("anthropic", column=0, desk=make_desk(folder, said), **values)
+        proposer = create_proposer("anthropic", column=0, services=make_services(folder, said), **values)
         made = make_search(repository, [], *overrides, proposer=proposer, inbox=Inbox(folder))
         made.told = said
         return made
@@ -117,7 +117,7 @@ def test_another_brief_changes_only_its_own_part(server, search, repository, tmp
 
 @pytest.mark.parametrize("answers", [90, pytest.param(200, marks=pytest.mark.soak)])
 def test_malformed_answers_lose_nothing(server, search, monkeypatch, answers):
-    monkeypatch.setattr("autoresearch.propose.portfolio.REST_SECONDS", 0.0)
+    monkeypatch.setattr("autoresearch.propose.portfolio.PAUSE_SECONDS", 0.0)
     args = (PATH, "1.0", "0.9")
     kinds = malformed.unusable(*args, twice="LEVEL")
     bad = [*kinds, *malformed.cut_off(*args, count=answers - len(kinds))]

@@ -13,13 +13,13 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.llm import failures as trouble
-from autoresearch.propose.llm.prompt import build
+from autoresearch.propose.llm.anthropic import AnthropicProposer
 from autoresearch.store.calls import CallLog
 from autoresearch.types import Category, Cost, Edit
 from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
+from tests.support.services import make_services
 
 PRICES = {
     "sonnet": {"input": 2.0, "output": 10.0, "cache_write": 4.0, "cache_read": 0.2},
@@ -48,13 +48,15 @@ def server():
 
 @pytest.fixture
 def make(server):
-    def make(*script, default=None, **options):
+    def make(*script, default=None, services=None, **options):
         server.script, server.default = list(script), default
         values = {
             "models": ["sonnet"], "prices": PRICES, "answer_tokens": 2000, "effort": "high",
             "thinking": "adaptive", "repairs": 3, "retries": 0, "timeout": 10.0, "ledger_tokens": 8000,
             "max_dollars": None, "max_tokens": None, "max_calls": None, "base_url": server.url,
         }  # fmt: skip
+        if services:
+            return AnthropicProposer(services=services, **values | options)
         return create_proposer("anthropic", column=0, **values | options)
 
     return make
@@ -192,15 +194,16 @@ def test_nothing_listens(make):
     assert error.retry and "cannot be reached" in str(error)
 
 
-def test_what_was_not_carried_out_is_sent_again(make, server, monkeypatch):
-    monkeypatch.setattr(trouble, "FIRST_PAUSE", 0.001)
-    proposer = make(api.error(429, retry_after="0"), api.error(529), api.error(500), GOOD, retries=3)
+def test_what_was_not_carried_out_is_sent_again(make, server):
+    busy = [api.error(status, retry_after="0.001") for status in (429, 529, 500)]
+    proposer = make(*busy, GOOD, retries=3)
     assert proposer.ask(context(), check)[0].edits
     assert len(server.requests) == 4
 
 
-def test_a_server_that_wants_to_be_left_alone_for_an_hour_is_not_waited_for(make, server):
-    error = failure(make(default=api.error(429, retry_after="3600"), retries=9))
+@pytest.mark.parametrize("header", [{}, {"x_should_retry": "true"}])
+def test_a_server_that_wants_to_be_left_alone_for_an_hour_is_not_waited_for(make, server, header):
+    error = failure(make(default=api.error(429, retry_after="3600", **header), retries=9))
     assert error.retry and len(server.requests) == 1
 
 
@@ -209,7 +212,7 @@ def test_what_left_and_was_not_answered_is_sent_once_and_counts_as_much_as_it_ca
     make, server, tmp_path, silence
 ):
     calls = CallLog(tmp_path)
-    proposer = make(default=silence, timeout=0.2, retries=9, record=calls.record)
+    proposer = make(default=silence, timeout=0.2, retries=9, services=make_services(tmp_path))
     error = failure(proposer)
     assert error.retry and len(server.requests) == 1
     assert proposer.spent.dollars > 2000 * 10 / 1e6, "an answer of 2000 tokens may have been written"
@@ -223,17 +226,19 @@ def test_a_call_is_on_record_before_it_is_made(make, server, tmp_path):
         seen.extend(calls.of(calls.conversations()[0]))
         return GOOD.body(usage)
 
-    proposal = make(api.Behaviour(body=answer), record=calls.record).ask(context(), check)[0]
+    proposal = make(api.Behaviour(body=answer), services=make_services(tmp_path)).ask(context(), check)[0]
     assert [call.problem for call in seen] == ["no answer yet"]
     assert seen[0].cost.dollars > 2000 * 10 / 1e6, "what a kill would leave behind"
     (call,) = calls.of(proposal.conversation)
     assert call.cost == proposal.cost and not call.problem
 
 
+def size(proposer, known):
+    return proposer._size(proposer._begin("sonnet", known, "c", 8000))
+
+
 def test_the_worst_case_of_a_prompt_is_counted_in_bytes(make):
-    sizes = [
-        make()._size(build(context(brief=word * 1000), 8000), []) for word in ("a", "\u5b57", "\U0001f600")
-    ]
+    sizes = [size(make(), context(brief=word * 1000)) for word in ("a", "\u5b57", "\U0001f600")]
     assert [size - sizes[0] for size in sizes] == [0, 2000, 3000]
 
 
@@ -355,10 +360,11 @@ def test_caps_stop_before_the_call(make, server, cap, says):
     assert proposer.spent.dollars <= cap.get("max_dollars", math.inf)
 
 
-def test_money_spent_before_a_restart_counts(make, server):
+def test_money_spent_before_a_restart_counts(make, server, tmp_path):
     paid = experiment(1, "discard", effect=0.0, scores=(1.7,), cost=Cost(3, 10_000, 2_000, 0.9, 5.0))
     other = experiment(2, "discard", effect=0.0, scores=(1.7,), proposer="openai:x", cost=Cost(3, 1, 1, 99.0))
-    proposer = make(default=GOOD, max_dollars=1.0, spent=Cost(1, 0, 0, 0.09))
+    services = make_services(tmp_path, unbilled={"anthropic:retired": Cost(1, 0, 0, 0.09)})
+    proposer = make(default=GOOD, max_dollars=1.0, services=services)
     error = failure(proposer, [baseline(), paid, other])
     assert "$0.99 spent" in str(error) and not server.requests
 
@@ -372,9 +378,10 @@ def test_money_is_counted_once_when_a_proposal_shows_up_in_the_history(make):
     assert proposer.spent.dollars == pytest.approx(first.cost.dollars + second.cost.dollars)
 
 
-def test_what_was_spent_in_vain_before_a_restart_is_in_the_next_proposal(make):
+def test_what_was_spent_without_a_proposal_before_a_restart_is_in_the_next_one(make, tmp_path):
     vain = {"anthropic:sonnet": Cost(2, 100, 10, 0.5), "anthropic:opus": Cost(1, 100, 10, 0.25)}
-    proposer = make(GOOD, spent=Cost(3, 200, 20, 0.75), owed=vain)
+    services = make_services(tmp_path, unbilled=vain)
+    proposer = make(GOOD, services=services, models=["sonnet", "opus"])
     proposal = proposer.ask(context(), check)[0]
     assert proposal.cost.calls == 3 and 0.5 < proposal.cost.dollars < 0.6
     assert proposer.unbilled == {"anthropic:opus": Cost(1, 100, 10, 0.25)}

@@ -37,7 +37,6 @@ def server():
 
 @pytest.fixture
 def make(server, monkeypatch):
-    monkeypatch.setattr("autoresearch.propose.llm.failures.FIRST_PAUSE", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
     def make(*script, default=None, **options):
@@ -191,7 +190,7 @@ def test_failures_have_a_plain_reason(make, behaviour, retry, says):
 
 
 def test_it_waits_and_tries_again(make, server):
-    proposer = make(api.error(429, retry_after="0"), api.error(500), api.error(502), GOOD, retries=3)
+    proposer = make(*(api.error(status, retry_after="0.001") for status in (429, 500, 502)), GOOD, retries=3)
     assert proposer.ask(context(), check)[0].edits == EDIT
     assert len(server.requests) == 4
 
@@ -211,7 +210,7 @@ def test_what_left_and_was_not_answered_is_sent_once_and_counts_as_much_as_it_ca
 
 @pytest.mark.parametrize("status", [502, 503, 529])
 def test_a_server_that_is_busy_is_not_thought_to_know_no_tools(make, server, status):
-    proposer = make(api.error(status, "all tool workers are busy"), GOOD, retries=1)
+    proposer = make(api.error(status, "all tool workers are busy", retry_after="0.001"), GOOD, retries=1)
     assert proposer.ask(context(), check)[0].edits == EDIT
     assert "tools" in server.requests[1]
 

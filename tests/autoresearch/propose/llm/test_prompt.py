@@ -160,7 +160,7 @@ def test_what_is_being_trained_is_told_so_that_it_is_not_repeated():
 
 def test_what_a_candidate_is_given_and_must_gain_is_told_where_it_is_known():
     told = build(long_context(), 9000).text
-    assert "- budget of every training: 300 seconds of wall time" in told
+    assert "- budget of every trial: 300 seconds of wall time" in told
     assert "a gain of about 0.0071" in told
     assert "- memory of the device in MB: 24,000, of which 23,588 were left free" in told
     unknown = build(context(), 9000).text

@@ -1,19 +1,24 @@
-"""Tuning as editing: the knobs of a search as a space of points, and a point as an ordinary proposal.
+"""Tuning as editing: the knobs of a search are a space of points, and a point becomes an ordinary proposal.
 
 Invariant: the space comes from the scripts as they were when the search began, so that it stays the same
 while the incumbent moves; a point is applied to the incumbent's scripts, and what `params` say is what
 the edited script says. A knob that the incumbent has lost, or turned into something else, is left out.
 
-Not covered: which point to try (`optuna`, `random`).
+`RandomProposer` is the control arm: what another proposer gains over it is what that one is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
+
+from pydantic import validate_call
 
 from autoresearch.edit.knobs import Choice, Space, literal, read_knobs, read_values, same, set_knobs
-from autoresearch.propose.base import Context, ProposerError
+from autoresearch.errors import Refused
+from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
 from autoresearch.types import Category, Edit, Knob, Proposal
 
 Point = Mapping[str, Knob]
@@ -55,6 +60,74 @@ def tunables(context: Context, column: int) -> dict[str, Tunable]:
     if not found:
         raise ProposerError("the script has no knobs to tune: constants like `LR = 0.02  # x4` at its top")
     return found
+
+
+class KnobProposer(BaseProposer):
+    """A proposer that tunes knobs; a subclass chooses the points.
+
+    Args:
+        column: Which argument of `at(cpu, gpu)` is set: 0 for CPU, 1 for GPU.
+        tries: Points chosen in a row before giving up, if all were tried before or are refused.
+    """
+
+    instant = True
+
+    def __init__(self, column: int, tries: int) -> None:
+        self._column = column
+        self._tries = tries
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        return up_to(n, lambda: self._next(context, check))
+
+    @abstractmethod
+    def _point(self, context: Context, knobs: Mapping[str, Tunable], attempt: int) -> Point | None:
+        """The point to try; None if the one that was chosen was tried before."""
+
+    def _accepted(self, point: Point) -> None:
+        """Take note that a point is proposed."""
+
+    def _next(self, context: Context, check: Check) -> Proposal:
+        knobs = tunables(context, self._column)
+        for attempt in range(self._tries):
+            point = self._point(context, knobs, attempt)
+            if point is None:
+                continue
+            found = proposal(context, knobs, point, self._column, self.name)
+            try:
+                check(found)
+            except Refused:
+                continue
+            self._accepted(point)
+            return found
+        raise ProposerError(
+            f"{self._tries} points in a row were tried before or refused; the space may be used up"
+        )
+
+
+class RandomProposer(KnobProposer):
+    """Draws every knob uniformly at random in its space, whatever happened before.
+
+    Args:
+        column: Which argument of `at(cpu, gpu)` is set: 0 for CPU, 1 for GPU.
+    """
+
+    name = "random"
+
+    @validate_call
+    def __init__(self, *, column: int) -> None:
+        super().__init__(column, tries=100)
+        self._drawn = 0
+
+    def _point(self, context: Context, knobs: Mapping[str, Tunable], attempt: int) -> Point:
+        self._drawn += 1
+        draw = Random(f"{context.seed} {len(context.history)} {self._drawn}")
+        return {
+            name: draw.choice(knob.space.options)
+            if isinstance(knob.space, Choice)
+            else knob.space.value(draw.random())
+            for name, knob in knobs.items()
+        }
 
 
 def proposal(

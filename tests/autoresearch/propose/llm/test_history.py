@@ -1,10 +1,13 @@
-"""The ledger says what matters, only grows, stays within its budget, and cannot be spoken through."""
+"""The history in a prompt says what matters, only grows, keeps its budget, and cannot pose as our words."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.propose.budget import estimate_tokens
-from autoresearch.propose.llm.ledger import RECENT, change_line, entry, is_near_miss, ledger
+from autoresearch.propose.llm.history import RECENT, change_line, history_entries, is_near_miss
+from autoresearch.propose.llm.history import entry as as_entry
+from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.types import Direction, Metric
 from tests.support.histories import baseline, experiment
 
 DIFF = """diff --git a/train.py b/train.py
@@ -18,6 +21,14 @@ index 1..2 100644
 """
 
 
+def entry(made, metric=GptTask.metric):
+    return as_entry(made, metric)
+
+
+def ledger(past, budget):
+    return history_entries(past, budget, GptTask.metric)
+
+
 def full(**changes):
     return entry(experiment(7, **changes)).texts[0]
 
@@ -28,7 +39,7 @@ def test_a_kept_experiment_shows_its_diff_effect_and_reason():
         '<experiment number="7" verdict="keep" category="optimizer" by="anthropic:claude-sonnet-5-5">' in text
     )
     assert (
-        "effect: +0.0123 bits per byte (positive is better), 95% interval [+0.0083, +0.0163], 2 trainings"
+        "effect: +0.0123 bits per byte (positive is better), 95% interval [+0.0083, +0.0163], 2 trials"
         in text
     )
     assert "reason: clearly better" in text
@@ -119,3 +130,10 @@ def test_a_thousand_experiments_leave_a_count():
     shown = ledger(past, 3000)
     assert shown[0].startswith("(") and "older experiments are not shown" in shown[0]
     assert 'number="1000"' in shown[-1]
+
+
+def test_scores_are_told_in_the_unit_and_the_digits_of_the_metric():
+    accuracy = Metric("accuracy", "share of right answers", Direction.MAXIMIZE, digits=2)
+    assert "0.75 share of right answers" in entry(baseline(0.75), accuracy).texts[0]
+    text = entry(experiment(3, "keep", effect=0.0123, scores=(0.76, 0.77)), accuracy).texts[0]
+    assert "effect: +0.01 share of right answers (positive is better)" in text

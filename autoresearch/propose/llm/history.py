@@ -1,9 +1,10 @@
-"""The history of a search as text for an LLM: a ledger, one entry an experiment, never a transcript.
+"""The history of a search as text for a language model: one entry an experiment, never a transcript.
 
-Invariants: an entry depends on its experiment alone, and entries are only appended, so that the ledger of one
-call is a prefix of the next and the provider's prompt cache is paid for once. When the ledger outgrows its
-budget it is compacted in one go to well below it, in a fixed order (see `ledger`), which is a function of the
-history alone: a restarted search writes the same bytes. What candidates printed is quoted, cut and marked.
+Invariants: an entry depends on its experiment and the metric alone, and entries are only appended, so that
+the text of one call is a prefix of the next and the provider's prompt cache is paid for once. When the text
+outgrows its budget it is compacted in one go to well below it, in a fixed order (see `history_entries`),
+which is a function of the history alone: a restarted search writes the same bytes. What candidates printed is
+quoted, cut and marked.
 
 Not covered: the state of the search now (see `autoresearch.propose.llm.prompt`).
 """
@@ -16,7 +17,7 @@ from functools import lru_cache
 
 from autoresearch.propose.budget import estimate_tokens, size_of
 from autoresearch.text import escape_tags, quoted
-from autoresearch.types import Experiment, Proposal, VerdictKind
+from autoresearch.types import Experiment, Metric, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
 """Share of the budget that a compaction leaves in use: the lower, the rarer the cache is lost."""
@@ -62,7 +63,7 @@ class _Same:
         return isinstance(other, _Same) and other.experiment is self.experiment
 
 
-def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
+def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
     """The entries to show, oldest first, within a budget of tokens.
 
     What is dropped first, always the oldest first: the details of what failed, of near misses, and of what
@@ -72,12 +73,13 @@ def ledger(history: Sequence[Experiment], budget: int) -> list[str]:
     Args:
         history: Judged experiments, oldest first.
         budget: In tokens, by estimate.
+        metric: What scores are measured in.
     """
     entries: list[Entry] = []
     levels: list[int] = []
     used = 0
     for experiment in history:
-        entries.append(entry(experiment))
+        entries.append(entry(experiment, metric))
         levels.append(0)
         used += entries[-1].tokens[0]
         if used > budget:
@@ -102,17 +104,17 @@ def _compact(entries: list[Entry], levels: list[int], used: int, target: int) ->
     return used
 
 
-def entry(experiment: Experiment) -> Entry:
+def entry(experiment: Experiment, metric: Metric) -> Entry:
     """One experiment as text."""
-    return _entry(_Same(experiment))
+    return _entry(_Same(experiment), metric)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _entry(same: _Same) -> Entry:
+def _entry(same: _Same, metric: Metric) -> Entry:
     experiment = same.experiment
     verdict, proposal = experiment.verdict, experiment.proposal
     if verdict is None or proposal is None:
-        score = "unknown" if experiment.score is None else f"{experiment.score:.4f} bits per byte"
+        score = "unknown" if experiment.score is None else f"{metric.text(experiment.score)} {metric.unit}"
         line = f'<experiment number="{experiment.number}">the baseline: {score}</experiment>\n'
         return Entry((line, line, ""), 2)
     near = is_near_miss(experiment)
@@ -124,19 +126,19 @@ def _entry(same: _Same) -> Entry:
         f"hypothesis: {escape_tags(_short(proposal.hypothesis))}",
     ]
     if verdict.effect is not None:
-        lines.append(f"effect: {_effect(experiment)}")
+        lines.append(f"effect: {_effect(experiment, metric)}")
     if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
         lines += [f"change: {change}", quoted(_cause(experiment))]
     else:
         lines.append(f"reason: {escape_tags(_short(verdict.reason))}")
         lines.append(_diff(experiment.diff) if experiment.kept or near else f"change: {change}")
     full = "\n".join([*lines, "</experiment>\n"])
-    effect = "" if verdict.effect is None else f" (effect {verdict.effect:+.4f})"
+    effect = "" if verdict.effect is None else f" (effect {verdict.effect:+.{metric.digits}f})"
     return Entry((full, f"{head}>{change}{effect}</experiment>\n", ""), 2 if experiment.kept else int(near))
 
 
 def is_near_miss(experiment: Experiment) -> bool:
-    """Not kept, though it looked good enough to be trained more than once, and its mean was better."""
+    """Not kept, though it looked good enough to be measured more than once, and its mean was better."""
     verdict = experiment.verdict
     return (
         verdict is not None
@@ -170,14 +172,16 @@ def changed_lines(experiment: Experiment) -> tuple[list[str], list[str]]:
     return [line for line in removed if line], [line for line in added if line]
 
 
-def _effect(experiment: Experiment) -> str:
+def _effect(experiment: Experiment, metric: Metric) -> str:
     verdict = experiment.verdict
     assert verdict is not None
     interval = ""
     if verdict.interval is not None:
-        interval = f", 95% interval [{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]"
-    trials = f"{verdict.trials} training{'' if verdict.trials == 1 else 's'}"
-    return f"{verdict.effect or 0.0:+.4f} bits per byte (positive is better){interval}, {trials}"
+        low, high = verdict.interval
+        interval = f", 95% interval [{low:+.{metric.digits}f}, {high:+.{metric.digits}f}]"
+    trials = f"{verdict.trials} trial{'' if verdict.trials == 1 else 's'}"
+    effect = f"{verdict.effect or 0.0:+.{metric.digits}f} {metric.unit}"
+    return f"{effect} (positive is better){interval}, {trials}"
 
 
 def _cause(experiment: Experiment) -> str:

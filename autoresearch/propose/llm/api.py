@@ -1,0 +1,265 @@
+"""One request to a language model over HTTP, through its provider's SDK, and what its failures mean.
+
+Invariants: `Api.ask` returns an answer as plain values, or raises one of a few exceptions, each of which says
+what can be done; nothing that comes over the network raises anything else. The SDK repeats a request, and
+`_Client` decides whether it may: only if the request was not carried out (no connection, 429, 5xx) and the
+server asks for no long pause. A request that was sent and never answered may have been billed: it is `Lost`
+and never sent again. Redirects are not followed. The key is sent to the server alone, and is taken out of
+every message.
+
+Not covered: what is asked and what an answer means (`anthropic`, `openai`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from autoresearch.errors import UserError
+from autoresearch.propose.base import ProposerError
+
+LONGEST_PAUSE = 30.0
+"""Seconds. A server that asks for more is left alone, so that another model can propose meanwhile."""
+
+CONNECT_SECONDS = 10.0
+"""A network that swallows packets should be found out in seconds; an answer may take minutes."""
+
+MAX_BYTES = 20_000_000
+"""A larger answer is no answer."""
+
+LOST = 599
+"""The status that stands for "no answer came"; no server sends it."""
+
+BUSY = (408, 409, 429, 502, 503, 504, 529)
+"""Statuses of a server that has no time now."""
+
+CONTEXT = re.compile(r"context.{0,3}(window|length|limit|size)", re.IGNORECASE)
+LONG = re.compile(r"too (long|large|many tokens)", re.IGNORECASE)
+CREDIT = re.compile(r"credit balance|insufficient.{0,10}(credit|quota|balance|funds)", re.IGNORECASE)
+NO_TOOLS = re.compile(r"\btools?\b|tool_choice|function|jinja|\bstrict\b")
+OLD_NAME = re.compile(r"max_completion_tokens|un(supported|known|recognized|expected)|not supported")
+
+
+class NextModel(Exception):
+    """This model cannot answer, another one may. `retry` is for the case that none can."""
+
+    def __init__(self, message: str, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class Busy(NextModel):
+    """The request was not carried out, and may be in a moment."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry=True)
+
+
+class Lost(NextModel):
+    """The request was sent, and no answer came: it may be billed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry=True)
+
+
+class TooLong(Exception):
+    """The prompt does not fit the model's context window."""
+
+
+class Malformed(Exception):
+    """What came back is not an answer of the provider's interface."""
+
+
+class Unsupported(Exception):
+    """The server does not know something in the request; `what` is "tools" or "max_tokens"."""
+
+    def __init__(self, what: str, said: str) -> None:
+        super().__init__(said)
+        self.what = what
+
+
+@dataclass(frozen=True)
+class Server:
+    """Who is asked.
+
+    Attributes:
+        name: In words, for messages.
+        key: Of the account; empty: none is sent.
+        key_variable: Environment variable that it came from.
+        varied: Whether it may know less than the provider's interface, as many servers do.
+    """
+
+    name: str
+    key: str
+    key_variable: str
+    varied: bool = False
+
+
+class Api:
+    """One interface of one server.
+
+    Args:
+        server: Who is asked.
+        path: Of the interface, below the SDK's base URL.
+        connect: Makes the SDK's client around an HTTP client; called at the first request, because importing
+            an SDK takes about a second.
+        timeout: Seconds for one request.
+    """
+
+    def __init__(
+        self, server: Server, path: str, connect: Callable[[httpx2.Client], Any], timeout: float
+    ) -> None:
+        self._server = server
+        self._path = path
+        self._connect = connect
+        self._timeout = timeout
+        self._sdk: Any = None
+
+    def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one request; the SDK repeats it while that may help.
+
+        Args:
+            body: All of it, `model` included.
+
+        Returns:
+            The answer as plain values; nothing of it has been looked at.
+
+        Raises:
+            ProposerError: If the key is rejected, or the network is down.
+            NextModel, TooLong, Malformed, Unsupported: See there.
+        """
+        try:
+            if self._sdk is None:
+                self._sdk = self._connect(_Client(self._server, self._timeout))
+            response = self._sdk.post(self._path, body=body, cast_to=httpx2.Response)
+        except Exception as error:  # its cause may quote the request with the key
+            raise self._meaning(error, str(body["model"])) from None
+        return self._answer(response)
+
+    def _answer(self, response: httpx2.Response) -> dict[str, Any]:
+        if len(response.content) > MAX_BYTES:
+            raise Malformed("the answer is larger than any answer should be")
+        try:
+            answer = json.loads(response.content)
+        except (ValueError, RecursionError) as error:
+            raise Malformed(f"what came back is not an answer ({type(error).__name__})") from None
+        if not isinstance(answer, dict):
+            raise Malformed(f"what came back is not an answer ({type(answer).__name__})")
+        if answer.get("error"):  # some gateways say so with status 200
+            said = _hidden(str(answer["error"]), self._server.key)[:300]
+            raise Malformed(f"the server reports an error: {said}")
+        return answer
+
+    def _meaning(self, error: Exception, model: str) -> Exception:
+        """What to do about a failed request. Both SDKs raise errors of the same shape."""
+        response = getattr(error, "response", None)
+        if isinstance(response, httpx2.Response):
+            return meaning(response, self._server, model)
+        if isinstance(error.__cause__, httpx2.TransportError):
+            return ProposerError(f"{self._server.name} cannot be reached; is the network up?", retry=True)
+        return Malformed(f"what came back is not an answer ({type(error).__name__})")
+
+
+class _Client(httpx2.Client):
+    """An HTTP client that tells the SDK of each failure whether the request may be repeated."""
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        super().__init__(timeout=patience, follow_redirects=False)
+        self._server = server
+        self._seconds = timeout
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send one request, and read the answer."""
+        if not self._server.key:
+            request.headers.pop("authorization", None)  # the SDK sends one in any case
+        try:
+            response = super().send(request, **options)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError):
+            raise  # it was not sent: the SDK sends it again
+        except httpx2.TimeoutException:
+            return self._lost(request, f"no answer from {self._server.name} within {self._seconds:g} s")
+        except httpx2.RequestError:
+            said = f"{self._server.name} broke the connection off before there was an answer"
+            return self._lost(request, said)
+        if response.status_code >= 300:
+            again = isinstance(meaning(response, self._server, ""), Busy)
+            again = again and _pause(response.headers) <= LONGEST_PAUSE
+            response.headers["x-should-retry"] = str(again).lower()
+        return response
+
+    def _lost(self, request: httpx2.Request, said: str) -> httpx2.Response:
+        headers = {"x-should-retry": "false"}
+        return httpx2.Response(LOST, headers=headers, json={"error": said}, request=request)
+
+
+def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
+    """What to do about a failure that a server reports."""
+    said, status = _hidden(_said(response), server.key), response.status_code
+    text = said[:300]
+    if status == LOST:
+        return Lost(said)
+    if status in (401, 403):
+        key = (
+            f"the key in {server.key_variable}" if server.key else f"a request without {server.key_variable}"
+        )
+        return ProposerError(f"{server.name} rejects {key} ({status}): {text}", retry=False)
+    if status == 402 or (status != 429 and status < 500 and CREDIT.search(said)):
+        return ProposerError(f"the account has run out of money ({status}): {text}", retry=True)
+    if status == 413 or (status != 429 and CONTEXT.search(said)):
+        return TooLong(f"{model}: {text}")
+    if status not in BUSY and LONG.search(said) and "max_tokens" not in said:
+        return TooLong(f"{model}: {text}")
+    # A server that cannot do something says 500 or 501, too; one that is busy may mention anything.
+    if server.varied and status in (400, 422, 500, 501):
+        if NO_TOOLS.search(said):
+            return Unsupported("tools", text)
+        if "max_tokens" in said and OLD_NAME.search(said.lower()):
+            return Unsupported("max_tokens", text)
+    message = f"{model}: error {status}: {text}"
+    return Busy(message) if status in BUSY or status >= 500 else NextModel(message, retry=False)
+
+
+def key_from(variable: str, value: str) -> str:
+    """A key as an HTTP header can carry it.
+
+    Raises:
+        UserError: If it cannot be one.
+    """
+    key = value.strip()
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise UserError(
+            f"{variable} does not hold a key: it has blanks or unusual characters", "set it again"
+        )
+    return key
+
+
+def _said(response: httpx2.Response) -> str:
+    """The message in an error of any of the usual shapes."""
+    try:
+        body = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return response.text[:2000]
+    for key in ("error", "message", "detail"):
+        if isinstance(body, Mapping) and key in body:
+            body = body[key]
+    return str(body)[:2000]
+
+
+def _pause(headers: httpx2.Headers) -> float:
+    """The pause in seconds that a server asks for; what cannot be read is removed: the SDK might obey it."""
+    headers.pop("retry-after-ms", None)
+    try:
+        return float(headers.get("retry-after", 0))
+    except ValueError:
+        del headers["retry-after"]
+        return 0.0
+
+
+def _hidden(text: str, key: str) -> str:
+    return text.replace(key, "***") if key else text

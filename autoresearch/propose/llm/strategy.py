@@ -1,0 +1,189 @@
+"""What follows from how the search goes: which model is asked first, and what it is asked for.
+
+Which model: the one that seems to gain most per dollar, found by budgeted Thompson sampling (Xia, Li, Qin,
+Yu, Liu: "Thompson Sampling for Budgeted Multi-armed Bandits", IJCAI 2015): for each model draw a reward and a
+cost from Beta posteriors, and ask the one with the largest ratio. The reward of an experiment is its
+confirmed gain (0 unless kept) as a share of the largest one so far, its cost the dollars of its proposal as a
+share of the dearest one. Where nothing costs anything, gain alone counts. A proposal that was given up, and
+every call since a model's last proposal, counts as one that gained nothing: a model that only declines is not
+asked first for ever.
+
+What it is asked for: on a plateau, something else. How many experiments without a keep are a plateau depends
+on how often changes were kept before: so many as have a chance below one in ten at that rate. Then the wish
+changes with every experiment, in a fixed order, until something is kept; and the model that was asked last
+goes to the back, because another one may see what this one does not.
+
+Invariant: all of it is a function of the history, the seed and the record of calls, so that a restarted
+search does the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from autoresearch.propose.base import Context
+from autoresearch.propose.llm.history import is_near_miss
+from autoresearch.types import Category, Cost, Experiment
+
+MAX_UNBILLED = 50
+"""Calls without a proposal that are counted of a model."""
+
+RARE = 0.1
+"""So many experiments without a keep are a plateau as have this chance at the keep rate so far."""
+
+USUAL = 0.2
+"""The keep rate that is assumed at first, with the weight of one keep; long searches keep about so many."""
+
+SHORTEST, LONGEST = 6, 24
+"""Bounds of how many experiments without a keep are a plateau."""
+
+RECENT = 5
+"""Experiments whose categories count as recent."""
+
+
+GainAndCost = tuple[float, float]
+"""What a proposal gained and what it cost, in the metric's unit and dollars."""
+
+
+def ranked(
+    models: Sequence[str], context: Context, proposer: str, unbilled: Mapping[str, Cost] | None = None
+) -> list[str]:
+    """The models in the order in which they should be asked; as listed where there is only one.
+
+    Args:
+        models: Names, as configured.
+        context: Its history tells what each one gained and cost; its seed decides the draws.
+        proposer: What `Proposal.proposer` begins with, before the colon and the model.
+        unbilled: What calls cost that have led to no proposal so far, by who was asked.
+    """
+    if len(models) < 2:
+        return list(models)
+    arms = {
+        model: _outcomes(context.history, who) + _without_proposal((unbilled or {}).get(who, Cost()))
+        for model in models
+        for who in [f"{proposer}:{model}"]
+    }
+    every = [outcome for outcomes in arms.values() for outcome in outcomes]
+    if not every:
+        return list(models)
+    most = max(gain for gain, _ in every) or 1.0
+    dearest = max(dollars for _, dollars in every)
+    draw = Random(f"{context.seed} {len(context.history)} models")
+
+    def ratio(model: str) -> float:
+        reward = _beta(draw, [gain / most for gain, _ in arms[model]])
+        if not dearest:
+            return reward
+        return reward / max(_beta(draw, [dollars / dearest for _, dollars in arms[model]]), 1e-6)
+
+    ratios = {model: ratio(model) for model in models}
+    plateau = on_plateau(context.history)
+    latest = _latest(context.history, proposer) if plateau else ""
+    return sorted(models, key=lambda model: (model == latest, -ratios[model]))
+
+
+def _latest(history: Sequence[Experiment], proposer: str) -> str:
+    """The model that was asked last; empty if none was."""
+    makers = [e.proposal.proposer for e in history if e.proposal]
+    ours = [maker for maker in makers if maker.startswith(f"{proposer}:")]
+    return ours[-1].partition(":")[2] if ours else ""
+
+
+def _outcomes(history: Sequence[Experiment], who: str) -> list[GainAndCost]:
+    """What each proposal of a model came to, the given up ones included."""
+    tried = [e for e in history if e.verdict and e.proposal and e.proposal.proposer == who]
+    dropped = [p for e in history for p in e.dropped if p.proposer == who]
+    return [(_gain(e), e.proposal.cost.dollars) for e in tried if e.proposal] + [
+        (0.0, p.cost.dollars) for p in dropped
+    ]
+
+
+def _without_proposal(cost: Cost) -> list[GainAndCost]:
+    """Calls that have led to nothing."""
+    return [(0.0, cost.dollars / cost.calls)] * min(cost.calls, MAX_UNBILLED) if cost.calls else []
+
+
+def _gain(experiment: Experiment) -> float:
+    effect = experiment.verdict.effect if experiment.verdict and experiment.kept else None
+    return max(effect or 0.0, 0.0)
+
+
+def _beta(draw: Random, shares: Sequence[float]) -> float:
+    """A draw from the posterior of a mean of values in [0, 1], from a uniform prior."""
+    total = sum(shares)
+    return draw.betavariate(1 + total, 1 + len(shares) - total)
+
+
+def since_keep(history: Sequence[Experiment]) -> int:
+    """Judged experiments since the last one that was kept."""
+    count = 0
+    for experiment in reversed(history):
+        if experiment.kept or experiment.proposal is None:
+            break
+        count += 1
+    return count
+
+
+def plateau_length(history: Sequence[Experiment]) -> int:
+    """How many experiments without a keep are a plateau, by the keep rate before they began."""
+    judged = [e for e in history if e.proposal is not None]
+    before = judged[: len(judged) - since_keep(history)]
+    rate = (sum(e.kept for e in before) + 1) / (len(before) + 1 / USUAL)
+    return min(max(math.ceil(math.log(RARE) / math.log1p(-rate)), SHORTEST), LONGEST)
+
+
+def on_plateau(history: Sequence[Experiment]) -> bool:
+    """Whether nothing was kept for so long that something else should be tried."""
+    return since_keep(history) >= plateau_length(history)
+
+
+def request_on_plateau(history: Sequence[Experiment]) -> str:
+    """What to ask for on a plateau, as a section of the prompt; empty if there is none."""
+    if not on_plateau(history):
+        return ""
+    count, limit = since_keep(history), plateau_length(history)
+    wishes = [wish for wish in (_elsewhere(history), _combine(history), SIMPLIFY, RADICAL) if wish]
+    return (
+        f"# The search is stuck\nNothing was kept in the last {count} experiments; more of the same will not "
+        f"help. This time: {wishes[(count - limit) % len(wishes)]}"
+    )
+
+
+SIMPLIFY = (
+    "simplify. Find what the script does not need, and take it out or replace it by something plainer that "
+    "is at least as good; time it frees is time gained."
+)
+
+RADICAL = (
+    "a radical idea. Change something that every experiment so far took for granted, even if it is likely to "
+    "fail; the expected gain should be several times the noise."
+)
+
+
+def _elsewhere(history: Sequence[Experiment]) -> str:
+    """Another category: never tried first, then those tried least."""
+    tried = [e.proposal.category for e in history if e.proposal]
+    recent = set(tried[-RECENT:])
+    others = [c for c in Category if c not in recent and c is not Category.OTHER]
+    if not others:
+        return ""
+    best = sorted(others, key=tried.count)[:3]
+    return (
+        "another kind of change. The latest were all about "
+        f"{', '.join(sorted(recent))}; choose one of: {', '.join(best)}."
+    )
+
+
+def _combine(history: Sequence[Experiment]) -> str:
+    """Two or more near misses together may be what each alone was not."""
+    near = [e for e in history if is_near_miss(e)]
+    if len(near) < 2:
+        return ""
+    best = sorted(near, key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)[:3]
+    numbers = " and ".join(str(e.number) for e in sorted(best, key=lambda e: e.number))
+    return (
+        f"combine near misses. Each of the experiments {numbers} looked a little better than the script of "
+        "its time, and none enough to be sure; put together what still applies."
+    )
