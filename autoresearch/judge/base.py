@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from autoresearch.judge.requests import Observation, RequestQueue, TrialRequest
 from autoresearch.registry import Registry
-from autoresearch.types import Arm, Estimate, Levels, Verdict, VerdictKind
+from autoresearch.types import Estimate, Levels, Verdict, VerdictKind
 
 JUDGES = Registry(
     "judge",
@@ -209,24 +209,6 @@ class Judge(ABC):
                 self.complexity = 0.0
                 return replace(verdict, levels=self._levels())
         return None
-
-    def upcoming(self, count: int) -> list[TrialRequest]:
-        """The screening runs of the next candidates, should this one and they be discarded; nothing changes.
-
-        Args:
-            count: Of how many candidates; fewer are returned if another kind of run comes first.
-        """
-        future, found = Judge.from_json(self.to_json()), list[TrialRequest]()
-        current = list(future.unanswered)
-        while current and len(found) < count:
-            if all(future.observe(request, Observation.failed()) is None for request in current):
-                break  # it would go on with this candidate
-            request = future.next()
-            if request is None or request.arm != Arm.SCREEN:
-                break
-            found.append(request)
-            current = [request]
-        return found
 
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:
