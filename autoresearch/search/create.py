@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.tasks import create_task
+from autoresearch.tasks.base import Task
 
 DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
 """Where a unified diff begins, with or without the lines that git puts before it."""
@@ -36,6 +38,29 @@ def check_judge(config: Config) -> None:
         create_judge(baseline=[(seed, float(seed)) for seed in range(config.baselines)], **config.judge)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The judge cannot be set up so: {error}.", "See configs/judge/.") from None
+
+
+def require_files(repository: Repository, task: Task) -> None:
+    """Check that the user's latest commit holds what the task is about, before anything is prepared.
+
+    Raises:
+        UserError: If it does not; says what is missing, and how to start from what is installed.
+    """
+    missing = repository.missing("HEAD", dict.fromkeys((*task.frozen, *task.editable)))
+    if not missing:
+        return
+    hint = "Commit them, or run in a repository that holds them."
+    packages = dict.fromkeys(path.partition("/")[0] for path in missing)
+    installed = [spec for name in packages if name.isidentifier() and (spec := find_spec(name)) is not None]
+    if folders := [place for spec in installed for place in spec.submodule_search_locations or ()]:
+        names = " ".join(packages)
+        hint += f" To start from what is installed: cp -r {' '.join(folders)} {repository.root}/ && "
+        hint += f"git -C {repository.root} add {names} && git -C {repository.root} commit -m start"
+    raise UserError(
+        f"The task {task.name} needs {', '.join(missing)}, which the latest commit of {repository.root} "
+        "does not hold.",
+        hint,
+    )
 
 
 def begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:

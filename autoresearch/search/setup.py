@@ -25,7 +25,7 @@ from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
-from autoresearch.search.create import begin, check_judge, reopen, shelve, trusted_tree
+from autoresearch.search.create import begin, check_judge, reopen, require_files, shelve, trusted_tree
 from autoresearch.search.loop import Search
 from autoresearch.search.scheduler import View
 from autoresearch.store.calls import CallLog
@@ -116,6 +116,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             shelve(inbox, config.idea_paths)
         proposer = proposer_of(config, repository, folder, say)
         task = create_task(config)
+        if not found:
+            require_files(repository, task)
         data = task.prepare(runs / "cache")
         meta = dict(data.about)
         journal = reopen(folder, repository) if found else begin(config, repository, folder, brief, meta)
@@ -221,7 +223,7 @@ def recorded_config(folder: Path) -> Config:
     """The configuration that a search was last run with."""
     journal = Journal(folder / "journal.db")
     try:
-        return load(journal.info().config["overrides"], environment={})
+        return load(journal.info().config["overrides"], environment={}, own_file=False)
     finally:
         journal.close()
 

@@ -28,7 +28,7 @@ def sync_mlflow(journal: Journal, repository: Repository, overrides: list[str]) 
     folder = journal.path.parent
     recorded = recorded_config(folder)
     tracking = [] if recorded.tracking.enabled else ["tracking=mlflow"]
-    config: Config = load([*recorded.overrides, *tracking, *overrides], environment={})
+    config: Config = load([*recorded.overrides, *tracking, *overrides], environment={}, own_file=False)
     if not config.tracking.enabled:
         raise UserError("tracking=none leaves nothing to bring up to date.", "Leave it out.")
     journal.unmirrored()

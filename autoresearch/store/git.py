@@ -94,6 +94,10 @@ class Repository:
             found[path] = blob.stdout.decode("utf-8")
         return found
 
+    def missing(self, commit: str, paths: Iterable[str]) -> list[str]:
+        """Those of some files and folders that a commit does not hold."""
+        return [path for path in paths if self._try("cat-file", "-e", f"{commit}:{path}") is None]
+
     def is_modified(self, paths: Iterable[str]) -> bool:
         """Whether the user's checkout of some paths differs from HEAD."""
         return bool(self._git("status", "--porcelain", "--", *paths))

@@ -1,4 +1,5 @@
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,91 @@ def test_a_gpu_is_found_by_any_number_unless_it_is_hidden(
         (tmp_path / node).touch()
     assert has_gpu() is there
     assert (load(["name=x"], {}).choices["budget"] == "gpu_5min") is there
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The top folder of a repository; commands run in a folder below it."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    return tmp_path
+
+
+def test_the_users_file_lies_between_the_defaults_and_the_command_line(repository: Path) -> None:
+    text = "budget: smoke\nbudget.max_seconds: 90\nexperiments: 7\nbaselines: 4\nproposer: {bogus: 1}\n"
+    (repository / "autoresearch.yaml").write_text(text.replace("proposer: {bogus: 1}\n", ""))
+    config = load(["experiments=9", "executor.device=cpu"], {})
+    assert (config.experiments, config.baselines, config.choices["budget"]) == (9, 4, "smoke")
+    assert config.budget["max_seconds"] == 90
+    (repository / "autoresearch.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"autoresearch\.yaml.*proposer\.bogus"):
+        load([], {})
+    with pytest.raises(UserError, match=r"^There is no configuration key 'experimets'"):
+        load(["experimets=3"], {})
+
+
+def test_the_users_values_may_be_any_yaml(repository: Path) -> None:
+    odd = r"it's a \back\\slash' and: more, [x] {y} \\"
+    values = {
+        "proposer": "openai",
+        "tracking.experiment": odd,
+        "proposer.prices": {"my model:v1, (x)": {"input": 2}},
+        "guards": {"memory_mb": 2, "weights_mb": None},
+        "name": "1e3",
+    }
+    (repository / "autoresearch.yaml").write_text(json.dumps(values))  # which is YAML
+    config = load([], {})
+    assert config.tracking.experiment == odd and config.name == "1e3"
+    assert (config.guards.memory_mb, config.guards.weights_mb) == (2, None)
+    assert config.proposer["prices"]["my model:v1, (x)"] == {"input": 2}
+
+
+@pytest.mark.parametrize(("text", "says"), [("- a\n", "no mapping"), ("a: [\n", "cannot be read")])
+def test_a_file_that_is_no_mapping_is_refused(repository: Path, text: str, says: str) -> None:
+    (repository / "autoresearch.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        load([], {})
+
+
+def test_options_of_a_choice_that_the_command_line_replaces_do_not_count(repository: Path) -> None:
+    (repository / "autoresearch.yaml").write_text("proposer: command\nproposer.argv: [ls, '-l a']\n")
+    assert load([], {}).proposer["argv"] == ["ls", "-l a"]
+    assert load(["proposer=random"], {}).choices["proposer"] == "random"
+
+
+def test_a_search_goes_on_as_it_was_begun_whatever_the_file_says_now(repository: Path) -> None:
+    file = repository / "autoresearch.yaml"
+    file.write_text("baselines: 4\n")
+    begun = load(["name=x"], {})
+    file.write_text("baselines: 5\n")
+    assert resume(begun, []).baselines == 4
+    assert load(begun.overrides, {}, own_file=False).baselines == 4
+    file.write_text("seed: 5\n")
+    with pytest.raises(UserError, match="another seed"):
+        resume(begun, [])
+
+
+def test_the_users_folder_adds_choices_and_briefs(repository: Path) -> None:
+    own = repository / "configs"
+    for folder in ("data", "briefs", "budget"):
+        (own / folder).mkdir(parents=True)
+    (own / "data" / "mine.yaml").write_text((CONFIGS / "data" / "sotu.yaml").read_text())
+    (own / "briefs" / "mine.md").write_text("# Mine")
+    (own / "budget" / "smoke.yaml").write_text(
+        (CONFIGS / "budget" / "smoke.yaml").read_text().replace("max_seconds:", "max_seconds: 77 #")
+    )
+    config = load(["data=mine", "brief=mine", "budget=smoke"], {})
+    assert config.choices["data"] == "mine" and config.budget["max_seconds"] == 77
+    assert config.brief_path == own / "briefs" / "mine.md"
+    assert load(["data=sotu"], {}).brief_path == BRIEFS / "default.md"
+    with pytest.raises(UserError, match="no data 'mien'") as error:
+        load(["data=mien"], {})
+    assert "mine" in (error.value.hint or "")
+    (own / "config.yaml").write_text("their: own\n")
+    assert load(["budget=smoke"], {}).budget["max_seconds"] != 77, "another program's folder replaces nothing"
+    assert load(["data=mine"], {}).choices["data"] == "mine"
+
+
+def test_shipped_ideas_are_found_by_name_from_anywhere(repository: Path) -> None:
+    assert len(load(["ideas=shelf"], {}).idea_paths) >= 3

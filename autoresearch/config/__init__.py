@@ -1,37 +1,35 @@
 """Configuration: Hydra groups in `configs/`, composed from `key=value` overrides, checked, frozen.
 
-YAML holds every default; the models here hold types and ranges only. A key or a choice that does not exist
+YAML holds every default; the models here hold types and ranges only. The last of these layers wins: the
+shipped `configs/`, the user's own files (`autoresearch.config.files`), the command line. Where neither of the
+last two says so, a GPU chooses the budget, and an API key the proposer. A key or a choice that does not exist
 is refused with the nearest one that does. Groups whose options belong to one room (task, budget, data,
 proposer, judge, sandbox) stay plain mappings: that room's constructor checks them (by `parse`, or itself).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from autoresearch.config.compose import compose_tree, suggest
+from autoresearch.config.files import BRIEFS as BRIEFS
+from autoresearch.config.files import CONFIGS as CONFIGS
+from autoresearch.config.files import folders, overrides_of, user_files
 from autoresearch.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-BRIEFS = CONFIGS / "briefs"
 DEV = Path("/dev")
 FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
-
-
-OPEN = ("proposer.prices",)
-"""Mappings whose keys are names of the user's: an override adds to them."""
 
 
 class Options(BaseModel):
@@ -118,42 +116,59 @@ class Config(Options):
                     f"There is no brief at {path}.", "Give a Markdown file, or the name of a shipped brief."
                 )
             return path
-        path = BRIEFS / f"{self.brief}.md"
-        if not path.is_file():
-            names = sorted(p.stem for p in BRIEFS.glob("*.md"))
-            raise UserError(f"There is no brief {self.brief!r}.", _suggest(self.brief, names, "briefs"))
-        return path
+        for folder in folders():
+            if (path := folder / "briefs" / f"{self.brief}.md").is_file():
+                return path
+        names = sorted({p.stem for folder in folders() for p in (folder / "briefs").glob("*.md")})
+        raise UserError(f"There is no brief {self.brief!r}.", suggest(self.brief, names, "briefs"))
 
 
 def _patches(folder: str) -> list[Path]:
-    place = Path(folder).expanduser().resolve()
-    found = sorted(place.glob("*.patch"))
+    """The patches in a folder, given by its path or, below a folder of configs, by its name."""
+    places = [Path(folder).expanduser().resolve(), *(place / folder for place in folders())]
+    found = next((found for place in places if (found := sorted(place.glob("*.patch")))), None)
     if not found:
         raise UserError(
-            f"There are no patches in {place}.",
-            "ideas= names a folder of NAME.patch files, such as configs/shelf: a line, and a diff below it.",
+            f"There are no patches in {places[0]}.",
+            "ideas= names a folder of NAME.patch files: a line, and a diff below it. `shelf` is shipped.",
         )
     return found
 
 
-def load(overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
+def load(
+    overrides: Sequence[str], environment: Mapping[str, str] | None = None, *, own_file: bool = True
+) -> Config:
     """Compose and check a configuration.
 
     Args:
         overrides: Hydra overrides such as `budget=smoke` or `proposer.repairs=1`; later ones win.
         environment: Process environment; decides the defaults of `proposer` and `budget`.
+        own_file: Whether the user's `autoresearch.yaml` counts. What a search was begun with is among its
+            recorded overrides; what the file says now need not be the same.
 
     Raises:
         UserError: For an unknown key or choice, a wrong type, or a value out of range.
     """
     environment = os.environ if environment is None else environment
+    path = user_files().values if own_file else None
+    if path is None:
+        return _load(overrides, environment)
+    defaults = overrides_of(path, overrides)
+    try:
+        return _load([*defaults, *overrides], environment)
+    except UserError as error:
+        _load(overrides, environment)  # if this fails, too, the file is not to blame
+        raise UserError(f"{path}: {error}", error.hint) from None
+
+
+def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
     given = {override.partition("=")[0].lstrip("+~") for override in overrides}
     automatic = []
     if "proposer" not in given and environment.get("ANTHROPIC_API_KEY"):
         automatic.append("proposer=anthropic")
     if "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
         automatic.append("budget=gpu_5min")
-    tree, choices = deepcopy(_compose((*automatic, *overrides)))
+    tree, choices = deepcopy(compose_tree((*automatic, *overrides), tuple(folders())))
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
     try:
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
@@ -212,90 +227,6 @@ def has_gpu() -> bool:
         return False
     # Containers are given any of several: the first need not be nvidia0.
     return any(DEV.glob("nvidia[0-9]*")) or any((DEV / name).exists() for name in ("kfd", "dxg"))
-
-
-@lru_cache(maxsize=64)  # a command asks for the same more than once, and a tenth of a second each time
-def _compose(overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    for override in overrides:
-        _check_override(override)
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in overrides]
-            composed = compose("config", overrides=forced, return_hydra_config=True)
-        HydraConfig.instance().set_config(composed)
-        choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
-        OmegaConf.set_struct(composed, False)
-        del composed["hydra"]
-        tree = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
-            raise _unknown(unknown.group(1)) from None
-        raise UserError(str(error).splitlines()[0], "See configs/ for what there is.") from None
-    assert isinstance(tree, dict)
-    return {str(k): v for k, v in tree.items()}, choices
-
-
-def _check_override(override: str) -> None:
-    """Refuse what Hydra would take silently or explain badly."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"{override!r} is not an override.", "Write key=value, for example: experiments=20")
-    if key[0] in "+~" or "@" in key:
-        raise UserError(
-            f"{override!r}: keys cannot be added or removed.", _suggest(key.strip("+~"), _keys(), "keys")
-        )
-    group = CONFIGS / key
-    if group.is_dir():
-        options = sorted(p.stem for p in group.glob("*.yaml"))
-        if value not in options:
-            raise UserError(f"There is no {key} {value!r}.", _suggest(value, options, f"choices for {key}"))
-
-
-def _keys() -> list[str]:
-    """Every key that can be overridden, from the YAML files themselves."""
-    from omegaconf import OmegaConf
-
-    found = set()
-    for path in CONFIGS.rglob("*.yaml"):
-        prefix = "" if path.parent == CONFIGS else f"{path.parent.relative_to(CONFIGS).as_posix()}."
-        found |= {prefix + str(k) for k in OmegaConf.load(path) if k != "defaults"}
-        found |= {prefix.rstrip(".")} - {""}
-    return sorted(found)
-
-
-def _unknown(key: str) -> UserError:
-    """What to say of a key that there is not, or not with the choice that was made."""
-    from omegaconf import OmegaConf
-
-    group, _, name = key.partition(".")
-    owners = [path.stem for path in sorted((CONFIGS / group).glob("*.yaml")) if name in OmegaConf.load(path)]
-    if owners:
-        choices = " or ".join(f"{group}={owner}" for owner in owners)
-        return UserError(f"{key} is not a key of the {group} that is chosen.", f"It belongs to {choices}.")
-    return UserError(f"There is no configuration key {key!r}.", _suggest(key, _keys(), "keys"))
-
-
-def _suggest(wrong: str, valid: Sequence[str], what: str) -> str:
-    near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
-    # `reparis` should find `proposer.repairs`: people leave the group out.
-    near = (
-        near
-        or [k for k in valid if difflib.get_close_matches(wrong.split(".")[-1], [k.split(".")[-1]], 1, 0.7)][
-            :1
-        ]
-    )
-    if near:
-        return f"Did you mean {near[0]}?"
-    shown = ", ".join(valid[:40])
-    return f"There are these {what}: {shown}."
 
 
 def _lower(message: str) -> str:

@@ -1,0 +1,132 @@
+"""Composes a configuration with Hydra, and explains what it refuses by the nearest key that exists."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from autoresearch.config.files import CONFIGS, OPEN, folders
+from autoresearch.errors import UserError
+
+
+@lru_cache(maxsize=64)  # a command asks for the same more than once, and a tenth of a second each time
+def compose_tree(
+    overrides: tuple[str, ...], places: tuple[Path, ...]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Compose all groups.
+
+    Args:
+        overrides: As Hydra has them.
+        places: What `folders` says now; it decides the result, so it is part of what is remembered.
+
+    Returns:
+        The values, and the choice of each group.
+
+    Raises:
+        UserError: If an override is malformed, or names what there is not.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        _check_override(override)
+    _look_in_all_folders()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in overrides]
+            composed = compose("config", overrides=forced, return_hydra_config=True)
+        HydraConfig.instance().set_config(composed)
+        choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        tree = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
+            raise _unknown(unknown.group(1)) from None
+        raise UserError(str(error).splitlines()[0], "See configs/ for what there is.") from None
+    assert isinstance(tree, dict)
+    return {str(k): v for k, v in tree.items()}, choices
+
+
+@cache
+def _look_in_all_folders() -> None:
+    """Make Hydra look where `folders` says; its own setting for this cannot put a folder before the first."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class UserFolder(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            places = folders()
+            main = places.index(CONFIGS)
+            for place in places[:main]:
+                search_path.prepend("user", f"file://{place}")
+            for place in places[main + 1 :]:
+                search_path.append("user", f"file://{place}")
+
+    Plugins.instance().register(UserFolder)
+
+
+def _check_override(override: str) -> None:
+    """Refuse what Hydra would take silently or explain badly."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not an override.", "Write key=value, for example: experiments=20")
+    if key[0] in "+~" or "@" in key:
+        raise UserError(
+            f"{override!r}: keys cannot be added or removed.", suggest(key.strip("+~"), _keys(), "keys")
+        )
+    if (CONFIGS / key).is_dir():
+        options = sorted({p.stem for folder in folders() for p in (folder / key).glob("*.yaml")})
+        if value not in options:
+            raise UserError(f"There is no {key} {value!r}.", suggest(value, options, f"choices for {key}"))
+
+
+def _keys() -> list[str]:
+    """Every key that can be overridden, from the YAML files themselves."""
+    from omegaconf import OmegaConf
+
+    found = set()
+    for path in CONFIGS.rglob("*.yaml"):
+        prefix = "" if path.parent == CONFIGS else f"{path.parent.relative_to(CONFIGS).as_posix()}."
+        found |= {prefix + str(k) for k in OmegaConf.load(path) if k != "defaults"}
+        found |= {prefix.rstrip(".")} - {""}
+    return sorted(found)
+
+
+def _unknown(key: str) -> UserError:
+    """What to say of a key that there is not, or not with the choice that was made."""
+    from omegaconf import OmegaConf
+
+    group, _, name = key.partition(".")
+    files = sorted(path for folder in folders() for path in (folder / group).glob("*.yaml"))
+    owners = list(dict.fromkeys(path.stem for path in files if name in OmegaConf.load(path)))
+    if owners:
+        choices = " or ".join(f"{group}={owner}" for owner in owners)
+        return UserError(f"{key} is not a key of the {group} that is chosen.", f"It belongs to {choices}.")
+    return UserError(f"There is no configuration key {key!r}.", suggest(key, _keys(), "keys"))
+
+
+def suggest(wrong: str, valid: Sequence[str], what: str) -> str:
+    """A hint: the valid name nearest to a wrong one, or all that there are."""
+    near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+    # `reparis` should find `proposer.repairs`: people leave the group out.
+    near = (
+        near
+        or [k for k in valid if difflib.get_close_matches(wrong.split(".")[-1], [k.split(".")[-1]], 1, 0.7)][
+            :1
+        ]
+    )
+    if near:
+        return f"Did you mean {near[0]}?"
+    shown = ", ".join(valid[:40])
+    return f"There are these {what}: {shown}."
