@@ -11,13 +11,9 @@ Without the package `nvidia-ml-py` or without a driver there are no readings.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from platform import processor
 from queue import Empty, SimpleQueue
 from statistics import mean
 from typing import Any
@@ -220,21 +216,6 @@ class Watch:
             except UserError as error:
                 self.lost = str(error)
                 return
-
-
-@lru_cache
-def fingerprint(device: str) -> str:
-    """A name for the kind of device: scores of trials on different kinds may not be comparable.
-
-    Args:
-        device: "cpu", or a GPU such as "cuda:1".
-    """
-    if device != "cpu":
-        health = Health.find(device)
-        return health.name if health else device.partition(":")[0]
-    cpus = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*:\s*(.+)", cpus.read_text()) if cpus.exists() else None
-    return named[1].strip() if named else processor() or "CPU"
 
 
 def _handle(nvml: Any, name: str) -> Any:

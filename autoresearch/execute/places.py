@@ -1,15 +1,20 @@
 """Where trials run: the devices of this machine, as configured.
 
-Owns the rule of how many at a time: one on a GPU, and on a CPU as many as its cores are worth. Everything
-that a configuration says of devices and threads is read here. Not covered: who trains when (`workers`).
+Decides how many trials run at a time: one on a GPU, and on a CPU as many as its cores are worth. Everything
+that a configuration says of devices and threads is read here.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from platform import processor
 
 from autoresearch.config import Config, has_gpu
 from autoresearch.errors import UserError
+from autoresearch.execute.health import Health
 
 CPU_WORKERS = 2
 """Trials at a time on a CPU that has so many cores, one thread each: models this small train no faster on
@@ -38,7 +43,7 @@ def places(config: Config) -> dict[str, str]:
             "For several GPUs: executor.devices=[0,1]",
         )
     if executor.devices is None:
-        return {where: f"{where}:0"}  # named: or torch would take its fastest, and nvidia-smi the first
+        return {where: f"{where}:0"}  # named: or CUDA would take its fastest, and the driver the first
     if not executor.devices or len(set(executor.devices)) < len(executor.devices):
         raise UserError(
             f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
@@ -69,3 +74,18 @@ def cores() -> int:
     """CPU cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return allowed or 1
+
+
+@lru_cache
+def fingerprint(device: str) -> str:
+    """A name for the kind of device: scores of trials on different kinds may not be comparable.
+
+    Args:
+        device: "cpu", or a GPU such as "cuda:1".
+    """
+    if device != "cpu":
+        health = Health.find(device)
+        return health.name if health else device.partition(":")[0]
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*:\s*(.+)", cpus.read_text()) if cpus.exists() else None
+    return named[1].strip() if named else processor() or "CPU"

@@ -36,6 +36,8 @@ from tests.support.jail import (
     without,
 )
 
+pytestmark = pytest.mark.slow
+
 BURGLAR = r"""
 import ctypes, json, os, socket, struct, sys
 

@@ -28,6 +28,8 @@ from autoresearch.types import (
 from tests.red_team.arena import LIMITS, Arena, honest, one_by_default
 from tests.support.candidates import HELLO, OPENING, READY
 
+pytestmark = pytest.mark.slow
+
 UNDEAD = """
 import atexit
 

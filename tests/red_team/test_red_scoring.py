@@ -15,6 +15,8 @@ from autoresearch.tasks.gpt import scoring
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest, mutated, one_by_default
 
+pytestmark = pytest.mark.slow
+
 ATTEND = "F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 CONV = "self.local(F.pad(x.mT, (2, 0))).mT"
 NORM = "x = F.rms_norm(x, (WIDTH,))"

@@ -12,6 +12,8 @@ from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support.candidates import HELLO, OPENING, READY
 
+pytestmark = pytest.mark.slow
+
 SUBMIT = "    run.submit(model)\n"
 LOG = "        run.log(step, loss=loss)\n"
 BUILD = "    return Model(vocab, context)"

@@ -19,6 +19,8 @@ from tests.red_team.arena import Arena, honest
 from tests.support import toy
 from tests.support.toy import TRAIN
 
+pytestmark = pytest.mark.slow
+
 HEAD = "return self.head(F.relu(self.up(x)))"
 POISON = """self.poison()
         return self.head(F.relu(self.up(x)))

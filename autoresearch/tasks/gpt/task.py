@@ -22,8 +22,8 @@ from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
-from autoresearch.execute.health import fingerprint as fingerprint_of
 from autoresearch.execute.places import device, places, share, threads
+from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
@@ -125,7 +125,7 @@ class GptTask:
 
     def places(self) -> Sequence[Place]:
         """The devices of this machine that the configuration names."""
-        return [Place(name, fingerprint_of(where)) for name, where in places(self._config).items()]
+        return [Place(name, device_name(where)) for name, where in places(self._config).items()]
 
     def measurer(
         self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]

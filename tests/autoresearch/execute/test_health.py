@@ -13,7 +13,7 @@ from autoresearch.config import load
 from autoresearch.errors import UserError
 from autoresearch.execute import health, retry
 from autoresearch.execute.health import Health
-from autoresearch.execute.places import places
+from autoresearch.execute.places import fingerprint, places
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.search import setup as launch
@@ -105,10 +105,10 @@ def test_a_driver_that_hangs_is_not_waited_for(gpu, monkeypatch):
 
 
 def test_a_device_has_a_fingerprint(gpu):
-    health.fingerprint.cache_clear()
-    assert health.fingerprint("cuda:0") == "NVIDIA Fake"
-    assert health.fingerprint("cpu") not in ("", "cuda")
-    health.fingerprint.cache_clear()
+    fingerprint.cache_clear()
+    assert fingerprint("cuda:0") == "NVIDIA Fake"
+    assert fingerprint("cpu") not in ("", "cuda")
+    fingerprint.cache_clear()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -152,6 +152,7 @@ def run(runner, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_good_trial_tells_how_the_gpu_was(run, often):
     done = run()
     assert done.outcome is Outcome.OK and "repeated" not in done.metrics, done

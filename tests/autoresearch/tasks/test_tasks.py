@@ -29,6 +29,7 @@ class TestToyTask(TaskContract):
         return toy_task.write_repository(tmp_path / "tree")
 
 
+@pytest.mark.slow
 class TestGptTask(TaskContract):
     """With a toy script and a toy corpus; corpora are prepared in tests of their own."""
 

@@ -9,6 +9,8 @@ from autoresearch.registry import Registry
 from autoresearch.testing.sandboxes import SandboxContract
 from tests.support.jail import sandbox_or_skip
 
+pytestmark = pytest.mark.slow
+
 
 class TestBwrap(SandboxContract):
     @pytest.fixture

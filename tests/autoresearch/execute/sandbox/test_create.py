@@ -27,6 +27,8 @@ from tests.support.jail import (
     without,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:

@@ -34,6 +34,8 @@ from tests.support.jail import (
     without,
 )
 
+pytestmark = pytest.mark.slow
+
 INTRUDER = r"""
 import ctypes, json, os, signal, socket, struct, sys
 facts = json.loads(sys.argv[1])

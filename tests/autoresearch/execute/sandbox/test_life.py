@@ -16,6 +16,8 @@ import pytest
 from autoresearch.execute.sandbox import cgroup
 from tests.support.jail import BACKENDS, make_jail, run_python, sandbox_or_skip, start_python
 
+pytestmark = pytest.mark.slow
+
 ALL = (*BACKENDS, "none")
 
 # Its first process ends only when the daemon has spoken: with it ends the sandbox, and whoever is in it.

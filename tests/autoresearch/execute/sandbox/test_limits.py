@@ -13,6 +13,8 @@ import pytest
 from autoresearch.execute.sandbox import Limits, cgroup, remove_tree, usage
 from tests.support.jail import BACKENDS, make_jail, no_seccomp, run_python, sandbox_or_skip, without
 
+pytestmark = pytest.mark.slow
+
 ALL = (*BACKENDS, "none")
 SMALL = Limits(memory_gb=0.2, processes=40, file_gb=0.03, open_files=64)
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from autoresearch.errors import UserError
 from autoresearch.tasks.gpt.data import TrainingData
 from tests.support import toy
 
@@ -75,3 +76,19 @@ def test_closed_data_is_refused_and_closing_twice_closes_nobody_s_file(cache):
     with pytest.raises(OSError, match="was closed"), data.all_tokens():
         pass
     os.close(stranger)
+
+
+def test_data_that_was_touched_or_changed_is_noticed(tmp_path):
+    data = TrainingData(toy.write_cache(tmp_path / "cache", train=1_000))
+    file = tmp_path / "cache/train.bin"
+    mode = file.stat().st_mode
+    assert not data.was_touched()
+    os.fchmod(data.descriptor, 0)
+    assert data.was_touched()
+    assert file.stat().st_mode == mode
+    assert not data.was_touched()
+    with file.open("r+b") as writing:
+        writing.write(b"\7")
+    with pytest.raises(UserError, match="changed while a trial ran"):
+        data.was_touched()
+    data.close()

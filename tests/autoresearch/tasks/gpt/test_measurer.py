@@ -1,7 +1,6 @@
 """Whole trials: a real candidate, the real sandbox, real model servers, the real scorer."""
 
 import math
-import os
 import socket
 from dataclasses import replace
 
@@ -11,12 +10,11 @@ import pytest
 import torch
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.outputs import take_weights
-from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Fidelity, Measurement, Outcome, Split
 from tests.support import toy
 from tests.support.gpt import CONTEXT, SETTINGS, make_measurer, measure
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -189,61 +187,6 @@ def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
     with pytest.raises(UserError, match="scorer does not start"):
         run(toy.TRAIN, runner=runner)
     runner.close()
-
-
-def test_data_that_was_touched_or_changed_is_noticed(tmp_path):
-    data = TrainingData(toy.write_cache(tmp_path / "cache", train=1_000))
-    file = tmp_path / "cache/train.bin"
-    mode = file.stat().st_mode
-    assert not data.was_touched()
-    os.fchmod(data.descriptor, 0)
-    assert data.was_touched()
-    assert file.stat().st_mode == mode
-    assert not data.was_touched()
-    with file.open("r+b") as writing:
-        writing.write(b"\7")
-    with pytest.raises(UserError, match="changed while a trial ran"):
-        data.was_touched()
-    data.close()
-
-
-def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
-    (tmp_path / "weights.pt").write_bytes(b"x" * 9_000_000)
-    fd = take_weights(tmp_path, 10_000_000)
-    (tmp_path / "weights.pt").write_bytes(b"changed")
-    assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
-    with pytest.raises(PermissionError):
-        os.pwrite(fd, b"y", 0)
-    os.close(fd)
-    (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
-    with pytest.raises(TrialEnded, match="of its own"):
-        take_weights(tmp_path, 10_000_000)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda path: None,
-        lambda path: path.mkdir(),
-        lambda path: os.mkfifo(path),
-        lambda path: path.touch(),
-        lambda path: path.write_bytes(b"x" * 101),
-    ],
-    ids=["missing", "folder", "fifo", "empty", "large"],
-)
-def test_weights_must_be_a_plain_file(tmp_path, make):
-    make(tmp_path / "weights.pt")
-    with pytest.raises(TrialEnded) as caught:
-        take_weights(tmp_path, 100)
-    assert caught.value.outcome is Outcome.INVALID
-
-
-def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real/weights.pt").write_bytes(b"x")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(TrialEnded):
-        take_weights(tmp_path / "link", 100)
 
 
 def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from tests.support import toy
 from tests.support.candidates import HELLO, READY, write_script
 from tests.support.gpt import make_measurer, measure
 
+pytestmark = pytest.mark.slow
+
 DIES = """    weights, *sockets = fds
     died = Path("died")
     died.write_text(died.read_text() + "x" if died.exists() else "x")

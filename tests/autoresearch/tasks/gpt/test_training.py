@@ -14,6 +14,8 @@ from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(memory_gb=2.0, processes=64, file_gb=0.5, open_files=128)
 TOKENS = TrainingBudget("tokens", 1000, max_seconds=20.0)
 PHASES = ["at once", "after hello", "after start"]

@@ -7,6 +7,8 @@ from tests.autoresearch.tasks.gpt.test_measurer import HEAD, altered
 from tests.support import toy
 from tests.support.gpt import make_measurer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):

@@ -1,7 +1,11 @@
-"""What compiling the starting script left behind is lent to every trial, and no trial can change it."""
+"""What candidates leave behind: weights that nobody can change any more, and the compile cache."""
+
+import os
 
 import pytest
 
+from autoresearch.tasks.gpt.outputs import take_weights
+from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure
@@ -48,3 +52,42 @@ def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
     finally:
         runner.close()
     assert {path.read_text() for path in compiled.glob("*/a/kernel")} == {"by the start"}
+
+
+def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"x" * 9_000_000)
+    fd = take_weights(tmp_path, 10_000_000)
+    (tmp_path / "weights.pt").write_bytes(b"changed")
+    assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"y", 0)
+    os.close(fd)
+    (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
+    with pytest.raises(TrialEnded, match="of its own"):
+        take_weights(tmp_path, 10_000_000)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.touch(),
+        lambda path: path.write_bytes(b"x" * 101),
+    ],
+    ids=["missing", "folder", "fifo", "empty", "large"],
+)
+def test_weights_must_be_a_plain_file(tmp_path, make):
+    make(tmp_path / "weights.pt")
+    with pytest.raises(TrialEnded) as caught:
+        take_weights(tmp_path, 100)
+    assert caught.value.outcome is Outcome.INVALID
+
+
+def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/weights.pt").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(TrialEnded):
+        take_weights(tmp_path / "link", 100)

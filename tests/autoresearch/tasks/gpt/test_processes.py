@@ -15,6 +15,8 @@ from tests.support import toy
 from tests.support.candidates import HELLO, OPENING
 from tests.support.gpt import make_measurer, measure
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "nanomodel/train.py"
 LIMITS = Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128)
 
