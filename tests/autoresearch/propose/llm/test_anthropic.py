@@ -309,6 +309,13 @@ def test_a_missing_or_broken_key_is_said_at_once(make, monkeypatch):
     assert "proposer=optuna" in raised.value.hint
 
 
+def test_a_redirect_is_not_followed_so_that_the_key_stays_with_the_server(make, server):
+    with api.MessagesServer() as other:
+        moved = api.Behaviour(307, b"", headers={"location": f"{other.url}/v1/messages"})
+        error = failure(make(default=moved))
+    assert "307" in str(error) and not other.requests and len(server.requests) == 1
+
+
 def test_models_need_prices(make):
     with pytest.raises(UserError, match="no price is known for the model 'haiku'"):
         make(models=["haiku"])

@@ -265,6 +265,21 @@ def test_money_where_there_is_a_price(make):
     assert not error.retry and "max_dollars" in str(error)
 
 
+def test_without_its_package_it_says_how_to_install_it(make, monkeypatch):
+    monkeypatch.setattr("autoresearch.propose.llm.openai.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="package openai") as raised:
+        make()
+    assert "autoresearch[openai]" in raised.value.hint and raised.value.code == 2
+
+
+def test_the_environment_of_the_sdk_itself_is_not_sent_to_any_server(make, server, monkeypatch):
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "mine")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert make(GOOD).ask(context(), check)[0].edits == EDIT
+    assert "mine" not in server.headers[0].values()
+
+
 def test_dollars_that_cannot_be_counted_cannot_be_capped(make):
     with pytest.raises(UserError, match="price is not known"):
         make(max_dollars=1.0)

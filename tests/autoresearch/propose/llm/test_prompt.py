@@ -6,15 +6,19 @@ the difference.
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import autoresearch.propose
+from autoresearch.propose.llm.answer import tool
 from autoresearch.propose.llm.instructions import FILES, JSON
 from autoresearch.propose.llm.prompt import Prompt, build
+from autoresearch.tasks.base import PromptText
 from autoresearch.tasks.gpt.prompt import prompt_text
-from autoresearch.types import Category, Idea
+from autoresearch.types import Category, Direction, Idea, Metric
 from tests.support.histories import SOURCE, baseline, context, experiment
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -171,3 +175,28 @@ def test_only_the_newest_notes_are_shown():
     text = build(context(notes=tuple(f"note {n}." for n in range(50))), 1000).text
     assert text.count("<note>") == 20 and "(30 older ones are not shown.)" in text
     assert "note 49." in text and "note 29." not in text
+
+
+def test_a_metric_of_which_more_is_better_is_told_so():
+    accuracy = Metric("accuracy", "share of right answers", Direction.MAXIMIZE, digits=2)
+    past = [baseline(score=0.7)]
+    task = PromptText("You improve a classifier.", ("Keep `predict`.",), "9 seconds", {"steps": "{} steps"})
+    told = build(
+        context(past, score=0.75, metric=accuracy, task=task, facts={"steps": 12.0}, win=0.02), 9000
+    ).text
+    assert "You improve a classifier. Your edit" in told and "- Keep `predict`." in told
+    assert "The score is measured in share of right answers: higher is better." in told
+    assert "- current score: 0.75 share of right answers" in told
+    assert "- baseline: 0.70; gained so far: +0.05" in told and "a gain of about 0.02" in told
+    assert "- budget of every trial: 9 seconds" in told and "- 12 steps" in told
+    assert "bits per byte" not in told and "nats" not in told
+    assert (
+        "share of right answers"
+        in tool(accuracy)["input_schema"]["properties"]["expected_effect"]["description"]
+    )
+
+
+def test_the_room_names_no_task():
+    for path in Path(autoresearch.propose.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"bits per byte|bpb|\bGPT\b|torch|nanomodel|training tokens", text), path
