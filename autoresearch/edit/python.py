@@ -148,7 +148,7 @@ def _is_seed(name: str) -> bool:
 
 
 def _name(node: ast.AST | None) -> str:
-    """The last part of a name: `seed` for `torch.random.seed`."""
+    """The last part of a name: `seed` for `numpy.random.seed`."""
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
