@@ -9,8 +9,8 @@ Subclass `SandboxContract` in a test module of your own::
         def sandbox(self):
             return MySandbox()
 
-A backend that protects from less than all of `probe.DEEDS` says so in `promises`; its report must then say so
-to a person, too.
+A backend that protects from less than all of `probe.THREATS` says so in `promises`, and its report must say
+so to a person.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class SandboxContract:
     """Tests of one backend. A subclass gives the fixture `sandbox`.
 
     Attributes:
-        promises: Keys of `probe.DEEDS` from which it protects on this machine.
+        promises: Keys of `probe.THREATS` from which it protects on this machine.
     """
 
-    promises: Collection[str] = tuple(probe.DEEDS)
+    promises: Collection[str] = tuple(probe.THREATS)
 
     @pytest.fixture
     def sandbox(self) -> Sandbox:
@@ -64,12 +64,12 @@ class SandboxContract:
         return output, jailed.process.returncode, jailed.breach
 
     def test_what_it_promises_was_seen_to_hold(self, sandbox: Sandbox) -> None:
-        """A harmless intruder is kept from every deed, and a person is warned of the others."""
-        assert set(sandbox.means) == set(probe.DEEDS) and all(sandbox.means.values())
+        """A harmless intruder is kept from every threat, and a person is warned of the others."""
+        assert set(sandbox.means) == set(probe.THREATS) and all(sandbox.means.values())
         report = describe(sandbox)
         held = {protection.name for protection in report.protections if protection.held}
-        assert held >= {probe.DEEDS[key][0] for key in self.promises}
-        missing = [otherwise for title, otherwise in probe.DEEDS.values() if title not in held]
+        assert held >= {probe.THREATS[key][0] for key in self.promises}
+        missing = [otherwise for title, otherwise in probe.THREATS.values() if title not in held]
         assert (report.warning == "") == (not missing)
         assert all(text in report.warning for text in missing)
 

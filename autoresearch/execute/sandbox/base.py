@@ -93,7 +93,7 @@ class Sandbox(Protocol):
 
     @property
     def means(self) -> Mapping[str, str]:
-        """How it keeps a candidate from each deed of `probe.DEEDS`, in a few words."""
+        """How it keeps a candidate from each of `probe.THREATS`, in a few words."""
 
     def __hash__(self) -> int:
         """Equal sandboxes protect alike, so that what was measured of one is remembered."""

@@ -41,7 +41,7 @@ class BwrapSandbox:
 
     @property
     def means(self) -> Mapping[str, str]:
-        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        """How it keeps a candidate from each threat; see `Sandbox.means`."""
         return {
             "files": "a root folder of its own, with the interpreter, libraries and its scratch folder",
             "changes": "everything but its scratch folder is read-only",

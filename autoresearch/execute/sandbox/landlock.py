@@ -78,7 +78,7 @@ class LandlockSandbox:
 
     @property
     def means(self) -> Mapping[str, str]:
-        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        """How it keeps a candidate from each threat; see `Sandbox.means`."""
         files = (
             "Landlock opens the interpreter, libraries and its scratch folder; names elsewhere can be guessed"
         )

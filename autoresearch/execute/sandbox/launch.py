@@ -59,7 +59,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     if spec.get("namespaces"):
         enter_namespaces(spec)
-    stay_behind()
+    fork_candidate()
     if spec["gpu"] and "mount" in spec.get("namespaces", ()):
         libc = ctypes.CDLL(None, use_errno=True)
         mount(libc, THREADS, THREADS, None, MS_BIND)
@@ -161,8 +161,8 @@ def enter_namespaces(spec: dict[str, Any]) -> None:
         mount_all(libc, spec)
 
 
-def stay_behind() -> None:
-    """Leave this process behind as the keeper of the tree; returns in the child that becomes the candidate.
+def fork_candidate() -> None:
+    """Keep this process as the keeper of the tree; returns in the child that becomes the candidate.
 
     In a PID namespace the keeper is its first process: when it ends, the kernel kills all that is left
     inside, and only then is it gone. Elsewhere it adopts what is orphaned below it, and kills that itself.
@@ -218,7 +218,7 @@ def mount_all(libc: ctypes.CDLL, spec: dict[str, Any]) -> None:
         mount(libc, "tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     for path, source in shown:
         if not Path(path).exists():
-            make_place(path, folder=stat.S_ISDIR(os.fstat(source).st_mode))
+            make_empty(path, folder=stat.S_ISDIR(os.fstat(source).st_mode))
             mount(libc, f"/proc/self/fd/{source}", path, None, MS_BIND | MS_REC)
         os.close(source)
     for folder in writable:
@@ -250,7 +250,7 @@ def set_readonly(libc: ctypes.CDLL, target: str, value: bool, flags: int = 0) ->
     check(result, f"mount_setattr {target}")
 
 
-def make_place(path: str, *, folder: bool) -> None:
+def make_empty(path: str, *, folder: bool) -> None:
     """Make something empty on which a file or folder can be mounted."""
     if folder:
         Path(path).mkdir(parents=True)

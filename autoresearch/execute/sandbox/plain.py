@@ -25,7 +25,7 @@ class PlainSandbox:
 
     @property
     def means(self) -> Mapping[str, str]:
-        """How it keeps a candidate from each deed; see `Sandbox.means`."""
+        """How it keeps a candidate from each threat; see `Sandbox.means`."""
         chance = dict.fromkeys(("files", "changes", "network", "processes", "secrets"), "not by this sandbox")
         return chance | {"daemons": "the launcher adopts what is orphaned, and kills it"}
 

@@ -1,4 +1,4 @@
-"""What a sandbox really protects here: a harmless intruder is run inside, and we see what it achieves.
+"""Measures what a sandbox protects here: a harmless intruder runs inside, and what it achieves is reported.
 
 Invariant: nothing is claimed that was not tried on this machine. The intruder reads a file, changes one,
 connects to a listener, looks for another process and its environment, and leaves a daemon behind; all of
@@ -24,9 +24,9 @@ LIMITS = Limits(memory_gb=1.0, processes=64, file_gb=0.1, open_files=64)
 INTRUDER = r"""
 import json, os, socket, sys
 secret, pid, port, marker = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-def can(deed):
+def can(attack):
     try:
-        return bool(deed())
+        return bool(attack())
     except Exception:
         return False
 def change():
@@ -57,7 +57,7 @@ if os.fork() == 0:
 os.wait()
 """
 
-DEEDS = {
+THREATS = {
     "files": ("your files are private", "a candidate can read what you can read"),
     "changes": ("your files stay as they are", "a candidate can change what you can change"),
     "network": ("no network", "a candidate can open connections"),
@@ -98,14 +98,14 @@ def measure(sandbox: Sandbox) -> Report:
     achieved = _intrude(sandbox)
     protections = [
         Protection(title, key not in achieved, sandbox.means[key] if key not in achieved else otherwise)
-        for key, (title, otherwise) in DEEDS.items()
+        for key, (title, otherwise) in THREATS.items()
     ]
     protections.append(Protection("use of the machine is limited", True, _limits()))
     return Report(sandbox.name, tuple(protections), _warning(sandbox.name, protections))
 
 
 def _intrude(sandbox: Sandbox) -> set[str]:
-    """Keys of `DEEDS` that the intruder achieved."""
+    """Keys of `THREATS` that the intruder achieved."""
     marker = secrets.token_hex(8)
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listener:
         root = Path(folder).resolve()
