@@ -144,9 +144,9 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
-        ("open('weights.pt', 'wb').write(b'garbage'); run._host.submit(None, {})", "do not load"),
+        ("open('weights.pt', 'wb').write(b'garbage'); run._runner.submit(None, {})", "do not load"),
         pytest.param(
-            "import os; os.symlink('/etc/hostname', 'weights.pt'); run._host.submit(None, {})",
+            "import os; os.symlink('/etc/hostname', 'weights.pt'); run._runner.submit(None, {})",
             "no plain file",
             marks=pytest.mark.soak,
         ),
