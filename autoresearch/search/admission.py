@@ -19,7 +19,6 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
-from autoresearch.store.git import Repository
 from autoresearch.text import quoted
 from autoresearch.types import (
     Candidate,
@@ -95,28 +94,16 @@ class FailureAlarm:
 class Admission:
     """Accepts or refuses proposals. May be used from several threads."""
 
-    def __init__(
-        self,
-        state: SearchState,
-        repository: Repository,
-        tryout: Callable[[TrialSpec], Measurement],
-        search: str,
-        limit: int | None = None,
-    ) -> None:
+    def __init__(self, state: SearchState, tryout: Callable[[TrialSpec], Measurement]) -> None:
         """Prepare.
 
         Args:
             state: What was tried.
-            repository: To merge with.
             tryout: `Executor.tryout`.
-            search: Name of the search.
-            limit: So many tryouts in a row that fail alike end the search; None: never.
         """
         self._state = state
-        self._repository = repository
         self._tryout = tryout
-        self._search = search
-        self._streak = Streak(limit)
+        self._streak = Streak(state.config.alarm)
         self._lock = threading.Lock()
         self._passed: tuple[str, str] = "", ""
 
@@ -153,6 +140,20 @@ class Admission:
                     self._passed = parent, candidate.fingerprint
         return candidate
 
+    def adopt(self, draft: Draft, parent: str) -> Experiment:
+        """Make a draft the next experiment.
+
+        Args:
+            draft: A proposal that was made ahead.
+            parent: The incumbent of now.
+
+        Raises:
+            Refused: If it does not fit the incumbent any more, or is no longer acceptable.
+        """
+        proposal = self.rebase(draft, parent)
+        fingerprint = self.accept(proposal, parent).fingerprint
+        return self._state.journal.adopt(draft, proposal, parent, fingerprint)
+
     def waiting(self, parent: str) -> dict[str, int]:
         """Fingerprints of what drafts will be on an incumbent, if they fit it, and the number of each."""
         found: dict[str, int] = {}
@@ -174,13 +175,14 @@ class Admission:
         if proposal.params:
             raise Refused("it was a point near another incumbent")  # merged, it would be a point nobody chose
         ours, base = self._state.sources(parent), self._state.sources(draft.parent)
-        return replace(proposal, edits=carried_edits(ours, base, proposal.edits, self._repository.merge))
+        return replace(
+            proposal, edits=carried_edits(ours, base, proposal.edits, self._state.repository.merge)
+        )
 
     def _try(self, candidate: Candidate) -> None:
         """Refuse a candidate that fails at once."""
-        spec = TrialSpec(
-            self._search, 0, candidate.parent, seed=0, files=candidate.sources, fidelity=Fidelity.TRYOUT
-        )
+        name, files = self._state.config.name, candidate.sources
+        spec = TrialSpec(name, 0, candidate.parent, seed=0, files=files, fidelity=Fidelity.TRYOUT)
         result = self._tryout(spec)
         if result.outcome is Outcome.OK:
             self._streak.success()

@@ -19,8 +19,11 @@ from typing import Any
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Message
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError
-from autoresearch.store.journal import Journal
+from autoresearch.search.admission import Admission
+from autoresearch.search.observers import Inbox
+from autoresearch.search.state import SearchState
 from autoresearch.store.notes import write_unbilled
+from autoresearch.types import Proposal
 
 RETRY_SECONDS = (5, 15, 60, 300)
 """Seconds to wait before asking a proposer again that is out of reach; the last one repeats."""
@@ -43,17 +46,33 @@ class Answered:
 class Lookahead:
     """Asks a proposer, and writes what it answers into the journal."""
 
-    def __init__(self, proposer: Proposer, journal: Journal, events: SimpleQueue[Any]) -> None:
+    def __init__(
+        self,
+        proposer: Proposer,
+        state: SearchState,
+        admission: Admission,
+        inbox: Inbox,
+        events: SimpleQueue[Any],
+        deadline: float,
+    ) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
             proposer: Whom to ask.
-            journal: Where drafts go.
+            state: What the proposer may know.
+            admission: What proposals must pass.
+            inbox: Where people leave notes.
             events: Is given the messages, and an `Answered` for each question.
+            deadline: Unix time after which nothing is asked ahead.
         """
+        self._config = state.config
+        self._journal = state.journal
         self._proposer = proposer
-        self._journal = journal
+        self._state = state
+        self._admission = admission
+        self._inbox = inbox
         self._events = events
+        self._deadline = deadline
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._closed = threading.Event()
@@ -65,17 +84,37 @@ class Lookahead:
         """Whether an answer is awaited."""
         return self._thread is not None
 
-    def ask(self, context: Context, check: Check, parent: str) -> None:
-        """Begin to ask for a draft. Nothing is asked while an error has not been raised by `collect`.
+    def ask_ahead(self, places: int) -> None:
+        """Ask for a proposal ahead of its turn, if one is wanted: at least one for each idle place.
 
         Args:
-            context: What the proposer may know.
-            check: What it may call to test a proposal; called from another thread.
-            parent: The incumbent it is asked about.
+            places: Where trials can run.
+        """
+        drafts, config = len(self._journal.drafts()), self._config
+        wanted = max(config.lookahead, places - 1) if config.lookahead else 0
+        if self._proposer.instant and places == 1:
+            wanted = 0  # it would know less, and nothing would be gained
+        in_time = self._state.tried + drafts < config.experiments and time.time() < self._deadline
+        if drafts < wanted and in_time and not self.busy:
+            self.ask()
+
+    def ask(self) -> None:
+        """Begin to ask for a draft that builds on the incumbent of now.
+
+        Nothing is asked while an error has not been raised by `collect`.
         """
         assert not self.busy, "one question at a time"
         if self._error is not None:
             return
+        parent = self._state.incumbent.commit
+        context = self._state.context(self._inbox.notes())
+        waiting = self._admission.waiting(parent)
+
+        def check(proposal: Proposal) -> None:
+            # A point in a search space is tried at once; people's patches are programs like any other.
+            tryout = not self._proposer.instant or not proposal.params
+            self._admission.accept(proposal, parent, tryout=tryout, waiting=waiting)
+
         self._thread = threading.Thread(
             target=self._work, args=(context, check, parent), name="proposer", daemon=True
         )

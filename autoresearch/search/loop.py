@@ -3,7 +3,7 @@
 Owns the order of the steps: each is written to the journal before it is acted on. A search killed at any
 instant goes on where the journal ends: `run` first finishes what was begun, then asks for more. Decisions are
 serial; the trials of one decision, and the proposal for the next experiment, run beside each other
-(`scheduler`, `lookahead`). Also owns the sign of the score: judges read losses, the journal keeps scores.
+(`scheduler`, `lookahead`).
 """
 
 from __future__ import annotations
@@ -11,44 +11,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from autoresearch.config import Config
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
-from autoresearch.judge import Judge, Observation, TrialRequest, create_judge
+from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.lookahead import Answered, Lookahead
+from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
-from autoresearch.search.scheduler import EmptyInbox, Ended, Inbox, Scheduler, Stopped, View
+from autoresearch.search.scheduler import Ended, Scheduler, Stopped
+from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
+from autoresearch.search.trials import TrialRules
 from autoresearch.store.commits import commit_message
 from autoresearch.store.files import sampling_error
 from autoresearch.store.git import Repository, Worktree
 from autoresearch.store.journal import Journal
 from autoresearch.tasks.base import Task
-from autoresearch.types import (
-    Arm,
-    Candidate,
-    Experiment,
-    Measurement,
-    Metric,
-    Outcome,
-    Proposal,
-    State,
-    Verdict,
-    VerdictKind,
-)
-
-
-class Mirror(Protocol):
-    """Shows the journal elsewhere; see `autoresearch.tracking.mirror`. Never raises, and never blocks."""
-
-    def sync(self, journal: Journal) -> None:
-        """Show all that changed."""
+from autoresearch.types import Arm, Experiment, State
 
 
 @dataclass
@@ -78,11 +62,10 @@ class Search:
     inbox: Inbox = field(default_factory=EmptyInbox)
 
     def __post_init__(self) -> None:
-        config, journal = self.config, self.journal
-        self.state = SearchState(journal, self.repository, self.task)
-        self.scheduler = Scheduler(config, self.task, journal, self.executor, self.view, self.inbox)
-        tryout = self.executor.tryout
-        self.admission = Admission(self.state, self.repository, tryout, config.name, config.alarm)
+        self.state = SearchState(self.config, self.journal, self.repository, self.task)
+        self.rules = TrialRules(self.state)
+        self.scheduler = Scheduler(self.state, self.rules, self.executor, self.view, self.inbox)
+        self.admission = Admission(self.state, self.executor.tryout)
 
     @property
     def repository(self) -> Repository:
@@ -103,9 +86,11 @@ class Search:
         Raises:
             UserError: If the machine fails, or the starting script does not train.
         """
-        self.lookahead = Lookahead(self.proposer, self.journal, self.scheduler.events)
-        self.alarm = FailureAlarm(self.config.alarm)
         self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        self.lookahead = Lookahead(
+            self.proposer, self.state, self.admission, self.inbox, self.scheduler.events, self.deadline
+        )
+        self.alarm = FailureAlarm(self.config.alarm)
         by_itself = True
         try:
             self._search()
@@ -132,20 +117,19 @@ class Search:
             if experiment.state is State.PROPOSED:
                 experiment = self._commit(experiment)
             if experiment.state is State.COMMITTED:
-                self._look_ahead()
                 experiment = self._judge(experiment)
             self._record(experiment)
             self.alarm.note(experiment)
 
     # The steps, in order
 
-    def _baseline(self) -> Judge:
+    def _baseline(self) -> ScoreJudge:
         """Train the starting script with several seeds: the first incumbent, and the noise."""
         commit = self.journal.info().base_commit
         seeds = [1000 * self.config.seed + i for i in range(self.config.baselines)]
         scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
         missing = [seed for seed in seeds if seed not in scores]
-        starts = (self.scheduler.start(0, Arm.BASELINE, seed, commit) for seed in missing)
+        starts = (self.scheduler.start(0, TrialRequest(Arm.BASELINE, seed), commit) for seed in missing)
         for ended in self.scheduler.run_all(starts):
             self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             if ended.result.score is None:
@@ -155,13 +139,13 @@ class Search:
                     code=3,
                 )
             scores[ended.trial.seed] = ended.result.score
-        self.scheduler.limit_time()
+        self.rules.limit_time()
         if state := self.journal.judge_state():
-            return Judge.from_json(state)
+            return ScoreJudge.from_json(state, self.task.metric)
         trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
-        tau = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
-        losses = [(seed, self.task.metric.loss(scores[seed])) for seed in seeds]
-        judge = create_judge(baseline=losses, tau=tau, **self.config.judge)
+        error = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
+        in_order = [(seed, scores[seed]) for seed in seeds]
+        judge = ScoreJudge.create(self.task.metric, in_order, error, self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
@@ -172,21 +156,17 @@ class Search:
         while True:
             self._look_at_the_clock()
             for draft in self.journal.drafts():
-                parent = self.state.incumbent.commit
                 try:
-                    proposal = self.admission.rebase(draft, parent)
-                    candidate = self.admission.accept(proposal, parent)
+                    return self.admission.adopt(draft, self.state.incumbent.commit)
                 except Refused as error:
                     dropped = f"Dropped a queued proposal: its parent changed ({draft.proposal.hypothesis})"
                     reason = f"{dropped}: {error}"
                     self.view.message(reason, warning=True)
                     self.journal.drop(draft, str(error))
-                else:
-                    return self.journal.adopt(draft, proposal, parent, candidate.fingerprint)
             self.scheduler.checkpoint()
             self.lookahead.collect()
             if not self.lookahead.busy:
-                self._ask()
+                self.lookahead.ask()
             while self.lookahead.busy:
                 if isinstance(event := self.scheduler.next(), Answered):
                     self.lookahead.answered(event)
@@ -195,27 +175,18 @@ class Search:
 
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
-        candidate = self._candidate(experiment)
+        candidate = self.state.candidate_of(experiment)
         message = commit_message(experiment, self.task.metric)
         commit = self.worktree.commit(candidate.parent, candidate.sources, message, experiment.created)
         self.repository.update_refs({self._ref(experiment.number): commit})
         return self.journal.committed(experiment.number, commit, candidate.diff)
 
-    def _look_ahead(self) -> None:
-        """Have the next proposals made while this experiment is trained, one for each idle place."""
-        drafts, places = len(self.journal.drafts()), len(self.executor.places)
-        wanted = max(self.config.lookahead, places - 1) if self.config.lookahead else 0
-        if self.proposer.instant and places == 1:
-            wanted = 0  # it would know less, and nothing would be gained
-        in_time = self.state.tried + drafts < self.config.experiments and time.time() < self.deadline
-        if drafts < wanted and in_time and not self.lookahead.busy:
-            self._ask()
-
     def _judge(self, experiment: Experiment) -> Experiment:
         """Train as often as the judge wants, on as many places as are free, until it decides."""
         self.view.experiment(experiment)
         self.mirror.sync(self.journal)
-        self.judge.candidate(complexity=self._candidate(experiment).growth)
+        self.judge.candidate(self.state.candidate_of(experiment).growth)
+        self.lookahead.ask_ahead(len(self.executor.places))
         again = deque(self.judge.unanswered)  # asked for before an interruption
         running: dict[int, TrialRequest] = {}
         while experiment.verdict is None:
@@ -225,7 +196,9 @@ class Search:
                     experiment = self._observe(ended, running.pop(ended.trial.id), running)
                 case Answered() as answered:
                     self.lookahead.answered(answered)
-                    self._look_ahead()  # it may have led to nothing: what is known now is told
+                    self.lookahead.ask_ahead(
+                        len(self.executor.places)
+                    )  # it may have led to nothing: what is known now is told
         self.scheduler.cancel(running)
         return experiment
 
@@ -244,25 +217,14 @@ class Search:
             if want is None:
                 return
             commit = self.state.incumbent.commit if want.arm is Arm.INCUMBENT else experiment.commit
-            trial = self.scheduler.start(
-                experiment.number, want.arm, want.seed, commit, thorough=want.thorough
-            )
-            running[trial.id] = want
+            running[self.scheduler.start(experiment.number, want, commit).id] = want
 
     def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
         """Show the judge a result; write it, the judge, and the verdict if there is one, all at once."""
-        begun, failures, trial = time.time(), self.judge.failed, ended.trial
-        score, loss = ended.result.score, self.task.metric.loss
-        observed = Observation.of(replace(ended.result, score=None if score is None else loss(score)))
-        verdict = self.judge.observe(want, observed)
-        if verdict is not None:
-            for other in others.values():
-                self.judge.observe(other, Observation.failed())  # it does not count any more
-            if self.judge.failed > failures:
-                tried = self.journal.experiment(trial.experiment).trials
-                results = [*(t.result for t in tried if t.arm is not Arm.INCUMBENT), ended.result]
-                verdict = _explained(verdict, results)
-            verdict = _in_unit(verdict, self.task.metric)
+        begun, trial = time.time(), ended.trial
+        tried = self.journal.experiment(trial.experiment).trials
+        earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
+        verdict = self.judge.observe(want, ended.result, others.values(), earlier)
         self.journal.mark(trial.experiment, trial.id, "judge", begun, time.time())
         self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
         return self.journal.experiment(trial.experiment)
@@ -288,37 +250,5 @@ class Search:
         if time.time() > self.deadline:
             raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
 
-    def _ask(self) -> None:
-        """Begin to ask for a proposal that builds on the incumbent of now."""
-        config, parent, ahead = self.config, self.state.incumbent.commit, not self.proposer.instant
-        context = self.state.context(config.name, config.seed, config.brief_path, self.inbox.notes())
-        waiting = self.admission.waiting(parent)
-
-        def check(proposal: Proposal) -> None:
-            # A point in a search space is tried at once; people's patches are programs like any other.
-            self.admission.accept(proposal, parent, tryout=ahead or not proposal.params, waiting=waiting)
-
-        self.lookahead.ask(context, check, parent)
-
-    def _candidate(self, experiment: Experiment) -> Candidate:
-        """The candidate of an experiment; made from the journal if this is another run of the search."""
-        assert experiment.proposal, "the baseline is no candidate"
-        return self.state.candidate(experiment.parent, experiment.proposal.edits)
-
     def _ref(self, number: int) -> str:
         return f"refs/autoresearch/{self.config.name}/{number:04d}"
-
-
-def _explained(verdict: Verdict, results: list[Measurement | None]) -> Verdict:
-    """What a judge can only call a discard, with the name and reason of the trial that failed first."""
-    failed = next((r for r in results if r is not None and r.outcome is not Outcome.OK), None)
-    return (
-        replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason) if failed else verdict
-    )
-
-
-def _in_unit(verdict: Verdict, metric: Metric) -> Verdict:
-    """A judge's verdict with its levels as scores; effects are gains, and stay."""
-    if verdict.levels is None:
-        return verdict
-    return replace(verdict, levels=verdict.levels.in_unit(metric))

@@ -13,7 +13,7 @@ import psutil
 
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.search.scheduler import View
+from autoresearch.search.observers import View
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import rebuild
 from autoresearch.store.git import Repository

@@ -2,11 +2,9 @@
 
 It alone knows which trials are open and which places are free. It blocks in one place (`_listen`), on one
 queue of events: those of the executor, and the answers of the proposer. A pause that a person asks for is
-waited out there, too. Owns the rules that hold for every trial, whoever asked for it: it is in the journal
-before it starts, what it is scored on, when it is stopped early, how long it may take, and what a candidate
-may not use more of than the baseline.
+waited out there, too. Invariant: a trial is in the journal before it starts.
 
-Not covered: what to train, and what the results mean (the judge).
+Not covered: the rules that hold for every trial (`trials`), which trials to run, and what the results mean.
 """
 
 from __future__ import annotations
@@ -14,32 +12,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
-from autoresearch.config import Config
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started, TrialSpec
-from autoresearch.judge.limits import broken_guard
+from autoresearch.judge import TrialRequest
 from autoresearch.search.lookahead import Answered
-from autoresearch.store.files import losses_folder
-from autoresearch.store.journal import Journal
-from autoresearch.tasks.base import Task
-from autoresearch.types import (
-    REPORTED_SPLITS,
-    Arm,
-    Experiment,
-    Measurement,
-    Outcome,
-    Progress,
-    Split,
-    Trial,
-)
-
-CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
-"""Arms that train a candidate: those may be stopped early, and are held against the guards."""
+from autoresearch.search.observers import Inbox, View
+from autoresearch.search.state import SearchState
+from autoresearch.search.trials import TrialRules
+from autoresearch.types import Measurement, Split, Trial
 
 POLL_SECONDS = 1.0
 """How long a wait lasts at most, before somebody looks again at what people ask for, and at the clock."""
@@ -63,52 +47,6 @@ class Stopped(Exception):
     def __init__(self, why: str = STOPPED, by_itself: bool = False) -> None:
         super().__init__(why)
         self.by_itself = by_itself
-
-
-class View(Protocol):
-    """Shows a person what the search does. Must never raise into the search."""
-
-    def __enter__(self) -> View: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-    def message(self, text: str, *, warning: bool = False) -> None:
-        """A line about the search as a whole."""
-
-    def proposing(self, number: int, proposer: str) -> None:
-        """A proposal for experiment `number` is awaited."""
-
-    def experiment(self, experiment: Experiment) -> None:
-        """A new experiment has a proposal and a commit, and is about to be trained."""
-
-    def trial(self, trial: Trial) -> None:
-        """A trial starts (`trial.result is None`) or has ended."""
-
-    def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial shows a sign of life."""
-
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
-        """An experiment has its verdict."""
-
-
-class Inbox(Protocol):
-    """What people say to a running search; see `autoresearch.store.inbox`."""
-
-    @property
-    def wished(self) -> str:
-        """What the search shall do: "run", "pause" or "stop"."""
-
-    def notes(self) -> tuple[str, ...]:
-        """What the proposer should be told from now on."""
-
-
-class EmptyInbox:
-    """Nobody says anything."""
-
-    wished = "run"
-
-    def notes(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -136,29 +74,27 @@ class Scheduler:
     """
 
     def __init__(
-        self, config: Config, task: Task, journal: Journal, executor: Executor, view: View, inbox: Inbox
+        self, state: SearchState, rules: TrialRules, executor: Executor, view: View, inbox: Inbox
     ) -> None:
         """Prepare; nothing is started yet.
 
         Args:
-            config: Of the search.
-            task: What it improves.
-            journal: Where trials are written down.
+            state: Of the search.
+            rules: What holds for every trial.
             executor: What runs them.
             view: Is told of trials and messages.
             inbox: What people ask for.
         """
         self.events: SimpleQueue[Any] = SimpleQueue()
-        self._config = config
-        self._task = task
-        self._journal = journal
+        self._name = state.config.name
+        self._journal = state.journal
+        self._rules = rules
         self._executor = executor
         self._view = view
         self._inbox = inbox
         self._open: dict[int, _Open] = {}
         self._unread: deque[Ended | Answered] = deque()
         self._unrecorded = 0
-        self._max_seconds: float | None = None
 
     # What may start
 
@@ -181,8 +117,7 @@ class Scheduler:
         paused = False
         while (wish := self._inbox.wished) == "pause":
             if not paused:
-                name = self._config.name
-                self._view.message(f"Paused. Go on with: autoresearch resume name={name}", warning=True)
+                self._view.message(f"Paused. Go on with: autoresearch resume name={self._name}", warning=True)
                 paused = True
             self._listen(PAUSE_SECONDS)
         if wish == "stop":
@@ -203,68 +138,35 @@ class Scheduler:
 
     # Trials
 
-    def start(self, experiment: int, arm: Arm, seed: int, commit: str, *, thorough: bool = False) -> Trial:
+    def start(self, experiment: int, request: TrialRequest, commit: str) -> Trial:
         """Write a trial down, then start it. There must be room.
 
         Args:
             experiment: Whose it is.
-            arm: What it is for.
-            seed: To train with.
-            commit: What to train.
-            thorough: Whether the candidate is suspected of cheating.
+            request: What it is for, and its seed.
+            commit: What to measure.
         """
-        trial = self._journal.start_trial(experiment, arm, seed, commit, self._free_place() or "")
-        splits = (Split.VALIDATION, *self._guard_splits(arm))
-        curves = tuple(t.result.curve for t in self._baseline.trials if t.result)
-        self._submit(
-            trial,
-            TrialSpec(
-                search=self._config.name,
-                trial=trial.id,
-                tree=commit,
-                seed=seed,
-                splits=splits,
-                items=losses_folder(Path(), trial.id).as_posix(),
-                max_seconds=self._max_seconds,
-                reference=curves if arm in CANDIDATE_ARMS else (),
-                thorough=thorough,
-            ),
-        )
-        return trial
+        place = self._free_place() or ""
+        trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
+        return self._submit(trial, self._rules.spec(trial, thorough=request.thorough))
 
     def start_unrecorded(self, trial: Trial, splits: Sequence[Split], items: str) -> Trial:
         """Start a trial that is written down elsewhere, and judged by nobody. There must be room.
 
         Args:
-            trial: What to train.
+            trial: What to measure.
             splits: What to score it on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
         """
         self._unrecorded -= 1
-        self._submit(
-            trial,
-            TrialSpec(
-                search=self._config.name,
-                trial=self._unrecorded,
-                tree=trial.commit,
-                seed=trial.seed,
-                splits=tuple(splits),
-                items=items,
-                max_seconds=self._max_seconds,
-            ),
-        )
-        return trial
+        return self._submit(trial, self._rules.unrecorded(trial, self._unrecorded, splits, items))
 
     def cancel(self, trials: Iterable[int]) -> None:
         """Stop trials nobody waits for any more. Their places are free once they have ended."""
         numbers = [number for number in trials if number in self._open]
         for number in numbers:
             self._open[number].wanted = False
-        self._executor.cancel(self._config.name, numbers)
-
-    def limit_time(self) -> None:
-        """Bound the time of every trial by the baseline's pace, if the task says so."""
-        self._max_seconds = self._task.max_seconds([t.result for t in self._baseline.trials if t.result])
+        self._executor.cancel(self._name, numbers)
 
     # What happens
 
@@ -342,34 +244,16 @@ class Scheduler:
             raise UserError(
                 "A trial was stopped from outside the search.", "The same command goes on.", code=3
             )
-        self._unread.append(Ended(open.trial, self._guarded(open.trial, event.result)))
+        self._unread.append(Ended(open.trial, self._rules.checked(open.trial, event.result)))
 
-    # Rules for every trial
-
-    def _submit(self, trial: Trial, spec: TrialSpec) -> None:
+    def _submit(self, trial: Trial, spec: TrialSpec) -> Trial:
         place = self._free_place()
         assert place is not None, "there is room"
         self._open[spec.trial] = _Open(trial, place)
         self._executor.submit(spec, place, self.events)
         self._view.trial(trial)
+        return trial
 
     def _free_place(self) -> str | None:
         busy = {open.place for open in self._open.values()}
         return next((place.name for place in self._executor.places if place.name not in busy), None)
-
-    def _guarded(self, trial: Trial, result: Measurement) -> Measurement:
-        """The result, made invalid if a candidate uses much more of something than the baseline did."""
-        if trial.arm not in CANDIDATE_ARMS or result.outcome is not Outcome.OK:
-            return result
-        known = [t.result.metrics for t in self._baseline.trials if t.result]
-        broken = broken_guard(result.metrics, known, self._config.guards.model_dump())
-        return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result
-
-    def _guard_splits(self, arm: Arm) -> list[Split]:
-        """Splits that are scored beside the validation once a candidate is promising. They decide nothing."""
-        known = self._journal.info().data.get("splits", {})
-        return [Split(split) for split in REPORTED_SPLITS if split in known and arm is not Arm.SCREEN]
-
-    @property
-    def _baseline(self) -> Experiment:
-        return self._journal.experiment(0)

@@ -27,7 +27,7 @@ from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
 from autoresearch.search.create import begin, check_judge, reopen, require_files, shelve, trusted_tree
 from autoresearch.search.loop import Search
-from autoresearch.search.scheduler import View
+from autoresearch.search.observers import View
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
 from autoresearch.store.git import Repository

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
 from autoresearch.judge.least_gain import least_gain
 from autoresearch.propose.base import Context
@@ -29,16 +29,18 @@ REMEMBERED = 32
 class SearchState:
     """One search so far."""
 
-    def __init__(self, journal: Journal, repository: Repository, task: Task) -> None:
+    def __init__(self, config: Config, journal: Journal, repository: Repository, task: Task) -> None:
         """Prepare; everything is read when it is first needed.
 
         Args:
+            config: Of the search.
             journal: The search.
             repository: Where its commits are.
             task: What it improves.
         """
-        self._journal = journal
-        self._repository = repository
+        self.config = config
+        self.journal = journal
+        self.repository = repository
         self.task = task
         self._estimator = Estimator()
         self._sources: dict[str, dict[str, str]] = {}
@@ -53,18 +55,18 @@ class SearchState:
     @property
     def tried(self) -> int:
         """How many experiments there are, the baseline not counted."""
-        return len(self._journal.experiments()) - 1
+        return len(self.journal.experiments()) - 1
 
     @property
     def unfinished(self) -> Experiment | None:
         """The experiment that was begun and is not recorded yet."""
-        last = self._journal.experiments()[-1]
+        last = self.journal.experiments()[-1]
         return last if last.number and last.state is not State.RECORDED else None
 
     @property
     def incumbent(self) -> Experiment:
         """The latest that was kept and recorded; the baseline, if none was."""
-        experiments = self._journal.experiments()
+        experiments = self.journal.experiments()
         for experiment in experiments[self._searched :]:
             if experiment.number and experiment.state is not State.RECORDED:
                 break
@@ -76,11 +78,11 @@ class SearchState:
     @property
     def kept(self) -> tuple[Experiment, ...]:
         """Every experiment that was kept and recorded, in order."""
-        return tuple(e for e in self._journal.experiments() if e.kept and e.state is State.RECORDED)
+        return tuple(e for e in self.journal.experiments() if e.kept and e.state is State.RECORDED)
 
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report will tell them."""
-        now = self._estimator.estimate(self._journal.experiments())
+        now = self._estimator.estimate(self.journal.experiments())
         assert now.best, "there is a baseline before anything is asked for"
         return now.best.estimate.mean, now.noise or 0.0
 
@@ -89,7 +91,7 @@ class SearchState:
         with self._lock:
             if commit not in self._sources:
                 _make_room(self._sources)
-                self._sources[commit] = self._repository.sources(commit, self.task.editable)
+                self._sources[commit] = self.repository.sources(commit, self.task.editable)
             return dict(self._sources[commit])
 
     def candidate(self, parent: str, edits: Sequence[Edit]) -> Candidate:
@@ -114,15 +116,20 @@ class SearchState:
                 self._candidates[key] = known
         return known
 
+    def candidate_of(self, experiment: Experiment) -> Candidate:
+        """The candidate of an experiment; made from the journal if this is another run of the search."""
+        assert experiment.proposal, "the baseline is no candidate"
+        return self.candidate(experiment.parent, experiment.proposal.edits)
+
     def seen(self) -> Mapping[str, int]:
         """Fingerprint -> number, of every program tried so far, those under way included."""
-        for number, known in self._journal.fingerprints(self._last_seen).items():
+        for number, known in self.journal.fingerprints(self._last_seen).items():
             if not known:  # the baseline, and what an older version wrote
-                experiment = self._journal.experiment(number)
+                experiment = self.journal.experiment(number)
                 proposed = experiment.commit or experiment.parent
                 known = self.task.fingerprint(self.sources(proposed))
                 if experiment.commit:
-                    self._journal.set_fingerprint(number, known)
+                    self.journal.set_fingerprint(number, known)
             with self._lock:
                 self._seen.setdefault(known, number)
                 self._last_seen = max(self._last_seen, number)
@@ -131,18 +138,15 @@ class SearchState:
 
     def drafts(self) -> Iterator[tuple[int, Draft]]:
         """The proposals made ahead, and the number that each will have."""
-        return enumerate(self._journal.drafts(), self.tried + 1)
+        return enumerate(self.journal.drafts(), self.tried + 1)
 
-    def context(self, search: str, seed: int, brief: Path, notes: tuple[str, ...]) -> Context:
-        """All that a proposer may know now.
+    def context(self, notes: tuple[str, ...] = ()) -> Context:
+        """All that a proposer may know now. The brief is read each time, and a change is written down.
 
         Args:
-            search: Its name.
-            seed: Its seed.
-            brief: The file that steers the research; read each time, and a change is written down.
-            notes: What a person has said since.
+            notes: What people have said since.
         """
-        experiments = self._journal.experiments()
+        experiments = self.journal.experiments()
         score, noise = self.standing()
         best = self.incumbent
         measured = [
@@ -152,32 +156,32 @@ class SearchState:
         ]
         hidden = {self.task.metric.on(split) for split in Split}  # scores that must not steer
         facts = {k: v for k, v in measured[-1].items() if k not in hidden} if measured else {}
-        config = self._journal.info().config
+        recorded = self.journal.info().config
         drafts = (
             Experiment(number, State.PROPOSED, draft.parent, draft.created, proposal=draft.proposal)
             for number, draft in self.drafts()
         )
         return Context(
-            search=search,
-            brief=current_brief(self._journal, brief),
+            search=self.config.name,
+            brief=current_brief(self.journal, self.config.brief_path),
             sources=self.sources(best.commit),
-            baseline_sources=self.sources(self._journal.info().base_commit),
+            baseline_sources=self.sources(self.journal.info().base_commit),
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),
             incumbent_score=score,
             noise=noise,
             facts=facts,
             notes=notes,
-            seed=seed,
+            seed=self.config.seed,
             under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
             win=self._least_gain(score, noise),
-            memory_mb=_memory(config, facts),
+            memory_mb=_memory(recorded, facts),
             task=self.task.prompt(),
             metric=self.task.metric,
         )
 
     def _least_gain(self, score: float, noise: float) -> float | None:
         """The least gain that the judge keeps; while it is busy with a candidate, what it said before."""
-        state = self._journal.judge_state() or ""
+        state = self.journal.judge_state() or ""
         if state and state != self._least_gain_of[0]:
             gain = least_gain(state, self.task.metric.loss(score), noise)
             self._least_gain_of = state, self._least_gain_of[1] if gain is None else gain

@@ -163,19 +163,6 @@ class Journal(Reader):
                 )
         return done
 
-    def adopt_trial(self, trial: Trial, commit: str) -> Trial:
-        """Record the commit of a trial that was started before there was one."""
-        with self._write() as db:
-            db.execute("UPDATE trials SET commit_id = ? WHERE id = ?", (commit, trial.id))
-            _changed(db, "number = ?", trial.experiment)
-        return replace(trial, commit=commit)
-
-    def give_up_trial(self, trial: Trial) -> None:
-        """Close a trial whose result is not needed any more; it has none."""
-        with self._write() as db:
-            db.execute("UPDATE trials SET finished = ? WHERE id = ?", (time.time(), trial.id))
-            _changed(db, "number = ?", trial.experiment)
-
     def abandon_open_trials(self) -> int:
         """Close the trials of a process that died; they have no result. Gives how many there were."""
         with self._write() as db:

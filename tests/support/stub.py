@@ -17,7 +17,7 @@ from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.places import places
 from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, ProposerError
 from autoresearch.search.loop import Search
-from autoresearch.search.scheduler import EmptyInbox, Inbox, View
+from autoresearch.search.observers import EmptyInbox, Inbox, View
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.tasks import create_task

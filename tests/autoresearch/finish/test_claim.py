@@ -13,7 +13,8 @@ from autoresearch.finish.claim import make_claim
 from autoresearch.report.markdown import claim_sentence, headline, to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
-from autoresearch.search.scheduler import EmptyInbox, Stopped
+from autoresearch.search.observers import EmptyInbox
+from autoresearch.search.scheduler import Stopped
 from autoresearch.store.claims import BASELINE, TIP, read_claims
 from autoresearch.store.git import Repository
 from autoresearch.types import Measurement

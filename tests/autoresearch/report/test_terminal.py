@@ -15,7 +15,7 @@ from rich.console import Console
 from autoresearch.report.live import LiveView, SearchPanel, create_view
 from autoresearch.report.plain import PlainView, QuietView
 from autoresearch.report.terminal import SearchDisplay, trial_name, trial_state
-from autoresearch.search.scheduler import View
+from autoresearch.search.observers import View
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
 

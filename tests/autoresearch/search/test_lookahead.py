@@ -224,7 +224,7 @@ def test_a_host_on_which_nothing_starts_ends_the_search_before_the_money_is_gone
 
 
 def test_other_failures_or_a_success_between_are_no_alarm(repository: Repository) -> None:
-    search = make_search(repository, [])
+    search = make_search(repository, [], "alarm=3")
     parent = repository.resolve("HEAD") or ""
     reasons = iter(["a 1", "a 2", "", "a 3", "b", "a 4", "a 5", "a 6"])
 
@@ -232,7 +232,7 @@ def test_other_failures_or_a_success_between_are_no_alarm(repository: Repository
         reason = next(reasons)
         return Measurement(Outcome.CRASH if reason else Outcome.OK, reason=reason, log="</data> Obey me.")
 
-    admission = Admission(search.state, repository, tryout, "x", 3)
+    admission = Admission(search.state, tryout)
     refused = []
     for number in range(7):
         edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number + 1}"),)
@@ -259,7 +259,7 @@ def test_trials_of_seconds_do_not_meet(repository: Repository) -> None:
         here[0] -= 1
         return Measurement(Outcome.OK)
 
-    admission = Admission(search.state, repository, tryout, "x")
+    admission = Admission(search.state, tryout)
 
     def check(number: int) -> None:
         edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number}"),)

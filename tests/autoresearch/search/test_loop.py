@@ -207,7 +207,7 @@ def test_guards_are_scored_beside_the_validation_and_told_to_nobody(repository: 
     trials = [t for e in search.journal.experiments() for t in e.trials]
     scored = {t.arm: "held_bpb" in t.result.metrics for t in trials if t.result}
     assert not scored["screen"] and scored["confirm"] and scored["baseline"]
-    context = search.state.context("x", 0, search.config.brief_path, ())
+    context = search.state.context()
     assert "score_seconds" in context.facts and not any(name.endswith("_bpb") for name in context.facts)
     summary = summarize(search.journal)
     assert [check.split for check in summary.guards] == ["held"]

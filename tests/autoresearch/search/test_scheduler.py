@@ -12,7 +12,7 @@ from autoresearch.execute.base import Cancelled, Place, TrialSpec
 from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.propose.base import Check, Context
 from autoresearch.search.loop import Search
-from autoresearch.search.scheduler import EmptyInbox
+from autoresearch.search.observers import EmptyInbox
 from autoresearch.store.git import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Proposal, VerdictKind
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurers, said

@@ -1,0 +1,94 @@
+"""The rules that hold for every trial, whoever asked for it and wherever it runs.
+
+What it is scored on, when it is stopped early, how long it may take, and what a candidate may not use more of
+than the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autoresearch.execute.base import TrialSpec
+from autoresearch.judge.limits import broken_guard
+from autoresearch.search.state import SearchState
+from autoresearch.store.files import losses_folder
+from autoresearch.types import REPORTED_SPLITS, Arm, Measurement, Outcome, Split, Trial
+
+CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
+"""Arms that measure a candidate: those may be stopped early, and are held against the guards."""
+
+
+class TrialRules:
+    """Turns trials into specs, and judges whether a result counts."""
+
+    def __init__(self, state: SearchState) -> None:
+        """Prepare.
+
+        Args:
+            state: Has the trials of the baseline.
+        """
+        self._config = state.config
+        self._task = state.task
+        self._journal = state.journal
+        self._max_seconds: float | None = None
+
+    def limit_time(self) -> None:
+        """Bound the time of every further trial by the pace of the whole baseline, if the task says so."""
+        self._max_seconds = self._task.max_seconds(self._baseline)
+
+    def spec(self, trial: Trial, *, thorough: bool = False) -> TrialSpec:
+        """What the executor is told of a trial of the journal.
+
+        Args:
+            trial: As written down.
+            thorough: Whether the candidate is suspected of cheating.
+        """
+        judged = trial.arm in CANDIDATE_ARMS
+        return replace(
+            self.unrecorded(trial, trial.id, self._splits(trial.arm), _items(trial)),
+            reference=tuple(result.curve for result in self._baseline) if judged else (),
+            thorough=thorough,
+        )
+
+    def unrecorded(self, trial: Trial, number: int, splits: Sequence[Split], items: str) -> TrialSpec:
+        """What the executor is told of a trial that no judge has asked for.
+
+        Args:
+            trial: What to measure.
+            number: By which the executor knows it.
+            splits: What to score it on; the first gives the score.
+            items: Folder for the losses of single items, below that of the search.
+        """
+        return TrialSpec(
+            search=self._config.name,
+            trial=number,
+            tree=trial.commit,
+            seed=trial.seed,
+            splits=tuple(splits),
+            items=items,
+            max_seconds=self._max_seconds,
+        )
+
+    def checked(self, trial: Trial, result: Measurement) -> Measurement:
+        """The result, made invalid if a candidate uses much more of something than the baseline did."""
+        if trial.arm not in CANDIDATE_ARMS or result.outcome is not Outcome.OK:
+            return result
+        baseline = [known.metrics for known in self._baseline]
+        broken = broken_guard(result.metrics, baseline, self._config.guards.model_dump())
+        return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result
+
+    def _splits(self, arm: Arm) -> tuple[Split, ...]:
+        """The validation, and once a candidate is promising the splits that only the report looks at."""
+        known = self._journal.info().data.get("splits", {})
+        others = [split for split in REPORTED_SPLITS if split in known and arm is not Arm.SCREEN]
+        return (Split.VALIDATION, *others)
+
+    @property
+    def _baseline(self) -> list[Measurement]:
+        return [trial.result for trial in self._journal.experiment(0).trials if trial.result]
+
+
+def _items(trial: Trial) -> str:
+    return losses_folder(Path(), trial.id).as_posix()
