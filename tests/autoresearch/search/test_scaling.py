@@ -24,10 +24,10 @@ class Counter(Silent):
 
     def watch(self, search: Search) -> None:
         self.search = search
-        self.seen = search.journal.rows, len(self.processes)
+        self.seen = search.journal.rows_read, len(self.processes)
 
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
-        now = self.search.journal.rows, len(self.processes)
+        now = self.search.journal.rows_read, len(self.processes)
         self.rows.append(now[0] - self.seen[0])
         self.git.append(now[1] - self.seen[1])
         self.seen = now
