@@ -16,25 +16,18 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from autoresearch.errors import UserError
-from autoresearch.report.estimates import staircase
-from autoresearch.report.summary import summarize
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import EXPERIMENT_KEY, PARENT_KEY, Mirror
-from autoresearch.tracking.runs import experiment_run, search_id, search_run
+from autoresearch.tracking.runs import search_id
 from autoresearch.tracking.store import local_uri, ui
 from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
 from tests.support.searches import (
-    ACCURACY_INFO,
     BASE,
     EVIL,
     INFO,
-    Recorded,
-    baseline,
-    by_accuracy,
-    night,
-    tried,
 )
 
+pytestmark = pytest.mark.slow  # the tests wait for MLflow
 SCRIPT = "LR = 0.02  # x4\nDEPTH = 3  # 2..6\n"
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "sk-ant-very-secret"
@@ -289,7 +282,6 @@ def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Jour
     )
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_the_next_sync_repairs(journal: Journal, folder: Path, tmp_path: Path) -> None:
     add(journal)
     add(journal, VerdictKind.DISCARD)
@@ -435,7 +427,6 @@ def test_searches_of_one_name_are_told_apart(journal: Journal, folder: Path, tmp
     again.close()
 
 
-@pytest.mark.slow
 def test_switched_off_mlflow_is_not_even_imported(tmp_path: Path) -> None:
     program = """
         import sys
@@ -454,34 +445,3 @@ def test_switched_off_mlflow_is_not_even_imported(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
     )
-
-
-def test_the_same_experiment_always_gives_the_same_run() -> None:
-    e = tried(3, VerdictKind.KEEP, ("screen", 1.5), ("confirm", 1.6), effect=0.1)
-    assert experiment_run(INFO, e, sources(""), 0) == experiment_run(INFO, e, sources(""), 0)
-    assert [p.value for p in experiment_run(INFO, baseline(1.0), {}, 0).metrics if p.key == "val_bpb"] == [
-        1.0
-    ]
-
-
-def test_long_curves_are_thinned_but_keep_their_ends() -> None:
-    curve = tuple((i / 9999, float(i)) for i in range(10_000))
-    e = tried(1, VerdictKind.DISCARD, ("screen", 1.5))
-    trial = replace(e.trials[0], result=Measurement(Outcome.OK, 1.5, curve=curve))
-    points = [
-        p for p in experiment_run(INFO, replace(e, trials=(trial,)), {}, 0).metrics if p.key == "train_loss"
-    ]
-    assert len(points) <= 402
-    assert (points[0].value, points[-1].value) == (0.0, 9999.0)
-
-
-def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
-    search = by_accuracy(night())
-    parent = search_run(ACCURACY_INFO, summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
-    best = [p.value for p in parent.metrics if p.key == "best_val_accuracy"]
-    assert best[0] < best[-1] and any(p.key == "tried_val_accuracy" for p in parent.metrics)
-    assert "higher is better" in parent.tags["mlflow.note.content"]
-    child = experiment_run(ACCURACY_INFO, search[2], {}, 0)
-    assert {"val_accuracy", "val_accuracy_trial", "effect"} <= {p.key for p in child.metrics}
-    assert child.tags["result"].startswith("keep: +0.05")
-    assert not [p for p in (*parent.metrics, *child.metrics) if "bpb" in p.key]

@@ -69,6 +69,7 @@ def run_of(folder, number):
     return next(r.info.run_id for r in runs if r.data.tags["autoresearch.experiment"] == str(number))
 
 
+@pytest.mark.slow
 def test_a_call_is_a_trace_linked_to_its_experiment(journal, calls, folder):
     calls.record(call("c1", problem="the search text is not in train.py"))
     calls.record(call("c1", started=1_700_000_200.0, asked="Not accepted.", answered="[better]"))
@@ -91,6 +92,7 @@ def test_a_call_is_a_trace_linked_to_its_experiment(journal, calls, folder):
     assert span.model_name == "opus"
 
 
+@pytest.mark.slow
 def test_writing_again_changes_nothing(journal, calls, folder):
     calls.record(call("c1"))
     add(journal, "c1")
@@ -101,6 +103,7 @@ def test_writing_again_changes_nothing(journal, calls, folder):
     assert len(traces(folder)) == 1 and len(traces(folder)[0].data.spans) == 1
 
 
+@pytest.mark.slow
 def test_what_led_to_nothing_belongs_to_the_search(journal, calls, folder):
     calls.record(call("lost", answered="", problem="the API cannot be reached"))
     calls.record(call("c1", started=1_700_000_200.0))
@@ -118,6 +121,7 @@ def test_what_led_to_nothing_belongs_to_the_search(journal, calls, folder):
     assert len(traces(folder)) == 3, "the latest could still have led to something"
 
 
+@pytest.mark.slow
 def test_no_key_and_no_endless_text(journal, calls, folder, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     calls.record(call("c1", asked=f"key {KEY} " + "x" * 300_000, answered=f"{KEY}", problem=KEY))
@@ -129,6 +133,7 @@ def test_no_key_and_no_endless_text(journal, calls, folder, monkeypatch):
     assert len(trace.to_json()) < 200_000
 
 
+@pytest.mark.slow
 def test_a_store_without_traces_costs_a_message_and_nothing_else(journal, calls, folder, monkeypatch):
     def no_such_thing(*args, **kwargs):
         raise NotImplementedError("this server has no traces")

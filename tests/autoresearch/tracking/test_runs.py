@@ -1,0 +1,40 @@
+from dataclasses import replace
+
+from autoresearch.report.estimates import staircase
+from autoresearch.report.summary import summarize
+from autoresearch.tracking.runs import experiment_run, search_run
+from autoresearch.types import Measurement, Outcome, VerdictKind
+from tests.support.searches import ACCURACY_INFO, INFO, Recorded, baseline, by_accuracy, night, tried
+
+
+def test_the_same_experiment_always_gives_the_same_run() -> None:
+    e = tried(3, VerdictKind.KEEP, ("screen", 1.5), ("confirm", 1.6), effect=0.1)
+    assert experiment_run(INFO, e, {"t.py": "LR = 0.02\n"}, 0) == experiment_run(
+        INFO, e, {"t.py": "LR = 0.02\n"}, 0
+    )
+    assert [p.value for p in experiment_run(INFO, baseline(1.0), {}, 0).metrics if p.key == "val_bpb"] == [
+        1.0
+    ]
+
+
+def test_long_curves_are_thinned_but_keep_their_ends() -> None:
+    curve = tuple((i / 9999, float(i)) for i in range(10_000))
+    e = tried(1, VerdictKind.DISCARD, ("screen", 1.5))
+    trial = replace(e.trials[0], result=Measurement(Outcome.OK, 1.5, curve=curve))
+    points = [
+        p for p in experiment_run(INFO, replace(e, trials=(trial,)), {}, 0).metrics if p.key == "train_loss"
+    ]
+    assert len(points) <= 402
+    assert (points[0].value, points[-1].value) == (0.0, 9999.0)
+
+
+def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
+    search = by_accuracy(night())
+    parent = search_run(ACCURACY_INFO, summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
+    best = [p.value for p in parent.metrics if p.key == "best_val_accuracy"]
+    assert best[0] < best[-1] and any(p.key == "tried_val_accuracy" for p in parent.metrics)
+    assert "higher is better" in parent.tags["mlflow.note.content"]
+    child = experiment_run(ACCURACY_INFO, search[2], {}, 0)
+    assert {"val_accuracy", "val_accuracy_trial", "effect"} <= {p.key for p in child.metrics}
+    assert child.tags["result"].startswith("keep: +0.05")
+    assert not [p for p in (*parent.metrics, *child.metrics) if "bpb" in p.key]
