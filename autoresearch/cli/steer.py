@@ -55,7 +55,7 @@ def add(
     number = inbox.add_idea(text or f"patch {patch.name if patch else ''}", diff)
     typer.echo(f"Idea {number} waits in {inbox.path.parent.name}.")
     name = recorded_config(inbox.path.parent).proposer["name"]
-    if not diff and not PROPOSERS.load(name).reads_ideas:
+    if not diff and not getattr(PROPOSERS.load(name), "reads_ideas", False):
         typer.echo(f"But no model reads it there: the proposer is {name}, and only patches are tried.")
 
 

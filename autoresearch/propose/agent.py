@@ -32,9 +32,8 @@ from autoresearch.propose.agent_folder import make_folder, read_hypothesis, read
 from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import as_utf8, difference, parse
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, accept, as_utf8
 from autoresearch.propose.llm.conversation import MIN_HISTORY_TOKENS, NO_ANSWER, conversation_name
-from autoresearch.propose.llm.novelty import Novelty
 from autoresearch.types import Call, Cost, Proposal
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
@@ -117,12 +116,12 @@ class CommandProposer(BaseProposer):
         self._budget.read(context.paid)
         conversation = conversation_name(context)
         asked = prompt.build(context, self._history_tokens, prompt.FILES).text
-        novelty, reason = Novelty(context), ""
+        reason = ""
         try:
             make_folder(self._folder, self._services.export, context.sources, self._author)
             for _ in range(self._repairs + 1):
                 try:
-                    proposal = self._attempt(context, asked, reason, conversation, novelty, check)
+                    proposal = self._attempt(context, asked, reason, conversation, check)
                 except (Refused, Failed) as error:
                     reason = str(error)
                 else:
@@ -133,7 +132,7 @@ class CommandProposer(BaseProposer):
         raise ProposerError(f"{self._author}: nothing usable in {tries} runs; the last: {reason}", retry=True)
 
     def _attempt(
-        self, context: Context, asked: str, reason: str, conversation: str, novelty: Novelty, check: Check
+        self, context: Context, asked: str, reason: str, conversation: str, check: Check
     ) -> Proposal:
         """One run of the agent, and what it made."""
         words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
@@ -143,9 +142,7 @@ class CommandProposer(BaseProposer):
             self._services.record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
             try:
                 output = self._run()
-                proposal = novelty(*self._result(context, output))
-                check(proposal)
-                return proposal
+                return accept(self._result(context, output), self._author, context, check)
             except Exception as error:
                 problem = str(error)
                 raise
@@ -188,8 +185,8 @@ class CommandProposer(BaseProposer):
             raise Failed(f"it ended with status {status}: {_last_line(output)}")
         return output
 
-    def _result(self, context: Context, output: str) -> tuple[Proposal, str]:
-        """The proposal in the folder, and what it says of its difference to earlier ones."""
+    def _result(self, context: Context, output: str) -> Answered:
+        """What the agent left in its folder, as an answer."""
         place = self._folder / "task"
         new = {path: read_text(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)
@@ -199,8 +196,7 @@ class CommandProposer(BaseProposer):
             stated = read_text(place / HYPOTHESIS, HYPOTHESIS)
         except Refused:
             stated = _last_line(output)
-        given = read_hypothesis(stated, edits)
-        return parse(given, self._author, [idea.number for idea in context.ideas]), difference(given)
+        return Answered(TOOL_NAME, read_hypothesis(stated, edits))
 
     def _tail(self, log: Path) -> str:
         """The end of the output, without the secrets that were passed on."""

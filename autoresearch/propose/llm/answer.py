@@ -4,7 +4,7 @@ Invariant: nothing of an answer is guessed. What an experiment needs (hypothesis
 with a reason for the model; what is only commentary (effect, confidence, risk) is dropped when it is
 unusable, because another call would cost more than it is worth.
 
-Not covered: whether the edits apply and the candidate obeys the rules (the search's `check`).
+Not covered: whether the edits apply and the candidate obeys the rules (the `check` of the search).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.errors import Refused
+from autoresearch.propose.base import Check, Context
+from autoresearch.propose.llm.novelty import with_difference
 from autoresearch.types import Category, Edit, Metric, Proposal
 
 TOOL_NAME = "propose"
@@ -86,33 +88,38 @@ class Answered:
     input: object
 
 
-def read_answer(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Proposal:
-    """Turn an answer into a proposal (without its cost).
+def accept(answered: Answered, author: str, context: Context, check: Check) -> Proposal:
+    """Turn an answer into a proposal (without its cost) that can become an experiment.
 
     Args:
-        answered: What the model sent.
-        proposer: Who made it.
-        ideas: Numbers of the ideas that are open.
+        answered: What the author sent.
+        author: Who made it, as `Proposal.proposer` says.
+        context: What the author was told.
+        check: Of the search.
 
     Raises:
-        Refused: Naming what is missing or of the wrong kind, or that there is no such tool.
+        Refused: With the reason, for the author.
     """
-    if answered.tool != TOOL_NAME:
-        raise Refused(f"there is no tool {answered.tool!r}; call `{TOOL_NAME}` once, with complete edits")
-    return parse(answered.input, proposer, ideas)
+    proposal = parse(answered, author, [idea.number for idea in context.ideas])
+    proposal = with_difference(proposal, difference(answered.input), context)
+    check(proposal)
+    return proposal
 
 
-def parse(answer: object, proposer: str, ideas: Collection[int] = ()) -> Proposal:
-    """Turn the input of a tool call into a proposal (without its cost).
+def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Proposal:
+    """Read the fields of an answer.
 
     Args:
-        answer: What the model sent; anything at all.
+        answered: What was sent; anything at all.
         proposer: Who made it.
         ideas: Numbers of the ideas that are open; any other number is dropped.
 
     Raises:
-        Refused: Naming everything that is missing or of the wrong kind.
+        Refused: If there is no such tool, or naming everything that is missing or of the wrong kind.
     """
+    if answered.tool != TOOL_NAME:
+        raise Refused(f"there is no tool {answered.tool!r}; call `{TOOL_NAME}` once, with complete edits")
+    answer = answered.input
     if not isinstance(answer, Mapping):
         raise Refused("the input of the tool call is not an object with the fields of the schema")
     problems: list[str] = []

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -26,9 +26,8 @@ from autoresearch.errors import Refused
 from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Capped, Caps, Price, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import Answered, difference, read_answer
+from autoresearch.propose.llm.answer import Answered, accept
 from autoresearch.propose.llm.api import Lost, Malformed, NextModel, TooLong
-from autoresearch.propose.llm.novelty import Novelty
 from autoresearch.propose.llm.strategy import ranked
 from autoresearch.types import Call, Cost, Metric, Proposal
 
@@ -45,7 +44,6 @@ NO_ANSWER = "no answer yet"
 
 Message = dict[str, Any]
 Reply = Mapping[str, Any]
-Accept = Callable[[Answered], Proposal]
 
 
 class ModelOptions(BaseModel):
@@ -209,18 +207,9 @@ class LanguageModel(BaseProposer):
 
     def _converse(self, model: str, context: Context, check: Check, name: str) -> Proposal:
         """Ask one model until its answer is accepted."""
-        novelty = Novelty(context)
-
-        def accept(answered: Answered) -> Proposal:
-            ideas = [idea.number for idea in context.ideas]
-            proposal = read_answer(answered, f"{self.name}:{model}", ideas)
-            proposal = novelty(proposal, difference(answered.input))
-            check(proposal)
-            return proposal
-
         conversation, reason = self._begin(model, context, name, self._options.ledger_tokens), ""
         while conversation.tries <= self._options.repairs:
-            exchange = self._exchange(conversation, accept)
+            exchange = self._exchange(conversation, context, check)
             if exchange.proposal is not None:
                 return self._budget.bill(exchange.proposal, name)
             reason = str(exchange.problem)
@@ -260,12 +249,13 @@ class LanguageModel(BaseProposer):
             [],
         )
 
-    def _exchange(self, conversation: Conversation, accept: Accept) -> Exchange:
+    def _exchange(self, conversation: Conversation, context: Context, check: Check) -> Exchange:
         """One request, paid for and recorded whatever happens."""
         exchange, started = Exchange(), time.time()
         try:
             self._pay_and_send(exchange, conversation, started)
-            exchange.proposal = accept(self._read(exchange.reply, conversation.model))
+            answered = self._read(exchange.reply, conversation.model)
+            exchange.proposal = accept(answered, f"{self.name}:{conversation.model}", context, check)
         except (TooLong, Malformed, Refused) as error:
             exchange.problem = error
         except Exception as error:

@@ -40,39 +40,30 @@ STOP = frozenset(
 Vector = Mapping[str, float]
 
 
-class Novelty:
-    """Refuses an idea that is like one that failed, unless its author says what is different.
+def with_difference(proposal: Proposal, difference: str, context: Context) -> Proposal:
+    """The proposal, with what makes it different from earlier ones in its mechanism.
 
     Args:
-        context: Its history is what ideas are compared with.
+        proposal: A new one.
+        difference: What its author says about it.
+        context: Its history is what the proposal is compared with.
+
+    Raises:
+        Refused: If it is like one that failed, and nothing was said about that.
     """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __call__(self, proposal: Proposal, difference: str) -> Proposal:
-        """The proposal, with what makes it different in its mechanism.
-
-        Args:
-            proposal: A new one.
-            difference: What its author says about it.
-
-        Raises:
-            Refused: If it is like an earlier one, and nothing was said about that.
-        """
-        if difference:
-            why = f"{proposal.mechanism} What is different now: {difference}".strip()
-            return replace(proposal, mechanism=why)
-        alike = most_like(proposal, self._context)
-        if alike is None or alike[1] < THRESHOLD:
-            return proposal
-        old = alike[0]
-        assert old.proposal and old.verdict
-        raise Refused(
-            f"this is much like experiment {old.number} ({old.verdict.kind}): "
-            f"{old.proposal.hypothesis[:300]} [{change_line(old)[:300]}]. Either say in `difference` what is "
-            "different now and why that should matter, or propose something else"
-        )
+    if difference:
+        why = f"{proposal.mechanism} What is different now: {difference}".strip()
+        return replace(proposal, mechanism=why)
+    alike = most_like(proposal, context)
+    if alike is None or alike[1] < THRESHOLD:
+        return proposal
+    old = alike[0]
+    assert old.proposal and old.verdict
+    raise Refused(
+        f"this is much like experiment {old.number} ({old.verdict.kind}): "
+        f"{old.proposal.hypothesis[:300]} [{change_line(old)[:300]}]. Either say in `difference` what is "
+        "different now and why that should matter, or propose something else"
+    )
 
 
 def most_like(proposal: Proposal, context: Context) -> tuple[Experiment, float] | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.errors import Refused
-from autoresearch.propose.llm.novelty import THRESHOLD, Novelty, most_like, similarities, words
+from autoresearch.propose.llm.novelty import THRESHOLD, most_like, similarities, with_difference, words
 from autoresearch.types import Edit, VerdictKind
 from tests.support.histories import baseline, context, experiment
 
@@ -54,35 +54,36 @@ def proposal(hypothesis, old, new):
 
 @pytest.mark.parametrize(("which", "hypothesis", "old", "new"), SAME)
 def test_the_same_idea_is_sent_back_until_a_difference_is_stated(which, hypothesis, old, new):
-    novelty, same = Novelty(context(tried())), proposal(hypothesis, old, new)
+    known, same = context(tried()), proposal(hypothesis, old, new)
     for _ in range(3):
         with pytest.raises(Refused, match=f"much like experiment {which + 1} \\(discard\\)"):
-            novelty(same, "")
-    told = novelty(same, "Now the weights are tied first.")
+            with_difference(same, "", known)
+    told = with_difference(same, "Now the weights are tied first.", known)
     assert told.mechanism == "It must. What is different now: Now the weights are tied first."
 
 
 def test_one_refusal_does_not_let_another_old_idea_pass():
-    novelty = Novelty(context(tried()))
+    known = context(tried())
     for which, hypothesis, old, new in SAME[:2]:
         with pytest.raises(Refused, match=f"experiment {which + 1}"):
-            novelty(proposal(hypothesis, old, new), "")
+            with_difference(proposal(hypothesis, old, new), "", known)
 
 
 @pytest.mark.parametrize(("which", "hypothesis", "old", "new"), SAME)
 def test_a_difference_that_is_stated_at_once_is_enough(which, hypothesis, old, new):
-    assert "different now" in Novelty(context(tried()))(proposal(hypothesis, old, new), "Yes.").mechanism
+    told = with_difference(proposal(hypothesis, old, new), "Yes.", context(tried()))
+    assert "different now" in told.mechanism
 
 
 @pytest.mark.parametrize(("hypothesis", "old", "new"), DIFFERENT)
 def test_another_idea_passes(hypothesis, old, new):
     other = proposal(hypothesis, old, new)
-    assert Novelty(context(tried()))(other, "") == other
+    assert with_difference(other, "", context(tried())) == other
 
 
 def test_what_was_kept_may_be_built_on():
     same = proposal(*SWIGLU)
-    assert Novelty(context(tried("keep")))(same, "") == same
+    assert with_difference(same, "", context(tried("keep"))) == same
     assert most_like(same, context([baseline()])) is None
 
 
