@@ -289,7 +289,7 @@ def _milliseconds(seconds: float) -> int:
 
 def experiment_note(e: Experiment, metric: Metric) -> str:
     """What a person reads on the page of an experiment's run, in Markdown."""
-    from autoresearch.execute.crash import excerpt
+    from autoresearch.execute.output import excerpt
 
     parts = []
     if p := e.proposal:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoresearch.execute import crash
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
+from autoresearch.execute.output import MEMORY
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.gpt.data import TrainingData
@@ -215,7 +215,7 @@ class GptMeasurer:
         plan = TrialPlan(0, budget, False, startup, (Split.TRAIN.value,), TRYOUT_PROBES, tryout=True)
         result = run_trial(self._resources, plan, tree, scratch, progress)
         again = settings.compile or self._resources.options.gpu
-        if again and result.reason.startswith(crash.MEMORY):
+        if again and result.reason.startswith(MEMORY):
             # Compiled it may need less, and without a trial beside it there is more to be had.
             clear(scratch)
             plan = replace(plan, compile=settings.compile, startup_seconds=settings.startup_seconds)
@@ -223,7 +223,7 @@ class GptMeasurer:
                 result = run_trial(self._resources, plan, tree, scratch, progress)
         if result.outcome is Outcome.CRASH and self._health is not None:
             strangers = self._health.read().strangers  # raises if the GPU is lost
-            if strangers and result.reason.startswith(crash.MEMORY):
+            if strangers and result.reason.startswith(MEMORY):
                 # Other processes may have taken the memory: a trial, which is repeated then, will tell.
                 result = replace(result, outcome=Outcome.OK)
         return self._signed(replace(result, score=None), Fidelity.TRYOUT, 0.0)

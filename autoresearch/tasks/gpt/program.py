@@ -17,8 +17,7 @@ from types import TracebackType
 
 import psutil
 
-from autoresearch.execute.crash import MEMORY, SANDBOX, explain
-from autoresearch.execute.log import Log
+from autoresearch.execute.output import MEMORY, SANDBOX, Log, explain
 from autoresearch.execute.sandbox import Jail, Limits, Sandbox, start
 from autoresearch.execute.sandbox import gpu as gpus
 from nanomodel.wire import pair

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.execute.log import Log
+from autoresearch.execute.output import Log
 from autoresearch.tasks.gpt.program import environment
 from nanomodel.wire import Message, Timeout, WireError, pair
 

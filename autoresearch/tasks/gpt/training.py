@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoresearch.execute.crash import where
+from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.types import Outcome, Progress
 from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_all

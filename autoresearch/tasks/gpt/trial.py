@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.execute.log import Log
+from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.tree_hash import digest
 from autoresearch.tasks.gpt.data import TrainingData

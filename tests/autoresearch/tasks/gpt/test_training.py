@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from autoresearch.execute.crash import classify
+from autoresearch.execute.output import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded, TrialRecord

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nanomodel
-from autoresearch.execute.crash import classify, excerpt, explain, last_useful_line, where
+from autoresearch.execute.output import classify, excerpt, explain, last_useful_line, where
 from autoresearch.text import clean
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in main\n    work()\n'

@@ -1,15 +1,26 @@
-"""Why a candidate crashed, in one line: a cause from a short list, and the last line that says so.
+"""What a candidate prints: read within bounds, and searched for the reason why it crashed.
 
-A reason begins with its cause: those of `CAUSES`, which are read from what was printed, and "timeout", which
-the runner's own clock gives. Limits of the sandbox that were broken count as "out of memory" or as "refused
-by the sandbox". The cause is a guess from what the process printed and how it ended. It helps a proposer to
-mend its idea and a person to see patterns; no rule rests on it, since candidates can print what they like.
+However much is printed, the writer is never blocked and the runner keeps at most the beginning and the end.
+The text is data: control characters are removed, so it cannot repaint a terminal.
+
+The reason of a crash is one line. It begins with its cause: those of `CAUSES`, which are read from what was
+printed, and "timeout", which the runner's own clock gives. Limits of the sandbox that were broken count as
+"out of memory" or as "refused by the sandbox". The cause is a guess from what the process printed and how it
+ended. It helps a proposer to mend its idea and a person to see patterns; no rule rests on it, since
+candidates can print what they like.
 """
 
 from __future__ import annotations
 
 import re
 import signal
+import threading
+from typing import IO
+
+from autoresearch.text import clean
+
+HEAD, TAIL = 4_000, 12_000
+"""Bytes that are kept of the beginning and of the end."""
 
 MEMORY, SANDBOX, TIMEOUT, OTHER = "out of memory", "refused by the sandbox", "timeout", "other"
 CAUSES = {
@@ -33,6 +44,43 @@ _ERROR = re.compile(
 _FRAME = re.compile(r'\s+File "([^"\n]+)", line (\d+), in (.+)')
 _FOREIGN = re.compile(r"/(site|dist)-packages/|/lib/python3|<frozen |/standby\.py$")
 _PLACE = re.compile(r'\(most recent call first\):\n\s+File "([^"\n]+)", line (\d+)')
+
+
+class Log:
+    """The output of one process, read from a pipe by a thread of its own."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._read, name="candidate-log", daemon=True)
+        self._thread.start()
+
+    def text(self, wait: float = 0.0) -> str:
+        """What was printed so far, its middle left out if that was much.
+
+        Args:
+            wait: Most seconds to wait for the pipe to be closed, after the process has ended.
+        """
+        if wait:
+            self._thread.join(wait)
+        with self._lock:
+            head, tail, dropped = bytes(self._head), bytes(self._tail), self._dropped
+        gap = f"\n[... {dropped} bytes left out ...]\n".encode() if dropped else b""
+        return clean((head + gap + tail).decode(errors="replace"))
+
+    def _read(self) -> None:
+        with self._pipe:
+            while chunk := self._pipe.read1(1 << 16):  # type: ignore[attr-defined]
+                with self._lock:
+                    space = HEAD - len(self._head)
+                    self._head += chunk[:space]
+                    self._tail += chunk[max(0, space) :]
+                    excess = max(0, len(self._tail) - TAIL)
+                    del self._tail[:excess]
+                    self._dropped += excess
 
 
 def explain(log: str, status: int | None) -> str:
