@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from autoresearch.config.files import CONFIGS, OPEN, folders
 from autoresearch.errors import UserError
+
+
+GIVEN = ("config", "baseline", "tau", "services", "column")
+"""Parameters of constructors that the framework gives; they are no options."""
 
 
 @lru_cache(maxsize=64)  # a command asks for the same more than once, and a tenth of a second each time
@@ -86,9 +92,36 @@ def _check_override(override: str) -> None:
             f"{override!r}: keys cannot be added or removed.", suggest(key.strip("+~"), _keys(), "keys")
         )
     if (CONFIGS / key).is_dir():
-        options = sorted({p.stem for folder in folders() for p in (folder / key).glob("*.yaml")})
-        if value not in options:
-            raise UserError(f"There is no {key} {value!r}.", suggest(value, options, f"choices for {key}"))
+        options = {p.stem for folder in folders() for p in (folder / key).glob("*.yaml")}
+        if value in options or _registered(key, value):
+            return
+        options |= set(entry_points(group=f"autoresearch.{key}s").names)
+        raise UserError(
+            f"There is no {key} {value!r}.", suggest(value, sorted(options), f"choices for {key}")
+        )
+
+
+def _registered(group: str, name: str) -> bool:
+    """Make a part that another package registers (`autoresearch.registry`) a choice of its group.
+
+    Its options are those of its constructor that have a default; an executor has those of the local one.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    found = next(iter(entry_points(group=f"autoresearch.{group}s", name=name)), None)
+    if found is None:
+        return False
+    if group == "executor":
+        options = dict(OmegaConf.load(CONFIGS / "executor" / "local.yaml"))
+    else:
+        options = {
+            parameter.name: parameter.default
+            for parameter in inspect.signature(found.load()).parameters.values()
+            if parameter.name not in GIVEN and isinstance(parameter.default, str | float | bool | None)
+        }
+    ConfigStore.instance().store(name=name, group=group, node={**options, "name": name}, provider=found.value)
+    return True
 
 
 def _keys() -> list[str]:
