@@ -118,7 +118,7 @@ def _registered(group: str, name: str) -> bool:
         options = {
             parameter.name: parameter.default
             for parameter in inspect.signature(found.load()).parameters.values()
-            if parameter.name not in GIVEN and isinstance(parameter.default, str | float | bool | None)
+            if parameter.name not in GIVEN and isinstance(parameter.default, str | int | float | None)
         }
     ConfigStore.instance().store(name=name, group=group, node={**options, "name": name}, provider=found.value)
     return True

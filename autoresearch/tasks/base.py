@@ -7,12 +7,15 @@ the data, the budget, the metric, and the words in which all this is told to a p
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.types import Knob, Measurement, Metric, Split
@@ -86,6 +89,9 @@ class PromptText:
 class Task(Protocol):
     """One kind of thing to improve, set up by a configuration: the constructor takes a `Config`.
 
+    A class of your own that inherits from this one has to give the attributes without a default, `prepare` and
+    `measurer`; what it does not give is as simple as can be.
+
     Attributes:
         name: As in `task=NAME`.
         metric: The number that decides.
@@ -106,8 +112,8 @@ class Task(Protocol):
     frozen: tuple[str, ...]
     budget: Budget
     by_hand: str
-    deterministic: bool
-    sealed: Split | None
+    deterministic: bool = False
+    sealed: Split | None = None
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the data ready, if it is not yet; shows progress on stderr.
@@ -126,21 +132,29 @@ class Task(Protocol):
         Raises:
             Refused: With the reason, for the author of the edit.
         """
+        if self.fingerprint(before) == self.fingerprint(after):
+            raise Refused("nothing is changed")
 
     def fingerprint(self, sources: Mapping[str, str]) -> str:
         """The same text for two programs that do the same."""
+        return hashlib.sha256(json.dumps(sorted(sources.items())).encode()).hexdigest()
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
         """Net lines of code that an edit adds."""
+        return sum(
+            len(text.splitlines()) - len(before.get(path, "").splitlines()) for path, text in after.items()
+        )
 
     def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
         """Cap on a candidate's training in seconds, given the trials of the starting script.
 
         None: the budget's own cap is enough.
         """
+        return None
 
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""
+        return [Place("cpu", "cpu")]
 
     def measurer(
         self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
@@ -157,9 +171,13 @@ class Task(Protocol):
 
     def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
         """Named numbers of the script, for proposers that tune."""
+        return {}
 
     def prompt(self) -> PromptText:
         """What a language model is told."""
+        files = ", ".join(self.editable)
+        return PromptText(f"You improve {files}.", [f"Edit only {files}."], self.budget.text, {})
 
     def warnings(self, data: Dataset) -> Sequence[str]:
         """What a person should know before the search begins."""
+        return []
