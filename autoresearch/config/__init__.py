@@ -41,6 +41,7 @@ class Options(BaseModel):
 class Executor(Options):
     """Where trials run."""
 
+    name: str
     device: Literal["auto", "cpu", "cuda"]
     threads: int | None = Field(ge=1)
     workers: int | None = Field(ge=1, le=64)

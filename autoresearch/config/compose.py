@@ -14,7 +14,6 @@ from typing import Any
 from autoresearch.config.files import CONFIGS, OPEN, folders
 from autoresearch.errors import UserError
 
-
 GIVEN = ("config", "baseline", "tau", "services", "column")
 """Parameters of constructors that the framework gives; they are no options."""
 

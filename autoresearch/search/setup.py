@@ -15,8 +15,9 @@ from pathlib import Path
 
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Message
-from autoresearch.execute.local import LocalExecutor, exporter
+from autoresearch.execute import EXECUTORS
+from autoresearch.execute.base import Executor, Message
+from autoresearch.execute.local import exporter
 from autoresearch.execute.places import device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
@@ -135,7 +136,9 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             shown.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
         trusted = trusted_tree(config, repository, journal, folder)
         measurers = {p: task.measurer(p, data, sandbox, trusted, say) for p in task.places()}
-        executor = LocalExecutor(measurers, runs, exporter(repository, task.frozen))
+        executor: Executor = EXECUTORS.load(config.executor.name)(
+            measurers, runs, exporter(repository, task.frozen)
+        )
         stack.callback(executor.close)
         mirror = create_mirror(config, repository, folder)
         worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
