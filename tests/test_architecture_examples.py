@@ -1,4 +1,4 @@
-"""The files that docs/architecture.md shows are installed as a package, pass their contracts, and run a search."""
+"""The files on docs/architecture.md are installed as a package, pass their contracts, and run a search."""
 
 import importlib
 import re

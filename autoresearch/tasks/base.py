@@ -89,8 +89,8 @@ class PromptText:
 class Task(Protocol):
     """One kind of thing to improve, set up by a configuration: the constructor takes a `Config`.
 
-    A class of your own that inherits from this one has to give the attributes without a default, `prepare` and
-    `measurer`; what it does not give is as simple as can be.
+    A class that inherits from this one gives at least the attributes without a default, `prepare` and
+    `measurer`.
 
     Attributes:
         name: As in `task=NAME`.
