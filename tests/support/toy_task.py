@@ -76,7 +76,10 @@ class ToyTask:
         return hashlib.sha256(json.dumps(trees, sort_keys=True).encode()).hexdigest()
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
-        return sum(len(after[path].splitlines()) - len(before.get(path, "").splitlines()) for path in after)
+        def statements(sources: Mapping[str, str]) -> int:
+            return sum(len(ast.parse(text).body) for text in sources.values())
+
+        return statements(after) - statements(before)
 
     def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
         return None
