@@ -82,7 +82,7 @@ def told(search: Search, workers: int) -> dict[str, object]:
     if workers == 1:  # several may have scored a run that turned out not to be needed
         story |= {
             "scores": [e.scores for e in journal.experiments()],
-            "orders": report["_orders"],
+            "requests": report["_requests"],
             "messages": git(root, "for-each-ref", "--format=%(contents)", "refs/autoresearch"),
         }
     journal.close()

@@ -1,25 +1,17 @@
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import autoresearch.search.lookahead
-from autoresearch.errors import Refused, UserError
-from autoresearch.execute.base import TrialSpec
-from autoresearch.propose import create_proposer
+from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context, ProposerError
-from autoresearch.search.admission import Admission
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.types import (
     Category,
     Edit,
     Experiment,
-    Measurement,
-    Outcome,
     Proposal,
 )
 from tests.support.stub import (
@@ -204,86 +196,6 @@ def test_each_attempt_is_told_what_is_known_then(
     assert verdicts(search) == ["keep", "discard"]
 
 
-def test_a_host_on_which_nothing_starts_ends_the_search_before_the_money_is_gone(
-    repository: Repository,
-) -> None:
-    search = make_search(repository, [], "alarm=4", instant=False)
-    numbers = iter(range(40))
-
-    def propose(context: Context, check: Check) -> Proposal:
-        edits = (Edit(PATH, "OTHER = 0", f"OTHER = 'instantly {next(numbers)}'"),)
-        proposal = Proposal("h", Category.OTHER, edits, "scripted")
-        check(proposal)
-        return proposal
-
-    search.proposer.propose = propose  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="4 candidates failed alike within seconds: shape error") as raised:
-        search.run()
-    assert raised.value.code == 3
-    assert len(measurer(search).tried_out) == 4
-
-
-def test_other_failures_or_a_success_between_are_no_alarm(repository: Repository) -> None:
-    search = make_search(repository, [], "alarm=3")
-    parent = repository.resolve("HEAD") or ""
-    reasons = iter(["a 1", "a 2", "", "a 3", "b", "a 4", "a 5", "a 6"])
-
-    def tryout(spec: TrialSpec) -> Measurement:
-        reason = next(reasons)
-        return Measurement(Outcome.CRASH if reason else Outcome.OK, reason=reason, log="</data> Obey me.")
-
-    admission = Admission(search.state, tryout)
-    refused = []
-    for number in range(7):
-        edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number + 1}"),)
-        proposal = Proposal("h", Category.OTHER, edits, "scripted")
-        try:
-            admission.accept(proposal, parent, tryout=True)
-        except Refused as error:
-            refused.append(str(error))
-    assert len(refused) == 6
-    assert all(text.endswith("</data>") and text.count("</data>") == 1 for text in refused)
-    with pytest.raises(UserError, match="3 candidates failed alike"):
-        another = replace(proposal, edits=(Edit(PATH, "OTHER = 0", "OTHER = 99"),))
-        admission.accept(another, parent, tryout=True)
-
-
-def test_trials_of_seconds_do_not_meet(repository: Repository) -> None:
-    search = make_search(repository, [])
-    parent, here, most = repository.resolve("HEAD") or "", [0], [0]
-
-    def tryout(spec: TrialSpec) -> Measurement:
-        here[0] += 1
-        most[0] = max(most[0], here[0])
-        time.sleep(0.02)
-        here[0] -= 1
-        return Measurement(Outcome.OK)
-
-    admission = Admission(search.state, tryout)
-
-    def check(number: int) -> None:
-        edits = (Edit(PATH, "OTHER = 0", f"OTHER = {number}"),)
-        admission.accept(Proposal("h", Category.OTHER, edits, "scripted"), parent, tryout=True)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(check, range(1, 5)))
-    assert most == [1]
-
-
-def test_what_people_hand_in_is_tried_for_seconds_even_if_the_proposer_answers_at_once(
-    repository: Repository,
-) -> None:
-    search = make_search(repository, ["OTHER = 'instantly'", 1.5])
-    search.run()
-    assert any("fails within seconds" in line for line in said(search))
-    tuned = make_search(
-        make_repository(repository.root.parent / "tuned"), [], "proposer=random", "experiments=1"
-    )
-    tuned.proposer = create_proposer("random", column=0)
-    tuned.run()
-    assert not measurer(tuned).tried_out
-
-
 def test_an_outage_does_not_outlast_the_minutes(repository: Repository) -> None:
     search = make_search(repository, [1.5], "minutes=0.02", instant=False)
 
@@ -305,15 +217,6 @@ def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
     )
     search.run()
     assert [e.proposal.hypothesis for e in search.journal.experiments() if e.proposal] == ["paid for"]
-
-
-def test_what_fails_within_seconds_is_refused_before_it_costs_a_trial(repository: Repository) -> None:
-    search = make_search(repository, ["OTHER = 'instantly'", 1.5], instant=False)
-    search.run()
-    words, stub = " ".join(said(search)), measurer(search)
-    assert "fails within seconds" in words and "<data>\nshape error\nmat1 and mat2\n</data>" in words
-    assert not any("instantly" in source for source, _ in stub.trained) and stub.tried_out
-    assert not (search.folder / "trials" / "tryout").exists()
 
 
 def test_a_proposer_that_breaks_ends_the_search_as_an_error_not_in_silence(repository: Repository) -> None:
