@@ -184,10 +184,12 @@ class LocalExecutor:
             if (digest(folder / "code"), digest(home / "trusted")) != frozen:
                 reason = "frozen code changed during the trial"
                 return Measurement(Outcome.INVALID, reason=reason, log=result.log)
-            reached = 1.0 if result.outcome is Outcome.OK else last.fraction
-            place = worker.place
+            result = replace(result, items=self._keep_items(folder / "scratch", spec))
+            if result.provenance.place:
+                return result
+            place, reached = worker.place, 1.0 if result.outcome is Outcome.OK else last.fraction
             source = Provenance(place.name, place.device, fidelity=spec.fidelity, fraction=reached)
-            return replace(result, items=self._keep_items(folder / "scratch", spec), provenance=source)
+            return replace(result, provenance=source)
         finally:
             remove_tree(folder)
 

@@ -87,9 +87,8 @@ class Search:
             UserError: If the machine fails, or the starting script does not train.
         """
         self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
-        self.lookahead = Lookahead(
-            self.proposer, self.state, self.admission, self.inbox, self.scheduler.events, self.deadline
-        )
+        told, until = self.scheduler.events, self.deadline
+        self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, until)
         self.alarm = FailureAlarm(self.config.alarm)
         by_itself = True
         try:
@@ -107,7 +106,7 @@ class Search:
         return by_itself
 
     def _search(self) -> None:
-        recover(self.journal, self.repository, self.folder, self.state, self.view)
+        recover(self.state, self.view)
         self.mirror.sync(self.journal)
         self.judge = self._baseline()
         while (experiment := self.state.unfinished) or self.state.tried < self.config.experiments:
@@ -144,8 +143,8 @@ class Search:
             return ScoreJudge.from_json(state, self.task.metric)
         trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
         error = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
-        in_order = [(seed, scores[seed]) for seed in seeds]
-        judge = ScoreJudge.create(self.task.metric, in_order, error, self.config.judge)
+        runs = [(seed, scores[seed]) for seed in seeds]
+        judge = ScoreJudge.create(self.task.metric, runs, error, self.config.judge)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
@@ -160,8 +159,7 @@ class Search:
                     return self.admission.adopt(draft, self.state.incumbent.commit)
                 except Refused as error:
                     dropped = f"Dropped a queued proposal: its parent changed ({draft.proposal.hypothesis})"
-                    reason = f"{dropped}: {error}"
-                    self.view.message(reason, warning=True)
+                    self.view.message(f"{dropped}: {error}", warning=True)
                     self.journal.drop(draft, str(error))
             self.scheduler.checkpoint()
             self.lookahead.collect()
@@ -176,8 +174,8 @@ class Search:
     def _commit(self, experiment: Experiment) -> Experiment:
         """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
         candidate = self.state.candidate_of(experiment)
-        message = commit_message(experiment, self.task.metric)
-        commit = self.worktree.commit(candidate.parent, candidate.sources, message, experiment.created)
+        message, when = commit_message(experiment, self.task.metric), experiment.created
+        commit = self.worktree.commit(candidate.parent, candidate.sources, message, when)
         self.repository.update_refs({self._ref(experiment.number): commit})
         return self.journal.committed(experiment.number, commit, candidate.diff)
 
@@ -242,8 +240,6 @@ class Search:
         self.journal.mark(experiment.number, None, "record", begun, time.time())
         self.view.verdict(experiment, score, noise)
         self.mirror.sync(self.journal)
-
-    # What the steps need
 
     def _look_at_the_clock(self) -> None:
         """Stop asking for candidates when the time is over."""

@@ -1,7 +1,7 @@
-"""What an earlier run of a search left when it was killed: put away, and made to agree with the journal.
+"""Clears away what a killed run of a search has left, and makes git agree with the journal.
 
-Invariants: nothing is decided here; doing it twice is doing it once; only what is certainly the search's own
-is touched: its trials, its processes, its refs, its locks.
+Invariants: nothing is decided here; recovering twice changes nothing the second time; only what is certainly
+the search's own is touched: its trials, its processes, its refs, its locks.
 """
 
 from __future__ import annotations
@@ -16,23 +16,19 @@ from autoresearch.execute.sandbox import remove_tree
 from autoresearch.search.observers import View
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import rebuild
-from autoresearch.store.git import Repository
-from autoresearch.store.journal import Journal
 
 
-def recover(journal: Journal, repository: Repository, folder: Path, state: SearchState, view: View) -> None:
+def recover(state: SearchState, view: View) -> None:
     """Clear away what a killed run left, and make git agree with the journal.
 
     Args:
-        journal: The search.
-        repository: Where its commits are.
-        folder: Of the search.
-        state: What follows from the journal.
-        view: To be told if something was interrupted.
+        state: Of the search.
+        view: Is told if something was interrupted.
 
     Raises:
         UserError: If git has lost what the search cannot do without.
     """
+    journal, folder = state.journal, state.journal.path.parent
     journal.update(finished=None)
     if orphans := end_orphans(folder):
         view.message(f"Ended {orphans} processes that an earlier run had left.", warning=True)
@@ -42,17 +38,18 @@ def recover(journal: Journal, repository: Repository, folder: Path, state: Searc
         view.message(f"Going on after an interruption: {trials} will run again.")
     remove_tree(folder / "trials")
     for partial in folder.glob("compiled.*"):
-        remove_tree(partial)  # a compile cache that was being kept
-    _restore(journal, repository, folder, state, view)
+        remove_tree(partial)  # a compile cache that was being copied
+    _restore_git(state, view)
 
 
-def _restore(journal: Journal, repository: Repository, folder: Path, state: SearchState, view: View) -> None:
+def _restore_git(state: SearchState, view: View) -> None:
     """Make git agree with the journal, as far as the search needs it.
 
     Raises:
         UserError: If the commit that all others would build on is gone for good.
     """
-    done = rebuild(journal, repository, folder, state.task.editable)
+    journal = state.journal
+    done = rebuild(journal, state.repository, journal.path.parent, state.task.editable)
     if done.remade:
         view.message(f"Made {len(done.remade)} commits again that git had lost.", warning=True)
     if not done.missing:
@@ -71,9 +68,9 @@ def _restore(journal: Journal, repository: Repository, folder: Path, state: Sear
 
 
 def end_orphans(folder: Path) -> int:
-    """Kill processes of an earlier run that work in a search's folder; gives how many there were.
+    """Kill processes that an earlier run started for a search; gives how many there were.
 
-    They are known by their environment, which the runner made from nothing: its socket, and code in here.
+    They are recognised by their environment: the socket of the harness, and code inside the search's folder.
     """
     inside, found = f"{folder.resolve()}/", []
     ours = set(psutil.Process().children(recursive=True))

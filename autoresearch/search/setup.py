@@ -1,4 +1,4 @@
-"""From a configuration to a search that is ready to run: data, git, journal, and the rooms' parts.
+"""From a configuration to a search that is ready to run: data, git, journal, executor, proposer.
 
 Owns where things lie: `runs/cache` for prepared data, `runs/<name>/` for one search (journal, lock, worktree,
 trusted tree, report). Everything that can be wrong before the first trial is found here, with one clear
