@@ -1,11 +1,11 @@
-"""Causal attention through a window, by whichever kernel serves the device at hand.
+"""Causal attention through a window, with the kernel that suits the device.
 
     attend(q, k, v, window)     each position sees itself and the `window - 1` before it; 0: all before it
 
-Invariant: the result does not depend on the kernel, only the time it takes. A window as long as the input
-is plain causal attention (a fused kernel everywhere). A shorter one is FlexAttention in a compiled step on
-CUDA, for lengths that were announced by `prepare`, and otherwise plain attention under a mask: on a CPU, in
-an uncompiled model (the scorer's, for one), and where FlexAttention measures slower (`nanomodel.bench`).
+Invariant: the kernel changes only the time, not the result. A window as long as the input is plain causal
+attention (a fused kernel everywhere). A shorter window uses FlexAttention in a compiled step on CUDA, for
+lengths that `prepare` announced. Elsewhere it is plain attention under a mask: on a CPU, in an uncompiled
+model (such as the scorer's), and where FlexAttention measures slower (`nanomodel.bench`).
 
 Not covered: borders between documents, keys and values of other lengths than the queries.
 """
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _block_masks: dict[tuple[int, int, str], Any] = {}
-"""Made before anything is compiled: making one is slow, and a compiled step only looks it up."""
+"""Masks by window; they are made before compiling, since making one is slow."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0, kernel: str = "flex") -> Tensor:
@@ -51,10 +51,10 @@ def band(length: int, window: int, device: torch.device) -> Tensor:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, blocks: Any) -> Tensor:
-    """FlexAttention (Dong et al. 2024) under a block mask: blocks that nobody sees cost nothing."""
+    """FlexAttention (Dong et al. 2024) under a block mask: hidden blocks cost nothing."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    # A plain function outside of a compiled step would fill the memory with every score.
+    # Outside of a compiled step, the plain function would store every score in memory.
     return flex_attention(q, k, v, block_mask=blocks)
 
 
@@ -69,7 +69,7 @@ def block_mask(length: int, window: int, device: torch.device) -> Any:
 
 
 def prepare(length: int, windows: Iterable[int], device: torch.device) -> None:
-    """Announce which windows a compiled step will need at which length. Does nothing but on CUDA."""
+    """Announce which windows a compiled step will need at which length. Only CUDA needs it."""
     if device.type != "cuda":
         return
     for window in set(windows):

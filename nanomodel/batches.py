@@ -1,12 +1,12 @@
 """Training batches: windows of a token stream, drawn at random, or one after the other.
 
-Invariant: batch number i of a run depends on (seed, i, its shape, its share of aligned windows) alone, and
-where windows come in order on how much was read before. Neither prefetching nor the device changes what is
-drawn. The stream is memory-mapped; only the pages of drawn windows are read.
+Invariant: batch number i of a run depends only on (seed, i, its shape, its share of aligned windows) and, if
+windows come in order, on how much was read before. Neither prefetching nor the device changes the batches.
+The stream is memory-mapped; only the pages of drawn windows are read.
 
-A window begins anywhere, as the windows do on which a model is scored: mostly inside a document. Of a share
-that the script chooses, windows begin at a document instead, with its separator. All of them run on into the
-next document; the separator says where. Not covered: epochs, attention that stops at a separator.
+A window begins anywhere, mostly inside a document, as in scoring. The script can choose a share of windows
+that begin at a document instead, with its separator. Every window may continue into the next document; a
+separator marks the border. Not covered: epochs, attention that stops at a separator.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def draw_windows(
         starts = (first + np.arange(rows) * (width - 1)) % (last + 1)  # a target is the next window's input
     if aligned > 0:
         chosen = np.flatnonzero(rng.random(rows) < aligned)
-        # Looking no further than one window keeps this local; longer documents stay as they were drawn.
+        # The search stops after one window; windows inside longer documents stay where they are.
         separators = tokens[starts[chosen, None] + np.arange(width)] == SEPARATOR
         moved = starts[chosen] + separators.argmax(axis=1)
         starts[chosen] = np.where(separators.any(axis=1) & (moved <= last), moved, starts[chosen])
@@ -69,9 +69,9 @@ class Batches:
         tokens: The stream.
         seed: Seed of the run.
         device: Where batches go.
-        prefetch: Whether to work ahead; by default on CUDA alone. On a CPU the gather takes microseconds, and
+        prefetch: Whether to work ahead; by default on CUDA only. On a CPU the gather takes microseconds, and
             a thread would only compete with the model.
-        in_order: Whether `tokens` are a token budget, to be read once, from beginning to end.
+        in_order: Whether `tokens` are a token budget, read once from beginning to end.
     """
 
     def __init__(
@@ -107,5 +107,5 @@ class Batches:
         first = read if self._in_order else None
         drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned, first)
         window = torch.from_numpy(drawn)
-        # From pinned memory the copy to the device does not hold up the loop.
+        # A copy from pinned memory to the device does not delay the loop.
         return window.pin_memory() if self._device.type == "cuda" else window

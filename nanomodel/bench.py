@@ -1,12 +1,12 @@
-"""`python -m nanomodel.bench`: what a profile does on this machine, as a table and as JSON.
+"""`python -m nanomodel.bench`: measures a profile on this machine, as a table and as JSON.
 
     python -m nanomodel.bench --budget gpu_5min --cache FOLDER --seeds 3 --json bench.json
     python -m nanomodel.bench --seconds 20 --context 256 --no-compile
     python -m nanomodel.bench --kernels --budget gpu_5min
 
-Needs torch, numpy, a checkout and a prepared cache; nothing else. Each training and each scoring is the
-command that a person would type (`nanomodel.train`, `nanomodel.score`), in a process of its own, so that the
-memory of one is gone before the next begins. Nothing is sandboxed. Not covered: judging a change.
+Needs only torch, numpy, a checkout and a prepared cache. Each training and each scoring is the command that a
+person would type (`nanomodel.train`, `nanomodel.score`), in a separate process, so that its memory is free
+before the next begins. Nothing runs in a sandbox. Not covered: judging a change.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def bench(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Train and score with every seed.
 
     Yields:
-        After each seed, what is known by then: what was asked for, the machine, what is doubtful, one record
-        a seed, and mean and deviation of each number.
+        After each seed, all results so far: the profile, the machine, warnings, one record for each seed, and
+        mean and deviation of each number.
 
     Raises:
         BenchError: If a training or a scoring fails.
@@ -134,7 +134,7 @@ def _amount(options: argparse.Namespace, budget: Mapping[str, Any]) -> tuple[str
 
 
 def patience(budget: Mapping[str, Any], kind: str, amount: float) -> float | None:
-    """Seconds after which a training hangs, by the budget's caps for what was asked for; None if unknown."""
+    """Seconds after which a training counts as hanging, from the budget's limits; None if unknown."""
     start, most = budget.get("startup_seconds"), budget.get("max_seconds")
     if kind == "seconds":
         most = amount
@@ -144,9 +144,9 @@ def patience(budget: Mapping[str, Any], kind: str, amount: float) -> float | Non
 
 
 def _run(command: Sequence[str], seconds: float | None) -> None:
-    """One command of this package; what it prints goes to stderr, so that stdout is the result alone."""
+    """Run one command of this package; its output goes to stderr, so that stdout holds only the result."""
     program = [sys.executable, "-m", f"nanomodel.{command[0]}", *command[1:]]
-    # A GPU that can be seen would choose the script's other column of knobs.
+    # If the script sees a GPU, it takes the GPU's values of its knobs.
     hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if command[command.index("--device") + 1] == "cpu" else {}
     environment = {**os.environ, **hidden}
     try:
@@ -168,7 +168,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The result for people: a row a seed, then mean and deviation; what is unknown says so."""
+    """The result for people: a row for each seed, then mean and deviation."""
     rows = [list(COLUMNS)]
     for run in result["runs"]:
         rows.append([f.format(run[name]) if name in run else "unknown" for name, f in COLUMNS.items()])
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {}
     try:
         for result in bench(options):
-            _write(options.json, result)  # whatever comes: what a seed took minutes to find is not lost
+            _write(options.json, result)  # after each seed, so that a later failure loses nothing
     except BenchError as error:
         print(table(result) if result else "", file=sys.stderr)
         raise SystemExit(str(error)) from None
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for warning in result["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
     if result["task"]["compile"] and any(compile_warnings(run) for run in result["runs"]):
-        raise SystemExit(1)  # who calls this from a script must not take it for the profile's speed
+        raise SystemExit(1)  # a script must not take this for the profile's speed
 
 
 def _write(path: str | None, result: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """The scorer's client of a model server: asks for logits, and checks every answer.
 
-Invariant: what is returned is a private copy of numbers of the right shape, taken before the next
-request is made; so an answer cannot depend on a later request, nor change after it was given. A server
-that is silent, dead or wrong is a `Failure` with a reason, never a hang.
+Invariant: an answer is a private copy of numbers of the right shape, copied before the next request is
+made. So it cannot depend on a later request, nor change afterwards. A server that is silent, dead or wrong
+raises `Failure` with a reason; the client never hangs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Failure(Exception):
     """The candidate has no score.
 
     Attributes:
-        outcome: "invalid" if it broke a rule, "crash" if it broke down.
+        outcome: "invalid" if the candidate broke a rule, "crash" if it failed.
     """
 
     def __init__(self, outcome: str, reason: str) -> None:
@@ -40,7 +40,7 @@ class ModelClient:
         rows: Sequences in a request.
         length: Tokens in a sequence.
         vocab: Number of tokens.
-        deadline: `time.monotonic()` by which every answer must be there.
+        deadline: The `time.monotonic()` at which the last answer must have arrived.
 
     Attributes:
         exact: Whether every answer so far was in float32.
@@ -57,7 +57,7 @@ class ModelClient:
         self._pages = torch.frombuffer(self._memory, dtype=torch.uint8)
 
     def load(self, weights: int, context: int, device: str, threads: int) -> None:
-        """Tell the server to load the weights; it goes on in the background, see `loaded`."""
+        """Tell the server to load the weights, which it does in the background; see `loaded`."""
         rows, length, vocab = self._shape
         message = {"type": "load", "rows": rows, "length": length, "vocab": vocab, "context": context}
         self._send({**message, "device": device, "threads": threads}, [weights, self._fd])
@@ -69,10 +69,10 @@ class ModelClient:
         """Wait until the weights are loaded.
 
         Raises:
-            Failure: If they cannot be, or not in time.
+            Failure: If the server cannot load them, or not in time.
         """
         message = self._receive()
-        for early in ("hello", "warm"):  # from a server that nobody has waited for
+        for early in ("hello", "warm"):  # from a server that just started
             if message["type"] == early:
                 message = self._receive()
         if message["type"] != "loaded":
@@ -84,14 +84,14 @@ class ModelClient:
         self._send({"type": "forward"}, [])
 
     def answer(self, device: torch.device) -> torch.Tensor:
-        """Wait for the logits that were asked for.
+        """Wait for the requested logits.
 
         Returns:
-            float32 or bfloat16 logits [rows, length, vocab] on `device`, which nobody else sees. Whether they
-            are numbers is still to be looked at (`finite`): the next request need not wait for that.
+            float32 or bfloat16 logits [rows, length, vocab], a private copy on `device`. The caller checks
+            that they are finite (`finite`), after it has sent the next request.
 
         Raises:
-            Failure: If they are late, or not there.
+            Failure: If they are late or missing.
         """
         message = self._receive()
         if message["type"] != "logits":
@@ -134,7 +134,7 @@ class ModelClient:
 
 
 def finite(logits: torch.Tensor) -> torch.Tensor:
-    """The same logits, all of them numbers.
+    """The same logits, if all of them are finite.
 
     Raises:
         Failure: If they are not.
@@ -150,7 +150,7 @@ def _unexpected(message: Message) -> Failure:
 
 
 def _explained(message: Message) -> Failure:
-    """What a server says about its own failure: text to show, from a stranger."""
+    """A server's own reason for its failure; the text is not trusted."""
     reason = "".join(c for c in str(message.get("reason")) if c.isprintable())[:400]
     if message.get("stage") == "load":
         return Failure("invalid", f"the submitted weights do not load into build_model: {reason}")

@@ -1,6 +1,6 @@
 """The machine under the model: device, threads, seeds, compiler, peak speed, peak memory.
 
-Everything here is plumbing that a training script should not have to carry. Not covered: several devices.
+A training script should not have to contain any of this. Not covered: several devices.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 def at(cpu: T, gpu: T) -> T:
     """A knob's value at the scale of the device at hand: one script serves both."""
-    # A runner that wants the CPU hides the GPUs, so what torch sees is what is meant.
+    # A runner that wants the CPU hides the GPUs, so torch sees the right device.
     return gpu if torch.cuda.is_available() else cpu
 
 
@@ -67,7 +67,7 @@ def choose_device(wanted: str) -> torch.device:
     """The device called "cpu", "cuda", or, for "auto", the GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    # With its number, without which torch refuses to set it; a runner shows one GPU only.
+    # torch needs the number to set the device; a runner shows one GPU only.
     return torch.device("cuda:0" if wanted == "cuda" else wanted)
 
 
@@ -83,7 +83,7 @@ def prepare(device: torch.device, threads: int, seed: int) -> None:
 
 
 def keep_memory() -> None:
-    """Have glibc keep freed memory: mapping and clearing logits anew each step costs a third of the time."""
+    """Make glibc keep freed memory: mapping and clearing logits anew each step costs a third of the time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
@@ -123,7 +123,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """What a measurement should say about where it was made."""
+    """Device and versions, for the record of a measurement."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
@@ -155,13 +155,13 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what torch keeps of the device's memory without using it."""
+    """Return memory of the device that torch holds but does not use."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def lock_pages(shared: torch.Tensor, device: torch.device) -> bool:
-    """Let a GPU copy to and from shared memory at full speed; where that is refused it is only slower.
+    """Let a GPU copy to and from shared memory at full speed; if the driver refuses, copies are slower.
 
     Returns:
         Whether the pages are locked; then they must be unlocked before they are unmapped.
@@ -171,7 +171,7 @@ def lock_pages(shared: torch.Tensor, device: torch.device) -> bool:
     if int(torch.cuda.cudart().cudaHostRegister(shared.data_ptr(), shared.nbytes, 0)) == 0:
         return True
     with contextlib.suppress(RuntimeError):
-        torch.zeros(1, device=device)  # the refusal is remembered, and would be blamed on the next kernel
+        torch.zeros(1, device=device)  # clears the error, which the next kernel would report otherwise
     return False
 
 
@@ -181,7 +181,7 @@ def unlock_pages(shared: torch.Tensor) -> None:
 
 
 def compile_or_not(function: Any, **options: Any) -> Any:
-    """`torch.compile`, going on uncompiled (with torch's own warning) where compilation fails."""
+    """`torch.compile`; a function that fails to compile runs uncompiled, with torch's own warning."""
     import torch._dynamo
 
     torch._dynamo.config.suppress_errors = True
@@ -189,13 +189,13 @@ def compile_or_not(function: Any, **options: Any) -> Any:
 
 
 def compilations(before: int = 0) -> dict[str, int]:
-    """What the compiler has done in this process; its failures only cost time, so nothing else shows them.
+    """Counts of the compiler in this process; its failures only cost time, so nothing else shows them.
 
     Args:
-        before: `recompiles` at the moment by which everything should have been compiled.
+        before: `recompiles` at the moment when everything should have been compiled.
 
     Returns:
-        `compiled_graphs`, `graph_breaks`, `compile_failures` (functions that stay as they are), and
+        `compiled_graphs`, `graph_breaks`, `compile_failures` (functions that run uncompiled), and
         `recompiles`, functions compiled since `before`.
     """
     from torch._dynamo.utils import counters

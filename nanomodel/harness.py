@@ -1,4 +1,4 @@
-"""What a training script needs besides its model: task, clock, data, log, and handing in weights.
+"""Gives a training script what it needs besides its model: task, clock, data, log, submission of weights.
 
     run = harness.connect()
     model = build_model(run.vocab, run.context).to(run.device)
@@ -9,11 +9,11 @@
         run.log(step, loss=loss)
     run.submit(model)
 
-Under a runner ($HARNESS_FD) the task comes from it, and its clock decides; alone, the script reads the
-prepared cache itself and is scored at the end (`nanomodel.standalone`). The same script works in both.
+Under a runner ($HARNESS_FD) the runner gives the task, and its clock decides. Without one, the script reads
+the prepared cache itself and gets a score at the end (`nanomodel.standalone`). The same script works in both.
 
-This module keeps an honest script honest and inside its budget. It does not keep a dishonest one out: it
-runs in the candidate's own process, so what must hold is held by the runner and the scorer.
+This module helps an honest script to stay within its budget. It cannot stop a dishonest script, because it
+runs in the candidate's own process; the runner and the scorer enforce the rules.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from nanomodel.runner import HarnessError, Runner, RunnerProcess
 from nanomodel.wire import WEIGHTS, Wire
 
 RESERVE = 0.01
-"""Share of a seconds budget (at least 0.2 s) kept free for writing the weights."""
+"""Share of a budget of seconds (at least 0.2 s) that is kept free for writing the weights."""
 AHEAD = 2
-"""Batches that the CPU may queue before the GPU has done them; more would make the clock lie."""
+"""Batches that the CPU may queue ahead of the GPU; with more, the measured time would be wrong."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Budget:
     """What a training may use.
 
     Attributes:
-        kind: "seconds" of wall clock, "tokens" drawn, or (to try a script out) "steps": batches drawn.
+        kind: "seconds" of wall clock, "tokens" drawn, or (in a tryout) "steps", which are batches drawn.
         amount: How many.
     """
 
@@ -65,8 +65,8 @@ class Run:
         threads: CPU threads in use.
         vocab: Number of tokens.
         context: Tokens that the model is scored on at a time.
-        compile: Whether to compile; False where it is not wanted or no compiler is at hand.
-        budget: What may be used.
+        compile: Whether to compile; False if the task forbids it or this machine has no compiler.
+        budget: What the training may use.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -117,17 +117,17 @@ class Run:
         return window[:, :-1], window[:, 1:]
 
     def fit(self, attempt: Callable[[int], object], rows: int) -> int:
-        """Warm up, and find out how many rows fit into the memory of the device.
+        """Warm up, and find how many rows fit into the memory of the device.
 
         Args:
-            attempt: Does with a fake batch of so many rows what training will do.
-            rows: How many to begin with.
+            attempt: Takes a number of rows, and does with a fake batch of them what training will do.
+            rows: Number of rows to try first.
 
         Returns:
             `rows`, halved as often as `attempt` ran out of memory.
 
         Raises:
-            torch.OutOfMemoryError: If not even one fits.
+            torch.OutOfMemoryError: If not even one row fits.
         """
         while True:
             try:
@@ -137,13 +137,13 @@ class Run:
             except torch.OutOfMemoryError:
                 if rows == 1:
                     raise
-            # Not in the handler: the exception holds on to what is to be freed.
+            # Not in the handler: the exception keeps alive the memory that is to be freed.
             rows //= 2
             machine.free_memory(self.device)
             print(f"out of memory: trying {rows} rows at a time", flush=True)
 
     def start(self) -> None:
-        """Say that everything is ready; returns with the training data, and the clock running."""
+        """Tell the runner that everything is ready; returns when the data is here and the clock runs."""
         machine.synchronize(self.device)
         self._meter.begin(self.compile)
         self._ready = time.monotonic()
@@ -165,7 +165,7 @@ class Run:
         """Share of the budget used, in [0, 1]: drive schedules with it."""
         if self.budget.kind == "tokens":
             return min(1.0, self._tokens / self.budget.amount)
-        if self.budget.kind == "steps":  # steps done, so that no schedule ends before the last one
+        if self.budget.kind == "steps":  # steps done, so that no schedule ends too early
             return min(1.0, max(0, self._drawn - 1) / self.budget.amount)
         return min(1.0, self.seconds / self._usable)
 
@@ -175,7 +175,7 @@ class Run:
         Args:
             rows: Windows in the batch.
             length: Tokens in a window.
-            aligned: Share of the windows that begin at a document, if one begins near where they were drawn.
+            aligned: Share of the windows that begin at a document, if a document begins near.
 
         Returns:
             Inputs and targets, int64 [rows, length] each, on the device; None when the budget has no room
@@ -199,12 +199,12 @@ class Run:
         return self._batches.next(rows, length, aligned)
 
     def log(self, step: int, loss: Any, **numbers: Any) -> None:
-        """Note how training goes. Call it every step: it looks at its arguments a few times a second only.
+        """Log how training goes. Call it every step; it reads its arguments only a few times a second.
 
         Args:
             step: Optimizer steps done.
-            loss: Training loss in nats per token; a tensor is not waited for unless it is its turn.
-            **numbers: More to show, such as a learning rate.
+            loss: Training loss in nats per token; a tensor that is not read does not make the CPU wait.
+            **numbers: Other numbers to show, such as a learning rate.
 
         Raises:
             Diverged: If the loss is not finite.
@@ -216,12 +216,12 @@ class Run:
         """Hand in the weights of the (compiled or raw) model: training is over.
 
         Args:
-            model: What was trained; the keys of its state must be those of `build_model`'s.
+            model: The trained model; its state must have the keys of `build_model`'s.
             **metrics: Numbers to report beside the harness's own.
 
         Raises:
-            HarnessError: If no step was logged: untrained weights would be scored like any others. Under a
-                budget of steps, which tries a script out, that is no matter.
+            HarnessError: If no step was logged, because untrained weights would get a score like any others.
+                In a tryout (a budget of steps) that is allowed.
         """
         machine.synchronize(self.device)
         if not self._meter.steps and self.budget.kind != "steps":
@@ -236,7 +236,7 @@ class Run:
             numbers["epochs"] = self._tokens / self._available
         self._runner.submit(weights, {**numbers, "parameters": parameters, **metrics})
 
-    # How it is done
+    # Helpers
 
     @property
     def _usable(self) -> float:
@@ -251,7 +251,7 @@ class Run:
         if self._tokens:
             self._pace.append(now - self._last_batch)
         self._last_batch = now
-        # The slowest of the recent steps, so that a busy machine does not push the last one over the line.
+        # The slowest of the recent steps, so that the last step ends in time on a busy machine too.
         step = max(self._pace, default=0.0) * (1 + AHEAD * (self.device.type == "cuda"))
         return self._tokens > 0 and self.seconds + step > self._usable
 
@@ -271,12 +271,12 @@ class Run:
 
 
 def connect() -> Run:
-    """Learn the task, from the runner or from the command line, and set up device, threads and seeds.
+    """Get the task, from the runner or from the command line, and set up device, threads and seeds.
 
     Raises:
         HarnessError: If neither gives a task.
     """
-    # A script that is told to stop says where it was: the last lines of its log name the cause.
+    # A script that is told to stop prints where it is, and so the last lines of its log name the cause.
     faulthandler.register(signal.SIGTERM, file=2, all_threads=False, chain=True)
     fd = os.environ.get("HARNESS_FD")
     if fd:

@@ -1,7 +1,7 @@
 """How long attention takes on this device, forward and backward, by each kernel that can do it.
 
-What `KERNEL` in the training script should be is a measurement: FlexAttention skips what a window hides but
-has to be compiled for it; the fused causal kernel computes everything, and is fast at it.
+Helps to choose `KERNEL` in the training script. FlexAttention skips what a window hides but must be compiled
+for it; the fused causal kernel computes everything, and fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compare(device_name: str, repeats: int) -> dict[str, float | None]:
         repeats: Calls of each, after one to warm up.
 
     Returns:
-        Milliseconds of each; None where it does not run.
+        Milliseconds of each kernel; None where it does not run.
     """
     device = choose_device(device_name)
     length, window = train.LENGTH, train.SHORT
@@ -51,7 +51,7 @@ def timed(function: Callable[..., Tensor], qkv: list[Tensor], repeats: int) -> f
     """Milliseconds that forward and backward take on average."""
     begun = 0.0
     for call in range(repeats + 1):
-        if call == 1:  # the first one compiled, and chose its kernels
+        if call == 1:  # the first call compiles and chooses kernels
             synchronize(qkv[0].device)
             begun = time.perf_counter()
         function(*qkv).sum().backward()

@@ -1,8 +1,8 @@
 """Reports how a training goes: loss, speed, memory, MFU, and what the compiler did.
 
-Decides when a number is read: reading a loss makes the CPU wait for the GPU, so it happens a few times a
-second at most, and the last entry is never lost. What is reported decides nothing: the runner has its own
-clock and counts.
+Decides when to read a number: reading a loss makes the CPU wait for the GPU, so it happens at most a few
+times a second; the last entry is never lost. Reported numbers decide nothing: the runner has its own clock
+and counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Meter:
     Attributes:
         peak: Operations a second that the device can do; None if unknown.
         flops_per_token: Operations to train on one token; 0 if unknown.
-        rows: Rows of a pass that fitted into memory; 0 if nobody tried.
+        rows: Rows of a pass that fitted into memory; 0 if the script did not try.
     """
 
     def __init__(self, runner: Runner, device: torch.device) -> None:
@@ -56,12 +56,12 @@ class Meter:
         return self._step
 
     def begin(self, compiling: bool) -> None:
-        """The clock is about to start: memory that the warm-up tried in vain does not count, for one."""
+        """Reset the peaks, because the clock is about to start; memory of the warm-up does not count."""
         machine.reset_peak_memory(self._device)
         self._compiled = machine.compilations()["recompiles"] if compiling else None
 
     def note(self, step: int, loss: Any, numbers: Mapping[str, Any]) -> bool:
-        """Keep an entry; whether it is time to `report` it."""
+        """Keep an entry; returns whether it is time to `report` it."""
         self._step, self._latest = step, (loss, numbers)
         return time.monotonic() - self._reported >= LOG_EVERY
 
@@ -92,7 +92,7 @@ class Meter:
             )
 
     def numbers(self, tokens: int, seconds: float) -> dict[str, float]:
-        """Everything that is known by now."""
+        """All numbers known so far."""
         known: dict[str, float] = {"steps": self._step, "tokens": tokens}
         known["tokens_per_second"] = tokens / max(seconds, 1e-9)
         known["peak_memory_mb"] = machine.peak_memory_mb(self._device)

@@ -1,18 +1,18 @@
-"""Is the score one that a language model earned? A second instance of the model, the witness, tells.
+"""Checks with a second instance of the model, the witness, whether the model earned its score.
 
-A model must predict each token from those before it, and from nothing else: not from the future, not from
-other rows of its batch, not from earlier requests. The first instance answers scoring requests and nothing
-but; it cannot know what will be checked. Afterwards the witness, a separate process that has not seen those
-requests, is asked about windows whose suffix was replaced from a random cut on, in other batches and in
-another order. At every position before the cut it must assign the true target the same probability as was
-scored. A model that looks ahead, remembers or mixes rows cannot know what to agree on.
+A model must predict each token only from the tokens before it: not from the future, not from other rows of
+its batch, not from earlier requests. The first instance answers only scoring requests, so it cannot know what
+will be checked. Then the witness, a separate process that has not seen those requests, gets windows whose
+tokens were replaced from a random cut on, in other batches and in another order. At every position before the
+cut it must give the true target the same probability as the first instance did. A model that looks ahead,
+remembers or mixes rows cannot know which answers would agree.
 
-What is compared is what is scored, the nats of the true target, so that a difference is also an estimate of
-what was gained by it. Half of the cuts are uniform; half fall where the score gained most over token
-frequencies, since that is where a peek pays: a model that took a share g of its gain from the future is
-missed with a probability of about (1 - g/2) ** probes.
+The check compares the nats of the true targets, which make the score, so a difference also estimates what the
+model gained by it. Half of the cuts are uniform; half fall where the score gained most over token
+frequencies, because a peek gains most there. The check misses a model that takes a share g of its gain from
+the future with a probability of about (1 - g/2) ** probes.
 
-Not covered: what a model may know from training.
+Not covered: what a model learned in training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Tolerance:
     Attributes:
         worst: At any one position.
         mean: On average over many positions, in the direction that flatters the score.
-        spread: Standard deviation at one position: the average of a few wanders by it.
+        spread: Standard deviation at one position; the average of few positions varies with it.
     """
 
     worst: float
@@ -46,28 +46,28 @@ class Tolerance:
     spread: float = 0.0
 
     def exceeded(self, difference: Nats, compared: NDArray[np.bool_]) -> bool:
-        """Whether differences, zero where nothing is compared, are more than rounding."""
+        """Whether differences (zero where nothing is compared) are larger than rounding."""
         count = int(compared.sum())
         if not count:
             return False
         mean = float(difference.sum(dtype=np.float64) / count)
         most = self.mean + 4 * self.spread / count**0.5
-        # This way round, since no comparison holds for a difference that is not a number.
+        # Written with `not`, because every comparison with a difference that is not a number is false.
         return not (float(np.abs(difference).max()) <= self.worst and mean <= most)
 
 
-# Requests always have the same shape, so an honest model differs by rounding alone. Measured on trained
-# 3-layer models on CPU, alone or in other batches: no difference at all, in float32 and bfloat16. Should
-# another kernel add in another order: bfloat16 is 0.04 from float32 at worst, 2e-5 on average, 0.005 in
-# standard deviation.
-# No GPU was at hand: its kernels may add in an order that goes by the place in a batch, so more is let pass.
+# Requests always have the same shape, so an honest model differs only by rounding. Trained 3-layer models on
+# a CPU, alone or in other batches, showed no difference at all, in float32 and bfloat16. If another kernel
+# adds in another order, bfloat16 differs from float32 by 0.04 at worst, 2e-5 on average, 0.005 in standard
+# deviation. Nothing was measured on a GPU, whose kernels may add in an order that depends on the place in a
+# batch, so the tolerance is larger there.
 EXACT = Tolerance(worst=2e-3, mean=1e-4)
 HALF = Tolerance(worst=0.1, mean=1e-4, spread=5e-3)
 ROUNDED = Tolerance(worst=0.25, mean=2e-4, spread=5e-3)
 
 
 def tolerance(device: str, *, exact: bool) -> Tolerance:
-    """What is let pass on a "cpu" or a GPU, for a model that answers in float32 (`exact`) or bfloat16."""
+    """The tolerance on a "cpu" or a GPU, for a model that answers in float32 (`exact`) or bfloat16."""
     if device != "cpu":
         return ROUNDED
     return EXACT if exact else HALF
@@ -78,9 +78,9 @@ class Probe:
     """Windows to ask the witness about.
 
     Attributes:
-        windows: Which, [k].
-        cuts: From which position on each one is replaced, [k]; `length` leaves it as it is.
-        inputs: What to ask, int64 [k, length].
+        windows: Their numbers, [k].
+        cuts: Position from which on each window is replaced, [k]; `length` leaves it as it is.
+        inputs: Tokens to send, int64 [k, length].
     """
 
     windows: NDArray[np.int64]
@@ -94,8 +94,8 @@ def plan(windows: Windows, nats: Nats, count: int, rng: np.random.Generator) -> 
     Args:
         windows: What was scored.
         nats: What it scored, [windows, length].
-        count: How many windows to ask about; one in eight is not altered.
-        rng: Not to be known to the candidate.
+        count: How many windows to ask about; one in eight stays unchanged.
+        rng: Random generator that the candidate must not know.
     """
     length = windows.length
     everything = np.arange(len(windows))
@@ -111,7 +111,7 @@ def plan(windows: Windows, nats: Nats, count: int, rng: np.random.Generator) -> 
     rows, cuts = rows[shuffled], cuts[shuffled]
     inputs = windows.inputs(rows)
     other = windows.inputs(rng.integers(0, len(windows), size=count))
-    # The first replaced token has to be another one, or a model that looks one ahead would pass.
+    # The first replaced token must differ, or a model that looks one token ahead would pass.
     first = np.minimum(cuts, length - 1)[:, None]
     shift = rng.integers(1, windows.vocab, size=(count, 1))
     np.put_along_axis(other, first, (np.take_along_axis(inputs, first, 1) + shift) % windows.vocab, 1)
@@ -133,7 +133,7 @@ def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, toleranc
         Largest difference at any compared position, in nats.
 
     Raises:
-        Failure: If the score was not earned.
+        Failure: If the answers differ by more than rounding.
     """
     witnessed = measure(probe.inputs, windows.targets(probe.windows))
     compared = np.arange(windows.length) < probe.cuts[:, None]
@@ -159,7 +159,7 @@ def check(windows: Windows, nats: Nats, probe: Probe, measure: Measure, toleranc
 
 
 def frequency_nats(windows: Windows) -> NDArray[np.float64]:
-    """Nats of each token if only its frequency in the split were known, [vocab]."""
+    """Nats of each token for a model that knows only token frequencies in the split, [vocab]."""
     counts = np.bincount(np.asarray(windows.tokens), minlength=windows.vocab) + 1.0
     result: NDArray[np.float64] = -np.log(counts / counts.sum())
     return result

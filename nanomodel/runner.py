@@ -1,7 +1,7 @@
-"""The runner, as the harness sees it: it gives a training script its task and takes its weights.
+"""The runner as the harness sees it: gives a training script its task and takes its weights.
 
-`RunnerProcess` speaks to a runner at the other end of a socket (protocol 1). Without one,
-`nanomodel.standalone` does what a runner does.
+`RunnerProcess` talks to a runner at the other end of a socket (protocol 1). Without a runner,
+`nanomodel.standalone` plays its part.
 
     script -> {"type": "hello", "protocol": 1}
     runner -> {"type": "task", seed, device, threads, vocab, context, budget: {kind, amount}, compile, ration}
@@ -41,10 +41,10 @@ class Runner(Protocol):
         """The training tokens; the clock starts when this returns."""
 
     def log(self, message: Message) -> None:
-        """How training goes: step, loss, progress, tokens."""
+        """Take the state of the training: step, loss, progress, tokens."""
 
     def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """The weights are in this file: the training is over."""
+        """Take the weights in this file; the training is over."""
 
 
 class RunnerProcess:

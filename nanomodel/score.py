@@ -1,16 +1,15 @@
-"""The scorer: computes bits per byte of submitted weights where the candidate cannot reach.
+"""The scorer: computes bits per byte of submitted weights, out of the candidate's reach.
 
     python -m nanomodel.score --cache FOLDER --weights FILE --context 256      once, from the command line
     HARNESS_FD=n python -m nanomodel.score                                     job after job, for a runner
 
-This process holds the validation and test tokens and never runs candidate code. Under a runner the servers
-that run the model are the runner's children, which it sandboxes. How the score is computed:
-`nanomodel.scoring`.
+This process holds the validation and test tokens and never runs candidate code. The model runs in servers;
+under a runner they are the runner's children, in a sandbox. `nanomodel.scoring` computes the score.
 
     runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
-    scorer -> {"type": "measured"}      the model's server is not needed any more
-    runner -> {"type": "retired"} + [another copy of the weights]       it is dead
+    scorer -> {"type": "measured"}      the model's server is no longer needed
+    runner -> {"type": "retired"} + [another copy of the weights]       that server is dead
     scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference}}
               + [for each split memory: float64 [pieces, 2]: nats and bytes of each piece]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
@@ -41,7 +40,7 @@ from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_
 
 
 def main() -> None:
-    """Work for a runner if there is one, else do what the command line says."""
+    """Work for a runner if there is one, otherwise follow the command line."""
     fd = os.environ.get("HARNESS_FD")
     if fd is None:
         return command_line()
@@ -67,7 +66,7 @@ def _messages(wire: Wire) -> Iterator[tuple[Message, list[int]]]:
 
 
 def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list[int]]:
-    """Do one job; nothing that goes wrong with it ends this process, unless the runner is gone."""
+    """Do one job. No error ends this process, unless the runner is gone."""
     weights, *sockets = fds
     copies: list[int] = []
     model, witness = (Wire.from_fd(fd) for fd in sockets)
@@ -93,7 +92,7 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
         model.close()
         witness.close()
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # the next training wants the memory
+            torch.cuda.empty_cache()  # the next training needs the memory
     about = {split: _described(part) for split, part in zip(job.splits, done, strict=True)}
     return {"type": "scored", "scores": about}, [_table(part) for part in done]
 
@@ -119,7 +118,7 @@ def _table(done: Score) -> int:
 
 
 def command_line(arguments: Sequence[str] | None = None) -> None:
-    """Score one file of weights with the `nanomodel.train` that is importable here; print the result.
+    """Score one file of weights with the `nanomodel.train` that Python finds here; print the result.
 
     Raises:
         SystemExit: If there is no score.
@@ -153,9 +152,9 @@ def command_line(arguments: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _server(device: str) -> Iterator[Wire]:
-    """A model server on this module's own path, without a jail."""
+    """A model server on this module's own path, without a sandbox."""
     ours, theirs = pair()
-    # The script's model has the size of what PyTorch sees.
+    # The size of the script's model depends on the devices that PyTorch sees.
     hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
     environment = {**os.environ, **hidden, "HARNESS_FD": str(theirs.fileno())}
     command = [sys.executable, "-m", "nanomodel.serve"]

@@ -1,7 +1,7 @@
 """Bits per byte of submitted weights, from the logits of two model servers.
 
-Invariant: the score is made of the scorer's own targets, byte counts, float32 log-softmax and sums; from the
-candidate come logits and nothing else. Bits per byte = sum of nats / (ln 2 * bytes of the target tokens).
+Invariant: the scorer uses its own targets, byte counts, float32 log-softmax and sums; it takes only logits
+from the candidate. Bits per byte = sum of nats / (ln 2 * bytes of the target tokens).
 
 Not covered: starting the servers, and talking to a runner (`nanomodel.score`).
 """
@@ -59,12 +59,12 @@ class Job:
         cache: The prepared data.
         splits: Names of one or more splits of it.
         context: Tokens the model reads at a time.
-        device: Where the model runs, and the sums are made: "cpu", "cuda" or "auto".
+        device: Where the model runs and the scorer adds up: "cpu", "cuda" or "auto".
         threads: CPU threads of a server.
-        seed: Of the order of requests and the choice of probes; unknown to the candidate.
+        seed: Seed of the order of requests and the choice of probes; unknown to the candidate.
         probes: Windows to ask the witness about, at least 8.
         seconds: Most time it may take.
-        brief: Whether the first few requests' worth of a split is enough: for trying a candidate out.
+        brief: Whether to score only the first few requests of each split, as a tryout does.
     """
 
     cache: str
@@ -83,16 +83,16 @@ def score(
 ) -> list[Score]:
     """Score submitted weights on each split of a job.
 
-    The witness learns nothing, not even the weights, before the model's server has given its last answer: two
-    servers that run at the same time, or hold the same file, could agree on what to say.
+    The witness gets nothing, not even the weights, before the model's server has given its last answer. Two
+    servers that run at the same time, or hold the same file, could agree on their answers.
 
     Args:
-        job: What to score it on.
+        job: What to score on.
         weights: Descriptor of the weights.
         model: Socket of the server that is scored.
-        witness: Socket of another server of the same code, that is compared with it.
-        retire: Ends the model's server, and gives the witness a copy of the weights that shares nothing with
-            the other; by default the server lives on and the weights are the same.
+        witness: Socket of another server of the same code, whose answers are compared.
+        retire: Ends the model's server and returns a separate copy of the weights for the witness. By default
+            the server keeps running and the witness gets the same descriptor.
 
     Raises:
         Failure: If the candidate has no score.
@@ -110,7 +110,7 @@ def score(
         enough = 8 * length * max(1, LOGIT_BYTES[device.type] // row_bytes) + 1
         tokens = [part[:enough] for part in tokens]
     parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
-    # At least eight requests, however few the windows: a model that keeps state shows it in the second.
+    # At least eight requests, even for few windows: a model that keeps state reveals it in the second.
     rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
     clients = [ModelClient(wire, rows, length, parts[0].vocab, deadline) for wire in (model, witness)]
     clients[0].load(weights, job.context, job.device, job.threads)
@@ -144,11 +144,11 @@ def measure(
 ) -> NDArray[np.float32]:
     """Nats of each target, float32 [k, length], `rows` sequences a request.
 
-    Every request is full, the last one filled up with sequences from the first: a model then sees a single
-    shape, and its rounding does not depend on who asks.
+    Every request is full; the last one is filled up with sequences from the first. So a model sees a single
+    shape, and its rounding is the same in every request.
 
     Raises:
-        Failure: If there is no answer, or nats that are not finite.
+        Failure: If there is no answer, or if nats are not finite.
     """
     count = len(inputs)
     batches = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
@@ -157,10 +157,10 @@ def measure(
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
         logits = client.answer(device)
         if following is not None:
-            client.ask(inputs[following])  # the model works while the sums are made
+            client.ask(inputs[following])  # the model computes while this process adds up
         nats[batch] = cross_entropy(finite(logits), torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
         if not np.isfinite(nats[batch]).all():
-            # Finite logits can be too far apart for a difference that is: no score, and nothing to compare.
+            # The difference of finite logits can still overflow; then there is no score to compare.
             raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
     return nats
 

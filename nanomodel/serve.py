@@ -1,4 +1,4 @@
-"""The model server: runs the candidate's model on tokens that somebody else chooses.
+"""The model server: runs the candidate's model on tokens that the scorer chooses.
 
     server -> {"type": "hello", "protocol": 1}      it runs
     server -> {"type": "warm"}                      torch is loaded; no candidate code has run yet
@@ -8,7 +8,7 @@
     server -> {"type": "logits", "dtype": "float32" | "bfloat16"}       logits lie there too
     server -> {"type": "failed", "stage": "load" | "forward", "reason"}     instead of either answer
 
-It can be started early: until it is handed weights it is idle, and runs nothing but this package's own code.
+It can start early: until it gets weights it is idle, and runs only this package's own code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nanomodel.wire import PROTOCOL, Wire
 
 
 def main() -> None:
-    """Serve whoever holds the other end of $HARNESS_FD, until it hangs up."""
+    """Serve the other end of $HARNESS_FD until it closes the socket."""
     wire = Wire.from_fd(int(os.environ["HARNESS_FD"]))
     wire.send({"type": "hello", "protocol": PROTOCOL})
     with uncollected():
-        from nanomodel.server import serve  # loads torch: the hello must not wait for that
+        from nanomodel.server import serve  # loads torch; the hello must not wait for it
 
     wire.send({"type": "warm"})
     serve(wire)

@@ -1,7 +1,7 @@
-"""One loaded model, and the memory in which it is asked and answers.
+"""One loaded model, and the shared memory for its inputs and logits.
 
-From the moment `nanomodel.train` is imported this process is the candidate's: it is jailed, it sees inputs
-only, and whatever it answers is checked by the scorer (`nanomodel.client`).
+As soon as this process imports `nanomodel.train`, it runs the candidate's code. So it runs in a sandbox and
+sees inputs only, and the scorer checks every answer (`nanomodel.client`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PAGE = 4096
 
 
 class ModelError(Exception):
-    """The model does not do what a model must."""
+    """The model returns something other than logits of the right shape."""
 
 
 def logits_offset(rows: int, length: int) -> int:
-    """Where logits begin in shared memory: after int64 tokens [rows, length], on a page of their own."""
+    """Offset of the logits in shared memory: the first page after the int64 tokens [rows, length]."""
     return -(-rows * length * 8 // PAGE) * PAGE
 
 
@@ -35,7 +35,7 @@ def memory_size(rows: int, length: int, vocab: int) -> int:
 
 
 class Server:
-    """One loaded model, and the memory it answers in."""
+    """One loaded model, and the shared memory for its inputs and logits."""
 
     def __init__(self, task: Message, weights: int, memory: int) -> None:
         rows, length, vocab = (int(task[key]) for key in ("rows", "length", "vocab"))
@@ -71,7 +71,7 @@ class Server:
                 raise ModelError(f"the model returned logits of shape {[*logits.shape]}, not {[*shape]}")
             if not logits.is_floating_point():
                 raise ModelError(f"the model returned logits of type {logits.dtype}")
-            # Nothing is lost: what a model says in bfloat16 stays as it is, all else becomes float32.
+            # No precision is lost: bfloat16 logits stay bfloat16, all others become float32.
             dtype = "bfloat16" if logits.dtype is torch.bfloat16 else "float32"
             self._answers[dtype].copy_(logits)
         return dtype
@@ -86,14 +86,14 @@ def load_model(weights: int, vocab: int, context: int) -> torch.nn.Module:
         context: Longest input.
 
     Raises:
-        Exception: Whatever the candidate's code raises, or loading what is no state of this model.
+        Exception: Anything that the candidate's code raises, or that loading a wrong state raises.
     """
-    importlib.invalidate_caches()  # the script may have come after this process had looked into its folder
+    importlib.invalidate_caches()  # the script may be newer than this process's last look into its folder
     train = importlib.import_module("nanomodel.train")
     model = train.build_model(vocab, context)
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"build_model returned {type(model).__name__}, not a module")
-    # Mapped, not read: two servers hold this descriptor, and its position with it.
+    # Mapped, not read: two servers share this descriptor and its position.
     with mmap.mmap(weights, 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as file:
         state = torch.load(cast(IO[bytes], file), map_location="cpu", weights_only=True)
     model.load_state_dict(state)
@@ -101,7 +101,7 @@ def load_model(weights: int, vocab: int, context: int) -> torch.nn.Module:
 
 
 def serve(wire: Wire) -> None:
-    """Load what the other end sends and answer its requests, until it hangs up."""
+    """Load the weights that the other end sends and answer its requests, until it closes the socket."""
     stage = "load"
     try:
         task, (weights, memory) = wire.recv()

@@ -1,7 +1,7 @@
 """`python -m nanomodel.train` without a runner: read the prepared cache, keep the clock, score at the end.
 
-For a person who wants to try an edit, on this machine or on one that has nothing but torch, numpy and a
-copied cache. The score comes from the same scorer in fresh processes, but nothing is sandboxed here.
+A person can try an edit with it, on this machine or on one that has only torch, numpy and a copied cache. The
+same scorer computes the score, in new processes, but without any sandbox.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Standalone:
     def __init__(self, options: argparse.Namespace, cache: Prepared) -> None:
         self._options = options
         self._cache = cache
-        # The weights are a file in the working folder, as under a runner; the person's own stays clean.
+        # The weights are a file in the working folder, as under a runner; so work in a temporary folder.
         self._home = Path.cwd()
         self._folder = tempfile.TemporaryDirectory(prefix="nanomodel-")
         os.chdir(self._folder.name)
@@ -50,7 +50,7 @@ class Standalone:
         """
         options = _train_parser().parse_args(arguments)
         if options.device == "cpu" and choose_device("auto").type == "cuda":
-            # The script has chosen its knobs by what PyTorch sees, before it came here.
+            # The script has already chosen its knobs, by what PyTorch sees.
             raise SystemExit(
                 "This would train the GPU's model on the CPU. Hide the GPU: CUDA_VISIBLE_DEVICES=-1"
             )
@@ -86,10 +86,10 @@ class Standalone:
         return tokens
 
     def log(self, message: Message) -> None:
-        """Nobody to tell: the harness prints."""
+        """Do nothing: the harness prints the log."""
 
     def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """Print and write the numbers, and have the weights scored in fresh processes."""
+        """Print and write the numbers, and score the weights in new processes."""
         self._at["submitted"] = time.monotonic()
         for name, value in metrics.items():
             print(f"{name:20s} {value:,.6g}", flush=True)
@@ -118,7 +118,7 @@ def open_prepared(cache: str | None) -> Prepared:
     """The prepared data in a folder; by default what $NANOMODEL_CACHE names, or the newest in ./runs/cache.
 
     Raises:
-        SystemExit: If there is none.
+        SystemExit: If there is no prepared data.
     """
     found = [path.parent for path in CACHES.glob("*/meta.json")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,14 +1,14 @@
-"""A process that waits for a training script to come: Python, torch and the harness are loaded already.
+"""A process that waits for a training script, with Python, torch and the harness loaded.
 
     HARNESS_FD=n python -m nanomodel.standby nanomodel.train
 
     standby -> {"type": "standby"}      everything is loaded; no candidate code has run yet
-    runner  -> {"type": "go"}           the script is in its place: run it, as `python -m` would
+    runner  -> {"type": "go"}           the script's file is there: run it, as `python -m` would
 
-Invariant: until it is told to go, this process runs nothing but this package's frozen code and its libraries,
-and touches no device; it serves one script and ends with it. What the script finds is what it would find in
-a process of its own: no random generator is used here, and the harness seeds them all. Not covered: the
-model servers, which wait by themselves (`serve`).
+Invariant: before "go", this process runs only this package's frozen code and its libraries, and touches no
+device. It serves one script and ends with it. The script finds the same state as in a new process: this
+module uses no random generator, and the harness seeds them all. Not covered: the model servers, which can
+wait without this module (`serve`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from collections.abc import Iterator
 from nanomodel.wire import Closed, Wire
 
 LIBRARIES = ("torch", "torch._dynamo", "nanomodel.harness")
-"""What nearly every script needs; optimizers load the compiler's front end, whether they compile or not."""
+"""Nearly every script needs these; optimizers load the compiler's front end even if they do not compile."""
 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Load libraries without looking for garbage, a quarter of the time; what they made stays exempt."""
+    """Load libraries without garbage collection, in a quarter of the time; it ignores their objects later."""
     gc.disable()
     try:
         yield
@@ -39,12 +39,12 @@ def uncollected() -> Iterator[None]:
 
 
 def main() -> None:
-    """Load, wait for the word, and become the script that the command line names."""
+    """Load the libraries, wait for "go", and become the script that the command line names."""
     module = sys.argv[1]
     wire = Wire.from_fd(int(os.environ["HARNESS_FD"]))
     with uncollected():
         for name in LIBRARIES:
-            with contextlib.suppress(ImportError):  # the script will say what it misses
+            with contextlib.suppress(ImportError):  # the script itself will name what is missing
                 importlib.import_module(name)
     wire.send({"type": "standby"})
     try:

@@ -1,6 +1,6 @@
-"""Warnings about a training that ended well: it was not compiled as it should be, or had too little text.
+"""Warnings about a successful training: it was not compiled as it should be, or had too little text.
 
-Needs no torch. Not covered: anything that decides; a runner looks at none of this.
+Needs no torch. These warnings are for people; the runner does not use them.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EPOCHS = 4.0
-"""Text that is read more often teaches ever less (Muennighoff et al. 2023)."""
+"""Text that is read more often than this teaches less and less (Muennighoff et al. 2023)."""
 
 
 def compile_warnings(metrics: Mapping[str, float]) -> list[str]:
-    """Say what went wrong in compiling, a sentence each: torch goes on without, at a fraction of the speed.
+    """One sentence for each problem in compiling; torch continues without it, but much slower.
 
     Args:
         metrics: What the harness reported of a training that was to be compiled.

@@ -1,8 +1,8 @@
-"""What is scored: a split cut into windows of `context` tokens, and into pieces that are added up apart.
+"""Cuts a split into windows of `context` tokens for scoring, and into pieces with separate sums.
 
 Every token of the split but the first is a target exactly once. Windows do not overlap, except that the last
 one is moved back to be full, and only its new targets count. The separator between documents stands for no
-text: it is read, but predicting it is neither counted nor paid for (as in nanochat's bits per byte).
+text: the model reads it, but its prediction does not count (as in nanochat's bits per byte).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nanomodel.data import SEPARATOR
 
 PIECE = 1024
-"""Most tokens in a piece. The sampling error of a split is reckoned from them, so there have to be many."""
+"""Most tokens in a piece. Many pieces are needed, since they give the sampling error of a split."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Windows:
 
     @property
     def vocab(self) -> int:
-        """Number of tokens there are."""
+        """Size of the vocabulary."""
         return len(self.token_bytes)
 
     @cached_property
@@ -58,11 +58,11 @@ class Windows:
         return self._gather(indices, 0)
 
     def targets(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What it should have predicted, int64 [indices, length]."""
+        """The true next tokens, int64 [indices, length]."""
         return self._gather(indices, 1)
 
     def counted(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which targets count: those with text that no earlier window has, bool [indices, length]."""
+        """Whether each target counts, bool [indices, length]: it has text, and no earlier window has it."""
         position = self.starts[indices][:, None] + np.arange(self.length)
         return (position >= indices[:, None] * self.length) & (self.token_bytes[self.targets(indices)] > 0)
 

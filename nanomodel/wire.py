@@ -1,13 +1,13 @@
 """Small JSON messages and file descriptors over a Unix socket, and memory that two processes share.
 
-The one dialect that runner, harness, scorer and server speak (protocol 1): one JSON object a message, over
-SOCK_SEQPACKET, so that messages have borders and a dead peer is noticed; descriptors travel beside it.
+Runner, harness, scorer and server all speak protocol 1: each message is one JSON object, sent over
+SOCK_SEQPACKET, which keeps messages apart and tells when the peer is dead. File descriptors travel with it.
 
-Invariant: nothing that arrives can hurt the receiver. What is too long, not JSON, or not an object is a
-`WireError`; descriptors are never inherited by a later child and never outlive a message that nobody
-wanted them with; shared memory is sealed, so a peer cannot shrink it under a reader. What a message
-*means* is checked by whoever asked for it. Torch-free. Where the system has no SOCK_SEQPACKET (macOS),
-datagrams stand in, and the death of the peer must be noticed by other means.
+Invariant: no message can harm the receiver. A message that is too long, not JSON, or not an object raises
+`WireError`, and its descriptors are closed; no later child inherits a descriptor; shared memory is sealed, so
+a peer cannot shrink it while another process reads it. The receiver checks what a message *means*. This
+module needs no torch. Where the system has no SOCK_SEQPACKET (macOS), it uses datagrams, and the caller must
+notice the death of the peer by other means.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 PROTOCOL = 1
 WEIGHTS = "weights.pt"
-"""What a script that submits has left in its working folder."""
+"""The file of weights that a submitting script leaves in its working folder."""
 MAX_BYTES = 60_000
 MAX_FDS = 8
 
@@ -31,7 +31,7 @@ Message = dict[str, Any]
 
 
 class WireError(Exception):
-    """The peer sent what is not a message."""
+    """The peer sent something that is not a message."""
 
 
 class Closed(WireError):
@@ -94,7 +94,7 @@ class Wire:
         Raises:
             Closed: If the peer is gone.
             Timeout: If nothing comes in time.
-            WireError: If what comes is not a message.
+            WireError: If the data is not a message.
         """
         self._wait(select.POLLIN, timeout)
         try:
@@ -122,7 +122,7 @@ class Wire:
         return message, fds
 
     def release(self) -> int:
-        """Give up the descriptor without closing it: somebody else goes on with the conversation."""
+        """Give up the descriptor without closing it, so that another module can continue the conversation."""
         return self._socket.detach()
 
     def close(self) -> None:
@@ -144,13 +144,13 @@ def pair() -> tuple[Wire, Wire]:
 
 
 def close_all(fds: Sequence[int]) -> None:
-    """Close descriptors that nobody needs any more."""
+    """Close descriptors."""
     for fd in fds:
         os.close(fd)
 
 
 def create_memory(size: int) -> int:
-    """A descriptor of `size` zero bytes that lie in no folder; nobody can change its length afterwards."""
+    """A descriptor of `size` zero bytes that lie in no folder; its length is sealed."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
             file.truncate(size)

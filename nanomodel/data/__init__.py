@@ -2,7 +2,7 @@
 
 `prepare` turns a corpus into a folder once; `open_cache` maps that folder into memory. Importing this
 package, and opening a cache, needs numpy alone: a prepared folder can be copied to a machine that has
-nothing but torch and numpy. Nothing in here imports torch.
+only torch and numpy. Nothing in here imports torch.
 
     from nanomodel.data import DataSpec, open_cache, prepare
     data = prepare(DataSpec.from_dict(options), Path("runs/cache"))

@@ -4,7 +4,7 @@
     python -m nanomodel.data prepare --corpus prepared --path copied/sotu-2048-... (others as above)
     python -m nanomodel.data show runs/cache/sotu-2048-...
 
-`prepare` prints one line of JSON on stdout, whatever it took; progress and errors go to stderr. Options not
+`prepare` prints one line of JSON on stdout; progress and errors go to stderr. Options not
 given come from `configs/data/CORPUS.yaml`. Exit codes: 0 done, 2 an error that the user can fix, 130 Ctrl-C.
 """
 
@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
 NEEDED = ("corpus", "vocab", "validation_tokens")
 """Options without a default: they depend on the scale of a search."""
 COPIED = "prepared"
-"""The corpus that is no corpus: a prepared folder from another machine."""
+"""Stands for a prepared folder from another machine instead of a corpus."""
 _KINDS: dict[str, type] = {"int": int, "float": float}
 
 
@@ -72,7 +72,7 @@ def _spec(options: argparse.Namespace) -> DataSpec:
 def _defaults(corpus: str) -> dict[str, Any]:
     path = CONFIGS / f"{corpus}.yaml"
     if not path.is_file():
-        return {}  # whoever gives every option needs no file
+        return {}  # a user who gives every option needs no file
     from omegaconf import OmegaConf
 
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -82,7 +82,7 @@ def _defaults(corpus: str) -> dict[str, Any]:
 
 
 def open_copy(options: argparse.Namespace) -> Prepared:
-    """The prepared folder at `--path`, if it is whole and has the vocabulary that is wanted."""
+    """The prepared folder at `--path`, if it is complete and has the right vocabulary."""
     if not options.path:
         raise DataError("No path is set.", "Set data.path to a folder of prepared data that was copied here.")
     data = open_cache(Path(options.path).expanduser().resolve())

@@ -1,7 +1,7 @@
 """Preparation, top to bottom: read, group near-duplicates, split, train the tokenizer, encode, write.
 
-Owns the invariants: the tokenizer has seen training text only; memory does not grow with the text of the
-corpus (some 200 bytes a document are kept); equal inputs give equal bytes.
+Invariants: the tokenizer sees training text only; memory does not grow with the text of the corpus (it keeps
+about 200 bytes for each document); equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nanomodel.data.staging import locked, staged, sweep
 from nanomodel.data.tokenizer import PATTERN, Encoder, train
 
 RECIPE = 3
-"""Counts up whenever this code would make other data of the same inputs."""
+"""Raise this whenever the code would make other data from the same inputs."""
 LIBRARIES = ("rensa", "rustbpe", "tiktoken")
 BATCH_BYTES = 4 << 20
 GUARD_SHARE = 4
@@ -67,7 +67,7 @@ def _key(spec: DataSpec, corpus: Corpus) -> str:
     """A readable name with a hash of everything that decides the result."""
     options = asdict(spec)
     for name in ("path", "other_path", "url", "shards", "shards_available"):
-        options.pop(name)  # the identity of the corpus says it better
+        options.pop(name)  # the identity of the corpus replaces them
     identities = [corpus.identity(), *([_other_corpus(spec).identity()] if spec.other_path else [])]
     recipe = [FORMAT, RECIPE, options, identities, [version(name) for name in LIBRARIES]]
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
@@ -102,7 +102,7 @@ def _build(
 
 
 def _read(corpus: Corpus, texts: DocumentFile, progress: Report) -> tuple[Hashes, Ints, Ints]:
-    """Copy the corpus into the file; the hash, the size and the group of each document."""
+    """Copy the corpus into the file; returns the hash, the size and the group of each document."""
     sketcher, hashes = Sketcher(), []
     for raw in corpus.documents(progress):
         texts.add(raw)
@@ -156,7 +156,7 @@ def _first_tokens(groups: list[Ints], limit: int, option: str, texts: DocumentFi
 
 
 def _guard(groups: list[Ints], limit: int, texts: DocumentFile, encoder: Encoder) -> Ints | None:
-    """The slice that is held back beside the validation, if there are documents left for one."""
+    """The slice held back besides the validation split, if documents are left for it."""
     try:
         return _first_tokens(groups, limit, "", texts, encoder)
     except DataError:
@@ -164,7 +164,7 @@ def _guard(groups: list[Ints], limit: int, texts: DocumentFile, encoder: Encoder
 
 
 def _write_other(spec: DataSpec, folder: Path, encoder: Encoder, progress: Report) -> dict[str, Any]:
-    """Encode text of another kind, as much of it as the validation has tokens."""
+    """Encode text of another kind, up to the limit of the validation split."""
     with DocumentFile(folder / "other") as texts:
         for raw in _other_corpus(spec).documents(progress):
             texts.add(raw)
@@ -188,7 +188,7 @@ def _write(
     encoder: Encoder,
     progress: Report,
 ) -> dict[str, Any]:
-    """Encode a split into its file; what is to be known about it."""
+    """Encode a split into its file; returns its description."""
     digest, tokens, done, total = hashlib.sha256(), 0, 0, int(sizes[documents].sum())
     with path.open("wb") as file:
         for batch in texts.batches(documents, BATCH_BYTES):

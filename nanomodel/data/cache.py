@@ -4,15 +4,15 @@ Owns the format:
 
     meta.json                          what this is, what made it, and the size of everything below
     train.bin validation.bin test.bin  little-endian uint16 token ids; every document after a separator
-    held.bin other.bin                 the same, where there are any: see `GUARDS`
+    held.bin other.bin                 the same, if they exist: see `GUARDS`
     token_bytes.npy                    uint16 [vocab]: bytes of text that each token stands for
     tokenizer.json                     pattern and merges
 
 Ids 0..254 are raw bytes, and ids from 256 are merges. 255 separates documents in every vocabulary, since the
 byte 0xFF never occurs in UTF-8. Train is in corpus order; validation and test are in the order of a hash, so
-that any beginning of them is a fair sample.
+that the first part of each is a fair sample.
 
-Needs numpy alone. Does not cover writing, which is `build`.
+Needs only numpy. Not covered: writing (`build`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ FORMAT = 1
 SEPARATOR = 255
 SPLITS = ("train", "validation", "test")
 GUARDS = ("held", "other")
-"""Splits that some data has: a slice held back beside the validation, and text of another kind. They show
-whether a gain on the validation data is one elsewhere too; no decision rests on them."""
+"""Splits that only some data has: a slice held back besides the validation split, and text of another kind.
+They show whether a gain on the validation data carries over; no decision rests on them."""
 TOKEN = np.dtype("<u2")
 _AGAIN = "Delete that folder and prepare the data again, or copy it again from where it is whole."
 
@@ -69,7 +69,7 @@ class Prepared:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits there are."""
+        """Names of the splits in this data."""
         return tuple(split for split in (*SPLITS, *GUARDS) if split in self.meta["splits"])
 
     def tokens(self, split: str) -> np.memmap[Any, np.dtype[np.uint16]]:
@@ -101,7 +101,7 @@ class Prepared:
         return b"".join(words[int(t)] for t in np.asarray(tokens).ravel()).decode("utf-8", "replace")
 
     def verify(self) -> None:
-        """Read everything and compare it with the hashes noted when it was made.
+        """Read every file and compare it with the hashes from the preparation.
 
         Raises:
             DataError: If a file has changed.
@@ -113,10 +113,10 @@ class Prepared:
 
 
 def open_cache(path: Path) -> Prepared:
-    """Open prepared data, after comparing the sizes of its files with what they should be.
+    """Open prepared data, after a check of the sizes of its files.
 
     Raises:
-        DataError: If there is none, if it is damaged, or if a newer version made it.
+        DataError: If the data is missing or damaged, or if a newer version made it.
     """
     path = Path(path)
     if not (path / "meta.json").is_file():

@@ -1,7 +1,7 @@
-"""Corpora behind one name: where the files of each come from, and what identifies their contents.
+"""Finds a corpus by name: where its files come from, and what identifies their contents.
 
-Owns the invariant that equal identities mean equal documents: local files are identified by the hash of their
-contents, fetched ones by their addresses (so that prepared data is found again without a network).
+Invariant: equal identities mean equal documents. The hash of the contents identifies local files; the address
+identifies fetched files, so that prepared data is found again without a network.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Corpus(Protocol):
     """A source of documents."""
 
     def identity(self) -> list[list[str]]:
-        """What decides the documents, for the key of the cache."""
+        """What the documents depend on, for the key of the cache."""
 
     def documents(self, report: Report) -> Iterator[bytes]:
         """Every document, valid UTF-8 and not blank, in an order that never changes.
 
         Raises:
-            DataError: If the corpus cannot be had or read.
+            DataError: If the corpus cannot be fetched or read.
         """
 
 

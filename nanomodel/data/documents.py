@@ -1,7 +1,7 @@
 """Keeps all documents of a corpus in one scratch file, so that the corpus is fetched and read only once.
 
-Later steps take any documents from it, in any order, whatever the corpus was made of. It is read with plain
-reads and not mapped: mapped pages would count as memory of this process.
+Later steps take any documents from it, in any order, whatever the format of the corpus. The file is read, not
+mapped, because mapped pages would count as memory of this process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DocumentFile:
         self._sizes.append(len(raw))
 
     def finish(self) -> Ints:
-        """End the writing; the size of each document in bytes, int64 [documents]."""
+        """End the writing; returns the size of each document in bytes, int64 [documents]."""
         self._file.flush()
         sizes = np.array(self._sizes, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

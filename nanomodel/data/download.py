@@ -1,11 +1,11 @@
-"""Fetching public files: resumed after interruption, checked against what the host promises, tried again.
+"""Fetches public files: resumes after an interruption, checks size and hash, and tries again.
 
-Owns the invariants: under its final name a file is complete and its sha256 is noted beside it (NAME.json); a
-file that no longer matches its note is fetched again; a half-fetched file (NAME.part) is continued only if
-the host says, by ETag, that it is still the same file.
+Invariants: a file under its final name is complete, and NAME.json beside it holds its sha256; a file that no
+longer matches that is fetched again; a partial file (NAME.part) is continued only if the host's ETag says
+that it is still the same file.
 
-Where a host tells the sha256 (the hub of the corpora in `configs/data` does, in X-Linked-Etag, before it
-redirects to its store), damaged bytes are found out; elsewhere only a wrong size is.
+If a host gives the sha256 (the hub of the corpora in `configs/data` does, in X-Linked-Etag, before it
+redirects to its store), damaged bytes are detected; otherwise only a wrong size is.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from nanomodel.data.progress import Report
 from nanomodel.data.staging import locked
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between tries; one try more than there are pauses."""
+"""Seconds between tries; there is one try more than pauses."""
 LONGEST_PAUSE = 60.0
 TIMEOUT = 30.0
 BLOCK = 1 << 20
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP answers that may change by themselves."""
+"""HTTP errors that may pass by themselves."""
 
 
 class _Broken(Exception):
-    """A try that failed in a way that another try may mend; `pause` is what the host asked for."""
+    """A failure after which another try may succeed; `pause` is what the host asked for."""
 
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class _Broken(Exception):
 
 @dataclass(frozen=True)
 class _Note:
-    """What is known of a file: kept beside it, and beside its beginning while it is fetched."""
+    """The note about a file; it is stored beside the file, also while the file is partial."""
 
     url: str
     etag: str = ""
@@ -70,10 +70,10 @@ class _Note:
 
 
 def fetch_all(urls: Sequence[str], folder: Path, report: Report) -> list[Path]:
-    """The files at `urls`, in `folder`; those that are there and whole are not fetched again.
+    """The files at `urls`, in `folder`; complete files are not fetched again.
 
     Raises:
-        DataError: If one cannot be had.
+        DataError: If a file cannot be fetched.
         OSError: If `folder` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def fetch(url: str, folder: Path, report: Report, phase: str) -> Path:
 def _try(url: str, path: Path, report: Callable[[int, int | None], None]) -> Path:
     part, beside = _beside(path, ".part"), _beside(path, ".json")
     note = _Note.read(beside, url)
-    resumable = part.is_file() and note.etag.startswith('"')  # weak ETags do not speak of bytes
+    resumable = part.is_file() and note.etag.startswith('"')  # weak ETags do not identify bytes
     have = part.stat().st_size if resumable else 0
     headers = {
         "User-Agent": "nanomodel",
@@ -138,7 +138,7 @@ def _try(url: str, path: Path, report: Callable[[int, int | None], None]) -> Pat
 
 
 class _Hops(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and remembers the sha256 that a hub tells on the way."""
+    """Follows redirects, and remembers the sha256 that a hub gives before it redirects."""
 
     sha256 = ""
 
@@ -169,7 +169,7 @@ def _copy(response: Any, part: Path, have: int, report: Callable[[int], None]) -
 
 
 def _checked(part: Path, size: int, promised: str) -> str:
-    """The sha256 of a complete file; an incomplete one is kept, to be continued, and a wrong one is not."""
+    """The sha256 of a complete file; keeps an incomplete file, to continue it, and deletes a wrong one."""
     got = part.stat().st_size
     if 0 <= got < size:
         raise _Broken(f"the connection ended after {got:,} of {size:,} bytes")
@@ -181,7 +181,7 @@ def _checked(part: Path, size: int, promised: str) -> str:
 
 
 def _refusal(error: urllib.error.HTTPError, url: str, part: Path) -> Exception:
-    if error.code == 416:  # asked to continue after the end: the beginning is of no use
+    if error.code == 416:  # nothing to continue: the partial file is useless
         part.unlink(missing_ok=True)
         return _Broken("the host has no more of the file")
     if error.code in AGAIN:

@@ -1,11 +1,11 @@
-"""Which documents are near-duplicates of one another.
+"""Finds documents that are near-duplicates of one another.
 
 MinHash (Broder, 1997) over runs of five words, banded for locality-sensitive hashing (Indyk & Motwani, 1998);
 pairs that share a band are linked if their sketches agree enough, and links are followed to groups. With 16
 bands of 4 rows a pair of similarity 0.8 is found with probability 0.9998, of 0.7 with 0.99; below 0.4 a link
 is rare. Similarity is Jaccard's, of the two sets of runs: about 3% of words changed at random leave 0.75.
 
-Does not cover a small document inside a large one.
+Not covered: a small document inside a large one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sketcher:
 
 
 def group(sketches: Sketches) -> Ints:
-    """Near-duplicates share a number: int64 [documents], numbers from 0 without gaps."""
+    """The group of each document, int64 [documents], from 0 without gaps; near-duplicates share a group."""
     count = len(sketches)
     bands = np.ascontiguousarray(sketches).view(np.uint64).reshape(count, BANDS)
     links = [_links(np.ascontiguousarray(bands[:, band]), sketches) for band in range(BANDS)]
@@ -66,7 +66,7 @@ def group(sketches: Sketches) -> Ints:
 
 
 def _links(keys: npt.NDArray[np.uint64], sketches: Sketches) -> tuple[Ints, Ints]:
-    """Similar documents of equal keys: each with the first and the previous of its bucket."""
+    """Pairs of similar documents with equal keys: each with the first and the previous of its bucket."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     same = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1

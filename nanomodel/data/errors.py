@@ -1,8 +1,8 @@
-"""The one exception of the data room."""
+"""The exception of this package."""
 
 
 class DataError(Exception):
-    """Something about the data that a person can fix.
+    """An error in the data that a person can fix.
 
     Attributes:
         message: What happened, and where.

@@ -1,6 +1,6 @@
-"""How a long preparation shows where it is: a bar on a terminal, plain lines elsewhere, always on stderr.
+"""Shows the progress of a preparation on stderr: a bar on a terminal, plain lines elsewhere.
 
-Everything that takes time reports through one plain function, so that any caller can draw it differently.
+All slow steps report through one plain function, so that a caller can show the progress differently.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 Report = Callable[[str, int, int | None], None]
-"""Called as report(phase, done, total), in bytes; a total of None is unknown, of 0 a mere message."""
+"""Called as report(phase, done, total), in bytes; total is None if unknown, and 0 for a mere message."""
 
 EVERY_SECONDS = 5.0
 """Pause between two plain lines about the same phase."""
@@ -52,7 +52,7 @@ def _rich_bar() -> Any:
 
 
 class _Seldom:
-    """Passes on the first report of a phase, its last, and one now and then between."""
+    """Passes on the first and the last report of a phase, and some in between."""
 
     def __init__(self, pause: float, show: Report) -> None:
         self._pause, self._show = pause, show

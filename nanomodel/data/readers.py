@@ -1,11 +1,12 @@
-"""Documents out of files: .txt, .jsonl and .parquet, one piece at a time whatever the size of the file.
+"""Reads documents from .txt, .jsonl and .parquet files, one piece at a time whatever the size of a file.
 
-Owns the invariant that every document is valid UTF-8 and not blank. Text that is not UTF-8 is refused, with
-the file and the place, never repaired: a wrongly guessed encoding would spoil a corpus silently. Text is
-otherwise left as it is, but for a byte order mark at the start of a .txt.
+Invariant: every document is valid UTF-8 and not blank. Text that is not UTF-8 is refused, with the file and
+the place, and never repaired: a wrongly guessed encoding would damage a corpus unnoticed. Otherwise text
+stays as it is, except that a byte order mark at the start of a .txt is removed.
 
-A .txt is one document, unless it is cut at blank lines: the only file is, one larger than `WHOLE_FILE`, and
-among `FEW` files one larger than a document should be. A split of whole novels would hold one, or none.
+A .txt is one document, except that some are cut at blank lines: the only file, a file larger than
+`WHOLE_FILE`, and among up to `FEW` files one larger than a document should be. Otherwise a held-out split
+might hold one novel, or none.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
         files: Each ends in .txt, .jsonl or .parquet.
         column: Where the text is, in the latter two.
         document_bytes: About the size of a document of a .txt that is cut; 0: never cut.
-        report: Told how much of the files has been read.
+        report: Called with the bytes read so far.
 
     Raises:
         DataError: If a file cannot be read, is not what its name says, or has no such column.

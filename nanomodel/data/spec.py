@@ -1,7 +1,7 @@
-"""What to prepare: the options of a corpus, checked once.
+"""The options of a corpus, checked once.
 
-Defaults live in `configs/data/*.yaml`. The few that stand here are those of options that do not apply to
-every corpus.
+`configs/data/*.yaml` holds the defaults. The few defaults here belong to options that do not apply to every
+corpus.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class DataSpec:
         vocab: Size of the vocabulary in [256, 65536]; 256 means raw bytes.
         validation_fraction: Share of the corpus (in bytes) for validation, in (0, 0.4].
         test_fraction: Share of the corpus (in bytes) for the sealed test split, in (0, 0.4].
-        validation_tokens: No more tokens than this in the validation split.
-        test_tokens: No more tokens than this in the test split.
-        tokenizer_bytes: No more bytes of training text than this are shown to the tokenizer's training.
+        validation_tokens: Largest number of tokens in the validation split.
+        test_tokens: Largest number of tokens in the test split.
+        tokenizer_bytes: Largest number of bytes of training text that the tokenizer is trained on.
         path: Corpus "file": a file, a folder, or a glob.
         text_column: The column of .parquet and the key of .jsonl that holds the text.
         document_bytes: Corpus "file": a single .txt, and long ones among few, are cut at blank lines into

@@ -1,9 +1,9 @@
-"""Which documents are for training, which for validation, which for the sealed test.
+"""Divides documents into training, validation and the sealed test.
 
-Owns the invariants: every document is in exactly one split; near-duplicates are in the same one; the choice
+Invariants: every document is in exactly one split; near-duplicates are in the same one; the choice
 depends on contents alone (a hash of each document), not on names, order or chance. Groups of near-duplicates
-are ranked by hash: validation takes from the low end, test from the high end, so that a corpus which grows
-moves few documents.
+are ranked by hash: validation takes from the low end, test from the high end, so that few documents
+move when a corpus grows.
 
 A group larger than a quarter of a held-out split stays in training (unless all are that large), so that no
 single document decides a score.
@@ -21,13 +21,13 @@ from nanomodel.data.errors import DataError
 
 Hashes = npt.NDArray[np.uint64]
 LEAST_BYTES = 4096
-"""A held-out split smaller than this says nothing."""
+"""A held-out split smaller than this is useless."""
 LEAST_GROUPS = 3
 LARGEST_SHARE = 0.25
 
 
 def content_hash(raw: bytes) -> int:
-    """64 bits that decide where a document goes."""
+    """The 64 bits that decide the split of a document."""
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
 
 

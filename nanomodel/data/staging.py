@@ -1,9 +1,9 @@
-"""Writing a folder so that it either is there, whole, or is not there at all.
+"""Writes a folder so that it is either complete or does not exist.
 
-Owns the invariant: under its final name a prepared folder is complete, and a process killed at any instant
-leaves at most a temporary folder that the next preparation removes. A temporary folder of key K is made,
-renamed and removed only by who holds the lock of K; the kernel frees that lock when its holder dies, so a
-temporary folder whose lock is free is garbage.
+Invariant: a prepared folder under its final name is complete, and a process that is killed at any instant
+leaves at most a temporary folder, which the next preparation removes. Only the holder of the lock of key K
+creates, renames and removes the temporary folder of K. The kernel frees the lock when its holder dies, so a
+temporary folder with a free lock is garbage.
 
 Uses flock, so Linux and macOS; on a network disk it needs working locks.
 """
@@ -22,7 +22,7 @@ TEMPORARY, LOCKS = ".preparing", ".locks"
 
 @contextmanager
 def locked(cache: Path, name: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock `name` of `cache`; `waiting` is called if somebody else holds it."""
+    """Hold the lock `name` of `cache`; calls `waiting` if another process holds it."""
     descriptor = _open_lock(cache, name)
     try:
         try:
@@ -37,11 +37,11 @@ def locked(cache: Path, name: str, waiting: Callable[[], None]) -> Iterator[None
 
 @contextmanager
 def staged(cache: Path, key: str) -> Iterator[Path]:
-    """A new temporary folder that becomes `cache/key` when the block ends well, and else vanishes.
+    """A new temporary folder that becomes `cache/key` if the block succeeds, and is removed otherwise.
 
     The caller holds the lock of `key`.
     """
-    folder = cache / TEMPORARY / key  # one level down, so that who looks through `cache` does not meet it
+    folder = cache / TEMPORARY / key  # one level down, where a listing of `cache` does not find it
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -56,7 +56,7 @@ def staged(cache: Path, key: str) -> Iterator[Path]:
 
 
 def sweep(cache: Path) -> None:
-    """Remove what killed preparations of any key left behind."""
+    """Remove the temporary folders of killed preparations."""
     for folder in (cache / TEMPORARY).glob("*"):
         descriptor = _open_lock(cache, folder.name)
         try:
@@ -69,7 +69,7 @@ def sweep(cache: Path) -> None:
 
 
 def _open_lock(cache: Path, name: str) -> int:
-    # A lock file is never removed: a process might be waiting on it, and a new one would be another lock.
+    # A lock file is never removed: a process might wait on it, and a new file would be another lock.
     (cache / LOCKS).mkdir(parents=True, exist_ok=True)
     return os.open(cache / LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 

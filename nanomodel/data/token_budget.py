@@ -1,7 +1,7 @@
-"""Draws the tokens of a token budget: a run gets these and no others, in passages from all over the stream.
+"""Draws the tokens of a token budget: passages from all over the stream, the only data a run gets.
 
-The runner draws them before it hands the data over, so that it need not trust the script's count. Needs numpy
-alone.
+The runner draws them before it hands the data over, so that it need not trust the script's count. Needs only
+numpy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PASSAGE = 256
-"""Tokens that follow each other in the stream: long enough to learn from, short enough to be many."""
+"""Consecutive tokens in a passage: long enough to learn from, short enough to have many."""
 
 
 def draw_tokens(tokens: NDArray[np.uint16], amount: int, seed: int) -> NDArray[np.uint16]:
@@ -18,7 +18,7 @@ def draw_tokens(tokens: NDArray[np.uint16], amount: int, seed: int) -> NDArray[n
 
     Args:
         tokens: The stream, usually a memory map.
-        amount: Of targets; there is one token more, because the first one is only read.
+        amount: Number of targets; there is one token more, because the first token is only an input.
         seed: Seed of the run.
 
     Returns:

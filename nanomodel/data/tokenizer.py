@@ -1,7 +1,7 @@
 """Byte-level BPE (Sennrich et al., 2016): trained with rustbpe, applied with tiktoken.
 
-Owns the invariants: ids 0..254 are the raw bytes, ids from 256 are merges, 255 never comes out of text, and
-every byte of text is covered by exactly one token.
+Invariants: ids 0..254 are the raw bytes, ids from 256 are merges, no text encodes to 255, and
+exactly one token covers each byte of text.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PATTERN = "|".join(
         r"\s{1,256}",
     )
 )
-"""How text is cut before merging: GPT-4's way, with two digits at once since vocabularies are small, and with
-runs of whitespace bounded, since an unbounded one overflows the regex engine's stack."""
+"""Cuts text before merging, as GPT-4 does, but takes two digits at once, since vocabularies are small, and
+limits runs of whitespace, since an unlimited run overflows the regex engine's stack."""
 
 Tokens = npt.NDArray[np.uint16]
 
@@ -42,7 +42,7 @@ def train(texts: Iterable[str], vocab: int) -> list[bytes]:
         vocab: Size of the vocabulary, with bytes and separator.
 
     Raises:
-        DataError: If the text does not have that many merges.
+        DataError: If the text does not give that many merges.
     """
     if vocab == RAW:
         return []
