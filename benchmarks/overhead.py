@@ -42,8 +42,9 @@ DATA = DataSpec(
 
 PLAIN = """
 import numpy as np, torch
-from nanomodel import scoring, standalone, train
-from nanomodel.windows import Windows
+from nanomodel import standalone, train
+from nanomodel.scoring.bits_per_byte import cross_entropy, summed
+from nanomodel.scoring.windows import Windows
 
 def submit(self, weights, metrics):
     model = train.build_model(self._cache.vocab, self._options.context)
@@ -54,8 +55,8 @@ def submit(self, weights, metrics):
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(windows)), max(1, len(windows) // 64)):
             logits = model(torch.from_numpy(windows.inputs(rows)))
-            nats[rows] = scoring.cross_entropy(logits, torch.from_numpy(windows.targets(rows)))
-    print(scoring.summed(windows, nats, 0.0).bits_per_byte)
+            nats[rows] = cross_entropy(logits, torch.from_numpy(windows.targets(rows)))
+    print(summed(windows, nats, 0.0).bits_per_byte)
 
 standalone.Standalone.submit = submit
 train.main()

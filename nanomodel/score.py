@@ -4,7 +4,7 @@
     HARNESS_FD=n python -m nanomodel.score                                     job after job, for a runner
 
 This process holds the validation and test tokens and never runs candidate code. The model runs in servers;
-under a runner they are the runner's children, in a sandbox. `nanomodel.scoring` computes the score.
+under a runner they are the runner's children, in a sandbox. `nanomodel.scoring.bits_per_byte` computes the score.
 
     runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
@@ -32,9 +32,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nanomodel.client import Failure
 from nanomodel.data import DataError
-from nanomodel.scoring import Job, Score, score
+from nanomodel.scoring.bits_per_byte import Job, Score, score
+from nanomodel.scoring.client import Failure
 from nanomodel.standalone import common_parser, open_prepared
 from nanomodel.wire import Closed, Message, Wire, close_all, create_memory, map_memory, pair
 

@@ -24,7 +24,7 @@ def main() -> None:
     wire = Wire.from_fd(int(os.environ["HARNESS_FD"]))
     wire.send({"type": "hello", "protocol": PROTOCOL})
     with uncollected():
-        from nanomodel.server import serve  # loads torch; the hello must not wait for it
+        from nanomodel.scoring.server import serve  # loads torch; the hello must not wait for it
 
     wire.send({"type": "warm"})
     serve(wire)

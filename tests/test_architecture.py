@@ -98,7 +98,7 @@ def test_nanomodel_has_no_import_cycle() -> None:
 def test_the_task_s_script_leads_to_no_part_of_the_scorer() -> None:
     """The model server loads `nanomodel.train` by name, so what that imports must not lead back to it."""
     known = graph("nanomodel")
-    known["nanomodel.server"].add("nanomodel.train")
+    known["nanomodel.scoring.server"].add("nanomodel.train")
     assert cycles(known) == []
 
 

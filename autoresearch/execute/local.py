@@ -18,9 +18,8 @@ from typing import Any
 
 from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.execute.tree_hash import digest
 from autoresearch.judge.limits import Pruner
-from autoresearch.store.files import keep_losses
+from autoresearch.store.files import digest, keep_losses
 from autoresearch.store.git import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance
 

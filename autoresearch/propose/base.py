@@ -202,7 +202,7 @@ class Inbox(Protocol):
 
 @runtime_checkable
 class RunProgram(Protocol):
-    """Runs a program and kills all of its processes; see `autoresearch.execute.tool`."""
+    """Runs a program and kills all of its processes; see `autoresearch.execute.sandbox.plain`."""
 
     def __call__(
         self, argv: list[str], *, folder: Path, env: Mapping[str, str], output: Path, timeout: float

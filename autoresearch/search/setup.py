@@ -21,7 +21,7 @@ from autoresearch.execute.local import exporter
 from autoresearch.execute.places import device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
-from autoresearch.execute.tool import run_tool
+from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.report.live import create_view

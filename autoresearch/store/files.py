@@ -10,6 +10,7 @@ has not seen yet. Not covered: the statistics (`autoresearch.judge.sampling_erro
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -178,6 +179,22 @@ def remove_tree(folder: Path) -> bool:
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
             subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
     return not folder.exists()
+
+
+def digest(folder: Path) -> str:
+    """A hash of every file, link and folder name below a folder, and of what is in them.
+
+    By it frozen code is compared before and after a trial. In a sandbox the tree is mounted read-only, so a
+    difference shows that the sandbox failed; with `sandbox=none` this is the only protection.
+    """
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        total.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        if path.is_symlink():
+            total.update(str(path.readlink()).encode())
+        elif path.is_file():
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def _remove(path: Path) -> int:

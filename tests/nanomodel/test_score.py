@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nanomodel import probes, scoring, server
-from nanomodel.client import Failure
-from nanomodel.windows import Windows
+from nanomodel.scoring import bits_per_byte, probes, server
+from nanomodel.scoring.client import Failure
+from nanomodel.scoring.windows import Windows
 from nanomodel.wire import Closed, pair
 from tests.support import toy
 
@@ -144,7 +144,7 @@ def score_of(cache, tmp_path, monkeypatch):
                 return next(models)
 
         monkeypatch.setattr(server, "load_model", load)
-        monkeypatch.setitem(scoring.LOGIT_BYTES, "cpu", 20 * CONTEXT * 256 * 4)  # 20 windows a request
+        monkeypatch.setitem(bits_per_byte.LOGIT_BYTES, "cpu", 20 * CONTEXT * 256 * 4)  # 20 windows a request
         (tmp_path / "weights").write_bytes(b"x")
         options = {"cache": str(cache), "splits": ["validation"], "context": CONTEXT, "device": "cpu"}
         options |= {"threads": 1, "seed": 5, "probes": 64, "seconds": 60.0}
@@ -157,8 +157,8 @@ def score_of(cache, tmp_path, monkeypatch):
                 stack.callback(thread.join, 10)
             for ours, _ in wires:
                 stack.callback(ours.close)
-            done = scoring.score(
-                scoring.Job(**{**options, **changes}), weights.fileno(), *(w for w, _ in wires)
+            done = bits_per_byte.score(
+                bits_per_byte.Job(**{**options, **changes}), weights.fileno(), *(w for w, _ in wires)
             )
             return done[0] if len(done) == 1 else done
 
@@ -244,7 +244,7 @@ def test_separators_do_not_count_and_divide_documents(tokens, context):
         if token != 255:
             expected[document] = expected.get(document, 0) + int(sizes[token])
     if expected:
-        done = scoring.summed(windows, np.ones((len(windows), windows.length), np.float32), 0.0)
+        done = bits_per_byte.summed(windows, np.ones((len(windows), windows.length), np.float32), 0.0)
         assert {i: n for i, n in enumerate(done.bytes.tolist()) if n} == expected
 
 
@@ -252,7 +252,7 @@ def test_separators_do_not_count_and_divide_documents(tokens, context):
 @given(st.lists(st.sampled_from([255, 7, 8]), min_size=2, max_size=80), st.integers(1, 20), st.integers(2, 9))
 def test_pieces_are_documents_or_parts_of_long_ones(tokens, context, size):
     windows = Windows(np.array([255, *tokens], np.uint16), np.ones(256, np.uint16), context)
-    with mock.patch("nanomodel.windows.PIECE", size):
+    with mock.patch("nanomodel.scoring.windows.PIECE", size):
         everything = np.arange(len(windows))
         counted = windows.counted(everything)
         pieces = windows.pieces(everything)[counted]
@@ -399,9 +399,9 @@ def test_a_server_that_speaks_nonsense_is_invalid(cache, tmp_path, answer):
     threading.Thread(target=lie, daemon=True).start()
     witness, _held = pair()
     (tmp_path / "weights").write_bytes(b"x")
-    job = scoring.Job(str(cache), ["validation"], CONTEXT, "cpu", 1, 0, 8, 30.0)
+    job = bits_per_byte.Job(str(cache), ["validation"], CONTEXT, "cpu", 1, 0, 8, 30.0)
     with (tmp_path / "weights").open("rb") as weights, pytest.raises(Failure) as caught:
-        scoring.score(job, weights.fileno(), ours, witness)
+        bits_per_byte.score(job, weights.fileno(), ours, witness)
     assert caught.value.outcome == "invalid"
 
 
@@ -411,7 +411,9 @@ def test_cross_entropy_is_torch_s(shape):
     logits = 30 * torch.randn(shape, generator=generator)
     targets = torch.randint(0, shape[-1], shape[:-1], generator=generator)
     expected = nn.functional.cross_entropy(logits.double().flatten(0, 1), targets.flatten(), reduction="none")
-    assert torch.allclose(scoring.cross_entropy(logits, targets).flatten().double(), expected, atol=1e-5)
+    assert torch.allclose(
+        bits_per_byte.cross_entropy(logits, targets).flatten().double(), expected, atol=1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

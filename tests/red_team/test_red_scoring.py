@@ -152,7 +152,7 @@ def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: 
 def test_without_the_witness_the_attacks_would_pay(
     arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:
-    blind = ("probes.py", "    witnessed = measure(", "    return 0.0\n    witnessed = measure(")
+    blind = ("scoring/probes.py", "    witnessed = measure(", "    return 0.0\n    witnessed = measure(")
     with mutated(tmp_path / "trusted", blind) as trusted:
         done = arena.fight(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
     assert done.outcome is Outcome.OK, done

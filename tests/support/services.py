@@ -4,7 +4,7 @@ programs."""
 from collections.abc import Mapping
 from pathlib import Path
 
-from autoresearch.execute.tool import run_tool
+from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose.base import SearchServices
 from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import Inbox

@@ -11,10 +11,9 @@ and /proc come first, then the jail's paths (which often lie below /tmp).
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.execute.sandbox import gpu, visible
@@ -66,7 +65,7 @@ class BwrapSandbox:
         for mount in ("/dev", "/", *map(str, visible.sites())):
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
-        return [*words, *visible.launcher(json.dumps(_spec(jail))), *argv]
+        return [*words, *visible.launcher(jail, **_restrictions(jail)), *argv]
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
@@ -86,18 +85,13 @@ def _system(packages: tuple[str, ...]) -> list[str]:
     return words + _binds("--ro-bind", [*visible.packages(packages), visible.LAUNCHER, visible.RESTRICTIONS])
 
 
-def _spec(jail: Jail) -> dict[str, object]:
+def _restrictions(jail: Jail) -> dict[str, object]:
     """What the launcher still has to do inside; see `launch.py`.
 
     Bubblewrap's mounts say what is visible. Landlock is there for what comes by descriptor: a file of the
     host's that was handed over for reading cannot be opened again for writing.
     """
     return {
-        "env": dict(jail.env),
-        "cwd": str(jail.cwd),
-        "fds": list(jail.fds),
-        "gpu": jail.gpu,
-        "limits": asdict(jail.limits),
         "fresh_user": True,
         "landlock": {
             "names": [],

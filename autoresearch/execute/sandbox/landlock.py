@@ -12,9 +12,8 @@ folders, but it can ask whether a path exists, how large and how old it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +44,10 @@ class LandlockSandbox:
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command under the launcher's restrictions; see `Sandbox.wrap`."""
-        return [*visible.launcher(json.dumps(self.spec(jail))), *argv]
+        return [*visible.launcher(jail, **self.restrictions(jail)), *argv]
 
-    def spec(self, jail: Jail) -> dict[str, Any]:
-        """What the launcher is told; see `launch.py`."""
+    def restrictions(self, jail: Jail) -> dict[str, Any]:
+        """What the launcher is told beside the jail's limits; see `launch.py`."""
         own_proc = self.namespaces and self.proc
         read, split = _system(jail, self.namespaces)
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
@@ -56,11 +55,6 @@ class LandlockSandbox:
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
         memory = [Path("/dev/shm")] if self.namespaces else []
         return {
-            "env": dict(jail.env),
-            "cwd": str(jail.cwd),
-            "fds": list(jail.fds),
-            "gpu": jail.gpu,
-            "limits": asdict(jail.limits),
             "namespaces": list(NAMESPACES) if self.namespaces else [],
             "writable": [str(path) for path in jail.writable],
             "proc": own_proc,

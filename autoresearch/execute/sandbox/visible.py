@@ -8,12 +8,16 @@ others may hold anything, even the data that a candidate is scored on.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+from autoresearch.execute.sandbox.base import Jail
 
 SYSTEM = (
     "/usr",
@@ -75,9 +79,16 @@ def folders(names: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(site / name for site in sites() for name in names if (site / name).exists())
 
 
-def launcher(spec: str) -> list[str]:
-    """The command that carries out `spec` (JSON, see `launch.py`) and becomes what is appended to it."""
-    return [sys.executable, "-I", "-S", str(LAUNCHER), spec, "--"]
+def launcher(jail: Jail, **restrictions: object) -> list[str]:
+    """The command that limits itself as a jail says, and becomes what is appended to it.
+
+    Args:
+        jail: What the candidate may touch.
+        **restrictions: What else the launcher is to do; see `launch.py`.
+    """
+    told = {"env": dict(jail.env), "cwd": str(jail.cwd), "fds": jail.fds, "gpu": jail.gpu}
+    spec = {**told, "limits": asdict(jail.limits), **restrictions}
+    return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(spec), "--"]
 
 
 def around(root: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:

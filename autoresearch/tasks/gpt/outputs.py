@@ -21,7 +21,7 @@ from pathlib import Path
 
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.sandbox.usage import folder_bytes
-from autoresearch.execute.tree_hash import digest
+from autoresearch.store.files import digest
 from autoresearch.tasks.gpt.program import CACHES, RUNNER_ID
 from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Outcome

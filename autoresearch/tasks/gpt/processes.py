@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.execute.sandbox import Limits, Sandbox, remove_tree
-from autoresearch.execute.tree_hash import digest
+from autoresearch.store.files import digest
 from autoresearch.tasks.gpt.program import RUNNER_ID, JailedProgram
 from nanomodel.wire import WireError
 

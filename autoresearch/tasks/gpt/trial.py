@@ -17,7 +17,7 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import remove_tree
-from autoresearch.execute.tree_hash import digest
+from autoresearch.store.files import digest
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.outputs import CompileCache, submitted
 from autoresearch.tasks.gpt.processes import FOLDERS, LaunchOptions, Standby, TrialProcesses

@@ -11,7 +11,7 @@ import pytest
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import Refused, UserError
-from autoresearch.execute.tool import run_tool
+from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
 from autoresearch.propose.agent_folder import read_hypothesis

@@ -94,13 +94,13 @@ def test_a_backend_with_a_hole_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_bare_landlock_is_tried_where_namespaces_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox_or_skip("landlock")
-    real = LandlockSandbox.spec
+    real = LandlockSandbox.restrictions
 
     def forbidden(self: LandlockSandbox, jail: Jail) -> dict[str, object]:
         spec = real(self, jail)
         return {**spec, "namespaces": ["no-such"]} if spec["namespaces"] else spec
 
-    monkeypatch.setattr(LandlockSandbox, "spec", forbidden)
+    monkeypatch.setattr(LandlockSandbox, "restrictions", forbidden)
     describe.cache_clear()
     assert create_sandbox("landlock") == LandlockSandbox(namespaces=False, proc=False)
 
@@ -132,7 +132,7 @@ def test_a_jail_with_a_gpu_shows_its_nodes_and_no_others(
     words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS))
     assert words.count("--dev-bind") == 1
     assert words[words.index("--dev-bind") + 1 : words.index("--dev-bind") + 3] == ["/dev/nvidia0"] * 2
-    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS))
+    spec = LandlockSandbox().restrictions(Jail((), (), {}, Path("/"), (), True, LIMITS))
     assert "/dev/nvidia0" in spec["landlock"]["devices"]
     assert spec["seccomp"]["memory_files"]
 
@@ -196,7 +196,7 @@ def test_of_several_gpus_the_one_that_is_meant_is_shown(gpus: Path) -> None:
     assert shown("0") == shown(UUID % 0) == shown("GPU-00000000") == ["nvidia1", "nvidiactl"]
     assert shown("1") == ["nvidia0", "nvidiactl"]
     assert gpu.inside("1") == UUID % 1
-    spec = LandlockSandbox().spec(Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
+    spec = LandlockSandbox().restrictions(Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
     assert str(gpus / "dev/nvidia1") not in spec["landlock"]["devices"]
     words = BwrapSandbox().wrap(["true"], Jail((), (), {}, Path("/"), (), True, LIMITS, "1"))
     assert str(gpus / "dev/nvidia0") in words and str(gpus / "dev/nvidia1") not in words

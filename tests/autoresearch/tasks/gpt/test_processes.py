@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from autoresearch.execute.sandbox import Limits, create_sandbox
-from autoresearch.execute.tree_hash import digest
+from autoresearch.store.files import digest
 from autoresearch.tasks.gpt.processes import LaunchOptions, Standby
 from autoresearch.types import Outcome
 from tests.support import toy

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from nanomodel import device as machine
-from nanomodel.server import DTYPES, logits_offset, memory_size
+from nanomodel.scoring.server import DTYPES, logits_offset, memory_size
 from nanomodel.wire import Closed, Message, Timeout, Wire, WireError, close_all, create_memory, map_memory
 
 

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from nanomodel import probes
-from nanomodel.client import Failure, ModelClient, finite
 from nanomodel.data import open_cache
 from nanomodel.device import choose_device, keep_memory
-from nanomodel.windows import Windows
+from nanomodel.scoring import probes
+from nanomodel.scoring.client import Failure, ModelClient, finite
+from nanomodel.scoring.windows import Windows
 from nanomodel.wire import Wire
 
 LOGIT_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
@@ -34,7 +34,7 @@ class Score:
     """What a model scored on a split.
 
     Attributes:
-        nats: Of each piece (see `nanomodel.windows`), float64 [pieces].
+        nats: Of each piece (see `nanomodel.scoring.windows`), float64 [pieces].
         bytes: Of text in each piece, int64 [pieces].
         tokens: Targets that were counted.
         difference: Largest disagreement between model and witness, in nats at one position.

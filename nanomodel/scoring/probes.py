@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nanomodel.client import Failure
-from nanomodel.windows import Windows
+from nanomodel.scoring.client import Failure
+from nanomodel.scoring.windows import Windows
 
 Nats = NDArray[np.float32]
 Measure = Callable[[NDArray[np.int64], NDArray[np.int64]], Nats]

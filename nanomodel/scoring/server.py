@@ -1,7 +1,7 @@
 """One loaded model, and the shared memory for its inputs and logits.
 
 As soon as this process imports `nanomodel.train`, it runs the candidate's code. So it runs in a sandbox and
-sees inputs only, and the scorer checks every answer (`nanomodel.client`).
+sees inputs only, and the scorer checks every answer (`nanomodel.scoring.client`).
 """
 
 from __future__ import annotations

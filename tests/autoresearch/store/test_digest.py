@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.tree_hash import digest
+from autoresearch.store.files import digest
 
 
 @pytest.fixture
