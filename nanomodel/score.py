@@ -4,7 +4,7 @@
     HARNESS_FD=n python -m nanomodel.score                                     job after job, for a runner
 
 This process holds the validation and test tokens and never runs candidate code. The model runs in servers;
-under a runner they are the runner's children, in a sandbox. `nanomodel.scoring.bits_per_byte` computes the score.
+under a runner they are the runner's children, in a sandbox. `scoring.bits_per_byte` computes the score.
 
     runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
               + [weights, socket of the model's server, socket of the witness's]
