@@ -194,9 +194,8 @@ class Search:
                     experiment = self._observe(ended, running.pop(ended.trial.id), running)
                 case Answered() as answered:
                     self.lookahead.answered(answered)
-                    self.lookahead.ask_ahead(
-                        len(self.executor.places)
-                    )  # it may have led to nothing: what is known now is told
+                    # The answer may have been refused: ask again, with what is known by now.
+                    self.lookahead.ask_ahead(len(self.executor.places))
         self.scheduler.cancel(running)
         return experiment
 
