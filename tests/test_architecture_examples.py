@@ -1,5 +1,6 @@
 """The files on docs/architecture.md are installed as a package, pass their contracts, and run a search."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -19,6 +20,7 @@ from autoresearch.testing.tasks import TaskContract
 from autoresearch.types import VerdictKind
 
 PAGE = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text("utf-8")
+PACKAGE = Path(__file__).parent.parent / "autoresearch"
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,17 @@ def test_all_four_are_chosen_by_name_and_run_a_search(site, tmp_path):
     assert verdicts[0].effect and verdicts[0].effect > 0.15
     branch = subprocess.run(["git", "show", "autoresearch/night:guess.py"], cwd=tmp_path, capture_output=True)
     assert branch.stdout.startswith(b"GUESS = 0.4")
+
+
+@pytest.mark.parametrize("step", re.findall(r"`(\w[\w/]*\.py:[\w.]+)`", PAGE))
+def test_every_step_names_a_function_that_exists(step):
+    path, _, name = step.partition(":")
+    body = ast.parse((PACKAGE / path).read_text("utf-8")).body
+    for part in name.split("."):
+        found = [node for node in body if getattr(node, "name", "") == part]
+        assert found, f"{path} has no {name}"
+        body = getattr(found[0], "body", [])
+
+
+def test_the_walk_has_at_most_twelve_steps():
+    assert len(re.findall(r"^\d+\. ", PAGE, re.MULTILINE)) <= 12
