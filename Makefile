@@ -7,6 +7,9 @@ ARGS ?= experiments=12 ideas=configs/shelf claim=4
 BIN := .venv/bin
 # Compiled once, not in each of the hundreds of processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
+# Pip's own environments, in which it builds packages, are pinned as well; its version says which of the two it reads.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .PHONY: run test quick check soak setup lock clean
 run: setup
@@ -39,7 +42,7 @@ setup: .venv/.installed
 	touch $@
 
 lock:
-	{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sort -f; } > constraints.new
+	{ head -n 1 constraints.txt; $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu//' | sort -f; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

@@ -33,6 +33,7 @@ def test_every_window_is_what_it_is_defined_as(length, window, seed):
     assert torch.allclose(attention.attend(q, k, v, window), plain(q, k, v, window), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 5, 16])
 def test_flex_attention_computes_the_same(window):
     q, k, v = qkv(16)

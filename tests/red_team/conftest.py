@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.types import Outcome
@@ -44,8 +45,21 @@ def either(request: pytest.FixtureRequest) -> Sandbox:
 
 
 @pytest.fixture(scope="package")
-def honest_score(arena: Arena) -> float:
-    """What the honest candidate scores."""
+def honest_score(
+    arena: Arena, tmp_path_factory: pytest.TempPathFactory, worker_id: str, testrun_uid: str
+) -> float:
+    """What the honest candidate scores; the first of several workers that test at once finds out."""
+    if worker_id == "master":
+        return score_honestly(arena)
+    known = tmp_path_factory.getbasetemp().parent / f"{testrun_uid}-honest-score"
+    with FileLock(f"{known}.lock"):
+        if not known.exists():
+            known.write_text(repr(score_honestly(arena)))
+        return float(known.read_text())
+
+
+def score_honestly(arena: Arena) -> float:
+    """One trial of the honest candidate."""
     done = arena.fight(TRAIN, sandbox_or_skip("bwrap"))
     assert done.outcome is Outcome.OK, done
     assert done.score is not None

@@ -175,6 +175,7 @@ def text_of_rules() -> str:
     return rules(prompt_text(""), GptTask.metric)
 
 
+@pytest.mark.soak
 def test_afterwards_the_next_trial_is_as_the_first(
     arena: Arena, sandbox: Sandbox, honest_score: float
 ) -> None:

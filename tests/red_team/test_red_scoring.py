@@ -118,6 +118,7 @@ def test_the_first_server_is_dead_before_the_second_is_asked(
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
 
 
+@pytest.mark.soak
 def test_logits_are_normalised_by_the_scorer(arena: Arena, either: Sandbox, honest_score: float) -> None:
     shifts = "-64.0 * torch.arange(tokens.shape[1])[:, None]"
     scored = f"h = {HEAD.removeprefix('return ')}\n        return h if self.training else h + {shifts}"

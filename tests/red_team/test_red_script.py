@@ -1,4 +1,8 @@
-"""Attacks from inside the training script: false claims, patched libraries, stolen time, odd submissions."""
+"""Attacks from inside the training script: false claims, patched libraries, stolen time, odd submissions.
+
+What the clock and the count of tokens refuse is tried by default in `tasks/gpt/test_training.py`, with a
+training process alone; the whole trials of the same attacks are soak tests.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +45,11 @@ PATCHES = """
 """
 
 
-@pytest.mark.soak
-def test_claims_are_only_log_lines(arena: Arena, either: Sandbox, honest_score: float) -> None:
-    done = arena.fight(honest(*CLAIMS), either)
-    assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
-
-
-def test_patched_libraries_change_no_score(arena: Arena, either: Sandbox, honest_score: float) -> None:
-    """Patched where the model is served as well: `build_model` runs there too."""
-    done = arena.fight(honest((BUILD, PATCHES + BUILD)), either)
+def test_claims_and_patched_libraries_change_no_score(
+    arena: Arena, either: Sandbox, honest_score: float
+) -> None:
+    """Claims are only log lines. Libraries are patched where the model is served, too, by `build_model`."""
+    done = arena.fight(honest(*CLAIMS, (BUILD, PATCHES + BUILD)), either)
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
 
 
@@ -74,6 +74,7 @@ SUBMITS = 'open("weights.pt", "wb").write(b"x")\nwire.send({"type": "submit", "m
 LATE = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(2.5)\n" + SUBMITS % 100 + "time.sleep(60)\n"
 
 
+@pytest.mark.soak
 def test_after_the_deadline_is_invalid(arena: Arena, either: Sandbox) -> None:
     done = arena.fight(OPENING + HELLO + READY + LATE, either, kind="seconds", amount=0.5)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
@@ -106,12 +107,14 @@ def test_without_the_runner_s_clock_it_would_be_taken(
     assert done.metrics["train_seconds"] > 2.0
 
 
+@pytest.mark.soak
 def test_more_tokens_than_the_budget_are_invalid(arena: Arena, either: Sandbox) -> None:
     done = arena.fight(OPENING + HELLO + READY + SUBMITS % 20_001 + "time.sleep(60)\n", either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "more than 20000 tokens" in done.reason
 
 
+@pytest.mark.soak
 def test_a_false_count_of_tokens_ends_at_the_wall_clock(arena: Arena, either: Sandbox) -> None:
     message = "{'type': 'log', 'tokens': 1, 'loss': 2.0, 'step': 1}"
     counts = f"while True:\n    wire.send({message})\n    time.sleep(0.1)\n"
@@ -143,6 +146,7 @@ for attempt in (lambda: os.ftruncate(data, 1 << 20), lambda: os.pwrite(data, b"x
     assert "changed it" not in done.log and done.log.count("refused:") == 2, done
 
 
+@pytest.mark.soak
 def test_more_than_the_device_can_compute_is_invalid(arena: Arena, either: Sandbox) -> None:
     claims = SUBMITS.replace('"tokens": %d', '"mfu": 1.4')
     done = arena.fight(OPENING + HELLO + READY + claims + "time.sleep(60)\n", either)
@@ -199,8 +203,11 @@ HARD_LINK = """
 
 @pytest.mark.parametrize(
     ("submission", "reason"),
-    [(PICKLE, "do not load"), (LINK, "no plain file"), (HARD_LINK, "not a plain file of its own")],
-    ids=["pickle", "link", "hard link"],
+    [
+        pytest.param(PICKLE, "do not load", id="pickle"),
+        pytest.param(LINK, "no plain file", id="link", marks=pytest.mark.soak),
+        pytest.param(HARD_LINK, "not a plain file of its own", id="hard link", marks=pytest.mark.soak),
+    ],
 )
 def test_odd_submissions_are_invalid(submission: str, reason: str, arena: Arena, either: Sandbox) -> None:
     done = arena.fight(GUARD + submission + SUBMIT_NOW, either)

@@ -70,7 +70,7 @@ def prepare(arena: Arena, sandbox: Sandbox, options: dict[str, Any]) -> None:
     standby.prepare()
 
 
-def test_who_waits_is_out_of_reach(
+def test_a_candidate_reaches_no_process_of_the_next_trial(
     arena: Arena, sandbox: Sandbox, honest_score: float, options: dict[str, Any]
 ) -> None:
     prepare(arena, sandbox, options)

@@ -1,22 +1,21 @@
 """The command line as a person and a script meet it: a real repository and real trials."""
 
-import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nanomodel
-from autoresearch.cli import main
 from tests.support import toy
+from tests.support.cli import environment, inside
 from tests.support.stub import git
 
 PACKAGE = Path(nanomodel.__file__).parent
@@ -60,11 +59,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("user"), toy.TRAIN)
 
 
-def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("ANTHROPIC_API_KEY", "MLFLOW_TRACKING_URI")}
-    return {**kept, "COLUMNS": "100", "NO_COLOR": "1"}
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "autoresearch", *arguments]
 
@@ -77,28 +71,14 @@ def autoresearch(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def inside(folder: Path, *arguments: str, code: int = 0) -> str:
-    """The same in this process, which has imported everything already."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["autoresearch", *arguments])
-        for key in {*os.environ} - {*environment()}:
-            patch.delenv(key)
-        try:
-            main()
-            ended: object = 0
-        except SystemExit as exit:
-            ended = exit.code
-    assert ended == code, said.getvalue()
-    return said.getvalue()
-
-
-def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
+@pytest.mark.slow
+def test_a_real_search_tells_one_story_everywhere(root: Path, empty_store: Path) -> None:
+    (root / "runs" / "mlflow").mkdir(parents=True)
+    shutil.copy(empty_store / "mlflow.db", root / "runs" / "mlflow")
     before = git(root, "status", "--porcelain", "--branch")
-    autoresearch(root, "run", "name=first", "experiments=2", *QUICK)
+    inside(root, "run", "name=first", "experiments=1", *QUICK)
     assert git(root, "status", "--porcelain", "--branch") == before
-    log = autoresearch(root, "log", "name=first", "--json")
+    log = inside(root, "log", "name=first", "--json")
     rows = [json.loads(line) for line in log.splitlines()]
     git_tells(root, rows)
     mlflow_tells(root, rows)
@@ -107,7 +87,7 @@ def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
     assert str(page) in inside(root, "report", "name=first")
     assert "<svg" in page.read_text()
     # Asked again, nothing is repeated; with another budget, nothing is done.
-    autoresearch(root, "run", "name=first")
+    inside(root, "run", "name=first")
     assert inside(root, "log", "name=first", "--json") == log
     said = inside(root, "run", "name=first", "budget=cpu", code=2)
     assert "budget" in said and "another name" in said
@@ -117,7 +97,7 @@ def test_a_real_search_tells_one_story_everywhere(root: Path) -> None:
 def git_tells(root: Path, rows: list[dict[str, Any]]) -> None:
     """Commits, branch, `show` and `diff` say what the journal says."""
     status = json.loads(inside(root, "status", "name=first", "--json"))
-    assert status["tried"] == 2 and [row["number"] for row in rows] == [0, 1, 2]
+    assert status["tried"] == 1 and [row["number"] for row in rows] == [0, 1]
     assert status["baseline"]["runs"] == 2 and status["finished"]
     kept = [row for row in rows if row["verdict"] == "keep"]
     commits = git(root, "rev-list", "--reverse", "main..autoresearch/first").split()
@@ -131,9 +111,14 @@ def git_tells(root: Path, rows: list[dict[str, Any]]) -> None:
     shown = inside(root, "show", str(row["number"]), "name=first")
     assert row["hypothesis"][:30] in " ".join(shown.split())
     shown = inside(root, "diff", str(row["number"]), "name=first")
-    assert shown.strip() == git(root, "diff", row["parent"], row["commit"]).strip()
-    whole = inside(root, "diff", "name=first").strip()
-    assert whole == git(root, "diff", "main", "autoresearch/first").strip()
+    assert changed(shown) == changed(git(root, "diff", row["parent"], row["commit"]))
+    whole = inside(root, "diff", "name=first")
+    assert changed(whole) == changed(git(root, "diff", "main", "autoresearch/first"))
+
+
+def changed(diff: str) -> list[str]:
+    """The lines that a diff takes out and puts in, whatever it says of context and objects."""
+    return [line for line in diff.splitlines() if line.startswith(("+", "-"))]
 
 
 def mlflow_tells(root: Path, rows: list[dict[str, Any]]) -> None:
@@ -201,7 +186,7 @@ def test_what_is_wrong_is_said_in_one_clear_message(
     assert says in " ".join(inside(root, *arguments, code=code).split())
 
 
-def test_no_repository(tmp_path: Path) -> None:
+def test_outside_a_repository_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert "git init" in inside(tmp_path, "run", code=2)
 
 
@@ -211,15 +196,20 @@ def test_a_branch_from_elsewhere_is_not_overwritten(root: Path) -> None:
     assert "exists already" in said and "git branch -D autoresearch/mine" in said
 
 
-def test_a_corpus_that_is_not_there(root: Path) -> None:
-    assert "nowhere.txt" in autoresearch(root, "run", "data=file", "data.path=nowhere.txt", code=2)
+@pytest.mark.slow
+def test_a_corpus_that_is_not_there_is_named(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    inside(root, "run", "data=file", "data.path=nowhere.txt", code=2)
+    assert "nowhere.txt" in capfd.readouterr().err  # said by the process that prepares the data
 
 
-def test_a_corpus_too_small_to_split(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_corpus_too_small_to_split_is_refused_before_the_search_begins(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     corpus = tmp_path / "small.txt"
     corpus.write_text("Hardly anything.")
-    said = autoresearch(root, "run", "name=small", *QUICK, f"data.path={corpus}", code=2)
-    assert "too small to split" in said
+    inside(root, "run", "name=small", *QUICK, f"data.path={corpus}", code=2)
+    assert "too small to split" in capfd.readouterr().err
     assert not (root / "runs" / "small" / "journal.db").exists()
 
 

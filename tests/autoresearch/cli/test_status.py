@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from typer.testing import CliRunner
 from autoresearch.cli import app
 from autoresearch.store.lock import Lease, lock
 from autoresearch.types import Category, Edit, Proposal
+from tests.support.cli import inside
 from tests.support.stub import PATH, make_repository, make_search
 
 
@@ -43,10 +42,18 @@ def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "repo")
-    command = [sys.executable, "-m", "autoresearch", "run", "name=x", "experiments=1"]
-    with lock(repository.root / "runs" / "x"):
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-        done = subprocess.run(command, cwd=repository.root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 4
-    assert f"already running (process {os.getpid()}" in done.stderr and "status name=x" in done.stderr
+    root = make_repository(tmp_path / "repo").root
+    with lock(root / "runs" / "x"):
+        said = inside(root, "run", "name=x", "experiments=1", code=4)
+    assert f"already running (process {os.getpid()}" in said and "status name=x" in said
+
+
+def test_the_status_says_where_the_time_went(done: Path) -> None:
+    said = CliRunner().invoke(app, ["status", "name=x", "--json"], catch_exceptions=False).stdout
+    told = json.loads(said)["time"]
+    assert told["wall_seconds"] >= 0 and "record" in told["phases"]
+
+
+def test_a_trace_is_written(done: Path) -> None:
+    assert "trace: " in CliRunner().invoke(app, ["trace", "name=x"], catch_exceptions=False).stdout
+    assert (done / "report/trace.json").stat().st_size > 100

@@ -22,6 +22,8 @@ from autoresearch.types import Category, Edit
 from tests.support.histories import SOURCE, context
 from tests.support.services import make_services
 
+pytestmark = pytest.mark.slow
+
 IMPROVE = """
 import pathlib, sys
 script = pathlib.Path("train.py")

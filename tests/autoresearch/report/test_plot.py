@@ -108,6 +108,7 @@ def many(kept: int, seed: int) -> list[Experiment]:
     return experiments
 
 
+@pytest.mark.slow
 def test_labels_lie_on_nothing_that_matters() -> None:
     for seed in range(2):
         figure = draw_progress(many(20, seed), "many", METRIC)
@@ -179,6 +180,7 @@ def test_a_label_without_room_is_left_out() -> None:
     assert [t.get_text() for t in axes.texts] == ["fits"]
 
 
+@pytest.mark.slow
 def test_a_thousand_experiments_can_be_drawn(tmp_path: Path) -> None:
     svg, _ = write_progress_plot(many(250, 0), "long", METRIC, tmp_path)
     assert svg.stat().st_size < 1_000_000

@@ -17,6 +17,8 @@ from autoresearch.store.journal import Journal
 from tests.support.faults import KILLED, Boundaries, in_child, install, install_in
 from tests.support.stub import git, make_repository, make_search
 
+pytestmark = pytest.mark.slow
+
 IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
 SETTINGS = ("experiments=3", "baselines=2")
 EVENLY, PARTS = 52 if "CI" in os.environ else 12, 4

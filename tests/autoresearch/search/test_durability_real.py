@@ -21,6 +21,8 @@ from tests.support import toy
 from tests.support.gpt import make_measurer
 from tests.support.stub import PATH, OneAtATime, git, make_search
 
+pytestmark = pytest.mark.slow
+
 EDITS = [
     ('group["lr"] = 1e-2 *', 'group["lr"] = 3e-2 *'),
     ("        step += 1\n", "        step += 1\n        assert step < 9, 'too far'\n"),

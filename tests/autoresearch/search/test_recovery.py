@@ -226,6 +226,7 @@ with lock(folder):
 """
 
 
+@pytest.mark.slow
 def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path: Path) -> None:
     toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
     code = toy.write_code(tmp_path / "code", toy.TRAIN)
@@ -274,6 +275,7 @@ def test_a_real_trial_that_is_not_needed_any_more_leaves_no_process(tmp_path: Pa
         runner.close()
 
 
+@pytest.mark.slow
 def test_orphans_are_known_by_what_only_the_runner_gives_them(tmp_path: Path) -> None:
     def sleeper(**environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], **environment})

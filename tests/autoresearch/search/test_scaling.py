@@ -10,6 +10,8 @@ from autoresearch.store.git import Repository
 from autoresearch.types import Experiment
 from tests.support.stub import Silent, make_repository, make_search
 
+pytestmark = pytest.mark.slow
+
 IDEAS: list[float | str] = [1.3 + i / 1000 for i in range(60)]
 
 

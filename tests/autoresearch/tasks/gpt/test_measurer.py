@@ -113,7 +113,13 @@ HEAD = "        return self.head(F.relu(self.up(x)))\n"
     ("old", "new", "outcome", "reason"),
     [
         pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
-        (HEAD, "        self.up.bias.data += 1e-2\n" + HEAD, "invalid", "other answers"),
+        pytest.param(
+            HEAD,
+            "        self.up.bias.data += 1e-2\n" + HEAD,
+            "invalid",
+            "other answers",
+            marks=pytest.mark.soak,
+        ),
         pytest.param(
             HEAD,
             "        if not self.training: exit(7)\n" + HEAD,
@@ -144,7 +150,11 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
-        ("open('weights.pt', 'wb').write(b'garbage'); run._runner.submit(None, {})", "do not load"),
+        pytest.param(
+            "open('weights.pt', 'wb').write(b'garbage'); run._runner.submit(None, {})",
+            "do not load",
+            marks=pytest.mark.soak,
+        ),
         pytest.param(
             "import os; os.symlink('/etc/hostname', 'weights.pt'); run._runner.submit(None, {})",
             "no plain file",
@@ -153,7 +163,7 @@ def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
     ],
     ids=["garbage", "link"],
 )
-def test_weights_that_are_none(run, expression, reason):
+def test_files_that_are_no_weights_are_invalid(run, expression, reason):
     done = run(submitting(expression))
     assert done.outcome is Outcome.INVALID and reason in done.reason, done
 

@@ -146,6 +146,7 @@ def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tm
     assert "frozen code changed" in done.reason
 
 
+@pytest.mark.soak
 def test_an_interrupt_leaves_no_process_waiting(run, runner, tmp_path):
     runner._resources.standby.prepare()
 

@@ -18,7 +18,23 @@ pytestmark = pytest.mark.slow
 
 LIMITS = Limits(memory_gb=2.0, processes=64, file_gb=0.5, open_files=128)
 TOKENS = TrainingBudget("tokens", 1000, max_seconds=20.0)
-PHASES = ["at once", "after hello", "after start"]
+BEFORE = {"at once": (), "after hello": (HELLO,), "after start": (HELLO, READY)}
+
+
+def in_every_phase(cases):
+    """Parameters (before, case): the first case in every phase, the others after the start; the rest soak."""
+    return [
+        pytest.param(
+            before,
+            case,
+            id=f"{phase}-{number}",
+            marks=[pytest.mark.soak] if number and phase != "after start" else [],
+        )
+        for number, case in enumerate(cases)
+        for phase, before in BEFORE.items()
+    ]
+
+
 FOREVER = "while True: time.sleep(1)\n"
 LOG = 'wire.send({"type": "log", "step": %d, "loss": %s, "tokens": %d, "progress": 0.9})\n'
 
@@ -93,18 +109,18 @@ def test_the_environment_holds_nothing_of_the_host(train, monkeypatch):
     assert str(train.scratch) in train.log and "TORCHINDUCTOR_CACHE_DIR" in train.log
 
 
-@pytest.mark.parametrize("before", [(), (HELLO,), (HELLO, READY)], ids=PHASES)
-@pytest.mark.parametrize(
-    ("crash", "reason"),
-    [
-        ("raise ValueError('mine')\n", "error: ValueError: mine"),
-        ("import nothing_like_it\n", "import error: ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)\n", "killed: SIGSEGV"),
-        ("print('bye'); sys.exit(0)\n", "ended before it submitted, after: bye"),
-        ("os._exit(3)\n", "ended with status 3 before it submitted, and printed nothing"),
-    ],
-)
-def test_a_crash_in_any_phase_says_why(train, before, crash, reason):
+CRASHES = [
+    ("raise ValueError('mine')\n", "error: ValueError: mine"),
+    ("import nothing_like_it\n", "import error: ModuleNotFoundError: No module named 'nothing_like_it'"),
+    ("os.kill(os.getpid(), signal.SIGSEGV)\n", "killed: SIGSEGV"),
+    ("print('bye'); sys.exit(0)\n", "ended before it submitted, after: bye"),
+    ("os._exit(3)\n", "ended with status 3 before it submitted, and printed nothing"),
+]
+
+
+@pytest.mark.parametrize(("before", "case"), in_every_phase(CRASHES))
+def test_a_crash_in_any_phase_says_why(train, before, case):
+    crash, reason = case
     assert ended(train, *before, crash) == (Outcome.CRASH, reason)
 
 
@@ -139,11 +155,12 @@ def test_a_late_submission_is_invalid(train):
 
 
 def test_overrunning_the_cap_of_a_token_budget_is_a_crash(train):
-    outcome, reason = ended(train, HELLO, READY, FOREVER, budget=TrainingBudget("tokens", 1000, 0.5))
+    counts = "while True: time.sleep(0.1); " + LOG % (1, 2.0, 1)  # falsely
+    outcome, reason = ended(train, HELLO, READY, counts, budget=TrainingBudget("tokens", 1000, 0.5))
     assert outcome is Outcome.CRASH and reason.startswith("timeout: not done after 0.5 s")
 
 
-def test_who_is_told_to_stop_says_where_it_was(train):
+def test_a_script_that_is_told_to_stop_says_where_it_was(train):
     faulthandler = "import faulthandler; faulthandler.register(signal.SIGTERM, chain=True)\n"
     _, reason = ended(train, faulthandler, HELLO, FOREVER, startup=1.0)
     assert "(at train.py:" in reason
@@ -179,16 +196,15 @@ def test_grandchildren_are_dead_when_it_returns(train):
     assert alive() == []
 
 
-@pytest.mark.parametrize(
-    "junk",
-    [
-        'wire._socket.send(b"no json")\n',
-        'wire._socket.send(b"x" * 100_000)\n',
-        'wire.send({"type": "start"})\n',
-        'wire.send({"type": ["log"]})\n',
-    ],
-)
-@pytest.mark.parametrize("before", [(), (HELLO,), (HELLO, READY)], ids=PHASES)
+JUNK = [
+    'wire._socket.send(b"no json")\n',
+    'wire._socket.send(b"x" * 100_000)\n',
+    'wire.send({"type": "start"})\n',
+    'wire.send({"type": ["log"]})\n',
+]
+
+
+@pytest.mark.parametrize(("before", "junk"), in_every_phase(JUNK))
 def test_junk_is_invalid(train, before, junk):
     assert ended(train, *before, junk, FOREVER)[0] is Outcome.INVALID
 
@@ -238,6 +254,12 @@ def test_claiming_more_steps_than_tokens_is_invalid(train):
 def test_claiming_more_tokens_than_the_budget_is_invalid(train):
     claim = "wire.send({'type': 'submit', 'metrics': {'tokens': 1001}})\n"
     assert ended(train, HELLO, READY, WEIGHTS, claim, FOREVER)[0] is Outcome.INVALID
+
+
+def test_claiming_more_than_the_device_can_compute_is_invalid(train):
+    claim = "wire.send({'type': 'submit', 'metrics': {'mfu': 1.4}})\n"
+    outcome, reason = ended(train, HELLO, READY, WEIGHTS, claim, FOREVER)
+    assert outcome is Outcome.INVALID and "140% of what the device" in reason
 
 
 def test_a_hopeless_trial_is_stopped(train):

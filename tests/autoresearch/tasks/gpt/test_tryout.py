@@ -30,12 +30,6 @@ def tryout(runner, tmp_path):
     return tryout
 
 
-def test_an_honest_candidate_passes_in_a_few_steps_and_gets_no_score(tryout):
-    done = tryout(toy.TRAIN)
-    assert (done.outcome, done.score, done.reason) == (Outcome.OK, None, ""), done
-    assert done.metrics["steps"] == 4
-
-
 STEP = "        loss = loss_of(*batch)\n"
 
 
@@ -76,13 +70,14 @@ def test_what_would_fail_fails_at_once(tryout, old, new, outcome, reason):
     assert reason in done.reason, done
 
 
-def test_held_out_data_is_not_read(tryout, cache, monkeypatch):
+def test_an_honest_candidate_passes_in_a_few_steps_without_a_score_or_held_out_data(tryout, cache):
     """A model that tells what it is asked, asked about the training split alone."""
     spy = "        if not self.training: print('asked', bytes(tokens.flatten()[:40].tolist()), flush=True)\n"
     done = tryout(altered(HEAD, spy + HEAD))
     asked = [eval(line.split(" ", 1)[1]) for line in done.log.splitlines() if line.startswith("asked")]
     splits = {split: (cache / f"{split}.bin").read_bytes()[::2] for split in ("train", "validation", "test")}
-    assert done.outcome is Outcome.OK and asked
+    assert (done.outcome, done.score, done.reason) == (Outcome.OK, None, ""), done
+    assert done.metrics["steps"] == 4 and asked
     # The first window of each request, up to where a probe may have changed it.
     assert sum(words[:32] in splits["train"] for words in asked) >= 8
     assert not any(words[:32] in splits[split] for words in asked for split in ("validation", "test"))

@@ -1,0 +1,115 @@
+"""The files of finished searches: what `clean` removes, shortens and leaves alone."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from autoresearch.cli import app
+from autoresearch.search.setup import _conclude
+from autoresearch.store.calls import CallLog
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal
+from autoresearch.store.lock import lock
+from autoresearch.tracking.mirror import Mirror
+from autoresearch.types import Call, Cost, Measurement, Outcome, VerdictKind
+from tests.support.stub import git, make_search
+
+
+def call(*arguments, code=0, **options):
+    result = CliRunner().invoke(app, list(arguments), **options)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_clean_removes_what_can_be_made_again_and_says_how_much(done):
+    for name in (
+        "trials/9",
+        "standby/1-2",
+        "compiled/inductor",
+        "compiled.x1/inductor",
+        "trusted/t",
+        "agent/task",
+    ):
+        (done / name).mkdir(parents=True)
+        (done / name / "file").write_bytes(os.urandom(100_000))
+    before = Journal(done / "journal.db").experiments()
+    said = call("clean", "name=x", "keep_logs=2")
+    assert "trials 0.1 MB" in said and "compiled 0.2 MB" in said and "old losses" in said
+    assert {p.name for p in done.iterdir()} <= {"journal.db", "lock", "losses", "report", "events.jsonl"}
+    assert Journal(done / "journal.db").experiments() == before
+    left = {int(p.name) for p in (done / "losses").iterdir()}
+    assert left == {t.id for e in before if e.number in (0, 4, 5) or e.kept for t in e.trials}
+    assert "nothing to remove" in call("clean", "name=x", "keep_logs=2")
+
+
+def test_old_logs_are_cut_to_their_end(done):
+    journal = Journal(done / "journal.db")
+    for number in (1, 5):
+        trial = journal.start_trial(number, "screen", 1, "c" * 40)
+        journal.finish_trial(trial, Measurement(Outcome.CRASH, reason="r", log="x" * 9000 + "the end"))
+    journal.close()
+    assert "old logs" in call("clean", "name=x", "keep_logs=2")
+    logs = {e.number: e.trials[-1].result.log for e in Journal(done / "journal.db").experiments()}
+    assert len(logs[1]) == 2000 and logs[1].endswith("the end") and len(logs[5]) == 9007
+
+
+def test_old_prompts_are_cut_to_their_end_and_what_they_cost_stays(done):
+    calls, experiments = CallLog(done), Journal(done / "journal.db").experiments()
+    for e in experiments[1:]:
+        calls.record(
+            Call(f"c{e.number}", "a:m", e.created, "x" * 9000 + "asked", "y" * 9000 + "said", "", Cost(1, 5))
+        )
+    spent = calls.spent("a")
+    assert "old prompts" in call("clean", "name=x", "keep_logs=2")
+    (old,), (new,) = calls.of("c3"), calls.of("c4")
+    assert (len(old.asked), len(old.answered)) == (2000, 2000) and old.asked.endswith("asked")
+    assert len(new.asked) == 9005 and calls.spent("a") == spent
+    assert "old prompts" not in call("clean", "name=x", "keep_logs=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("down", [False, True], ids=["mirrored", "mlflow down"])
+def test_a_search_tidies_up_when_it_ends_unless_mlflow_has_not_seen_all(done, down):
+    kept = sorted((done / "losses").iterdir())
+    repository = Repository(done.parent.parent)
+    search = make_search(repository, [], "experiments=5", "claim=0", "keep_logs=2")
+    uri = f"sqlite:///{done}/journal.db/no/folder.db"
+    mirror = Mirror(enabled=down, uri=uri, experiment="e", folder=done, sources=lambda commit: {})
+    _conclude(search, mirror)
+    left, experiments = sorted((done / "losses").iterdir()), search.journal.experiments()
+    needed = {t.id for e in experiments if e.number in (0, 4, 5) or e.kept for t in e.trials}
+    assert (left == kept) if down else ({int(p.name) for p in left} == needed)
+    assert len(needed) < len(kept)
+    search.worktree.remove()
+
+
+def test_a_search_that_runs_is_left_alone(done):
+    (done / "trials/9").mkdir(parents=True)
+    with lock(done):
+        assert "left alone" in call("clean", "name=x")
+        assert "left alone" in call("clean", "name=x", "--all", "--yes")
+    assert (done / "trials/9").is_dir()
+
+
+def test_all_removes_finished_searches_once_it_may(done):
+    assert call("clean", "--all", input="n\n") and done.is_dir()
+    journal = Journal(done / "journal.db")
+    journal.update(finished=None)
+    assert "has not ended" in call("clean", "--all", "--yes") and done.is_dir()
+    journal.update(finished=1.0)
+    journal.close()
+    assert "all of it" in call("clean", "--all", "--yes")
+    assert not done.exists()
+    assert git(done.parent.parent, "rev-parse", "--verify", "autoresearch/x"), "what was kept stays in git"
+
+
+def test_phases_of_a_trial_are_in_the_timeline_once(done):
+    journal = Journal(done / "journal.db")
+    trial = journal.start_trial(5, "screen", 1, "c" * 40)
+    phases = (("startup", 1.0, 2.0), ("train", 2.0, 5.0))
+    journal.finish_trial(trial, replace(Measurement(Outcome.OK, 1.0), phases=phases))
+    found = [(s.phase, s.started, s.finished) for s in journal.timeline(5) if s.trial == trial.id]
+    assert found == [*phases] and journal.experiment(5).verdict.kind in VerdictKind
+    assert journal.experiment(5).trials[-1].result.phases == ()
