@@ -3,7 +3,7 @@
 Owns the design: random halves and their complements, so that every training informs on every change. Each is
 in the journal before it starts, so an audit that was killed goes on. A change that later ones build on cannot
 be left out alone: it stays, and is reported as not separable. Not covered: the statistics
-(`autoresearch.judge.audit`).
+(`autoresearch.judge.finished`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autoresearch.edit.candidate import carry
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge import Judge
-from autoresearch.judge.audit import audit, doubtful
+from autoresearch.judge.finished import audit, doubtful
 from autoresearch.search.loop import Search
 from autoresearch.store.claims import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.store.commits import commit_message

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
-from autoresearch.judge.claim import Claim, claim
-from autoresearch.judge.sampling_error import paired_tau
+from autoresearch.judge.finished import Claim, claim
+from autoresearch.judge.noise import paired_tau
 from autoresearch.search.loop import Search
 from autoresearch.store.claims import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.store.files import read_losses

@@ -1,8 +1,8 @@
 """The judge: decides what is kept, knows how sure that is, and spends as few trials as it can.
 
-`create_judge` makes a judge by name; `base` says what every judge promises and how to add one. Everything
-here is pure (no input or output, no clock), except that `sampling_error` draws bootstrap samples with a fixed
-seed.
+`create_judge` makes a judge by name, `least_gain` asks one what it would keep; `base` says what every judge
+promises and how to add one. Everything here is pure (no input or output, no clock), except that the bootstrap
+of `noise` draws samples with a fixed seed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from __future__ import annotations
 from autoresearch.errors import UserError
 from autoresearch.judge.base import JUDGES, Baseline, Judge, Kept, Report
 from autoresearch.judge.requests import Observation, TrialRequest
-from autoresearch.types import Estimate
+from autoresearch.types import Arm, Estimate, VerdictKind
+
+MAX_RUNS = 100
+"""A judge that has not decided after this many trials will not decide."""
+
+LARGEST, STEPS = 64.0, 7
+"""The largest gain that is tried, in standard deviations of the noise; bisection steps."""
 
 
 def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: float) -> Judge:
@@ -39,6 +45,44 @@ def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: flo
     return judge
 
 
+def least_gain(state: str, level: float, noise: float) -> float | None:
+    """The least gain that is kept if every trial shows exactly that gain.
+
+    Args:
+        state: The judge as JSON.
+        level: The incumbent's score.
+        noise: Standard deviation of the score over seeds.
+
+    Returns:
+        None if a candidate is being judged, or no gain is kept.
+    """
+    if noise <= 0 or Judge.from_json(state).unanswered:
+        return None
+    low, high = 0.0, noise
+    while not _kept(state, level, high):
+        low, high = high, 2 * high
+        if high > LARGEST * noise:
+            return None
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _kept(state, level, middle) else (middle, high)
+    return high
+
+
+def _kept(state: str, level: float, gain: float) -> bool:
+    judge = Judge.from_json(state)
+    judge.candidate()
+    for _ in range(MAX_RUNS):
+        request = judge.next()
+        if request is None:
+            return False
+        score = level if request.arm == Arm.INCUMBENT else level - gain
+        verdict = judge.observe(request, Observation.finished(score))
+        if verdict is not None:
+            return verdict.kind is VerdictKind.KEEP
+    return False
+
+
 __all__ = [
     "JUDGES",
     "Baseline",
@@ -49,4 +93,5 @@ __all__ = [
     "Report",
     "TrialRequest",
     "create_judge",
+    "least_gain",
 ]

@@ -33,7 +33,7 @@ class Default(Sequential):
     Args:
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference (see
-            `autoresearch.judge.sampling_error`).
+            `autoresearch.judge.noise`).
         odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
             smaller than this suggests: 2-3% at 4 (see docs/judging.md).
         refresh: Least number of runs of the incumbent.

@@ -56,14 +56,9 @@ class Strict(Sequential):
             raise ValueError(f"rate must be in (0, 1), not {rate}")
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1 candidate, not {horizon}")
-        options = {
-            "rate": rate,
-            "horizon": horizon,
-            "refresh": refresh,
-            "heartbeat": heartbeat,
-            "limit": limit,
-        }
-        super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
+        first = {"rate": rate, "horizon": horizon, "refresh": refresh}
+        rest = {"heartbeat": heartbeat, "limit": limit, "price": price, "margin": margin}
+        super().__init__(baseline, tau, first | rest)
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
         """Without control variate and bias correction, which the proof does not cover."""

@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 
-from autoresearch.judge.audit import SHARE, false_share
+from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
 from autoresearch.report.timeline import TimeUse
 from autoresearch.store.claims import AuditRecord, ClaimRecord

@@ -13,7 +13,7 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
-from autoresearch.judge.least_gain import least_gain
+from autoresearch.judge import least_gain
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository

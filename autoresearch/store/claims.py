@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from autoresearch.judge.audit import Audited
-from autoresearch.judge.claim import Claim
+from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.notes import Notes, WritableNotes
 
 CLAIMS, AUDITS = "claims", "audits"

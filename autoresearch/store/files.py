@@ -5,7 +5,7 @@ A scored trial of a task whose metric is per item leaves `runs/<name>/losses/<tr
 document). The sampling error of a split is computed from these. Of old experiments, those whose scores
 nothing rests on lose their losses, and keep only the end of what they printed and of what models were asked;
 `keep_logs` says how many experiments stay whole. Commits stay in git. Whoever calls `trim` keeps what MLflow
-has not seen yet. Not covered: the statistics (`autoresearch.judge.sampling_error`).
+has not seen yet. Not covered: the statistics (`autoresearch.judge.noise`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def sampling_error(search: Path, trials: Sequence[int]) -> float:
     """
     import numpy as np
 
-    from autoresearch.judge.sampling_error import replicate_tau
+    from autoresearch.judge.noise import replicate_tau
 
     tables = [t for n in trials if (t := read_losses(losses_folder(search, n))) is not None]
     if len(tables) < 2 or len(tables[0]) < 2:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoresearch.judge.claim import claim
+from autoresearch.judge.finished import claim
 
 
 class TestClaim:

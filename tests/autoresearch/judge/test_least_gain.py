@@ -3,8 +3,7 @@
 import pytest
 
 from autoresearch.config import load
-from autoresearch.judge import create_judge
-from autoresearch.judge.least_gain import least_gain
+from autoresearch.judge import create_judge, least_gain
 
 BASELINE = [(0, 1.75), (1, 1.752), (2, 1.748)]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autoresearch.judge.sampling_error import paired_tau, replicate_tau
+from autoresearch.judge.noise import paired_tau, replicate_tau
 
 
 class TestTau:

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from autoresearch.judge.audit import Audited
-from autoresearch.judge.claim import Claim
+from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.claims import (
     BASELINE,
     TIP,
