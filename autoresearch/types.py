@@ -7,13 +7,48 @@ way is better; an effect is a gain, so positive is always better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar, Self
 
 Knob = int | float | str | bool
 """The value of one named constant at the top of the training script."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A value that can be JSON and back."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; what is absent has its default.
+
+        Raises:
+            ValueError: If what has no default is absent, a key is unknown, or a value is of another type.
+        """
+        from pydantic import ValidationError
+
+        try:
+            found: Self = _reader(cls).validate_python(dict(data))  # type: ignore[arg-type]
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+            raise ValueError("; ".join(wrong)) from None
+        return found
+
+
+@cache
+def _reader(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 class Category(StrEnum):
@@ -66,7 +101,7 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Plain):
     """The number that decides.
 
     Attributes:
@@ -106,15 +141,6 @@ class Metric:
     def text(self, score: float) -> str:
         """The score as it is printed."""
         return f"{score:.{self.digits}f}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Metric:
-        """The inverse of `to_dict`."""
-        return cls(**{**data, "direction": Direction(data["direction"])})
 
 
 class Arm(StrEnum):
@@ -189,7 +215,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Plain):
     """A hypothesis and the edit that tests it.
 
     Attributes:
@@ -219,19 +245,6 @@ class Proposal:
     cost: Cost = Cost()
     idea: int | None = None
     conversation: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Proposal:
-        """The inverse of `to_dict`."""
-        values = dict(data)
-        values["category"] = Category(values["category"])
-        values["edits"] = tuple(Edit(**edit) for edit in values["edits"])
-        values["cost"] = Cost(**values.get("cost", {}))
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -327,16 +340,9 @@ class Levels:
 
         return replace(self, baseline=turned(self.baseline), incumbent=turned(self.incumbent))
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Levels:
-        """The inverse of `asdict`."""
-        found = (data["baseline"], data["incumbent"])
-        start, now = (Estimate(**(d | {"interval": _pair(d["interval"])})) for d in found)
-        return cls(start, now, data["noise"], data["freedom"])
-
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Plain):
     """What was decided about a candidate, and how sure that is.
 
     Attributes:
@@ -359,25 +365,6 @@ class Verdict:
     levels: Levels | None = None
     paired: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
-        """The inverse of `to_dict`."""
-        values = dict(data)
-        values["kind"] = VerdictKind(values["kind"])
-        values["interval"] = _pair(values.get("interval"))
-        levels = values.get("levels")
-        values["levels"] = None if levels is None else Levels.from_dict(levels)
-        return cls(**values)
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    """An interval as it was before it was JSON."""
-    return None if interval is None else (float(interval[0]), float(interval[1]))
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -397,14 +384,9 @@ class Provenance:
     fidelity: Fidelity = Fidelity.FULL
     fraction: float = 1.0
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
-        """The inverse of `asdict`."""
-        return cls(**{**data, "fidelity": Fidelity(data.get("fidelity", Fidelity.FULL))})
-
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Plain):
     """What came of one training and scoring.
 
     Attributes:
@@ -431,20 +413,6 @@ class Measurement:
     phases: tuple[tuple[str, float, float], ...] = ()
     items: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = Provenance()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_dict`."""
-        values = dict(data)
-        values["outcome"] = Outcome(values["outcome"])
-        values["curve"] = tuple((float(x), float(y)) for x, y in values.get("curve", ()))
-        values["phases"] = tuple((str(n), float(a), float(b)) for n, a, b in values.get("phases", ()))
-        values["provenance"] = Provenance.from_dict(values.get("provenance", {}))
-        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,13 @@ def tool(metric: Metric) -> dict[str, Any]:
     }
 
 
+class CutOff(Refused):
+    """The answer ended at its limit."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer was cut off before it was complete")
+
+
 @dataclass(frozen=True)
 class Answered:
     """An answer as it came: the tool that it names, and the input, which may be anything at all."""

@@ -17,8 +17,8 @@ import httpx2
 
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import SearchServices
-from autoresearch.propose.budget import price_table, size_of
-from autoresearch.propose.llm.answer import TOOL_NAME, Answered, as_utf8, tool
+from autoresearch.propose.budget import price_table
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, TooLong, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
 
@@ -54,7 +54,7 @@ class AnthropicProposer(LanguageModel):
 
     def __init__(self, *, services: SearchServices | None = None, **options: Any) -> None:
         values = AnthropicOptions(**options)
-        super().__init__(values, price_table(values.prices, values.models), services)
+        prices = price_table(values.prices, values.models)
         key = key_from(KEY, os.environ.get(KEY, ""))
         if not key:
             raise UserError(
@@ -69,7 +69,8 @@ class AnthropicProposer(LanguageModel):
                 api_key=key, base_url=values.base_url, max_retries=values.retries, http_client=http
             )
 
-        self._api = Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout)
+        api = Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout)
+        super().__init__(values, prices, services, api)
         self._fixed = _fixed(values.effort, values.thinking)
 
     def _body(self, conversation: Conversation) -> dict[str, Any]:
@@ -83,30 +84,20 @@ class AnthropicProposer(LanguageModel):
             **self._fixed,
         }
 
-    def _send(self, conversation: Conversation) -> Reply:
-        return self._api.ask(self._body(conversation))
-
-    def _size(self, conversation: Conversation) -> int:
-        return size_of(json.dumps(self._body(conversation), ensure_ascii=False, default=str))
-
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
         usage = reply.get("usage")
         return usage if isinstance(usage, Mapping) else {}
-
-    def _cut_off(self, reply: Reply) -> bool:
-        return reply.get("stop_reason") == "max_tokens"
 
     def _read(self, reply: Reply, model: str) -> Answered:
         stop = reply.get("stop_reason")
         if stop == "refusal":
             details = reply.get("stop_details")
-            known = isinstance(details, Mapping) and details.get("category")
-            why = f" ({details['category']})" if known and isinstance(details, Mapping) else ""
-            raise NextModel(f"{model} declined to answer{why}", retry=True)
+            category = details.get("category") if isinstance(details, Mapping) else None
+            raise NextModel(f"{model} declined to answer" + (f" ({category})" if category else ""))
         if stop == "model_context_window_exceeded":
             raise TooLong(f"prompt and answer do not fit the context window of {model}")
         if stop == "max_tokens":
-            raise Refused("the answer was cut off before it was complete")
+            raise CutOff
         calls = [block for block in _blocks(reply) if _is_call(block)]
         if not calls:
             raise Refused(
@@ -117,7 +108,20 @@ class AnthropicProposer(LanguageModel):
         return Answered(str(chosen.get("name")), chosen.get("input"))
 
     def _refusal(self, reply: Reply, reason: str) -> list[Message]:
-        return _refusal(reply, reason)
+        """As results of the tool calls, where the API would take the answer back as it came."""
+        text = as_utf8(
+            f"Not accepted: {reason}\nThe files are unchanged. Mend this and call `{TOOL_NAME}` again."
+        )
+        words = [{"type": "text", "text": text}]
+        blocks = _blocks(reply)
+        if not blocks or not all(_can_be_repeated(block) for block in blocks):
+            return [{"role": "user", "content": words}]
+        results = [
+            {"type": "tool_result", "tool_use_id": block["id"], "is_error": True, "content": text}
+            for block in blocks
+            if _is_call(block)
+        ]
+        return [{"role": "assistant", "content": blocks}, {"role": "user", "content": results or words}]
 
     def _text(self, reply: Reply) -> str:
         shown = [
@@ -129,11 +133,9 @@ class AnthropicProposer(LanguageModel):
 
 
 def _fixed(effort: str | None, thinking: str | None) -> dict[str, Any]:
-    """Request options that never change.
-
-    A forced tool call and thinking exclude each other on several models, so with thinking the call is asked
-    for in the prompt; the tool is strict either way.
-    """
+    """Request options that never change."""
+    # A forced tool call and thinking exclude each other on several models, so with thinking the call is asked
+    # for in the prompt; the tool is strict either way.
     forced = {"type": "tool", "name": TOOL_NAME}
     options: dict[str, Any] = {
         "tool_choice": {**({"type": "auto"} if thinking else forced), "disable_parallel_tool_use": True}
@@ -143,24 +145,6 @@ def _fixed(effort: str | None, thinking: str | None) -> dict[str, Any]:
     if effort:
         options["output_config"] = {"effort": effort}
     return options
-
-
-def _refusal(reply: Reply, reason: str) -> list[Message]:
-    """The turns that send a refusal back: as results of the tool calls where the answer can be repeated.
-
-    An answer that the API would not take back (malformed blocks) is left out of the conversation.
-    """
-    text = f"Not accepted: {reason}\nThe files are unchanged. Mend this and call `{TOOL_NAME}` again."
-    blocks = _blocks(reply)
-    if not blocks or not all(_can_be_repeated(block) for block in blocks):
-        return [{"role": "user", "content": [{"type": "text", "text": as_utf8(text)}]}]
-    results: list[Message] = [
-        {"type": "tool_result", "tool_use_id": block["id"], "is_error": True, "content": as_utf8(text)}
-        for block in blocks
-        if _is_call(block)
-    ]
-    back = results or [{"type": "text", "text": as_utf8(text)}]
-    return [{"role": "assistant", "content": blocks}, {"role": "user", "content": back}]
 
 
 def _blocks(reply: Reply) -> list[Any]:

@@ -48,7 +48,7 @@ OLD_NAME = re.compile(r"max_completion_tokens|un(supported|known|recognized|expe
 class NextModel(Exception):
     """This model cannot answer, another one may. `retry` is for the case that none can."""
 
-    def __init__(self, message: str, retry: bool) -> None:
+    def __init__(self, message: str, retry: bool = True) -> None:
         super().__init__(message)
         self.retry = retry
 
@@ -56,15 +56,9 @@ class NextModel(Exception):
 class Busy(NextModel):
     """The request was not carried out, and may be in a moment."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retry=True)
-
 
 class Lost(NextModel):
     """The request was sent, and no answer came: it may be billed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retry=True)
 
 
 class TooLong(Exception):

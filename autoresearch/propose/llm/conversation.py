@@ -13,6 +13,7 @@ asked first (`strategy`).
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from abc import abstractmethod
@@ -24,10 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autoresearch.errors import Refused
 from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
-from autoresearch.propose.budget import Budget, Capped, Caps, Price, unbilled_before
+from autoresearch.propose.budget import Budget, Capped, Caps, Price, size_of, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import Answered, accept
-from autoresearch.propose.llm.api import Lost, Malformed, NextModel, TooLong
+from autoresearch.propose.llm.answer import Answered, CutOff, accept
+from autoresearch.propose.llm.api import Api, Lost, Malformed, NextModel, TooLong
 from autoresearch.propose.llm.strategy import ranked
 from autoresearch.types import Call, Cost, Metric, Proposal
 
@@ -113,21 +114,23 @@ class Exchange:
 
 
 class LanguageModel(BaseProposer):
-    """The part that all providers share; a provider says how to send, read and reply.
+    """The part that all providers share; a provider says what to send, how to read it, and how to reply.
 
     Args:
         options: The settings.
         prices: Of every model.
         services: What the search lends; None outside a search.
+        api: The provider's interface.
     """
 
     reads_ideas = True
 
     def __init__(
-        self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None
+        self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None, api: Api
     ) -> None:
         self._options = options
         self._prices = prices
+        self._api = api
         caps = Caps(options.max_dollars, options.max_tokens, options.max_calls)
         self._budget = Budget(self.name, caps, unbilled_before(self.name, options.models, services))
         self._record = services.record if services else _ignore
@@ -158,12 +161,12 @@ class LanguageModel(BaseProposer):
     # What a provider says
 
     @abstractmethod
-    def _send(self, conversation: Conversation) -> Reply:
-        """One request.
+    def _body(self, conversation: Conversation) -> dict[str, Any]:
+        """Everything that is sent."""
 
-        Raises:
-            ProposerError, NextModel, TooLong, Malformed: See `api`; nothing else.
-        """
+    def _send(self, conversation: Conversation) -> Reply:
+        """One request; raises what `Api.ask` raises, `Unsupported` excepted."""
+        return self._api.ask(self._body(conversation))
 
     @abstractmethod
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
@@ -171,25 +174,11 @@ class LanguageModel(BaseProposer):
 
     @abstractmethod
     def _read(self, reply: Reply, model: str) -> Answered:
-        """What was answered: which tool is named, and its input.
-
-        Raises:
-            Refused: With the reason, for the model.
-            NextModel: If the model declined.
-            TooLong: If the answer ran into the end of the context window.
-        """
+        """Which tool is named, and its input; raises `Refused`, `NextModel` (it declined) or `TooLong`."""
 
     @abstractmethod
     def _refusal(self, reply: Reply, reason: str) -> list[Message]:
         """The messages that send a refusal back."""
-
-    @abstractmethod
-    def _cut_off(self, reply: Reply) -> bool:
-        """Whether the answer ended at its limit."""
-
-    @abstractmethod
-    def _size(self, conversation: Conversation) -> int:
-        """Bytes of everything that is sent."""
 
     @abstractmethod
     def _text(self, reply: Reply) -> str:
@@ -201,22 +190,18 @@ class LanguageModel(BaseProposer):
 
     # The conversation
 
-    def _begin(self, model: str, context: Context, name: str, history_tokens: int) -> Conversation:
-        asked = prompt.build(context, history_tokens, self._form())
-        return Conversation(model, name, context.metric, asked, self._options.answer_tokens, history_tokens)
-
     def _converse(self, model: str, context: Context, check: Check, name: str) -> Proposal:
         """Ask one model until its answer is accepted."""
-        conversation, reason = self._begin(model, context, name, self._options.ledger_tokens), ""
+        limit, history_tokens, reason = self._options.answer_tokens, self._options.ledger_tokens, ""
+        asked = prompt.build(context, history_tokens, self._form())
+        conversation = Conversation(model, name, context.metric, asked, limit, history_tokens)
         while conversation.tries <= self._options.repairs:
             exchange = self._exchange(conversation, context, check)
             if exchange.proposal is not None:
                 return self._budget.bill(exchange.proposal, name)
             reason = str(exchange.problem)
             self._continue(conversation, exchange, context)
-        raise NextModel(
-            f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}", retry=True
-        )
+        raise NextModel(f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}")
 
     def _continue(self, conversation: Conversation, exchange: Exchange, context: Context) -> None:
         """Prepare the next request after an answer that led to nothing."""
@@ -229,7 +214,7 @@ class LanguageModel(BaseProposer):
             conversation.messages += self._refusal({}, BRIEFER)
         elif isinstance(problem, TooLong):
             self._shorten(conversation, context, str(problem))
-        elif isinstance(problem, Refused) and self._cut_off(exchange.reply):
+        elif isinstance(problem, CutOff):
             room = min(2 * conversation.limit, MAX_ANSWER_TOKENS)
             if conversation.at_limit or room <= conversation.limit:
                 conversation.messages += self._refusal({}, BRIEFER)
@@ -244,10 +229,8 @@ class LanguageModel(BaseProposer):
         if conversation.history_tokens < MIN_HISTORY_TOKENS:
             message = f"the script and the brief alone are too long for a prompt: {reason}"
             raise NextModel(message, retry=False)
-        conversation.asked, conversation.messages = (
-            prompt.build(context, conversation.history_tokens, self._form()),
-            [],
-        )
+        conversation.asked = prompt.build(context, conversation.history_tokens, self._form())
+        conversation.messages = []
 
     def _exchange(self, conversation: Conversation, context: Context, check: Check) -> Exchange:
         """One request, paid for and recorded whatever happens."""
@@ -271,7 +254,8 @@ class LanguageModel(BaseProposer):
 
     def _pay_and_send(self, exchange: Exchange, conversation: Conversation, started: float) -> None:
         price, begun = self._prices[conversation.model], time.monotonic()
-        worst = price.worst(self._size(conversation), conversation.limit)
+        sent = json.dumps(self._body(conversation), ensure_ascii=False, default=str)
+        worst = price.worst(size_of(sent), conversation.limit)
         with self._budget.allow(worst, f"{self.name}:{conversation.model}") as payment:
             self._write_down(conversation, started, worst, NO_ANSWER)
             lost = False

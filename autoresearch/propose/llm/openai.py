@@ -20,9 +20,9 @@ import httpx2
 
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import SearchServices
-from autoresearch.propose.budget import count, price_table, size_of
+from autoresearch.propose.budget import count, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import TOOL_NAME, Answered, as_utf8, tool
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, Unsupported, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
 
@@ -53,8 +53,7 @@ class OpenAIProposer(LanguageModel):
 
     Raises:
         UserError: If the SDK is not installed, the address or the key cannot be one, or dollars are capped
-        that
-            cannot be counted.
+            that cannot be counted.
     """
 
     name = "openai"
@@ -77,8 +76,7 @@ class OpenAIProposer(LanguageModel):
                 "proposer=openai needs the package openai, which is not installed",
                 "pip install 'autoresearch[openai]'",
             )
-        super().__init__(values, price_table(values.prices, values.models, free=True), services)
-        self._api = _api(values)
+        super().__init__(values, price_table(values.prices, values.models, free=True), services, _api(values))
         self._tools = values.tools
         self._limit_name = "max_tokens"
 
@@ -114,9 +112,6 @@ class OpenAIProposer(LanguageModel):
             body["tool_choice"] = {"type": "function", "function": {"name": TOOL_NAME}}
         return body
 
-    def _size(self, conversation: Conversation) -> int:
-        return size_of(json.dumps(self._body(conversation), ensure_ascii=False))
-
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
         usage = reply.get("usage")
         if not isinstance(usage, Mapping):
@@ -130,15 +125,12 @@ class OpenAIProposer(LanguageModel):
             "output_tokens": count(usage.get("completion_tokens")),
         }
 
-    def _cut_off(self, reply: Reply) -> bool:
-        return _choice(reply).get("finish_reason") == "length"
-
     def _read(self, reply: Reply, model: str) -> Answered:
         choice, message = _choice(reply), _message(reply)
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
-            raise NextModel(f"{model} declined to answer", retry=True)
+            raise NextModel(f"{model} declined to answer")
         if choice.get("finish_reason") == "length":
-            raise Refused("the answer was cut off before it was complete")
+            raise CutOff
         for call in _calls(message):
             function = call.get("function")
             if isinstance(function, Mapping) and function.get("name") == TOOL_NAME:

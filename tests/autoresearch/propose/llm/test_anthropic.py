@@ -233,13 +233,15 @@ def test_a_call_is_on_record_before_it_is_made(make, server, tmp_path):
     assert call.cost == proposal.cost and not call.problem
 
 
-def size(proposer, known):
-    return proposer._size(proposer._begin("sonnet", known, "c", 8000))
-
-
 def test_the_worst_case_of_a_prompt_is_counted_in_bytes(make):
-    sizes = [size(make(), context(brief=word * 1000)) for word in ("a", "\u5b57", "\U0001f600")]
-    assert [size - sizes[0] for size in sizes] == [0, 2000, 3000]
+    def worst(word):
+        proposer = make(default=api.HANG_UP)
+        with pytest.raises(ProposerError):
+            proposer.ask(context(brief=word * 3000), check)
+        return proposer.spent.input_tokens
+
+    least, *more = (worst(word) for word in ("a", "\u5b57", "\U0001f600"))
+    assert [tokens - least for tokens in more] == [2000, 3000], "three bytes a token"
 
 
 CUT_OFF = api.tool_call({"hypothesis": "half an ans"}, stop_reason="max_tokens")
