@@ -1,8 +1,8 @@
-"""The executor seam: where trials run, and what a trial is told and tells.
+"""The executor seam: places, the specification of a trial, and the events of a trial.
 
 An executor owns places and runs one trial at a time at each. It knows nothing of searches, verdicts or
-proposals: it is given specs, plain data that can be sent to another process or machine, and puts what happens
-on the queue that came with them. So several searches can share one executor.
+proposals. It gets specs, plain data that can be sent to another process or machine, and puts events on the
+queue that came with them. So several searches can share one executor.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class Place:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that is needed to run one trial anywhere.
+    """Everything that an executor needs to run one trial.
 
     Attributes:
         search: Name of the search that asked for it.
-        trial: Number of the trial in that search's journal, or a negative number if it is not there.
+        trial: Number of the trial in that search's journal, or a negative number if the journal lacks it.
         tree: Commit whose tree is measured.
         files: Files that differ from that tree: path -> text.
         seed: The random seed.
         fidelity: How much of the budget to use.
         splits: What to score on; the first gives the score.
-        items: Folder for the losses of single items, below that of the search; empty: they are not kept.
-        max_seconds: Cap on the training, beside the task's own; None: none.
-        reference: Training curves of the baseline, against which a hopeless trial is stopped; empty: it is
-            never stopped early.
+        items: Folder for the losses of single items, below that of the search; empty: do not keep them.
+        max_seconds: Limit on the training, besides the task's own; None: no further limit.
+        reference: Training curves of the baseline; a trial that is hopeless against them is stopped early.
+            Empty: never stop it early.
         thorough: Whether to look for cheating more closely than usual.
     """
 
@@ -87,7 +87,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A sign of life of a trial."""
+    """A trial has made progress."""
 
     spec: TrialSpec
     place: str
@@ -99,7 +99,7 @@ class Finished:
     """A trial has ended, and its place is free.
 
     Attributes:
-        spec: Which one.
+        spec: Which trial.
         place: Where it ran.
         result: What it measured; None if it was cancelled; an exception if the machine failed.
     """
@@ -111,7 +111,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Message:
-    """Something that a person should read."""
+    """A message for a person."""
 
     text: str
     warning: bool = False
@@ -134,7 +134,7 @@ class Executor(Protocol):
         """
 
     def cancel(self, search: str, trials: Iterable[int]) -> None:
-        """Stop trials whose results nobody waits for. Each still ends with `Finished`, without a result."""
+        """Stop trials whose results are not needed. Each still ends with `Finished`, without a result."""
 
     def tryout(self, spec: TrialSpec) -> Measurement:
         """Find out in seconds whether a candidate gets through the stages of a trial at all.
@@ -147,14 +147,14 @@ class Executor(Protocol):
 
 
 class Cancelled(Exception):
-    """Ends a trial whose result nobody waits for; raised by the `progress` callback of a measurer."""
+    """Ends a trial whose result is no longer needed; the `progress` callback of a measurer raises it."""
 
 
 class Measurer(Protocol):
     """Measures candidates at one place, one at a time; may keep processes warm between two trials.
 
     A task makes one for each place. Neither method raises for what a candidate does; both may raise
-    `UserError` if the machine fails, and pass on whatever `progress` raises.
+    `UserError` if the machine fails, and pass on any exception of `progress`.
     """
 
     def measure(
@@ -168,11 +168,11 @@ class Measurer(Protocol):
         """Measure the candidate whose files lie in `tree`.
 
         Args:
-            tree: The candidate's tree; nobody writes it meanwhile.
+            tree: The candidate's tree; it does not change meanwhile.
             spec: Seed, splits, caps; its `tree` and `files` have been exported already.
             scratch: An empty folder for this trial; `SPLIT.npy` is left there if the metric is per item.
             progress: Called a few times a second.
-            should_stop: Asked at every sign of life whether to stop early.
+            should_stop: Called at every progress; returns whether to stop early.
         """
 
     def tryout(self, tree: Path, scratch: Path) -> Measurement:
@@ -182,4 +182,4 @@ class Measurer(Protocol):
         """
 
     def close(self) -> None:
-        """End whatever runs or waits."""
+        """End all processes, running or waiting."""

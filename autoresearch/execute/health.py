@@ -1,9 +1,9 @@
 """The state of the GPU while a trial trains: clocks, temperature, throttling, other processes; by NVML.
 
 Decides which readings make the result of a trial worthless: the hardware slowed the GPU down (heat, power
-brake), or a process that is not ours computed on it. Such a trial is repeated, not judged (`retry`). A power
-cap is how a busy GPU lives, so it is only noted. Where a container hides the numbers of the host's processes,
-only those inside the same container are seen. Not covered: AMD.
+brake), or a process of another program computed on it. Such a trial is repeated, not judged (`retry`). A
+power cap is normal on a busy GPU, so it is only recorded. Where a container hides the numbers of the host's
+processes, only those inside the same container are seen. Not covered: AMD.
 
 Without the package `nvidia-ml-py` or without a driver there are no readings.
 """
@@ -23,27 +23,27 @@ import psutil
 from autoresearch.errors import UserError
 
 SLOWED = {0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
-"""Bits of NVML's reasons for which a GPU runs below its clocks, as far as they are not normal."""
+"""Bits of NVML's reasons why a GPU runs below its clocks; only reasons that are not normal."""
 EVERY = 1.0
 """Seconds between two readings."""
 FIRST = 2.0
-"""Seconds of training before the first reading: until then the clocks are still going up."""
+"""Seconds of training before the first reading: until then the clocks still rise."""
 SHARE = 0.1
-"""A trial that was slowed down in more than this share of the readings is worthless."""
+"""A trial is worthless if the GPU was slowed down in more than this share of the readings."""
 ANSWER_SECONDS = 20.0
-"""A driver that says nothing for so long does not answer."""
+"""Seconds after which a silent driver counts as not answering."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The state of a GPU at one moment. What the driver does not know is 0 or empty.
+    """The state of a GPU at one moment. Values that the driver does not know are 0 or empty.
 
     Attributes:
         temperature: In degrees Celsius.
         clock: Of the multiprocessors, in MHz.
-        top_clock: The most that they can do.
+        top_clock: Their highest clock, in MHz.
         slowed: Why the hardware slowed it down; empty if it did not.
-        strangers: Numbers of processes that compute there and are not ours.
+        strangers: Process numbers of other programs that compute there.
     """
 
     temperature: float
@@ -61,7 +61,7 @@ class Health:
 
         Args:
             nvml: The module `pynvml`.
-            handle: What it calls the GPU.
+            handle: Its handle of the GPU.
         """
         self._nvml, self._handle = nvml, handle
 
@@ -87,7 +87,7 @@ class Health:
 
     @property
     def name(self) -> str:
-        """What the maker calls the GPU."""
+        """The maker's name of the GPU."""
         return str(self._nvml.nvmlDeviceGetName(self._handle))
 
     def read(self) -> Reading:
@@ -104,7 +104,7 @@ class Health:
             except Exception as error:
                 answers.put(error)
 
-        # In a thread of its own, for a driver that hangs would take the search along.
+        # In a separate thread, because a driver that hangs would stop the search.
         threading.Thread(target=ask, name="gpu-reading", daemon=True).start()
         try:
             answer = answers.get(timeout=ANSWER_SECONDS)
@@ -131,7 +131,7 @@ class Health:
         )
 
     def _known(self, function: Any, *arguments: Any, default: Any = 0) -> Any:
-        """What the driver says; the default for what this GPU does not tell, or not to us."""
+        """The driver's answer; the default if this GPU does not give one, or not to this user."""
         try:
             return function(self._handle, *arguments)
         except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_NoPermission):
@@ -167,7 +167,7 @@ class Watch:
         self._training.set()
 
     def end(self) -> None:
-        """Called when the training is over: what the GPU does afterwards does not count."""
+        """Called when the training is over; later readings do not count."""
         self._over.set()
 
     def read(self) -> None:
@@ -227,7 +227,7 @@ def _handle(nvml: Any, name: str) -> Any:
 
 
 def _strangers(pids: Iterable[int]) -> tuple[int, ...]:
-    """Those that exist and do not descend from this process."""
+    """The processes that exist and do not descend from this process."""
     return tuple(sorted(pid for pid in set(pids) if psutil.pid_exists(pid) and not _ours(pid)))
 
 
@@ -236,7 +236,7 @@ def _ours(pid: int) -> bool:
         process = psutil.Process(pid)
         return pid == os.getpid() or os.getpid() in (parent.pid for parent in process.parents())
     except psutil.Error:
-        return True  # it has ended, and cannot disturb any more
+        return True  # it has ended and cannot disturb a trial
 
 
 _HINT = (

@@ -1,9 +1,9 @@
 """The local executor: runs trials in processes of this machine, one at a time at each place.
 
-Each place has a thread of its own with a measurer. The thread lives as long as the executor, because the
-kernel kills the children of a thread that ends. Owns the folder of a trial (`runs/SEARCH/trials/TRIAL`, gone
-when the trial ends), the losses of single items that are kept of it, and the check that frozen code stayed
-frozen. Not covered: how a candidate is measured (the task's `Measurer`), and what a result means.
+Each place has its own thread with a measurer. The thread lives as long as the executor, because the kernel
+kills the children of a thread that ends. This module owns the folder of a trial (`runs/SEARCH/trials/TRIAL`,
+removed when the trial ends), the stored losses of single items, and the check that frozen code did not
+change. Not covered: how to measure a candidate (the task's `Measurer`), and what a result means.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from autoresearch.store.git import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance
 
 CLOSE_SECONDS = 5.0
-"""How long `close` waits for the trials to be taken down."""
+"""Seconds that `close` waits for the trials to end."""
 
 Export = Callable[[str, Path, Mapping[str, str]], None]
 """Writes the tree of a commit to a folder, with some of its files replaced: path -> text."""
@@ -69,14 +69,14 @@ class LocalExecutor:
     of another search waits until that one has ended.
 
     Attributes:
-        measurers: Name of a place -> what measures there.
+        measurers: Name of a place -> its measurer.
     """
 
     def __init__(self, measurers: Mapping[Place, Measurer], runs: Path, export: Export) -> None:
-        """Prepare; a thread is started when the first trial is submitted to its place.
+        """Prepare; the thread of a place starts with its first trial.
 
         Args:
-            measurers: What measures at each place, one at least. Closed with the executor.
+            measurers: The measurer of each place, at least one. `close` closes them.
             runs: The folder that holds the folders of the searches.
             export: Writes the tree of a candidate; called from other threads.
         """
@@ -157,7 +157,7 @@ class LocalExecutor:
             order.events.put(Finished(order.spec, worker.place.name, result))
 
     def _measure(self, worker: _Worker, order: _Order) -> Measurement:
-        """Measure a candidate in a folder of its own that is gone afterwards."""
+        """Measure a candidate in a new folder, which is removed afterwards."""
         spec, last = order.spec, Progress(0.0, 0.0)
 
         def progress(sign: Progress) -> None:

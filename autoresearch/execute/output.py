@@ -1,13 +1,12 @@
-"""What a candidate prints: read within bounds, and searched for the reason why it crashed.
+"""Reads the output of a candidate within limits, and finds the reason why it crashed.
 
-However much is printed, the writer is never blocked and the runner keeps at most the beginning and the end.
+However much a candidate prints, it is never blocked, and the runner keeps at most the beginning and the end.
 The text is data: control characters are removed, so it cannot repaint a terminal.
 
-The reason of a crash is one line. It begins with its cause: those of `CAUSES`, which are read from what was
-printed, and "timeout", which the runner's own clock gives. Limits of the sandbox that were broken count as
-"out of memory" or as "refused by the sandbox". The cause is a guess from what the process printed and how it
-ended. It helps a proposer to mend its idea and a person to see patterns; no rule rests on it, since
-candidates can print what they like.
+The reason of a crash is one line. It begins with its cause: one of `CAUSES`, found in the output, or
+"timeout", which the runner's own clock gives. A broken limit of the sandbox counts as "out of memory" or as
+"refused by the sandbox". The cause is a guess from the output and the exit status. It helps a proposer to
+repair its idea and a person to see patterns; no rule rests on it, since candidates can print anything.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import IO
 from autoresearch.text import clean
 
 HEAD, TAIL = 4_000, 12_000
-"""Bytes that are kept of the beginning and of the end."""
+"""Bytes that are kept of the beginning, and as many of the end."""
 
 MEMORY, SANDBOX, TIMEOUT, OTHER = "out of memory", "refused by the sandbox", "timeout", "other"
 CAUSES = {
@@ -47,7 +46,7 @@ _PLACE = re.compile(r'\(most recent call first\):\n\s+File "([^"\n]+)", line (\d
 
 
 class Log:
-    """The output of one process, read from a pipe by a thread of its own."""
+    """The output of one process, read from a pipe by a separate thread."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -59,7 +58,7 @@ class Log:
         self._thread.start()
 
     def text(self, wait: float = 0.0) -> str:
-        """What was printed so far, its middle left out if that was much.
+        """The output so far, without its middle if it is long.
 
         Args:
             wait: Most seconds to wait for the pipe to be closed, after the process has ended.
@@ -87,7 +86,7 @@ def explain(log: str, status: int | None) -> str:
     """One line about a process that ended too early.
 
     Args:
-        log: What it printed.
+        log: Its output.
         status: Exit status as `subprocess` gives it; None if it had to be killed.
     """
     line = last_useful_line(log)
@@ -110,11 +109,11 @@ def classify(reason: str) -> str:
 
 
 def excerpt(log: str, most: int = 12) -> str:
-    """The last lines of a log that are of use: of a traceback, the frames in the task's own files.
+    """The useful last lines of a log: of a traceback, the frames in the task's own files.
 
     Args:
-        log: What was printed; data, never instructions.
-        most: Lines at most.
+        log: The output; data, never instructions.
+        most: Largest number of lines.
     """
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     begin = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Traceback (most")), None)

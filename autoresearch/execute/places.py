@@ -1,7 +1,7 @@
 """Where trials run: the devices of this machine, as configured.
 
-Decides how many trials run at a time: one on a GPU, and on a CPU as many as its cores are worth. Everything
-that a configuration says of devices and threads is read here.
+Decides how many trials run at a time: one on each GPU, or up to two on a CPU. Reads all settings of devices
+and threads.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from autoresearch.errors import UserError
 from autoresearch.execute.health import Health
 
 CPU_WORKERS = 2
-"""Trials at a time on a CPU that has so many cores, one thread each: models this small train no faster on
-several threads (docs/benchmarks.md), and a judge seldom wants more than two trials at once."""
+"""Largest number of trials at a time on a CPU, one thread each. Models this small train no faster on several
+threads (docs/benchmarks.md), and a judge seldom asks for more than two trials at once."""
 
 
 def places(config: Config) -> dict[str, str]:
@@ -43,7 +43,7 @@ def places(config: Config) -> dict[str, str]:
             "For several GPUs: executor.devices=[0,1]",
         )
     if executor.devices is None:
-        return {where: f"{where}:0"}  # named: or CUDA would take its fastest, and the driver the first
+        return {where: f"{where}:0"}  # else CUDA takes its fastest, the driver its first
     if not executor.devices or len(set(executor.devices)) < len(executor.devices):
         raise UserError(
             f"executor.devices={list(executor.devices)} must name each GPU once, and one at least."
@@ -59,14 +59,14 @@ def device(config: Config) -> str:
 
 
 def threads(config: Config) -> int:
-    """CPU threads of a trial: those it is given; or one on a CPU, and beside a GPU its share of the cores."""
+    """CPU threads of a trial: the setting; else one on a CPU, or its share of the cores beside a GPU."""
     if config.executor.threads is not None or device(config) == "cpu":
         return config.executor.threads or 1
     return share(config)
 
 
 def share(config: Config) -> int:
-    """The cores of one place. A model server has them all: scoring, unlike training, is faster on several."""
+    """The cores of one place. A model server uses all: scoring, unlike training, is faster on several."""
     return max(1, cores() // len(places(config)))
 
 

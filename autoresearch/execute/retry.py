@@ -1,8 +1,8 @@
 """Repeats a trial that the GPU spoiled, so that its result is never judged.
 
-Decides how often, and after what pauses. Another user of the GPU may be done in some minutes, and heat goes;
-what does not pass is a fault of the host, and ends the search with a message that says how to mend it. Not
-covered: what spoils a trial (`health`).
+Decides how often, and after which pauses. Another user of the GPU may finish within minutes, and heat passes.
+A fault that does not pass ends the search with a message that says how to repair it. Not covered: what spoils
+a trial (`health`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from autoresearch.execute.health import Health
 from autoresearch.types import Measurement, Outcome, Progress
 
 PAUSES = (0.0, 60.0, 300.0, 900.0)
-"""Seconds before an attempt is made again, for the first time, the second, ..."""
+"""Seconds before the first repetition, the second, ..."""
 SIGN = 1.0
-"""Seconds between two signs of life in a pause: `progress` may raise, and so end the waiting."""
+"""Seconds between two calls of `progress` in a pause; it may raise, which ends the pause."""
 
 _HINT = (
     "See what nvidia-smi says: end the processes that share the GPU, let it cool, or choose another "
@@ -35,11 +35,11 @@ def watch_gpu(
 
     Args:
         health: Reads the GPU.
-        attempt: Runs the trial; is given what to call with signs of life.
-        progress: Gets them.
+        attempt: Runs the trial; its argument is called with the progress.
+        progress: Called with the progress.
 
     Returns:
-        The result, and why it is worthless for a reason that lies with the GPU; empty if it is not.
+        The result, and why the GPU made it worthless; empty if it did not.
 
     Raises:
         UserError: If the GPU has stopped answering.
@@ -56,7 +56,7 @@ def watch_gpu(
         result = attempt(seen)
     crashed = result.outcome is Outcome.CRASH
     if crashed or watch.lost:
-        # A GPU that is lost kills whoever uses it within milliseconds, mostly between two looks.
+        # A lost GPU kills its users within milliseconds, mostly between two readings.
         watch.read()
     spoiled = watch.problem or (watch.lost if crashed else "")
     return replace(result, metrics={**result.metrics, **watch.metrics}), spoiled
@@ -69,20 +69,20 @@ def repeat_spoiled(
     say: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> Measurement:
-    """Run a trial until the GPU has not spoiled it, and give that result.
+    """Run a trial until the GPU does not spoil it, and return that result.
 
     Args:
-        attempt: Runs the trial; gives a result, and why it is worthless (empty if it is not).
+        attempt: Runs the trial; returns a result, and why it is worthless (empty if it is not).
         timed: Whether the budget is of seconds. If not, a slow GPU changes no score: the trial is repeated
             once to be sure, and the result counts unless it crashed.
         say: Tells a person something.
-        progress: Called now and then in a pause; what it raises ends the waiting.
+        progress: Called now and then in a pause; an exception ends the pause.
 
     Returns:
         The result, with the phases of all attempts; the metrics say how often it was "repeated".
 
     Raises:
-        UserError: If the GPU spoils every attempt, besides what `attempt` raises.
+        UserError: If the GPU spoils every attempt.
     """
     result, spoiled = attempt()
     phases = result.phases

@@ -1,4 +1,4 @@
-"""Tasks: what is improved, how a candidate is measured, and what is trusted."""
+"""Tasks: each says what is improved, how a candidate is measured, and who computes the score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def create_task(config: Config) -> Task:
     """The task that `task.name` names, set up by the configuration.
 
     Raises:
-        UserError: If there is no such task, or the configuration has a value that it does not take.
+        UserError: If there is no such task, or if the task does not accept a value of the configuration.
     """
     task: Task = TASKS.load(str(config.task.get("name")))(config)
     return task

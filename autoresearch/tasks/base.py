@@ -2,7 +2,7 @@
 
 A task is looked up by name (`tasks.create_task`), so that the framework imports none of them. It owns
 everything that belongs to the thing improved: which files may change, the rules on an edit in its language,
-the data, the budget, the metric, and the words in which all this is told to a person or a model.
+the data, the budget, the metric, and the words that tell a person or a model about it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Trust(StrEnum):
     """A frozen scorer reads what the candidate left behind."""
 
     PRINTED = "printed"
-    """The candidate says its own score, and is believed."""
+    """The candidate prints its own score; nothing checks it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Dataset:
     Attributes:
         path: Where it lies; candidates see only what the task hands them.
         about: Its description as JSON values, recorded in the journal: hash, sizes, what the corpus is.
-        splits: What there is to score on.
+        splits: The splits to score on.
         sizes: How large they are, in one line for a person.
     """
 
@@ -53,12 +53,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every trial of a candidate is given.
+    """What a trial may use.
 
     Attributes:
         text: In words, such as "300 seconds of wall time".
-        seconds: How long a trial takes, start and scoring not counted, if the budget fixes that.
-        max_seconds: The most that it may take.
+        seconds: Duration of a trial without start and scoring, if the budget fixes it.
+        max_seconds: Limit on that duration.
     """
 
     text: str
@@ -73,9 +73,9 @@ class PromptText:
     Attributes:
         role: Who the model is and what it improves, one sentence or two.
         rules: What an edit may and may not do, one line each.
-        budget: What every candidate is given, such as "300 seconds of wall time".
-        facts: Name of a measured number -> how it is told, with `{}` for the value; one that is not named is
-            told by its name. "curve" stands for the latest curve of the incumbent.
+        budget: What every candidate may use, such as "300 seconds of wall time".
+        facts: Name of a measured number -> a phrase for it, with `{}` for the value; a number without a
+            phrase is shown with its name. "curve" stands for the latest curve of the incumbent.
         scoring: How a candidate is measured, one line each, beyond the metric and its direction.
     """
 
@@ -89,20 +89,19 @@ class PromptText:
 class Task(Protocol):
     """One kind of thing to improve, set up by a configuration: the constructor takes a `Config`.
 
-    A class that inherits from this one gives at least the attributes without a default, `prepare` and
-    `measurer`.
+    A subclass defines at least the attributes without a default, `prepare` and `measurer`.
 
     Attributes:
         name: As in `task=NAME`.
-        metric: The number that decides.
+        metric: The number that is improved.
         trust: Who computes it.
         editable: The files that may change: paths or globs, relative to the repository.
         frozen: Folders and files that a trial needs, from the candidate's commit; the editable ones may be
             among them.
-        budget: What every trial is given.
+        budget: What every trial may use.
         by_hand: The command by which a person measures the starting script without the framework.
         deterministic: Whether the same seed gives the same score.
-        sealed: The split for the final claim; None if there is none.
+        sealed: The split for the final claim; None if the task has no such split.
     """
 
     name: str
@@ -119,7 +118,7 @@ class Task(Protocol):
         """Make the data ready, if it is not yet; shows progress on stderr.
 
         Raises:
-            UserError: If it cannot be made.
+            UserError: If that fails.
         """
 
     def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
@@ -136,7 +135,7 @@ class Task(Protocol):
             raise Refused("nothing is changed")
 
     def fingerprint(self, sources: Mapping[str, str]) -> str:
-        """The same text for two programs that do the same."""
+        """A text that is equal for two programs that do the same."""
         return hashlib.sha256(json.dumps(sorted(sources.items())).encode()).hexdigest()
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
@@ -146,9 +145,9 @@ class Task(Protocol):
         )
 
     def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
-        """Cap on a candidate's training in seconds, given the trials of the starting script.
+        """Limit on a candidate's training in seconds, given the trials of the starting script.
 
-        None: the budget's own cap is enough.
+        None: the budget's own limit is enough.
         """
         return None
 
@@ -159,7 +158,7 @@ class Task(Protocol):
     def measurer(
         self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
     ) -> Measurer:
-        """What measures candidates at one place.
+        """Make the measurer of one place.
 
         Args:
             place: One of `places`.
@@ -170,14 +169,14 @@ class Task(Protocol):
         """
 
     def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
-        """Named numbers of the script, for proposers that tune."""
+        """Named numbers of the script, for proposers that tune numbers."""
         return {}
 
     def prompt(self) -> PromptText:
-        """What a language model is told."""
+        """The words for a language model."""
         files = ", ".join(self.editable)
         return PromptText(f"You improve {files}.", [f"Edit only {files}."], self.budget.text, {})
 
     def warnings(self, data: Dataset) -> Sequence[str]:
-        """What a person should know before the search begins."""
+        """Warnings for a person, before the search begins."""
         return []

@@ -1,7 +1,7 @@
-"""Runs candidate code where it can neither read, change nor use what is not its own.
+"""Runs candidate code where it cannot read, change or use anything outside its jail.
 
-`create_sandbox` picks a backend and tries it for real; `start` runs a command in a jail; `describe` says
-what holds on this machine and what does not. Other packages add backends under the entry point group
+`create_sandbox` picks a backend and tries it in practice; `start` runs a command in a jail; `describe` says
+which protections hold on this machine. Other packages add backends under the entry point group
 "autoresearch.sandboxes"; each must pass `autoresearch.testing.sandboxes`.
 """
 
@@ -36,7 +36,7 @@ BACKENDS = {
     "landlock": "autoresearch.execute.sandbox.landlock:LandlockSandbox",
     "none": "autoresearch.execute.sandbox.plain:PlainSandbox",
 }
-"""What "auto" tries, strongest first."""
+"""The backends that "auto" tries, strongest first."""
 
 SANDBOXES = Registry("sandbox", BACKENDS)
 
@@ -51,7 +51,8 @@ HINTS = {
 def create_sandbox(backend: str) -> Sandbox:
     """The sandbox called `backend`, such as "bwrap", "landlock", "none", or "auto" for the best that works.
 
-    Everything but "none" is tried first with a harmless intruder, and taken only if all of it holds.
+    Except for "none", a harmless intruder attacks the sandbox first; it is taken only if every protection
+    holds.
 
     Raises:
         UserError: If there is no such backend, or it does not hold here.

@@ -1,8 +1,8 @@
 """The sandbox seam: what a jail is, and what a backend does.
 
-A backend turns a command and a `Jail` into the command that the runner really starts. The jail lists
-everything a candidate may touch; what it does not list must be out of reach. How well a backend keeps that
-promise on this machine is measured (`probe.py`), not claimed.
+A backend turns a command and a `Jail` into the command that the runner starts. The jail lists everything that
+a candidate may touch; all else must be out of reach. `probe.py` measures how well a backend keeps that
+promise on this machine.
 
 Not covered here: starting, watching and killing processes (`process.py`).
 """
@@ -34,7 +34,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Jail:
-    """All that a candidate may touch, besides the interpreter and the system libraries.
+    """Everything that a candidate may touch, besides the interpreter and the system libraries.
 
     Attributes:
         read_only: Files and folders it may read, at the same paths as outside; none inside a writable one.
@@ -44,7 +44,7 @@ class Jail:
         fds: Descriptors it inherits, besides 0, 1 and 2.
         gpu: Whether it may use the GPU's device nodes.
         limits: How much of the host it may use.
-        only: The only GPU it is to see, as `nvidia-smi --id` takes it; empty for all.
+        only: The only GPU that it sees, as `nvidia-smi --id` takes it; empty: all.
         packages: Installed distributions that it may import; they are shown with their requirements.
         hidden: Installed packages that it must not read, for a backend that cannot hide all but `packages`.
     """
@@ -71,12 +71,12 @@ class Jail:
 
 @dataclass(frozen=True)
 class Protection:
-    """One thing that a backend does, or does not, keep a candidate from doing here.
+    """One protection of a backend, and whether it holds here.
 
     Attributes:
-        name: What holds, in a few words, e.g. "no network".
-        held: Whether it is.
-        how: By what means, or what is missing.
+        name: The protection in a few words, such as "no network".
+        held: Whether it holds.
+        how: The means, or what is missing.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Sandbox(Protocol):
         """How it keeps a candidate from each of `probe.THREATS`, in a few words."""
 
     def __hash__(self) -> int:
-        """Equal sandboxes protect alike, so that what was measured of one is remembered."""
+        """Equal sandboxes protect alike, so a measurement of one is remembered for the other."""
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command to start instead of `argv`.

@@ -3,7 +3,7 @@
 Invariant: the candidate sees a new root with the interpreter, the system libraries, and what its jail
 lists, at the same paths as outside; its own empty /tmp, /dev, /proc; no network; no capabilities. Killing
 bwrap kills everything inside, daemons included, since the candidate's PID namespace dies with it. The
-launcher is that namespace's first process, so bwrap ends only when all of it has.
+launcher is that namespace's first process, so bwrap ends only after every process inside.
 
 Mounts are made in the order given, and a later one hides what an earlier one put below it: so /tmp, /dev
 and /proc come first, then the jail's paths (which often lie below /tmp).
@@ -69,7 +69,7 @@ class BwrapSandbox:
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
-    """Arguments that show paths inside where they are outside."""
+    """Arguments that show paths at the same places as outside."""
     return [word for path in paths for word in (flag, str(path), str(path))]
 
 
@@ -88,8 +88,8 @@ def _system(packages: tuple[str, ...]) -> list[str]:
 def _restrictions(jail: Jail) -> dict[str, object]:
     """What the launcher still has to do inside; see `launch.py`.
 
-    Bubblewrap's mounts say what is visible. Landlock is there for what comes by descriptor: a file of the
-    host's that was handed over for reading cannot be opened again for writing.
+    Bubblewrap's mounts decide what is visible. Landlock protects files behind descriptors: a candidate cannot
+    reopen for writing a file of the host that it got for reading.
     """
     return {
         "fresh_user": True,

@@ -1,9 +1,10 @@
-"""A control group for one process tree, where this machine lets us make one.
+"""A control group for one process tree, where this machine allows one.
 
-The kernel then counts memory and processes exactly, page cache and memory files included, and refuses the
-fork or kills the hog by itself; and everything that was ever started in the group can be found again, even
-under the plain sandbox. Version 2 (one tree, systemd's delegation) and version 1 (one tree per resource, as
-root) both work. Without one, rlimits and the watcher do what they can (`process.py`).
+The kernel then counts memory and processes exactly, page cache and memory files included, and itself refuses
+a fork or kills a process that uses too much. The runner can find every process that started in the group,
+even under the plain sandbox. Version 2 (one tree, systemd's delegation) and version 1 (one tree per resource,
+as root) both work. Without a control group, rlimits and the watcher limit the tree less exactly
+(`process.py`).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Cgroup:
 
 
 def create(limits: Limits) -> Cgroup | None:
-    """A new group with these limits; None where we may not make one."""
+    """A new group with these limits; None where this user may not make one."""
     if not Path("/proc/self/cgroup").exists():
         return None
     name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
@@ -152,7 +153,7 @@ def _set_limits(group: Cgroup, limits: Limits) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove groups of runners that were killed before they could."""
+    """Remove the groups of killed runners."""
     for folder in parent.glob(f"{PREFIX}*-*"):
         owner = folder.name.removeprefix(PREFIX).split("-")[0]
         if owner.isdigit() and not Path("/proc", owner).exists():

@@ -1,11 +1,11 @@
-"""What a candidate needs to use the GPU from inside a jail, and one probe of whether CUDA answers there.
+"""What a candidate needs to use the GPU from inside a jail, and a probe whether CUDA answers there.
 
-Untested on real hardware: no GPU was at hand when this was written, so the probe says in a plain sentence
-what it found, and `doctor` prints it. The device nodes are those that NVIDIA's container runtime passes
-through; AMD's are the two that ROCm documents. A jail with a GPU has no limit on memory files and address
-space, both of which CUDA uses freely, sees /sys, and may write to its own threads' files in /proc (one of
-them is how early the kernel ends it when memory runs out); the driver itself is a large surface that no
-sandbox narrows. Of several NVIDIA GPUs a jail is shown the one that it is for, where that is certain.
+Untested on real hardware: this was written without a GPU, so the probe says in a plain sentence what it
+found, and `doctor` prints it. The device nodes are those that NVIDIA's container runtime passes through;
+AMD's are the two that ROCm documents. A jail with a GPU has no limit on memory files and address space, since
+CUDA uses much of both. It sees /sys, and may write to its own threads' files in /proc (one of them sets how
+early the kernel kills it when memory runs out). The driver is a large attack surface that no sandbox reduces.
+On a machine with several NVIDIA GPUs, a jail shows only its own GPU, if it is certain which one that is.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ VARIABLES = (
 )
 """Variables of the host that say where its GPU and libraries are."""
 CHANGED = ("/proc/self/task",)
-"""Where CUDA writes as it starts: it names its threads, and gives error 304 where it cannot. This is the
-candidate's first process alone, which looks `self` up. All of /proc would be too much: where root runs a
-search, a candidate is root to the kernel's settings in /proc/sys."""
+"""CUDA writes here when it starts: it names its threads, and gives error 304 if it cannot. Only the
+candidate's first process may, since `self` is resolved for it. All of /proc would be too much: if root runs a
+search, a candidate could change the kernel's settings in /proc/sys as root."""
 DEV, DRIVER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 PROBE = """
@@ -52,7 +52,7 @@ def device_nodes(only: str = "") -> list[Path]:
     """Device nodes of the GPUs that this machine has; empty without one.
 
     Args:
-        only: The only GPU whose own node is wanted, as `nvidia-smi --id` takes it; empty for all.
+        only: The only GPU whose node is wanted, as `nvidia-smi --id` takes it; empty: all.
     """
     nodes = sorted(node for pattern in (*NODES, *OTHER_NODES) for node in DEV.glob(pattern))
     if found := _find(only):
@@ -62,16 +62,16 @@ def device_nodes(only: str = "") -> list[Path]:
 
 
 def inside(only: str) -> str:
-    """What a GPU is called in a jail that is shown no other: numbers would begin at 0 there, names stay."""
+    """Name of a GPU in a jail that shows no other: numbers would begin at 0 there, names stay."""
     found = _find(only)
     return found[1] if found else only
 
 
 def _find(only: str) -> tuple[Path, str] | None:
-    """Node and full name of a GPU; None where it is not certain which it is.
+    """Node and full name of a GPU; None if it is not certain which GPU is meant.
 
-    That is so where GPUs are divided (MIG), and where the driver names others than there are nodes of, as in
-    a container that was given some of them.
+    That is so where GPUs are divided (MIG), and where the driver names GPUs without a node, as in a container
+    that has only some of them.
     """
     divided = len(list(DEV.glob("nvidia-caps/nvidia-cap*"))) > 2  # two are there to ask for it
     gpus = []

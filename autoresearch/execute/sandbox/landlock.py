@@ -4,7 +4,7 @@ Invariant: the candidate opens nothing but the interpreter, the system libraries
 Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
 finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
 not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
-changing the modes or owners of files. There installed packages are visible, but for `Jail.hidden`.
+changing the modes or owners of files. Installed packages are visible then, except for `Jail.hidden`.
 
 Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
 folders, but it can ask whether a path exists, how large and how old it is.
@@ -27,7 +27,7 @@ PROC_FILES = ("cpuinfo", "meminfo", "stat", "filesystems", "self", "sys/vm", "sy
 
 @dataclass(frozen=True)
 class LandlockSandbox:
-    """Runs candidates under Landlock, with as many namespaces as there are to be had.
+    """Runs candidates under Landlock, with as many namespaces as the kernel allows.
 
     Attributes:
         namespaces: Whether to use namespaces.
@@ -96,11 +96,11 @@ class LandlockSandbox:
 
 
 def _system(jail: Jail, namespaces: bool) -> tuple[list[Path], list[Path]]:
-    """What can be read, and where names can be listed besides.
+    """Paths that can be read, and further folders whose names can be listed.
 
-    With a mount namespace the launcher hides packages; without, Landlock can only leave out some of what it
-    opens, and hiding all but a few would break imports that are tried in vain: so only what the jail names as
-    hidden is left out.
+    With a mount namespace the launcher hides packages. Without one, Landlock can only leave out some of the
+    paths that it opens. To hide all but a few packages would break imports that a library tries and can do
+    without, so Landlock hides only those that the jail names as hidden.
     """
     roots = list(dict.fromkeys(root.resolve() for root in visible.roots()))
     extra = _shown(jail)  # they may lie outside the roots
@@ -112,5 +112,5 @@ def _system(jail: Jail, namespaces: bool) -> tuple[list[Path], list[Path]]:
 
 
 def _shown(jail: Jail) -> list[Path]:
-    """What is shown of the installed packages, and the launcher's own files."""
+    """The installed packages that are shown, and the launcher's own files."""
     return [*visible.packages(jail.packages), visible.LAUNCHER, visible.RESTRICTIONS]

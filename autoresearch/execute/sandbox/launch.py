@@ -1,4 +1,4 @@
-"""The last trusted code before a candidate: sets the restrictions it is asked for, and becomes the candidate.
+"""The last trusted code before a candidate: sets the given restrictions, and becomes the candidate.
 
 Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), inside bubblewrap or
 alone; so it imports nothing but the standard library and its neighbour `restrictions.py`. SPEC is JSON:
@@ -8,12 +8,12 @@ alone; so it imports nothing but the standard library and its neighbour `restric
     namespaces                   names from `NAMESPACES`, to be entered first; none if empty
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
-    hide, show                   folders that are emptied, and what in them is to be seen all the same
+    hide, show                   folders that appear empty, and the paths in them that are shown all the same
     landlock                     null, or the arguments of `restrictions.landlock`, a list of paths each
     seccomp                      null, or the arguments of `restrictions.seccomp`
 
-Whatever cannot be done ends the launcher with status 125 and a line on standard error: a candidate never
-runs with less than was asked for.
+If any restriction fails, the launcher ends with status 125 and a line on standard error: a candidate never
+runs with fewer restrictions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 LINUX = sys.platform.startswith("linux")
 THREADS = "/proc/self/task"
-"""What CUDA writes to when it starts: it gives its threads names there."""
+"""CUDA writes the names of its threads here when it starts."""
 SHM_SIZE = "256m"
 FAILED = 125
 
@@ -55,7 +55,7 @@ def main() -> None:
     spec: dict[str, Any] = json.loads(sys.argv[1])
     command = sys.argv[sys.argv.index("--") + 1 :]
     close_descriptors(spec["fds"])
-    with contextlib.suppress(OSError):  # should memory run out, the kernel takes the candidate first
+    with contextlib.suppress(OSError):  # if memory runs out, the kernel kills the candidate first
         Path("/proc/self/oom_score_adj").write_text("1000")
     if spec.get("namespaces"):
         enter_namespaces(spec)
@@ -96,7 +96,7 @@ def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None
         limits: The fields of `Limits`.
         gpu: CUDA reserves address space far beyond what it uses, so no memory limit can be set here.
         fresh_user: Whether this runs in a user namespace of its own, where processes are counted from zero.
-            Elsewhere the limit counts everything its user runs, so what runs already is added.
+            Elsewhere the limit counts all threads of the user, so the present ones are added.
     """
     already = 0 if fresh_user else count_tasks()
     wanted = {
@@ -136,7 +136,7 @@ def close_descriptors(keep: list[int]) -> None:
 def enter_namespaces(spec: dict[str, Any]) -> None:
     """Enter new namespaces; returns in the first process of the new PID namespace.
 
-    The process that called stays behind and passes on the exit status; when it is killed, so is the other.
+    The calling process waits and passes on the exit status; if it is killed, the new one is killed too.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     names = spec["namespaces"]
@@ -154,7 +154,7 @@ def enter_namespaces(spec: dict[str, Any]) -> None:
         end_like(first)
     os.close(held)
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-    if select.select([alive], [], [], 0)[0]:  # the parent died before it could take this one along
+    if select.select([alive], [], [], 0)[0]:  # the parent died before the kernel could tie this process to it
         os._exit(FAILED)
     os.close(alive)
     if "mount" in names:
@@ -164,15 +164,15 @@ def enter_namespaces(spec: dict[str, Any]) -> None:
 def fork_candidate() -> None:
     """Keep this process as the keeper of the tree; returns in the child that becomes the candidate.
 
-    In a PID namespace the keeper is its first process: when it ends, the kernel kills all that is left
-    inside, and only then is it gone. Elsewhere it adopts what is orphaned below it, and kills that itself.
+    In a PID namespace the keeper is the first process: when it ends, the kernel kills all other processes
+    inside. Elsewhere the keeper adopts orphans below it, and kills them itself.
     """
     keeper = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True)
     if LINUX:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the candidate has no business in the keeper's memory
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the candidate must not read the keeper's memory
     candidate = os.fork()
     if candidate:
         close_descriptors([])
@@ -185,7 +185,7 @@ def fork_candidate() -> None:
 
 
 def end_like(child: int) -> NoReturn:
-    """Wait for a child, reaping whatever else ends; then kill what is left, and end the way it did."""
+    """Wait for a child, reap all others that end, kill the rest, and end with the child's status."""
     while True:
         pid, status = os.wait()
         if pid == child:
@@ -197,7 +197,7 @@ def end_like(child: int) -> NoReturn:
 
 
 def kill_adopted() -> None:
-    """Kill and reap all children, until there are none: each one's children become ours in turn."""
+    """Kill and reap children until there are none; the children of each become ours in turn."""
     with contextlib.suppress(OSError):
         while True:
             for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
@@ -207,7 +207,7 @@ def kill_adopted() -> None:
 
 
 def mount_all(libc: ctypes.CDLL, spec: dict[str, Any]) -> None:
-    """Make every mount read-only but the writable folders; hide what is to be hidden; a /dev/shm of its own.
+    """Make every mount read-only except the writable folders, hide folders, and mount a new /dev/shm.
 
     Landlock does not govern modes, owners and times of files; read-only mounts do.
     """

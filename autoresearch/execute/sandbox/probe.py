@@ -1,8 +1,8 @@
-"""Measures what a sandbox protects here: a harmless intruder runs inside, and what it achieves is reported.
+"""Measures what a sandbox protects here: runs a harmless intruder inside, and reports what it achieved.
 
-Invariant: nothing is claimed that was not tried on this machine. The intruder reads a file, changes one,
-connects to a listener, looks for another process and its environment, and leaves a daemon behind; all of
-them are the probe's own.
+Invariant: every reported protection was tried on this machine. The intruder reads a file, changes a file,
+connects to a listener, looks for another process and its environment, and leaves a daemon behind; all these
+targets belong to the probe.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ THREATS = {
 
 
 class ProbeError(Exception):
-    """The sandbox does not run anything here; the message is what it said."""
+    """The sandbox cannot run anything here; the message is its error."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Report:
 
     Attributes:
         backend: Its name.
-        protections: Each protection, and whether it was seen to hold.
+        protections: Each protection, and whether it held.
         warning: A sentence for every start of a search, if something does not hold; else empty.
     """
 
@@ -90,7 +90,7 @@ class Report:
 
 
 def measure(sandbox: Sandbox) -> Report:
-    """Run the intruder inside and report what it could not do.
+    """Run the intruder inside and report which protections held.
 
     Raises:
         ProbeError: If nothing runs in this sandbox here.
@@ -135,7 +135,7 @@ def _intrude(sandbox: Sandbox) -> set[str]:
 
 
 def _run(sandbox: Sandbox, argv: list[str], jail: Jail) -> list[str]:
-    """Lines that the intruder printed, its daemon's included."""
+    """Lines that the intruder and its daemon printed."""
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(

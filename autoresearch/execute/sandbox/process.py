@@ -1,13 +1,12 @@
 """Start a jailed process, watch what it uses, and kill all of it.
 
-Invariant: when `Jailed.kill` returns, nothing of the tree is left, daemons included. How that is so: the
-launcher stays as the tree's first process, whatever is orphaned below it becomes its child, and in a PID
-namespace its end is the end of all (see `launch.py`); where there is a control group, whoever is still in it
-is killed by name. A tree that uses more memory, processes or disk than its limits is killed too, and
-`Jailed.breach` says so.
+Invariant: when `Jailed.kill` returns, no process of the tree is left, daemons included. The launcher stays as
+the tree's first process and adopts orphans; in a PID namespace, its end ends all processes (see `launch.py`).
+Where there is a control group, every process still in it is killed. A tree that uses more memory, processes
+or disk than its limits is killed too, and `Jailed.breach` says so.
 
-The kernel's own limits come first (`launch.py`, `cgroup.py`). The watcher holds where those are not to be
-had, and turns a kill into a sentence.
+The kernel enforces limits first (`launch.py`, `cgroup.py`). The watcher enforces them where the kernel
+cannot, and explains a kill in a sentence.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from autoresearch.execute.sandbox import cgroup, usage
 from autoresearch.execute.sandbox.base import Jail, Sandbox
 
 INTERVAL = 0.1
-"""Seconds between two looks at a tree."""
+"""Seconds between two checks of a tree."""
 
 DISK_EVERY = 3
 """Looks between two measurements of the writable folders, which cost more."""
 
 OWN_PROCESSES = 4
-"""What the sandbox itself runs in the tree: shell, bubblewrap, launcher, first process."""
+"""Processes of the sandbox itself in the tree: shell, bubblewrap, launcher, first process."""
 
 
 class Jailed:
@@ -77,13 +76,13 @@ class Jailed:
             self._group = None
 
     def _watch(self) -> None:
-        """Look at the tree until it ends or breaks a limit; what cannot be looked at counts as a breach."""
+        """Check the tree until it ends or breaks a limit; a failed check counts as a breach."""
         looks = 0
         while not self._stop.wait(INTERVAL) and self.process.poll() is None:
             looks += 1
             try:
                 self.breach = self._broken(disk=looks % DISK_EVERY == 0)
-            except Exception as error:  # whatever it is: without a watcher there would be no limits
+            except Exception as error:  # any error: without a watcher there would be no limits
                 self.breach = f"could not be watched ({type(error).__name__}: {error})"
             if self.breach:
                 kill_tree(self.process)
@@ -121,8 +120,8 @@ def start(
 ) -> Jailed:
     """Start `argv` in the jail, and watch it.
 
-    The tree dies with the thread that started it (the kernel's parent-death signal goes by threads), so
-    start it from one that stays.
+    The tree dies with the thread that started it (the kernel's parent-death signal belongs to a thread), so
+    start it from a thread that stays.
 
     Args:
         sandbox: How to confine it.
@@ -155,12 +154,12 @@ def start(
 def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
     """Kill a process that leads a session, its group and its descendants, and wait for their end.
 
-    Killing the first process of a PID namespace kills everything in it, and it is not gone before all of it
-    is; so waiting for the descendants seen from outside is waiting for the whole namespace.
+    Killing the first process of a PID namespace kills all processes in it, and it ends after all of them. So
+    waiting for the descendants that are visible from outside means waiting for the whole namespace.
 
     Args:
-        process: The outermost process; nothing is done if it was waited for already, since its number may
-            belong to another by now.
+        process: The outermost process. If it was waited for already, nothing happens, since another process
+            may have its number now.
         patience: Most seconds to wait for the kernel to clean up.
     """
     if process.poll() is not None:
@@ -179,7 +178,7 @@ def kill_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process may still do something: the dead wait for their parent, who may be slow."""
+    """Whether a process still runs; a dead one may wait for its parent for a while."""
     try:
         status, threads = process.status(), process.num_threads()
     except psutil.Error:
@@ -188,7 +187,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _handles(pids: Sequence[int]) -> list[psutil.Process]:
-    """Handles that notice when a number is taken over by another process."""
+    """Handles that notice when another process takes over a process number."""
     handles = []
     for pid in pids:
         with contextlib.suppress(psutil.Error):

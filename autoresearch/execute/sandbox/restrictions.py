@@ -1,7 +1,7 @@
-"""Landlock and seccomp by raw system calls: what a process can no longer do, and none of its children.
+"""Sets Landlock and seccomp by raw system calls: restricts a process and all its children.
 
-Run only inside the launcher, which loads this file by its path: standard library alone. Both need
-`no_new_privs` and cannot be taken down again by what they confine.
+Runs only inside the launcher, which loads this file by its path, so it imports only the standard library.
+Both need `no_new_privs`, and a confined process cannot remove them.
 
 - Landlock (Linux 5.13 and later; Salaün, 2021): files by path, TCP by port (ABI 4), abstract Unix sockets
   and signals (ABI 6). Opening a file again through /proc/self/fd counts as opening its path, so a descriptor
@@ -50,9 +50,9 @@ def landlock_abi() -> int:
 
 
 def drop_privileges() -> None:
-    """Give up all capabilities, and those of set-user-ID programs; Landlock and seccomp need the latter."""
+    """Give up all capabilities, also those of set-user-ID programs, as Landlock and seccomp require."""
     _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    for capability in range(64):  # fails for those that do not exist or are out of reach already
+    for capability in range(64):  # fails for capabilities that do not exist or are already gone
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     header, nothing = struct.pack("=Ii", CAPABILITY_VERSION_3, 0), bytes(24)
     _checked(libc.capset(header, nothing), "capset")
@@ -65,14 +65,14 @@ def landlock(
     devices: Iterable[str],
     change: Iterable[str] = (),
 ) -> int:
-    """Confine this process to the given paths, and to no TCP, no outside signals and abstract sockets.
+    """Confine this process to the given paths; forbid TCP, signals to others and abstract sockets.
 
     Args:
         names: Folders it may list, with all below them.
         read: Files and folders it may read and execute.
         write: Folders it may also write; device nodes cannot be made there.
         devices: Device nodes, or folders of them, that it may read, write and control.
-        change: Folders whose files it may write, and make none.
+        change: Folders whose files it may write, without making new ones.
 
     Returns:
         The Landlock ABI that was used; 0 if the kernel has none, and nothing was done.
@@ -100,7 +100,7 @@ def landlock(
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    """Add one rule; a path that does not exist needs none."""
+    """Add one rule; does nothing for a path that does not exist."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError):
@@ -141,10 +141,10 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "request_key": (249, 218),
     "keyctl": (250, 219),
 }
-# Memory that belongs to no process, so that nobody's use of it shows; only CUDA may need it.
+# Memory that belongs to no process, so the watcher cannot count it; only CUDA may need it.
 MEMORY_FILES: dict[str, tuple[int | None, int | None]] = {"memfd_create": (319, 279), "shmget": (29, 194)}
-# Without an IPC namespace, all that outlives its maker, or that others find by a number or a name: servers
-# could leave each other notes in it, and trials the next ones.
+# Without an IPC namespace: objects that outlive their maker, or that others find by a number or a name.
+# Servers could leave notes in them for each other, and trials for later trials.
 SHARED: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194),
     "shmat": (30, 196),
@@ -160,8 +160,8 @@ SHARED: dict[str, tuple[int | None, int | None]] = {
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
 }
-# Without a PID namespace the process group is what holds a tree together, so nobody may leave it; without
-# a mount namespace nothing but this keeps modes, owners, times and attributes of the user's files.
+# Without a PID namespace only the process group holds a tree together, so no process may leave it. Without a
+# mount namespace only this filter protects modes, owners, times and attributes of the user's files.
 UNCONFINED: dict[str, tuple[int | None, int | None]] = {
     "setsid": (112, 157),
     "setpgid": (109, 154),
@@ -186,7 +186,7 @@ UNCONFINED: dict[str, tuple[int | None, int | None]] = {
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
-    # These take the number of any process of the same user, which Landlock does not look at.
+    # These take the number of any process of the same user; Landlock does not restrict them.
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
     "sched_setscheduler": (144, 119),
@@ -196,14 +196,14 @@ UNCONFINED: dict[str, tuple[int | None, int | None]] = {
 
 
 class Only(NamedTuple):
-    """A call that is let through for some values of one argument.
+    """A call that is allowed for some values of one argument.
 
     Attributes:
         numbers: Of the call, as in the tables above.
         argument: Which argument, from 0.
-        mask: What of its lower half is looked at.
-        allowed: Values that are let through.
-        action: What else happens.
+        mask: Bits of its lower half that count.
+        allowed: Allowed values.
+        action: What happens for other values.
     """
 
     numbers: tuple[int, int]
@@ -215,10 +215,10 @@ class Only(NamedTuple):
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 EPERM, ENOSYS = 1, 38
-# A pair of datagram sockets can send to any address, and so reach the host's sockets by their paths; a raw
-# one is the same under another name. Streams and packets in sequence stay with each other.
+# A pair of datagram sockets can send to any address, and so reach the host's sockets by their paths; raw
+# sockets can too. Stream and seqpacket pairs can only reach each other.
 PAIRS = {"socketpair": Only((53, 199), 1, 0xF, (1, 5), ERRNO | EPERM)}
-# Number 0 is the caller. Libraries bind threads by number; that it does nothing is no harm.
+# Number 0 is the caller. Libraries bind threads by number; it does no harm that this has no effect.
 OWN = {
     "prlimit64": Only((302, 261), 0, 0xFFFFFFFF, (0,), ERRNO | EPERM),
     "sched_setaffinity": Only((203, 122), 0, 0xFFFFFFFF, (0,), ERRNO),
@@ -237,8 +237,8 @@ def seccomp(*, memory_files: bool, namespaces: bool) -> bool:
     Args:
         memory_files: Whether memory files and System V memory may be made.
         namespaces: Whether mounts, PIDs and IPC are confined by namespaces. If not, what processes could
-            share beyond files is denied; leaving the process group, changing files' attributes and setting
-            others' priorities do nothing, and look like success so that libraries work on.
+            share beyond files is denied. Leaving the process group, changing files' attributes and setting
+            others' priorities have no effect but return success, so that libraries keep working.
 
     Returns:
         Whether it was done; false on an architecture whose system call numbers are not known here.
@@ -249,7 +249,7 @@ def seccomp(*, memory_files: bool, namespaces: bool) -> bool:
     architecture, column = ARCHITECTURES[machine]
     denied = [*DENIED.values(), *(() if memory_files else MEMORY_FILES.values())]
     rules = [(numbers[column], ERRNO | EPERM) for numbers in denied]
-    rules += [(CLONE3, ERRNO | ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc falls back
+    rules += [(CLONE3, ERRNO | ENOSYS)]  # a filter cannot read its flags in memory; libc falls back
     only = [*PAIRS.values(), *(() if namespaces else OWN.values())]
     if not namespaces:
         rules += [(numbers[column], ERRNO | EPERM) for numbers in SHARED.values()]

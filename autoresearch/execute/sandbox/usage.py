@@ -1,7 +1,7 @@
-"""How much a process tree uses now: memory, tasks, disk.
+"""Measures how much a process tree uses now: memory, tasks, disk.
 
-Measured from outside, so a candidate cannot lie about it. On Linux the kernel's own child lists are read,
-not the whole process table: the watcher looks ten times a second.
+It measures from outside, so a candidate cannot lie about it. On Linux it reads the kernel's child lists
+instead of the whole process table, because the watcher measures ten times a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 INODE_BYTES = 1 << 16
-"""What an empty file or folder is taken to cost: so many of them also cost time to count and to remove."""
+"""Bytes that an empty file or folder counts for, because counting and removing many of them takes time."""
 
 
 def descendants(pid: int) -> list[int]:
@@ -45,8 +45,9 @@ def _slow_descendants(pid: int) -> list[int]:
 def memory_bytes(pids: Iterable[int], limit: float) -> int:
     """Main memory that processes hold; pages of files, which can be dropped, do not count.
 
-    Pages that several processes share (after a fork, say) count once for each, which is quick to find out;
-    only if that is above `limit` (bytes) are they counted in proportion, which walks all page tables.
+    Pages that several processes share (after a fork, for example) first count once for each process, which is
+    quick. Only if the sum is above `limit` (bytes) are they counted in proportion, which walks all page
+    tables.
     """
     pids = list(pids)
     total = sum(_kilobytes(pid, "status", ("RssAnon", "RssShmem", "VmSwap")) for pid in pids)
@@ -69,8 +70,8 @@ def _kilobytes(pid: int, file: str, keys: Iterable[str]) -> int:
 def _lines(pid: int, file: str) -> list[str]:
     """Lines of a file in a process's /proc.
 
-    Names of processes and of files stand in them, chosen by the candidate: any bytes but a line feed, which
-    the kernel escapes. So nothing else may end a line, and nothing has to be text.
+    The lines contain names of processes and files, which the candidate chooses: any bytes except a line feed,
+    which the kernel escapes. So only a line feed ends a line, and a line need not be text.
     """
     return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace").split("\n")
 
@@ -103,8 +104,8 @@ def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> float:
 def folder_bytes(folder: Path) -> float:
     """Disk that everything below a folder takes; links are not followed.
 
-    What cannot be looked into (no permission, deeper than a path can be long) counts as infinite: nobody
-    who trains a model makes such folders.
+    A folder that cannot be read (no permission, or deeper than the longest path) counts as infinite; no
+    training makes such folders.
     """
     total = 0.0
     pending = [str(folder)]

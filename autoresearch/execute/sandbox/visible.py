@@ -1,9 +1,9 @@
 """What every jail shows read-only: the interpreter, the system libraries, and the packages that it names.
 
-Invariant: nothing here lies in the user's data. No home folder, no repository, no runs; of `/etc` only what
-the dynamic linker, the compiler's alternatives and the clock need; of an interpreter's installation its
-programs and libraries; and of the packages installed in it only `Jail.packages` and what they need, since
-others may hold anything, even the data that a candidate is scored on.
+Invariant: no user data is shown: no home folder, no repository, no runs. Of `/etc` it shows only what the
+dynamic linker, the compiler's alternatives and the clock need; of an interpreter's installation its programs
+and libraries; and of the packages installed there only `Jail.packages` and their requirements, since others
+may hold anything, even the data that candidates are scored on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESTRICTIONS = Path(__file__).with_name("restrictions.py")
 
 @cache
 def roots() -> tuple[Path, ...]:
-    """What is shown, but for what lies in `sites`. Symbolic links of the system are among them."""
+    """Paths that are shown, except those in `sites`; includes symbolic links of the system."""
     system = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
     installed = [home / name for home in _homes() for name in INSTALLATION]
     own = [path for path in installed if not any(path.is_relative_to(folder) for folder in SYSTEM)]
@@ -51,7 +51,7 @@ def roots() -> tuple[Path, ...]:
 
 @cache
 def sites() -> tuple[Path, ...]:
-    """Folders of installed packages below the roots: hidden, but for `packages`."""
+    """Folders of installed packages below the roots: hidden, except `packages`."""
     homes = [*_homes(), Path("/usr"), Path("/usr/local")]
     found = [site for home in homes for pattern in SITES for site in home.glob(pattern)]
     return tuple(dict.fromkeys(site for site in found if site.is_dir() and site.resolve() == site))
@@ -92,9 +92,9 @@ def launcher(jail: Jail, **restrictions: object) -> list[str]:
 
 
 def around(root: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:
-    """Paths that together are all of `root` but the hidden folders, for a backend that can only add paths.
+    """Paths that together cover `root` except the hidden folders, for a backend that can only add paths.
 
-    Links are left out: one may lead to what is hidden, and what it leads to is there in its own place.
+    Links are left out: a link may lead to a hidden folder, and visible targets are shown in their own place.
     """
     if root in hidden or root.is_symlink():
         return

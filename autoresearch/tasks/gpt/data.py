@@ -1,9 +1,9 @@
-"""The training data that a trial is given: an open descriptor, and a watch on the files behind it.
+"""Gives a trial its training data as an open descriptor, and watches the files behind it.
 
-Invariants: a trial with a budget of tokens is given so many tokens and no more, whatever it counts. No two
-trials share an open file, and so its position. A candidate that managed to write to the data, or to the mode,
-times or attributes of its file (which a descriptor allows the owner), is found out, and what it did is
-undone: no later trial trains or is scored on changed data, or finds a message.
+Invariants: a trial with a budget of tokens gets exactly that many tokens, whatever it counts. No two trials
+share an open file, and so no position in it. If a candidate changes the data, or the mode, times or
+attributes of its file (which a descriptor allows the owner), the runner detects and undoes it: no later trial
+trains or is scored on changed data, or finds a message.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TrainingData:
         """A descriptor of all the training tokens, opened anew.
 
         Raises:
-            OSError: If they were closed, or cannot be opened.
+            OSError: If the data was closed or cannot be opened.
         """
         if self.descriptor < 0:
             raise OSError("the training data was closed")
@@ -66,7 +66,7 @@ class TrainingData:
 
     @contextmanager
     def some_tokens(self, amount: int, seed: int) -> Iterator[int]:
-        """A descriptor of the tokens that a trial may read, in memory that nobody can write."""
+        """A descriptor of the tokens that a trial may read, in sealed memory."""
         drawn = draw_tokens(self._prepared.tokens("train"), amount, seed).astype("<u2")
         memory = seal(drawn.tobytes())
         try:
@@ -75,10 +75,10 @@ class TrainingData:
             os.close(memory)
 
     def was_touched(self) -> bool:
-        """Whether something was done to the files since the last call, though their contents are the same.
+        """Whether a candidate touched the files since the last call, without changing their contents.
 
-        The time of the last change of any kind is no proof: another runner on the same data that undoes
-        what its candidate did changes it too. It is a reason to look at the contents.
+        A new time of the last change proves nothing, since another runner on the same data may have undone
+        what its candidate did. It is a reason to check the contents.
 
         Raises:
             UserError: If the contents changed.
@@ -101,7 +101,7 @@ class TrainingData:
         return touched
 
     def close(self) -> None:
-        """Close the descriptor; a later `all_tokens`, such as that of a late tryout, is refused."""
+        """Close the descriptor; a later call of `all_tokens`, for example by a late tryout, raises."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -109,7 +109,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _FileState:
-    """What can be seen of a file without reading it."""
+    """The properties of a file that can be checked without reading it."""
 
     inode: int
     size: int
@@ -122,7 +122,7 @@ class _FileState:
     def of(cls, path: Path) -> _FileState:
         status = path.stat()
         names: list[str] = []
-        with suppress(OSError, AttributeError):  # not every file system, or system, has any
+        with suppress(OSError, AttributeError):  # not every system or file system has attributes
             names = os.listxattr(path)
         return cls(
             status.st_ino,
@@ -134,11 +134,11 @@ class _FileState:
         )
 
     def same(self, other: _FileState) -> bool:
-        """Whether all but the time of the last change is the same."""
+        """Whether everything except the time of the last change is the same."""
         return replace(self, changed=0) == replace(other, changed=0)
 
     def restore(self, path: Path, now: _FileState) -> None:
-        """Undo what was done to mode, attributes and times; what is as it was is not touched."""
+        """Restore mode, attributes and times, where they differ."""
         if now.mode != self.mode:
             path.chmod(self.mode)
         for name, _ in set(now.attributes) - set(self.attributes):

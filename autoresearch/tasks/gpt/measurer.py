@@ -4,8 +4,8 @@
     two model servers jailed    run the submitted model            (started early, idle without weights)
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
-The processes of the next trial can be started before this one ends (`processes`). What happens from their
-start to a result is in `trial`. A trial that the GPU spoiled is repeated (`execute.retry`).
+The processes of the next trial can start before this one ends (`processes`). `trial` holds the steps from
+their start to a result. A trial that the GPU spoiled is repeated (`execute.retry`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provena
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 TRYOUT_STEPS = 4
-"""Batches of a tryout: weights that begin at zero take two or three to have any effect."""
+"""Batches of a tryout: weights that begin at zero have an effect only after two or three."""
 TRYOUT_PROBES = 16
 TRYOUT_SECONDS = 120.0
-"""What a tryout may take to get ready, and to train: it does not compile, so whoever needs more hangs."""
+"""Seconds that a tryout may take to get ready, and to train; it does not compile, so more means hanging."""
 THOROUGH = 8
-"""Times as many windows for a suspect: a share of its gain an eighth as large is found as surely."""
+"""Factor on the windows for a suspect: it finds a peek of an eighth of the size equally often."""
 
 
 @dataclass(frozen=True)
 class Modules:
-    """What is run, as `python -m NAME`."""
+    """Modules to run, as `python -m NAME`."""
 
     train: str
     serve: str
@@ -54,15 +54,16 @@ class Settings:
     """How candidates are trained and scored at one place.
 
     Attributes:
-        modules: What trains, serves and scores.
+        modules: The modules that train, serve and score.
         trusted: A tree with the scorer's package, which no candidate can write.
         budget: What a training may use.
         context: Tokens that the model reads at a time in scoring.
         compile: Whether candidates may compile.
-        startup_seconds: Cap on everything before the clock starts.
-        score_seconds: Cap on scoring.
+        startup_seconds: Limit on everything before the clock starts.
+        score_seconds: Limit on scoring.
         limits: How much of the host one candidate process may use.
-        device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1": no other is shown then.
+        device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1", which is then the only one
+            shown.
         threads: CPU threads of a training and of the scorer.
         serve_threads: CPU threads of a model server.
         max_bytes: Largest submission.
@@ -70,7 +71,7 @@ class Settings:
         editable: The files in which a candidate may differ from the trusted tree.
         standby: Folder where the next trial's processes wait, started near the end of the one before; None:
             each trial starts its own.
-        compiled: Folder that keeps what compiling the starting script left behind; None: it is not kept.
+        compiled: Folder for the compile cache of the starting script; None: keep none.
     """
 
     modules: Modules
@@ -103,14 +104,14 @@ class GptMeasurer:
         health: Health | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Open the data; no process is started yet.
+        """Open the data; starts no process.
 
         Args:
             settings: How to train and score.
             sandbox: How candidates are confined.
             data: Folder of the prepared data.
-            place: Where this is, for the record.
-            health: Reads the GPU while a candidate trains; None: nothing does.
+            place: This place, for the record.
+            health: Reads the GPU while a candidate trains; None: do not read it.
             say: Tells a person something, from the thread of a trial.
 
         Raises:
@@ -154,10 +155,10 @@ class GptMeasurer:
     ) -> Measurement:
         """Train and score the candidate in `tree`; see `execute.base.Measurer`.
 
-        If the GPU was slowed down or shared meanwhile, it is done again, and the metrics say "repeated".
-        `train`, `model` and `witness` in `scratch` are what the candidate's processes may write; `SPLIT.npy`
-        is put there after scoring: float64 [pieces, 2], nats and bytes of text of each document, or part of a
-        long one. The first split gives the score, the others `SPLIT_bpb` among the metrics.
+        If the GPU was slowed down or shared meanwhile, the trial is repeated, and the metrics say "repeated".
+        The candidate's processes may write `train`, `model` and `witness` in `scratch`. After scoring it
+        holds `SPLIT.npy`: float64 [pieces, 2], nats and bytes of text of each document, or part of a long
+        one. The first split gives the score, the others give `SPLIT_bpb` among the metrics.
 
         Raises:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
@@ -192,7 +193,7 @@ class GptMeasurer:
         with self._one_trial:
             timed = budget.kind == "seconds"
             result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress)
-        if spec.thorough:  # scoring took longer for a reason that does not lie with the candidate
+        if spec.thorough:  # the candidate is not to blame that scoring took longer
             metrics = {k: v for k, v in result.metrics.items() if k != "score_seconds"}
             result = replace(result, metrics=metrics)
         return self._signed(result, spec.fidelity, reached)
@@ -202,9 +203,9 @@ class GptMeasurer:
     ) -> Measurement:
         """Train a few steps at real shapes, then score a few windows with the real probes.
 
-        Finds in seconds what would fail in the first seconds of a trial or at its end. Nothing held out is
-        read, nothing is compiled, and there is no score. May be called while a trial runs; on a GPU, what
-        runs out of memory is tried again, as a trial would be, when no trial runs.
+        Finds within seconds most errors of the first seconds and of the end of a trial. It reads no held-out
+        data, compiles nothing and gives no score. May be called while a trial runs. If a candidate runs out
+        of memory on a GPU, it is tried again, compiled, when no trial runs.
 
         Raises:
             UserError: If the host fails.
@@ -216,7 +217,7 @@ class GptMeasurer:
         result = run_trial(self._resources, plan, tree, scratch, progress)
         again = settings.compile or self._resources.options.gpu
         if again and result.reason.startswith(MEMORY):
-            # Compiled it may need less, and without a trial beside it there is more to be had.
+            # Compiled it may need less memory, and more is free when no other trial runs.
             clear(scratch)
             plan = replace(plan, compile=settings.compile, startup_seconds=settings.startup_seconds)
             with self._one_trial:
@@ -224,7 +225,7 @@ class GptMeasurer:
         if result.outcome is Outcome.CRASH and self._health is not None:
             strangers = self._health.read().strangers  # raises if the GPU is lost
             if strangers and result.reason.startswith(MEMORY):
-                # Other processes may have taken the memory: a trial, which is repeated then, will tell.
+                # Other processes may have taken the memory; a trial will show, since it is repeated then.
                 result = replace(result, outcome=Outcome.OK)
         return self._signed(replace(result, score=None), Fidelity.TRYOUT, 0.0)
 
@@ -233,7 +234,7 @@ class GptMeasurer:
         self._resources.close()
 
     def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
-        """The result, with where it comes from."""
+        """The result, with its provenance."""
         fraction = 1.0 if result.outcome is Outcome.OK else reached
         host = socket.gethostname()
         return replace(

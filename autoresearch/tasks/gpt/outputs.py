@@ -1,11 +1,11 @@
-"""What a dead candidate left behind: its weights, and what it compiled.
+"""Takes what a dead candidate left: its weights, and its compile cache.
 
-Invariants: what is scored is what was submitted. The file is copied into sealed memory, so that nothing can
-change it; it is opened without following links and must have no second name, so that it cannot be a file of
-the host that the candidate could not read itself. What the compile cache keeps was written by a jailed
-process that ran the starting commit's own code and nothing else. Each trial gets a copy, which is thrown away
-with it, so a candidate can spoil its own compilation only. (The cache holds executable code: whoever could
-write it would run in other trials.)
+Invariants: the scored weights are the submitted ones. The file is copied into sealed memory, so that nothing
+can change it. It is opened without following links and must have no second name, so that it cannot be a file
+of the host that the candidate could not read itself. Only a jailed process that ran nothing but the starting
+commit's code writes the compile cache. Each trial gets a copy, which is deleted with the trial, so a
+candidate can spoil only its own compilation. (The cache holds executable code: if a candidate could write it,
+its code would run in other trials.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nanomodel.wire import WEIGHTS
 
 CHUNK = 1 << 22
 SEALS = 15
-"""Nothing may be written, shrunk or grown any more, nor these seals removed (Linux: fcntl.F_SEAL_*)."""
+"""Forbid to write, shrink or grow the memory, and to remove these seals (Linux: fcntl.F_SEAL_*)."""
 LARGEST_CACHE = 1 << 30
 """In bytes. A larger compile cache would cost more to copy than it saves."""
 
@@ -39,7 +39,7 @@ def take_weights(folder: Path, max_bytes: int) -> int:
 
     Args:
         folder: The dead candidate's scratch folder.
-        max_bytes: Largest size that is taken.
+        max_bytes: Largest accepted size.
 
     Returns:
         A descriptor of the copy; the caller closes it.
@@ -73,7 +73,7 @@ def take_weights(folder: Path, max_bytes: int) -> int:
 
 @contextmanager
 def submitted(folder: Path, max_bytes: int) -> Iterator[int]:
-    """What `take_weights` gives, closed afterwards."""
+    """The descriptor from `take_weights`, closed afterwards."""
     weights = take_weights(folder, max_bytes)
     try:
         yield weights
@@ -82,10 +82,10 @@ def submitted(folder: Path, max_bytes: int) -> Iterator[int]:
 
 
 def copy_weights(weights: int) -> int:
-    """Another sealed copy, for a process that must share nothing with the holders of the first.
+    """Another sealed copy, for a process that must not share the first one.
 
     Args:
-        weights: What `take_weights` gave.
+        weights: The descriptor from `take_weights`.
 
     Returns:
         A descriptor of the copy; the caller closes it.
@@ -94,7 +94,7 @@ def copy_weights(weights: int) -> int:
 
 
 def seal(data: bytes) -> int:
-    """A descriptor of bytes that nobody can change; the caller closes it."""
+    """A descriptor of sealed bytes; the caller closes it."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
             file.write(data)
@@ -119,26 +119,26 @@ def _sealed_copy(source: int, size: int) -> int:
 
 
 class CompileCache:
-    """Keeps what one trial of the starting script compiled, and gives copies to later trials."""
+    """Keeps the compile cache of one trial of the starting script, and gives copies to later trials."""
 
     def __init__(self, folder: Path, trusted: Path) -> None:
-        """Use what an earlier run of the same search has kept, if there is any.
+        """Use the cache of an earlier run of the same search, if it exists.
 
         Args:
-            folder: Where it is kept; no candidate can write it.
+            folder: The folder of the cache; no candidate can write it.
             trusted: The tree of the starting commit.
         """
         self._folder, self._starting = folder, digest(trusted)
         for partial in folder.parent.glob(f"{folder.name}.*"):
-            if not partial.name.startswith(f"{folder.name}.{RUNNER_ID}"):  # a killed runner's, half done
+            if not partial.name.startswith(f"{folder.name}.{RUNNER_ID}"):  # of a killed runner, incomplete
                 remove_tree(partial)
 
     def keep(self, code: Path, folder: Path) -> None:
-        """Keep what a finished trial compiled, if it ran the starting script and nothing is kept yet.
+        """Keep the cache of a finished trial, if it ran the starting script and none is kept yet.
 
         Args:
             code: The tree it ran.
-            folder: What its training process could write; the process is dead.
+            folder: The folder that its training process could write; the process is dead.
         """
         found = [folder / name for name in CACHES.values() if (folder / name).is_dir()]
         if self._folder.exists() or not found or digest(code) != self._starting:

@@ -1,11 +1,11 @@
-"""The three jailed processes of a trial, started for it or kept ready before it begins.
+"""The three jailed processes of a trial, started with the trial or kept ready before it.
 
     trainer             runs the training script           (kept ready: `nanomodel.standby` runs in its place)
     model, witness      serve the submitted model          (idle until they get weights)
 
 Invariants: each set of processes serves one trial, and no two sets share a folder. A set that is kept ready
-has started from a tree without any candidate's file in it, so only frozen code has run in it. When its trial
-begins, the candidate's files are copied in from outside, and the whole tree is compared with the candidate's.
+started from a tree without any candidate's file, so it has run only frozen code. When its trial begins, the
+runner copies the candidate's files in from outside, and compares the whole tree with the candidate's.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from autoresearch.tasks.gpt.program import RUNNER_ID, JailedProgram
 from nanomodel.wire import WireError
 
 FOLDERS = ("train", "model", "witness")
-"""What the three may write, below a trial's scratch folder."""
+"""The folders that the three may write, below a trial's scratch folder."""
 STANDBY = "standby"
-"""Module of the task's package that runs in the place of a training script until there is one."""
+"""Module of the task's package that waits in place of a training script."""
 READY_SECONDS = 60.0
-"""What processes that were kept ready may take to answer, before new ones are started instead."""
+"""Seconds in which waiting processes must answer; otherwise new ones are started."""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How a candidate's processes are started; the same for every trial.
+    """Options for starting a candidate's processes; the same for every trial.
 
     Attributes:
-        sandbox: How they are confined.
+        sandbox: The sandbox for them.
         limits: How much of the host each may use.
         train: Module of the training script.
         serve: Module of the model server.
         threads: CPU threads of each.
         gpu: Whether they may use the GPU.
         before_script: Called with the folder of a trainer before a script runs in it.
-        only: The only GPU they are to see; empty for whatever the runner sees.
+        only: The only GPU that they see; empty: those that the runner sees.
     """
 
     sandbox: Sandbox
@@ -57,7 +57,7 @@ class LaunchOptions:
     only: str = ""
 
     def start(self, code: Path, folder: Path, name: str, *module: str) -> JailedProgram:
-        """Start one of them, with a folder of its own below `folder`."""
+        """Start one of them, with its own folder below `folder`."""
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
         return JailedProgram(
@@ -80,14 +80,14 @@ class TrialProcesses:
         folder: Where their folders are.
         trainer: Runs the training script.
         servers: The model's server and the witness's.
-        logs: What all of them print, those that were replaced included.
+        logs: The output of all of them, replaced ones included.
     """
 
     def __init__(self, options: LaunchOptions, code: Path, folder: Path, *, standby: bool = False) -> None:
         """Start all three.
 
         Args:
-            options: How.
+            options: How to start them.
             code: The candidate's tree; with `standby`, one that still lacks the candidate's files.
             folder: Where their folders are made.
             standby: Whether the trainer waits for `run_script`.
@@ -124,9 +124,9 @@ class TrialProcesses:
         return message.get("type") == STANDBY and all(server.alive for server in self.servers)
 
     def renew_servers(self) -> None:
-        """Replace servers that have seen weights or questions by new ones.
+        """Replace servers that have seen weights or requests by new ones.
 
-        Nothing that the old ones wrote is left: a witness that had been asked before would know too much.
+        Files of the old servers are deleted, since a witness must not learn about earlier requests.
         """
         for server in self.servers:
             server.kill()
@@ -149,11 +149,11 @@ class Standby:
     _numbers = itertools.count(1)
 
     def __init__(self, options: LaunchOptions, folder: Path, trusted: Path, editable: Sequence[str]) -> None:
-        """Remove what a killed runner left behind; nothing is started yet.
+        """Remove the folders of killed runners; starts no process.
 
         Args:
             options: How to start processes.
-            folder: Below it they have their folders.
+            folder: The folder that holds the processes' folders.
             trusted: A tree that no candidate can write: the task's frozen files are copied from here.
             editable: The files that come with a candidate, relative to the tree.
         """
@@ -161,20 +161,20 @@ class Standby:
         self._folder = folder / f"{RUNNER_ID}-{next(self._numbers)}"
         self._lock = threading.Lock()
         self._next: Future[TrialProcesses] | None = None
-        # Jailed processes die with the thread that started them, so that one stays for as long as this does.
+        # Jailed processes die with the thread that started them, so this thread lives as long as this object.
         self._starter = ThreadPoolExecutor(1, "standby")
         for old in folder.glob("*-*"):
             if not old.name.startswith(f"{RUNNER_ID}-"):
                 remove_tree(old)
 
     def prepare(self) -> None:
-        """Begin to start processes, unless some are ready or starting. Returns at once."""
+        """Start processes in the background, unless some are ready or starting. Returns at once."""
         with self._lock:
             if self._next is None:
                 self._next = self._starter.submit(self._start)
 
     def begin(self, code: Path) -> TrialProcesses | None:
-        """Let the processes that are ready run the candidate in `code`; None if there are none that can.
+        """Let waiting processes run the candidate in `code`; None if no waiting processes can.
 
         Their tree is then the same as `code`, and their folders lie in a place that `end` removes.
         """
@@ -184,7 +184,7 @@ class Standby:
             return None
         try:
             processes = ready.result()
-        except Exception:  # the processes that the trial starts itself will fail, too, and say why
+        except Exception:  # the trial then starts its own, which fail too and say why
             return None
         try:
             if self._copy_candidate(code, processes.code):
@@ -202,7 +202,7 @@ class Standby:
 
         Args:
             processes: From `begin`.
-            keep: Where to move what they wrote, if that is wanted and possible.
+            keep: Where to move their files, if possible; None: delete them.
         """
         processes.kill()
         if keep is not None:
@@ -214,7 +214,7 @@ class Standby:
         remove_tree(processes.code.parent)
 
     def close(self) -> None:
-        """End the processes that are ready. Nothing can be prepared afterwards."""
+        """End the waiting processes; no others can be prepared afterwards."""
         with self._lock:
             ready, self._next = self._next, None
         if ready is not None and not ready.cancel():
@@ -233,7 +233,7 @@ class Standby:
         return TrialProcesses(self._options, place / "code", place / "scratch", standby=True)
 
     def _copy_candidate(self, code: Path, tree: Path) -> bool:
-        """Copy the candidate's files into a tree; whether it is then the candidate's whole tree."""
+        """Copy the candidate's files into a tree; returns whether it then equals the candidate's tree."""
         for path in self._editable:
             source, target = code / path, tree / path
             if source.is_symlink() or not source.is_file():

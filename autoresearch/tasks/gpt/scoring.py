@@ -1,12 +1,12 @@
-"""From submitted weights to a score: two model servers, and the scorer that compares them.
+"""Scores submitted weights with two model servers, and the scorer that compares them.
 
-Invariant: the servers have run no candidate code until they are handed weights, so they can be started
-while the candidate still warms up, and whatever is wrong with them before that is the host's fault. The
-first one is dead before the second one, the witness, gets its own copy of the weights: they cannot agree on
-what to say, neither while both live nor through a file that both hold.
+Invariant: the servers run no candidate code before they get weights. So they can start while the candidate
+still warms up, and any failure before that is the host's fault. The first server is dead before the second,
+the witness, gets its own copy of the weights. So they cannot agree on answers, neither while both run nor
+through a file that both hold.
 
-A scorer that dies has the same weights scored once more, by fresh servers: the host may have killed it. Dying
-twice in a row is put down to the candidate, since a search must not end over one.
+If the scorer dies, new servers score the same weights once more, because the host may have killed it. If it
+dies twice in a row, the candidate is blamed, so that one candidate cannot end the search.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120.0
 AGAIN_SECONDS = 60.0
-"""What a server that was late may take once the trainer is dead."""
+"""Seconds that a late server may take after the trainer is dead."""
 STARVED = "timeout: it kept the model servers or the scorer from starting: they came up once it was killed"
 DIED = "the model server died"
 
@@ -43,7 +43,7 @@ class Scoring:
     Args:
         scorer: The trusted process.
         processes: The processes of the trial.
-        record: Where to note how long it took.
+        record: Gets the duration.
         folder: Where `SPLIT.npy` goes: nats and bytes of each document, or part of a long one.
     """
 
@@ -55,10 +55,10 @@ class Scoring:
         self._expected = ["hello", "warm"]
 
     def wait_for_hello(self) -> None:
-        """Make sure that a process can run in the sandbox at all.
+        """Check that a process can run in the sandbox at all.
 
         Raises:
-            UserError: If it cannot.
+            UserError: If no process can.
         """
         if "hello" in self._expected:
             self._receive("hello")
@@ -113,8 +113,8 @@ class Scoring:
             Bits per byte of each split.
 
         Raises:
-            TrialEnded: If there is no score, for a reason that lies with the candidate.
-            UserError: If the reason lies with the host.
+            TrialEnded: If there is no score, and the candidate is the reason.
+            UserError: If the host is the reason.
         """
         try:
             answer, received = self._ask(weights, job, seconds)
@@ -138,13 +138,13 @@ class Scoring:
     def _ask(
         self, weights: int, job: Mapping[str, object], seconds: float
     ) -> tuple[dict[str, Any], list[int]]:
-        """Have the scorer do the job; waiting for others' jobs to be done does not count."""
+        """Have the scorer do the job; the time spent waiting for other jobs does not count."""
 
         def retire() -> int:
             self._processes.servers[0].kill()
             return copy_weights(weights)
 
-        # The seed chooses the probes: it must not be known to the candidate, nor be the same twice.
+        # The seed chooses the probes: the candidate must not know it, and it must differ each time.
         job = {**job, "seed": secrets.randbits(32)}
         fds = [weights, *(server.wire.fileno() for server in self._processes.servers)]
         with self._scorer.reserved():
@@ -155,7 +155,7 @@ class Scoring:
                 self._record.metrics["score_seconds"] = time.monotonic() - begun
 
     def _explained(self, reason: str) -> str:
-        """A reason, with what the dead server has to say about its end; the first one may be dead by then."""
+        """A reason, with why the server ended; the last dead one is meant, since the first may be retired."""
         dead = [server for server in self._processes.servers if not server.alive] if reason == DIED else []
         return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
 

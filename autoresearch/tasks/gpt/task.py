@@ -1,7 +1,7 @@
 """The task `nanomodel`: make a tiny GPT compress text better under a fixed budget.
 
-The score is validation bits per byte, computed by a scorer from what the submitted model answers. A candidate
-may change the training script; all else of the package is frozen.
+The score is validation bits per byte, which a scorer computes from the submitted model's answers. A candidate
+may change the training script; the rest of the package is frozen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from autoresearch.tasks.gpt.training import TrainingBudget
 from autoresearch.types import Direction, Knob, Measurement, Metric, Split
 
 GPU_TOKENS = 100_000
-"""Training tokens for each second on a GPU, below which a corpus is small: it reads a million a second."""
+"""A corpus with fewer tokens for each second is small for a GPU, which reads a million a second."""
 
 
 class TaskOptions(Options):
@@ -48,7 +48,7 @@ class TaskOptions(Options):
 
 
 class BudgetOptions(Options):
-    """The configuration group `budget`: what a trial may use, and the scale it works at."""
+    """The configuration group `budget`: what a trial may use, and its scale."""
 
     kind: Literal["seconds", "tokens"]
     amount: float = Field(gt=0)
@@ -91,7 +91,7 @@ class GptTask:
         """Make the corpus and its splits ready in `cache`, if they are not; see `Task.prepare`."""
         options = {key: value for key, value in self._config.data.items() if value is not None}
         arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        # In a process of its own: preparing takes memory that a search should not hold all night.
+        # In a separate process, because preparing takes memory that a search should not keep.
         command = [sys.executable, "-m", self._task.prepare, "prepare", f"--cache={cache}", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True)
         if done.returncode == 130:
@@ -109,15 +109,15 @@ class GptTask:
         check(before, after, self.editable)
 
     def fingerprint(self, sources: Mapping[str, str]) -> str:
-        """A hash that comments, docstrings and layout do not change."""
+        """A hash that ignores comments, docstrings and layout."""
         return fingerprint(sources)
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
-        """Net lines of code that an edit adds, comments and docstrings not counted."""
+        """Net lines of code that an edit adds, without comments and docstrings."""
         return net_lines(before, after)
 
     def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
-        """A budget of tokens does not price slowness, so the baseline's own pace bounds every candidate."""
+        """Under a budget of tokens a slow candidate costs nothing, so the baseline's time sets a limit."""
         seconds = [trial.metrics["train_seconds"] for trial in baseline if "train_seconds" in trial.metrics]
         if self._budget.slowdown is None or not seconds:
             return None
@@ -130,7 +130,7 @@ class GptTask:
     def measurer(
         self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
     ) -> Measurer:
-        """What trains and scores on one device; what it keeps lies beside the trusted tree."""
+        """Make the measurer of one device; its files lie beside the trusted tree."""
         config, budget, folder = self._config, self._budget, trusted.parent
         where = places(config)[place.name]
         settings = Settings(
@@ -163,11 +163,11 @@ class GptTask:
         return found
 
     def prompt(self) -> PromptText:
-        """What a language model is told about training scripts."""
+        """The words for a language model about training scripts."""
         return prompt_text(self.budget.text)
 
     def warnings(self, data: Dataset) -> Sequence[str]:
-        """Says if a GPU would read the whole corpus many times over."""
+        """Warns if a GPU would read the whole corpus many times over."""
         tokens, budget = data.about["splits"]["train"]["tokens"], self._budget
         if device(self._config) != "cuda" or budget.kind != "seconds" or tokens >= GPU_TOKENS * budget.amount:
             return []

@@ -1,12 +1,11 @@
 """The runner's side of a training: protocol 1, and the clock.
 
-Invariant: the clock is the runner's. It starts when the data is sent and stops when the submission arrives,
-whatever the candidate says meanwhile; nothing it sends can stop it, hold it up, or make the runner fail.
-Numbers it reports are taken only if they are finite and well named, and no decision about its score rests on
-them.
+Invariant: the runner keeps the clock. It starts when the runner sends the data and stops when the submission
+arrives; no message of the candidate can stop or delay it, or make the runner fail. The runner accepts
+reported numbers only if they are finite and have a valid name, and no decision about the score rests on them.
 
-A budget of seconds must be met: later than `late_after` is invalid. A budget of tokens has a wall-clock cap
-instead, and passing that is a crash.
+Under a budget of seconds, a submission later than `late_after` is invalid. A budget of tokens has a
+wall-clock limit instead; a candidate that exceeds it counts as a crash.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_
 
 HEARTBEAT = 0.5
 FORWARD_EVERY = 0.2
-"""Seconds between two entries that are passed on: the harness sends one every 0.25 s, a flood many more."""
+"""Least seconds between two entries that are passed on; the harness sends one every 0.25 s."""
 CURVE_POINTS = 512
 _NAME = re.compile(r"(?!\w*_bpb$|gpu_|clock_)[a-z][a-z0-9_]{0,31}")
-"""What a candidate may call its numbers; others are scores and readings, which are not its to tell."""
+"""Names that a candidate may give its numbers; other names belong to scores and readings."""
 MEASURED = frozenset(
     ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "repeated")
 )
-"""Numbers that the runner measures itself; what a candidate calls so is not taken."""
+"""Numbers that the runner measures itself; a candidate may not report under these names."""
 
 
 class TrialEnded(Exception):
@@ -54,7 +53,7 @@ class TrainingBudget:
     Attributes:
         kind: "seconds", "tokens", or (to try a candidate out) "steps".
         amount: How many.
-        max_seconds: Wall-clock cap of a budget that is not of seconds.
+        max_seconds: Wall-clock limit of a budget that is not of seconds.
     """
 
     kind: str
@@ -65,8 +64,8 @@ class TrainingBudget:
     def late_after(self) -> float:
         """Seconds on the runner's clock after which a submission is late.
 
-        The harness submits within a budget of seconds, with a hundredth of it to spare. The tolerance is for
-        a busy machine, and too small to be worth training in.
+        The harness submits with a hundredth of a budget of seconds to spare. The tolerance allows for a busy
+        machine, and is too small to gain anything by training in it.
         """
         return self.amount + max(0.25, 0.005 * self.amount) if self.kind == "seconds" else self.max_seconds
 
@@ -78,7 +77,7 @@ class TrainingBudget:
 
 @dataclass
 class TrialRecord:
-    """What is known of a trial so far; filled in as it goes, so that a failed one has it too."""
+    """Everything recorded of a trial so far; a failed trial has it too."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[tuple[float, float]] = field(default_factory=list)
@@ -86,14 +85,14 @@ class TrialRecord:
     _now: tuple[str, float] | None = None
 
     def enter(self, phase: str | None) -> None:
-        """Note that a phase begins, and that the one before it, if there was one, ends; None begins none."""
+        """Record that a phase begins and the one before it, if any, ends; None only ends."""
         now = time.time()
         if self._now is not None:
             self.phases.append((*self._now, now))
         self._now = None if phase is None else (phase, now)
 
     def add_point(self, fraction: float, loss: float) -> None:
-        """Note a point of the learning curve; when there are too many, every other one goes."""
+        """Record a point of the learning curve; if there are too many, every other point is dropped."""
         self.curve.append((fraction, loss))
         if len(self.curve) > CURVE_POINTS:
             del self.curve[1:-1:2]
@@ -113,8 +112,8 @@ class Training:
 
         Args:
             task: The task message, without its type.
-            seconds: Most time that may take.
-            check_sandbox: Called if the process died without a word, before the candidate is blamed.
+            seconds: Limit on the time.
+            check_sandbox: Called if the process died without a message, before the candidate is blamed.
 
         Raises:
             TrialEnded: If it fails or takes longer.
@@ -149,7 +148,7 @@ class Training:
 
         Args:
             data: Descriptor of the training tokens.
-            should_stop: Asked a few times a second, when there is something new, whether to stop.
+            should_stop: Called a few times a second, after progress; returns whether to stop.
 
         Raises:
             TrialEnded: If there is no submission in time.
@@ -258,6 +257,6 @@ def _numbers(message: Mapping[str, Any]) -> dict[str, float]:
     for name, value in message.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         named = _NAME.fullmatch(name) and name not in MEASURED
-        if number and named and abs(value) < 1e300:  # neither nan nor infinity is
+        if number and named and abs(value) < 1e300:  # false for nan and infinity
             found[name] = float(value)
     return dict(list(found.items())[:64])

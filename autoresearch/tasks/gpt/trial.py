@@ -1,8 +1,8 @@
 """One trial of a candidate: from the start of its processes to a measurement.
 
-Invariants: whatever a candidate does ends in a `Measurement`, in bounded time, with nothing of it alive; only
-a fault of the host raises. The training process is dead before its weights are read. No candidate is given a
-path or a descriptor of held-out data: its servers see inputs alone.
+Invariants: whatever a candidate does, the trial ends with a `Measurement` in limited time, and none of its
+processes is alive; only a fault of the host raises. The training process is dead before its weights are read.
+No candidate gets a path or a descriptor of held-out data: its servers see inputs only.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded
 from autoresearch.types import Measurement, Outcome, Progress
 
 LARGEST_COPY = 1 << 28
-"""In tokens. With a larger budget the harness is trusted to count: a copy would take too much memory."""
+"""In tokens. With a larger budget the candidate counts by itself, since a copy would take too much memory."""
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
 TRYOUT_SCORE_SECONDS = 20.0
-"""What scoring a few windows may take."""
+"""Seconds that scoring a few windows may take."""
 STANDBY_AT = 0.8
-"""Share of the budget after which the next trial's processes are started. That costs a few seconds of one
-core, which is little near the end of a training, and would be waited for between two trainings."""
+"""Share of the budget after which the next trial's processes start. That takes a few seconds of one core,
+which matter little near the end of a training but would delay the next trial."""
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What is done with a candidate.
+    """What to do with a candidate.
 
     Attributes:
         seed: Random seed of the training.
         budget: What the training may use.
         compile: Whether it may compile.
-        startup_seconds: Cap on everything before the clock starts.
-        splits: What to score on.
+        startup_seconds: Limit on everything before the clock starts.
+        splits: The splits to score on.
         probes: Windows to ask the witness about.
-        tryout: Whether a few windows are enough, and processes that are kept ready are left for a trial.
+        tryout: Whether to score only a few windows, and to leave waiting processes for a trial.
     """
 
     seed: int
@@ -61,11 +61,11 @@ class TrialPlan:
 
     @property
     def counted(self) -> bool:
-        """Whether exactly as many tokens are handed over as may be used."""
+        """Whether the candidate gets a copy of exactly its budget of tokens."""
         return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_COPY
 
     def score_seconds(self, most: float) -> float:
-        """Cap on scoring, given that of a trial: others wait while the windows of a tryout are scored."""
+        """Limit on scoring, given that of a trial; shorter for a tryout, since trials wait for it."""
         return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most
 
 
@@ -75,14 +75,14 @@ class Resources:
 
     Attributes:
         data: The prepared data.
-        options: How candidates' processes are started.
+        options: Options for starting candidates' processes.
         scorer: The trusted process.
         standby: Keeps the next trial's processes ready; None: each trial starts its own.
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
         context: Tokens that the model reads at a time in scoring.
         serve_threads: CPU threads of a model server.
-        score_seconds: Cap on scoring.
+        score_seconds: Limit on scoring.
         max_bytes: Largest submission.
     """
 
@@ -98,7 +98,7 @@ class Resources:
     max_bytes: int
 
     def close(self) -> None:
-        """End the scorer and the processes that are kept ready, and close the data."""
+        """End the scorer and the waiting processes, and close the data."""
         if self.standby:
             self.standby.close()
         self.scorer.close()
@@ -106,7 +106,7 @@ class Resources:
 
     @contextmanager
     def processes(self, plan: TrialPlan, code: Path, scratch: Path) -> Iterator[TrialProcesses]:
-        """The processes of a trial: those that were kept ready, or else new ones; dead afterwards."""
+        """The processes of a trial: waiting ones, or else new ones; they are killed afterwards."""
         self.scorer.start()
         ready = self.standby.begin(code) if self.standby and not plan.tryout else None
         if ready is None or self.standby is None:
@@ -122,13 +122,13 @@ class Resources:
             self.standby.end(ready, keep=scratch)
 
     def prepare_next(self, plan: TrialPlan) -> None:
-        """Have the next trial's processes started; a tryout leaves that to the trial that it precedes."""
+        """Start the next trial's processes; after a tryout, the trial does that."""
         if self.standby and not plan.tryout:
             self.standby.prepare()
 
     @contextmanager
     def tokens(self, plan: TrialPlan) -> Iterator[int]:
-        """The training data of a trial; under a budget of tokens no more of it than may be read."""
+        """The training data of a trial; under a budget of tokens exactly that many tokens."""
         amount = int(plan.budget.amount)
         given = self.data.some_tokens(amount, plan.seed) if plan.counted else self.data.all_tokens()
         with given as descriptor:
@@ -149,7 +149,7 @@ class Resources:
         }
 
     def score_message(self, plan: TrialPlan) -> dict[str, object]:
-        """What the scorer is told."""
+        """The job for the scorer."""
         return {
             "cache": str(self.data.path),
             "splits": list(plan.splits),
@@ -213,7 +213,7 @@ def run_trial(
     finally:
         record.enter(None)
     resources.prepare_next(plan)
-    # A candidate that was given a copy of the tokens cannot have touched the file: another one did.
+    # A candidate with a copy of the tokens cannot have touched the file; another candidate did.
     if resources.data.was_touched() and not plan.counted:
         outcome, reason, score = Outcome.INVALID, "it changed the file of the training data", None
     if outcome is not Outcome.OK:
@@ -230,7 +230,7 @@ def clear(scratch: Path) -> None:
 
 
 def _check_disk(scratch: Path) -> None:
-    """Raise if a failed trial may have failed for want of space that was not its own to waste."""
+    """Raise if the disk is full, since then the host may be the reason of a failed trial."""
     if not scratch.exists() or shutil.disk_usage(scratch).free > FULL_BYTES:
         return
     clear(scratch)
