@@ -1,8 +1,8 @@
 """Without a sandbox: the environment is cleared and limits are set, nothing else.
 
-For candidates where nothing better works (anything but Linux), or whose code one trusts: they can read what
-the user can read, use the network, and kill other processes, and the user is told so each time. And for
-programs of the user's own, such as a coding agent, which are trusted like any other that he starts.
+It serves candidates where nothing better works (all but Linux), or whose code is trusted. They can read what
+the user can read, use the network, and kill other processes; every start says so. It also serves programs of
+the user, such as a coding agent, which are trusted like any other program that the user starts.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def folders(names: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def launcher(jail: Jail, **restrictions: object) -> list[str]:
-    """The command that limits itself as a jail says, and becomes what is appended to it.
+    """The command that sets the limits of a jail, and then becomes the command appended to it.
 
     Args:
         jail: What the candidate may touch.
