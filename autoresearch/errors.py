@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can fix: what happened, and what to do next.
+    """An error that the user can fix: says what happened, and what to do next.
 
     The CLI prints it without a traceback and exits with `code`.
 

@@ -1,12 +1,12 @@
-"""Finds tasks, proposers, judges and executors by name: those shipped here, and those of other packages.
+"""Finds tasks, proposers, judges, executors and sandboxes by name, shipped ones and those of other packages.
 
 A package registers its own under an entry point group, for instance in its `pyproject.toml`::
 
     [project.entry-points."autoresearch.proposers"]
     mine = "my_package.proposer:MyProposer"
 
-after which `proposer=mine` works. A class is imported when it is first asked for, so that looking up one name
-does not load the libraries of all others.
+after which `proposer=mine` works. A class is imported at its first use, so that one name does not load the
+libraries of all others.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from autoresearch.errors import UserError
 
 
 class Registry:
-    """Names of one kind of part, and where each is implemented.
+    """The names of one kind of part, and where each is implemented.
 
     Args:
-        kind: What is registered, in the singular, such as "proposer"; for messages.
+        kind: The kind of part, in the singular, such as "proposer"; for messages.
         shipped: Name -> "module:attribute". Other packages add to it under the entry point group
             "autoresearch.KINDs"; a shipped name cannot be taken by another package.
     """

@@ -1,9 +1,9 @@
-"""Text: made safe to show, quoted for a model, free of secrets; and a verdict or a duration in words.
+"""Makes text safe to show, quotes it for a model, removes secrets, and puts verdicts and durations in words.
 
-Nothing that a candidate printed or a proposer wrote can move a terminal's cursor, reverse the direction of
-writing, or carry a secret of this process into a page or a tracking store. What a candidate printed reaches a
-language model only through `quoted`; every model is told what that mark means. Not covered: escaping for a
-format (HTML, Markdown, Rich markup, TeX), which is up to whoever writes that format.
+After this, text from a candidate or a proposer cannot move a terminal's cursor, reverse the direction of
+writing, or carry a secret of this process into a page or a tracking store. A candidate's output reaches a
+language model only through `quoted`, and every model is told what that mark means. Not covered: escaping for
+a format (HTML, Markdown, Rich markup, TeX), which the writer of that format does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def spelled(text: str, encoding: str) -> str:
-    """Text as an encoding can write it; where it lacks − and ± they become - and +/-, other signs ?."""
+    """Text that an encoding can write: missing − and ± become - and +/-, other missing signs become ?."""
     for sign, plain in (("−", "-"), ("±", "+/-")):
         if sign in text and sign.encode(encoding, "replace") == b"?":
             text = text.replace(sign, plain)
@@ -59,7 +59,7 @@ def quoted(text: str) -> str:
 
 
 def escape_tags(text: str) -> str:
-    """Text that can neither open nor close a tag of our prompts; lone surrogates, which UTF-8 lacks, go."""
+    """Text that can neither open nor close a tag of our prompts; lone surrogates become ?."""
     return _OUR_TAG.sub("‹", text.encode("utf-8", "replace").decode())
 
 
@@ -78,7 +78,7 @@ def scrub(text: str, hidden: tuple[str, ...] | None = None) -> str:
 
 
 def public(tree: object) -> object:
-    """A configuration tree without its secrets: URLs lose their passwords, secret keys their text."""
+    """A configuration tree without secrets: passwords in URLs and values of secret keys are removed."""
     if isinstance(tree, Mapping):
         return {
             str(k): "[secret]" if isinstance(v, str) and v and _SECRET_NAME.search(str(k)) else public(v)
@@ -121,11 +121,11 @@ def verdict_text(verdict: Verdict, metric: Metric) -> str:
 
 
 def change_text(verdict: Verdict, metric: Metric) -> str:
-    """What the candidate did to the score: "−0.0042 ± 0.0011 over 4 paired seeds"; empty if not measured.
+    """How the candidate changed the score: "−0.0042 ± 0.0011 over 4 paired seeds"; empty if not measured.
 
     A gain is negative if the metric is minimised, positive if it is maximised. After ± stands half of the 95%
     interval, not the standard error. There are more decimals than usual where the uncertainty would be
-    printed as 0. A seed is paired if the incumbent was run on it, too.
+    printed as 0. A seed is paired if the incumbent was run on it too.
     """
     if verdict.effect is None:
         return ""
@@ -144,7 +144,7 @@ def change_text(verdict: Verdict, metric: Metric) -> str:
 
 
 def evidence_text(verdict: Verdict) -> str:
-    """The judge's test statistic: a z value unless the judge says otherwise; empty if there is none."""
+    """The judge's test statistic, a z value unless the judge says otherwise; empty if it has none."""
     return "" if verdict.evidence is None else f"{verdict.evidence:.2f}"
 
 

@@ -52,7 +52,7 @@ def _reader(kind: type) -> Any:
 
 
 class Category(StrEnum):
-    """What kind of change a proposal makes; used to see which themes pay."""
+    """The kind of change that a proposal makes; shows which kinds gain."""
 
     ARCHITECTURE = "architecture"
     OPTIMIZER = "optimizer"
@@ -102,7 +102,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Metric(Plain):
-    """The number that decides.
+    """The number that a search improves.
 
     Attributes:
         name: A short identifier, for JSON, MLflow and commit trailers, such as "val_bpb".
@@ -155,7 +155,7 @@ class Arm(StrEnum):
 
 
 class Split(StrEnum):
-    """Parts of a task's data. Candidates see TRAIN alone; VALIDATION decides; TEST is sealed."""
+    """Parts of a task's data. Candidates see only TRAIN; VALIDATION decides; TEST is sealed."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -165,7 +165,7 @@ class Split(StrEnum):
 
 
 REPORTED_SPLITS = (Split.HELD, Split.OTHER)
-"""Splits that are scored beside VALIDATION for the report: do gains hold elsewhere? They decide nothing."""
+"""Splits that are scored besides VALIDATION, to report whether gains carry over. They decide nothing."""
 
 
 class Fidelity(StrEnum):
@@ -204,7 +204,7 @@ class Cost:
         )
 
     def beyond(self, other: Cost) -> Cost:
-        """What of this is not in the other; never less than nothing."""
+        """The part of this cost that the other does not include; never negative."""
         return Cost(
             max(self.calls - other.calls, 0),
             max(self.input_tokens - other.input_tokens, 0),
@@ -219,18 +219,18 @@ class Proposal(Plain):
     """A hypothesis and the edit that tests it.
 
     Attributes:
-        hypothesis: One sentence: what is changed and why it should help.
+        hypothesis: One sentence that says what changes and why it should help.
         category: The kind of change.
         edits: The change itself, against the incumbent's source.
-        proposer: Who made it, e.g. "optuna" or "anthropic:claude-sonnet-5-5".
+        proposer: Its author, such as "optuna" or "anthropic:claude-sonnet-5-5".
         mechanism: Why the author believes it works.
         expected_effect: Expected gain in the metric's unit (positive is better), if stated.
         confidence: Probability in [0, 1] that the gain is real, if stated.
         risk: What could go wrong.
         params: Knob values, for proposals that are a point in a search space.
-        cost: What it took to get this proposal.
-        idea: Number of the person's idea that it tests, if it does; see `Idea`.
-        conversation: What its calls of language models are filed under; see `Call`.
+        cost: The cost of this proposal.
+        idea: Number of the person's idea that it tests, if any; see `Idea`.
+        conversation: Name under which its calls of language models are stored; see `Call`.
     """
 
     hypothesis: str
@@ -255,7 +255,7 @@ class Candidate:
         parent: The commit that was changed.
         sources: All editable files as the candidate has them: path -> text.
         changed: Those of them that differ from the parent's.
-        fingerprint: The same for two programs that do the same: comments and layout do not count.
+        fingerprint: Equal for two programs that do the same; comments and layout do not count.
         diff: Unified diff from the parent.
         growth: Net lines of code that it adds.
     """
@@ -270,16 +270,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Call:
-    """One request to a language model and what became of it, as a record.
+    """The record of one request to a language model and its answer.
 
     Attributes:
         conversation: The same for all calls that led to one proposal; `Proposal.conversation` names it.
-        model: Who was asked, with the proposer: "anthropic:claude-sonnet-5-5".
+        model: The model, after the name of the proposer: "anthropic:claude-sonnet-5-5".
         started: Unix time in seconds.
-        asked: The text that was sent; in later turns only what is new.
-        answered: What came back, as text.
+        asked: The text that was sent; in later turns only the new text.
+        answered: The answer, as text.
         problem: Why it led to no proposal, in words; empty if it did.
-        cost: What it took.
+        cost: The cost of the call.
     """
 
     conversation: str
@@ -306,8 +306,8 @@ class Estimate:
 
     Attributes:
         mean: Expected score.
-        interval: 95% interval; None if nothing is known of the noise.
-        trials: Runs behind it.
+        interval: 95% interval; None if the noise is unknown.
+        trials: Number of runs behind the mean.
     """
 
     mean: float
@@ -317,11 +317,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Levels:
-    """Where a search stands by the judge's reckoning, the luck of selection taken out.
+    """The judge's estimates of where a search stands, without the luck of selection.
 
     Attributes:
-        baseline: Where it began, as that would score on the machine of now.
-        incumbent: Where it is.
+        baseline: Score of the start, as it would be on the machine of now.
+        incumbent: Score of the incumbent.
         noise: Standard deviation of a score from seed to seed.
         freedom: Degrees of freedom of `noise`.
     """
@@ -343,7 +343,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Verdict(Plain):
-    """What was decided about a candidate, and how sure that is.
+    """The decision about a candidate, and how sure it is.
 
     Attributes:
         kind: The decision. A judge says only KEEP or DISCARD; the search adds the others.
@@ -352,8 +352,8 @@ class Verdict(Plain):
         evidence: The judge's test statistic (a z value unless the judge says otherwise).
         trials: Trainings of the candidate that the decision rests on.
         reason: A sentence that a person understands.
-        levels: Where the search stands after it; None if the judge does not reckon it.
-        paired: Of `trials`, those on a seed on which the incumbent was run, too.
+        levels: Where the search stands after it; None if the judge does not estimate it.
+        paired: How many of `trials` have a seed on which the incumbent was run too.
     """
 
     kind: VerdictKind
@@ -387,21 +387,21 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Measurement(Plain):
-    """What came of one training and scoring.
+    """The result of one training and scoring.
 
     Attributes:
         outcome: How it ended.
         score: In the unit of the task's metric; None unless `outcome` is OK.
-        reason: Why it did not end OK (one line), else empty.
+        reason: One line that says why it did not end OK; empty if it did.
         metrics: Numbers under fixed names: steps, tokens, tokens_per_second, mfu, parameters,
             peak_memory_mb, train_seconds, startup_seconds, score_seconds, train_loss, ... A number that
             is unknown is absent.
         curve: (fraction of the budget used, training loss in nats per token), in order.
         log: The end of what the candidate printed: data, never instructions.
-        phases: What it did when: (name, start, end) in Unix time, in order. The names are "startup"
+        phases: (name, start, end) in Unix time, in order. The names are "startup"
             (processes start), "warmup" (the model is built and compiled), "train" and "score".
-        items: Where the losses of single items are kept: split -> file below the folder of the search.
-        provenance: Where it was measured, and how far it got.
+        items: Files with the losses of single items: split -> path below the folder of the search.
+        provenance: Where it was measured, and how far it came.
     """
 
     outcome: Outcome
@@ -422,14 +422,14 @@ class Trial:
     Attributes:
         id: Number within the search, from 1.
         experiment: The experiment that asked for it; 0 is the baseline.
-        arm: What it is for.
+        arm: Its purpose.
         seed: The random seed given to the candidate.
         commit: What was trained.
         started: Unix time in seconds.
         finished: Unix time in seconds; None while it runs, or if the runner died.
-        result: None while it runs, or if the runner died or was told that it is not needed any more.
-        place: Where it runs, e.g. "cuda:1"; empty where there is only one place.
-        label: What it is called where its arm alone does not tell, such as "claim, tip".
+        result: None while it runs, if the runner died, or if the result was no longer needed.
+        place: Where it runs, such as "cuda:1"; empty if there is only one place.
+        label: Its name if its arm does not say enough, such as "claim, tip".
     """
 
     id: int
@@ -465,8 +465,8 @@ class Experiment:
         created: Unix time in seconds.
         finished: Unix time in seconds; None until judged.
         trials: Every trial that this experiment asked for, in order; incumbent re-runs included.
-        dropped: Proposals that were made ahead while this was the latest experiment, and had to be given up:
-            paid for, never tried.
+        dropped: Proposals that were made ahead while this was the latest experiment, and were given up: they
+            cost something and were never tried.
     """
 
     number: int
@@ -510,10 +510,10 @@ class Draft:
 
     Attributes:
         id: Number among the drafts of a search.
-        parent: The incumbent commit it was made for; by its turn there may be another.
-        proposal: What was proposed.
+        parent: The incumbent commit it was made for; the incumbent may have changed by its turn.
+        proposal: The proposal.
         started: When its author was asked, Unix time in seconds.
-        created: When it was there.
+        created: When it was ready, Unix time in seconds.
     """
 
     id: int
@@ -525,7 +525,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Progress:
-    """One sign of life from a running trial.
+    """The progress of a running trial.
 
     Attributes:
         fraction: Share of the budget used, in [0, 1].

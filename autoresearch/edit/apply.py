@@ -1,11 +1,10 @@
-"""Turns edits into new source text: every edit exactly, or none at all.
+"""Turns edits into new source text: applies every edit exactly, or none.
 
-Invariant: `apply` either carries out all edits as written or raises `Refused` with a reason that its
-author (usually an LLM) can act on; it never skips an edit, guesses between two places, or applies half of
-a proposal.
-All edits refer to the text before any of them. Three harmless slips are mended because there is only one way
-to read them: line endings that differ from the file's, a missing newline at the end of the file, and a block
-whose lines are all indented by the same wrong amount (or carry other trailing blanks).
+Invariant: `apply` either carries out all edits as written or raises `Refused` with a reason that helps the
+author (usually an LLM). It never skips an edit, guesses between two places, or applies half of a proposal.
+All edits refer to the text before any of them. Three harmless slips have only one possible meaning and are
+repaired: line endings that differ from the file's, a missing newline at the end of the file, and a block
+whose lines are all indented by the same wrong amount (or have other trailing blanks).
 
 Not covered: whether the result is valid, permitted or new (see `autoresearch.edit.rules`).
 """
@@ -23,7 +22,7 @@ from autoresearch.errors import Refused
 from autoresearch.types import Edit
 
 NEAREST_LINES = 60
-"""A longer search block is compared by its first lines only when the nearest text is looked for."""
+"""To find the nearest text, only the first lines of a longer search block are compared."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def apply(sources: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
 
     Args:
         sources: path -> text.
-        edits: Against these sources; order does not matter.
+        edits: Edits of these sources, in any order.
 
     Returns:
         path -> new text, for every path in `sources`.
@@ -69,7 +68,7 @@ def apply(sources: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
 
 
 def _splice(text: str, edit: Edit, number: int) -> Splice:
-    """Find the one place an edit means."""
+    """Find the one place that an edit means."""
     if edit.search == edit.replace:
         raise Refused(f"edit {number} ({edit.path}) changes nothing: search and replace are the same")
     eol = line_ending(text)
@@ -109,7 +108,7 @@ def _whole_file(text: str, edit: Edit, replace: str, eol: str, number: int) -> S
 
 
 def _exact(text: str, start: int, search: str, replace: str, eol: str, number: int) -> Splice:
-    """An exact match; deleting whole lines takes their last newline along, so that no blank line stays."""
+    """An exact match; if it deletes whole lines, their last newline goes too, so that no blank line stays."""
     end = start + len(search)
     at_line_start = start == 0 or text[start - 1] == "\n"
     if not replace and at_line_start and not search.endswith("\n") and text.startswith(eol, end):
@@ -158,7 +157,7 @@ def with_ending(text: str, eol: str) -> str:
 
 
 def occurrences(text: str, search: str) -> list[int]:
-    """Every place where `search` stands and does not begin or end inside a name or a number."""
+    """Every place where `search` occurs without beginning or ending inside a name or a number."""
     starts, start = [], text.find(search)
     while start != -1:
         if not _splits_token(text, start) and not _splits_token(text, start + len(search)):
@@ -178,9 +177,9 @@ def _splits_token(text: str, at: int) -> bool:
 
 
 def _reindented(text: str, search: str, replace: str, eol: str) -> list[tuple[int, int, str]]:
-    """Places where whole lines equal the block but for one common shift of indentation or trailing blanks.
+    """Places where whole lines equal the block, except for a common shift of indentation or trailing blanks.
 
-    Text with triple quotes is not shifted: indentation inside a string has a meaning.
+    Text with triple quotes is not shifted, because indentation inside a string matters.
     """
     if '"""' in search + replace or "'''" in search + replace:
         return []
@@ -244,7 +243,7 @@ def _line(text: str, offset: int) -> int:
 
 
 def _ambiguous(text: str, edit: Edit, starts: list[int], number: int) -> str:
-    """Say that the text stands in several places, and where."""
+    """The refusal that says in which places the text occurs."""
     newlines = [match.start() for match in re.finditer("\n", text)]
     places = ", ".join(str(bisect_right(newlines, start - 1) + 1) for start in starts[:10])
     return (
@@ -254,7 +253,7 @@ def _ambiguous(text: str, edit: Edit, starts: list[int], number: int) -> str:
 
 
 def _not_found(text: str, edit: Edit, search: str, number: int) -> str:
-    """Say that the text is not there, and show what comes nearest."""
+    """The refusal that says that the text is missing, and shows the nearest text."""
     hint = ""
     if all(re.match(r"\s*\d+ ?\| ?", line) for line in search.splitlines() if line.strip()):
         hint = " (leave out the line numbers; they are not part of the file)"

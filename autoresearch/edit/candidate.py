@@ -1,7 +1,7 @@
-"""Makes a candidate from a proposal's edits, once; everything after it gets the same value.
+"""Makes a candidate from a proposal's edits, once; all later steps use the same value.
 
-Invariant: edits are applied as a whole or refused, and so is a change that is carried over to another parent.
-Nothing is guessed, nothing is applied in part.
+Invariant: edits are applied as a whole or refused, also when a change is carried over to another parent. No
+edit is guessed or applied in part.
 
 Not covered: whether the task allows the result (`Task.validate`), and whether it was tried before (the search
 compares fingerprints).
@@ -22,7 +22,7 @@ Merge = Callable[[str, str, str], str | None]
 """Three-way merge of a text: (ours, base, theirs) -> merged text; None if both changed the same lines."""
 
 Fingerprint = Callable[[Mapping[str, str]], str]
-"""Sources -> text that is the same for two programs that do the same, as `Task.fingerprint`."""
+"""Sources -> a text that is equal for two programs that do the same, as `Task.fingerprint`."""
 
 Growth = Callable[[Mapping[str, str], Mapping[str, str]], int]
 """(Sources before, sources after) -> net lines of code added, as `Task.growth`."""
@@ -39,10 +39,10 @@ def make_candidate(
     """Apply a proposal's edits to its parent.
 
     Args:
-        parent: The commit that is changed.
+        parent: The commit to change.
         sources: Its editable files: path -> text.
-        edits: Against these sources.
-        fingerprint: The task's, of a program. The default reads Python.
+        edits: Edits of these sources.
+        fingerprint: The task's fingerprint of a program. The default reads Python.
         growth: The task's count of added lines. The default reads Python.
 
     Raises:
@@ -62,8 +62,8 @@ def make_candidate(
 def diff(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Unified diff between two versions of the same files, in git's format with a/ and b/ before each path.
 
-    `git apply` accepts it. It differs from what `git diff` prints in two ways: there are no `index` lines,
-    and git may choose other lines as unchanged where that is equally short.
+    `git apply` accepts it. It differs from the output of `git diff` in two ways: it has no `index` lines, and
+    git may choose other lines as unchanged where that is equally short.
     """
     parts: list[str] = []
     for path in sorted(old):
@@ -76,7 +76,7 @@ def diff(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their ends, as git counts them: only a line feed ends one."""
+    """Lines with their ends, as git counts them: only a line feed ends a line."""
     *ended, last = text.split("\n")
     return [f"{line}\n" for line in ended] + ([last] if last else [])
 
@@ -88,12 +88,12 @@ def carry(
     edits: Sequence[Edit],
     merge: Merge,
 ) -> dict[str, str]:
-    """Make a change in other sources than it was made in.
+    """Apply a change to sources other than those it was made for.
 
     Args:
-        ours: Where it is to be made: path -> text.
-        base: Where it was made.
-        theirs: What it made of that.
+        ours: The sources to change: path -> text.
+        base: The sources that the change was made for.
+        theirs: Those sources with the change.
         edits: The change as it was written.
         merge: Three-way merge of a text, such as `Repository.merge`.
 
@@ -107,7 +107,7 @@ def carry(
     conflicts = [path for path, text in merged.items() if text is None]
     if not conflicts:
         return {path: text for path, text in merged.items() if text is not None}
-    # Git refuses changes of adjacent lines. The edits still mean the same where each has its one place.
+    # Git refuses changes of adjacent lines. The edits are still clear if each has exactly one place.
     if (written := as_written(ours, edits)) is not None:
         return written
     raise Refused(f"what was kept since changes the same lines of {', '.join(conflicts)}")
@@ -116,16 +116,16 @@ def carry(
 def carried_edits(
     ours: Mapping[str, str], base: Mapping[str, str], edits: Sequence[Edit], merge: Merge
 ) -> tuple[Edit, ...]:
-    """Edits that make the same change in other sources than they were written for.
+    """Edits that make the same change in sources other than those they were written for.
 
     Args:
-        ours: The sources they are to apply to: path -> text.
-        base: The sources they were written for.
+        ours: The sources to change: path -> text.
+        base: The sources that the edits were written for.
         edits: The change.
         merge: Three-way merge of a text.
 
     Returns:
-        The same edits where they do it as they are, else whole files.
+        The same edits if they make the change, else whole files.
 
     Raises:
         Refused: If the two sources differ where the change is.
@@ -137,9 +137,9 @@ def carried_edits(
 
 
 def as_written(ours: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str] | None:
-    """What edits give on other sources than they were written for, if each still has its one place."""
+    """The result of edits on other sources, if each edit has exactly one place there; else None."""
     if any(not edit.search for edit in edits):
-        return None  # replacing a whole file would undo what was kept since
+        return None  # replacing a whole file would undo changes that were kept since
     try:
         return apply(ours, edits)
     except Refused:

@@ -1,4 +1,4 @@
-"""Named knobs at the top of a training script: read them with their search spaces, and set them by edits.
+"""Reads the named knobs at the top of a training script with their search spaces, and sets them by edits.
 
 A knob is a module-level assignment of a literal on one line whose comment is its search space:
 
@@ -9,9 +9,9 @@ A knob is a module-level assignment of a literal on one line whose comment is it
     ACTIVATION = "relu2"        # relu2 | gelu | swiglu
     TIE = False                 # True | False
 
-`at(cpu, gpu)` holds one value a device; only the active column is read and set. Words after a `;` are a
-remark. Invariant: the script is parsed, never executed, and `set_knobs` changes the literals alone. The
-current value always belongs to its space, which is widened where it does not.
+`at(cpu, gpu)` holds one value for each kind of device; only the active column is read and set. Words after a
+`;` are a remark. Invariant: the script is parsed, never executed, and `set_knobs` changes only literals. A
+space that does not include the current value is widened.
 
 Not covered: which values to try (see `autoresearch.propose`).
 """
@@ -33,7 +33,7 @@ from autoresearch.types import Edit
 from autoresearch.types import Knob as Value
 
 DIGITS = 3
-"""Significant digits of a tuned number: finer steps are lost in the noise."""
+"""Significant digits of a tuned number; finer steps would have no effect beyond the noise."""
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 
@@ -48,13 +48,13 @@ class Range:
     integer: bool = False
 
     def unit(self, value: Value) -> float:
-        """Position of a value in [0, 1]; outside the range it is the nearer end."""
+        """Position of a value in [0, 1]; a value outside the range counts as the nearer end."""
         inside = min(max(float(value), self.low), self.high)
         low, high = self._scale(self.low), self._scale(self.high)
         return (self._scale(inside) - low) / (high - low)
 
     def value(self, unit: float) -> Value:
-        """The value at a position in [0, 1], rounded to what the script will say."""
+        """The value at a position in [0, 1], rounded as it is written into the script."""
         low, high = self._scale(self.low), self._scale(self.high)
         raw = low + min(max(unit, 0.0), 1.0) * (high - low)
         number = math.exp(raw) if self.log else raw
@@ -85,9 +85,9 @@ class Knob:
     """A named constant of the script that may be tuned.
 
     Attributes:
-        name: Of the variable.
+        name: Name of the variable.
         value: Current value, in the active column.
-        space: Where it may go.
+        space: Its search space.
         line: Line number, from 1.
     """
 
@@ -128,10 +128,10 @@ def read_values(source: str, column: int) -> dict[str, Value]:
 
 
 def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) -> tuple[Edit, ...]:
-    """Edits that set knobs of a script, one a changed line.
+    """Edits that set knobs of a script, one edit for each changed line.
 
     Args:
-        path: Of the script, for the edits.
+        path: Path of the script, for the edits.
         source: Its text.
         values: name -> new value. A name that the script does not have, or that already has the value, is
             skipped.
@@ -159,7 +159,7 @@ def same(a: object, b: object) -> bool:
 
 
 def rounded(value: float) -> float:
-    """A number with three significant digits, so that what is tried is what the script says."""
+    """A number with three significant digits, so that the tried value equals the written one."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -267,7 +267,7 @@ def _replaced(line: str, node: ast.expr, new: str, comment: int | None) -> str:
 
 
 def _unique_block(lines: list[str], number: int) -> tuple[int, int]:
-    """First and last line of the smallest block around a line whose text stands only once."""
+    """First and last line of the smallest block around a line whose text occurs only once."""
     text = "\n".join(lines)
     first = last = number
     while len(occurrences(text, "\n".join(lines[first : last + 1]))) > 1:

@@ -1,8 +1,9 @@
-"""Edits from what people and agents hand in: a changed file, or a unified diff.
+"""Makes edits from a changed file or a unified diff, as people and agents submit them.
 
-Invariant: applying the edits to the old text gives exactly the new text, but for line endings and a newline
-at the end, which stay as they are in the file. A patch is applied as a whole or refused with the reason; a
-hunk may have moved, but what it removes and what surrounds it must be there once, in the order of the hunks.
+Invariant: applying the edits to the old text gives exactly the new text, except for line endings and a
+newline at the end, which stay as they are in the file. A patch is applied as a whole or refused with the
+reason. A hunk may have moved, but its removed and surrounding lines must exist in the file, in the order of
+the hunks.
 
 Not covered: applying edits (`apply`), and whether the result may be tried (`rules`).
 """
@@ -21,14 +22,14 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.types import Edit
 
 MAX_CONTEXT = 12
-"""Lines of surroundings that an edit may take along to be unique; beyond that the whole file is replaced."""
+"""Surrounding lines that an edit may include to be unique; if it needs more, the whole file is replaced."""
 
 
 def read_patch(path: Path) -> str:
-    """The text of a patch that a person hands in.
+    """The text of a person's patch.
 
     Raises:
-        UserError: If it cannot be read, or is no text.
+        UserError: If it cannot be read, or is not text.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ def read_patch(path: Path) -> str:
 
 
 def edits_between(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Edit, ...]:
-    """Edits that turn the old files into the new ones; small ones where that is exact.
+    """Edits that turn the old files into the new ones; small edits if they give exactly the new text.
 
     Args:
         old: path -> text.
@@ -69,7 +70,7 @@ def edits_from_patch(patch: str, sources: Mapping[str, str]) -> tuple[Edit, ...]
         sources: The editable files: path -> text.
 
     Raises:
-        Refused: If it is no diff, touches other files, or does not apply.
+        Refused: If it is not a diff, touches other files, or does not apply.
     """
     try:
         files = [file for file in PatchSet(patch.replace("\r\n", "\n")) if file]
@@ -113,7 +114,7 @@ def _small_edits(path: str, old: str, new: str) -> list[Edit]:
 
 
 def _exact(path: str, old: str, new: str, edits: Sequence[Edit]) -> bool:
-    """Whether the edits give the new text to the letter."""
+    """Whether the edits give exactly the new text."""
     try:
         return bool(edits) and apply({path: old}, edits)[path] == new
     except Refused:
@@ -121,7 +122,7 @@ def _exact(path: str, old: str, new: str, edits: Sequence[Edit]) -> bool:
 
 
 def _editable(name: str, sources: Mapping[str, str]) -> str:
-    """The editable file that a patch means, which may have been made in another folder."""
+    """The editable file that a patch means; the patch may have been made in another folder."""
     if name in sources:
         return name
     found = [path for path in sources if path.endswith(f"/{name}") or name.endswith(f"/{path}")]
@@ -131,7 +132,7 @@ def _editable(name: str, sources: Mapping[str, str]) -> str:
 
 
 def _patched(path: str, text: str, hunks: Iterable[Hunk]) -> str:
-    """The text with all hunks applied, each where its old lines stand, nearest to where it says."""
+    """The text with all hunks applied, each where its old lines stand nearest to its line number."""
     eol = line_ending(text)
     lines = text.replace("\r\n", "\n").split("\n")
     done, shift = 0, 0
@@ -153,9 +154,9 @@ def _patched(path: str, text: str, hunks: Iterable[Hunk]) -> str:
 
 
 def _place(lines: Sequence[str], old: Sequence[str], done: int, hint: int) -> int | None:
-    """The line from which a hunk's old lines stand, at or after `done`; None if they do not."""
+    """The line at which a hunk's old lines begin, at or after `done`; None if they are missing."""
     size = len(old)
-    if not size:  # a hunk of new lines without surroundings goes where it says
+    if not size:  # a hunk without old lines goes to its line number
         return min(max(hint + 1, done), len(lines))
     wanted = [line.rstrip() for line in old]
     places = [

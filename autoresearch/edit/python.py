@@ -1,15 +1,15 @@
-"""Reads Python programs as programs: comments, layout, and what only chooses random numbers do not count.
+"""Compares Python programs by what they do: comments, layout and random seeds do not count.
 
 Invariants: a program is parsed, never executed. Two programs that differ only in comments, docstrings or
-layout have the same fingerprint. Two that also differ in nothing but which random numbers they draw are the
-same `without_seeds`. A seed is known by its name or by where its value goes: a constant that is only ever
-passed to a generator is a seed, whatever it is called.
+layout have the same fingerprint. Two programs that also differ in the random numbers they draw, and in
+nothing else, are the same `without_seeds`. A seed is known by its name or by its use: a constant that is
+passed only to random generators is a seed, whatever its name.
 
-Why seeds matter although the judge chooses the seed of each trial: a script that seeds itself again before it
-builds the model starts every trial from the same weights. If those happen to be lucky, more trials repeat the
-luck instead of showing it.
+Seeds matter although the judge chooses the seed of each trial: a script that sets its own seed before it
+builds the model starts every trial from the same weights. If those weights happen to be lucky, more trials
+repeat the luck and cannot reveal it.
 
-Not covered: seeds in disguise, such as a shuffled table of constants.
+Not covered: hidden seeds, such as a shuffled table of constants.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 ALONE = threading.RLock()
-"""Hold this while calling anything that makes a syntax tree from text.
+"""Hold this while making a syntax tree from text.
 
-Before 3.11.8 and 3.12.2 CPython counts the depth of all trees under construction in one place: where garbage
-collection lets another thread run, `ast.parse` may end with a SystemError (python/cpython#106905). The
-proposer's thread and the search's both parse.
+Before 3.11.8 and 3.12.2, CPython counts the depth of all trees under construction together. If garbage
+collection lets another thread run, `ast.parse` may raise SystemError (python/cpython#106905). The proposer's
+thread and the search's thread both parse.
 """
 
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-"""What CPython raises for text that is not a program, or is nested too deeply."""
+"""CPython raises these for text that is not a program, or is nested too deeply."""
 
 REMEMBERED = 16
-"""Texts whose syntax trees are kept: a proposal is checked when it is made, and again in its turn."""
+"""Number of texts whose syntax trees are cached, since a proposal is checked twice."""
 
 GENERATORS = re.compile(
     r"default_rng|RandomState|Random|Generator|PCG64(DXSM)?|MT19937|Philox|SFC64|PRNGKey|set_rng_state|setstate"
 )
-"""Besides whatever has "seed" in its name: what makes a stream of random numbers from its arguments."""
+"""Functions that make a random generator from their arguments, besides names that contain "seed"."""
 
 DRAWS = re.compile(
     r"(rand|randn|randint)(_like)?|randperm|random|normal|standard_normal|uniform|bernoulli|multinomial"
     r"|poisson|integers|getrandbits|randrange|gauss|choices?|permutation"
 )
-"""Calls that do nothing but move a stream on, if their value is not used."""
+"""Calls that only advance a random generator, if their value is not used."""
 
 
 def parse(source: str) -> ast.Module:
     """The syntax tree of a program.
 
     Raises:
-        UNPARSABLE: If it is none.
+        UNPARSABLE: If the text is not a program.
     """
     with ALONE:
         return ast.parse(source)
@@ -88,7 +88,7 @@ def code_lines(source: str) -> int:
 def net_lines(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
     """How many lines of code a candidate adds (negative: removes), over all Python files.
 
-    A file that cannot be parsed counts as none: `check` refuses it.
+    A file that cannot be parsed counts as empty; `check` refuses it.
     """
 
     def total(sources: Mapping[str, str]) -> int:
@@ -106,7 +106,7 @@ def _code_lines(source: str) -> int:
 
 
 def without_seeds(sources: Mapping[str, str]) -> dict[str, str]:
-    """Path -> the program as text without what only chooses random numbers, to be compared."""
+    """Path -> the program as text without its seeds, for comparison."""
     return {path: _normal(path, text, seeds=False) for path, text in sources.items()}
 
 
@@ -125,20 +125,20 @@ def _normal(path: str, source: str, *, seeds: bool) -> str:
 
 
 def _is_bare_string(node: ast.AST) -> bool:
-    """A docstring, or any other string that stands as a statement of its own."""
+    """Whether a statement is a docstring or another string alone."""
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 class _Strip(ast.NodeTransformer):
-    """Removes strings that stand as statements."""
+    """Removes statements that are only a string."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if _is_bare_string(node) else self.generic_visit(node)
 
 
 def _seedless(tree: ast.AST) -> ast.AST:
-    """The tree, changed in place: no statement that only sets a seed or draws for nothing, seeds blanked."""
+    """Change a tree in place: remove statements that only set a seed or draw unused numbers; blank seeds."""
     changed: ast.AST = _Seedless(_only_seeds(tree), _unread(tree)).visit(tree)
     return changed
 
@@ -170,7 +170,7 @@ def _reads(*trees: ast.AST) -> Counter[str]:
 
 
 def _only_seeds(tree: ast.AST) -> set[str]:
-    """Names whose value goes into seeds and nowhere else, directly or by way of another such name."""
+    """Names whose values are used only as seeds, directly or through another such name."""
     everywhere = _reads(tree)
     found: set[str] = set()
     while True:
@@ -199,11 +199,11 @@ def _unread(tree: ast.AST) -> set[str]:
 
 
 class _Seedless(ast.NodeTransformer):
-    """Removes statements that only set a seed or draw for nothing, and blanks arguments that are a seed.
+    """Removes statements that only set a seed or draw unused numbers, and blanks arguments that are seeds.
 
     Args:
-        seeds: Names that are seeds, besides those that say so.
-        unread: Names that nobody reads.
+        seeds: Names that are seeds, besides those with "seed" in the name.
+        unread: Names that are never read.
     """
 
     def __init__(self, seeds: set[str], unread: set[str]) -> None:

@@ -1,11 +1,11 @@
 """The rules on an edit of a Python program; a task in that language calls them in `Task.validate`.
 
 Invariant: a candidate that passes is a well-formed program that differs from its parent in what it does, not
-only in comments, layout or the random seed. Checking takes milliseconds: the source is parsed and compiled,
-never executed.
+only in comments, layout or the random seed. The check takes milliseconds: it parses and compiles the source,
+and never executes it.
 
-Not covered: whether it was tried before (the search compares fingerprints), and whether it trains (shapes,
-memory, causality), which only running it can tell.
+Not covered: whether the candidate was tried before (the search compares fingerprints), and whether it trains
+(shapes, memory, causality), which only a run can show.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autoresearch.edit.python import ALONE, REMEMBERED, UNPARSABLE, fingerprint,
 from autoresearch.errors import Refused
 
 MAX_CHARACTERS = 200_000
-"""A larger file is refused: it is no training script, and parsing it could take long."""
+"""Larger files are refused: they are not training scripts, and parsing could take long."""
 
 
 def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collection[str]) -> None:
@@ -67,7 +67,7 @@ def _check_syntax(path: str, source: str) -> None:
 
 
 def _check_meaning(parent: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Refuse what differs only in comments, layout or the seed."""
+    """Refuse a candidate that differs only in comments, layout or the seed."""
     if fingerprint(parent) == fingerprint(new):
         raise Refused("the proposal changes only comments, docstrings or layout; the program stays the same")
 
@@ -76,7 +76,7 @@ def _check_meaning(parent: Mapping[str, str], new: Mapping[str, str]) -> None:
 
 
 def _check_names(path: str, parent: str, new: str) -> None:
-    """Refuse names that are used and nowhere defined, unless the parent used them too."""
+    """Refuse names that are used but not defined, unless the parent used them too."""
     known = _undefined(path, parent)
     unknown = {name: line for name, line in _undefined(path, new).items() if name not in known}
     if unknown:
