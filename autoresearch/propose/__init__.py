@@ -1,4 +1,4 @@
-"""Proposers: who suggests the next change. One strategy a file; `create_proposer` makes one by name."""
+"""Proposers suggest the next change. Each file holds one strategy; `create_proposer` makes one by name."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def create_proposer(
     Args:
         name: One of `PROPOSERS`.
         column: Which argument of `at(cpu, gpu)` is tuned: 0 for CPU, 1 for GPU. For those that tune knobs.
-        fallback: Who proposes while that one cannot, with the settings of its file; None: nobody.
-        services: What the search lends; None for those that need nothing of it.
+        fallback: The proposer that stands in while that one cannot propose, with its shipped settings; None:
+            none.
+        services: What the search lends; None for proposers that need nothing.
         options: The other arguments of its constructor.
 
     Raises:

@@ -1,15 +1,15 @@
-"""Any coding agent's command line as the researcher: it changes the script in a throwaway folder.
+"""Lets any coding agent with a command line change the script, in a temporary folder.
 
-The folder holds a copy of the task with the incumbent's script, in a git repository of its own (agents like
-to have one, and the user's must not be within reach of `git commit`), and `PROMPT.md`: what every other model
-sees, from the same code. What the agent leaves in the editable files is the proposal, and what it leaves in
-`HYPOTHESIS.md`, or else its last line of output, says why.
+The folder holds a copy of the task with the incumbent's script, in a new git repository (agents often expect
+one, and must not commit to the user's), and `PROMPT.md`, which holds the same prompt as other models get. The
+agent's changes of the editable files are the proposal; `HYPOTHESIS.md`, or else the last line of its output,
+gives the hypothesis.
 
-Invariants: nothing else that it does counts; when `ask` returns, none of its processes is left and the
-folder is gone; it sees the environment variables that the configuration names and no others, so our keys only
-if they are named. A run that fails, or ends at the time limit, is no proposal, whatever it left behind.
+Invariants: nothing else that the agent does counts. When `ask` returns, none of its processes is left and the
+folder is removed. The agent sees only the environment variables that the configuration names, so it sees our
+keys only if they are named. A run that fails or reaches the time limit gives no proposal.
 
-Not covered: protection from the agent. It is its user's own tool and runs with its user's rights.
+Not covered: protection from the agent. It is the user's own tool and runs with the user's rights.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ end. What follows first is what you were asked for.
 """
 
 MAX_OUTPUT = 20_000
-"""Characters of an agent's output that are looked at, from its end."""
+"""Characters of the end of an agent's output that are read."""
 
 SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
 
 
 class Failed(Exception):
-    """The agent did not end as it should; the message says how."""
+    """The agent failed; the message says how."""
 
 
 class CommandProposer(BaseProposer):
@@ -65,9 +65,9 @@ class CommandProposer(BaseProposer):
             for the path of the file with the prompt, `{folder}` for the agent's folder.
         environment: Names of the environment variables that it gets.
         timeout: Seconds for one run.
-        repairs: How often it runs again when what it made is refused.
+        repairs: How often it runs again after its change is refused.
         ledger_tokens: Budget of the history in the prompt, in tokens.
-        max_calls: Most runs in a search; None is no cap.
+        max_calls: Largest number of runs in a search; None: no limit.
         services: What the search lends: a folder to work in, the task's files, and a way to run programs.
 
     Raises:
@@ -134,7 +134,7 @@ class CommandProposer(BaseProposer):
     def _attempt(
         self, context: Context, asked: str, reason: str, conversation: str, check: Check
     ) -> Proposal:
-        """One run of the agent, and what it made."""
+        """Run the agent once; returns its answer."""
         words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
         self._write_prompt(words)
         started, problem, output, cost = time.time(), "", "", Cost(calls=1)
@@ -155,7 +155,7 @@ class CommandProposer(BaseProposer):
         """Put the prompt where the agent finds it.
 
         Raises:
-            Failed: If the agent left its folder in a state in which that cannot be done.
+            Failed: If the agent left its folder in a state that prevents it.
         """
         try:
             (self._folder / "task" / PROMPT).write_text(words, encoding="utf-8")
@@ -186,7 +186,7 @@ class CommandProposer(BaseProposer):
         return output
 
     def _result(self, context: Context, output: str) -> Answered:
-        """What the agent left in its folder, as an answer."""
+        """The agent's files, as an answer."""
         place = self._folder / "task"
         new = {path: read_text(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)

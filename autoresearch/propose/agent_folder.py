@@ -1,7 +1,7 @@
-"""The folder in which a coding agent works: made for it, and read after it, whatever it has done there.
+"""Makes the folder in which a coding agent works, and reads it afterwards.
 
-Invariants: neither what an agent leaves nor a failing disk raises anything but what a proposer may raise.
-What the agent wrote is data: it becomes fields of a proposal or is left out, and nothing in it is followed.
+Invariants: neither the agent's files nor a failing disk can raise an exception that a proposer may not raise.
+The agent's text is data: it becomes fields of a proposal or is dropped, and links in it are not followed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[s
     Args:
         folder: Emptied before.
         export: Writes the task's files into a folder.
-        sources: The incumbent's: path -> text.
+        sources: The incumbent's files: path -> text.
         agent: Who works there, for messages.
 
     Raises:
-        ProposerError: If that cannot be done now: a full disk, git that fails.
+        ProposerError: If that fails now, because the disk is full or git fails.
     """
     place = folder / "task"
     env = {
@@ -58,7 +58,7 @@ def read_text(path: Path, name: str) -> str:
     """The text of a file that the agent left.
 
     Raises:
-        Refused: If it is gone, or no plain text.
+        Refused: If it is missing, or not plain text.
     """
     try:
         if path.is_symlink() or not path.is_file():

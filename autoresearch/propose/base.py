@@ -1,4 +1,4 @@
-"""The proposer seam: who suggests the next change, what it may know, and what the search lends it.
+"""The proposer seam: what a proposer does, what it may know, and what the search lends it.
 
 To add a proposer, write one file::
 
@@ -12,8 +12,8 @@ To add a proposer, write one file::
 
 and register it under the entry point group "autoresearch.proposers" (see `autoresearch.registry`). The
 options of its constructor are the settings of `proposer=mine`. A constructor with a parameter `services` gets
-what the search lends (`SearchServices`), one with a parameter `column` which argument of `at(cpu, gpu)` is
-meant. `autoresearch.testing.proposers` tests that it keeps to the contract.
+what the search lends (`SearchServices`); one with a parameter `column` gets the index of the active argument
+of `at(cpu, gpu)`. `autoresearch.testing.proposers` tests that a proposer keeps the contract.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
 
 @dataclass(frozen=True)
 class Context:
-    """All that a proposer may know when it is asked for the next proposal.
+    """Everything that a proposer may know when it is asked for the next proposal.
 
     Attributes:
         search: Name of the search.
@@ -43,13 +43,13 @@ class Context:
         history: Every judged experiment, oldest first; the first one is the baseline.
         incumbent_score: Current estimate of the incumbent's score.
         noise: Standard deviation of the score over seeds.
-        facts: What the incumbent's trials measured: steps, peak_memory_mb, ...
-        notes: What a person wrote to the proposer while the search ran.
-        ideas: What a person would like to see tried, and nobody has taken up yet.
+        facts: Numbers from the incumbent's trials: steps, peak_memory_mb, ...
+        notes: A person's notes to the proposer, written while the search ran.
+        ideas: People's ideas that no proposal tests yet.
         seed: Seed of the search; proposers that use randomness derive theirs from it.
-        under_way: Experiments without a verdict yet, oldest first: a proposal made ahead is made while these
-            run, and must not repeat them.
-        win: The least gain that is kept if every trial shows just that; None if not known.
+        under_way: Experiments without a verdict yet, oldest first. A proposal that is made ahead must not
+            repeat them.
+        win: The least gain that is kept if every trial shows it; None if not known.
         memory_mb: Memory of the device that a candidate may use; None if not known.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
@@ -74,7 +74,7 @@ class Context:
 
     @property
     def proposals(self) -> tuple[Proposal, ...]:
-        """What was tried, or will be."""
+        """Every proposal that was tried, or will be."""
         return tuple(e.proposal for e in (*self.history, *self.under_way) if e.proposal is not None)
 
     @property
@@ -85,18 +85,18 @@ class Context:
 
 
 class Check(Protocol):
-    """What a proposer may call to learn whether a proposal would be accepted."""
+    """A function that tells a proposer whether the search would accept a proposal."""
 
     def __call__(self, proposal: Proposal) -> None:
         """Return if the proposal would become an experiment.
 
         Raises:
-            Refused: With the reason, and the nearest text where a search block was not found.
+            Refused: With the reason, and the nearest text if a search block was not found.
         """
 
 
 class ProposerError(Exception):
-    """No proposal could be had.
+    """The proposer has no proposal.
 
     Attributes:
         retry: Whether asking again later may help (an outage), or never (a bad key, an empty queue).
@@ -110,12 +110,13 @@ class ProposerError(Exception):
 class Proposer(Protocol):
     """Suggests the next change. It owns its randomness and its conversations, never the files.
 
-    It keeps no state that cannot be rebuilt from `Context.history`, so that a killed search continues.
+    `Context.history` is enough to rebuild its state, so that a killed search continues.
 
     Attributes:
-        name: As in `proposer=NAME`; proposals say it, too.
-        instant: Whether it answers at once. If so it is asked at the last moment, when it knows most, unless
-            a place would stand idle; if not it is asked ahead, while the experiment before it runs.
+        name: As in `proposer=NAME`; proposals name it too.
+        instant: Whether it answers at once. If so, the search asks it at the last moment, when it knows most,
+            unless a place would stay idle. If not, the search asks it ahead, while the experiment before
+            runs.
     """
 
     name: str
@@ -123,29 +124,29 @@ class Proposer(Protocol):
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
-        """What calls cost that have led to no proposal so far, by who was asked; empty if nothing."""
+        """Cost of calls that led to no proposal so far, by proposer and model; empty if there is none."""
 
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
         """Suggest what to try next.
 
         Args:
-            context: All that the proposer may know.
-            check: Call it to test a proposal, and mend what it refuses.
-            n: How many proposals are wanted.
+            context: Everything that the proposer may know.
+            check: Tests a proposal; repair a proposal that it refuses.
+            n: Largest number of proposals.
 
         Returns:
             At least one proposal and at most `n`, each with its own cost.
 
         Raises:
-            ProposerError: If no proposal can be had; nothing else.
+            ProposerError: If it has no proposal. It raises nothing else.
         """
 
     def tell(self, experiment: Experiment) -> None:
-        """Hear the verdict of an experiment, whoever proposed it; `Context.history` says it, too."""
+        """Learn the verdict of an experiment of any proposer; `Context.history` holds it too."""
 
 
 class BaseProposer(ABC):
-    """What most proposers have in common: they cost nothing, and learn from `Context.history` alone.
+    """A base class for proposers that cost nothing and learn only from `Context.history`.
 
     Attributes:
         reads_ideas: Whether it reads people's ideas in words.
@@ -185,13 +186,13 @@ def up_to(n: int, propose: Callable[[], Proposal]) -> list[Proposal]:
 
 @runtime_checkable
 class Inbox(Protocol):
-    """Where people leave ideas; see `autoresearch.store.inbox`."""
+    """The inbox with people's ideas; see `autoresearch.store.inbox`."""
 
     def ideas(self) -> tuple[Idea, ...]:
         """The ideas that are open, oldest first."""
 
     def reopen(self, tested: Collection[int]) -> None:
-        """Open again what was taken, and is not among these."""
+        """Open taken ideas again, except these."""
 
     def take(self, number: int) -> None:
         """A proposal tests this idea."""
@@ -223,13 +224,13 @@ class SearchServices:
     """What a search lends to its proposers.
 
     Attributes:
-        folder: Where an agent may work; emptied at will.
+        folder: A folder where an agent may work; a proposer may empty it.
         export: Writes the task's files into a folder.
         run_program: Runs programs.
-        inbox: Where people's ideas wait; None if nobody can leave any.
-        record: Writes a call of a language model down. The same conversation, model and time is the same
-            call. Must not raise.
-        unbilled: What a proposer, or one of its models ("anthropic:claude-sonnet-5-5"), has cost before,
+        inbox: The inbox with people's ideas; None if there is no inbox.
+        record: Records a call of a language model. The same conversation, model and time mean the same call.
+            It must not raise.
+        unbilled: The earlier cost of a proposer, or of one of its models ("anthropic:claude-sonnet-5-5"),
             beyond the cost of its proposals.
         say: Tells a person something.
     """

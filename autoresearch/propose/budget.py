@@ -1,9 +1,9 @@
-"""What calls of language models cost, and the caps that no call may break. The one owner of money.
+"""Counts what calls of language models cost, and enforces the limits on spending.
 
-Invariants: a call is made only if its worst case, on top of what is spent and of the worst case of all calls
-in flight, fits under every cap. What was spent before a restart is rebuilt from the costs in the history and
-from the record of calls, so a killed search does not get a second allowance. Each model pays for itself: what
-its calls cost without a proposal is the cost of its next proposal.
+Invariants: a call is made only if its worst case, plus the money spent and the worst case of all calls under
+way, stays within every limit. After a restart, the money spent is rebuilt from the costs in the history and
+from the record of calls, so a killed search does not get a second budget. Each model pays for itself: the
+cost of its calls without a proposal is added to its next proposal.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from autoresearch.propose.base import ProposerError, SearchServices
 from autoresearch.types import Cost, Proposal
 
 BYTES_PER_TOKEN = 3.0
-"""For estimates. Code and English have more bytes a token, so this errs on the safe side; of scripts with
-three bytes a letter, such as Chinese, a token holds about one letter."""
+"""For estimates. Code and English have more bytes a token, so the estimate is cautious; in scripts with three
+bytes a letter, such as Chinese, a token holds about one letter."""
 
 KINDS = ("input", "output", "cache_write", "cache_read")
 
@@ -49,7 +49,7 @@ class Price:
         return Cost(1, fresh + written + read, output, total / 1e6, seconds)
 
     def worst(self, size: int, output_tokens: int) -> Cost:
-        """The most that a call of so many bytes can cost: all of it written to the cache, a full answer."""
+        """The worst case of a call: all bytes are written to the cache, and the answer has full length."""
         tokens = estimate_tokens(size)
         dollars = (tokens * max(self.input, self.cache_write) + output_tokens * self.output) / 1e6
         return Cost(1, tokens, output_tokens, dollars)
@@ -66,13 +66,13 @@ class Caps:
 
 @dataclass
 class Payment:
-    """A call that was allowed; the caller sets what it cost."""
+    """A call that was allowed; the caller sets its cost."""
 
     cost: Cost
 
 
 class Capped(ProposerError):
-    """A call could break a cap; a cheaper one may still fit."""
+    """A call could exceed a limit; a cheaper one may still fit."""
 
     def __init__(self, name: str, cap: float, spent: str, worst: str) -> None:
         super().__init__(
@@ -82,12 +82,12 @@ class Capped(ProposerError):
 
 
 class Budget:
-    """What a proposer may spend, has spent, and on which of its models. Several threads may call at once.
+    """The limits and the spending of a proposer, by model. Several threads may use it at once.
 
     Args:
-        name: Of the proposer; it pays for every proposal whose `proposer` begins so.
+        name: Name of the proposer; it pays for every proposal whose `proposer` begins with it.
         caps: The limits.
-        unbilled: What earlier calls cost that have led to no proposal, by who was asked.
+        unbilled: Cost of earlier calls without a proposal, by proposer and model.
     """
 
     def __init__(self, name: str, caps: Caps, unbilled: Mapping[str, Cost] | None = None) -> None:
@@ -102,18 +102,18 @@ class Budget:
 
     @property
     def spent(self) -> Cost:
-        """Everything so far: earlier processes and this one."""
+        """All spending so far, of earlier processes and of this one."""
         with self._lock:
             return sum(self._unbilled.values(), self._billed + self._billed_before)
 
     @property
     def unbilled(self) -> dict[str, Cost]:
-        """What calls cost that have led to no proposal so far, by who was asked."""
+        """Cost of calls that led to no proposal so far, by proposer and model."""
         with self._lock:
             return dict(self._unbilled)
 
     def read(self, paid: Sequence[Proposal]) -> None:
-        """Count what earlier processes paid for; proposals made here are counted already.
+        """Count the spending of earlier processes; proposals of this process are already counted.
 
         Args:
             paid: Every proposal of the search, tried or not.
@@ -125,14 +125,14 @@ class Budget:
 
     @contextmanager
     def allow(self, worst: Cost, who: str) -> Iterator[Payment]:
-        """Allow one call, and count it when it is over. Its worst case is set aside while it lasts.
+        """Allow one call, and count it afterwards. Its worst case is reserved during the call.
 
         Args:
-            worst: The most that it can cost.
-            who: Is asked.
+            worst: Its worst case.
+            who: The proposer and model that is asked.
 
         Raises:
-            Capped: If its worst case could break a cap; asking again cannot help.
+            Capped: If its worst case could exceed a limit; another try cannot help.
         """
         payment = Payment(Cost(calls=1))
         with self._lock:
@@ -157,13 +157,13 @@ class Budget:
             raise Capped("max_calls", caps.calls, f"{spent.calls} calls", "1 call")
 
     def bill(self, proposal: Proposal, conversation: str) -> Proposal:
-        """The proposal with all that its author has cost since the author's last one.
+        """The proposal, with all costs of its author since the author's last proposal.
 
         It is not counted again when it appears in the history.
 
         Args:
-            proposal: Made here, by the one it names.
-            conversation: What its calls are filed under.
+            proposal: A proposal of this process.
+            conversation: Name under which its calls are stored.
         """
         with self._lock:
             self._conversations.add(conversation)
@@ -173,12 +173,12 @@ class Budget:
 
 
 def unbilled_before(name: str, models: Sequence[str], services: SearchServices | None) -> dict[str, Cost]:
-    """What earlier processes of a search spent without a proposal, by who was asked.
+    """Cost of calls of earlier processes without a proposal, by proposer and model.
 
     Args:
-        name: Of the proposer, which answers for what belongs to none of its present models.
-        models: Those that it asks now.
-        services: Of the search; None if it begins with nothing spent.
+        name: Name of the proposer; it also pays for models that it no longer asks.
+        models: The models that it asks now.
+        services: Services of the search; None if nothing was spent before.
     """
     if services is None:
         return {}
@@ -194,9 +194,9 @@ def price_table(
 
     Args:
         prices: Model -> dollars per million tokens of each kind in `KINDS`.
-        models: Those that will be asked.
-        free: Whether a model without a price costs nothing, and `input` is the price of any input whose own
-            price is not given: so it is with servers that do not charge for writing to their cache.
+        models: The models to ask.
+        free: Whether a model without a price costs nothing, and `input` is the price of any kind of input
+            without its own price, as for servers that do not charge for writing to their cache.
 
     Raises:
         UserError: If a model has no price, or a price is incomplete or negative.
@@ -228,7 +228,7 @@ def estimate_tokens(size: int) -> int:
 
 
 def size_of(text: str) -> int:
-    """Bytes of a text in UTF-8, whatever it holds."""
+    """Bytes of any text in UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 

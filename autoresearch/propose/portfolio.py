@@ -1,9 +1,9 @@
-"""Who is asked when: patches from people first, then the chosen proposer, then its stand-in.
+"""Asks several proposers in order: people's patches first, then the chosen proposer, then its stand-in.
 
-Invariants: ideas are read when a proposal is asked for, not before. The stand-in proposes only when the
-chosen proposer cannot, and the reason is said. Where there is a stand-in, a proposer that is out of reach is
-not asked for a while, so that no experiment waits for an outage twice; without one it is asked anew for each
-experiment. A proposal names who made it. An idea that a proposal tests is taken off the list of open ones.
+Invariants: ideas are read only when the search asks for a proposal. The stand-in proposes only while the
+chosen proposer cannot, and a message says why. If there is a stand-in, a proposer that cannot be reached is
+not asked again for a while, so that no experiment waits for an outage twice; without a stand-in it is asked
+for each experiment. A proposal names its author. An idea that a proposal tests is no longer open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autoresearch.propose.queue import QueueProposer
 from autoresearch.types import Cost, Experiment, Idea, Proposal
 
 PAUSE_SECONDS = 300.0
-"""How long a proposer is not asked after a failure that may pass."""
+"""Seconds in which a proposer is not asked after a failure that may pass."""
 
 
 class Portfolio(BaseProposer):
@@ -25,8 +25,8 @@ class Portfolio(BaseProposer):
 
     Args:
         first: The chosen proposer.
-        fallback: Who stands in for it; None: nobody.
-        inbox: Where people's ideas wait; None: there are none.
+        fallback: Its stand-in; None: none.
+        inbox: The inbox with people's ideas; None: there is no inbox.
         say: Tells a person something.
     """
 
@@ -52,11 +52,11 @@ class Portfolio(BaseProposer):
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
-        """What calls cost that have led to no proposal so far, by who was asked."""
+        """Cost of calls that led to no proposal so far, by proposer and model."""
         return {**(self._fallback.unbilled if self._fallback else {}), **self._first.unbilled}
 
     def tell(self, experiment: Experiment) -> None:
-        """Pass the verdict on to all."""
+        """Pass the verdict on to all proposers."""
         for proposer in filter(None, (self._first, self._fallback)):
             proposer.tell(experiment)
 
@@ -83,14 +83,14 @@ class Portfolio(BaseProposer):
         except ProposerError as error:
             if self._fallback is None:
                 raise
-            if error.retry:  # each attempt may take minutes, in which nothing is measured
+            if error.retry:  # each attempt may take minutes without any trial
                 self._paused_until, self._reason = time.monotonic() + PAUSE_SECONDS, error
             return self._stand_in(context, check, n, error)
         self._said = ""
         return proposals
 
     def _open_ideas(self, context: Context) -> tuple[Idea, ...]:
-        """Ideas that nothing tests; a proposal that was given up since it was made gives its idea back."""
+        """Open ideas; the idea of a proposal that was given up is open again."""
         if self._inbox is None:
             return context.ideas
         self._inbox.reopen({p.idea for p in context.proposals if p.idea is not None})

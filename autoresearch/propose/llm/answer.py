@@ -1,8 +1,8 @@
-"""What the model must answer: one strict tool call, and how it becomes a proposal.
+"""Defines the model's answer, one strict tool call, and makes a proposal from it.
 
-Invariant: nothing of an answer is guessed. What an experiment needs (hypothesis, edits) is right or refused
-with a reason for the model; what is only commentary (effect, confidence, risk) is dropped when it is
-unusable, because another call would cost more than it is worth.
+Invariant: no part of an answer is guessed. The parts that an experiment needs (hypothesis, edits) are right,
+or refused with a reason for the model. Commentary (effect, confidence, risk) is dropped if it is unusable,
+because another call would cost more than it is worth.
 
 Not covered: whether the edits apply and the candidate obeys the rules (the `check` of the search).
 """
@@ -20,7 +20,7 @@ from autoresearch.propose.llm.novelty import with_difference
 from autoresearch.types import Category, Edit, Metric, Proposal
 
 TOOL_NAME = "propose"
-"""The answer with edits, and what an answer without a name is taken for."""
+"""Name of the answer with edits; an answer without a name counts as this one."""
 
 MAX_SENTENCE = 600
 """Characters kept of each prose field."""
@@ -81,7 +81,7 @@ def tool(metric: Metric) -> dict[str, Any]:
 
 
 class CutOff(Refused):
-    """The answer ended at its limit."""
+    """The answer reached its limit and was cut off."""
 
     def __init__(self) -> None:
         super().__init__("the answer was cut off before it was complete")
@@ -89,7 +89,7 @@ class CutOff(Refused):
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as it came: the tool that it names, and the input, which may be anything at all."""
+    """An answer as received: the named tool, and the input, which may be any value."""
 
     tool: str
     input: object
@@ -99,10 +99,10 @@ def accept(answered: Answered, author: str, context: Context, check: Check) -> P
     """Turn an answer into a proposal (without its cost) that can become an experiment.
 
     Args:
-        answered: What the author sent.
-        author: Who made it, as `Proposal.proposer` says.
-        context: What the author was told.
-        check: Of the search.
+        answered: The answer of the author.
+        author: The author, as in `Proposal.proposer`.
+        context: The context that the author got.
+        check: The check of the search.
 
     Raises:
         Refused: With the reason, for the author.
@@ -117,12 +117,12 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
     """Read the fields of an answer.
 
     Args:
-        answered: What was sent; anything at all.
-        proposer: Who made it.
-        ideas: Numbers of the ideas that are open; any other number is dropped.
+        answered: The answer; it may be any value.
+        proposer: Its author.
+        ideas: Numbers of the open ideas; any other number is dropped.
 
     Raises:
-        Refused: If there is no such tool, or naming everything that is missing or of the wrong kind.
+        Refused: If there is no such tool; otherwise it names all parts that are missing or of the wrong kind.
     """
     if answered.tool != TOOL_NAME:
         raise Refused(f"there is no tool {answered.tool!r}; call `{TOOL_NAME}` once, with complete edits")
@@ -152,7 +152,7 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
 
 
 def difference(answer: object) -> str:
-    """What an answer says to set itself apart from an earlier experiment; empty if nothing."""
+    """How an answer says it differs from an earlier experiment; empty if it does not say."""
     return _prose(answer.get("difference")) if isinstance(answer, Mapping) else ""
 
 
@@ -176,13 +176,13 @@ def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
 
 
 def _prose(value: object) -> str:
-    """A text on one line, of bounded length; empty if it is no text."""
+    """A text on one line, of limited length; empty if it is not text."""
     text = value if isinstance(value, str) else ""
     return " ".join(as_utf8(text).split())[:MAX_SENTENCE]
 
 
 def as_utf8(text: str) -> str:
-    """The text with what UTF-8 cannot say (lone surrogates) replaced."""
+    """The text, with lone surrogates replaced, since UTF-8 cannot encode them."""
     return text.encode("utf-8", "replace").decode()
 
 

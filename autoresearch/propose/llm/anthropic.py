@@ -1,7 +1,7 @@
-"""A Claude model as the researcher, through the Messages API of Anthropic.
+"""Lets a Claude model propose, through the Messages API of Anthropic.
 
-Invariant: an answer goes back into the conversation as it came, thinking included, or not at all; the API
-would refuse anything else.
+Invariant: an answer goes back into the conversation unchanged, thinking included, or not at all; the API
+refuses anything else.
 
 Not covered: the conversation itself (`conversation`), the network (`api`).
 """
@@ -30,7 +30,7 @@ class AnthropicOptions(ModelOptions):
 
     Attributes:
         effort: How much the model thinks; None leaves it to the model.
-        thinking: "adaptive"; None for models and gateways that do not know it.
+        thinking: "adaptive"; None for models and gateways without it.
         base_url: Another endpoint that speaks the same protocol; None is Anthropic's.
     """
 
@@ -43,7 +43,7 @@ class AnthropicProposer(LanguageModel):
     """Asks a Claude model for the next experiment.
 
     Args:
-        services: What the search lends.
+        services: Services of the search.
         options: See `AnthropicOptions`.
 
     Raises:
@@ -108,7 +108,7 @@ class AnthropicProposer(LanguageModel):
         return Answered(str(chosen.get("name")), chosen.get("input"))
 
     def _refusal(self, reply: Reply, reason: str) -> list[Message]:
-        """As results of the tool calls, where the API would take the answer back as it came."""
+        """As results of the tool calls, if the API accepts the answer unchanged."""
         text = as_utf8(
             f"Not accepted: {reason}\nThe files are unchanged. Mend this and call `{TOOL_NAME}` again."
         )
@@ -157,7 +157,7 @@ def _is_call(block: object) -> bool:
 
 
 def _can_be_repeated(block: object) -> bool:
-    """Whether the API takes a content block back as it came."""
+    """Whether the API accepts a content block unchanged."""
     if not isinstance(block, Mapping):
         return False
     try:

@@ -1,13 +1,12 @@
-"""One request to a language model over HTTP, through its provider's SDK, and what its failures mean.
+"""Sends one request to a language model over HTTP, with its provider's SDK, and interprets failures.
 
 Invariants: `Api.ask` returns an answer as plain values, or raises one of a few exceptions, each of which says
-what can be done; nothing that comes over the network raises anything else. The SDK repeats a request, and
-`_Client` decides whether it may: only if the request was not carried out (no connection, 429, 5xx) and the
-server asks for no long pause. A request that was sent and never answered may have been billed: it is `Lost`
-and never sent again. Redirects are not followed. The key is sent to the server alone, and is taken out of
-every message.
+what to do next; no data from the network raises anything else. The SDK repeats a request, and `_Client`
+decides whether it may: only if the server did not carry out the request (no connection, 429, 5xx) and asks
+for no long pause. A request without an answer may have been billed: it raises `Lost` and is never sent again.
+Redirects are not followed. The key is sent only to the server, and is removed from every message.
 
-Not covered: what is asked and what an answer means (`anthropic`, `openai`).
+Not covered: the content of requests and answers (`anthropic`, `openai`).
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from autoresearch.errors import UserError
 from autoresearch.propose.base import ProposerError
 
 LONGEST_PAUSE = 30.0
-"""Seconds. A server that asks for more is left alone, so that another model can propose meanwhile."""
+"""Seconds. If a server asks for a longer pause, another model proposes meanwhile."""
 
 CONNECT_SECONDS = 10.0
-"""A network that swallows packets should be found out in seconds; an answer may take minutes."""
+"""Seconds to connect: a network that drops packets is noticed soon, while an answer may take minutes."""
 
 MAX_BYTES = 20_000_000
-"""A larger answer is no answer."""
+"""Larger answers are refused."""
 
 LOST = 599
 """The status that stands for "no answer came"; no server sends it."""
 
 BUSY = (408, 409, 429, 502, 503, 504, 529)
-"""Statuses of a server that has no time now."""
+"""Statuses of a busy server."""
 
 CONTEXT = re.compile(r"context.{0,3}(window|length|limit|size)", re.IGNORECASE)
 LONG = re.compile(r"too (long|large|many tokens)", re.IGNORECASE)
@@ -46,7 +45,7 @@ OLD_NAME = re.compile(r"max_completion_tokens|un(supported|known|recognized|expe
 
 
 class NextModel(Exception):
-    """This model cannot answer, another one may. `retry` is for the case that none can."""
+    """This model cannot answer, but another may. `retry` applies if no model can."""
 
     def __init__(self, message: str, retry: bool = True) -> None:
         super().__init__(message)
@@ -54,7 +53,7 @@ class NextModel(Exception):
 
 
 class Busy(NextModel):
-    """The request was not carried out, and may be in a moment."""
+    """The request was not carried out; a repetition may succeed."""
 
 
 class Lost(NextModel):
@@ -66,7 +65,7 @@ class TooLong(Exception):
 
 
 class Malformed(Exception):
-    """What came back is not an answer of the provider's interface."""
+    """The answer does not follow the provider's interface."""
 
 
 class Unsupported(Exception):
@@ -79,13 +78,13 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Who is asked.
+    """The server to ask.
 
     Attributes:
         name: In words, for messages.
-        key: Of the account; empty: none is sent.
-        key_variable: Environment variable that it came from.
-        varied: Whether it may know less than the provider's interface, as many servers do.
+        key: Key of the account; empty: send none.
+        key_variable: Environment variable of the key.
+        varied: Whether the server may lack parts of the provider's interface, as many servers do.
     """
 
     name: str
@@ -98,8 +97,8 @@ class Api:
     """One interface of one server.
 
     Args:
-        server: Who is asked.
-        path: Of the interface, below the SDK's base URL.
+        server: The server to ask.
+        path: Path of the interface, below the SDK's base URL.
         connect: Makes the SDK's client around an HTTP client; called at the first request, because importing
             an SDK takes about a second.
         timeout: Seconds for one request.
@@ -121,7 +120,7 @@ class Api:
             body: All of it, `model` included.
 
         Returns:
-            The answer as plain values; nothing of it has been looked at.
+            The answer as plain values, unchecked.
 
         Raises:
             ProposerError: If the key is rejected, or the network is down.
@@ -150,7 +149,7 @@ class Api:
         return answer
 
     def _meaning(self, error: Exception, model: str) -> Exception:
-        """What to do about a failed request. Both SDKs raise errors of the same shape."""
+        """The exception for a failed request. Both SDKs raise errors of the same shape."""
         response = getattr(error, "response", None)
         if isinstance(response, httpx2.Response):
             return meaning(response, self._server, model)
@@ -171,7 +170,7 @@ class _Client(httpx2.Client):
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send one request, and read the answer."""
         if not self._server.key:
-            request.headers.pop("authorization", None)  # the SDK sends one in any case
+            request.headers.pop("authorization", None)  # the SDK always sends one
         try:
             response = super().send(request, **options)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError):
@@ -193,7 +192,7 @@ class _Client(httpx2.Client):
 
 
 def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
-    """What to do about a failure that a server reports."""
+    """The exception for a failure that a server reports."""
     said, status = _hidden(_said(response), server.key), response.status_code
     text = said[:300]
     if status == LOST:
@@ -209,7 +208,7 @@ def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
         return TooLong(f"{model}: {text}")
     if status not in BUSY and LONG.search(said) and "max_tokens" not in said:
         return TooLong(f"{model}: {text}")
-    # A server that cannot do something says 500 or 501, too; one that is busy may mention anything.
+    # A server also answers 500 or 501 if it lacks a feature; a busy server may say anything.
     if server.varied and status in (400, 422, 500, 501):
         if NO_TOOLS.search(said):
             return Unsupported("tools", text)
@@ -246,7 +245,7 @@ def _said(response: httpx2.Response) -> str:
 
 
 def _pause(headers: httpx2.Headers) -> float:
-    """The pause in seconds that a server asks for; what cannot be read is removed: the SDK might obey it."""
+    """The pause in seconds that a server asks for; removes an unreadable value, which the SDK might obey."""
     headers.pop("retry-after-ms", None)
     try:
         return float(headers.get("retry-after", 0))

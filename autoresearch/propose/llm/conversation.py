@@ -1,10 +1,10 @@
-"""A language model as the researcher: one conversation is one proposal, whoever the provider is.
+"""Asks a language model of any provider for a proposal; each conversation gives one proposal.
 
 Invariant: `ask` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain reason,
-whatever the model or the network sends. What is refused goes back to the model up to `repairs` times. Every
-request is allowed by the budget before it is sent, its worst case and what is in flight included, and
-recorded at that worst case until its cost is known: so it counts if this process is killed meanwhile, or if
-no answer comes. What all calls of a model cost, failed ones included, is the cost of its next proposal.
+whatever the model or the network sends. A refused answer goes back to the model up to `repairs` times. The
+budget must allow every request before it is sent, with its worst case and all requests under way. The request
+is recorded at its worst case until its cost is known, so it counts if this process is killed meanwhile, or if
+no answer comes. The cost of all calls of a model, failed ones included, is added to its next proposal.
 
 Not covered: a provider's wire format (`anthropic`, `openai`), the network and its failures (`api`), what the
 model sees (`prompt`), what it must answer (`answer`), prices and caps (`propose.budget`), which model is
@@ -33,15 +33,15 @@ from autoresearch.propose.llm.strategy import ranked
 from autoresearch.types import Call, Cost, Metric, Proposal
 
 MIN_HISTORY_TOKENS = 500
-"""If a prompt with so little history is too long, the script itself is."""
+"""If a prompt with this little history is too long, the script itself is too long."""
 
 MAX_ANSWER_TOKENS = 64_000
-"""A cut-off answer is asked for again with twice the room, up to this."""
+"""After a cut-off answer the limit is doubled, up to this."""
 
 BRIEFER = "your answer was cut off at its limit, and there is no more room: think less, and change less"
 
 NO_ANSWER = "no answer yet"
-"""The problem of a call that is under way."""
+"""The recorded problem of a call that is under way."""
 
 Message = dict[str, Any]
 Reply = Mapping[str, Any]
@@ -51,15 +51,15 @@ class ModelOptions(BaseModel):
     """The settings that all providers share. Defaults are in `configs/proposer`.
 
     Attributes:
-        models: Model names. The first is asked first; where there are several, the order follows what they
-            gained per dollar (see `strategy`), and another one is asked when one cannot answer.
+        models: Model names. If there are several, the order follows their gain per dollar (see `strategy`),
+            and the next one is asked if one cannot answer.
         prices: Model -> dollars per million tokens of each kind (input, output, cache_write, cache_read).
         answer_tokens: Limit of one answer, thinking included.
         repairs: How often a refused or unusable answer is sent back.
-        retries: How often a request that was not carried out (429, 5xx, no connection) is repeated.
+        retries: How often a failed request (429, 5xx, no connection) is repeated.
         timeout: Seconds for one request.
         ledger_tokens: Budget of the history in the prompt, in tokens.
-        max_dollars: Cap of the search, likewise `max_tokens` and `max_calls`; None is no cap.
+        max_dollars: Limit of the search, like `max_tokens` and `max_calls`; None: no limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,18 +78,18 @@ class ModelOptions(BaseModel):
 
 @dataclass
 class Conversation:
-    """One conversation with one model, as far as it has come.
+    """The state of one conversation with one model.
 
     Attributes:
-        model: Who is asked.
-        name: What its calls are filed under.
-        metric: Of the task.
-        asked: How it began.
-        limit: Of the next answer, in tokens.
+        model: The model.
+        name: Name under which its calls are stored.
+        metric: Metric of the task.
+        asked: The first prompt.
+        limit: Limit of the next answer, in tokens.
         history_tokens: Budget of the history in `asked`.
-        messages: What was said since.
-        tries: Answers that led to nothing.
-        at_limit: Whether there is no more room for an answer.
+        messages: The messages after it.
+        tries: Number of answers without a proposal.
+        at_limit: Whether the limit of an answer cannot grow further.
     """
 
     model: str
@@ -105,7 +105,7 @@ class Conversation:
 
 @dataclass
 class Exchange:
-    """One request of a conversation, and what came of it."""
+    """One request of a conversation, and its result."""
 
     reply: Reply = field(default_factory=dict)
     proposal: Proposal | None = None
@@ -114,12 +114,12 @@ class Exchange:
 
 
 class LanguageModel(BaseProposer):
-    """The part that all providers share; a provider says what to send, how to read it, and how to reply.
+    """The part that all providers share; a subclass says what to send, how to read answers, and how to reply.
 
     Args:
         options: The settings.
-        prices: Of every model.
-        services: What the search lends; None outside a search.
+        prices: Prices of every model.
+        services: Services of the search; None outside a search.
         api: The provider's interface.
     """
 
@@ -137,7 +137,7 @@ class LanguageModel(BaseProposer):
 
     @property
     def spent(self) -> Cost:
-        """Everything this search has paid so far."""
+        """The spending of this search so far."""
         return self._budget.spent
 
     @property
@@ -158,11 +158,11 @@ class LanguageModel(BaseProposer):
         reasons = "; ".join(dict.fromkeys(str(error) for error in failed))
         raise ProposerError(reasons, retry=any(error.retry for error in failed))
 
-    # What a provider says
+    # Each provider implements these
 
     @abstractmethod
     def _body(self, conversation: Conversation) -> dict[str, Any]:
-        """Everything that is sent."""
+        """The whole request."""
 
     def _send(self, conversation: Conversation) -> Reply:
         """One request; raises what `Api.ask` raises, `Unsupported` excepted."""
@@ -170,7 +170,7 @@ class LanguageModel(BaseProposer):
 
     @abstractmethod
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
-        """What was used, under the names of `Price.cost`; anything at all may have come back."""
+        """The usage, under the names of `Price.cost`; the reply may be any value."""
 
     @abstractmethod
     def _read(self, reply: Reply, model: str) -> Answered:
@@ -182,10 +182,10 @@ class LanguageModel(BaseProposer):
 
     @abstractmethod
     def _text(self, reply: Reply) -> str:
-        """What the model said, for the record."""
+        """The model's text, for the record."""
 
     def _form(self) -> prompt.Form:
-        """How the answer is to be given."""
+        """The form of the answer."""
         return prompt.TOOL
 
     # The conversation
@@ -204,12 +204,12 @@ class LanguageModel(BaseProposer):
         raise NextModel(f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}")
 
     def _continue(self, conversation: Conversation, exchange: Exchange, context: Context) -> None:
-        """Prepare the next request after an answer that led to nothing."""
+        """Prepare the next request after an answer without a proposal."""
         problem, usual_limit = exchange.problem, self._options.answer_tokens
         rejected = not exchange.reply and isinstance(problem, TooLong | NextModel)
         conversation.tries += not rejected
         if rejected and conversation.limit > usual_limit:
-            # The server rejected the request, and all that is new in it is the limit.
+            # The server rejected the request, and only its limit is new.
             conversation.limit, conversation.at_limit = usual_limit, True
             conversation.messages += self._refusal({}, BRIEFER)
         elif isinstance(problem, TooLong):
@@ -224,7 +224,7 @@ class LanguageModel(BaseProposer):
             conversation.messages += self._refusal(exchange.reply, str(problem))
 
     def _shorten(self, conversation: Conversation, context: Context, reason: str) -> None:
-        """Begin anew with half the history; the next conversation is tried with all of it."""
+        """Start again with half the history; the next conversation tries the whole history."""
         conversation.history_tokens //= 2
         if conversation.history_tokens < MIN_HISTORY_TOKENS:
             message = f"the script and the brief alone are too long for a prompt: {reason}"
@@ -233,7 +233,7 @@ class LanguageModel(BaseProposer):
         conversation.messages = []
 
     def _exchange(self, conversation: Conversation, context: Context, check: Check) -> Exchange:
-        """One request, paid for and recorded whatever happens."""
+        """Send one request; pay for it and record it in every case."""
         exchange, started = Exchange(), time.time()
         try:
             self._pay_and_send(exchange, conversation, started)

@@ -20,13 +20,13 @@ from autoresearch.text import escape_tags, quoted
 from autoresearch.types import Experiment, Metric, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
-"""Share of the budget that a compaction leaves in use: the lower, the rarer the cache is lost."""
+"""Share of the budget that a compaction leaves in use; with a lower share the cache is lost less often."""
 
 RECENT = 3
 """The latest experiments stay in full as long as anything else can be dropped."""
 
 REMEMBERED = 4096
-"""Experiments whose entries need not be made anew."""
+"""Number of experiments whose entries are cached."""
 
 MAX_PROSE, MAX_LOG, MAX_DIFF = 500, 800, 6000
 """Characters shown of a sentence, of a candidate's output, and of a diff."""
@@ -38,7 +38,7 @@ class Entry:
 
     Attributes:
         texts: In full, in one line, and as nothing.
-        worth: 2 for what was kept, 1 for a near miss, 0 for the rest.
+        worth: 2 for a kept change, 1 for a near miss, 0 for the rest.
         tokens: Of each text, by estimate.
     """
 
@@ -51,7 +51,7 @@ class Entry:
 
 
 class _Same:
-    """An experiment as the key of its entry, made once: or a long history takes long each time."""
+    """Key of an experiment in the cache of entries, made once, since a long history would take long."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
@@ -66,14 +66,14 @@ class _Same:
 def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
     """The entries to show, oldest first, within a budget of tokens.
 
-    What is dropped first, always the oldest first: the details of what failed, of near misses, and of what
-    was kept (the current script shows what came of it); then the one-line entries in the same order. A first
-    text says how many entries are missing.
+    Details are dropped first, the oldest first: those of failures, then of near misses, then of kept changes
+    (the current script shows these). Then one-line entries are dropped in the same order. A first text says
+    how many entries are missing.
 
     Args:
         history: Judged experiments, oldest first.
         budget: In tokens, by estimate.
-        metric: What scores are measured in.
+        metric: The metric of the scores.
     """
     entries: list[Entry] = []
     levels: list[int] = []
@@ -185,7 +185,7 @@ def _effect(experiment: Experiment, metric: Metric) -> str:
 
 
 def _cause(experiment: Experiment) -> str:
-    """Why it failed: the reason, and the end of what the last failed trial printed."""
+    """Why it failed: the reason, and the end of the output of the last failed trial."""
     verdict = experiment.verdict
     logs = [t.result.log for t in experiment.trials if t.result is not None and t.result.score is None]
     tail = (logs[-1] if logs else "").strip()[-MAX_LOG:]

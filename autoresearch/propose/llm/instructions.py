@@ -1,7 +1,7 @@
-"""What every model is told in the same words: the rules, and in which form it shall answer.
+"""The texts that every model gets in the same words: the rules, and the form of the answer.
 
-Invariant: these texts depend on the task and its metric alone; what changes from search to search is in
-`prompt`.
+Invariant: these texts depend only on the task and its metric; `prompt` holds the parts that differ between
+searches.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from autoresearch.types import Category, Direction, Metric
 
 
 def rules(task: PromptText, metric: Metric) -> str:
-    """What a model is told about its work, whatever the search.
+    """The rules for a model, the same in every search.
 
     Args:
         task: What the task says about itself.
-        metric: The number that decides.
+        metric: The number to improve.
     """
     better = "lower" if metric.direction is Direction.MINIMIZE else "higher"
     scoring = [
@@ -67,7 +67,7 @@ fails helps nobody."""
 
 @dataclass(frozen=True)
 class Form:
-    """How an answer is to be given.
+    """The form of an answer.
 
     Attributes:
         how: A section of the rules.
@@ -92,7 +92,7 @@ JSON = Form(
     "list of objects with path, search and replace.\n" + _ONE_IDEA + _EDITS + _HONESTY,
     "Propose the next experiment: one JSON object in a ```json block.",
 )
-"""In words, for servers that know no tools."""
+"""In words, for servers without tools."""
 
 FILES = Form(
     "- Change the script in place, here in your working folder. Nothing else that you change counts, and all "

@@ -1,11 +1,10 @@
-"""Is this idea an old one in other words? By the likeness of texts, to earlier experiments that failed.
+"""Compares a proposal with earlier failures: is it an old idea in other words?
 
 The likeness is the cosine of TF-IDF vectors (Salton & Buckley 1988; smoothed as in scikit-learn) of the
 hypothesis and the changed lines, after splitting names into words and cutting words to their stems.
 
-Invariant: this never forbids an idea. An idea that is like a failed one is sent back until its author says
-what is different; whatever is said then counts. The same program again is another matter, and is refused by
-`autoresearch.edit.rules`.
+Invariant: this never forbids an idea. An idea that is similar to a failed one goes back once, until its
+author says what is different; any answer is accepted. The search itself refuses a repeated program.
 """
 
 from __future__ import annotations
@@ -23,15 +22,16 @@ from autoresearch.propose.llm.history import change_line, changed_lines
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 THRESHOLD = 0.5
-"""A likeness above this is called the same idea. Paraphrases of one idea lie at 0.45 to 0.8, other ideas
-below 0.35 unless they change the same line (see the tests). A false alarm costs a call, a miss a training.
+"""Above this similarity two ideas count as the same. Paraphrases of one idea have 0.45 to 0.8, other ideas less
+than 0.35 unless they change the same line (see the tests). A false alarm costs a call, a miss costs a
+training.
 """
 
 STEM = 6
-"""Letters kept of a word, so that `increase` and `increasing` are one."""
+"""Letters kept of a word, so that `increase` and `increasing` are the same."""
 
 MAX_LINES = 60
-"""Changed lines that are compared; of a rewritten file the rest says nothing about the idea."""
+"""Changed lines that are compared; more lines of a rewritten file say nothing about the idea."""
 
 STOP = frozenset(
     re.findall(r"\w+", "a an and as at be by for from in into is it its of on or than that the this to with")
@@ -41,15 +41,15 @@ Vector = Mapping[str, float]
 
 
 def with_difference(proposal: Proposal, difference: str, context: Context) -> Proposal:
-    """The proposal, with what makes it different from earlier ones in its mechanism.
+    """The proposal, with its difference from earlier ones added to its mechanism.
 
     Args:
         proposal: A new one.
-        difference: What its author says about it.
+        difference: The author's words about it.
         context: Its history is what the proposal is compared with.
 
     Raises:
-        Refused: If it is like one that failed, and nothing was said about that.
+        Refused: If it is similar to a failed one, and the author does not say how it differs.
     """
     if difference:
         why = f"{proposal.mechanism} What is different now: {difference}".strip()
@@ -67,7 +67,7 @@ def with_difference(proposal: Proposal, difference: str, context: Context) -> Pr
 
 
 def most_like(proposal: Proposal, context: Context) -> tuple[Experiment, float] | None:
-    """The failed experiment that a proposal is most like, and how much, in [0, 1]."""
+    """The failed experiment that is most similar to a proposal, and the similarity in [0, 1]."""
     failed = [
         e for e in context.history if e.proposal and e.verdict and e.verdict.kind is not VerdictKind.KEEP
     ]

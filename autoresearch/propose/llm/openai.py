@@ -1,8 +1,8 @@
-"""Any model behind an OpenAI-compatible server as the researcher: local ones, gateways, other providers.
+"""Lets any model behind an OpenAI-compatible server propose: local servers, gateways, other providers.
 
-Invariant: the same prompt, the same answer and the same caps as for Anthropic's models; only the wire format
-differs. What the server does not know is left out from then on: tools (the answer is then JSON in a fenced
-block, which is accepted at any time), and the older name of the answer's limit.
+Invariant: prompt, answer and limits are the same as for Anthropic's models; only the wire format differs.
+Features that the server lacks are left out after its first refusal: tools (the answer is then JSON in a
+fenced block, which is accepted at any time), and the older name of the answer's limit.
 
 Not covered: the conversation itself (`conversation`), the network (`api`).
 """
@@ -36,7 +36,7 @@ class OpenAIOptions(ModelOptions):
     Attributes:
         base_url: Of the server, up to and without `/chat/completions`.
         key_variable: Environment variable with the key; where it is not set, none is sent.
-        tools: Whether to ask for a tool call; false for servers that do not refuse tools but confuse them.
+        tools: Whether to ask for a tool call; set it to false for servers that accept tools but misuse them.
     """
 
     base_url: str
@@ -84,7 +84,7 @@ class OpenAIProposer(LanguageModel):
         return prompt.TOOL if self._tools else prompt.JSON
 
     def _send(self, conversation: Conversation) -> Reply:
-        """One request; asked once more without whatever the server says it does not know."""
+        """Send one request; send it again without a feature that the server says it lacks."""
         for _ in range(3):
             try:
                 return self._api.ask(self._body(conversation))
@@ -144,7 +144,7 @@ class OpenAIProposer(LanguageModel):
     def _refusal(self, reply: Reply, reason: str) -> list[Message]:
         text = f"Not accepted: {reason}\nThe files are unchanged. Mend this and propose again."
         words = self._text(reply)[:MAX_REPEATED]
-        # As words: every server takes those, while tool results must match calls that may be malformed.
+        # As text, which every server accepts; tool results must match calls, which may be malformed.
         before = [{"role": "assistant", "content": words}] if words.strip() else []
         return [*before, {"role": "user", "content": as_utf8(text)}]
 
@@ -160,7 +160,7 @@ class OpenAIProposer(LanguageModel):
 
 
 def _api(values: OpenAIOptions) -> Api:
-    """The interface; the environment variables of the SDK itself count for nothing."""
+    """The interface; it ignores the environment variables of the SDK."""
     key = key_from(values.key_variable, os.environ.get(values.key_variable, ""))
 
     def connect(http: httpx2.Client) -> Any:
@@ -198,7 +198,7 @@ def json_in(content: object) -> dict[str, Any] | None:
 
 
 def _loaded(arguments: object) -> object:
-    """The input of a call: a JSON text by the book, an object from some servers."""
+    """The input of a call: by the standard a JSON text, from some servers an object."""
     if not isinstance(arguments, str):
         return arguments
     try:

@@ -1,10 +1,10 @@
-"""What the model sees: assembled by code from the context alone, testable as text.
+"""Builds the prompt from the context; the result is text that tests can check.
 
-Invariant: what changes least comes first. The tool and the rules are the same in every search of a task, the
-brief in one search, the history only grows; the state of the search and the current script come last. Two
-cache breakpoints (one hour, because a trial outlives the five-minute cache) close the brief and the history,
-so that a call pays in full only for what is new. Swapping the brief changes the brief's block and nothing
-else.
+Invariant: the parts that change least come first. The tool and the rules are the same in every search of a
+task, the brief is the same within a search, and the history only grows; the state of the search and the
+current script come last. Two cache breakpoints (one hour, because a trial takes longer than the five-minute
+cache lasts) follow the brief and the history, so that a call pays in full only for new parts. Another brief
+changes only the block of the brief.
 
 Not covered: the conversation about an answer that was refused (see `autoresearch.propose.llm.conversation`).
 """
@@ -32,12 +32,12 @@ CACHE = {"type": "ephemeral", "ttl": "1h"}
 CURVE_POINTS = 8
 MAX_NOTE = 2000
 MAX_NOTES, MAX_IDEAS = 20, 20
-"""The newest notes, and the oldest ideas, that are shown."""
+"""Number of the newest notes, and of the oldest ideas, that are shown."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The parts of a Messages API request that say what is asked."""
+    """The parts of a Messages API request that make the prompt."""
 
     system: list[dict[str, Any]]
     content: list[dict[str, Any]]
@@ -49,7 +49,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """All of it as one text, for those who read files and for the record."""
+        """The whole prompt as one text, for agents that read files and for the record."""
         return "\n\n".join(block["text"].rstrip("\n") for block in (*self.system, *self.content)) + "\n"
 
 
@@ -57,9 +57,9 @@ def build(context: Context, history_tokens: int, form: Form = TOOL) -> Prompt:
     """Assemble the prompt.
 
     Args:
-        context: All that is known.
+        context: What the proposer may know.
         history_tokens: Budget of the history, in tokens; see `history.history_entries`.
-        form: How the answer is to be given.
+        form: The form of the answer.
     """
     how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
     system = [_text(how), _text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", cached=True)]
@@ -118,7 +118,7 @@ def _progress(context: Context) -> str:
 
 
 def _facts(context: Context) -> str:
-    """What the current script's trials measured."""
+    """Numbers from the trials of the current script."""
     told = context.task.facts
     lines = [
         "- " + told.get(name, f"{name}: {{}}").format(_number(value))
@@ -169,7 +169,7 @@ def _categories(context: Context) -> str:
 
 
 def _under_way(experiments: tuple[Experiment, ...]) -> str:
-    """What is being measured at this moment: its verdict is not known yet."""
+    """The experiments that run now, without a verdict yet."""
     lines = [
         f"- experiment {e.number} ({e.proposal.category}): {escape_tags(e.proposal.hypothesis)} "
         f"[{escape_tags(change_line(e))}]"
@@ -197,7 +197,7 @@ def _notes(notes: tuple[str, ...]) -> str:
 
 
 def _ideas(ideas: tuple[Idea, ...]) -> str:
-    """What people would like to see tried; patches are tried as they are, so they are only named."""
+    """People's ideas; patches are tried as they are, so they are only named."""
     lines = [
         f'<idea number="{idea.number}">{escape_tags(idea.text.strip()[:MAX_NOTE])}</idea>'
         for idea in ideas

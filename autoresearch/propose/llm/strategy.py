@@ -1,20 +1,20 @@
-"""What follows from how the search goes: which model is asked first, and what it is asked for.
+"""Decides from the history which model is asked first, and what it is asked for.
 
-Which model: the one that seems to gain most per dollar, found by budgeted Thompson sampling (Xia, Li, Qin,
-Yu, Liu: "Thompson Sampling for Budgeted Multi-armed Bandits", IJCAI 2015): for each model draw a reward and a
-cost from Beta posteriors, and ask the one with the largest ratio. The reward of an experiment is its
-confirmed gain (0 unless kept) as a share of the largest one so far, its cost the dollars of its proposal as a
-share of the dearest one. Where nothing costs anything, gain alone counts. A proposal that was given up, and
-every call since a model's last proposal, counts as one that gained nothing: a model that only declines is not
-asked first for ever.
+It asks the model that seems to gain most per dollar, by budgeted Thompson sampling (Xia, Li, Qin, Yu, Liu:
+"Thompson Sampling for Budgeted Multi-armed Bandits", IJCAI 2015): it draws a reward and a cost for each model
+from Beta posteriors, and asks the model with the largest ratio. The reward of an experiment is its confirmed
+gain (0 unless kept) as a share of the largest gain so far; its cost is the dollars of its proposal as a share
+of the most expensive one. If all proposals are free, only the gain counts. A proposal that was given up, and
+every call since a model's last proposal, counts as a proposal without gain, so that a model that always
+declines does not stay first.
 
-What it is asked for: on a plateau, something else. How many experiments without a keep are a plateau depends
-on how often changes were kept before: so many as have a chance below one in ten at that rate. Then the wish
-changes with every experiment, in a fixed order, until something is kept; and the model that was asked last
-goes to the back, because another one may see what this one does not.
+On a plateau it asks for something else. The length of a plateau depends on the keep rate before it: a plateau
+is a row of experiments without a keep that has a chance below one in ten at that rate. Then the request
+changes with every experiment, in a fixed order, until a change is kept; and the model that was asked last
+moves to the end, because another model may have other ideas.
 
-Invariant: all of it is a function of the history, the seed and the record of calls, so that a restarted
-search does the same.
+Invariant: the decisions depend only on the history, the seed and the record of calls, so that a restarted
+search decides the same.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ MAX_UNBILLED = 50
 """Calls without a proposal that are counted of a model."""
 
 RARE = 0.1
-"""So many experiments without a keep are a plateau as have this chance at the keep rate so far."""
+"""A row of experiments without a keep is a plateau if its chance at the keep rate so far is below this."""
 
 USUAL = 0.2
-"""The keep rate that is assumed at first, with the weight of one keep; long searches keep about so many."""
+"""The keep rate assumed at first, with the weight of one keep; long searches keep about this share."""
 
 SHORTEST, LONGEST = 6, 24
-"""Bounds of how many experiments without a keep are a plateau."""
+"""Least and largest number of experiments without a keep that make a plateau."""
 
 RECENT = 5
 """Experiments whose categories count as recent."""
 
 
 GainAndCost = tuple[float, float]
-"""What a proposal gained and what it cost, in the metric's unit and dollars."""
+"""The gain of a proposal in the metric's unit, and its cost in dollars."""
 
 
 def ranked(
@@ -54,9 +54,9 @@ def ranked(
 
     Args:
         models: Names, as configured.
-        context: Its history tells what each one gained and cost; its seed decides the draws.
-        proposer: What `Proposal.proposer` begins with, before the colon and the model.
-        unbilled: What calls cost that have led to no proposal so far, by who was asked.
+        context: Its history gives the gain and cost of each model; its seed fixes the draws.
+        proposer: The part of `Proposal.proposer` before the colon and the model.
+        unbilled: Cost of calls that led to no proposal so far, by proposer and model.
     """
     if len(models) < 2:
         return list(models)
@@ -92,7 +92,7 @@ def _latest(history: Sequence[Experiment], proposer: str) -> str:
 
 
 def _outcomes(history: Sequence[Experiment], who: str) -> list[GainAndCost]:
-    """What each proposal of a model came to, the given up ones included."""
+    """Gain and cost of each proposal of a model, given up ones included."""
     tried = [e for e in history if e.verdict and e.proposal and e.proposal.proposer == who]
     dropped = [p for e in history for p in e.dropped if p.proposer == who]
     return [(_gain(e), e.proposal.cost.dollars) for e in tried if e.proposal] + [
@@ -101,7 +101,7 @@ def _outcomes(history: Sequence[Experiment], who: str) -> list[GainAndCost]:
 
 
 def _without_proposal(cost: Cost) -> list[GainAndCost]:
-    """Calls that have led to nothing."""
+    """Calls without a proposal, as proposals without gain."""
     return [(0.0, cost.dollars / cost.calls)] * min(cost.calls, MAX_UNBILLED) if cost.calls else []
 
 
@@ -127,7 +127,7 @@ def since_keep(history: Sequence[Experiment]) -> int:
 
 
 def plateau_length(history: Sequence[Experiment]) -> int:
-    """How many experiments without a keep are a plateau, by the keep rate before they began."""
+    """Length of a plateau in experiments, from the keep rate before it."""
     judged = [e for e in history if e.proposal is not None]
     before = judged[: len(judged) - since_keep(history)]
     rate = (sum(e.kept for e in before) + 1) / (len(before) + 1 / USUAL)
@@ -135,7 +135,7 @@ def plateau_length(history: Sequence[Experiment]) -> int:
 
 
 def on_plateau(history: Sequence[Experiment]) -> bool:
-    """Whether nothing was kept for so long that something else should be tried."""
+    """Whether the search is on a plateau, so that something else should be tried."""
     return since_keep(history) >= plateau_length(history)
 
 
@@ -163,7 +163,7 @@ RADICAL = (
 
 
 def _elsewhere(history: Sequence[Experiment]) -> str:
-    """Another category: never tried first, then those tried least."""
+    """Ask for another category: first the untried ones, then those tried least."""
     tried = [e.proposal.category for e in history if e.proposal]
     recent = set(tried[-RECENT:])
     others = [c for c in Category if c not in recent and c is not Category.OTHER]
@@ -177,7 +177,7 @@ def _elsewhere(history: Sequence[Experiment]) -> str:
 
 
 def _combine(history: Sequence[Experiment]) -> str:
-    """Two or more near misses together may be what each alone was not."""
+    """Ask to combine near misses, which may gain together."""
     near = [e for e in history if is_near_miss(e)]
     if len(near) < 2:
         return ""
