@@ -3,7 +3,7 @@
 The likeness is the cosine of TF-IDF vectors (Salton & Buckley 1988; smoothed as in scikit-learn) of the
 hypothesis and the changed lines, after splitting names into words and cutting words to their stems.
 
-Invariant: this never forbids an idea. An idea that is similar to a failed one goes back once, until its
+Invariant: this never forbids an idea. An idea that is similar to a failed one goes back until its
 author says what is different; any answer is accepted. The search itself refuses a repeated program.
 """
 
@@ -22,10 +22,9 @@ from autoresearch.propose.llm.history import change_line, changed_lines
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 THRESHOLD = 0.5
-"""Above this similarity two ideas count as the same. Paraphrases of one idea have 0.45 to 0.8, other ideas less
-than 0.35 unless they change the same line (see the tests). A false alarm costs a call, a miss costs a
-training.
-"""
+"""Above this similarity two ideas count as the same. Paraphrases of one idea have 0.45 to 0.8, other ideas
+less than 0.35 unless they change the same line (see the tests). A false alarm costs a call, a miss costs a
+training."""
 
 STEM = 6
 """Letters kept of a word, so that `increase` and `increasing` are the same."""
