@@ -1,6 +1,6 @@
 """The command line: `autoresearch COMMAND [key=value ...]`.
 
-Owns the words that a person and a script see. Settings are Hydra overrides in any order; `name=` chooses
+Settings are Hydra overrides in any order; `name=` chooses
 the search (without it: today's for `run`, the latest for everything else). Exit codes: 0 done; 1 a defect of
 ours; 2 something in the request; 3 something on this machine; 4 the search is already running; 130 stopped
 by Ctrl-C. Nothing heavy is imported before a command needs it.
@@ -15,31 +15,28 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import finish as final
-from autoresearch.cli import maintain as upkeep
-from autoresearch.cli import start, steer
-from autoresearch.cli import view as look
+from autoresearch.cli import inspect, maintain, run, steer
 from autoresearch.errors import UserError
 
 COMMANDS = (
-    start.run,
-    start.prepare,
-    look.status,
-    look.log,
-    look.show,
-    look.diff,
-    look.report,
-    final.claim,
-    final.audit,
-    look.ui,
+    run.run,
+    run.prepare,
+    inspect.status,
+    inspect.log,
+    inspect.show,
+    inspect.diff,
+    inspect.report,
+    run.claim,
+    run.audit,
+    inspect.ui,
     steer.note,
     steer.pause,
     steer.resume,
     steer.stop,
-    upkeep.trace,
-    upkeep.sync,
-    upkeep.clean,
-    start.doctor,
+    maintain.trace,
+    maintain.sync,
+    maintain.clean,
+    run.doctor,
 )
 
 app = typer.Typer(

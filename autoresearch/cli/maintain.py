@@ -1,15 +1,22 @@
-"""Commands that look after searches: bring MLflow and git up to date, make room, show where the time went."""
+"""Commands that maintain searches: bring MLflow and git up to date, make room, write the trace."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.options import Overrides, open_journal
+from autoresearch.cli.inspect import Overrides, open_journal
+
+if TYPE_CHECKING:
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
+
+SYNC_SECONDS = 3600.0
+"""How long MLflow may take."""
 
 
 def sync(
@@ -18,29 +25,59 @@ def sync(
 ) -> None:
     """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
     from autoresearch.search.setup import search_folder
-    from autoresearch.search.sync import sync_git, sync_mlflow
     from autoresearch.store.files import locked_journal
     from autoresearch.store.git import Repository
 
     given = overrides or []
     repository = Repository(Path.cwd())
-    settings = [o for o in given if not o.startswith(("name=", "runs="))]
     with locked_journal(search_folder(given)) as journal:
         if git:
-            done = sync_git(journal, repository)
-            typer.echo(f"git: {done.refs} candidates can be reached; {done.branch}")
-            if done.remade:
-                typer.echo(f"git: made again, the same to the byte: {', '.join(map(str, done.remade))}")
-            if done.missing:
-                numbers = ", ".join(map(str, done.missing))
-                typer.echo(f"git: the commits of these experiments are gone, their diffs are not: {numbers}")
+            _sync_git(journal, repository)
         count = len(journal.experiments())
-        problem = sync_mlflow(journal, repository, settings)
+        problem = _sync_mlflow(
+            journal, repository, [o for o in given if not o.startswith(("name=", "runs="))]
+        )
     if problem:
         typer.echo(f"error: {problem}", err=True)
         typer.echo("  Run the same again when the store answers: what is written stays.", err=True)
         sys.exit(3)
     typer.echo(f"MLflow: {count} experiments are as in the journal; see them with: autoresearch ui")
+
+
+def _sync_git(journal: Journal, repository: Repository) -> None:
+    """Make lost commits of a search again, and point its refs and its branch at its commits."""
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.store.commits import rebuild
+    from autoresearch.store.git import Worktree
+    from autoresearch.tasks import create_task
+
+    folder = journal.path.parent
+    done = rebuild(journal, repository, folder, create_task(recorded_config(folder)).editable)
+    Worktree(repository, folder / "worktree").remove()
+    typer.echo(f"git: {done.refs} candidates can be reached; {done.branch}")
+    if done.remade:
+        typer.echo(f"git: made again, the same to the byte: {', '.join(map(str, done.remade))}")
+    if done.missing:
+        numbers = ", ".join(map(str, done.missing))
+        typer.echo(f"git: the commits of these experiments are gone, their diffs are not: {numbers}")
+
+
+def _sync_mlflow(journal: Journal, repository: Repository, overrides: list[str]) -> str | None:
+    """Write a whole search into MLflow, whatever is there already; says why MLflow is not up to date."""
+    from autoresearch.config import load
+    from autoresearch.errors import UserError
+    from autoresearch.search.setup import create_mirror, recorded_config, write_page
+
+    folder = journal.path.parent
+    recorded = recorded_config(folder)
+    tracking = [] if recorded.tracking.enabled else ["tracking=mlflow"]
+    config = load([*recorded.overrides, *tracking, *overrides], environment={}, own_file=False)
+    if not config.tracking.enabled:
+        raise UserError("tracking=none leaves nothing to bring up to date.", "Leave it out.")
+    journal.unmirrored()
+    report = write_page(journal, repository)
+    files = [path for path in (report.markdown, report.html, report.png) if path]
+    return create_mirror(config, repository, folder).close(journal, files, seconds=SYNC_SECONDS)
 
 
 def clean(
@@ -81,16 +118,16 @@ def clean(
 
 def trace(overrides: Overrides = None) -> None:
     """Write what was done when as a Chrome trace, for ui.perfetto.dev, and print where it lies."""
-    from autoresearch.report.timeline import time_use
-    from autoresearch.report.timeline import trace as make
+    from autoresearch.report import timeline
     from autoresearch.text import duration
 
     journal, _ = open_journal(overrides)
     found = journal.timeline()
     path = journal.path.parent / "report" / "trace.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(make(journal.info().name, found, journal.experiments())), encoding="utf-8")
-    time = time_use(found)
+    made = timeline.trace(journal.info().name, found, journal.experiments())
+    path.write_text(json.dumps(made), encoding="utf-8")
+    time = timeline.time_use(found)
     if time.busy is not None:
         typer.echo(f"training {time.busy:.1%} of {duration(time.wall)}")
     typer.echo(f"trace: {path}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.options import Overrides
+from autoresearch.cli.inspect import Overrides, open_journal
 from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def add(
 @idea.command("list")
 def list_ideas(overrides: Overrides = None) -> None:
     """Every idea, and what became of it."""
-    from autoresearch.cli.options import open_journal
     from autoresearch.text import one_line
 
     inbox = _inbox(overrides or [])
@@ -130,7 +129,6 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
 
 def _check(diff: str, overrides: list[str]) -> None:
     """Say at once if a patch does not apply to the script as it is now."""
-    from autoresearch.cli.options import open_journal
     from autoresearch.edit.patch import edits_from_patch
     from autoresearch.errors import Refused
     from autoresearch.search.setup import recorded_config

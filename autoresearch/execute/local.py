@@ -196,6 +196,5 @@ class LocalExecutor:
         """Copy the losses of single items to the folder of the search: split -> file."""
         if not spec.items:
             return {}
-        kept = self._runs / spec.search / spec.items
-        keep_losses(scratch, kept)
-        return {path.stem: f"{spec.items}/{path.name}" for path in sorted(kept.glob("*.npy"))}
+        kept = keep_losses(scratch, self._runs / spec.search / spec.items)
+        return {split: f"{spec.items}/{path.name}" for split, path in kept.items()}

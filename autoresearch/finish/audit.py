@@ -19,8 +19,8 @@ from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge import Judge
 from autoresearch.judge.finished import audit, doubtful
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.store.commits import commit_message
+from autoresearch.store.notes import AuditRecord, AuditRun, read_audits, write_audit
 from autoresearch.types import Arm, Experiment, Split
 
 MAX_UNBUILDABLE = 50

@@ -19,8 +19,8 @@ from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge.finished import Claim, claim
 from autoresearch.judge.noise import paired_tau
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.store.files import read_losses
+from autoresearch.store.notes import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.types import Arm, Experiment, Metric, Split
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def _sampling(folder: Path) -> float:
     if not all(tables.values()):
         return 0.0
     first, second = (np.mean([table[:, 0] for table in tables[side]], axis=0) for side in (BASELINE, TIP))
-    sizes = tables[TIP][0][:, 1]
-    return paired_tau(first, second, sizes * np.log(2)) if len(sizes) > 1 else 0.0
+    weights = tables[TIP][0][:, 1]
+    return paired_tau(first, second, weights) if len(weights) > 1 else 0.0
 
 
 def _items(record: ClaimRecord) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
 from autoresearch.report.timeline import TimeUse
-from autoresearch.store.claims import AuditRecord, ClaimRecord
+from autoresearch.store.notes import AuditRecord, ClaimRecord
 from autoresearch.text import clean, count, duration, flatten, one_line, times
 from autoresearch.types import Direction, Metric
 

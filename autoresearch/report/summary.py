@@ -15,9 +15,17 @@ from typing import Any, Protocol
 
 from autoresearch.judge import Judge
 from autoresearch.report.estimates import Estimates, estimate, own_trials
-from autoresearch.store.claims import CLAIMS, ClaimRecord, read_claims
 from autoresearch.store.journal import SearchInfo
-from autoresearch.store.notes import BRIEFS, UNBILLED, Brief, read_briefs, read_unbilled
+from autoresearch.store.notes import (
+    BRIEFS,
+    CLAIMS,
+    UNBILLED,
+    Brief,
+    ClaimRecord,
+    read_briefs,
+    read_claims,
+    read_unbilled,
+)
 from autoresearch.text import change_text, one_line, public
 from autoresearch.types import REPORTED_SPLITS, Cost, Direction, Experiment, Metric, Outcome, VerdictKind
 

@@ -9,11 +9,13 @@ removed before anything is written; very long texts lose their middle.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autoresearch.store.database import open_once
 from autoresearch.text import clean, scrub
 from autoresearch.types import Call, Cost, Draft, Experiment
 
@@ -28,7 +30,6 @@ CREATE TABLE IF NOT EXISTS calls (
     seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_conversation ON calls (conversation);
 """
-_COLUMNS = "model, started, asked, answered, problem, calls, input_tokens, output_tokens, dollars, seconds"
 
 
 class CallLog:
@@ -43,42 +44,25 @@ class CallLog:
 
     def record(self, call: Call) -> None:
         """Record a call, in place of an earlier record of it; a full disk or a broken file is ignored."""
-        cost = call.cost
-        texts = (shortened(scrub(clean(text))) for text in (call.asked, call.answered, call.problem))
-        numbers = (cost.calls, cost.input_tokens, cost.output_tokens, cost.dollars, cost.seconds)
-        names = _COLUMNS.split(", ")
-        try:
-            with self._open() as db, db:
-                values = (call.model, call.started, *texts, *numbers)
-                known = db.execute(
-                    f"UPDATE calls SET {', '.join(f'{name} = ?' for name in names)} "
-                    "WHERE conversation = ? AND model = ? AND started = ?",
-                    (*values, call.conversation, call.model, call.started),
-                )
-                if not known.rowcount:
-                    marks = ", ".join("?" * (1 + len(values)))
-                    db.execute(
-                        f"INSERT INTO calls (conversation, {_COLUMNS}) VALUES ({marks})",
-                        (call.conversation, *values),
-                    )
-        except sqlite3.Error:
-            return
+        row = {**asdict(call), **asdict(call.cost)}
+        row.pop("cost")
+        for name in ("asked", "answered", "problem"):
+            row[name] = shortened(scrub(clean(row[name])))
+        assignments, marks = ", ".join(f"{n} = :{n}" for n in row), ", ".join(f":{n}" for n in row)
+        same = "conversation = :conversation AND model = :model AND started = :started"
+        with suppress(sqlite3.Error), open_once(self.path, _SCHEMA) as db:
+            if not db.execute(f"UPDATE calls SET {assignments} WHERE {same}", row).rowcount:
+                db.execute(f"INSERT INTO calls ({', '.join(row)}) VALUES ({marks})", row)
 
     def of(self, conversation: str) -> list[Call]:
         """The calls that led to one proposal, oldest first."""
-        rows = self._rows(
-            f"SELECT conversation, {_COLUMNS} FROM calls WHERE conversation = ? ORDER BY id", conversation
-        )
-        return [
-            Call(name, model, started, asked, answered, problem, Cost(*cost))
-            for name, model, started, asked, answered, problem, *cost in rows
-        ]
+        rows = self._rows("SELECT * FROM calls WHERE conversation = ? ORDER BY id", conversation)
+        return [Call(*(*row[1:7], Cost(*row[7:]))) for row in rows]
 
     def conversations(self) -> list[str]:
         """Every conversation, oldest first."""
-        return [
-            n for (n,) in self._rows("SELECT conversation FROM calls GROUP BY conversation ORDER BY MIN(id)")
-        ]
+        rows = self._rows("SELECT conversation FROM calls GROUP BY conversation ORDER BY MIN(id)")
+        return [name for (name,) in rows]
 
     def spent(self, who: str) -> Cost:
         """What all calls of a proposer, or of one of its models ("anthropic:claude-sonnet-5-5"), cost."""
@@ -115,7 +99,7 @@ class CallLog:
         """
         if not self.path.exists():
             return False
-        with closing(sqlite3.connect(self.path, timeout=5, isolation_level=None)) as db:
+        with open_once(self.path, _SCHEMA) as db:
             cut = db.execute(
                 "UPDATE calls SET asked = substr(asked, -:most), answered = substr(answered, -:most) "
                 "WHERE started < :before AND max(length(asked), length(answered)) > :most",
@@ -130,18 +114,10 @@ class CallLog:
         if not self.path.exists():
             return []
         try:
-            with self._open() as db:
+            with open_once(self.path, _SCHEMA) as db:
                 return db.execute(query, values).fetchall()
         except sqlite3.Error:
             return []
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=5)) as db:
-            with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
-                db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
-            yield db
 
 
 def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:

@@ -12,16 +12,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch.errors import UserError
+from autoresearch.types import Direction, Metric
 
 Phase = Literal["propose", "queue", "startup", "warmup", "train", "score", "judge", "record"]
-
-SCHEMA_VERSION = 3
 
 _VERSION_1 = """
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -59,15 +58,14 @@ def _version_3(db: sqlite3.Connection) -> None:
     """Write down the metric, which versions 1 and 2 took for granted."""
     row = db.execute("SELECT value FROM notes WHERE key = 'info'").fetchone()
     if row is not None:
-        metric = {
-            "name": "val_bpb", "unit": "bits per byte", "direction": "min", "digits": 4, "per_item": True
-        }  # fmt: skip
-        info = json.dumps({"metric": metric, **json.loads(row[0])})
+        metric = Metric("val_bpb", "bits per byte", Direction.MINIMIZE, digits=4, per_item=True)
+        info = json.dumps({"metric": asdict(metric), **json.loads(row[0])})
         db.execute("UPDATE notes SET value = ? WHERE key = 'info'", (info,))
 
 
-_STEPS: dict[int, str | Callable[[sqlite3.Connection], None]] = {1: _VERSION_2, 2: _version_3}
-"""Version -> what turns a file of it into one of the next version."""
+_STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (_VERSION_1, _VERSION_2, _version_3)
+"""What turns a file of version 0, 1, ... into one of the next version; version 0 is an empty file."""
+SCHEMA_VERSION = len(_STEPS)
 
 
 @dataclass(frozen=True)
@@ -196,11 +194,19 @@ def connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:
     return db
 
 
+@contextmanager
+def open_once(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+    """Open a small database beside the journal for one use; any process and any thread may do so."""
+    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+        with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
+            db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(schema)
+        yield db
+
+
 def create(db: sqlite3.Connection) -> None:
     """Make the tables in an empty file."""
-    _run(db, _VERSION_1)
-    db.execute("PRAGMA user_version = 1")
-    _run_steps(db, 1)
+    _run_steps(db, 0)
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:
@@ -227,19 +233,13 @@ def upgrade(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _run_steps(db: sqlite3.Connection, version: int) -> None:
-    for number in range(version, SCHEMA_VERSION):
-        step = _STEPS[number]
-        if isinstance(step, str):
-            _run(db, step)
-        else:
+    for number, step in enumerate(_STEPS[version:], start=version + 1):
+        if callable(step):
             step(db)
-        db.execute(f"PRAGMA user_version = {number + 1}")
-
-
-def _run(db: sqlite3.Connection, script: str) -> None:
-    """Run statements one by one: `executescript` would commit the transaction."""
-    for statement in script.split(";\n"):
-        db.execute(statement)
+        else:
+            for statement in step.split(";\n"):  # one by one: `executescript` would commit the transaction
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -1,11 +1,12 @@
 """The files of a search beside its journal: losses of single items, and what may be removed to make room.
 
-A scored trial of a task whose metric is per item leaves `runs/<name>/losses/<trial>/SPLIT.npy`, float64
-[items, 2]: the loss summed over each item, and its size (for text nats and bytes of each piece of a
-document). The sampling error of a split is computed from these. Of old experiments, those whose scores
-nothing rests on lose their losses, and keep only the end of what they printed and of what models were asked;
-`keep_logs` says how many experiments stay whole. Commits stay in git. Whoever calls `trim` keeps what MLflow
-has not seen yet. Not covered: the statistics (`autoresearch.judge.noise`).
+A scored trial of a task whose metric is per item leaves `runs/<name>/losses/<trial>/SPLIT.items.npy`, float64
+[items, 2]: the loss and the weight of each item, such as a document. The score is the sum of the losses
+divided by the sum of the weights. The sampling error of a split is computed from these.
+
+Of old experiments, those whose scores nothing rests on lose their losses, and keep only the end of what they
+printed and of what models were asked; `keep_logs` says how many experiments stay whole. Commits stay in git.
+Whoever calls `trim` keeps what MLflow has not seen yet. Not covered: the statistics (`judge`).
 """
 
 from __future__ import annotations
@@ -39,21 +40,27 @@ def losses_folder(search: Path, trial: int) -> Path:
     return search / "losses" / str(trial)
 
 
-def keep_losses(scratch: Path, folder: Path) -> None:
-    """Copy the losses from a trial's scratch folder; there are none if it has no score."""
-    for path in scratch.glob("*.npy"):
+def keep_losses(scratch: Path, folder: Path) -> dict[str, Path]:
+    """Copy the losses from a trial's scratch folder: split -> file; empty if the trial has no score."""
+    kept = {}
+    for path in sorted(scratch.glob("*.npy")):
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / path.name)
+        kept[path.stem] = Path(shutil.copyfile(path, folder / f"{path.stem}.items.npy"))
+    return kept
 
 
 def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] | None:
-    """Loss and size of each item that has a size, float64 [items, 2]; None if they were not kept."""
+    """Loss and weight of each item that has a weight, float64 [items, 2]; None if they were not kept."""
     import numpy as np
 
-    path = folder / f"{split}.npy"
-    if not path.exists():
+    path, old = folder / f"{split}.items.npy", folder / f"{split}.npy"
+    table: NDArray[np.float64]
+    if path.exists():
+        table = np.load(path, allow_pickle=False)
+    elif old.exists():  # the losses of bits per byte once were kept as nats and bytes
+        table = np.load(old, allow_pickle=False) * (1.0, np.log(2))
+    else:
         return None
-    table: NDArray[np.float64] = np.load(path, allow_pickle=False)
     return table[table[:, 1] > 0]
 
 
@@ -67,14 +74,12 @@ def sampling_error(search: Path, trials: Sequence[int]) -> float:
     Returns:
         Standard error in the metric's unit; 0 if it cannot be known.
     """
-    import numpy as np
-
     from autoresearch.judge.noise import replicate_tau
 
     tables = [t for n in trials if (t := read_losses(losses_folder(search, n))) is not None]
     if len(tables) < 2 or len(tables[0]) < 2:
         return 0.0
-    return replicate_tau([table[:, 0] for table in tables], tables[0][:, 1] * np.log(2))
+    return replicate_tau([table[:, 0] for table in tables], tables[0][:, 1])
 
 
 @contextmanager

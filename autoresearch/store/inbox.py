@@ -11,12 +11,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import UserError
+from autoresearch.store.database import open_once
+from autoresearch.text import count
 from autoresearch.types import Idea
 
 MAX_TEXT, MAX_PATCH = 4000, 400_000
@@ -60,8 +62,7 @@ class Inbox:
 
     def add_note(self, text: str) -> None:
         """Leave a note to the proposers."""
-        with self._write() as db:
-            db.execute("INSERT INTO notes (written, text) VALUES (?, ?)", (time.time(), _checked(text)))
+        self._write("INSERT INTO notes (written, text) VALUES (?, ?)", time.time(), _checked(text))
 
     def notes(self) -> tuple[str, ...]:
         """Every note, oldest first."""
@@ -73,13 +74,8 @@ class Inbox:
         """Leave an idea, in words or as a patch; returns its number."""
         if len(patch) > MAX_PATCH:
             raise UserError(f"The patch has {len(patch):,} characters; at most {MAX_PATCH:,} are taken.")
-        with self._write() as db:
-            cursor = db.execute(
-                "INSERT INTO ideas (written, text, patch) VALUES (?, ?, ?)",
-                (time.time(), _checked(text), patch),
-            )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        statement = "INSERT INTO ideas (written, text, patch) VALUES (?, ?, ?)"
+        return self._write(statement, time.time(), _checked(text), patch)
 
     def entries(self) -> tuple[Entry, ...]:
         """Every idea with its state, oldest first."""
@@ -92,7 +88,7 @@ class Inbox:
 
     def take(self, number: int) -> None:
         """Record that a proposal tests this idea."""
-        self._set_state(number, "taken", "")
+        self._set_state(number, "taken")
 
     def refuse(self, number: int, reason: str) -> None:
         """Record that this idea cannot be tested, and why."""
@@ -109,7 +105,7 @@ class Inbox:
             raise UserError(f"There is no idea {number}.", "List them: autoresearch idea list")
         if known[number].state == "taken":
             raise UserError(f"Idea {number} was taken up already.", "Follow it with: autoresearch log")
-        self._set_state(number, "dropped", "")
+        self._set_state(number, "dropped")
 
     def reopen(self, tested: Collection[int]) -> None:
         """Open the taken ideas again that no experiment tests, since their proposals were given up or lost.
@@ -119,19 +115,17 @@ class Inbox:
         """
         for entry in self.entries():
             if entry.state == "taken" and entry.idea.number not in tested:
-                self._set_state(entry.idea.number, "open", "")
+                self._set_state(entry.idea.number, "open")
 
-    def _set_state(self, number: int, state: str, reason: str) -> None:
-        with self._write() as db:
-            db.execute("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", (state, reason, number))
+    def _set_state(self, number: int, state: str, reason: str = "") -> None:
+        self._write("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", state, reason, number)
 
     # Pause, resume, stop
 
     def wish(self, value: str) -> None:
         """Ask the search to "run", "pause" or "stop"."""
         assert value in ("run", "pause", "stop")
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO wishes VALUES ('state', ?)", (value,))
+        self._write("INSERT OR REPLACE INTO wishes VALUES ('state', ?)", value)
 
     @property
     def wished(self) -> str:
@@ -148,10 +142,8 @@ class Inbox:
         """What is in here, in a line; empty if there is nothing."""
         wishes = {"pause": "asked to pause (go on with: autoresearch resume)", "stop": "asked to stop"}
         parts = [wishes[self.wished]] if self.wished in wishes else []
-        if count := len(self.notes()):
-            parts.append(f"{count} note{'' if count == 1 else 's'}")
-        if count := len(self.ideas()):
-            parts.append(f"{count} open idea{'' if count == 1 else 's'}")
+        parts += [count(number, "note")] if (number := len(self.notes())) else []
+        parts += [count(number, "open idea")] if (number := len(self.ideas())) else []
         return ", ".join(parts)
 
     # The file
@@ -162,23 +154,16 @@ class Inbox:
         with self._open() as db:
             return db.execute(query).fetchall()
 
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._open() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
+    def _write(self, statement: str, *values: object) -> int:
+        """Run one statement; gives the number of the row that it added, if it did."""
+        with self._open() as db:
+            return db.execute(statement, values).lastrowid or 0
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            try:
-                with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
-                    db.execute("PRAGMA journal_mode = WAL")
-                db.executescript(_SCHEMA)
+            with open_once(self.path, _SCHEMA) as db:
                 yield db
-            finally:
-                db.close()
         except sqlite3.Error as error:
             raise UserError(
                 f"The inbox {self.path} cannot be used: {error}.",

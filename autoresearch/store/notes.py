@@ -1,24 +1,31 @@
-"""Small records that the journal keeps as notes: the texts of the brief, and costs that led to no proposal.
+"""Records that the journal keeps as notes: claims and audits, texts of the brief, costs of no proposal.
 
-Each is JSON under one key. The brief may be edited while a search runs; each text that proposers were given
-is recorded with the time from which it was used. A proposal carries what its author has cost since the
-author's last one; what no proposal carries is recorded here, so that the totals are right.
+Each kind is JSON under one key. A claim trains the search's start and its result on fresh seeds and scores
+them on the sealed test split. An audit trains the result with some of the kept changes left out. Each
+training is recorded before it starts, so a killed claim or audit goes on, and no use of the test split is
+forgotten. The scores are kept apart from the trials of the search, so nothing that steers the search reads
+them. Each tip is claimed once and audited once. Not covered: the statistics (`judge`), the words (`report`),
+the trainings (`finish`).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.journal import Journal
 from autoresearch.types import Cost
 
-BRIEFS, UNBILLED = "briefs", "owed"
+CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
 """The keys."""
+
+BASELINE, TIP = "baseline", "tip"
+"""The two sides of a claim."""
 
 
 class Notes(Protocol):
@@ -36,8 +43,125 @@ class WritableNotes(Notes, Protocol):
 
 
 @dataclass(frozen=True)
+class Access:
+    """One training for a claim, scored on the sealed test split.
+
+    Attributes:
+        side: "baseline" or "tip".
+        seed: A seed that the search did not use.
+        started: Unix time in seconds; None before it was started.
+        test: Score on the sealed test split; None if there is no score (yet).
+        validation: Score of the same model on the validation split.
+        reason: Why it has no score, if it failed.
+    """
+
+    side: str
+    seed: int
+    started: float | None = None
+    test: float | None = None
+    validation: float | None = None
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.test is not None or bool(self.reason)
+
+
+@dataclass(frozen=True)
+class ClaimRecord:
+    """One claim: begun when its plan is recorded, finished when it has a result.
+
+    Attributes:
+        number: From 1.
+        experiment: The experiment whose commit is claimed.
+        base: The commit that the search started from.
+        tip: The commit that is claimed.
+        started: Unix time in seconds.
+        accesses: The trainings, in the order in which they run.
+        finished: Unix time in seconds; None while there is more to do.
+        result: What may be said; None until it is known, or if too few trainings got through.
+    """
+
+    number: int
+    experiment: int
+    base: str
+    tip: str
+    started: float
+    accesses: tuple[Access, ...]
+    finished: float | None = None
+    result: Claim | None = None
+
+    def scores(self, side: str, split: str = "test") -> list[float]:
+        """The scores of one side, in order."""
+        values = [getattr(a, split) for a in self.accesses if a.side == side]
+        return [value for value in values if value is not None]
+
+    def with_access(self, index: int, **changes: Any) -> ClaimRecord:
+        """The record with one training changed."""
+        changed = replace(self.accesses[index], **changes)
+        return replace(self, accesses=(*self.accesses[:index], changed, *self.accesses[index + 1 :]))
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """One training of some of the kept changes.
+
+    Attributes:
+        present: Of each kept change, whether it was in.
+        seed: A seed that the search did not use.
+        started: Unix time in seconds; None before it was started.
+        score: Validation score; None if there is none (yet).
+        reason: Why it has no score, if it failed.
+    """
+
+    present: tuple[bool, ...]
+    seed: int
+    started: float | None = None
+    score: float | None = None
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.score is not None or bool(self.reason)
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One audit.
+
+    Attributes:
+        tip: The commit whose changes are audited.
+        keeps: Numbers of the kept experiments, in order.
+        separable: Of each, whether it can be left out alone.
+        started: Unix time in seconds.
+        runs: The trainings, in order.
+        finished: Unix time in seconds; None while there is more to do.
+        audited: What is known of each kept change afterwards.
+        removed: Indices in `keeps` of the changes that are too doubtful.
+        branch: A branch without them; empty if there is none.
+    """
+
+    tip: str
+    keeps: tuple[int, ...]
+    separable: tuple[bool, ...]
+    started: float
+    runs: tuple[AuditRun, ...]
+    finished: float | None = None
+    audited: tuple[Audited, ...] = ()
+    removed: tuple[int, ...] = ()
+    branch: str = ""
+
+    def with_run(self, index: int, **changes: Any) -> AuditRecord:
+        """The record with one training changed."""
+        changed = replace(self.runs[index], **changes)
+        return replace(self, runs=(*self.runs[:index], changed, *self.runs[index + 1 :]))
+
+
+@dataclass(frozen=True)
 class Brief:
-    """One text of the brief.
+    """One text of the brief, which may be edited while a search runs.
 
     Attributes:
         time: Unix time from which it was used, in seconds.
@@ -48,6 +172,57 @@ class Brief:
     time: float
     name: str
     text: str
+
+
+def read_claims(notes: Notes) -> list[ClaimRecord]:
+    """Every claim of a search, oldest first."""
+    return [
+        ClaimRecord(
+            **data
+            | {
+                "accesses": tuple(Access(**access) for access in data["accesses"]),
+                "result": Claim(**_tuples(data["result"])) if data["result"] else None,
+            }
+        )
+        for data in json.loads(notes.get(CLAIMS) or "[]")
+    ]
+
+
+def write_claim(notes: WritableNotes, record: ClaimRecord) -> None:
+    """Add a claim, or replace the record of the same number."""
+    known = {r.number: r for r in read_claims(notes)} | {record.number: record}
+    notes.set(CLAIMS, json.dumps([asdict(known[number]) for number in sorted(known)]))
+
+
+def read_audits(notes: Notes) -> list[AuditRecord]:
+    """Every audit of a search, oldest first."""
+    return [
+        AuditRecord(
+            **_tuples(data)
+            | {
+                "runs": tuple(AuditRun(**_tuples(run)) for run in data["runs"]),
+                "audited": tuple(Audited(**_tuples(found)) for found in data["audited"]),
+            }
+        )
+        for data in json.loads(notes.get(AUDITS) or "[]")
+    ]
+
+
+def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
+    """Add an audit, or replace the record of the same tip."""
+    known = {r.tip: r for r in read_audits(notes)} | {record.tip: record}
+    notes.set(AUDITS, json.dumps([asdict(r) for r in known.values()]))
+
+
+def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
+    """A plan in which drift of the machine cancels: baseline, tip, tip, baseline, ..., a seed each."""
+    sides = (BASELINE, TIP, TIP, BASELINE)
+    return tuple(Access(sides[i % 4], seed) for i, seed in enumerate(seeds))
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
 def read_briefs(notes: Notes) -> list[Brief]:

@@ -103,8 +103,8 @@ class StubMeasurer:
             score, self.lucky = score - float(luck[1]), False
         for number, split in enumerate(spec.splits):
             chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
-            nats = score * np.log(2) * SIZE * chance * DOCUMENTS / chance.sum()
-            np.save(scratch / f"{split}.npy", np.stack([nats, np.full(DOCUMENTS, SIZE)], axis=1))
+            losses = score * SIZE * chance * DOCUMENTS / chance.sum()
+            np.save(scratch / f"{split}.npy", np.stack([losses, np.full(DOCUMENTS, SIZE)], axis=1))
         metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in spec.splits[1:]}}
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0

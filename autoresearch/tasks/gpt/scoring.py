@@ -44,7 +44,7 @@ class Scoring:
         scorer: The trusted process.
         processes: The processes of the trial.
         record: Gets the duration.
-        folder: Where `SPLIT.npy` goes: nats and bytes of each document, or part of a long one.
+        folder: Where `SPLIT.npy` goes: nats, and bytes times ln 2, of each document or part of a long one.
     """
 
     def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
@@ -163,7 +163,7 @@ class Scoring:
         import numpy as np
 
         for split, table in tables.items():
-            np.save(self._folder / f"{split}.npy", table)
+            np.save(self._folder / f"{split}.npy", table * (1.0, np.log(2)))
 
 
 def _table(fd: int) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.finish.audit import Stack, make_audit
 from autoresearch.report.markdown import audit_lines
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import read_audits
 from autoresearch.store.git import Repository
+from autoresearch.store.notes import read_audits
 from tests.support.searches import METRIC
 from tests.support.stub import PATH, git, make_repository, make_search, measurer
 

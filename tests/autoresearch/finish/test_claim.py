@@ -15,8 +15,8 @@ from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import Stopped
-from autoresearch.store.claims import BASELINE, TIP, read_claims
 from autoresearch.store.git import Repository
+from autoresearch.store.notes import BASELINE, TIP, read_claims
 from autoresearch.types import Measurement
 from tests.support.stub import NOISE, make_repository, make_search, measurer
 

@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from autoresearch.cli import app
 from autoresearch.search.setup import _conclude
 from autoresearch.store.calls import CallLog
+from autoresearch.store.files import keep_losses, read_losses
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
@@ -113,3 +115,19 @@ def test_phases_of_a_trial_are_in_the_timeline_once(done):
     found = [(s.phase, s.started, s.finished) for s in journal.timeline(5) if s.trial == trial.id]
     assert found == [*phases] and journal.experiment(5).verdict.kind in VerdictKind
     assert journal.experiment(5).trials[-1].result.phases == ()
+
+
+def test_kept_losses_are_read_back_without_items_of_no_weight(tmp_path):
+    (scratch := tmp_path / "scratch").mkdir()
+    np.save(scratch / "validation.npy", np.array([[2.0, 4.0], [0.0, 0.0], [3.0, 1.0]]))
+    kept = keep_losses(scratch, tmp_path / "kept")
+    assert [split for split, path in kept.items() if path.exists()] == ["validation"]
+    table = read_losses(tmp_path / "kept")
+    assert table is not None and table.tolist() == [[2.0, 4.0], [3.0, 1.0]]
+    assert read_losses(tmp_path / "kept", "test") is None
+
+
+def test_losses_of_old_searches_in_nats_and_bytes_give_the_score_in_bits_per_byte(tmp_path):
+    np.save(tmp_path / "validation.npy", np.array([[np.log(2) * 30.0, 10.0]]))
+    table = read_losses(tmp_path)
+    assert table is not None and table[:, 0].sum() / table[:, 1].sum() == pytest.approx(3.0)

@@ -266,7 +266,8 @@ def test_an_upgrade_that_is_cut_short_changes_nothing(
 ) -> None:
     path = tmp_path / "journal.db"
     sqlite3.connect(path).executescript(V1)
-    monkeypatch.setitem(database._STEPS, 1, database._STEPS[1] + "CREATE TABLE trials (x);\n")
+    first, second, third = database._STEPS
+    monkeypatch.setattr(database, "_STEPS", (first, f"{second}CREATE TABLE trials (x);\n", third))
     with pytest.raises(sqlite3.OperationalError):
         Journal(path)
     monkeypatch.undo()

@@ -1,15 +1,39 @@
-"""Commands that show a search, and change nothing of it."""
+"""Commands that show a search and change nothing of it; and what all commands share."""
 
 from __future__ import annotations
 
+import json as jsonlib
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.cli.options import Json, Number, Overrides, dumps, open_journal
+if TYPE_CHECKING:
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; see configs/.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
+    """The journal of the search that `name=` names, or of the latest one, and the repository it is about."""
+    from autoresearch.search.setup import search_folder
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
+
+    return Journal(search_folder(overrides or []) / "journal.db"), Repository(Path.cwd())
+
+
+def dumps(value: Any, indent: int | None = 2) -> str:
+    """JSON for a program."""
+    return jsonlib.dumps(value, indent=indent, default=str)
 
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
@@ -58,7 +82,11 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
         typer.echo(f"{row.number:4d}  {verdict:8}  {score}  {change} {row.commit[:8]}  {words}")
 
 
-def show(number: Number, overrides: Overrides = None, json: Json = False) -> None:
+def show(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the experiment.")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
     """One experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.report.summary import summarize
     from autoresearch.text import one_line

@@ -1,15 +1,20 @@
-"""Commands that do the work: search, prepare the data, and say what protects this machine."""
+"""Commands that do the work: run a search, claim and audit its result; prepare the data, check protection."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.options import Overrides
-from autoresearch.cli.view import report
+from autoresearch.cli.inspect import Json, Overrides, dumps, report
+
+if TYPE_CHECKING:
+    from autoresearch.search.loop import Search
 
 
 def run(
@@ -72,3 +77,43 @@ def doctor(overrides: Overrides = None) -> None:
     typer.echo(f"  GPU: {describe_gpu(sandbox)}")
     if report.warning:
         typer.echo(report.warning)
+
+
+def claim(overrides: Overrides = None, json: Json = False) -> None:
+    """Claim the result: train start and tip on fresh seeds, score them on the sealed test split, once."""
+    from autoresearch.finish.claim import make_claim
+    from autoresearch.report.markdown import claim_sentence
+
+    with _opened(overrides, json) as search:
+        record = make_claim(search, search.config.claim)
+    typer.echo(dumps(asdict(record)) if json else claim_sentence(record, search.task.metric))
+
+
+def audit(
+    overrides: Overrides = None,
+    runs: Annotated[int, typer.Option(min=0, help="Trainings to spend on it.")] = 24,
+    json: Json = False,
+) -> None:
+    """Audit what was kept: train it with random halves left out, and say what is doubtful."""
+    from autoresearch.finish.audit import make_audit
+    from autoresearch.report.markdown import audit_lines
+
+    with _opened(overrides, json) as search:
+        record = make_audit(search, runs)
+    typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record, search.task.metric)))
+
+
+@contextmanager
+def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
+    """A search that has ended, opened again; a person's stop ends the command."""
+    from autoresearch.search.scheduler import Stopped
+    from autoresearch.search.setup import open_search, search_folder
+
+    given = overrides or []
+    named = [f"name={search_folder(given).name}", *(o for o in given if not o.startswith("name="))]
+    try:
+        with open_search(named, "quiet" if quiet else "auto") as search:
+            yield search
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit from None
