@@ -54,7 +54,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
         return
     typer.echo(headline(summary))
     typer.echo(f"Tried: {summary.tried}.")
-    resume = f"Not running. Continue: autoresearch run name={summary.search}"
+    resume = f"Not running. Continue: autoresearch run name={summary.info.name}"
     typer.echo(f"Running: {runner}." if runner else resume)
     for line in filter(None, (drift(summary), Inbox(journal.path.parent).told())):
         typer.echo(line)
@@ -65,21 +65,23 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
 
 def log(overrides: Overrides = None, json: Json = False) -> None:
     """Every experiment in a line, newest last."""
-    from autoresearch.report.summary import summarize
+    from autoresearch.report.summary import experiment_row, summarize
 
     summary = summarize(open_journal(overrides)[0])
     if json:
-        typer.echo("\n".join(dumps(asdict(row), indent=None) for row in summary.experiments))
+        rows = (experiment_row(e, summary.metric) for e in summary.experiments)
+        typer.echo("\n".join(dumps(row, indent=None) for row in rows))
         return
     from autoresearch.text import one_line
 
     metric = summary.metric
-    for row in summary.experiments:
-        score = "      -" if row.score is None else metric.text(row.score)
-        change = "        " if row.effect is None else f"{metric.change(row.effect):+.{metric.digits}f} "
-        verdict = row.verdict or ("baseline" if row.number == 0 else "open")
-        words = one_line(row.hypothesis or "the starting point", 80)
-        typer.echo(f"{row.number:4d}  {verdict:8}  {score}  {change} {row.commit[:8]}  {words}")
+    for e in summary.experiments:
+        effect = e.verdict.effect if e.verdict else None
+        score = "      -" if e.score is None else metric.text(e.score)
+        change = "        " if effect is None else f"{metric.change(effect):+.{metric.digits}f} "
+        verdict = e.verdict.kind if e.verdict else "open" if e.proposal else "baseline"
+        words = one_line(e.proposal.hypothesis, 80) if e.proposal else "the starting point"
+        typer.echo(f"{e.number:4d}  {verdict:8}  {score}  {change} {e.commit[:8]}  {words}")
 
 
 def show(
@@ -88,15 +90,14 @@ def show(
     json: Json = False,
 ) -> None:
     """One experiment: what was tried, every trial, the verdict and its reason."""
-    from autoresearch.report.summary import summarize
+    from autoresearch.report.summary import experiment_row
     from autoresearch.text import one_line
     from autoresearch.tracking.runs import experiment_note
 
     journal = open_journal(overrides)[0]
     experiment = journal.experiment(number)
     if json:
-        rows = summarize(journal).experiments
-        typer.echo(dumps(next(asdict(row) for row in rows if row.number == number)))
+        typer.echo(dumps(experiment_row(experiment, journal.info().metric)))
         return
     from rich.console import Console
     from rich.markdown import Markdown

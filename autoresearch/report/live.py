@@ -9,12 +9,18 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
-from autoresearch.report.plain import BaseView, PlainView, QuietView, never_raises
-from autoresearch.report.terminal import SearchDisplay, VerdictLine, trial_name, trial_state
+from autoresearch.report.terminal import (
+    PlainView,
+    QuietView,
+    SearchView,
+    VerdictLine,
+    never_raises,
+    trial_name,
+    trial_state,
+)
 from autoresearch.text import duration
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 
@@ -41,7 +47,7 @@ def create_view(
     info: SearchInfo | None = None,
     experiments: Sequence[Experiment] = (),
     stream: TextIO | None = None,
-) -> BaseView:
+) -> SearchView:
     """The view that fits where the output goes.
 
     Args:
@@ -54,33 +60,26 @@ def create_view(
         ValueError: If `kind` is none of these.
     """
     stream = stream or sys.stdout
-    display = SearchDisplay(info, experiments)
     if kind == "auto":
         able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         kind = "live" if able else "plain"
-    if kind == "live":
-        return LiveView(display, stream)
-    if kind == "plain":
-        return PlainView(display, stream)
-    if kind == "quiet":
-        return QuietView(display, stream)
-    raise ValueError(f"view must be auto, live, plain or quiet, not {kind!r}")
+    views: dict[str, type[QuietView | LiveView]] = {"live": LiveView, "plain": PlainView, "quiet": QuietView}
+    if kind not in views:
+        raise ValueError(f"view must be auto, live, plain or quiet, not {kind!r}")
+    return views[kind](stream, info, experiments)
 
 
-class LiveView(BaseView):
-    """A panel that is redrawn four times a second, from a thread of Rich's own."""
+class LiveView(SearchView):
+    """A panel that is redrawn four times a second, from a thread of Rich's own.
 
-    def __init__(self, display: SearchDisplay, stream: TextIO) -> None:
-        """Prepare; nothing is drawn before `with`.
+    The first argument is a terminal, the others are as for `SearchView`. Nothing is drawn before `with`.
+    """
 
-        Args:
-            display: What is to be shown.
-            stream: A terminal.
-        """
+    def __init__(self, stream: TextIO, *args: Any, **kwargs: Any) -> None:
         from rich.live import Live
 
-        super().__init__(display)
-        panel = SearchPanel(display, self._lock)
+        super().__init__(*args, **kwargs)
+        panel = SearchPanel(self)
         self._live = Live(panel, console=_console(stream), refresh_per_second=4, vertical_overflow="crop")
 
     def __enter__(self) -> Self:
@@ -88,29 +87,24 @@ class LiveView(BaseView):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.display.end()
+        with self.lock:
+            self.running.clear()
+            self.doing = self.hypothesis = ""
         never_raises(self._live.stop)()
 
 
 class SearchPanel:
-    """Draws a display into the width and height of the terminal."""
+    """Draws the state of a view into the width and height of the terminal."""
 
-    def __init__(self, display: SearchDisplay, lock: threading.Lock) -> None:
-        """Prepare.
-
-        Args:
-            display: What to draw.
-            lock: Held while drawing.
-        """
-        self._display = display
-        self._lock = lock
+    def __init__(self, view: SearchView) -> None:
+        self._view = view
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich calls this for every frame."""
         from rich.console import Group
         from rich.panel import Panel
 
-        with self._lock:
+        with self._view.lock:
             body = [
                 self._setting(),
                 self._figures(options.max_width > 72),
@@ -119,16 +113,16 @@ class SearchPanel:
             messages = self._messages()
             room = console.height - len(body) - len(messages) - 4
             verdicts = self._verdicts(min(MOST_VERDICTS, room))
-            title = _text(self._display.title, "bold")
+            title = _text(self._view.title, "bold")
         yield Panel(
             Group(*body, *verdicts, *messages), title=title, title_align="left", border_style="bright_black"
         )
 
     def _setting(self) -> Text:
-        return _text("  ".join(self._display.setting), "bright_black")
+        return _text("  ".join(self._view.setting), "bright_black")
 
     def _figures(self, wide: bool) -> Text:
-        b, text = self._display, _text("")
+        b, text = self._view, _text("")
         if b.best is not None:
             score = b.metric.text
             noise = f" ± {score(b.noise)}" if b.noise is not None and wide else ""
@@ -146,7 +140,7 @@ class SearchPanel:
 
     def _doing(self, width: int) -> list[Text | Table]:
         """What is tried and why, and a bar for each place; always as many lines, so that nothing jumps."""
-        b = self._display
+        b = self._view
         if not b.doing:
             return []
         why = textwrap.wrap(b.hypothesis, max(width, 10), max_lines=2, placeholder=" …")
@@ -161,7 +155,7 @@ class SearchPanel:
         from rich.table import Table
 
         state = trial_state(trial, progress)
-        name = f"#{trial.experiment} {trial_name(trial, self._display.baselines)}"
+        name = f"#{trial.experiment} {trial_name(trial, self._view.baselines)}"
         fraction = progress.fraction if progress and progress.phase != "start-up" else 0.0
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(
@@ -173,7 +167,7 @@ class SearchPanel:
     def _verdicts(self, room: int) -> list[Text | Table]:
         from rich.table import Table
 
-        shown = list(self._display.verdicts)[-max(0, room) :] if room > 0 else []
+        shown = list(self._view.verdicts)[-max(0, room) :] if room > 0 else []
         if not shown:
             return []
         grid = Table.grid(padding=(0, 1), expand=True)
@@ -185,7 +179,7 @@ class SearchPanel:
         return [_text(""), grid]
 
     def _messages(self) -> list[Text]:
-        shown = list(self._display.messages)[-2:]
+        shown = list(self._view.messages)[-2:]
         return [_text(text, "yellow" if warning else "bright_black") for text, warning in shown]
 
 

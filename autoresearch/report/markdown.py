@@ -1,8 +1,9 @@
-"""The report as Markdown: the sentences that say what came of a search, and the template that orders them.
+"""The sentences, in Markdown, that say what came of a search.
 
-The same sentences are shown by `status`, by the final test and in MLflow. What is not known is not said: no
+They are shown in the report, by `status`, by the final test and in MLflow. What is not known is not said: no
 gain without an interval where noise was measured, no success where nothing was kept. Text from candidates and
-proposers is escaped so that it cannot become markup. Not covered: HTML and pictures (`page`, `plot`).
+proposers is escaped so that it cannot become markup. Not covered: the
+order of the report (`page` and its template) and pictures (`plot`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,10 @@ from collections.abc import Mapping, Sequence
 
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
-from autoresearch.report.timeline import TimeUse
 from autoresearch.store.notes import AuditRecord, ClaimRecord
-from autoresearch.text import clean, count, duration, flatten, one_line, times
+from autoresearch.text import clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric
 
-DIFF_LINES = 3000
-"""A longer cumulative diff is cut, and the report says so."""
 VERDICTS = {
     "keep": "kept",
     "discard": "discarded",
@@ -60,73 +58,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 
-def to_markdown(
-    s: Summary, diff: str, picture: str | None, use: TimeUse | None = None, time_picture: str | None = None
-) -> str:
-    """The report as Markdown. Linear in the number of experiments.
-
-    Args:
-        s: The search.
-        diff: Unified diff from the base commit to the tip of the branch.
-        picture: Name of the progress plot's file, if there is one.
-        use: How the time was used, if known.
-        time_picture: Name of the timeline plot's file, if there is one.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    template = Environment(
-        loader=PackageLoader("autoresearch.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    template.filters |= {
-        "md": escape,
-        "code": code,
-        "fence": fence,
-        "duration": duration,
-        "dollars": "${:.2f}".format,
-        "fixed": lambda value: "–" if value is None else f"{value:.2f}",
-        "score": lambda value: "–" if value is None else s.metric.text(value),
-        "signed": lambda value: f"{value:+.{s.metric.digits}f}",
-    }
-    template.globals |= {
-        f.__name__: f
-        for f in (
-            headline,
-            lead,
-            drift,
-            verdicts,
-            extra_checks,
-            claim_sentence,
-            failed_runs,
-            test_set_uses,
-            take_over,
-            method,
-            settings,
-            count,
-        )
-    }
-    return template.get_template("report.md").render(
-        s=s,
-        use=use or TimeUse(0.0, 0.0, 1, {}, {}),
-        kept=[e for e in s.experiments if e.verdict == "keep"],
-        tried=[e for e in s.experiments if e.number > 0],
-        diff=diff,
-        cut=lambda text: "\n".join(text.splitlines()[:DIFF_LINES]),
-        diff_lines=len(diff.splitlines()),
-        most_diff_lines=DIFF_LINES,
-        picture=picture,
-        time_picture=time_picture,
-        command=_command(s.config),
-        now=_minute(time.time()),
-    )
-
-
 def headline(s: Summary) -> str:
     """What came of the search, in a few words."""
-    if s.baseline is None:
+    if s.estimates.baseline is None:
         return "nothing has been scored yet"
     if s.gain is None:
         return "nothing kept" if s.tried else "only the starting point has been measured"
@@ -134,7 +68,7 @@ def headline(s: Summary) -> str:
         if result.interval[0] <= 0:
             return "no gain on unseen data"
         return _better(s.metric, result.effect, result.baseline) + " on unseen data"
-    return _better(s.metric, s.gain.absolute, s.baseline.mean) if s.gain.absolute > 0 else "no gain"
+    return _better(s.metric, s.gain.absolute, s.estimates.baseline.mean) if s.gain.absolute > 0 else "no gain"
 
 
 def _better(metric: Metric, gain: float, before: float) -> str:
@@ -151,18 +85,19 @@ def direction(metric: Metric) -> str:
 
 def lead(s: Summary) -> str:
     """The first sentences of the report."""
-    running = "" if s.finished else " The search has not ended; this is the result so far."
-    if s.baseline is None:
+    start, best = s.estimates.baseline, s.estimates.best
+    running = "" if s.info.finished else " The search has not ended; this is the result so far."
+    if start is None:
         return f"No trial has ended with a score, so there is nothing to compare.{running}"
     text, unit = s.metric.text, s.metric.unit
     noise = "not measured"
-    if s.noise.sd is not None:
-        noise = f"{text(s.noise.sd)} (one standard deviation between seeds)"
-    if s.gain is None or s.best is None:
+    if s.estimates.noise is not None:
+        noise = f"{text(s.estimates.noise)} (one standard deviation between seeds)"
+    if s.gain is None or best is None:
         none = f"None of {s.tried} changes beat the starting point" if s.tried else "Nothing was tried yet"
-        start = f"{text(s.baseline.mean)} {unit} over {count(s.baseline.runs, 'run')}"
-        return f"{none}: {start}; noise {noise}.{running}"
-    went = f"from **{text(s.baseline.mean)}** to **{text(s.best.mean)}** {unit}"
+        first = f"{text(start.mean)} {unit} over {count(start.trials, 'run')}"
+        return f"{none}: {first}; noise {noise}.{running}"
+    went = f"from **{text(start.mean)}** to **{text(best.estimate.mean)}** {unit}"
     gain = f"Validation went {went} ({direction(s.metric)} is better): a gain of **{text(s.gain.absolute)}**"
     if s.gain.interval:
         low, high = s.gain.interval
@@ -246,20 +181,20 @@ def failed_runs(record: ClaimRecord) -> int:
 
 def test_set_uses(claims: Sequence[ClaimRecord]) -> str:
     """How often the sealed test set was used."""
-    dates = ", ".join(_minute(claim.started) for claim in claims)
+    dates = ", ".join(minute(claim.started) for claim in claims)
     used = sum(access.started is not None for claim in claims for access in claim.accesses)
     return f"The test set was opened {times(len(claims))} ({dates}), for {count(used, 'model')}."
 
 
 def take_over(s: Summary) -> str:
     """The commands that take over what was kept."""
-    branch, base = shlex.quote(s.branch), s.base_commit[:10]
+    branch, base = shlex.quote(s.info.branch), s.info.base_commit[:10]
     commands = {
         f"git log --oneline {base}..{branch}": "one commit for each kept change",
         f"git diff {base} {branch}": "all of it at once",
         f"git merge {branch}": "take it",
     }
-    task = s.config.get("task")
+    task = s.info.config.get("task")
     if isinstance(task, Mapping) and (module := task.get("train")):
         commands[f"git switch --detach {branch} && python -m {module}"] = "train it once, by hand"
     width = max(len(command) for command in commands)
@@ -268,6 +203,7 @@ def take_over(s: Summary) -> str:
 
 def method(s: Summary) -> str:
     """How the scores were measured and compared."""
+    start, best = s.estimates.baseline, s.estimates.best
     word = "negative" if s.metric.direction is Direction.MINIMIZE else "positive"
     text = (
         f"Every score is {s.metric.unit} on the validation set, measured under the same budget for every "
@@ -275,14 +211,14 @@ def method(s: Summary) -> str:
         f"gain is {word}; after ± stands half of its 95% interval. Evidence is the judge's test statistic: "
         "z, or where the strict judge keeps, an e-value."
     )
-    if s.noise.sd is not None:
+    if s.estimates.noise is not None:
         text += (
             " Noise is pooled over repeated runs of the same commit with different seeds "
-            f"({s.noise.degrees_of_freedom} degrees of freedom)."
+            f"({s.estimates.freedom} degrees of freedom)."
         )
-    if s.gain is None or s.baseline is None or s.best is None:
+    if s.gain is None or start is None or best is None:
         return text
-    runs = f"{count(s.baseline.runs, 'run')} of the starting point with {count(s.best.runs, 'run')}"
+    runs = f"{count(start.trials, 'run')} of the starting point with {count(best.estimate.trials, 'run')}"
     text += f" The headline compares {runs} of the result, "
     text += (
         "as the judge estimates them: the expected effect of having picked the best is taken out, runs from "
@@ -300,25 +236,26 @@ def method(s: Summary) -> str:
 
 def settings(s: Summary) -> list[tuple[str, str]]:
     """What the search was about and how it was configured: names as plain text, values as Markdown."""
-    rows = [("task, brief", f"{code(s.task)}, {code(s.brief)}"), ("device", code(s.device))]
+    rows = [("task, brief", f"{code(s.info.task)}, {code(s.info.brief)}"), ("device", code(s.info.device))]
     for brief in s.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(brief.time))
         rows.append(("brief changed", f"{when}, {code(brief.name)}: {escape(brief.text, 120)}"))
-    rows += [("started from", code(s.base_commit)), ("tip", code(s.tip_commit))]
-    measured = {k: s.config[k] for k in MEASURED if k in s.config}
+    rows += [("started from", code(s.info.base_commit)), ("tip", code(s.tip_commit))]
+    measured = {k: s.info.config[k] for k in MEASURED if k in s.info.config}
     rows += [(k, code(str(v))) for k, v in flatten(measured).items()]
-    data = flatten(s.data).items()
+    data = flatten(s.info.data).items()
     return rows + [(f"data: {k}", code(str(v))) for k, v in data if not isinstance(v, list)]
 
 
-def _command(config: Mapping[str, object]) -> str:
+def command(s: Summary) -> str:
     """The command that runs the same search again; empty if it is not known."""
-    overrides = config.get("overrides")
+    overrides = s.info.config.get("overrides")
     if not isinstance(overrides, Sequence) or isinstance(overrides, str):
         return ""
     others = [shlex.quote(str(o)) for o in overrides if not str(o).startswith("name=")]
     return " ".join(["autoresearch run name=NAME", *others])
 
 
-def _minute(seconds: float) -> str:
+def minute(seconds: float) -> str:
+    """A Unix time in seconds, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

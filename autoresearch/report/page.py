@@ -7,24 +7,28 @@ nothing else, should all of these fail. Not covered: the words (`markdown`) and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from autoresearch.report.markdown import headline, to_markdown
+from autoresearch.report import markdown as words
 from autoresearch.report.plot import write_progress_plot, write_timeline_plot
-from autoresearch.report.summary import History, summarize
-from autoresearch.report.timeline import time_use
-from autoresearch.text import one_line, scrub
+from autoresearch.report.summary import History, Summary, summarize
+from autoresearch.report.timeline import TimeUse, time_use
+from autoresearch.text import change_text, count, duration, one_line, scrub
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markdown_it.token import Token
     from markupsafe import Markup
 
     from autoresearch.store.database import Span
 
+DIFF_LINES = 3000
+"""A longer cumulative diff is cut, and the report says so."""
 VERDICTS = ("keep", "discard", "prune", "crash", "invalid", "open")
 DIFF_CLASSES = {"diff ": "file", "+++": "file", "---": "file", "@@": "hunk", "+": "add", "-": "del"}
 """Start of a line of a diff -> class of the page's style; the first that fits."""
@@ -50,17 +54,71 @@ def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary, use = summarize(history), time_use(spans)
-    progress = write_progress_plot(history.experiments(), summary.search, summary.metric, folder)
-    timeline = write_timeline_plot(use, summary.search, folder)
+    progress = write_progress_plot(history.experiments(), summary.info.name, summary.metric, folder)
+    timeline = write_timeline_plot(use, summary.info.name, folder)
     pictures = {png.name: svg.read_text(encoding="utf-8") for svg, png in filter(None, (progress, timeline))}
     png, time_png = (pair[1] if pair else None for pair in (progress, timeline))
     text = to_markdown(summary, diff, png.name if png else None, use, time_png.name if time_png else None)
     text = scrub(text)
     report = Report(folder / "report.md", folder / "report.html", png)
     report.markdown.write_text(text, encoding="utf-8")
-    title = f"{summary.branch}: {headline(summary)}"
+    title = f"{summary.info.branch}: {words.headline(summary)}"
     report.html.write_text(to_html(text, title, pictures), encoding="utf-8")
     return report
+
+
+def to_markdown(
+    s: Summary, diff: str, picture: str | None, use: TimeUse | None = None, time_picture: str | None = None
+) -> str:
+    """The report as Markdown. Linear in the number of experiments.
+
+    Args:
+        s: The search.
+        diff: Unified diff from the base commit to the tip of the branch.
+        picture: Name of the progress plot's file, if there is one.
+        use: How the time was used, if known.
+        time_picture: Name of the timeline plot's file, if there is one.
+    """
+    templates = _templates(autoescape=False)
+    templates.filters |= {
+        "md": words.escape,
+        "code": words.code,
+        "fence": words.fence,
+        "duration": duration,
+        "dollars": "${:.2f}".format,
+        "fixed": lambda value: "–" if value is None else f"{value:.2f}",
+        "score": lambda value: "–" if value is None else s.metric.text(value),
+        "signed": lambda value: f"{value:+.{s.metric.digits}f}",
+    }
+    lines = diff.splitlines()
+    return templates.get_template("report.md").render(
+        s=s,
+        words=words,
+        count=count,
+        change_text=change_text,
+        use=use or TimeUse(0.0, 0.0, 1, {}, {}),
+        kept=[e for e in s.experiments if e.kept],
+        tried=[e for e in s.experiments if e.number > 0],
+        diff="\n".join(lines[:DIFF_LINES]),
+        diff_lines=len(lines),
+        most_diff_lines=DIFF_LINES,
+        picture=picture,
+        time_picture=time_picture,
+        now=words.minute(time.time()),
+    )
+
+
+def _templates(autoescape: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("autoresearch.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
@@ -71,7 +129,6 @@ def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
         title: Plain text.
         pictures: SVG by the name of the image it stands for; they are trusted.
     """
-    from jinja2 import Environment, PackageLoader
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
@@ -87,10 +144,7 @@ def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
     rules["fence"] = lambda found, i, *_: _code_block(found[i])
     rules["image"] = lambda found, i, *_: _picture(pictures.get(str(found[i].attrGet("src")), ""))
     body = Markup(parser.renderer.render(tokens, parser.options, {}))
-    page = Environment(
-        loader=PackageLoader("autoresearch.report"), autoescape=True, keep_trailing_newline=True
-    )
-    return page.get_template("report.html").render(title=one_line(title), body=body)
+    return _templates(autoescape=True).get_template("report.html").render(title=one_line(title), body=body)
 
 
 def _picture(svg: str) -> str:

@@ -1,8 +1,7 @@
 """One search as plain values, from which the page, the plots' captions, the terminal and MLflow are made.
 
-`Summary.to_dict` is what `status --json` prints, so the names of the attributes are the keys that users rely
-on. A number that is not known is None, never 0. Texts are as recorded: whoever shows them cleans and escapes
-them.
+`Summary.to_dict` is what `status --json` prints; users rely on its keys. A number that is not known is None,
+never 0. Texts are as recorded: whoever shows them cleans and escapes them.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from autoresearch.judge import Judge
+from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate, own_trials
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.notes import (
@@ -30,6 +30,16 @@ from autoresearch.text import change_text, one_line, public
 from autoresearch.types import REPORTED_SPLITS, Cost, Direction, Experiment, Metric, Outcome, VerdictKind
 
 JUDGE = "judge"
+JUDGE_KEYS = {
+    "name": "judge",
+    "candidates": "candidates",
+    "confirmed": "confirmed",
+    "kept": "keeps",
+    "expected_false_keeps": "expected_false_keeps",
+    "drifts": "drifts",
+    "common_luck": "common_luck",
+}
+"""Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
 NOTES_READ = (CLAIMS, JUDGE, BRIEFS, UNBILLED)
@@ -50,21 +60,6 @@ class History(Protocol):
 
 
 @dataclass(frozen=True)
-class Mean:
-    """An estimated score, and the number of runs behind it."""
-
-    mean: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class Best(Mean):
-    """The incumbent's estimated score, and its experiment."""
-
-    experiment: int
-
-
-@dataclass(frozen=True)
 class Gain:
     """How much better the incumbent is than the baseline; positive is better.
 
@@ -79,27 +74,6 @@ class Gain:
     relative: float | None
     interval: tuple[float, float] | None
     judged: bool
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviation of a score over seeds; None if nothing was repeated."""
-
-    sd: float | None
-    degrees_of_freedom: int
-
-
-@dataclass(frozen=True)
-class JudgeSummary:
-    """What the judge says about the search as a whole; see `judge.Report`."""
-
-    name: str
-    candidates: int
-    confirmed: int
-    kept: int
-    expected_false_keeps: float | None
-    drifts: int
-    common_luck: float | None
 
 
 @dataclass(frozen=True)
@@ -146,65 +120,37 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One experiment; `change` is its change of the score in words."""
-
-    number: int
-    state: str
-    verdict: str | None
-    reason: str
-    hypothesis: str
-    category: str | None
-    proposer: str | None
-    score: float | None
-    effect: float | None
-    interval: tuple[float, float] | None
-    evidence: float | None
-    change: str
-    trials: int
-    seeds: list[int]
-    commit: str
-    parent: str
-    seconds: float
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Summary:
     """A search at one moment.
 
     Attributes:
-        claim: The record of the final test of the present tip, if it was made.
+        info: What was fixed when the search began; without secrets.
+        experiments: Every experiment, the baseline first.
+        estimates: How good the starting point and the incumbent are, and the noise.
+        gain: What was gained; None before anything was kept.
+        tip_commit: The incumbent.
+        brief_changes: Later texts of the brief, with the time from which they were used.
         claims: The records of all final tests, oldest first.
+        judge: What the judge says about the search as a whole; None before it was asked.
         guards: The scores on splits that decide nothing.
         tried: Number of experiments, the baseline not counted.
         verdicts: Number of experiments by verdict; "open" ones have none yet.
         trials: Number of trials by outcome; "lost" ones were interrupted or still run.
         proposers: By name, the busiest first.
+        cost: What was spent.
         wall_seconds: From the beginning to the end, or to the last trial.
         failures: Crashed and invalid experiments by cause, the most frequent first.
-        experiments: Every experiment, the baseline first.
     """
 
-    search: str
-    branch: str
-    task: str
-    brief: str
-    brief_changes: list[Brief]
-    device: str
-    created: float
-    finished: float | None
-    base_commit: str
-    tip_commit: str
-    metric: Metric
-    baseline: Mean | None
-    best: Best | None
+    info: SearchInfo
+    experiments: tuple[Experiment, ...]
+    estimates: Estimates
     gain: Gain | None
-    claim: ClaimRecord | None
+    tip_commit: str
+    brief_changes: list[Brief]
     claims: list[ClaimRecord]
-    judge: JudgeSummary | None
+    judge: Report | None
     guards: list[ExtraCheck]
-    noise: Noise
     tried: int
     verdicts: dict[str, int]
     trials: dict[str, int]
@@ -212,65 +158,114 @@ class Summary:
     cost: Spending
     wall_seconds: float
     failures: list[Failure]
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-    experiments: list[Row]
+
+    @property
+    def metric(self) -> Metric:
+        """The number that decides."""
+        return self.info.metric
+
+    @property
+    def claim(self) -> ClaimRecord | None:
+        """The record of the final test of the present tip, if it was made."""
+        return next((c for c in self.claims if c.tip == self.tip_commit), None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, in the shape that `status --json` prints."""
-        metric = {
-            "name": self.metric.name,
-            "unit": self.metric.unit,
-            "lower_is_better": self.metric.direction is Direction.MINIMIZE,
+        info, start, best = self.info, self.estimates.baseline, self.estimates.best
+        now = best.estimate if best else None
+        judge = self.judge and {key: getattr(self.judge, name) for key, name in JUDGE_KEYS.items()}
+        return {
+            "format": FORMAT,
+            "search": info.name,
+            **{key: getattr(info, key) for key in ("branch", "task", "brief")},
+            "brief_changes": [asdict(brief) for brief in self.brief_changes],
+            **{key: getattr(info, key) for key in ("device", "created", "finished", "base_commit")},
+            "tip_commit": self.tip_commit,
+            "metric": {
+                "name": self.metric.name,
+                "unit": self.metric.unit,
+                "lower_is_better": self.metric.direction is Direction.MINIMIZE,
+            },
+            "baseline": start and {"mean": start.mean, "runs": start.trials},
+            "best": best
+            and now
+            and {"mean": now.mean, "runs": now.trials, "experiment": best.experiment.number},
+            "gain": self.gain and asdict(self.gain),
+            "claim": self.claim and asdict(self.claim),
+            "claims": [asdict(claim) for claim in self.claims],
+            "judge": judge and judge | {"kept": len(judge["kept"])},
+            "guards": [asdict(check) for check in self.guards],
+            "noise": {"sd": self.estimates.noise, "degrees_of_freedom": self.estimates.freedom},
+            "tried": self.tried,
+            "verdicts": self.verdicts,
+            "trials": self.trials,
+            "proposers": {name: asdict(proposer) for name, proposer in self.proposers.items()},
+            "cost": asdict(self.cost),
+            "wall_seconds": self.wall_seconds,
+            "failures": [asdict(failure) for failure in self.failures],
+            "config": info.config,
+            "data": info.data,
+            "experiments": [experiment_row(e, self.metric) for e in self.experiments],
         }
-        return {"format": FORMAT, **asdict(self), "metric": metric}
 
 
 def summarize(history: History) -> Summary:
     """Summarize a search. Linear in the number of trials."""
-    info = history.info()
-    metric = info.metric
-    experiments = history.experiments()
-    now = estimate(experiments)
+    info, experiments = history.info(), history.experiments()
+    now, unbilled = estimate(experiments), read_unbilled(history)
     tried = [e for e in experiments if e.number > 0]
-    unbilled = read_unbilled(history)
-    claims = read_claims(history)
-    tip = now.best.experiment.commit if now.best else info.base_commit
     config, data = public(dict(info.config)), public(dict(info.data))
     assert isinstance(config, Mapping) and isinstance(data, Mapping)
+    judge = history.get(JUDGE)
+    last_sign = max([info.created, *(t.finished or t.started for e in experiments for t in e.trials)])
     return Summary(
-        search=info.name,
-        branch=info.branch,
-        task=info.task,
-        brief=info.brief,
+        info=replace(info, config=config, data=data),
+        experiments=experiments,
+        estimates=now,
+        gain=_gain(now, info.metric),
+        tip_commit=now.best.experiment.commit if now.best else info.base_commit,
         brief_changes=read_briefs(history)[1:],
-        device=info.device,
-        created=info.created,
-        finished=info.finished,
-        base_commit=info.base_commit,
-        tip_commit=tip,
-        metric=metric,
-        baseline=Mean(now.baseline.mean, now.baseline.trials) if now.baseline else None,
-        best=Best(now.best.estimate.mean, now.best.estimate.trials, now.best.experiment.number)
-        if now.best
-        else None,
-        gain=_gain(now, metric),
-        claim=next((c for c in claims if c.tip == tip), None),
-        claims=claims,
-        judge=_judge(history),
-        guards=_extra_checks(now, metric),
-        noise=Noise(now.noise, now.freedom),
+        claims=read_claims(history),
+        judge=Judge.from_json(judge).report() if judge else None,
+        guards=_extra_checks(now, info.metric),
         tried=len(tried),
         verdicts=_verdicts(tried),
         trials=_trials(experiments),
         proposers=_proposers(tried, unbilled),
         cost=_spending(experiments, unbilled, sum(e.kept for e in tried)),
-        wall_seconds=_last_sign(experiments, info.finished, info.created) - info.created,
+        wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
-        config=config,
-        data=data,
-        experiments=[_row(e, metric) for e in experiments],
     )
+
+
+def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
+    """One experiment as JSON-ready values, as `log --json` prints them; `change` is in words."""
+    own, verdict, proposal = own_trials(e), e.verdict, e.proposal
+    return {
+        "number": e.number,
+        "state": e.state.value,
+        "verdict": verdict.kind.value if verdict else None,
+        "reason": verdict.reason if verdict else "",
+        "hypothesis": proposal.hypothesis if proposal else "",
+        "category": proposal.category.value if proposal else None,
+        "proposer": proposal.proposer if proposal else None,
+        "score": e.score,
+        "effect": verdict.effect if verdict else None,
+        "interval": verdict.interval if verdict else None,
+        "evidence": verdict.evidence if verdict else None,
+        "change": change_text(verdict, metric) if verdict else "",
+        "trials": len(own),
+        "seeds": [t.seed for t in own],
+        "commit": e.commit,
+        "parent": e.parent,
+        "seconds": device_seconds(e),
+        "metrics": mean_metrics(e),
+    }
+
+
+def device_seconds(e: Experiment) -> float:
+    """Seconds that the finished trials of an experiment took."""
+    return sum(t.finished - t.started for t in e.trials if t.finished is not None)
 
 
 def failures(experiments: Sequence[Experiment]) -> list[Failure]:
@@ -318,22 +313,6 @@ def _gain(now: Estimates, metric: Metric) -> Gain | None:
     return Gain(gain, relative, now.interval(metric), judged=now.start is not None)
 
 
-def _judge(history: History) -> JudgeSummary | None:
-    state = history.get(JUDGE)
-    if state is None:
-        return None
-    report = Judge.from_json(state).report()
-    return JudgeSummary(
-        name=report.judge,
-        candidates=report.candidates,
-        confirmed=report.confirmed,
-        kept=report.kept,
-        expected_false_keeps=report.expected_false_keeps,
-        drifts=report.drifts,
-        common_luck=report.common_luck,
-    )
-
-
 def _extra_checks(now: Estimates, metric: Metric) -> list[ExtraCheck]:
     """Scores on the extra splits, measured as "SPLIT_NAME" where the metric is called "..._NAME"."""
     if len(now.incumbents) < 2:
@@ -360,7 +339,7 @@ def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
 def _spending(experiments: Sequence[Experiment], unbilled: Mapping[str, Cost], kept: int) -> Spending:
     paid = (p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
     llm = sum((*paid, *unbilled.values()), Cost())
-    seconds = sum(t.finished - t.started for e in experiments for t in e.trials if t.finished is not None)
+    seconds = sum(map(device_seconds, experiments))
     return Spending(
         device_seconds=seconds,
         llm_calls=llm.calls,
@@ -386,32 +365,3 @@ def _proposers(tried: Sequence[Experiment], unbilled: Mapping[str, Cost]) -> dic
             row.kept += e.kept
             row.gain += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
     return dict(sorted(found.items(), key=lambda item: -item[1].tried))
-
-
-def _last_sign(experiments: Sequence[Experiment], finished: float | None, created: float) -> float:
-    signs = [t.finished or t.started for e in experiments for t in e.trials]
-    return finished or max([created, *signs])
-
-
-def _row(e: Experiment, metric: Metric) -> Row:
-    own, verdict, proposal = own_trials(e), e.verdict, e.proposal
-    return Row(
-        number=e.number,
-        state=e.state.value,
-        verdict=verdict.kind.value if verdict else None,
-        reason=verdict.reason if verdict else "",
-        hypothesis=proposal.hypothesis if proposal else "",
-        category=proposal.category.value if proposal else None,
-        proposer=proposal.proposer if proposal else None,
-        score=e.score,
-        effect=verdict.effect if verdict else None,
-        interval=verdict.interval if verdict else None,
-        evidence=verdict.evidence if verdict else None,
-        change=change_text(verdict, metric) if verdict else "",
-        trials=len(own),
-        seeds=[t.seed for t in own],
-        commit=e.commit,
-        parent=e.parent,
-        seconds=sum(t.finished - t.started for t in e.trials if t.finished is not None),
-        metrics=mean_metrics(e),
-    )

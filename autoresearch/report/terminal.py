@@ -1,26 +1,32 @@
-"""What a person is shown while a search runs, as values that each terminal view writes in its own way.
+"""What a person is shown while a search runs: the state of every view, and the views that write plain lines.
 
-Does the arithmetic of the views (counts, means, time left) and cleans every text that comes from a candidate
-or a proposer. Knows no terminal.
+A view does the arithmetic (counts, means, time left) and cleans every text that comes from a candidate or a
+proposer. It never fails the search: what cannot be written is not shown. Plain lines, one for each event, are
+for logs and pipes: no control characters, no redrawing. Not covered: the panel that is redrawn (`live`).
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TextIO
 
 from autoresearch.report.estimates import estimate
-from autoresearch.text import one_line, scrub, verdict_text
+from autoresearch.text import duration, one_line, scrub, spelled, verdict_text
 from autoresearch.types import Experiment, Metric, Progress, Trial, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.store.journal import SearchInfo
 
+P = ParamSpec("P")
 REMEMBERED = 30
 """Verdicts and messages that are kept to be shown."""
+PROGRESS_SECONDS = 30.0
+"""Least time between two plain lines about the progress of trials."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,25 @@ class VerdictLine:
     reason: str
 
 
-class SearchDisplay:
-    """The state that all terminal views show. Its methods follow those of `search.interfaces.View`."""
+def never_raises(method: Callable[P, Any]) -> Callable[P, None]:
+    """Make a method of a view ignore errors: a closed pipe must not end a night's search."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            return
+
+    return call
+
+
+class SearchView:
+    """Knows what a search does; subclasses show it. Its methods are those of `search.observers.View`."""
 
     def __init__(
         self,
-        info: SearchInfo | None,
+        info: SearchInfo | None = None,
         experiments: Sequence[Experiment] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,11 +89,18 @@ class SearchDisplay:
         self.hypothesis = ""
         self.running: dict[int, tuple[Trial, Progress | None]] = {}
         self.places = 1
+        self.lock = threading.Lock()
         self._baseline_scores: list[float] = [s for e in experiments[:1] for s in e.scores]
         self._clock = clock
         self._began = clock()
         self._done_here = 0
         self._first_at: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
 
     @property
     def tried(self) -> int:
@@ -86,66 +112,67 @@ class SearchDisplay:
         """Experiments that were kept."""
         return self.counts[VerdictKind.KEEP]
 
-    def message(self, text: str, warning: bool = False) -> str:
-        """Remember a message; returns it cleaned."""
-        line = one_line(scrub(text), 400)
-        self.messages.append((line, warning))
-        return line
+    @never_raises
+    def message(self, text: str, *, warning: bool = False) -> None:
+        """A line about the search as a whole."""
+        with self.lock:
+            self.messages.append((one_line(scrub(text), 400), warning))
+            self._show_message(*self.messages[-1])
 
+    @never_raises
     def proposing(self, number: int, proposer: str) -> None:
         """A proposer is asked for experiment `number`."""
-        self._first_at = self._clock() if self._first_at is None else self._first_at
-        self.doing, self.hypothesis = f"#{number}: asking {one_line(proposer, 60)} for a proposal", ""
-        self._forget_trials_before(number)
+        with self.lock:
+            self._forget_trials_before(number)
+            self._begin(f"#{number}: asking {one_line(proposer, 60)} for a proposal", "")
 
+    @never_raises
     def experiment(self, experiment: Experiment) -> None:
         """The trials of an experiment are about to run."""
-        self._first_at = self._clock() if self._first_at is None else self._first_at
-        p = experiment.proposal
-        self.doing = f"#{experiment.number}: {p.category.value}, by {one_line(p.proposer, 60)}" if p else ""
-        self.hypothesis = one_line(scrub(p.hypothesis), 400) if p else ""
+        if p := experiment.proposal:
+            with self.lock:
+                doing = f"#{experiment.number}: {p.category.value}, by {one_line(p.proposer, 60)}"
+                self._begin(doing, one_line(scrub(p.hypothesis), 400))
 
+    @never_raises
     def trial(self, trial: Trial) -> None:
-        """A trial starts, or has ended."""
-        if trial.experiment == 0:
-            self.doing, self.hypothesis = "#0: measuring the starting point and the noise", ""
-            if trial.score is not None:
-                self._baseline_scores.append(trial.score)
-                self.baseline = sum(self._baseline_scores) / len(self._baseline_scores)
-                self.best = self.baseline if not self.kept else self.best
-        self.running.pop(trial.id, None)
-        if trial.result is None:
-            self.running[trial.id] = trial, None
-        self.places = max(self.places, len(self.running))
+        """A trial starts or has ended; one that was started ahead of its turn is announced twice."""
+        with self.lock:
+            if trial.experiment == 0:
+                self.doing, self.hypothesis = "#0: measuring the starting point and the noise", ""
+                if trial.score is not None:
+                    self._baseline_scores.append(trial.score)
+                    self.baseline = sum(self._baseline_scores) / len(self._baseline_scores)
+                    self.best = self.baseline if not self.kept else self.best
+            known = self.running.pop(trial.id, None) is not None
+            if trial.result is None:
+                self.running[trial.id] = trial, None
+            self.places = max(self.places, len(self.running))
+            self._show_trial(trial, known)
 
+    @never_raises
     def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial reports progress; a trial that was cancelled may still do so, and is ignored."""
-        if trial.id in self.running:
-            self.running[trial.id] = trial, progress
+        """A running trial reports progress; a trial that was cancelled may still do so, and is not shown."""
+        with self.lock:
+            if trial.id in self.running:
+                self.running[trial.id] = trial, progress
+                self._show_progress(trial, progress)
 
-    def end(self) -> None:
-        """Nothing runs any more."""
-        self.running.clear()
-        self.doing = self.hypothesis = ""
-
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> VerdictLine | None:
-        """An experiment has its verdict; returns the line that says so."""
+    @never_raises
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
+        """An experiment has its verdict."""
         if experiment.verdict is None:
-            return None
-        self.counts[experiment.verdict.kind] += 1
-        self.best, self.noise = incumbent_score, noise
-        self._done_here += 1
-        if experiment.kept:
-            self.running.clear()  # trials of queued candidates compare with an incumbent that is replaced now
-        else:
-            self._forget_trials_before(experiment.number + 1)
-        line = _line(experiment, experiment.verdict, self.metric)
-        self.verdicts.append(line)
-        return line
-
-    def _forget_trials_before(self, number: int) -> None:
-        """Forget the trials of experiments before this one."""
-        self.running = {i: running for i, running in self.running.items() if running[0].experiment >= number}
+            return
+        with self.lock:
+            self.counts[experiment.verdict.kind] += 1
+            self.best, self.noise = incumbent_score, noise
+            self._done_here += 1
+            if experiment.kept:
+                self.running.clear()  # trials of queued candidates compare with an incumbent that is replaced
+            else:
+                self._forget_trials_before(experiment.number + 1)
+            self.verdicts.append(_line(experiment, experiment.verdict, self.metric))
+            self._show_verdict(self.verdicts[-1])
 
     def seconds_left(self) -> float | None:
         """Time until the search ends, at the pace so far; None if that is not known."""
@@ -153,13 +180,93 @@ class SearchDisplay:
         if self.minutes is not None:
             limits.append(60 * self.minutes - (self._clock() - self._began))
         if self.limit is not None and self._done_here and self._first_at is not None:
-            pace = (self._clock() - self._first_at) / (self._done_here + self._share())
-            limits.append(pace * (self.limit - self.tried - self._share()))
+            # Most experiments are decided by one trial.
+            share = 0.9 * max((p.fraction for _, p in self.running.values() if p), default=0.0)
+            pace = (self._clock() - self._first_at) / (self._done_here + share)
+            limits.append(pace * (self.limit - self.tried - share))
         return max(0.0, min(limits)) if limits else None
 
-    def _share(self) -> float:
-        """How much of the running experiment is done, roughly: most are decided by one trial."""
-        return 0.9 * max((p.fraction for _, p in self.running.values() if p), default=0.0)
+    def _begin(self, doing: str, hypothesis: str) -> None:
+        self._first_at = self._clock() if self._first_at is None else self._first_at
+        self.doing, self.hypothesis = doing, hypothesis
+        self._show_doing()
+
+    def _forget_trials_before(self, number: int) -> None:
+        self.running = {i: running for i, running in self.running.items() if running[0].experiment >= number}
+
+    def _show_message(self, line: str, warning: bool) -> None:
+        """Show a message, which is clean."""
+
+    def _show_doing(self) -> None:
+        """Show what is done now."""
+
+    def _show_trial(self, trial: Trial, known: bool) -> None:
+        """Show that a trial has started or ended; `known` if it was running already."""
+
+    def _show_progress(self, trial: Trial, progress: Progress) -> None:
+        """Show progress."""
+
+    def _show_verdict(self, line: VerdictLine) -> None:
+        """Show a verdict."""
+
+
+class QuietView(SearchView):
+    """Prints warnings only; the first argument is where lines go, the others are as for `SearchView`."""
+
+    def __init__(self, stream: TextIO, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stream = stream
+
+    def _show_message(self, line: str, warning: bool) -> None:
+        if warning:
+            self._print(f"warning: {line}")
+
+    def _print(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(spelled(one_line(text, 1000), encoding) + "\n")
+        self._stream.flush()
+
+
+class PlainView(QuietView):
+    """Prints every event as one line, and of a trial's progress one line now and then."""
+
+    _last = 0.0  # when a line about a trial was printed
+
+    def __enter__(self) -> Self:
+        never_raises(self._print)(f"{self.title}: {', '.join(self.setting) or 'getting ready'}")
+        return self
+
+    def _show_message(self, line: str, warning: bool) -> None:
+        self._print(f"warning: {line}" if warning else line)
+
+    def _show_doing(self) -> None:
+        self._print(f"{self.doing}: {self.hypothesis}" if self.hypothesis else self.doing)
+
+    def _show_trial(self, trial: Trial, known: bool) -> None:
+        self._last = self._clock()
+        what = f"#{trial.experiment} {trial_name(trial, self.baselines)}"
+        if trial.result is None:
+            if not known:
+                self._print(f"{what}: training")
+            return
+        took = duration((trial.finished or trial.started) - trial.started)
+        came = f"{trial.result.outcome}, {trial.result.reason}"
+        if trial.score is not None:
+            came = self.metric.text(trial.score)
+        self._print(f"{what}: {came} ({took})")
+
+    def _show_progress(self, trial: Trial, progress: Progress) -> None:
+        if self._clock() - self._last >= PROGRESS_SECONDS:
+            self._last = self._clock()
+            self._print(f"#{trial.experiment} {trial_name(trial)}: {trial_state(trial, progress)}")
+
+    def _show_verdict(self, line: VerdictLine) -> None:
+        text, left = self.metric.text, self.seconds_left()
+        of = f" of {self.limit}" if self.limit is not None else ""
+        time_left = f", about {duration(left)} left" if left is not None else ""
+        self._print(f"#{line.number} {line.text}: {line.reason}")
+        best = f"best {text(self.best or 0.0)} (noise {text(self.noise or 0.0)})"
+        self._print(f"{best}, kept {self.kept}, tried {self.tried}{of}{time_left}")
 
 
 def trial_name(trial: Trial, baselines: int | None = None) -> str:

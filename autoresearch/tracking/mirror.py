@@ -218,7 +218,7 @@ class Mirror:
         complete = found is None or found.info.run_id != job.get(PARENT_KEY)
         numbers = {e.number for e in job.history} if complete else set(job.changed)
         moments = [m for m in staircase(job.history) if m.experiment.number in numbers]
-        job.parent = store.write(search_run(info, summarize(job), moments), search)
+        job.parent = store.write(search_run(summarize(job), moments), search)
         job.experiment_id = store.experiment_id
         store.add_dataset(job.parent, info.data)
         store.tag_experiment(*saved_view(info))

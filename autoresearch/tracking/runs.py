@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from autoresearch.report.estimates import Moment, own_trials
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
 from autoresearch.report.summary import Summary, mean_metrics
-from autoresearch.text import clean, duration, evidence_text, flatten, one_line, public, scrub, verdict_text
+from autoresearch.text import clean, duration, evidence_text, flatten, one_line, scrub, verdict_text
 from autoresearch.types import Experiment, Metric, Trial, VerdictKind
 
 if TYPE_CHECKING:
@@ -92,16 +92,11 @@ def identity(info: SearchInfo, number: int | None) -> dict[str, str]:
     return {"autoresearch.id": search_id(info), "autoresearch.experiment": which}
 
 
-def search_run(info: SearchInfo, summary: Summary, moments: Iterable[Moment]) -> Run:
-    """The parent run of a search.
-
-    Args:
-        info: What is fixed about it.
-        summary: From `summarize`.
-        moments: The points of the staircase that are to be written.
-    """
+def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
+    """The parent run of a search; `moments` are the points of the staircase that are to be written."""
+    info = summary.info
     config = {str(k): v for k, v in info.config.items() if k not in ("overrides", "choices")}
-    flat = flatten(public({**config, "brief": info.brief, "task": info.task}))  # type: ignore[arg-type]
+    flat = flatten({**config, "brief": scrub(info.brief), "task": info.task})
     params = {key: str(value) for key, value in flat.items() if value is not None}
     metrics: list[Number] = []
     name = summary.metric.name
@@ -145,13 +140,13 @@ def search_run(info: SearchInfo, summary: Summary, moments: Iterable[Moment]) ->
             "mlflow.source.name": "autoresearch run",
             "mlflow.source.git.commit": info.base_commit,
             "mlflow.source.git.branch": info.branch,
-            "mlflow.note.content": scrub(search_note(info, summary)),
+            "mlflow.note.content": scrub(search_note(summary)),
         },
         params=params,
         metrics=tuple(metrics),
         files={
             "brief.md": scrub(clean(info.brief_text)),
-            "config.json": json.dumps(public(dict(info.config)), indent=2, default=str) + "\n",
+            "config.json": json.dumps(info.config, indent=2, default=str) + "\n",
         },
     )
 
@@ -325,9 +320,9 @@ def _outcome(trial: Trial, metric: Metric) -> str:
     return metric.text(trial.score) if trial.score is not None else escape(trial.result.reason, 120)
 
 
-def search_note(info: SearchInfo, summary: Summary) -> str:
+def search_note(summary: Summary) -> str:
     """What a person reads on the page of a search's run, in Markdown."""
-    metric = summary.metric
+    info, metric = summary.info, summary.metric
     return "\n\n".join(
         [
             f"**{escape(info.branch)}: {headline(summary)}**",

@@ -10,7 +10,8 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish.claim import make_claim
-from autoresearch.report.markdown import claim_sentence, headline, to_markdown
+from autoresearch.report.markdown import claim_sentence, headline
+from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox

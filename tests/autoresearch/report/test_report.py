@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 
 import autoresearch
 from autoresearch.judge import create_judge
-from autoresearch.report.markdown import code, escape, fence, headline, table, to_markdown
-from autoresearch.report.page import to_html, write_report
+from autoresearch.report.markdown import code, escape, fence, headline, table
+from autoresearch.report.page import to_html, to_markdown, write_report
 from autoresearch.report.summary import failures, summarize
 from autoresearch.text import one_line
 from autoresearch.types import Cost, Experiment, VerdictKind

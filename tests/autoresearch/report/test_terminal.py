@@ -3,7 +3,6 @@ import os
 import pty
 import re
 import select
-import threading
 import unicodedata
 from dataclasses import replace
 
@@ -13,8 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from autoresearch.report.live import LiveView, SearchPanel, create_view
-from autoresearch.report.plain import PlainView, QuietView
-from autoresearch.report.terminal import SearchDisplay, trial_name, trial_state
+from autoresearch.report.terminal import PlainView, QuietView, SearchView, trial_name, trial_state
 from autoresearch.search.observers import View
 from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
@@ -52,7 +50,7 @@ def play(view: View, experiments: list[Experiment]) -> None:
 
 def test_plain_lines_tell_the_whole_story() -> None:
     stream = io.StringIO()
-    with PlainView(SearchDisplay(INFO), stream) as view:
+    with PlainView(stream, INFO) as view:
         view.message("Going on.", warning=False)
         view.message("No sandbox here.", warning=True)
         play(view, EXPERIMENTS)
@@ -73,7 +71,7 @@ def test_plain_lines_tell_the_whole_story() -> None:
 
 def test_progress_lines_come_now_and_then() -> None:
     stream, clock = io.StringIO(), Clock()
-    view = PlainView(SearchDisplay(INFO), stream, every=30.0, clock=clock)
+    view = PlainView(stream, INFO, clock=clock)
     view.trial(RUNNING)
     for second in range(100):
         clock.now += 1
@@ -86,7 +84,7 @@ def test_progress_lines_come_now_and_then() -> None:
 @given(st.text(st.characters(codec=None), max_size=100))
 def test_no_control_character_reaches_a_plain_line(text: str) -> None:
     stream = io.StringIO()
-    view = PlainView(SearchDisplay(replace(INFO, device=text, brief=text)), stream)
+    view = PlainView(stream, replace(INFO, device=text, brief=text))
     with view:
         view.message(text)
         view.proposing(1, text)
@@ -99,7 +97,7 @@ def test_no_control_character_reaches_a_plain_line(text: str) -> None:
 
 def test_quiet_says_warnings_only() -> None:
     stream = io.StringIO()
-    with QuietView(SearchDisplay(INFO), stream) as view:
+    with QuietView(stream, INFO) as view:
         view.message("fine")
         play(view, EXPERIMENTS)
         view.message("not fine", warning=True)
@@ -126,7 +124,7 @@ def test_a_failing_search_is_not_swallowed(kind: str) -> None:
 
 def test_a_stream_that_knows_only_ascii_gets_ascii() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    PlainView(SearchDisplay(INFO), stream).message("größer → 漢字 −0.1 ± 0.2")
+    PlainView(stream, INFO).message("größer → 漢字 −0.1 ± 0.2")
     stream.flush()
     assert stream.buffer.getvalue() == b"gr??er ? ?? -0.1 +/- 0.2\n"  # type: ignore[attr-defined]
 
@@ -146,14 +144,14 @@ def test_the_view_fits_where_the_output_goes(monkeypatch: pytest.MonkeyPatch) ->
         create_view("loud")
 
 
-def drawn(display: SearchDisplay, width: int = 80, height: int = 24) -> list[str]:
+def drawn(display: SearchView, width: int = 80, height: int = 24) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None)
-    console.print(SearchPanel(display, threading.Lock()))
+    console.print(SearchPanel(display))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def running_display() -> SearchDisplay:
-    display = SearchDisplay(INFO, EXPERIMENTS)
+def running_display() -> SearchView:
+    display = SearchView(INFO, EXPERIMENTS)
     display.experiment(tried(9, VerdictKind.CRASH, hypothesis="wider and shallower"))
     display.trial(trial := replace(RUNNING, experiment=9, arm="confirm", seed=12))
     display.progress(trial, Progress(0.25, 5.0, step=120, loss=2.5))
@@ -179,8 +177,7 @@ def test_two_trials_at_once_have_a_line_each_and_nothing_jumps_when_one_ends() -
 @pytest.mark.parametrize("kept", [False, True])
 def test_what_was_begun_before_its_turn_goes_on_unless_it_is_in_vain(kept: bool) -> None:
     stream = io.StringIO()
-    display = SearchDisplay(INFO)
-    view = PlainView(display, stream)
+    view = display = PlainView(stream, INFO)
     first = next(e for e in EXPERIMENTS if e.verdict and (e.verdict.kind is VerdictKind.KEEP) == kept)
     now = started(replace(first.trials[0], id=100, experiment=first.number))
     ahead = replace(now, id=101, experiment=first.number + 1)
@@ -228,7 +225,7 @@ def test_the_panel_fits_any_terminal_whatever_is_written(width: int, height: int
 
 
 def test_markup_of_others_is_text() -> None:
-    display = SearchDisplay(INFO)
+    display = SearchView(INFO)
     display.message("[bold]not[/bold] [link=http://evil.test]a link[/link]")
     display.experiment(tried(1, VerdictKind.CRASH, hypothesis=EVIL))
     text = "\n".join(drawn(display, 200, 40))
@@ -237,7 +234,7 @@ def test_markup_of_others_is_text() -> None:
 
 
 def test_a_search_that_goes_on_shows_what_it_has_done() -> None:
-    display = SearchDisplay(INFO, EXPERIMENTS)
+    display = SearchView(INFO, EXPERIMENTS)
     assert (display.tried, display.kept, display.best, display.baseline) == (
         8,
         2,
@@ -248,7 +245,7 @@ def test_a_search_that_goes_on_shows_what_it_has_done() -> None:
 
 
 def test_the_starting_point_is_the_best_until_something_is_kept() -> None:
-    display = SearchDisplay(INFO)
+    display = SearchView(INFO)
     for trial in baseline(1.70, 1.72).trials:
         display.trial(trial)
     assert display.best == display.baseline == pytest.approx(1.71)
@@ -256,7 +253,7 @@ def test_the_starting_point_is_the_best_until_something_is_kept() -> None:
 
 def test_time_left_follows_the_pace() -> None:
     clock = Clock()
-    display = SearchDisplay(replace(INFO, config={"experiments": 10}), clock=clock)
+    display = SearchView(replace(INFO, config={"experiments": 10}), clock=clock)
     clock.now += 500  # preparing and measuring the baseline are no measure of the pace
     assert display.seconds_left() is None
     for n in (1, 2):
@@ -271,7 +268,7 @@ def test_time_left_follows_the_pace() -> None:
 
 def test_time_left_ends_with_the_minutes() -> None:
     clock = Clock()
-    display = SearchDisplay(replace(INFO, config={"experiments": 1000, "minutes": 10.0}), clock=clock)
+    display = SearchView(replace(INFO, config={"experiments": 1000, "minutes": 10.0}), clock=clock)
     clock.now += 60
     assert display.seconds_left() == pytest.approx(540)
     clock.now += 10_000
@@ -310,6 +307,6 @@ def test_the_live_view_draws_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_maximised_metric_is_shown_with_its_own_digits_and_signs() -> None:
     search = by_accuracy(night())
-    text = "\n".join(drawn(SearchDisplay(ACCURACY_INFO, search), 100))
+    text = "\n".join(drawn(SearchView(ACCURACY_INFO, search), 100))
     assert "best 1.395" in text and "+7.31% from 1.300" in text
     assert "#2 keep: +0.0500 ± 0.0050 over 3 seeds" in text and "#1 discard: −0.0200" in text

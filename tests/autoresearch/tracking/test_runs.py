@@ -30,7 +30,7 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 
 def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
     search = by_accuracy(night())
-    parent = search_run(ACCURACY_INFO, summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
+    parent = search_run(summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
     best = [p.value for p in parent.metrics if p.key == "best_val_accuracy"]
     assert best[0] < best[-1] and any(p.key == "tried_val_accuracy" for p in parent.metrics)
     assert "higher is better" in parent.tags["mlflow.note.content"]
