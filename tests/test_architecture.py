@@ -33,7 +33,7 @@ LAYERS = (
 TASK_WORDS = re.compile(r"bpb|bits per byte|\bGPT\b|torch|nanomodel|training tokens", re.IGNORECASE)
 """What framework rooms must not say: it belongs to one task."""
 
-OLD_JOURNALS = ("autoresearch/store/database.py", '"name": "val_bpb"')
+OLD_JOURNALS = ("autoresearch/store/database.py", 'Metric("val_bpb"')
 """The one exception: journals of the first two versions hold scores of this metric, and do not say so."""
 
 FRAMEWORK = ("search", "propose", "edit", "judge", "store", "report", "tracking", "execute")

@@ -57,7 +57,7 @@ def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] 
     table: NDArray[np.float64]
     if path.exists():
         table = np.load(path, allow_pickle=False)
-    elif old.exists():  # the losses of bits per byte once were kept as nats and bytes
+    elif old.exists():  # older versions kept the nats and bytes of texts
         table = np.load(old, allow_pickle=False) * (1.0, np.log(2))
     else:
         return None
