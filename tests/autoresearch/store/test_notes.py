@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from autoresearch.judge.finished import Audited, Claim
 
+from autoresearch.judge.finished import Audited, Claim
 from autoresearch.report.page import write_report
 from autoresearch.report.summary import summarize
 from autoresearch.store.journal import Journal
