@@ -3,7 +3,10 @@ fields, the edits and the candidate can be wrong.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from tests.support import messages_server as api
 from tests.support.messages_server import Behaviour
@@ -87,3 +90,9 @@ def cut_off(path: str, search: str, replace: str, count: int) -> list[Behaviour]
     }
     body = json.dumps(answer).encode()
     return [api.garbage(body[: len(body) * place // (count + 1)]) for place in range(1, count + 1)]
+
+
+def few_by_default(answers: Sequence[Any]) -> list[Any]:
+    """Parameters of a test: every tenth answer by default, the others as soak tests."""
+    soak = pytest.mark.soak
+    return [pytest.param(a, marks=[soak] if n % 10 else [], id=str(n)) for n, a in enumerate(answers)]

@@ -431,11 +431,7 @@ HARMLESS = [
 ]
 
 
-def test_there_are_enough_malformed_answers():
-    assert len(UNUSABLE) >= 70
-
-
-@pytest.mark.parametrize("answer", UNUSABLE)
+@pytest.mark.parametrize("answer", malformed.few_by_default(UNUSABLE))
 def test_no_malformed_answer_does_harm(make, server, answer):
     proposer = make(answer, GOOD)
     assert proposer.ask(context(), check)[0].edits == (Edit("train.py", "0.02", "0.03"),), "mended"
@@ -446,7 +442,7 @@ def test_no_malformed_answer_does_harm(make, server, answer):
     assert error.retry and "2 tries" in str(error)
 
 
-@pytest.mark.parametrize("answer", HARMLESS)
+@pytest.mark.parametrize("answer", malformed.few_by_default(HARMLESS))
 def test_unusable_commentary_is_dropped_without_another_call(make, server, answer):
     proposal = make(answer).ask(context(), check)[0]
     assert len(server.requests) == 1
@@ -456,9 +452,18 @@ def test_unusable_commentary_is_dropped_without_another_call(make, server, answe
 
 
 def test_a_long_row_of_malformed_answers_loses_nothing(make, server):
+    assert len(UNUSABLE) >= 70
     proposal = make(*UNUSABLE, GOOD, repairs=len(UNUSABLE)).ask(context(), check)[0]
     assert proposal.edits == (Edit("train.py", "0.02", "0.03"),)
     assert proposal.cost.calls == len(server.requests) == len(UNUSABLE) + 1
+    assert all(turn["content"] for turn in server.requests[-1]["messages"]), "the API refuses empty turns"
+
+
+def test_unusable_commentary_of_many_kinds_is_dropped(make, server):
+    proposer = make(*HARMLESS)
+    for number in range(len(HARMLESS)):
+        assert proposer.ask(context(), check)[0].edits
+        assert len(server.requests) == number + 1
 
 
 json_values = st.recursive(

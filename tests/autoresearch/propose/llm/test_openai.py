@@ -15,6 +15,7 @@ from autoresearch.propose.base import ProposerError
 from autoresearch.propose.llm.openai import json_in
 from autoresearch.types import Edit
 from tests.support import chat_server as chat
+from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
 
@@ -155,7 +156,12 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize("answer", UNUSABLE)
+def test_a_long_row_of_malformed_answers_loses_nothing(make, server):
+    proposal = make(*UNUSABLE, GOOD, repairs=len(UNUSABLE)).ask(context(), check)[0]
+    assert proposal.edits == EDIT and proposal.cost.calls == len(UNUSABLE) + 1
+
+
+@pytest.mark.parametrize("answer", malformed.few_by_default(UNUSABLE))
 def test_no_malformed_answer_does_harm(make, answer):
     proposer = make(answer, GOOD)
     assert proposer.ask(context(), check)[0].edits == EDIT, "mended"

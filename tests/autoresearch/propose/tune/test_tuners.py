@@ -19,7 +19,11 @@ from autoresearch.propose.tune.optuna import MAX_SEEN, observations
 from autoresearch.types import Category, Direction, Metric
 from tests.support.histories import SOURCE, baseline, context, experiment
 
-TUNERS = [("random", {}), *(("optuna", {"sampler": sampler}) for sampler in ("local", "tpe", "gp"))]
+TUNERS = [
+    ("random", {}),
+    *(("optuna", {"sampler": sampler}) for sampler in ("local", "tpe")),
+    pytest.param("optuna", {"sampler": "gp"}, marks=pytest.mark.slow),  # it imports torch
+]
 every = pytest.mark.parametrize(("name", "options"), TUNERS, ids=lambda value: str(value))
 
 
@@ -76,7 +80,7 @@ def test_a_restart_continues_and_the_seed_decides(name, options):
         assert again == first.ask(context(past), check)[0]
 
 
-@pytest.mark.parametrize("sampler", ["local", "gp"])
+@pytest.mark.parametrize("sampler", ["local", pytest.param("gp", marks=pytest.mark.slow)])
 def test_what_is_under_way_is_known_to_whoever_continues(sampler):
     """The next point is another one, and not a near twin that would learn nothing new."""
     known = context([baseline()])
@@ -151,6 +155,7 @@ def test_knobs_of_several_files():
     assert apply(sources, found.edits)["b.py"] == "LR = 0.5  # x2\nWD = 0.3  # 0..1\n"
 
 
+@pytest.mark.slow
 def test_unmoved_knobs_keep_every_digit():
     source = SOURCE.replace("0.02", "0.0213457")
     odd = replace(context(source=source), baseline_sources={"train.py": source})
@@ -225,6 +230,7 @@ def true_score(values):
     return 1.6 + 0.8 * (lr - 0.75) ** 2 + 0.2 * (depth - 0.5) ** 2 + 0.1 * values["WARMUP"]
 
 
+@pytest.mark.slow
 def test_the_local_sampler_finds_a_gain_within_a_dozen():
     gains = []
     for seed in range(3):
