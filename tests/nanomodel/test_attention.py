@@ -26,6 +26,7 @@ def plain(q, k, v, window):
     return result
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 20), st.integers(0, 25), st.integers(0, 99))
 def test_every_window_is_what_it_is_defined_as(length, window, seed):
@@ -41,6 +42,7 @@ def test_flex_attention_computes_the_same(window):
     assert torch.allclose(attention.flex(q, k, v, blocks), plain(q, k, v, window), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_block_mask_hides_what_nobody_sees():
     blocks = attention.block_mask(1024, 128, CPU)
     assert blocks.sparsity() > 70
@@ -53,6 +55,7 @@ def test_gradients_flow_through_a_window_only():
     assert reached.tolist() == [5 <= i <= 7 for i in range(10)]
 
 
+@pytest.mark.slow
 def test_a_compiled_step_has_no_break_with_windows():
     def function(q, k, v):
         return attention.attend(q, k, v, 4) + attention.attend(q, k, v)

@@ -102,6 +102,7 @@ def test_same_inputs_give_same_bytes_whatever_the_place_and_name(corpus: Path, t
             assert file.read_bytes() == (second.path / file.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_everything_that_decides_the_result_is_in_the_key(corpus: Path, tmp_path: Path):
     keys = {
         prepare(spec(corpus, **change), tmp_path / "cache").key

@@ -69,6 +69,7 @@ def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
     assert false() >= 1.5 * corrected
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_where_nothing_is_gained():
     false = sum(
         kept(serial(create_judge("default", lab.baseline()), lab, trials=500))
@@ -77,6 +78,7 @@ def test_nothing_is_kept_where_nothing_is_gained():
     assert false <= 10
 
 
+@pytest.mark.slow
 def test_heavy_tails_are_no_gains():
     def shock(rng: random.Random) -> float:
         return rng.gauss(0, 1) / math.sqrt(rng.gammavariate(1.5, 1.0))  # Student, 3 degrees of freedom

@@ -56,6 +56,7 @@ def test_a_machine_that_slows_down_is_noticed_and_does_not_end_progress():
     assert found >= 30
 
 
+@pytest.mark.slow
 def test_a_steady_machine_does_not_drift():
     drifts = 0
     for seed in range(50):

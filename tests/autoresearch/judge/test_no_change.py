@@ -52,6 +52,7 @@ def test_what_an_inner_function_may_read_is_not_renamed() -> None:
     assert not [what for what, _ in renamed_variables(SOURCE) if "outer" in what]
 
 
+@pytest.mark.slow
 def test_the_training_script_has_forty_such_variants_of_every_kind() -> None:
     source = SCRIPT.read_text(encoding="utf-8")
     found = list(islice(no_changes(source), 40))

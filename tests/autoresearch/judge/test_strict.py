@@ -24,6 +24,7 @@ def view_of(incumbent, runs):
     return compare(plain, incumbent, runs), noise.variance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, -0.5])
 def test_its_expectation_without_a_gain_is_at_most_one_even_with_optional_stopping(gain):
     """Stop at the best of up to eight looks that a rule may choose: here, as soon as it exceeds 3."""

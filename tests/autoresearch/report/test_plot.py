@@ -86,6 +86,7 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_function_of_the_search(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     first, second = (

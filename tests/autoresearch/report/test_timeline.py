@@ -96,6 +96,7 @@ def test_a_trace_has_a_row_for_each_device():
     assert first["args"]["hypothesis"] == "raise the learning rate"
 
 
+@pytest.mark.slow
 def test_the_report_says_it_and_shows_it(tmp_path):
     found = [Span(1, None, EVIL[:20], 10, 11), *trial(1, 0), *trial(2, 11, 2)]
     report = write_report(Recorded(night()), "", tmp_path, found)

@@ -16,6 +16,7 @@ SCRIPT = "nanomodel/train.py"
 SOURCES = {SCRIPT: (CONFIGS.parent / SCRIPT).read_text(encoding="utf-8")}
 
 
+@pytest.mark.slow
 def test_shipped_ideas_apply_to_the_script_one_by_one_and_on_each_other(tmp_path: Path) -> None:
     config = load([f"ideas={CONFIGS / 'shelf'}"], {})
     shelve(inbox := Inbox(tmp_path), config.idea_paths)

@@ -277,6 +277,7 @@ class Person:
         return (f"after {self.waited} steps",)
 
 
+@pytest.mark.slow
 def test_a_person_is_heard_and_can_stop_the_search_at_any_boundary(tmp_path: Path) -> None:
     counting = Person(10**6)
     plain = make_search(make_repository(tmp_path / "plain"), [0.2, 1.5], instant=False, inbox=counting)

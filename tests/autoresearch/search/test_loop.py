@@ -106,6 +106,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at", [pytest.param(at, marks=MOST if at not in (3, 6) else ()) for at in range(1, 9)]
 )

@@ -66,6 +66,7 @@ def bare(blocks):
     return [{key: value for key, value in block.items() if key != "cache_control"} for block in blocks]
 
 
+@pytest.mark.slow
 def test_a_model_improves_the_script(repository, server, search):
     server.script = [useless(1), api.error(429), useless(2), GAIN, useless(3)]
     made = search("experiments=4", models=["claude-sonnet-5-5", "claude-opus-5-5"])
@@ -115,6 +116,7 @@ def test_another_brief_changes_only_its_own_part(server, search, repository, tmp
     assert "Only simplify." in two["system"][1]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [90, pytest.param(200, marks=pytest.mark.soak)])
 def test_malformed_answers_lose_nothing(server, search, monkeypatch, answers):
     monkeypatch.setattr("autoresearch.propose.portfolio.PAUSE_SECONDS", 0.0)
@@ -146,6 +148,7 @@ def test_malformed_answers_lose_nothing(server, search, monkeypatch, answers):
     assert TOOL_NAME not in "".join(trained)
 
 
+@pytest.mark.slow
 def test_an_outage_of_the_model_leaves_the_work_to_the_stand_in(server, search):
     server.default = api.error(529, "overloaded")
     made = search("experiments=3", fallback="optuna")

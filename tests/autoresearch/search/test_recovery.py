@@ -116,6 +116,7 @@ LEFTOVERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", LEFTOVERS, ids=lambda leave: leave.__name__)
 def test_leftovers_do_no_harm(tmp_path: Path, leave) -> None:  # type: ignore[no-untyped-def]
     search = half_done(tmp_path / "repo")

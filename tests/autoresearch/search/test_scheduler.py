@@ -34,6 +34,7 @@ def story(search: Search) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.soak), 3])
 def test_the_verdicts_are_those_of_a_serial_search(tmp_path: Path, workers: int) -> None:
     serial = make_search(make_repository(tmp_path / "serial"), IDEAS)
@@ -144,6 +145,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at", [pytest.param(2, marks=pytest.mark.soak), 4, pytest.param(6, marks=pytest.mark.soak), 8]
 )
@@ -211,6 +213,7 @@ def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: 
     assert story(search)[0][2] == "keep"
 
 
+@pytest.mark.slow
 def test_two_searches_share_one_executor(tmp_path: Path) -> None:
     alone = make_search(make_repository(tmp_path / "alone"), IDEAS)
     alone.run()

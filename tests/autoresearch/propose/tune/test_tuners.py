@@ -92,6 +92,7 @@ def test_what_is_under_way_is_known_to_whoever_continues(sampler):
     assert found == again
 
 
+@pytest.mark.slow
 @every
 def test_points_that_check_refuses_are_passed_over_and_a_used_up_space_is_said(name, options):
     def picky(found):
@@ -254,6 +255,7 @@ def test_the_local_sampler_finds_a_gain_within_a_dozen():
     assert np.mean(gains) > 0.6
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 6))
 def test_the_process_is_sure_where_it_has_seen_and_unsure_elsewhere(seed, n, d):

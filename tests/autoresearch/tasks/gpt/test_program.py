@@ -17,6 +17,7 @@ def test_a_trial_on_one_of_several_gpus_sees_no_other(monkeypatch: pytest.Monkey
     assert environment(Path("/code"), 1)["CUDA_VISIBLE_DEVICES"] == "4, GPU-ab,6"
 
 
+@pytest.mark.slow
 def test_a_trial_on_the_cpu_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     device, only = one_gpu("cpu")
