@@ -131,6 +131,7 @@ def failures(tmp_path_factory):
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_real_failures_have_their_causes(failures):
     found = {case: explain(text, 1) for case, text in failures.items()}
     wrong = {case: reason for case, reason in found.items() if classify(reason) != case.partition(":")[0]}

@@ -28,6 +28,7 @@ def finished(repository: Repository, ideas: list[float | str], *overrides: str) 
     return search
 
 
+@pytest.mark.slow
 def test_every_change_is_left_out_and_its_gain_found_again(repository: Repository) -> None:
     search = finished(repository, [0.8, "OTHER = 1; GAIN = 0.04"])
     kept = [e.number for e in search.journal.experiments() if e.kept]
@@ -45,6 +46,7 @@ def test_every_change_is_left_out_and_its_gain_found_again(repository: Repositor
     assert make_audit(search, 8) == read_audits(search.journal)[0]
 
 
+@pytest.mark.slow
 def test_what_is_not_real_is_taken_out_on_a_branch_of_its_own(repository: Repository) -> None:
     search = finished(repository, [0.8, "OTHER = 1; BLUFF = 0.02"], "judge=greedy")
     record = make_audit(search, 24)

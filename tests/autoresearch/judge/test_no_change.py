@@ -4,6 +4,8 @@ import ast
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from benchmarks.no_change import handicap, no_changes, renamed_variables, swapped_definitions, unused_values
 
 SCRIPT = Path(__file__).parents[3] / "nanomodel" / "train.py"
