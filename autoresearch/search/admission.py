@@ -1,10 +1,10 @@
-"""What a proposal must pass before it may cost a training slot, and when failures end the search.
+"""Checks a proposal before its trials, and ends the search after too many equal failures.
 
-Invariants: an accepted candidate obeys the rules, was not tried before, and (where its author can mend what
-is refused) gets through a tryout of seconds. A proposal made for an incumbent that has moved since is merged
-onto the new one, by git's three-way merge, or refused: never guessed. What a candidate printed is handed on
-as data. The same failure several times in a row is no research: it ends the search early, whether tryouts
-fail (no more is paid for proposals then) or experiments do.
+Invariants: an accepted candidate obeys the rules, was not tried before, and (if its author can repair it)
+passes a tryout of seconds. If the incumbent has moved since a proposal was made, the proposal is merged onto
+the new one by git's three-way merge, or refused; nothing is guessed. A candidate's output is passed on as
+data. The same failure several times in a row ends the search early, whether tryouts fail (then no more money
+goes into proposals) or experiments do.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from autoresearch.types import (
 )
 
 LOG_CHARACTERS = 2000
-"""What a proposer is shown of the output of a candidate that failed in its tryout."""
+"""Characters of a failed tryout's output that a proposer sees."""
 
 FAILURES = (VerdictKind.CRASH, VerdictKind.INVALID)
 """Verdicts that end the search if they come several times in a row for the same cause."""
 
 
 class Streak:
-    """Failures with the same cause, one after the other; a failing thing that comes again counts once."""
+    """Counts failures with the same cause in a row; a repeated candidate counts once."""
 
     def __init__(self, limit: int | None) -> None:
         """Prepare.
 
         Args:
-            limit: So many are too many; None: any number is allowed.
+            limit: Number of failures that is too many; None: any number is allowed.
         """
         self._limit = limit
         self._cause: Hashable = None
         self.failed: list[Hashable] = []
 
     def success(self) -> None:
-        """Something else happened: the next failure is the first."""
+        """Start counting again, because something else happened."""
         self._cause, self.failed = None, []
 
     def failure(self, cause: Hashable, what: Hashable) -> bool:
-        """Count a failure; gives whether it is one too many."""
+        """Count a failure; returns whether there are too many."""
         if cause != self._cause:
             self._cause, self.failed = cause, []
         if what not in self.failed:
@@ -65,16 +65,16 @@ class Streak:
 
 
 class FailureAlarm:
-    """Ends the search when experiments keep failing alike. Counts what happened since it was last started."""
+    """Ends the search when experiments keep failing alike. Counts only the present run of the search."""
 
     def __init__(self, limit: int | None) -> None:
         self._streak = Streak(limit)
 
     def note(self, experiment: Experiment) -> None:
-        """Take note of a recorded experiment.
+        """Count a recorded experiment.
 
         Raises:
-            UserError: If it is one too many.
+            UserError: If there are too many failures.
         """
         verdict = experiment.verdict
         if verdict is None or verdict.kind not in FAILURES:
@@ -98,7 +98,7 @@ class Admission:
         """Prepare.
 
         Args:
-            state: What was tried.
+            state: State of the search.
             tryout: `Executor.tryout`.
         """
         self._state = state
@@ -115,13 +115,13 @@ class Admission:
         tryout: bool = False,
         waiting: Mapping[str, int] | None = None,
     ) -> Candidate:
-        """Make the candidate of a proposal, if it may be trained.
+        """Make the candidate of a proposal, if the proposal is acceptable.
 
         Args:
-            proposal: What is proposed.
+            proposal: The proposal.
             parent: The incumbent its edits apply to.
-            tryout: Whether the candidate must also get through a tryout of seconds.
-            waiting: Fingerprints of candidates whose turn is still to come, and the number each will have.
+            tryout: Whether the candidate must also pass a tryout of seconds.
+            waiting: Fingerprints of waiting candidates, and the number that each will have.
 
         Raises:
             Refused: With the reason, for the author of the proposal.
@@ -148,14 +148,14 @@ class Admission:
             parent: The incumbent of now.
 
         Raises:
-            Refused: If it does not fit the incumbent any more, or is no longer acceptable.
+            Refused: If it no longer fits the incumbent, or is no longer acceptable.
         """
         proposal = self.rebase(draft, parent)
         fingerprint = self.accept(proposal, parent).fingerprint
         return self._state.journal.adopt(draft, proposal, parent, fingerprint)
 
     def waiting(self, parent: str) -> dict[str, int]:
-        """Fingerprints of what drafts will be on an incumbent, if they fit it, and the number of each."""
+        """Fingerprints of the drafts as applied to an incumbent, if they fit it, and the number of each."""
         found: dict[str, int] = {}
         for number, draft in self._state.drafts():
             with contextlib.suppress(Refused):
@@ -164,16 +164,16 @@ class Admission:
         return found
 
     def rebase(self, draft: Draft, parent: str) -> Proposal:
-        """The draft's proposal with edits that apply to another incumbent than it was made for.
+        """The draft's proposal, with edits that apply to the incumbent of now.
 
         Raises:
-            Refused: If what was kept since is in its way.
+            Refused: If changes that were kept since conflict with it.
         """
         proposal = draft.proposal
         if draft.parent == parent:
             return proposal
         if proposal.params:
-            raise Refused("it was a point near another incumbent")  # merged, it would be a point nobody chose
+            raise Refused("it was a point near another incumbent")  # no tuner chose the merged point
         ours, base = self._state.sources(parent), self._state.sources(draft.parent)
         return replace(
             proposal, edits=carried_edits(ours, base, proposal.edits, self._state.repository.merge)

@@ -1,6 +1,6 @@
-"""How a search begins, and begins again: its journal, its branch, and the scorer's copy of the task.
+"""Starts a search, or continues one: its journal, its branch, and the scorer's copy of the task.
 
-Invariant: a branch that is not the search's own, or that somebody has moved, is never overwritten.
+Invariant: a branch of another owner, or one that somebody has moved, is never overwritten.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
 
 
 def check_judge(config: Config) -> None:
-    """Find wrong options before the baselines have been trained, not after.
+    """Check the judge's options before the baselines are trained.
 
     Raises:
         UserError: If the judge cannot be made.
@@ -41,10 +41,10 @@ def check_judge(config: Config) -> None:
 
 
 def require_files(repository: Repository, task: Task) -> None:
-    """Check that the user's latest commit holds what the task is about, before anything is prepared.
+    """Check that the user's latest commit holds the task's files, before anything is prepared.
 
     Raises:
-        UserError: If it does not; says what is missing, and how to start from what is installed.
+        UserError: If files are missing; says which, and how to copy the installed ones.
     """
     missing = repository.missing("HEAD", dict.fromkeys((*task.frozen, *task.editable)))
     if not missing:
@@ -96,14 +96,14 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
 
 
 def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
-    """Leave patches in the inbox of a new search, once: a beginning that was cut off is begun again.
+    """Put patches into the inbox of a new search, once, even if an earlier start was cut off.
 
     Args:
-        inbox: Of the search.
+        inbox: Inbox of the search.
         patches: Files that hold a text and a unified diff below it.
 
     Raises:
-        UserError: If one of them is neither, or cannot be read.
+        UserError: If a file has another form, or cannot be read.
     """
     known = {entry.idea.text for entry in inbox.entries()}
     for path in patches:
@@ -115,7 +115,7 @@ def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
 
 
 def reopen(folder: Path, repository: Repository) -> Journal:
-    """The journal of a search that goes on.
+    """The journal of a search that continues.
 
     Raises:
         UserError: If somebody has moved its branch.
@@ -137,7 +137,7 @@ def _several(count: int) -> str:
 
 
 def trusted_tree(config: Config, repository: Repository, journal: Journal, folder: Path) -> Path:
-    """The scorer's own copy of the task, as it was when the search began, whatever is edited meanwhile."""
+    """The scorer's own copy of the task's files, as they were when the search began."""
     tree = folder / "trusted"
     shutil.rmtree(tree, ignore_errors=True)
     repository.export(journal.info().base_commit, create_task(config).frozen, tree)

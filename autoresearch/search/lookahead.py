@@ -1,9 +1,9 @@
-"""Proposals made ahead: while one experiment is trained, the next is proposed, in a thread of its own.
+"""Asks for the next proposal while the present experiment trains, in a separate thread.
 
-Owns the waiting for a proposer that is out of reach: it never ends a search. Invariants: one question at a
-time; each attempt is a question of its own, so that the proposer is told what is known then; an answer is in
-the journal, as a draft, before anything else is done with it, because it may have been paid for; nobody waits
-for this thread when the search ends. Also keeps the journal's note of what was paid for no proposal.
+This module also waits for a proposer that cannot be reached; that never ends a search. Invariants: it asks
+one question at a time, and each attempt is a new question, so that the proposer gets the latest context. It
+writes an answer to the journal, as a draft, before any other step, because the answer may have cost money.
+The search does not wait for this thread when it ends. The module also records costs that led to no proposal.
 
 Not covered: whether a draft still fits when its turn comes (`admission`).
 """
@@ -26,18 +26,18 @@ from autoresearch.store.notes import write_unbilled
 from autoresearch.types import Proposal
 
 RETRY_SECONDS = (5, 15, 60, 300)
-"""Seconds to wait before asking a proposer again that is out of reach; the last one repeats."""
+"""Seconds before a proposer that cannot be reached is asked again; the last value repeats."""
 
 MAX_REFUSALS = 20
-"""More unusable proposals in a row than this mean that there is nothing left to try."""
+"""After more unusable proposals in a row than this, nothing is left to try."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question to the proposer is done with: there is a draft, or nothing, or an error.
+    """A question to the proposer has ended, with a draft, with nothing, or with an error.
 
     Attributes:
-        error: What ended it for good: a `ProposerError`, or a defect. None: asking again makes sense.
+        error: The final error, a `ProposerError` or a defect; None: another question may succeed.
     """
 
     error: BaseException | None = None
@@ -58,11 +58,11 @@ class Lookahead:
         """Prepare; nothing is asked yet.
 
         Args:
-            proposer: Whom to ask.
-            state: What the proposer may know.
-            admission: What proposals must pass.
-            inbox: Where people leave notes.
-            events: Is given the messages, and an `Answered` for each question.
+            proposer: The proposer to ask.
+            state: State of the search, which gives the context.
+            admission: Checks the proposals.
+            inbox: The inbox with people's notes.
+            events: Gets the messages, and an `Answered` for each question.
             deadline: Unix time after which nothing is asked ahead.
         """
         self._config = state.config
@@ -81,27 +81,27 @@ class Lookahead:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether a question is under way."""
         return self._thread is not None
 
     def ask_ahead(self, places: int) -> None:
         """Ask for a proposal ahead of its turn, if one is wanted: at least one for each idle place.
 
         Args:
-            places: Where trials can run.
+            places: Number of places where trials can run.
         """
         drafts, config = len(self._journal.drafts()), self._config
         wanted = max(config.lookahead, places - 1) if config.lookahead else 0
         if self._proposer.instant and places == 1:
-            wanted = 0  # it would know less, and nothing would be gained
+            wanted = 0  # asked now, it would know less, and no time would be saved
         in_time = self._state.tried + drafts < config.experiments and time.time() < self._deadline
         if drafts < wanted and in_time and not self.busy:
             self.ask()
 
     def ask(self) -> None:
-        """Begin to ask for a draft that builds on the incumbent of now.
+        """Start to ask for a draft that builds on the incumbent of now.
 
-        Nothing is asked while an error has not been raised by `collect`.
+        It asks nothing before `collect` has raised an earlier error.
         """
         assert not self.busy, "one question at a time"
         if self._error is not None:
@@ -121,23 +121,23 @@ class Lookahead:
         self._thread.start()
 
     def answered(self, event: Answered) -> None:
-        """Take note of the end of a question."""
+        """Record the end of a question."""
         if self._thread is not None:
             self._thread.join()
         self._thread, self._error = None, event.error
 
     def collect(self) -> None:
-        """Raise what the last question failed by, once.
+        """Raise the error of the last question, once.
 
         Raises:
-            ProposerError: If no proposal can be had.
+            ProposerError: If the proposer has no proposal.
         """
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def close(self) -> None:
-        """Wait for nothing any more. A question in flight is left to itself: it may take minutes."""
+        """Stop. A question under way is not waited for, since it may take minutes."""
         self._closed.set()
 
     # In the thread of a question
@@ -178,5 +178,5 @@ class Lookahead:
             self._journal.draft(proposal, parent, started)
 
     def _note_unbilled(self) -> None:
-        """Write down what was paid to whom since their last proposals."""
+        """Record what proposers and models have cost since their last proposals."""
         write_unbilled(self._journal, self._proposer.unbilled)

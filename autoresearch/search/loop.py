@@ -1,9 +1,9 @@
-"""The loop: baseline, then propose, commit, judge, record, again and again.
+"""The loop of a search: trains the baseline, then proposes, commits, judges and records, repeatedly.
 
-Owns the order of the steps: each is written to the journal before it is acted on. A search killed at any
-instant goes on where the journal ends: `run` first finishes what was begun, then asks for more. Decisions are
-serial; the trials of one decision, and the proposal for the next experiment, run beside each other
-(`scheduler`, `lookahead`).
+This module owns the order of the steps: each is written to the journal before it is taken. A search that was
+killed at any instant continues where the journal ends: `run` first finishes the open experiment, then asks
+for more. Decisions are serial; the trials of one decision, and the proposal for the next experiment, run at
+the same time (`scheduler`, `lookahead`).
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from autoresearch.types import Arm, Experiment, State
 
 @dataclass
 class Search:
-    """One search and all it works with.
+    """One search and its parts.
 
     Attributes:
         config: Its configuration.
-        task: What it improves.
-        worktree: Where its commits are made.
-        journal: Its record, in the folder where everything of it lies.
-        executor: What runs its trials; may serve other searches, too.
-        proposer: Who suggests what to try.
+        task: The task that it improves.
+        worktree: The worktree for its commits.
+        journal: Its journal, in the folder of the search.
+        executor: Runs its trials; may serve other searches too.
+        proposer: Suggests changes.
         mirror: Shows the journal elsewhere.
         view: Shows a person what happens.
-        inbox: What people say to it.
+        inbox: Messages of people.
     """
 
     config: Config
@@ -69,12 +69,12 @@ class Search:
 
     @property
     def repository(self) -> Repository:
-        """Where its commits are."""
+        """The repository of its commits."""
         return self.worktree.repository
 
     @property
     def folder(self) -> Path:
-        """Where everything it writes lies."""
+        """The folder of everything that it writes."""
         return self.journal.path.parent
 
     def run(self) -> bool:
@@ -150,7 +150,7 @@ class Search:
         return judge
 
     def _propose(self) -> Experiment:
-        """The next experiment: a draft that was made ahead and still fits, or one that is made now."""
+        """The next experiment: from a draft that still fits, or from a new proposal."""
         self.view.proposing(self.state.tried + 1, self.proposer.name)
         while True:
             self._look_at_the_clock()
@@ -168,11 +168,11 @@ class Search:
             while self.lookahead.busy:
                 if isinstance(event := self.scheduler.next(), Answered):
                     self.lookahead.answered(event)
-                self.scheduler.checkpoint()  # a proposer may be out of reach for hours
+                self.scheduler.checkpoint()  # a proposer may be unreachable for hours
                 self._look_at_the_clock()
 
     def _commit(self, experiment: Experiment) -> Experiment:
-        """Turn the proposal into a commit that stays reachable, whatever becomes of it."""
+        """Turn the proposal into a commit that stays reachable, whatever the verdict."""
         candidate = self.state.candidate_of(experiment)
         message, when = commit_message(experiment, self.task.metric), experiment.created
         commit = self.worktree.commit(candidate.parent, candidate.sources, message, when)
@@ -180,12 +180,12 @@ class Search:
         return self.journal.committed(experiment.number, commit, candidate.diff)
 
     def _judge(self, experiment: Experiment) -> Experiment:
-        """Train as often as the judge wants, on as many places as are free, until it decides."""
+        """Run the trials that the judge asks for, on all free places, until it decides."""
         self.view.experiment(experiment)
         self.mirror.sync(self.journal)
         self.judge.candidate(self.state.candidate_of(experiment).growth)
         self.lookahead.ask_ahead(len(self.executor.places))
-        again = deque(self.judge.unanswered)  # asked for before an interruption
+        again = deque(self.judge.unanswered)  # requested before an interruption
         running: dict[int, TrialRequest] = {}
         while experiment.verdict is None:
             self._start_wanted(experiment, again, running)
@@ -194,7 +194,7 @@ class Search:
                     experiment = self._observe(ended, running.pop(ended.trial.id), running)
                 case Answered() as answered:
                     self.lookahead.answered(answered)
-                    # The answer may have been refused: ask again, with what is known by now.
+                    # The answer may have been refused: ask again, with the latest context.
                     self.lookahead.ask_ahead(len(self.executor.places))
         self.scheduler.cancel(running)
         return experiment
@@ -202,12 +202,12 @@ class Search:
     def _start_wanted(
         self, experiment: Experiment, again: deque[TrialRequest], running: dict[int, TrialRequest]
     ) -> None:
-        """Start what the judge wants, where there is room.
+        """Start the trials that the judge asks for, while places are free.
 
         Args:
-            experiment: The candidate's.
-            again: What the judge wants, but an interruption has ended.
-            running: What it wants of the trials under way, by their numbers.
+            experiment: Number of the candidate's experiment.
+            again: Requests whose trials an interruption ended.
+            running: Requests of the trials under way, by trial number.
         """
         while self.scheduler.room and self.scheduler.may_start():
             want = again.popleft() if again else self.judge.next()
@@ -217,7 +217,7 @@ class Search:
             running[self.scheduler.start(experiment.number, want, commit).id] = want
 
     def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
-        """Show the judge a result; write it, the judge, and the verdict if there is one, all at once."""
+        """Show the judge a result; record it, the judge, and any verdict in one transaction."""
         begun, trial = time.time(), ended.trial
         tried = self.journal.experiment(trial.experiment).trials
         earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
@@ -227,7 +227,7 @@ class Search:
         return self.journal.experiment(trial.experiment)
 
     def _record(self, experiment: Experiment) -> None:
-        """Tell the verdict in the commit, and move the branch if the candidate is kept."""
+        """Write the verdict into the commit, and move the branch if the candidate is kept."""
         begun = time.time()
         message = commit_message(experiment, self.task.metric)
         final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)

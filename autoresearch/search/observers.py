@@ -1,4 +1,4 @@
-"""Who watches and steers a running search: a person's view and inbox, and a mirror of the journal."""
+"""Interfaces to a running search: a person's view and inbox, and a mirror of the journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autoresearch.types import Experiment, Progress, Trial
 
 
 class View(Protocol):
-    """Shows a person what the search does. Must never raise into the search."""
+    """Shows a person what the search does. It must never raise into the search."""
 
     def __enter__(self) -> View: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -18,7 +18,7 @@ class View(Protocol):
         """A line about the search as a whole."""
 
     def proposing(self, number: int, proposer: str) -> None:
-        """A proposal for experiment `number` is awaited."""
+        """The search waits for a proposal for experiment `number`."""
 
     def experiment(self, experiment: Experiment) -> None:
         """A new experiment has a proposal and a commit, and its trials are about to start."""
@@ -27,25 +27,25 @@ class View(Protocol):
         """A trial starts (`trial.result is None`) or has ended."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
-        """A running trial shows a sign of life."""
+        """A running trial has made progress."""
 
     def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
         """An experiment has its verdict."""
 
 
 class Inbox(Protocol):
-    """What people say to a running search; see `autoresearch.store.inbox`."""
+    """People's messages to a running search; see `autoresearch.store.inbox`."""
 
     @property
     def wished(self) -> str:
-        """What the search shall do: "run", "pause" or "stop"."""
+        """What the search was asked to do: "run", "pause" or "stop"."""
 
     def notes(self) -> tuple[str, ...]:
-        """What the proposer should be told from now on."""
+        """People's notes to the proposer."""
 
 
 class EmptyInbox:
-    """Nobody says anything."""
+    """An inbox that is always empty."""
 
     wished = "run"
 

@@ -1,9 +1,8 @@
-"""What `autoresearch run` would do, how long it would take and what it might cost; nothing is started.
+"""Says what `autoresearch run` would do, how long it would take and what it might cost; starts nothing.
 
-What is not known is said to be so: how fast a training is comes from an earlier search with the same budget
-on the same device, or from the budget itself where that is a time. Costs of language models are a range: from
-one call a proposal with the history read from the cache, to two calls with nothing cached and half the
-answer's room used.
+The plan says what is unknown. The duration of a training comes from an earlier search with the same budget on
+the same device, or from a budget of seconds. The cost of language models is a range: from one call per
+proposal with the history read from the cache, to two calls without cache and with answers of half the limit.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ from autoresearch.text import duration
 from autoresearch.types import Experiment
 
 ENTRY_TOKENS = 250
-"""What an experiment adds to the history in the prompt, about."""
+"""Tokens that an experiment adds to the history in the prompt, about."""
 
 SHORT_ANSWER = 2500
-"""Tokens of an answer that thinks little."""
+"""Tokens of an answer with little thinking."""
 
 TRIALS = (1.0, 3.5)
-"""Trainings an experiment where no earlier search tells: from all discarded at once to most confirmed."""
+"""Trainings per experiment without an earlier search: from all discarded at once to most confirmed."""
 
 Line = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What earlier searches with the same budget on the same device tell.
+    """Figures of an earlier search with the same budget on the same device.
 
     Attributes:
-        seconds: Of a training, start-up and scoring included.
-        trials: Trainings an experiment.
+        seconds: Duration of a training, start and scoring included.
+        trials: Trainings per experiment.
         source: Name of the search.
     """
 
@@ -62,7 +61,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         folder: Where the user is.
 
     Raises:
-        UserError: For whatever would keep the run from starting, as far as that is seen without starting it.
+        UserError: If the run could not start, as far as that can be seen without starting it.
     """
     config, repository = load(list(overrides)), Repository(folder)
     runs = config.runs if config.runs.is_absolute() else repository.root / config.runs
@@ -113,7 +112,7 @@ def _pace(config: Config, runs: Path) -> Pace | None:
     for path in journals[:20]:
         try:
             journal = Journal(path)
-        except Exception:  # of another version, or broken: no matter here
+        except Exception:  # of another version, or broken: not used here
             continue
         info, experiments = journal.info(), journal.experiments()
         journal.close()
@@ -183,7 +182,7 @@ def _money(
 
 
 def _dollars(price: Price, asked: int, proposer: dict[str, Any], done: int, left: int) -> tuple[float, float]:
-    """From the cheapest to the dearest that is likely."""
+    """The likely range from cheapest to most expensive."""
     low = high = 0.0
     for number in range(done, done + left):
         ledger = min(number * ENTRY_TOKENS, proposer["ledger_tokens"])

@@ -1,7 +1,7 @@
-"""Clears away what a killed run of a search has left, and makes git agree with the journal.
+"""Cleans up after a killed run of a search, and makes git agree with the journal.
 
-Invariants: nothing is decided here; recovering twice changes nothing the second time; only what is certainly
-the search's own is touched: its trials, its processes, its refs, its locks.
+Invariants: this module decides nothing; a second recovery changes nothing; it touches only things that
+certainly belong to the search: its trials, processes, refs and locks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from autoresearch.store.commits import rebuild
 
 
 def recover(state: SearchState, view: View) -> None:
-    """Clear away what a killed run left, and make git agree with the journal.
+    """Clean up after a killed run, and make git agree with the journal.
 
     Args:
         state: Of the search.
-        view: Is told if something was interrupted.
+        view: Gets a message if something was interrupted.
 
     Raises:
-        UserError: If git has lost what the search cannot do without.
+        UserError: If git has lost a commit that the search needs.
     """
     journal, folder = state.journal, state.journal.path.parent
     journal.update(finished=None)
@@ -46,7 +46,7 @@ def _restore_git(state: SearchState, view: View) -> None:
     """Make git agree with the journal, as far as the search needs it.
 
     Raises:
-        UserError: If the commit that all others would build on is gone for good.
+        UserError: If the commit of the incumbent is lost.
     """
     journal = state.journal
     done = rebuild(journal, state.repository, journal.path.parent, state.task.editable)
@@ -68,7 +68,7 @@ def _restore_git(state: SearchState, view: View) -> None:
 
 
 def end_orphans(folder: Path) -> int:
-    """Kill processes that an earlier run started for a search; gives how many there were.
+    """Kill processes that an earlier run started for a search; returns their number.
 
     They are recognised by their environment: the socket of the harness, and code inside the search's folder.
     """

@@ -1,8 +1,8 @@
-"""The scheduler: starts trials where there is room, and waits for what happens next.
+"""The scheduler: starts trials on free places, and waits for events.
 
 It alone knows which trials are open and which places are free. It blocks in one place (`_listen`), on one
-queue of events: those of the executor, and the answers of the proposer. A pause that a person asks for is
-waited out there, too. Invariant: a trial is in the journal before it starts.
+queue of events: those of the executor, and the answers of the proposer. It also waits there during a pause
+that a person asked for. Invariant: a trial is in the journal before it starts.
 
 Not covered: the rules that hold for every trial (`trials`), which trials to run, and what the results mean.
 """
@@ -26,13 +26,13 @@ from autoresearch.search.trials import TrialRules
 from autoresearch.types import Measurement, Split, Trial
 
 POLL_SECONDS = 1.0
-"""How long a wait lasts at most, before somebody looks again at what people ask for, and at the clock."""
+"""Longest wait in seconds, before the inbox and the clock are checked again."""
 
 PAUSE_SECONDS = 0.5
-"""Seconds between two looks at what people ask for, during a pause."""
+"""Seconds between two checks of the inbox during a pause."""
 
 CLOSE_SECONDS = 5.0
-"""How long `close` waits for the trials of the search to be taken down."""
+"""Seconds that `close` waits for the trials of the search to end."""
 
 STOPPED = "Stopped. Rerun the same command to continue."
 
@@ -41,7 +41,7 @@ class Stopped(Exception):
     """Ends the search at the next boundary of a step; the message says why.
 
     Attributes:
-        by_itself: Whether it was to end then, and nobody asked for it.
+        by_itself: Whether the search ended by itself, not because a person asked for it.
     """
 
     def __init__(self, why: str = STOPPED, by_itself: bool = False) -> None:
@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial has ended whose result is waited for."""
+    """A trial with a wanted result has ended."""
 
     trial: Trial
     result: Measurement
@@ -59,7 +59,7 @@ class Ended:
 
 @dataclass
 class _Open:
-    """A trial that was submitted and has not ended; `wanted`: somebody waits for its result."""
+    """A trial that was submitted and has not ended; `wanted`: its result is needed."""
 
     trial: Trial
     place: str
@@ -70,7 +70,7 @@ class Scheduler:
     """Runs the trials of one search; several searches may share the executor.
 
     Attributes:
-        events: What the executor and the proposer tell.
+        events: The queue of events of the executor and the proposer.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Scheduler:
 
         Args:
             state: Of the search.
-            rules: What holds for every trial.
-            executor: What runs them.
-            view: Is told of trials and messages.
-            inbox: What people ask for.
+            rules: Rules for every trial.
+            executor: Runs the trials.
+            view: Shows trials and messages.
+            inbox: Messages of people.
         """
         self.events: SimpleQueue[Any] = SimpleQueue()
         self._name = state.config.name
@@ -105,11 +105,11 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether there are trials whose results are waited for."""
+        """Whether trials with wanted results are under way."""
         return any(open.wanted for open in self._open.values()) or bool(self._unread)
 
     def checkpoint(self) -> None:
-        """A boundary between two steps. A pause that a person asked for lasts here.
+        """Mark a boundary between two steps; waits here during a pause.
 
         Raises:
             Stopped: If a person asked for the end of the search.
@@ -126,10 +126,10 @@ class Scheduler:
             self._view.message("Going on.")
 
     def may_start(self) -> bool:
-        """Whether a person lets trials start. Under a pause or a stop, those that run end first.
+        """Whether trials may start. After a request to pause or stop, running trials end first.
 
         Raises:
-            Stopped: If a person asked for the end of the search, and nothing runs that is waited for.
+            Stopped: If a person asked for the end of the search, and no trial with a wanted result runs.
         """
         if self.busy:
             return self._inbox.wished == "run"
@@ -139,30 +139,30 @@ class Scheduler:
     # Trials
 
     def start(self, experiment: int, request: TrialRequest, commit: str) -> Trial:
-        """Write a trial down, then start it. There must be room.
+        """Record a trial in the journal, then start it. A place must be free.
 
         Args:
-            experiment: Whose it is.
-            request: What it is for, and its seed.
-            commit: What to measure.
+            experiment: Number of its experiment.
+            request: Its purpose and its seed.
+            commit: The commit to measure.
         """
         place = self._free_place() or ""
         trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
         return self._submit(trial, self._rules.spec(trial, thorough=request.thorough))
 
     def start_unrecorded(self, trial: Trial, splits: Sequence[Split], items: str) -> Trial:
-        """Start a trial that is written down elsewhere, and judged by nobody. There must be room.
+        """Start a trial that is recorded elsewhere and not judged. A place must be free.
 
         Args:
-            trial: What to measure.
-            splits: What to score it on; the first gives the score.
+            trial: The trial.
+            splits: The splits to score on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
         """
         self._unrecorded -= 1
         return self._submit(trial, self._rules.unrecorded(trial, self._unrecorded, splits, items))
 
     def cancel(self, trials: Iterable[int]) -> None:
-        """Stop trials nobody waits for any more. Their places are free once they have ended."""
+        """Stop trials whose results are no longer needed. Their places are free once they have ended."""
         numbers = [number for number in trials if number in self._open]
         for number in numbers:
             self._open[number].wanted = False
@@ -171,7 +171,7 @@ class Scheduler:
     # What happens
 
     def next(self, seconds: float = POLL_SECONDS) -> Ended | Answered | None:
-        """What happens next that the search must act on; None if nothing does for so many seconds."""
+        """The next event that the search must handle; None if none comes within so many seconds."""
         deadline = time.monotonic() + seconds
         while not self._unread:
             left = deadline - time.monotonic()
@@ -181,10 +181,10 @@ class Scheduler:
         return self._unread.popleft()
 
     def run_all(self, starts: Iterator[Trial]) -> Iterator[Ended]:
-        """Run trials beside each other.
+        """Run trials at the same time.
 
         Args:
-            starts: Each of its steps starts one trial; taken when there is room.
+            starts: Each of its steps starts one trial; taken when a place is free.
 
         Yields:
             Each trial with its result, in the order in which they end.
@@ -202,7 +202,7 @@ class Scheduler:
     def close(self) -> None:
         """Stop the trials of this search, and wait a few seconds for their ends.
 
-        Nothing is lost: a trial that has no result is run again by the next run of the search.
+        Nothing is lost: the next run of the search repeats a trial without a result.
         """
         self.cancel(list(self._open))
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -211,7 +211,7 @@ class Scheduler:
         self._unread.clear()
 
     def _listen(self, seconds: float) -> None:
-        """Wait for one event, and take note of it. The search blocks nowhere else."""
+        """Wait for one event, and record it. The search blocks nowhere else."""
         try:
             event = self.events.get(timeout=seconds)
         except Empty:
@@ -230,10 +230,10 @@ class Scheduler:
                 self._unread.append(event)
 
     def _finished(self, event: Finished) -> None:
-        """The end of a trial: its place is free.
+        """Handle the end of a trial: its place is free.
 
         Raises:
-            BaseException: What the machine failed by.
+            BaseException: The failure of the machine.
         """
         open = self._open.pop(event.spec.trial, None)
         if open is None or not open.wanted:

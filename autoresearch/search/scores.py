@@ -1,8 +1,8 @@
-"""The judge of a search, in the unit of its metric: the one place where the sign of a score is turned.
+"""Wraps the judge of a search: the one place that turns the sign of a score.
 
-Judges are free of direction: lower is better. Here a score becomes such a loss, and the levels of a verdict
-become scores again, before anything is written down. Effects are gains either way. A judge knows only that a
-trial failed; here its verdict is given the name and the reason of the failure.
+Judges know no direction: for them lower is better. This module turns a score into such a loss, and the levels
+of a verdict back into scores before they are recorded. Effects are gains in both. A judge knows only that a
+trial failed; this module adds the kind and the reason of the failure to its verdict.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class ScoreJudge:
         """Wrap a judge.
 
         Args:
-            judge: Reads losses.
-            metric: What the scores are.
+            judge: The judge, which reads losses.
+            metric: The metric of the scores.
         """
         self._judge = judge
         self._metric = metric
@@ -35,7 +35,7 @@ class ScoreJudge:
         """The judge of a new search.
 
         Args:
-            metric: What the scores are.
+            metric: The metric of the scores.
             scores: (seed, score) of each trial of the baseline.
             error: Standard error that the choice of validation items adds to any difference.
             options: The configuration group `judge`.
@@ -49,7 +49,7 @@ class ScoreJudge:
         return cls(Judge.from_json(text), metric)
 
     def to_json(self) -> str:
-        """The whole state, which is of losses, as JSON text."""
+        """The whole state, with losses, as JSON text."""
         return self._judge.to_json()
 
     def candidate(self, growth: int) -> None:
@@ -75,10 +75,10 @@ class ScoreJudge:
         """Take the answer to a request.
 
         Args:
-            request: What was asked for.
-            result: What came of it.
-            others: Requests under way. They count no more once there is a verdict, and are answered with it.
-            earlier: What came of the candidate's earlier trials.
+            request: The request.
+            result: The result of its trial.
+            others: Requests under way. A verdict ends them: the judge gets a failure as their answer.
+            earlier: Results of the candidate's earlier trials.
 
         Returns:
             The verdict on the current candidate once there is one.

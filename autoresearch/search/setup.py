@@ -1,8 +1,8 @@
-"""From a configuration to a search that is ready to run: data, git, journal, executor, proposer.
+"""Makes a search that is ready to run from a configuration: data, git, journal, executor, proposer.
 
-Owns where things lie: `runs/cache` for prepared data, `runs/<name>/` for one search (journal, lock, worktree,
-trusted tree, report). Everything that can be wrong before the first trial is found here, with one clear
-message, and in an order that leaves nothing half made.
+Decides where files lie: `runs/cache` for prepared data, `runs/<name>/` for one search (journal, lock,
+worktree, trusted tree, report). It finds every error before the first trial, with one clear message, and in
+an order that leaves nothing incomplete.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from autoresearch.types import Cost
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:
-    """Where everything a search writes goes.
+    """The folder for everything that searches write.
 
     Raises:
         UserError: If it cannot be written.
@@ -87,14 +87,14 @@ def search_folder(overrides: list[str]) -> Path:
 
 @contextmanager
 def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
-    """A search that is ready to run, begun or found again by its name; closed at the end.
+    """A search that is ready to run, new or continued by its name; closed at the end.
 
     Args:
         overrides: Configuration, see `autoresearch.config`.
         view: How to show it: "live", "plain", "quiet" or "auto".
 
     Raises:
-        UserError: For anything that a person can mend before the first trial.
+        UserError: For every error that a person can fix before the first trial.
     """
 
     def say(text: str) -> None:
@@ -156,30 +156,30 @@ def write_page(journal: Journal, repository: Repository) -> Report:
 
 
 def cumulative_diff(journal: Journal, repository: Repository) -> str:
-    """Everything that was kept, as one unified diff; empty if nothing was, or if git has lost it."""
+    """All kept changes, as one unified diff; empty if there are none, or if git has lost them."""
     kept = [e.commit for e in journal.experiments() if e.kept and repository.resolve(e.commit)]
     return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""
 
 
 def _conclude(search: Search, mirror: Mirror) -> None:
-    """Whatever ended the search, leave a report, and MLflow up to date if it answers."""
+    """Write the report, and bring MLflow up to date if it answers, however the search ended."""
     report = write_page(search.journal, search.repository)
     problem = mirror.close(search.journal, [f for f in (report.markdown, report.html, report.png) if f])
     if problem:
         search.view.message(problem, warning=True)  # and it needs all of what is kept, later
     else:
-        with suppress(UserError, OSError, sqlite3.Error):  # tidying up fails no search
+        with suppress(UserError, OSError, sqlite3.Error):  # an error in cleaning up must not fail the search
             trim(search.journal, search.config.keep_logs)
 
 
 def proposer_of(
     config: Config, repository: Repository, folder: Path, say: Callable[[str], None] = print
 ) -> Proposer:
-    """Who proposes, as configured, for the search in `folder`; nothing is written yet.
+    """Make the configured proposer for the search in `folder`; writes nothing.
 
     Args:
         config: Of the search.
-        repository: It is about.
+        repository: The user's repository.
         folder: Of the search; need not exist.
         say: Tells a person something.
     """
@@ -207,10 +207,10 @@ def proposer_of(
 
 
 def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
-    """Say what a person should know of the sandbox and of the GPU, before anything runs.
+    """Show warnings about the sandbox and the GPU before anything runs.
 
     Raises:
-        UserError: If the GPU does not answer where candidates run.
+        UserError: If the GPU does not answer inside the sandbox.
     """
     if warning := describe(sandbox).warning:
         view.message(warning, warning=True)
@@ -232,7 +232,7 @@ def recorded_config(folder: Path) -> Config:
 
 
 def create_mirror(config: Config, repository: Repository, folder: Path) -> Mirror:
-    """The part that shows the search in `folder` in MLflow, as configured."""
+    """The configured mirror, which shows the search in `folder` in MLflow."""
     tracking, editable = config.tracking, create_task(config).editable
     return Mirror(
         enabled=tracking.enabled,

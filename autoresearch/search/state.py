@@ -1,8 +1,8 @@
-"""What follows from the journal: the incumbent, its level, what was tried, what a proposer may know.
+"""The state of a search, read from the journal: incumbent, its level, tried programs, context of proposers.
 
-Invariant: none of it is remembered elsewhere; all can be rebuilt from journal and git. Each value is kept up
-to date instead of being computed anew, so that the thousandth experiment costs what the first did. Only
-`sources`, `candidate` and `seen` may be called from other threads than the search's.
+Invariant: the journal and git are enough to rebuild all of it. Each value is updated instead of computed
+again, so that the thousandth experiment costs as much as the first. Threads other than the search's may call
+only `sources`, `candidate` and `seen`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ REMEMBERED = 32
 
 
 class SearchState:
-    """One search so far."""
+    """The state of one search."""
 
     def __init__(self, config: Config, journal: Journal, repository: Repository, task: Task) -> None:
         """Prepare; everything is read when it is first needed.
 
         Args:
             config: Of the search.
-            journal: The search.
-            repository: Where its commits are.
-            task: What it improves.
+            journal: The journal.
+            repository: The repository of its commits.
+            task: The task.
         """
         self.config = config
         self.journal = journal
@@ -54,12 +54,12 @@ class SearchState:
 
     @property
     def tried(self) -> int:
-        """How many experiments there are, the baseline not counted."""
+        """Number of experiments without the baseline."""
         return len(self.journal.experiments()) - 1
 
     @property
     def unfinished(self) -> Experiment | None:
-        """The experiment that was begun and is not recorded yet."""
+        """The experiment that has begun and is not recorded yet, if any."""
         last = self.journal.experiments()[-1]
         return last if last.number and last.state is not State.RECORDED else None
 
@@ -81,7 +81,7 @@ class SearchState:
         return tuple(e for e in self.journal.experiments() if e.kept and e.state is State.RECORDED)
 
     def standing(self) -> tuple[float, float]:
-        """The incumbent's score and the noise, as the report will tell them."""
+        """The incumbent's score and the noise, as the report shows them."""
         now = self._estimator.estimate(self.journal.experiments())
         assert now.best, "there is a baseline before anything is asked for"
         return now.best.estimate.mean, now.noise or 0.0
@@ -95,7 +95,7 @@ class SearchState:
             return dict(self._sources[commit])
 
     def candidate(self, parent: str, edits: Sequence[Edit]) -> Candidate:
-        """What edits make of a commit; made once, then the same value.
+        """The candidate that edits of a commit give; made once, then cached.
 
         Raises:
             Refused: If an edit does not apply.
@@ -117,14 +117,14 @@ class SearchState:
         return known
 
     def candidate_of(self, experiment: Experiment) -> Candidate:
-        """The candidate of an experiment; made from the journal if this is another run of the search."""
+        """The candidate of an experiment; made from the journal if an earlier run made it."""
         assert experiment.proposal, "the baseline is no candidate"
         return self.candidate(experiment.parent, experiment.proposal.edits)
 
     def seen(self) -> Mapping[str, int]:
         """Fingerprint -> number, of every program tried so far, those under way included."""
         for number, known in self.journal.fingerprints(self._last_seen).items():
-            if not known:  # the baseline, and what an older version wrote
+            if not known:  # the baseline, and experiments of older versions
                 experiment = self.journal.experiment(number)
                 proposed = experiment.commit or experiment.parent
                 known = self.task.fingerprint(self.sources(proposed))
@@ -141,10 +141,10 @@ class SearchState:
         return enumerate(self.journal.drafts(), self.tried + 1)
 
     def context(self, notes: tuple[str, ...] = ()) -> Context:
-        """All that a proposer may know now. The brief is read each time, and a change is written down.
+        """Everything that a proposer may know now. It reads the brief each time, and records a change of it.
 
         Args:
-            notes: What people have said since.
+            notes: People's notes.
         """
         experiments = self.journal.experiments()
         score, noise = self.standing()
