@@ -85,7 +85,7 @@ def drop(
     number: Annotated[int, typer.Argument(metavar="N", help="Number of the idea.")],
     overrides: Overrides = None,
 ) -> None:
-    """Forget an idea that nobody has taken up."""
+    """Drop an idea that no proposal tests yet."""
     _inbox(overrides or []).drop(number)
     typer.echo(f"Idea {number} is dropped.")
 

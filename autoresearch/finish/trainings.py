@@ -1,7 +1,8 @@
-"""Trainings after the search, for a claim or an audit: written down, started, run beside each other.
+"""Runs trainings after the search, for a claim or an audit, several at a time.
 
-Their scores lie apart from the trials of the search, so that nothing that steers reads them. Whoever asks for
-a training writes it down before it starts, and again when it has ended: what was killed goes on.
+Their scores are stored apart from the trials of the search, so that no part that steers the search reads
+them. The caller records each training before it starts, and again when it has ended, so a killed claim or
+audit continues.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One search as plain values, from which the page, the plots' captions, the terminal and MLflow are made.
 
 `Summary.to_dict` is what `status --json` prints; users rely on its keys. A number that is not known is None,
-never 0. Texts are as recorded: whoever shows them cleans and escapes them.
+never 0. Texts are as recorded: the code that shows them cleans and escapes them.
 """
 
 from __future__ import annotations

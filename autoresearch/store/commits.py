@@ -1,4 +1,4 @@
-"""A candidate's commit as a function of the journal: its message, and how a lost one is made again.
+"""Makes a candidate's commit message from the journal, and makes lost commits again.
 
 A commit consists of the parent's sources with the proposal's edits, a message and a date, all of which the
 journal has. So it can be made again with the same hash, for instance beside a fresh clone of the commit that
@@ -79,7 +79,7 @@ class Rebuilt:
 def rebuild(journal: Journal, repository: Repository, folder: Path, editable: Iterable[str]) -> Rebuilt:
     """Make lost commits again; point `refs/autoresearch/<name>/*` and the branch at their commits.
 
-    A branch that points to a commit of somebody else is left as it is.
+    A branch that points to a commit of another author stays as it is.
 
     Args:
         journal: The search.

@@ -1,9 +1,10 @@
 """The SQLite file behind the journal: tables, upgrade of older files, transactions, notes and timeline.
 
-A file is upgraded in place, in one transaction, and keeps every row; a file of a newer version is refused.
-Whoever changes the tables, or the JSON in them so that old rows cannot be read, raises `SCHEMA_VERSION` and
-adds a step to `_STEPS`. A transaction is durable when it returns; one that cannot be written raises an error
-that says what to do. Threads may share a file. Not covered: what the transactions mean (`journal`).
+A file is upgraded in place, in one transaction, and keeps every row; a file of a newer version is refused. A
+change of the tables, or of the JSON in them after which old rows cannot be read, needs a higher
+`SCHEMA_VERSION` and a step in `_STEPS`. A transaction is durable when it returns; one that cannot be written
+raises an error that says what to do. Threads may share a file. Not covered: what the transactions mean
+(`journal`).
 """
 
 from __future__ import annotations

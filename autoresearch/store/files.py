@@ -6,7 +6,8 @@ divided by the sum of the weights. The sampling error of a split is computed fro
 
 Of old experiments, those whose scores nothing rests on lose their losses, and keep only the end of what they
 printed and of what models were asked; `keep_logs` says how many experiments stay whole. Commits stay in git.
-Whoever calls `trim` keeps what MLflow has not seen yet. Not covered: the statistics (`judge`).
+The caller of `trim` must keep the experiments that MLflow does not show yet. Not covered: the statistics
+(`judge`).
 """
 
 from __future__ import annotations

@@ -220,9 +220,9 @@ class Worktree:
             The hash of the commit.
         """
         git = self._git
-        if not (self.folder / ".git").exists():  # somebody has removed it; there is nothing in it to lose
+        if not (self.folder / ".git").exists():  # somebody removed it; it holds nothing that could be lost
             self.repository.worktree(self.folder, parent)
-        for name in ("index.lock", "HEAD.lock"):  # left by a killed run: nobody else uses this worktree
+        for name in ("index.lock", "HEAD.lock"):  # left by a killed run: no other process uses this worktree
             (self._private / name).unlink(missing_ok=True)
         git("checkout", "--quiet", "--force", "--detach", parent)  # only what is added below is committed
         for path, text in sources.items():

@@ -29,7 +29,7 @@ class Lease:
         pid: Process id.
         host: Name of the machine.
         boot: Identifies one start of the machine; after another start, process ids mean something else.
-        born: When the process began, by a clock that nobody sets; with the id it identifies the process.
+        born: When the process began, by a clock that cannot be set; with the id it identifies the process.
         since: When it took the lock, Unix time in seconds.
         space: The namespace in which the process id is valid; a container has its own.
     """
@@ -112,7 +112,7 @@ def _born(pid: int) -> float:
         psutil.NoSuchProcess: If there is none.
     """
     try:
-        # In ticks since the machine started. Unix time would change whenever somebody sets the clock, and a
+        # In ticks since the machine started. Unix time changes when somebody sets the clock, and a
         # process that runs would be taken for dead.
         return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
