@@ -33,6 +33,6 @@ def repetition_warnings(metrics: Mapping[str, float]) -> list[str]:
     if epochs <= EPOCHS:
         return []
     return [
-        f"The training data was read {epochs:.0f} times over: what wins here is what memorises. "
+        f"The training data was read {epochs:.0f} times over, so changes that help to memorise it win. "
         "Prepare more text (data=file data.path=..., or data=climbmix), or train for less time."
     ]

@@ -110,7 +110,7 @@ def carry(
     # Git refuses changes of adjacent lines. The edits are still clear if each has exactly one place.
     if (written := as_written(ours, edits)) is not None:
         return written
-    raise Refused(f"what was kept since changes the same lines of {', '.join(conflicts)}")
+    raise Refused(f"a change that was kept since edits the same lines of {', '.join(conflicts)}")
 
 
 def carried_edits(

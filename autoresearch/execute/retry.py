@@ -90,7 +90,7 @@ def repeat_spoiled(
         if not spoiled:
             break
         when = f"in {pause:g} s" if pause else "now"
-        say(f"A trial does not count: {spoiled}. It is done again {when}.")
+        say(f"A trial does not count: {spoiled}. It is repeated {when}.")
         _wait(pause, progress)
         result, spoiled = attempt()
         phases = (*phases, *result.phases)

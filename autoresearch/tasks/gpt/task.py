@@ -172,6 +172,6 @@ class GptTask:
         if device(self._config) != "cuda" or budget.kind != "seconds" or tokens >= GPU_TOKENS * budget.amount:
             return []
         return [
-            f"{tokens:,} training tokens will be read many times over: what wins is what memorises. "
+            f"{tokens:,} training tokens will be read many times over, so changes that help to memorise win. "
             "Give more text: data=climbmix, or data=file data.path=..."
         ]
