@@ -8,12 +8,12 @@ queue that came with them. So several searches can share one executor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from autoresearch.types import Fidelity, Measurement, Progress, Split
+from autoresearch.types import Fidelity, Measurement, Plain, Progress, Split
 
 Curve = tuple[tuple[float, float], ...]
 """(fraction of the budget, training loss), in order."""
@@ -33,7 +33,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class TrialSpec:
+class TrialSpec(Plain):
     """Everything that an executor needs to run one trial.
 
     Attributes:
@@ -62,19 +62,6 @@ class TrialSpec:
     max_seconds: float | None = None
     reference: tuple[Curve, ...] = ()
     thorough: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TrialSpec:
-        """The inverse of `to_dict`."""
-        values = dict(data)
-        values["fidelity"] = Fidelity(values["fidelity"])
-        values["splits"] = tuple(Split(split) for split in values["splits"])
-        values["reference"] = tuple(tuple((x, y) for x, y in curve) for curve in values["reference"])
-        return cls(**values)
 
 
 @dataclass(frozen=True)

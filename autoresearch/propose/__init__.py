@@ -21,7 +21,7 @@ PROPOSERS = Registry(
         "optuna": "autoresearch.propose.tune.optuna:OptunaProposer",
         "queue": "autoresearch.propose.queue:QueueProposer",
         "random": "autoresearch.propose.tune.knobs:RandomProposer",
-        "replay": "autoresearch.propose.replay:ReplayProposer",
+        "replay": "autoresearch.propose.queue:ReplayProposer",
     },
 )
 

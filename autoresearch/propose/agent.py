@@ -164,11 +164,7 @@ class CommandProposer(BaseProposer):
             raise Failed(f"it left a folder that cannot be used any more ({error.strerror})") from None
 
     def _run(self) -> str:
-        """Run the command; returns the end of its output.
-
-        Raises:
-            Failed: If it does not end well.
-        """
+        """Run the command; returns the end of its output if it ends well."""
         place, log = self._folder / "task", self._folder / "output.txt"
         values = {"{task}": TASK, "{prompt}": str(place / PROMPT), "{folder}": str(place)}
         argv = [_filled(word, values) for word in self._argv]

@@ -1,15 +1,23 @@
-"""Patches from people: whoever runs the search leaves them in its inbox, and they are tried in order.
+"""Proposals that exist already, tried in order: patches that people leave, and recorded proposals.
 
-Invariant: a patch is tried as it is, against the incumbent of the moment, or refused with the reason, which
-the inbox keeps. Ideas in words are for language models; this proposer leaves them alone.
+A patch is tried as it is, against the incumbent of the moment, or refused with the reason, which the inbox
+keeps. Ideas in words are for language models; `QueueProposer` leaves them alone.
+
+`ReplayProposer` is for tests, and to compare judges or budgets on the same ideas. Its file has one JSON object
+a line, as `Proposal.to_dict` writes it; only hypothesis, category and edits are needed. Every line is
+proposed at most once in a search, however often the search is restarted; what the search has is recognised by
+hypothesis and edits. A line that `check` refuses is passed over.
 
 Not covered: where patches come from (`autoresearch.store.inbox`).
 """
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ConfigDict, InstanceOf, validate_call
 
@@ -99,3 +107,66 @@ def _proposal(idea: Idea, context: Context) -> Proposal:
         proposer=QueueProposer.name,
         idea=idea.number,
     )
+
+
+class ReplayProposer(BaseProposer):
+    """Proposes what a file says.
+
+    Args:
+        path: Of the file; JSON lines.
+
+    Raises:
+        UserError: If the file cannot be read, or a line is no proposal.
+    """
+
+    name = "replay"
+    instant = True
+
+    @validate_call
+    def __init__(self, *, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot read the recorded proposals in {path}: {error}", "check proposer.path"
+            ) from None
+        self._path = path
+        self._recorded = [
+            _recorded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
+        ]
+        self._handed: list[Proposal] = []
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        return up_to(n, lambda: self._next(context, check))
+
+    def _next(self, context: Context, check: Check) -> Proposal:
+        """The first that the search does not have."""
+        done = Counter(map(_key, context.proposals)) | Counter(map(_key, self._handed))
+        for proposal in self._recorded:
+            if done[_key(proposal)] > 0:
+                done[_key(proposal)] -= 1
+                continue
+            try:
+                check(proposal)
+            except Refused:
+                continue
+            self._handed.append(proposal)
+            return proposal
+        raise ProposerError(f"the {len(self._recorded)} recorded proposals in {self._path.name} are used up")
+
+
+def _recorded(path: Path, number: int, line: str) -> Proposal:
+    try:
+        recorded = {"proposer": ReplayProposer.name, **json.loads(line)}
+        # Ideas and conversations were those of the search that it was recorded in.
+        return Proposal.from_dict({**recorded, "idea": None, "conversation": ""})
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}, line {number} is not a proposal: {error}",
+            "each line needs hypothesis, category and edits (a list of path, search, replace)",
+        ) from None
+
+
+def _key(proposal: Proposal) -> tuple[object, ...]:
+    return proposal.hypothesis, proposal.edits

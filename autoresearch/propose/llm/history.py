@@ -12,8 +12,8 @@ Not covered: the state of the search now (see `autoresearch.propose.llm.prompt`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from autoresearch.propose.budget import estimate_tokens, size_of
 from autoresearch.text import escape_tags, quoted
@@ -39,15 +39,15 @@ class Entry:
     Attributes:
         texts: In full, in one line, and as nothing.
         worth: 2 for a kept change, 1 for a near miss, 0 for the rest.
-        tokens: Of each text, by estimate.
     """
 
     texts: tuple[str, str, str]
     worth: int
-    tokens: tuple[int, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", tuple(estimate_tokens(size_of(text)) for text in self.texts))
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """Of each text, by estimate."""
+        return tuple(estimate_tokens(size_of(text)) for text in self.texts)
 
 
 class _Same:

@@ -128,10 +128,8 @@ def observations(context: Context, knobs: Mapping[str, Tunable], column: int) ->
 def _assumed(
     context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation]
 ) -> list[Observation]:
-    """Points under way, as if each came out like the average one, so that the next is not its twin.
-
-    That is the constant liar of Ginsbourger, Le Riche & Carraro (2010).
-    """
+    """Points under way, as if each came out like the average one, so that the next is not its twin."""
+    # The constant liar of Ginsbourger, Le Riche & Carraro (2010).
     lie = sum(score for _, score in seen) / len(seen)
     points = (e.proposal.params for e in context.under_way if e.proposal)
     return [

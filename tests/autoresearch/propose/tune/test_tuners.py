@@ -13,8 +13,8 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.tune.gaussian_process import fit
 from autoresearch.propose.tune.knobs import proposal, tunables
+from autoresearch.propose.tune.local_sampler import fit
 from autoresearch.propose.tune.optuna import MAX_SEEN, observations
 from autoresearch.types import Category, Direction, Metric
 from tests.support.histories import SOURCE, baseline, context, experiment
