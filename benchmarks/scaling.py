@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch.propose.base import BaseProposer, Check, Context
+from autoresearch.propose.base import Check, Context, Proposer
 from autoresearch.propose.llm import prompt
 from autoresearch.search.loop import Search
 from autoresearch.search.setup import create_mirror, write_page
@@ -77,7 +77,7 @@ class Meter:
         Journal._write = transaction  # type: ignore[method-assign, assignment]
 
 
-class Tinkerer(BaseProposer):
+class Tinkerer(Proposer):
     """Proposes a new level each time, now and then a better one; assembles a prompt as for an LLM."""
 
     name = "tinkerer"

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from autoresearch.propose.base import BaseProposer, Check, Context  # noqa: E402
+from autoresearch.propose.base import Check, Context, Proposer  # noqa: E402
 from autoresearch.report.timeline import TRAIN, TimeUse, time_use  # noqa: E402
 from autoresearch.search import setup as launch  # noqa: E402
 from autoresearch.types import Category, Edit, Proposal  # noqa: E402
@@ -40,7 +40,7 @@ VARIANTS = {
 }
 
 
-class Thinker(BaseProposer):
+class Thinker(Proposer):
     """Proposes a slightly other learning rate each time, after thinking for a while as an LLM would."""
 
     name = "thinker"

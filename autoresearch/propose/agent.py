@@ -29,7 +29,7 @@ from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.agent_folder import make_folder, read_hypothesis, read_text
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, accept, as_utf8
@@ -57,7 +57,7 @@ class Failed(Exception):
     """The agent failed; the message says how."""
 
 
-class CommandProposer(BaseProposer):
+class CommandProposer(Proposer):
     """Lets a coding agent change the script.
 
     Args:

@@ -2,7 +2,7 @@
 
 To add a proposer, write one file::
 
-    class MyProposer(BaseProposer):
+    class MyProposer(Proposer):
         name = "mine"
         instant = True
 
@@ -84,15 +84,9 @@ class Context:
         return tuple(p for e in known for p in (e.proposal, *e.dropped) if p is not None)
 
 
-class Check(Protocol):
-    """A function that tells a proposer whether the search would accept a proposal."""
-
-    def __call__(self, proposal: Proposal) -> None:
-        """Return if the proposal would become an experiment.
-
-        Raises:
-            Refused: With the reason, and the nearest text if a search block was not found.
-        """
+Check = Callable[[Proposal], None]
+"""A function that tells a proposer whether the search would accept a proposal. If not, it raises `Refused`
+with the reason, and the nearest text if a search block was not found."""
 
 
 class ProposerError(Exception):
@@ -107,7 +101,7 @@ class ProposerError(Exception):
         self.retry = retry
 
 
-class Proposer(Protocol):
+class Proposer(ABC):
     """Suggests the next change. It owns its randomness and its conversations, never the files.
 
     `Context.history` is enough to rebuild its state, so that a killed search continues.
@@ -117,15 +111,19 @@ class Proposer(Protocol):
         instant: Whether it answers at once. If so, the search asks it at the last moment, when it knows most,
             unless a place would stay idle. If not, the search asks it ahead, while the experiment before
             runs.
+        reads_ideas: Whether it reads people's ideas in words.
     """
 
     name: str
-    instant: bool
+    instant: bool = False
+    reads_ideas: bool = False
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
         """Cost of calls that led to no proposal so far, by proposer and model; empty if there is none."""
+        return {}
 
+    @abstractmethod
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
         """Suggest what to try next.
 
@@ -141,32 +139,8 @@ class Proposer(Protocol):
             ProposerError: If it has no proposal. It raises nothing else.
         """
 
-    def tell(self, experiment: Experiment) -> None:
-        """Learn the verdict of an experiment of any proposer; `Context.history` holds it too."""
-
-
-class BaseProposer(ABC):
-    """A base class for proposers that cost nothing and learn only from `Context.history`.
-
-    Attributes:
-        reads_ideas: Whether it reads people's ideas in words.
-    """
-
-    name: str
-    instant: bool = False
-    reads_ideas: bool = False
-
-    @property
-    def unbilled(self) -> Mapping[str, Cost]:
-        """See `Proposer`."""
-        return {}
-
-    @abstractmethod
-    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
-        """See `Proposer`."""
-
     def tell(self, experiment: Experiment) -> None:  # noqa: B027 (most proposers need not hear it)
-        """See `Proposer`."""
+        """Learn the verdict of an experiment of any proposer; `Context.history` holds it too."""
 
 
 def up_to(n: int, propose: Callable[[], Proposal]) -> list[Proposal]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from autoresearch.propose.base import BaseProposer, Check, Context, Inbox, Proposer, ProposerError
+from autoresearch.propose.base import Check, Context, Inbox, Proposer, ProposerError
 from autoresearch.propose.queue import QueueProposer
 from autoresearch.types import Cost, Experiment, Idea, Proposal
 
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 300.0
 """Seconds in which a proposer is not asked after a failure that may pass."""
 
 
-class Portfolio(BaseProposer):
+class Portfolio(Proposer):
     """Several proposers as one.
 
     Args:

@@ -3,7 +3,7 @@
 A patch is tried as it is, against the incumbent of the moment, or refused with the reason, which the inbox
 keeps. Ideas in words are for language models; `QueueProposer` leaves them alone.
 
-`ReplayProposer` is for tests, and to compare judges or budgets on the same ideas. Its file has one JSON object
+`ReplayProposer` is for tests, and to compare judges or budgets on the same ideas. Its file has a JSON object
 a line, as `Proposal.to_dict` writes it; only hypothesis, category and edits are needed. Every line is
 proposed at most once in a search, however often the search is restarted; what the search has is recognised by
 hypothesis and edits. A line that `check` refuses is passed over.
@@ -24,10 +24,10 @@ from pydantic import ConfigDict, InstanceOf, validate_call
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import (
-    BaseProposer,
     Check,
     Context,
     Inbox,
+    Proposer,
     ProposerError,
     SearchServices,
     up_to,
@@ -39,7 +39,7 @@ NO_PATCH = "no patch is waiting; leave one: autoresearch idea add --patch FILE"
 POLL_SECONDS = 1.0
 
 
-class QueueProposer(BaseProposer):
+class QueueProposer(Proposer):
     """Proposes the patches in an inbox, the oldest first.
 
     Args:
@@ -109,7 +109,7 @@ def _proposal(idea: Idea, context: Context) -> Proposal:
     )
 
 
-class ReplayProposer(BaseProposer):
+class ReplayProposer(Proposer):
     """Proposes what a file says.
 
     Args:

@@ -15,7 +15,7 @@ from autoresearch.config import Config, load
 from autoresearch.execute.base import Executor, Measurer, Place, TrialSpec
 from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.places import places
-from autoresearch.propose.base import BaseProposer, Check, Context, Proposer, ProposerError
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox, Inbox, View
 from autoresearch.store.git import Repository
@@ -120,7 +120,7 @@ class StubMeasurer:
     def close(self) -> None: ...
 
 
-class OneAtATime(BaseProposer):
+class OneAtATime(Proposer):
     """A proposer of which tests replace the method that makes one proposal."""
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:

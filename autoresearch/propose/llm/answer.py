@@ -153,7 +153,7 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
 
 def difference(answer: object) -> str:
     """How an answer says it differs from an earlier experiment; empty if it does not say."""
-    return _prose(answer.get("difference")) if isinstance(answer, Mapping) else ""
+    return _prose(mapping(answer).get("difference"))
 
 
 def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
@@ -162,9 +162,7 @@ def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
         return ()
     edits = []
     for number, item in enumerate(value, start=1):
-        fields = (
-            [item.get(name) for name in ("path", "search", "replace")] if isinstance(item, Mapping) else []
-        )
+        fields = [mapping(item).get(name) for name in ("path", "search", "replace")]
         texts = [field for field in fields if isinstance(field, str)]
         if len(texts) != 3:
             problems.append(f"edit {number} must have the texts path, search and replace")
@@ -179,6 +177,11 @@ def _prose(value: object) -> str:
     """A text on one line, of limited length; empty if it is not text."""
     text = value if isinstance(value, str) else ""
     return " ".join(as_utf8(text).split())[:MAX_SENTENCE]
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def as_utf8(text: str) -> str:

@@ -18,7 +18,7 @@ import httpx2
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import SearchServices
 from autoresearch.propose.budget import price_table
-from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, tool
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, TooLong, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
 
@@ -85,14 +85,12 @@ class AnthropicProposer(LanguageModel):
         }
 
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
-        usage = reply.get("usage")
-        return usage if isinstance(usage, Mapping) else {}
+        return mapping(reply.get("usage"))
 
     def _read(self, reply: Reply, model: str) -> Answered:
         stop = reply.get("stop_reason")
         if stop == "refusal":
-            details = reply.get("stop_details")
-            category = details.get("category") if isinstance(details, Mapping) else None
+            category = mapping(reply.get("stop_details")).get("category")
             raise NextModel(f"{model} declined to answer" + (f" ({category})" if category else ""))
         if stop == "model_context_window_exceeded":
             raise TooLong(f"prompt and answer do not fit the context window of {model}")
@@ -153,7 +151,7 @@ def _blocks(reply: Reply) -> list[Any]:
 
 
 def _is_call(block: object) -> bool:
-    return isinstance(block, Mapping) and block.get("type") == "tool_use"
+    return mapping(block).get("type") == "tool_use"
 
 
 def _can_be_repeated(block: object) -> bool:

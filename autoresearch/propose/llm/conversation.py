@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from autoresearch.errors import Refused
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, SearchServices
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Capped, Caps, Price, size_of, unbilled_before
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import Answered, CutOff, accept
@@ -113,7 +113,7 @@ class Exchange:
     cost: Cost | None = None
 
 
-class LanguageModel(BaseProposer):
+class LanguageModel(Proposer):
     """The part that all providers share; a subclass says what to send, how to read answers, and how to reply.
 
     Args:

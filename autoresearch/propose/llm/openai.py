@@ -22,7 +22,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import SearchServices
 from autoresearch.propose.budget import count, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, tool
+from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, Unsupported, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
 
@@ -113,11 +113,8 @@ class OpenAIProposer(LanguageModel):
         return body
 
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
-        usage = reply.get("usage")
-        if not isinstance(usage, Mapping):
-            return {}
-        details = usage.get("prompt_tokens_details")
-        cached = count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
+        usage = mapping(reply.get("usage"))
+        cached = count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
         asked = count(usage.get("prompt_tokens"))
         return {
             "input_tokens": max(asked - cached, 0),
@@ -126,14 +123,15 @@ class OpenAIProposer(LanguageModel):
         }
 
     def _read(self, reply: Reply, model: str) -> Answered:
-        choice, message = _choice(reply), _message(reply)
+        choice = _choice(reply)
+        message = mapping(choice.get("message"))
         if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
             raise NextModel(f"{model} declined to answer")
         if choice.get("finish_reason") == "length":
             raise CutOff
         for call in _calls(message):
-            function = call.get("function")
-            if isinstance(function, Mapping) and function.get("name") == TOOL_NAME:
+            function = mapping(call.get("function"))
+            if function.get("name") == TOOL_NAME:
                 return Answered(TOOL_NAME, _loaded(function.get("arguments")))
         found = json_in(message.get("content"))
         if found is None:
@@ -149,12 +147,11 @@ class OpenAIProposer(LanguageModel):
         return [*before, {"role": "user", "content": as_utf8(text)}]
 
     def _text(self, reply: Reply) -> str:
-        message = _message(reply)
+        message = mapping(_choice(reply).get("message"))
         content = message.get("content")
         parts = [content] if isinstance(content, str) else []
         for call in _calls(message):
-            function = call.get("function")
-            arguments = function.get("arguments") if isinstance(function, Mapping) else None
+            arguments = mapping(call.get("function")).get("arguments")
             parts.append(arguments if isinstance(arguments, str) else json.dumps(arguments, default=str))
         return as_utf8("\n".join(parts))
 
@@ -209,13 +206,7 @@ def _loaded(arguments: object) -> object:
 
 def _choice(reply: Reply) -> Mapping[str, Any]:
     choices = reply.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, Mapping) else {}
-
-
-def _message(reply: Reply) -> Mapping[str, Any]:
-    message = _choice(reply).get("message")
-    return message if isinstance(message, Mapping) else {}
+    return mapping(choices[0]) if isinstance(choices, list) and choices else {}
 
 
 def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:

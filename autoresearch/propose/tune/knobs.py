@@ -18,7 +18,7 @@ from pydantic import validate_call
 
 from autoresearch.edit.knobs import Choice, Space, literal, read_knobs, read_values, same, set_knobs
 from autoresearch.errors import Refused
-from autoresearch.propose.base import BaseProposer, Check, Context, ProposerError, up_to
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
 from autoresearch.types import Category, Edit, Knob, Proposal
 
 Point = Mapping[str, Knob]
@@ -62,7 +62,7 @@ def tunables(context: Context, column: int) -> dict[str, Tunable]:
     return found
 
 
-class KnobProposer(BaseProposer):
+class KnobProposer(Proposer):
     """A proposer that tunes knobs; a subclass chooses the points.
 
     Args:

@@ -9,7 +9,7 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
-from autoresearch.propose.base import BaseProposer, ProposerError
+from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.propose.portfolio import Portfolio
 from autoresearch.store.inbox import Inbox
 from autoresearch.types import Category, Edit, Proposal
@@ -31,7 +31,7 @@ def check(proposal):
     check_rules(sources, apply(sources, proposal.edits), ["train.py"])
 
 
-class Moody(BaseProposer):
+class Moody(Proposer):
     """Answers what it is told to, or fails."""
 
     name = "moody"
