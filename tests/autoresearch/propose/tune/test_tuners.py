@@ -274,7 +274,7 @@ def test_the_process_is_sure_where_it_has_seen_and_unsure_elsewhere(seed, n, d):
 def test_the_gradient_of_the_posterior_is_right():
     from scipy.optimize import check_grad
 
-    from autoresearch.propose.tune import gaussian_process as gp
+    from autoresearch.propose.tune import local_sampler as gp
 
     random = np.random.default_rng(0)
     x, y = random.uniform(0, 1, (12, 3)), random.normal(0, 5, 12)
