@@ -23,8 +23,8 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import Limits, create_sandbox
-from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
-from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.settings import Settings, TrainingBudget
 from autoresearch.types import Outcome
 from nanomodel.data import DataSpec, prepare
 
@@ -77,7 +77,9 @@ def plain(options: argparse.Namespace, cache: Path) -> Callable[[], float]:
 @contextmanager
 def jailed(options: argparse.Namespace, cache: Path, backend: str) -> Iterator[Callable[[], float]]:
     settings = Settings(
-        modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+        train="nanomodel.train",
+        serve="nanomodel.serve",
+        score="nanomodel.score",
         trusted=ROOT,
         budget=TrainingBudget("tokens", TOKENS, max_seconds=300),
         context=CONTEXT,

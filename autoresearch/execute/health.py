@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from autoresearch.errors import UserError
+from autoresearch.execute.sandbox.gpu import named
 
 SLOWED = {0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
 """Bits of NVML's reasons why a GPU runs below its clocks; only reasons that are not normal."""
@@ -54,15 +55,9 @@ class Reading:
 
 
 class Health:
-    """Reads one GPU."""
+    """Reads one GPU, by the module `pynvml` and its handle of the GPU; `find` makes one."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
-        """Use `find` instead.
-
-        Args:
-            nvml: The module `pynvml`.
-            handle: Its handle of the GPU.
-        """
         self._nvml, self._handle = nvml, handle
 
     @staticmethod
@@ -72,12 +67,9 @@ class Health:
             import pynvml
         except ImportError:
             return None
-        index = device.partition(":")[2] or "0"
-        visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-        name = visible[int(index)] if int(index) < len(visible) and visible[0] else index
         try:
             pynvml.nvmlInit()
-            handle = _handle(pynvml, name)
+            handle = _handle(pynvml, named(int(device.partition(":")[2] or 0)))
             health = None if handle is None else Health(pynvml, handle)
             if health is not None:
                 health.read()
@@ -113,10 +105,6 @@ class Health:
         if isinstance(answer, Exception):
             raise UserError(f"The GPU does not answer: {answer}.", _HINT, code=3) from answer
         return answer
-
-    def watch(self) -> Watch:
-        """Readings during one trial."""
-        return Watch(self)
 
     def _read(self) -> Reading:
         nvml = self._nvml

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.errors import UserError
-from autoresearch.execute.health import Health
+from autoresearch.execute.health import Health, Watch
 from autoresearch.types import Measurement, Outcome, Progress
 
 PAUSES = (0.0, 60.0, 300.0, 900.0)
@@ -52,7 +52,7 @@ def watch_gpu(
             watch.end()
         progress(sign)
 
-    with health.watch() as watch:
+    with Watch(health) as watch:
         result = attempt(seen)
     crashed = result.outcome is Outcome.CRASH
     if crashed or watch.lost:

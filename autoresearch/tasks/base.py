@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.types import Knob, Measurement, Metric, Split
+from autoresearch.types import Measurement, Metric, Split
 
 
 class Trust(StrEnum):
@@ -167,10 +167,6 @@ class Task(Protocol):
             trusted: The tree of the starting commit, which no candidate can write.
             say: Tells a person something.
         """
-
-    def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
-        """Named numbers of the script, for proposers that tune numbers."""
-        return {}
 
     def prompt(self) -> PromptText:
         """The words for a language model."""

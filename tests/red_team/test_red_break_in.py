@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.tasks.gpt import trial
+from autoresearch.tasks.gpt import settings
 from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy
@@ -233,7 +233,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture(autouse=True)
 def handed_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data's own file is handed over, as with a budget of seconds: with a copy there is less to try."""
-    monkeypatch.setattr(trial, "LARGEST_COPY", 0)
+    monkeypatch.setattr(settings, "LARGEST_COPY", 0)
 
 
 def deeds(done: Measurement) -> dict[str, bool]:

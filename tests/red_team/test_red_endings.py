@@ -11,8 +11,7 @@ import pytest
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.propose.base import Context
 from autoresearch.propose.llm.prompt import build
-from autoresearch.tasks.gpt.prompt import prompt_text
-from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.tasks.gpt.task import GptTask, prompt_text
 from autoresearch.types import (
     Category,
     Edit,

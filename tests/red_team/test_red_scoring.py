@@ -105,7 +105,7 @@ def test_servers_share_no_file_through_which_one_could_tell_the_other(arena: Are
 def test_if_they_shared_one_it_would_pay(
     arena: Arena, bwrap: Sandbox, honest_score: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "copy_weights", os.dup)
+    monkeypatch.setattr(scoring, "sealed_copy", lambda fd, size: os.dup(fd))
     done = arena.fight(honest((HEAD, CONSPIRES)), bwrap)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score < honest_score - 0.1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.tasks.gpt.settings import TrainingBudget
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support.candidates import HELLO, OPENING, READY

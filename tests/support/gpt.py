@@ -10,14 +10,16 @@ from typing import Any
 import nanomodel
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import Limits, Sandbox, create_sandbox
-from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
-from autoresearch.tasks.gpt.training import TrainingBudget
+from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.settings import Settings, TrainingBudget
 from autoresearch.types import Measurement, Progress, Split
 
 CONTEXT = 32
 SCRIPT = "nanomodel/train.py"
 SETTINGS = Settings(
-    modules=Modules("nanomodel.train", "nanomodel.serve", "nanomodel.score"),
+    train="nanomodel.train",
+    serve="nanomodel.serve",
+    score="nanomodel.score",
     trusted=Path(nanomodel.__file__).parent.parent,
     budget=TrainingBudget("tokens", 20_000, max_seconds=60.0),
     context=CONTEXT,

@@ -1,8 +1,7 @@
 """Small histories of searches, for tests of proposers."""
 
 from autoresearch.propose.base import Context
-from autoresearch.tasks.gpt.prompt import prompt_text
-from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.tasks.gpt.task import GptTask, prompt_text
 from autoresearch.types import (
     Category,
     Edit,

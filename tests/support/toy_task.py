@@ -27,7 +27,6 @@ from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.types import (
     Direction,
     Fidelity,
-    Knob,
     Measurement,
     Metric,
     Outcome,
@@ -91,11 +90,6 @@ class ToyTask:
         self, place: Place, data: Dataset, sandbox: Sandbox, trusted: Path, say: Callable[[str], None]
     ) -> Measurer:
         return ToyMeasurer(place, self.noise)
-
-    def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
-        return {
-            name: float(value) for name, value in re.findall(r"^([A-Z]+) = ([-\d.]+)", sources[PATH], re.M)
-        }
 
     def prompt(self) -> PromptText:
         return PromptText("You set a number.", ("Edit the number alone.",), self.budget.text, {})

@@ -8,12 +8,11 @@ which protections hold on this machine. Other packages add backends under the en
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
-from autoresearch.execute.sandbox.probe import ProbeError, Report, measure
-from autoresearch.execute.sandbox.process import Jailed, kill_tree, start
+from autoresearch.execute.sandbox.probe import ProbeError, Report, describe
+from autoresearch.execute.sandbox.process import Jailed, start
 from autoresearch.registry import Registry
 from autoresearch.store.files import remove_tree
 
@@ -26,7 +25,6 @@ __all__ = [
     "Sandbox",
     "create_sandbox",
     "describe",
-    "kill_tree",
     "remove_tree",
     "start",
 ]
@@ -81,13 +79,3 @@ def _variants(backend: str) -> Iterator[Sandbox]:
     if backend == "landlock":
         yield make(proc=False)
         yield make(namespaces=False, proc=False)
-
-
-@cache
-def describe(sandbox: Sandbox) -> Report:
-    """What this sandbox protects on this machine; tried once and remembered.
-
-    Raises:
-        ProbeError: If nothing runs in it here.
-    """
-    return measure(sandbox)

@@ -33,10 +33,7 @@ class BwrapSandbox:
 
     executable: str = "bwrap"
 
-    @property
-    def name(self) -> str:
-        """Its name in the configuration."""
-        return "bwrap"
+    name = "bwrap"
 
     @property
     def means(self) -> Mapping[str, str]:

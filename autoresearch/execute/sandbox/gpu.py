@@ -61,6 +61,12 @@ def device_nodes(only: str = "") -> list[Path]:
     return nodes
 
 
+def named(index: int) -> str:
+    """What `nvidia-smi --id` calls a GPU, given its number among those that CUDA_VISIBLE_DEVICES leaves."""
+    ours = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return ours[index] if index < len(ours) else str(index)
+
+
 def inside(only: str) -> str:
     """Name of a GPU in a jail that shows no other: numbers would begin at 0 there, names stay."""
     found = _find(only)

@@ -37,10 +37,7 @@ class LandlockSandbox:
     namespaces: bool = True
     proc: bool = True
 
-    @property
-    def name(self) -> str:
-        """Its name in the configuration."""
-        return "landlock"
+    name = "landlock"
 
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command under the launcher's restrictions; see `Sandbox.wrap`."""

@@ -24,10 +24,7 @@ TOOL_LIMITS = Limits(memory_gb=32, processes=4096, file_gb=16, open_files=16384)
 class PlainSandbox:
     """Runs candidates as ordinary child processes with resource limits."""
 
-    @property
-    def name(self) -> str:
-        """Its name in the configuration."""
-        return "none"
+    name = "none"
 
     @property
     def means(self) -> Mapping[str, str]:

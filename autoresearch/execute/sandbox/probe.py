@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from autoresearch.execute.sandbox import cgroup
@@ -89,8 +90,9 @@ class Report:
     warning: str
 
 
-def measure(sandbox: Sandbox) -> Report:
-    """Run the intruder inside and report which protections held.
+@cache
+def describe(sandbox: Sandbox) -> Report:
+    """Run the intruder inside, once for each sandbox, and report which protections held.
 
     Raises:
         ProbeError: If nothing runs in this sandbox here.

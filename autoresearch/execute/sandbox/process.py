@@ -18,7 +18,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import IO
 
 import psutil
@@ -50,8 +49,8 @@ class Jailed:
         self.process = process
         self.breach = ""
         self.peak_memory = 0
-        self._jail = jail
-        self._group = group
+        self._jail, self._group = jail, group
+        self._memory_breach = f"used more than {jail.limits.memory_gb:g} GB of memory"
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sandbox-watch", daemon=True)
         self._watcher.start()
@@ -59,9 +58,7 @@ class Jailed:
     def __enter__(self) -> Jailed:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.kill()
 
     def kill(self) -> None:
@@ -71,7 +68,7 @@ class Jailed:
         self._watcher.join()
         if self._group is not None:
             if not self.breach and self._group.out_of_memory():
-                self.breach = _memory_breach(self._jail)
+                self.breach = self._memory_breach
             self._group.remove()
             self._group = None
 
@@ -96,17 +93,13 @@ class Jailed:
         memory = usage.memory_bytes(tree, most)
         self.peak_memory = max(self.peak_memory, memory)
         if memory > most or (self._group is not None and self._group.out_of_memory()):
-            return _memory_breach(self._jail)
+            return self._memory_breach
         tasks = usage.task_count(tree)
         if tasks > limits.processes + OWN_PROCESSES:
             return f"ran more than {limits.processes} processes and threads"
         if disk and usage.disk_bytes(self._jail.writable, tree) > limits.file_gb * 1e9:
             return f"wrote more than {limits.file_gb:g} GB of files"
         return ""
-
-
-def _memory_breach(jail: Jail) -> str:
-    return f"used more than {jail.limits.memory_gb:g} GB of memory"
 
 
 def start(

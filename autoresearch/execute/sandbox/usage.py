@@ -22,7 +22,9 @@ INODE_BYTES = 1 << 16
 def descendants(pid: int) -> list[int]:
     """A process and everything below it; empty once it is gone."""
     if not Path("/proc/self/task").exists():
-        return _slow_descendants(pid)
+        with contextlib.suppress(psutil.Error):
+            return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return []
     found: list[int] = []
     pending = [pid]
     while pending:
@@ -32,14 +34,6 @@ def descendants(pid: int) -> list[int]:
                 pending += map(int, (task / "children").read_text().split())
             found.append(current)
     return found
-
-
-def _slow_descendants(pid: int) -> list[int]:
-    try:
-        root = psutil.Process(pid)
-        return [pid, *(child.pid for child in root.children(recursive=True))]
-    except psutil.Error:
-        return []
 
 
 def memory_bytes(pids: Iterable[int], limit: float) -> int:
@@ -62,7 +56,9 @@ def _kilobytes(pid: int, file: str, keys: Iterable[str]) -> int:
     try:
         lines = _lines(pid, file)
     except OSError:
-        return 0 if Path("/proc/self").exists() else _resident(pid)
+        with contextlib.suppress(psutil.Error):
+            return 0 if Path("/proc/self").exists() else psutil.Process(pid).memory_info().rss // 1024
+        return 0
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return sum(int(fields.get(key, "0").split()[0]) for key in keys)
 
@@ -74,13 +70,6 @@ def _lines(pid: int, file: str) -> list[str]:
     which the kernel escapes. So only a line feed ends a line, and a line need not be text.
     """
     return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace").split("\n")
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss) // 1024
-    except psutil.Error:
-        return 0
 
 
 def task_count(pids: Iterable[int]) -> int:

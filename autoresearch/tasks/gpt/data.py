@@ -1,25 +1,36 @@
-"""Gives a trial its training data as an open descriptor, and watches the files behind it.
+"""Gives a trial its training data as an open descriptor, and takes its weights into sealed memory.
 
 Invariants: a trial with a budget of tokens gets exactly that many tokens, whatever it counts. No two trials
 share an open file, and so no position in it. If a candidate changes the data, or the mode, times or
 attributes of its file (which a descriptor allows the owner), the runner detects and undoes it: no later trial
 trains or is scored on changed data, or finds a message.
+
+The scored weights are the submitted ones. The file is copied into sealed memory, so that nothing can change
+it. It is opened without following links and must have no second name, so that it cannot be a file of the host
+that the candidate could not read itself.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.outputs import seal
+from autoresearch.tasks.gpt.training import TrialEnded
+from autoresearch.types import Outcome
 from nanomodel.data import DataError, open_cache
 from nanomodel.data.token_budget import draw_tokens
+from nanomodel.wire import WEIGHTS
 
+CHUNK = 1 << 22
+SEALS = 15
+"""Forbid to write, shrink or grow the memory, and to remove these seals (Linux: fcntl.F_SEAL_*)."""
 SYSTEM = ("security.", "trusted.")
 """Attributes of files that only the system can set."""
 
@@ -49,8 +60,7 @@ class TrainingData:
             raise UserError(str(error), getattr(error, "hint", ""), code=3) from None
         self._known = {path: _FileState.of(path) for path in self._files.values()}
 
-    @contextmanager
-    def all_tokens(self) -> Iterator[int]:
+    def all_tokens(self) -> AbstractContextManager[int]:
         """A descriptor of all the training tokens, opened anew.
 
         Raises:
@@ -58,21 +68,12 @@ class TrainingData:
         """
         if self.descriptor < 0:
             raise OSError("the training data was closed")
-        opened = os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield opened
-        finally:
-            os.close(opened)
+        return closing(os.open(self._files["train"], os.O_RDONLY | os.O_CLOEXEC))
 
-    @contextmanager
-    def some_tokens(self, amount: int, seed: int) -> Iterator[int]:
+    def some_tokens(self, amount: int, seed: int) -> AbstractContextManager[int]:
         """A descriptor of the tokens that a trial may read, in sealed memory."""
         drawn = draw_tokens(self._prepared.tokens("train"), amount, seed).astype("<u2")
-        memory = seal(drawn.tobytes())
-        try:
-            yield memory
-        finally:
-            os.close(memory)
+        return closing(seal(drawn.tobytes()))
 
     def was_touched(self) -> bool:
         """Whether a candidate touched the files since the last call, without changing their contents.
@@ -147,3 +148,71 @@ class _FileState:
             os.setxattr(path, name, value)
         if now.written != self.written:
             os.utime(path, ns=(self.written, self.written))
+
+
+@contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """The descriptor, closed afterwards."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def submitted_weights(folder: Path, max_bytes: int) -> AbstractContextManager[int]:
+    """A descriptor of a copy of the submitted weights in sealed memory, closed afterwards.
+
+    Args:
+        folder: The dead candidate's scratch folder.
+        max_bytes: Largest accepted size.
+
+    Raises:
+        TrialEnded: If the file is missing, too large, empty, or not a plain file.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with closing(os.open(folder, flags | os.O_DIRECTORY)) as opened:
+            source = os.open(WEIGHTS, flags, dir_fd=opened)
+    except FileNotFoundError:
+        raise TrialEnded(Outcome.INVALID, f"it submitted without writing {WEIGHTS}") from None
+    except OSError as error:
+        raise TrialEnded(Outcome.INVALID, f"{WEIGHTS} is no plain file: {error.strerror}") from None
+    with closing(source):
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise TrialEnded(Outcome.INVALID, f"{WEIGHTS} is not a plain file of its own")
+        if not 0 < status.st_size <= max_bytes:
+            size = f"{WEIGHTS} has {status.st_size} bytes; 1 to {max_bytes} are taken"
+            raise TrialEnded(Outcome.INVALID, size)
+        return closing(sealed_copy(source, status.st_size))
+
+
+def seal(data: bytes) -> int:
+    """A descriptor of sealed bytes; the caller closes it."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            return os.dup(file.fileno())
+    memory = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(os.dup(memory), "wb") as file:
+        file.write(data)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
+    return memory
+
+
+def sealed_copy(source: int, size: int) -> int:
+    """A descriptor of a sealed copy, which shares nothing with the source; the caller closes it.
+
+    Args:
+        source: Descriptor of a file, or of such a copy.
+        size: How many of its bytes to copy.
+    """
+    if not hasattr(os, "memfd_create"):
+        return os.dup(source)
+    copy = os.memfd_create("weights", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    done = 0
+    while done < size and (count := os.sendfile(copy, source, done, min(CHUNK, size - done))):
+        done += count
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, SEALS)
+    return copy

@@ -13,21 +13,20 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
-from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.execute.sandbox import Sandbox
 from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.outputs import CompileCache
-from autoresearch.tasks.gpt.processes import LaunchOptions, Standby
+from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
 from autoresearch.tasks.gpt.scorer import Scorer
-from autoresearch.tasks.gpt.training import TrainingBudget
-from autoresearch.tasks.gpt.trial import Resources, TrialPlan, clear, run_trial
+from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
+from autoresearch.tasks.gpt.trial import Resources, clear, run_trial
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -38,58 +37,6 @@ TRYOUT_SECONDS = 120.0
 """Seconds that a tryout may take to get ready, and to train; it does not compile, so more means hanging."""
 THOROUGH = 8
 """Factor on the windows for a suspect: it finds a peek of an eighth of the size equally often."""
-
-
-@dataclass(frozen=True)
-class Modules:
-    """Modules to run, as `python -m NAME`."""
-
-    train: str
-    serve: str
-    score: str
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How candidates are trained and scored at one place.
-
-    Attributes:
-        modules: The modules that train, serve and score.
-        trusted: A tree with the scorer's package, which no candidate can write.
-        budget: What a training may use.
-        context: Tokens that the model reads at a time in scoring.
-        compile: Whether candidates may compile.
-        startup_seconds: Limit on everything before the clock starts.
-        score_seconds: Limit on scoring.
-        limits: How much of the host one candidate process may use.
-        device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1", which is then the only one
-            shown.
-        threads: CPU threads of a training and of the scorer.
-        serve_threads: CPU threads of a model server.
-        max_bytes: Largest submission.
-        probes: Windows on which both model servers are compared; at least 8.
-        editable: The files in which a candidate may differ from the trusted tree.
-        standby: Folder where the next trial's processes wait, started near the end of the one before; None:
-            each trial starts its own.
-        compiled: Folder for the compile cache of the starting script; None: keep none.
-    """
-
-    modules: Modules
-    trusted: Path
-    budget: TrainingBudget
-    context: int
-    compile: bool
-    startup_seconds: float
-    score_seconds: float
-    limits: Limits
-    device: str = "cpu"
-    threads: int = 1
-    serve_threads: int = 1
-    max_bytes: int = 4 * 10**9
-    probes: int = 128
-    editable: tuple[str, ...] = ()
-    standby: Path | None = None
-    compiled: Path | None = None
 
 
 class GptMeasurer:
@@ -127,22 +74,15 @@ class GptMeasurer:
         before = cached.copy_to if cached else lambda folder: None
         device, only = one_gpu(settings.device)
         gpu = device != "cpu" and any(Path(node).exists() for node in GPU_NODES)
-        modules, threads = settings.modules, settings.threads
-        options = LaunchOptions(
-            sandbox, settings.limits, modules.train, modules.serve, threads, gpu, before, only
-        )
+        options = LaunchOptions(sandbox, settings, gpu, only, before)
         ready = settings.standby if confined else None
         self._resources = Resources(
             data=TrainingData(data),
             options=options,
-            scorer=Scorer(modules.score, trusted, threads, only),
+            scorer=Scorer(settings.score, trusted, settings.threads, only),
             standby=Standby(options, ready.resolve(), trusted, settings.editable) if ready else None,
             compiled=cached,
             device=device,
-            context=settings.context,
-            serve_threads=settings.serve_threads,
-            score_seconds=settings.score_seconds,
-            max_bytes=settings.max_bytes,
         )
 
     def measure(
@@ -236,7 +176,5 @@ class GptMeasurer:
     def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
         """The result, with its provenance."""
         fraction = 1.0 if result.outcome is Outcome.OK else reached
-        host = socket.gethostname()
-        return replace(
-            result, provenance=Provenance(self._place.name, self._place.device, host, fidelity, fraction)
-        )
+        place, host = self._place, socket.gethostname()
+        return replace(result, provenance=Provenance(place.name, place.device, host, fidelity, fraction))

@@ -12,64 +12,28 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.execute.sandbox import Limits, Sandbox, remove_tree
+from autoresearch.execute.sandbox import remove_tree
+from autoresearch.execute.sandbox.usage import folder_bytes
 from autoresearch.store.files import digest
-from autoresearch.tasks.gpt.program import RUNNER_ID, JailedProgram
+from autoresearch.tasks.gpt.program import CACHES, RUNNER_ID, JailedProgram
+from autoresearch.tasks.gpt.settings import LaunchOptions
 from nanomodel.wire import WireError
 
+LARGEST_CACHE = 1 << 30
+"""In bytes. A larger compile cache would cost more to copy than it saves."""
 FOLDERS = ("train", "model", "witness")
 """The folders that the three may write, below a trial's scratch folder."""
 STANDBY = "standby"
 """Module of the task's package that waits in place of a training script."""
 READY_SECONDS = 60.0
 """Seconds in which waiting processes must answer; otherwise new ones are started."""
-
-
-@dataclass(frozen=True)
-class LaunchOptions:
-    """Options for starting a candidate's processes; the same for every trial.
-
-    Attributes:
-        sandbox: The sandbox for them.
-        limits: How much of the host each may use.
-        train: Module of the training script.
-        serve: Module of the model server.
-        threads: CPU threads of each.
-        gpu: Whether they may use the GPU.
-        before_script: Called with the folder of a trainer before a script runs in it.
-        only: The only GPU that they see; empty: those that the runner sees.
-    """
-
-    sandbox: Sandbox
-    limits: Limits
-    train: str
-    serve: str
-    threads: int
-    gpu: bool
-    before_script: Callable[[Path], None]
-    only: str = ""
-
-    def start(self, code: Path, folder: Path, name: str, *module: str) -> JailedProgram:
-        """Start one of them, with its own folder below `folder`."""
-        own = folder / name
-        own.mkdir(parents=True, exist_ok=True)
-        return JailedProgram(
-            self.sandbox,
-            *module,
-            code=code,
-            folder=own,
-            threads=self.threads,
-            gpu=self.gpu,
-            limits=self.limits,
-            only=self.only,
-        )
 
 
 class TrialProcesses:
@@ -93,16 +57,15 @@ class TrialProcesses:
             standby: Whether the trainer waits for `run_script`.
         """
         self.code, self.folder, self._options, self._waits = code, folder, options, standby
-        package = options.train.rpartition(".")[0]
-        module = (f"{package}.{STANDBY}", options.train) if standby else (options.train,)
+        script = options.settings.train
+        module = (f"{script.rpartition('.')[0]}.{STANDBY}", script) if standby else (script,)
         if not standby:
             (folder / FOLDERS[0]).mkdir(parents=True, exist_ok=True)
             options.before_script(folder / FOLDERS[0])
         with ExitStack() as stack:
-            self.trainer = stack.enter_context(options.start(code, folder, FOLDERS[0], *module))
-            self.servers = [
-                stack.enter_context(options.start(code, folder, name, options.serve)) for name in FOLDERS[1:]
-            ]
+            self.trainer = stack.enter_context(JailedProgram(options, code, folder / FOLDERS[0], *module))
+            self._stack = stack
+            self.servers = self._start_servers()
             self._stack = stack.pop_all()
         self.logs = [process.log for process in (self.trainer, *self.servers)]
 
@@ -132,15 +95,18 @@ class TrialProcesses:
             server.kill()
         for name in FOLDERS[1:]:
             remove_tree(self.folder / name)
-        self.servers = [
-            self._stack.enter_context(self._options.start(self.code, self.folder, name, self._options.serve))
-            for name in FOLDERS[1:]
-        ]
+        self.servers = self._start_servers()
         self.logs += [server.log for server in self.servers]
 
     def kill(self) -> None:
         """Kill all three, and wait until they are gone."""
         self._stack.close()
+
+    def _start_servers(self) -> list[JailedProgram]:
+        module = self._options.settings.serve
+        folders = [self.folder / name for name in FOLDERS[1:]]
+        programs = (JailedProgram(self._options, self.code, folder, module) for folder in folders)
+        return [self._stack.enter_context(program) for program in programs]
 
 
 class Standby:
@@ -241,3 +207,49 @@ class Standby:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         return digest(tree) == digest(code)
+
+
+class CompileCache:
+    """Keeps the compile cache of one trial of the starting script, and gives copies to later trials.
+
+    Only a jailed process that ran nothing but the starting commit's code writes it. Each trial gets a copy,
+    which is deleted with the trial, so a candidate can spoil only its own compilation. (The cache holds
+    executable code: if a candidate could write it, its code would run in other trials.)
+    """
+
+    def __init__(self, folder: Path, trusted: Path) -> None:
+        """Use the cache of an earlier run of the same search, if it exists.
+
+        Args:
+            folder: The folder of the cache; no candidate can write it.
+            trusted: The tree of the starting commit.
+        """
+        self._folder, self._starting = folder, digest(trusted)
+        for partial in folder.parent.glob(f"{folder.name}.*"):
+            if not partial.name.startswith(f"{folder.name}.{RUNNER_ID}"):  # of a killed runner, incomplete
+                remove_tree(partial)
+
+    def keep(self, code: Path, folder: Path) -> None:
+        """Keep the cache of a finished trial, if it ran the starting script and none is kept yet.
+
+        Args:
+            code: The tree it ran.
+            folder: The folder that its training process could write; the process is dead.
+        """
+        found = [folder / name for name in CACHES.values() if (folder / name).is_dir()]
+        if self._folder.exists() or not found or digest(code) != self._starting:
+            return
+        if sum(map(folder_bytes, found)) > LARGEST_CACHE:
+            return
+        partial = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}.{RUNNER_ID}.", dir=self._folder.parent))
+        for source in found:
+            shutil.copytree(source, partial / source.name, symlinks=True)
+        try:
+            partial.rename(self._folder)
+        except OSError:  # another place of the same search was first
+            remove_tree(partial)
+
+    def copy_to(self, folder: Path) -> None:
+        """Put a copy into the folder of a training process that has not started yet."""
+        if self._folder.is_dir():
+            shutil.copytree(self._folder, folder, symlinks=True, dirs_exist_ok=True)

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
 from autoresearch.execute.output import MEMORY, SANDBOX, Log, explain
-from autoresearch.execute.sandbox import Jail, Limits, Sandbox, start
+from autoresearch.execute.sandbox import Jail, start
 from autoresearch.execute.sandbox import gpu as gpus
+from autoresearch.tasks.gpt.settings import LaunchOptions
 from nanomodel.wire import pair
 
 NO_GPU = "-1"
@@ -54,48 +54,33 @@ class JailedProgram:
         log: Its output.
     """
 
-    def __init__(
-        self,
-        sandbox: Sandbox,
-        module: str,
-        *arguments: str,
-        code: Path,
-        folder: Path,
-        threads: int,
-        gpu: bool,
-        limits: Limits,
-        only: str = "",
-    ) -> None:
+    def __init__(self, options: LaunchOptions, code: Path, folder: Path, *command: str) -> None:
         """Start the process.
 
         Args:
-            sandbox: How to confine it.
-            module: What to run.
-            *arguments: Its command line.
+            options: How to confine it, and what it may use.
             code: The candidate's tree, on its PYTHONPATH.
-            folder: Its scratch and working folder; must exist.
-            threads: CPU threads for its numerical libraries.
-            gpu: Whether it may use the GPU.
-            limits: How much of the host it may use.
-            only: The only GPU that it sees; empty: those that we see.
+            folder: Its scratch and working folder.
+            *command: The module to run, and its command line.
         """
-        (folder / "tmp").mkdir(exist_ok=True)
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.wire, theirs = pair()
-        self._command = [sys.executable, "-P", "-m", module, *arguments]
+        self._command = [sys.executable, "-P", "-m", *command]
+        sandbox, settings, only = options.sandbox, options.settings, options.only
         # Without a sandbox all GPUs are visible, and keep their numbers.
         name = only if sandbox.name == "none" else gpus.inside(only)
         jail = Jail(
             read_only=(code,),
             writable=(folder,),
             env={
-                **environment(code, threads, name),
+                **environment(code, settings.threads, name),
                 **_folders(folder),
                 "HARNESS_FD": str(theirs.fileno()),
             },
             cwd=folder,
             fds=(theirs.fileno(),),
-            gpu=gpu,
-            limits=limits,
+            gpu=options.gpu,
+            limits=settings.limits,
             only=only,
             packages=PACKAGES,
             hidden=CORPORA,
@@ -112,9 +97,7 @@ class JailedProgram:
     def __enter__(self) -> JailedProgram:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.kill()
 
     @property
@@ -170,8 +153,7 @@ def one_gpu(device: str) -> tuple[str, str]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return kind, NO_GPU
-    ours = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return kind, ours[int(index)] if index and int(index) < len(ours) else index
+    return kind, gpus.named(int(index)) if index else ""
 
 
 def environment(code: Path, threads: int, gpu: str = "") -> dict[str, str]:

@@ -8,7 +8,6 @@ and outside of any jail. Its failure is the host's fault, unless it happens agai
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
+from autoresearch.tasks.gpt.data import closing
 from autoresearch.tasks.gpt.program import environment
 from nanomodel.wire import Message, Timeout, WireError, pair
 
@@ -46,10 +46,7 @@ class Scorer:
     """
 
     def __init__(self, module: str, trusted: Path, threads: int, only: str = "") -> None:
-        self._module = module
-        self._trusted = trusted
-        self._threads = threads
-        self._only = only
+        self._module, self._trusted, self._threads, self._only = module, trusted, threads, only
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.RLock()
 
@@ -115,7 +112,7 @@ class Scorer:
     def score(
         self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
     ) -> tuple[Message, list[int]]:
-        """Do one job; other threads that ask meanwhile wait.
+        """Do one job; the caller has `reserved` the scorer.
 
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
@@ -131,12 +128,6 @@ class Scorer:
             ScorerDied: If it ended, or went silent.
             UserError: If it does not start.
         """
-        with self._lock:
-            return self._score(job, seconds, fds, retire)
-
-    def _score(
-        self, job: Message, seconds: float, fds: list[int], retire: Callable[[], int]
-    ) -> tuple[Message, list[int]]:
         self.wait()
         deadline = time.monotonic() + seconds
         try:
@@ -144,11 +135,8 @@ class Scorer:
             answer, received = self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
             if answer["type"] != "measured":
                 return answer, received
-            copy = retire()
-            try:
+            with closing(retire()) as copy:
                 self._wire.send({"type": "retired"}, [copy])
-            finally:
-                os.close(copy)
             return self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
         except WireError as error:
             self.close()

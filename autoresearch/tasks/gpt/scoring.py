@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.outputs import copy_weights
+from autoresearch.tasks.gpt.data import sealed_copy
 from autoresearch.tasks.gpt.processes import TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
 from autoresearch.tasks.gpt.training import TrialEnded, TrialRecord
@@ -48,10 +48,7 @@ class Scoring:
     """
 
     def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
-        self._scorer = scorer
-        self._processes = processes
-        self._record = record
-        self._folder = folder
+        self._scorer, self._processes, self._record, self._folder = scorer, processes, record, folder
         self._expected = ["hello", "warm"]
 
     def wait_for_hello(self) -> None:
@@ -132,7 +129,10 @@ class Scoring:
         if answer["type"] == "failed":
             raise TrialEnded(Outcome(answer["outcome"]), self._explained(answer["reason"]))
         scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
-        self._keep(dict(zip(scores, tables, strict=True)))
+        import numpy as np
+
+        for split, table in zip(scores, tables, strict=True):
+            np.save(self._folder / f"{split}.npy", table * (1.0, np.log(2)))
         return scores
 
     def _ask(
@@ -142,7 +142,7 @@ class Scoring:
 
         def retire() -> int:
             self._processes.servers[0].kill()
-            return copy_weights(weights)
+            return sealed_copy(weights, os.fstat(weights).st_size)
 
         # The seed chooses the probes: the candidate must not know it, and it must differ each time.
         job = {**job, "seed": secrets.randbits(32)}
@@ -158,12 +158,6 @@ class Scoring:
         """A reason, with why the server ended; the last dead one is meant, since the first may be retired."""
         dead = [server for server in self._processes.servers if not server.alive] if reason == DIED else []
         return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
-
-    def _keep(self, tables: Mapping[str, NDArray[np.float64]]) -> None:
-        import numpy as np
-
-        for split, table in tables.items():
-            np.save(self._folder / f"{split}.npy", table * (1.0, np.log(2)))
 
 
 def _table(fd: int) -> NDArray[np.float64]:

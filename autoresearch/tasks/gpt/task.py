@@ -11,12 +11,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from autoresearch.config import Config, Options, parse
-from autoresearch.edit.knobs import read_values
+from autoresearch.config import Config, parse
 from autoresearch.edit.python import fingerprint, net_lines
 from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
@@ -26,40 +22,38 @@ from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
-from autoresearch.tasks.gpt.measurer import GptMeasurer, Modules, Settings
-from autoresearch.tasks.gpt.prompt import prompt_text
-from autoresearch.tasks.gpt.training import TrainingBudget
-from autoresearch.types import Direction, Knob, Measurement, Metric, Split
+from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
+from autoresearch.types import Direction, Measurement, Metric, Split
 
 GPU_TOKENS = 100_000
 """A corpus with fewer tokens for each second is small for a GPU, which reads a million a second."""
 
+ROLE = (
+    "You are a careful machine-learning researcher. A program trains a tiny language model from scratch, "
+    "again and again, under a fixed budget, and asks you for one experiment at a time."
+)
+SCORING = (
+    "It is computed on validation data by another process, from the logits of the trained model; what the "
+    "script prints counts for nothing.",
+    "The budget (wall time, or training tokens) is the same for every candidate. The clock starts when "
+    "training data is handed over, so compilation and warm-up are free; a candidate that submits too late "
+    "has no score.",
+    "A candidate that crashes, runs out of memory, looks at future tokens, or answers differently when asked "
+    "twice costs an experiment and gains nothing.",
+)
+RULES = (
+    "Keep the script's contract with the rest: the functions that others call, and the calls to the harness "
+    "(data, time, logging, submitting the weights).",
+    "No network, no files, no packages beyond PyTorch, NumPy and the standard library.",
+    "Shapes and dtypes must be right on the device in use.",
+)
+FACTS = {"curve": "training loss (nats per token) at shares of the budget: {}"}
 
-class TaskOptions(Options):
-    """The configuration group `task`: which files may change, and which modules train, serve and score."""
 
-    name: str
-    editable: tuple[str, ...] = Field(min_length=1)
-    package: str
-    train: str
-    serve: str
-    score: str
-    prepare: str
-
-
-class BudgetOptions(Options):
-    """The configuration group `budget`: what a trial may use, and its scale."""
-
-    kind: Literal["seconds", "tokens"]
-    amount: float = Field(gt=0)
-    vocab: int = Field(ge=256, le=65536)
-    context: int = Field(ge=8, le=65536)
-    validation_tokens: int = Field(ge=1024)
-    compile: bool
-    startup_seconds: float = Field(gt=0)
-    max_seconds: float = Field(gt=0)
-    slowdown: float | None = Field(gt=1)
-    score_seconds: float = Field(gt=0)
+def prompt_text(budget: str) -> PromptText:
+    """The words for a language model about training scripts; `budget` says what every candidate may use."""
+    return PromptText(role=ROLE, rules=RULES, budget=budget, facts=FACTS, scoring=SCORING)
 
 
 class GptTask:
@@ -134,7 +128,9 @@ class GptTask:
         config, budget, folder = self._config, self._budget, trusted.parent
         where = places(config)[place.name]
         settings = Settings(
-            modules=Modules(self._task.train, self._task.serve, self._task.score),
+            train=self._task.train,
+            serve=self._task.serve,
+            score=self._task.score,
             trusted=trusted,
             budget=TrainingBudget(budget.kind, budget.amount, budget.max_seconds),
             context=budget.context,
@@ -154,16 +150,8 @@ class GptTask:
         health = Health.find(where) if where.startswith("cuda") else None
         return GptMeasurer(settings, sandbox, data.path, place, health, say)
 
-    def knobs(self, sources: Mapping[str, str]) -> Mapping[str, Knob]:
-        """The named constants at the top of the training script, with the values of the device in use."""
-        column = int(device(self._config) == "cuda")
-        found: dict[str, Knob] = {}
-        for path in self.editable:
-            found |= read_values(sources[path], column)
-        return found
-
     def prompt(self) -> PromptText:
-        """The words for a language model about training scripts."""
+        """See `prompt_text`."""
         return prompt_text(self.budget.text)
 
     def warnings(self, data: Dataset) -> Sequence[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
+from autoresearch.tasks.gpt.settings import TrainingBudget
 from autoresearch.types import Outcome, Progress
 from nanomodel.wire import PROTOCOL, Closed, Message, Timeout, WireError, close_all
 
@@ -44,35 +45,6 @@ class TrialEnded(Exception):
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
-
-
-@dataclass(frozen=True)
-class TrainingBudget:
-    """What a training may use.
-
-    Attributes:
-        kind: "seconds", "tokens", or (to try a candidate out) "steps".
-        amount: How many.
-        max_seconds: Wall-clock limit of a budget that is not of seconds.
-    """
-
-    kind: str
-    amount: float
-    max_seconds: float
-
-    @property
-    def late_after(self) -> float:
-        """Seconds on the runner's clock after which a submission is late.
-
-        The harness submits with a hundredth of a budget of seconds to spare. The tolerance allows for a busy
-        machine, and is too small to gain anything by training in it.
-        """
-        return self.amount + max(0.25, 0.005 * self.amount) if self.kind == "seconds" else self.max_seconds
-
-    def fraction(self, seconds: float, tokens: int, steps: int = 0) -> float:
-        """Share used, in [0, 1]."""
-        used = {"seconds": seconds, "tokens": tokens, "steps": steps}[self.kind]
-        return min(1.0, max(0.0, used / self.amount))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,55 +18,19 @@ from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import remove_tree
 from autoresearch.store.files import digest
-from autoresearch.tasks.gpt.data import TrainingData
-from autoresearch.tasks.gpt.outputs import CompileCache, submitted
-from autoresearch.tasks.gpt.processes import FOLDERS, LaunchOptions, Standby, TrialProcesses
+from autoresearch.tasks.gpt.data import TrainingData, submitted_weights
+from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
-from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrialPlan
+from autoresearch.tasks.gpt.training import Training, TrialEnded, TrialRecord
 from autoresearch.types import Measurement, Outcome, Progress
 
-LARGEST_COPY = 1 << 28
-"""In tokens. With a larger budget the candidate counts by itself, since a copy would take too much memory."""
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
-TRYOUT_SCORE_SECONDS = 20.0
-"""Seconds that scoring a few windows may take."""
 STANDBY_AT = 0.8
 """Share of the budget after which the next trial's processes start. That takes a few seconds of one core,
 which matter little near the end of a training but would delay the next trial."""
-
-
-@dataclass(frozen=True)
-class TrialPlan:
-    """What to do with a candidate.
-
-    Attributes:
-        seed: Random seed of the training.
-        budget: What the training may use.
-        compile: Whether it may compile.
-        startup_seconds: Limit on everything before the clock starts.
-        splits: The splits to score on.
-        probes: Windows to ask the witness about.
-        tryout: Whether to score only a few windows, and to leave waiting processes for a trial.
-    """
-
-    seed: int
-    budget: TrainingBudget
-    compile: bool
-    startup_seconds: float
-    splits: tuple[str, ...]
-    probes: int
-    tryout: bool = False
-
-    @property
-    def counted(self) -> bool:
-        """Whether the candidate gets a copy of exactly its budget of tokens."""
-        return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_COPY
-
-    def score_seconds(self, most: float) -> float:
-        """Limit on scoring, given that of a trial; shorter for a tryout, since trials wait for it."""
-        return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most
 
 
 @dataclass(frozen=True)
@@ -80,10 +44,6 @@ class Resources:
         standby: Keeps the next trial's processes ready; None: each trial starts its own.
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
-        context: Tokens that the model reads at a time in scoring.
-        serve_threads: CPU threads of a model server.
-        score_seconds: Limit on scoring.
-        max_bytes: Largest submission.
     """
 
     data: TrainingData
@@ -92,10 +52,11 @@ class Resources:
     standby: Standby | None
     compiled: CompileCache | None
     device: str
-    context: int
-    serve_threads: int
-    score_seconds: float
-    max_bytes: int
+
+    @property
+    def settings(self) -> Settings:
+        """How candidates are trained and scored."""
+        return self.options.settings
 
     def close(self) -> None:
         """End the scorer and the waiting processes, and close the data."""
@@ -126,22 +87,19 @@ class Resources:
         if self.standby and not plan.tryout:
             self.standby.prepare()
 
-    @contextmanager
-    def tokens(self, plan: TrialPlan) -> Iterator[int]:
+    def tokens(self, plan: TrialPlan) -> AbstractContextManager[int]:
         """The training data of a trial; under a budget of tokens exactly that many tokens."""
         amount = int(plan.budget.amount)
-        given = self.data.some_tokens(amount, plan.seed) if plan.counted else self.data.all_tokens()
-        with given as descriptor:
-            yield descriptor
+        return self.data.some_tokens(amount, plan.seed) if plan.counted else self.data.all_tokens()
 
     def task_message(self, plan: TrialPlan) -> dict[str, object]:
         """The task message of protocol 1."""
         return {
             "seed": plan.seed,
             "device": self.device,
-            "threads": self.options.threads,
+            "threads": self.settings.threads,
             "vocab": self.data.vocab,
-            "context": self.context,
+            "context": self.settings.context,
             "budget": {"kind": plan.budget.kind, "amount": plan.budget.amount},
             "compile": plan.compile,
             "ration": plan.counted,
@@ -154,9 +112,9 @@ class Resources:
             "cache": str(self.data.path),
             "splits": list(plan.splits),
             "brief": plan.tryout,
-            "context": self.context,
+            "context": self.settings.context,
             "device": self.device,
-            "threads": self.serve_threads,
+            "threads": self.settings.serve_threads,
             "probes": plan.probes,
         }
 
@@ -195,11 +153,11 @@ def run_trial(
             with resources.tokens(plan) as data:
                 training.train(data, should_stop)
             resources.prepare_next(plan)
-            with submitted(processes.folder / "train", resources.max_bytes) as weights:
+            with submitted_weights(processes.folder / "train", resources.settings.max_bytes) as weights:
                 record.metrics["memory_mb"] = training.program.peak_memory / 1e6
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, record.metrics["train_seconds"], phase="score"))
-                most = plan.score_seconds(resources.score_seconds)
+                most = plan.score_seconds(resources.settings.score_seconds)
                 scores = scoring.score(weights, resources.score_message(plan), most)
             if resources.compiled:
                 resources.compiled.keep(code, processes.folder / "train")

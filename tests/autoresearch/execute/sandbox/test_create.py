@@ -52,7 +52,7 @@ def test_auto_ends_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(sandbox: sandboxes.Sandbox) -> probe.Report:
         if sandbox.name != "none":
             raise probe.ProbeError("not here")
-        return probe.measure(sandbox)
+        return describe(sandbox)
 
     monkeypatch.setattr(sandboxes, "describe", refuse)
     assert create_sandbox("auto").name == "none"
@@ -80,7 +80,7 @@ def test_an_unknown_backend_is_an_error() -> None:
     ],
 )
 def test_the_probe_notices_what_is_missing(changes: tuple[sandboxes.Sandbox, ...], title: str) -> None:
-    report = probe.measure(without(sandbox_or_skip("landlock"), *changes))
+    report = describe(without(sandbox_or_skip("landlock"), *changes))
     assert title in {protection.name for protection in report.protections if not protection.held}
     assert report.warning
 

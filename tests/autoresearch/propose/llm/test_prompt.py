@@ -17,7 +17,7 @@ from autoresearch.propose.llm.answer import tool
 from autoresearch.propose.llm.instructions import FILES, JSON
 from autoresearch.propose.llm.prompt import Prompt, build
 from autoresearch.tasks.base import PromptText
-from autoresearch.tasks.gpt.prompt import prompt_text
+from autoresearch.tasks.gpt.task import prompt_text
 from autoresearch.types import Category, Direction, Idea, Metric
 from tests.support.histories import SOURCE, baseline, context, experiment
 

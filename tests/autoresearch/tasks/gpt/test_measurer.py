@@ -2,7 +2,6 @@
 
 import math
 import socket
-from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -12,7 +11,7 @@ import torch
 from autoresearch.errors import UserError
 from autoresearch.types import Fidelity, Measurement, Outcome, Split
 from tests.support import toy
-from tests.support.gpt import CONTEXT, SETTINGS, make_measurer, measure
+from tests.support.gpt import CONTEXT, make_measurer, measure
 
 pytestmark = pytest.mark.slow
 
@@ -193,7 +192,7 @@ def test_missing_data_is_one_clear_message(tmp_path):
 
 
 def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
-    runner = make_measurer(cache, modules=replace(SETTINGS.modules, score="nanomodel.nothing"))
+    runner = make_measurer(cache, score="nanomodel.nothing")
     with pytest.raises(UserError, match="scorer does not start"):
         run(toy.TRAIN, runner=runner)
     runner.close()

@@ -9,11 +9,12 @@ import pytest
 
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.store.files import digest
-from autoresearch.tasks.gpt.processes import LaunchOptions, Standby
+from autoresearch.tasks.gpt.processes import Standby
+from autoresearch.tasks.gpt.settings import LaunchOptions
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.candidates import HELLO, OPENING
-from tests.support.gpt import make_measurer, measure
+from tests.support.gpt import SETTINGS, make_measurer, measure
 
 pytestmark = pytest.mark.slow
 
@@ -126,9 +127,7 @@ def test_dead_processes_are_not_used(runner, tmp_path):
 def test_what_a_killed_runner_left_is_removed(tmp_path):
     for owner in (999999999, os.getpid()):  # numbers come again, after a reboot or in a new container
         (tmp_path / f"standby/{owner}-1/7/code").mkdir(parents=True)
-    options = LaunchOptions(
-        create_sandbox("auto"), LIMITS, "nanomodel.train", "nanomodel.serve", 1, False, lambda f: None
-    )
+    options = LaunchOptions(create_sandbox("auto"), SETTINGS, False, "", lambda folder: None)
     Standby(options, tmp_path / "standby", Path(), []).close()
     assert list((tmp_path / "standby").iterdir()) == []
 

@@ -10,8 +10,7 @@ import pytest
 
 from autoresearch.tasks.gpt import scorer, scoring, trial
 from autoresearch.tasks.gpt.measurer import GptMeasurer
-from autoresearch.tasks.gpt.training import TrainingBudget
-from autoresearch.tasks.gpt.trial import TrialPlan
+from autoresearch.tasks.gpt.settings import TRYOUT_SCORE_SECONDS, TrainingBudget, TrialPlan
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.candidates import HELLO, READY, write_script
@@ -112,7 +111,7 @@ def test_a_tryout_is_scored_in_a_short_time():
     plan = TrialPlan(0, TrainingBudget("steps", 4, 9.0), False, 9.0, ("train",), 8)
     assert plan.score_seconds(600.0) == 600.0
     brief = replace(plan, tryout=True)
-    assert (brief.score_seconds(600.0), brief.score_seconds(5.0)) == (trial.TRYOUT_SCORE_SECONDS, 5.0)
+    assert (brief.score_seconds(600.0), brief.score_seconds(5.0)) == (TRYOUT_SCORE_SECONDS, 5.0)
 
 
 @pytest.mark.soak

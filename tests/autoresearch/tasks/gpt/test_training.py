@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from autoresearch.execute.output import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.program import JailedProgram
-from autoresearch.tasks.gpt.training import Training, TrainingBudget, TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.settings import LaunchOptions, TrainingBudget
+from autoresearch.tasks.gpt.training import Training, TrialEnded, TrialRecord
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
+from tests.support.gpt import SETTINGS
 
 pytestmark = pytest.mark.slow
 
@@ -53,15 +56,9 @@ def train(tmp_path):
             (tmp_path / "scratch").mkdir()
             (tmp_path / "train.bin").write_bytes(b"\1\0" * 5000)
             data = os.open(tmp_path / "train.bin", os.O_RDONLY)
-            candidate = JailedProgram(
-                create_sandbox("auto"),
-                "nanomodel.train",
-                code=code,
-                folder=tmp_path / "scratch",
-                threads=1,
-                gpu=False,
-                limits=LIMITS,
-            )
+            settings = replace(SETTINGS, limits=LIMITS)
+            options = LaunchOptions(create_sandbox("auto"), settings, False, "", lambda folder: None)
+            candidate = JailedProgram(options, code, tmp_path / "scratch", "nanomodel.train")
             try:
                 with candidate:
                     training = Training(candidate, budget, self.record, self.seen.append)

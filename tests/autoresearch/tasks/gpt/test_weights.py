@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from autoresearch.tasks.gpt.outputs import take_weights
+from autoresearch.tasks.gpt.data import submitted_weights
 from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Outcome
 from tests.support import toy
@@ -56,15 +56,14 @@ def test_the_start_s_cache_is_lent_and_nobody_else_s(tmp_path, standby):
 
 def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"x" * 9_000_000)
-    fd = take_weights(tmp_path, 10_000_000)
-    (tmp_path / "weights.pt").write_bytes(b"changed")
-    assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
-    with pytest.raises(PermissionError):
-        os.pwrite(fd, b"y", 0)
-    os.close(fd)
+    with submitted_weights(tmp_path, 10_000_000) as fd:
+        (tmp_path / "weights.pt").write_bytes(b"changed")
+        assert os.pread(fd, 10_000_000, 0) == b"x" * 9_000_000
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"y", 0)
     (tmp_path / "again").hardlink_to(tmp_path / "weights.pt")
     with pytest.raises(TrialEnded, match="of its own"):
-        take_weights(tmp_path, 10_000_000)
+        submitted_weights(tmp_path, 10_000_000)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ def test_weights_are_sealed_and_belong_to_nobody_else(tmp_path):
 def test_weights_must_be_a_plain_file(tmp_path, make):
     make(tmp_path / "weights.pt")
     with pytest.raises(TrialEnded) as caught:
-        take_weights(tmp_path, 100)
+        submitted_weights(tmp_path, 100)
     assert caught.value.outcome is Outcome.INVALID
 
 
@@ -90,4 +89,4 @@ def test_a_scratch_folder_turned_into_a_link_is_refused(tmp_path):
     (tmp_path / "real/weights.pt").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(TrialEnded):
-        take_weights(tmp_path / "link", 100)
+        submitted_weights(tmp_path / "link", 100)

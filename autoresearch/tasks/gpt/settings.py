@@ -1,0 +1,172 @@
+"""The settings of trainings and scorings: as configured, for one place, and for one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from autoresearch.config import Options
+from autoresearch.execute.sandbox import Limits, Sandbox
+
+LARGEST_COPY = 1 << 28
+"""In tokens. With a larger budget the candidate counts by itself, since a copy would take too much memory."""
+TRYOUT_SCORE_SECONDS = 20.0
+"""Seconds that scoring a few windows may take."""
+
+
+class TaskOptions(Options):
+    """The configuration group `task`: which files may change, and which modules train, serve and score."""
+
+    name: str
+    editable: tuple[str, ...] = Field(min_length=1)
+    package: str
+    train: str
+    serve: str
+    score: str
+    prepare: str
+
+
+class BudgetOptions(Options):
+    """The configuration group `budget`: what a trial may use, and its scale."""
+
+    kind: Literal["seconds", "tokens"]
+    amount: float = Field(gt=0)
+    vocab: int = Field(ge=256, le=65536)
+    context: int = Field(ge=8, le=65536)
+    validation_tokens: int = Field(ge=1024)
+    compile: bool
+    startup_seconds: float = Field(gt=0)
+    max_seconds: float = Field(gt=0)
+    slowdown: float | None = Field(gt=1)
+    score_seconds: float = Field(gt=0)
+
+
+@dataclass(frozen=True)
+class TrainingBudget:
+    """What a training may use.
+
+    Attributes:
+        kind: "seconds", "tokens", or (to try a candidate out) "steps".
+        amount: How many.
+        max_seconds: Wall-clock limit of a budget that is not of seconds.
+    """
+
+    kind: str
+    amount: float
+    max_seconds: float
+
+    @property
+    def late_after(self) -> float:
+        """Seconds on the runner's clock after which a submission is late.
+
+        The harness submits with a hundredth of a budget of seconds to spare. The tolerance allows for a busy
+        machine, and is too small to gain anything by training in it.
+        """
+        return self.amount + max(0.25, 0.005 * self.amount) if self.kind == "seconds" else self.max_seconds
+
+    def fraction(self, seconds: float, tokens: int, steps: int = 0) -> float:
+        """Share used, in [0, 1]."""
+        used = {"seconds": seconds, "tokens": tokens, "steps": steps}[self.kind]
+        return min(1.0, max(0.0, used / self.amount))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How candidates are trained and scored at one place.
+
+    Attributes:
+        train: Module of the training script.
+        serve: Module of the model server.
+        score: Module of the scorer.
+        trusted: A tree with the scorer's package, which no candidate can write.
+        budget: What a training may use.
+        context: Tokens that the model reads at a time in scoring.
+        compile: Whether candidates may compile.
+        startup_seconds: Limit on everything before the clock starts.
+        score_seconds: Limit on scoring.
+        limits: How much of the host one candidate process may use.
+        device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1", which is then the only one
+            shown.
+        threads: CPU threads of a training and of the scorer.
+        serve_threads: CPU threads of a model server.
+        max_bytes: Largest submission.
+        probes: Windows on which both model servers are compared; at least 8.
+        editable: The files in which a candidate may differ from the trusted tree.
+        standby: Folder where the next trial's processes wait, started near the end of the one before; None:
+            each trial starts its own.
+        compiled: Folder for the compile cache of the starting script; None: keep none.
+    """
+
+    train: str
+    serve: str
+    score: str
+    trusted: Path
+    budget: TrainingBudget
+    context: int
+    compile: bool
+    startup_seconds: float
+    score_seconds: float
+    limits: Limits
+    device: str = "cpu"
+    threads: int = 1
+    serve_threads: int = 1
+    max_bytes: int = 4 * 10**9
+    probes: int = 128
+    editable: tuple[str, ...] = ()
+    standby: Path | None = None
+    compiled: Path | None = None
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """Options for starting a candidate's processes; the same for every trial.
+
+    Attributes:
+        sandbox: The sandbox for them.
+        settings: Their modules, threads and limits.
+        gpu: Whether they may use the GPU.
+        only: The only GPU that they see; empty: those that the runner sees.
+        before_script: Called with the folder of a trainer before a script runs in it.
+    """
+
+    sandbox: Sandbox
+    settings: Settings
+    gpu: bool
+    only: str
+    before_script: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What to do with a candidate.
+
+    Attributes:
+        seed: Random seed of the training.
+        budget: What the training may use.
+        compile: Whether it may compile.
+        startup_seconds: Limit on everything before the clock starts.
+        splits: The splits to score on.
+        probes: Windows to ask the witness about.
+        tryout: Whether to score only a few windows, and to leave waiting processes for a trial.
+    """
+
+    seed: int
+    budget: TrainingBudget
+    compile: bool
+    startup_seconds: float
+    splits: tuple[str, ...]
+    probes: int
+    tryout: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Whether the candidate gets a copy of exactly its budget of tokens."""
+        return self.budget.kind == "tokens" and self.budget.amount <= LARGEST_COPY
+
+    def score_seconds(self, most: float) -> float:
+        """Limit on scoring, given that of a trial; shorter for a tryout, since trials wait for it."""
+        return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most
