@@ -17,9 +17,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.judge.limits import Pruner
-from autoresearch.store.files import digest, keep_losses
+from autoresearch.store.files import digest, keep_losses, remove_tree
 from autoresearch.store.git import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch.errors import UserError
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge.finished import Claim, claim
 from autoresearch.judge.noise import paired_tau
 from autoresearch.search.loop import Search
-from autoresearch.store.files import read_losses
+from autoresearch.store.files import read_losses, remove_tree
 from autoresearch.store.notes import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
 from autoresearch.types import Arm, Experiment, Metric, Split
 

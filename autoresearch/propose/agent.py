@@ -27,13 +27,13 @@ from pydantic import ConfigDict, Field, InstanceOf, validate_call
 
 from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.agent_folder import make_folder, read_hypothesis, read_text
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, accept, as_utf8
 from autoresearch.propose.llm.conversation import MIN_HISTORY_TOKENS, NO_ANSWER, conversation_name
+from autoresearch.store.files import remove_tree
 from autoresearch.types import Call, Cost, Proposal
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autoresearch.errors import Refused
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.propose.base import ProposerError
+from autoresearch.store.files import remove_tree
 from autoresearch.types import Edit
 
 FIELDS = ("mechanism", "category", "expected_effect", "confidence", "risk", "idea", "difference")

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from autoresearch.errors import UserError
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.search.observers import View
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import rebuild
+from autoresearch.store.files import remove_tree
 
 
 def recover(state: SearchState, view: View) -> None:

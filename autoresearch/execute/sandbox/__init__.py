@@ -14,7 +14,6 @@ from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
 from autoresearch.execute.sandbox.probe import ProbeError, Report, describe
 from autoresearch.execute.sandbox.process import Jailed, start
 from autoresearch.registry import Registry
-from autoresearch.store.files import remove_tree
 
 __all__ = [
     "Jail",
@@ -25,7 +24,6 @@ __all__ = [
     "Sandbox",
     "create_sandbox",
     "describe",
-    "remove_tree",
     "start",
 ]
 

@@ -19,9 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from autoresearch.execute.sandbox import remove_tree
 from autoresearch.execute.sandbox.usage import folder_bytes
-from autoresearch.store.files import digest
+from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.program import CACHES, RUNNER_ID, JailedProgram
 from autoresearch.tasks.gpt.settings import LaunchOptions
 from nanomodel.wire import WireError

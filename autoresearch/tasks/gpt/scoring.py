@@ -113,6 +113,8 @@ class Scoring:
             TrialEnded: If there is no score, and the candidate is the reason.
             UserError: If the host is the reason.
         """
+        import numpy as np
+
         try:
             answer, received = self._ask(weights, job, seconds)
         except ScorerDied:
@@ -129,8 +131,6 @@ class Scoring:
         if answer["type"] == "failed":
             raise TrialEnded(Outcome(answer["outcome"]), self._explained(answer["reason"]))
         scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
-        import numpy as np
-
         for split, table in zip(scores, tables, strict=True):
             np.save(self._folder / f"{split}.npy", table * (1.0, np.log(2)))
         return scores

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
-from autoresearch.execute.sandbox import remove_tree
-from autoresearch.store.files import digest
+from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, submitted_weights
 from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer

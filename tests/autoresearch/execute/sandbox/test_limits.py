@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.sandbox import Limits, cgroup, remove_tree, usage
+from autoresearch.execute.sandbox import Limits, cgroup, usage
+from autoresearch.store.files import remove_tree
 from tests.support.jail import BACKENDS, make_jail, no_seccomp, run_python, sandbox_or_skip, without
 
 pytestmark = pytest.mark.slow
