@@ -37,7 +37,7 @@ def dumps(value: Any, indent: int | None = 2) -> str:
 
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
-    """How far a search has come."""
+    """Show how far a search has come."""
     from autoresearch.report.markdown import drift, headline
     from autoresearch.report.summary import summarize
     from autoresearch.report.timeline import time_use
@@ -64,7 +64,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
 
 
 def log(overrides: Overrides = None, json: Json = False) -> None:
-    """Every experiment in a line, newest last."""
+    """List the experiments, one in a line, newest last."""
     from autoresearch.report.summary import experiment_row, summarize
 
     summary = summarize(open_journal(overrides)[0])
@@ -89,7 +89,7 @@ def show(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """One experiment: what was tried, every trial, the verdict and its reason."""
+    """Show one experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.report.summary import experiment_row
     from autoresearch.text import one_line
     from autoresearch.tracking.runs import experiment_note
@@ -110,7 +110,7 @@ def show(
 def diff(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[N] [KEY=VALUE]...")] = None,
 ) -> None:
-    """The change of experiment N, or (without N) everything that was kept so far."""
+    """Print the change of experiment N or, without N, everything that was kept so far."""
     from autoresearch.search.setup import cumulative_diff
 
     number, overrides = None, arguments or []

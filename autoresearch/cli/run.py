@@ -37,7 +37,7 @@ def run(
     try:
         with open_search(overrides or [], view) as search:
             name = search.config.name
-            # Who stops a search has not done with it: the test split stays sealed until it ends by itself.
+            # The test split stays sealed until the search ends by itself: a person who stops it may go on.
             if search.run() and search.config.claim and any(e.kept for e in search.journal.experiments()):
                 try:
                     make_claim(search, search.config.claim)
@@ -64,7 +64,7 @@ def prepare(overrides: Overrides = None) -> None:
 
 
 def doctor(overrides: Overrides = None) -> None:
-    """What protects this machine from candidate code here, and what does not."""
+    """Show what protects this machine from candidate code, and what does not."""
     from autoresearch.config import load
     from autoresearch.execute.sandbox import create_sandbox, describe
     from autoresearch.execute.sandbox.gpu import describe as describe_gpu

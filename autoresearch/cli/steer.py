@@ -1,6 +1,6 @@
-"""Commands that speak to a search while it runs: notes, ideas, and pause, resume, stop.
+"""Commands that steer a search while it runs: notes, ideas, pause, resume and stop.
 
-They write into its inbox and return at once; the search looks there between its steps.
+They write into its inbox and return at once; the search reads it between its steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ idea = typer.Typer(no_args_is_help=True, help="Leave an idea or a patch for the 
 
 
 def note(words: Words = None) -> None:
-    """Tell the proposer something; it sees this from its next call on."""
+    """Leave a note to the proposer, which sees it from its next call on."""
     text, overrides = _split(words)
     if not text:
         raise UserError("There is nothing to say.", 'Say it in quotes: autoresearch note "try fewer heads"')
@@ -61,7 +61,7 @@ def add(
 
 @idea.command("list")
 def list_ideas(overrides: Overrides = None) -> None:
-    """Every idea, and what became of it."""
+    """List every idea and what became of it."""
     from autoresearch.text import one_line
 
     inbox = _inbox(overrides or [])
@@ -91,17 +91,17 @@ def drop(
 
 
 def pause(overrides: Overrides = None) -> None:
-    """Let a search hold at its next step; trials that run come to their end."""
+    """Pause a search at its next step; trials that are running finish."""
     _wish("pause", overrides, "{name} pauses at its next step. Go on with: autoresearch resume name={name}")
 
 
 def resume(overrides: Overrides = None) -> None:
-    """Let a paused search go on."""
+    """Continue a paused search."""
     _wish("run", overrides, "{name} goes on.")
 
 
 def stop(overrides: Overrides = None) -> None:
-    """Let a search end at its next step, as if it were done; `run` with its name goes on."""
+    """Stop a search at its next step, as if it were done; `run` with its name continues it."""
     _wish("stop", overrides, "{name} stops at its next step. Go on later with: autoresearch run name={name}")
 
 
@@ -128,7 +128,7 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
 
 
 def _check(diff: str, overrides: list[str]) -> None:
-    """Say at once if a patch does not apply to the script as it is now."""
+    """Refuse at once a patch that does not apply to the script as it is now."""
     from autoresearch.edit.patch import edits_from_patch
     from autoresearch.errors import Refused
     from autoresearch.search.setup import recorded_config

@@ -43,13 +43,13 @@ class Labels:
         color: str,
         above: bool = False,
     ) -> None:
-        """Learn what is in the way.
+        """Learn what is in the way, in data coordinates.
 
         Args:
             axes: Where to write.
-            marks: Data coordinates that no text may cover.
-            dots: Data coordinates better not covered.
-            line: Corners of a line better not crossed, in data coordinates.
+            marks: No text may cover these.
+            dots: Better not covered.
+            line: Corners of a line better not crossed.
             color: Of the texts.
             above: Whether to prefer positions above a mark to those below.
         """

@@ -59,15 +59,7 @@ LEGEND = 0.24, 0.34
 
 @dataclass(frozen=True)
 class _Points:
-    """What is drawn.
-
-    Attributes:
-        kept: Experiment number and score of what was kept.
-        discarded: The same of what was discarded.
-        unscored: Experiment numbers of what has no score, by verdict.
-        best: The end of the axis on the better side.
-        worst: The end of the axis on the worse side.
-    """
+    """What is drawn: (experiment number, score), numbers of those without one, and the ends of the axis."""
 
     kept: list[tuple[int, float]]
     discarded: list[tuple[int, float]]

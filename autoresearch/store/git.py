@@ -21,19 +21,10 @@ from autoresearch.errors import UserError
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
-_SETTINGS = [
-    # No hooks, no signing, no conversion of line ends: a search must not depend on its user's settings. And
-    # git must wait for the disk, which it does not by itself: a power cut must lose no commit that the
-    # journal names.
-    argument
-    for setting in (
-        "core.hooksPath=/dev/null",
-        "commit.gpgSign=false",
-        "core.autocrlf=false",
-        "core.fsync=committed",
-    )
-    for argument in ("-c", setting)
-]
+# No hooks, no signing, no conversion of line ends: a search must not depend on its user's settings. And git
+# must wait for the disk, which it does not by itself: a power cut must lose no commit that the journal names.
+_SETTINGS = ["-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"]
+_SETTINGS += ["-c", "core.autocrlf=false", "-c", "core.fsync=committed"]
 
 
 class Repository:
@@ -222,8 +213,10 @@ class Worktree:
         git = self._git
         if not (self.folder / ".git").exists():  # somebody removed it; it holds nothing that could be lost
             self.repository.worktree(self.folder, parent)
+        # The file `.git` points to the folder with the index and the HEAD of this worktree.
+        pointer = (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
         for name in ("index.lock", "HEAD.lock"):  # left by a killed run: no other process uses this worktree
-            (self._private / name).unlink(missing_ok=True)
+            (self.folder / pointer / name).unlink(missing_ok=True)
         git("checkout", "--quiet", "--force", "--detach", parent)  # only what is added below is committed
         for path, text in sources.items():
             target = self.folder / path
@@ -233,12 +226,6 @@ class Worktree:
             target.write_bytes(text.encode("utf-8"))
         git("add", "--", *sources)
         return self._commit_tree(git("write-tree"), parent, message, when)
-
-    @property
-    def _private(self) -> Path:
-        """The folder of git with the index and the HEAD of this worktree, to which its file `.git` points."""
-        pointer = (self.folder / ".git").read_text(encoding="utf-8")
-        return self.folder / pointer.removeprefix("gitdir: ").strip()
 
     def reword(self, commit: str, parent: str, message: str, when: float) -> str:
         """Make a commit with the tree of another commit and a new message."""

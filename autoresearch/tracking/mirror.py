@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from autoresearch.report.estimates import staircase
-from autoresearch.report.summary import NOTES_READ, History, summarize
+from autoresearch.report.summary import NOTES_READ, summarize
 from autoresearch.text import one_line, scrub
 from autoresearch.tracking.runs import experiment_run, identity, search_id, search_run
 from autoresearch.tracking.traces import Traces, conversations
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
-    from autoresearch.store.journal import SearchInfo
+    from autoresearch.store.calls import CallLog
+    from autoresearch.store.journal import Journal, SearchInfo
     from autoresearch.tracking.store import Store
-    from autoresearch.tracking.traces import Calls
 
 EXPERIMENT_KEY = "mlflow.experiment"
 """The journal's note of the id of the MLflow experiment, for `store.ui`."""
@@ -34,22 +34,6 @@ PARENT_KEY = "mlflow.search"
 """The journal's note of the id of the run that shows the search."""
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
-
-
-class MirroredJournal(History, Protocol):
-    """What the mirror reads and writes in the journal."""
-
-    def experiment(self, number: int) -> Experiment:
-        """One experiment as it is now."""
-
-    def dirty(self) -> tuple[int, ...]:
-        """Experiments that changed since they were last mirrored."""
-
-    def mirrored(self, number: int) -> None:
-        """Take an experiment off that list."""
-
-    def set(self, key: str, value: str) -> None:
-        """Write a note."""
 
 
 @dataclass
@@ -67,7 +51,7 @@ class Job:
     problem: str | None = None
 
     @classmethod
-    def of(cls, journal: MirroredJournal, files: tuple[Path, ...] = ()) -> Job:
+    def of(cls, journal: Journal, files: tuple[Path, ...] = ()) -> Job:
         """What the journal says now, to be shown with some files."""
         changed = journal.dirty()
         now = {n: journal.experiment(n) for n in changed}
@@ -77,7 +61,7 @@ class Job:
         return cls(journal.info(), history, changed, notes, files)
 
     def info(self) -> SearchInfo:
-        """As in the journal."""
+        """As in the journal; like `experiments` and `get`, for the summary."""
         return self.search
 
     def experiments(self) -> tuple[Experiment, ...]:
@@ -104,7 +88,7 @@ class Mirror:
         experiment: str,
         folder: Path,
         sources: Callable[[str], Mapping[str, str]],
-        calls: Calls | None = None,
+        calls: CallLog | None = None,
     ) -> None:
         """Prepare; nothing is opened or imported yet.
 
@@ -131,7 +115,7 @@ class Mirror:
         self._failures = 0
         self._not_before = 0.0
 
-    def sync(self, journal: MirroredJournal) -> None:
+    def sync(self, journal: Journal) -> None:
         """Start writing what changed, unless the thread is busy. Returns at once; MLflow cannot fail it."""
         if not self._enabled:
             return
@@ -139,9 +123,7 @@ class Mirror:
         if self._thread is None and time.monotonic() >= self._not_before and journal.dirty():
             self._start(Job.of(journal))
 
-    def close(
-        self, journal: MirroredJournal, files: Sequence[Path] = (), seconds: float = 60.0
-    ) -> str | None:
+    def close(self, journal: Journal, files: Sequence[Path] = (), seconds: float = 60.0) -> str | None:
         """Write all that is left, and add files to the search's run.
 
         Args:
@@ -182,7 +164,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, args=(job,), name="mlflow mirror", daemon=True)
         self._thread.start()
 
-    def _collect(self, journal: MirroredJournal) -> None:
+    def _collect(self, journal: Journal) -> None:
         """Note in the journal what a finished thread achieved."""
         if self._thread is None or self._thread.is_alive() or self._job is None:
             return

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from autoresearch.store.calls import shortened
+from autoresearch.store.calls import CallLog, shortened
 from autoresearch.text import one_line, scrub
 from autoresearch.types import Call, Experiment
 
@@ -24,29 +24,14 @@ MAX_CHARACTERS = 50_000
 """Shown of a prompt or an answer; `calls.db` has more."""
 
 
-class Calls(Protocol):
-    """Where calls are kept; see `autoresearch.store.calls`."""
-
-    def of(self, conversation: str) -> list[Call]:
-        """The calls that led to one proposal, oldest first."""
-
-    def conversations(self) -> list[str]:
-        """Every conversation, oldest first."""
-
-
 class Traces:
-    """Writes traces into a store, each once.
+    """Writes the calls of a search into a store as traces, each once.
 
     Attributes:
         problem: Why there are none, in one line; None while they can be written.
     """
 
-    def __init__(self, calls: Calls) -> None:
-        """Prepare.
-
-        Args:
-            calls: What to show; read from the mirror's thread.
-        """
+    def __init__(self, calls: CallLog) -> None:
         self.problem: str | None = None
         self._calls = calls
         self._written: set[tuple[str, str]] = set()
@@ -109,71 +94,61 @@ def write_trace(store: Store, identity: str, run_id: str, call: Call) -> None:
     from mlflow.tracing.client import TracingClient
 
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    trace_id, began = f"tr-{digest[:32]}", round(1000 * call.started)
+    trace_id = f"tr-{digest[:32]}"
     asked, answered = (shortened(scrub(text), MAX_CHARACTERS) for text in (call.asked, call.answered))
     problem = shortened(scrub(call.problem), 1000)
-    state = TraceState.ERROR if problem and not answered else TraceState.OK
-    span = Span.from_dict(_span(trace_id, digest[32:48], call, asked, answered, problem))
-    tags = {"mlflow.traceName": call.model, "outcome": one_line(problem, 200) or "accepted"}
-    info = TraceInfo(
-        trace_id=trace_id,
-        trace_location=TraceLocation.from_experiment_id(store.experiment_id),
-        request_time=began,
-        execution_duration=round(1000 * call.cost.seconds),
-        state=state,
-        request_preview=asked[-900:],
-        response_preview=(answered or problem)[:900],
-        trace_metadata={
-            "mlflow.sourceRun": run_id,
-            "mlflow.trace.session": call.conversation,
-            "mlflow.trace.tokenUsage": json.dumps(_usage(call)),
-            "mlflow.trace.cost": json.dumps(_cost(call)),
-            "mlflow.trace_schema.version": "3",
-        },
-        tags={**tags, "mlflow.trace.spansLocation": "TRACKING_STORE"},
-    )
-    client = TracingClient(store.uri)
-    client.start_trace(info)
-    client.log_spans(store.experiment_id, [span])
-
-
-def _span(trace_id: str, span_id: str, call: Call, asked: str, answered: str, problem: str) -> dict[str, Any]:
-    """The one span of a trace, in MLflow's own format."""
-    values: dict[str, Any] = {
+    failed = bool(problem) and not answered
+    tokens = call.cost.input_tokens, call.cost.output_tokens
+    usage = {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}
+    cost = {"total_cost": call.cost.dollars}  # which part of it was for the input is not known
+    provider, _, model = call.model.partition(":")
+    attributes: dict[str, Any] = {
         "mlflow.traceRequestId": trace_id,
         "mlflow.spanType": "CHAT_MODEL",
         "mlflow.spanInputs": {"messages": [{"role": "user", "content": asked}]},
         "mlflow.spanOutputs": {"role": "assistant", "content": answered},
-        "mlflow.chat.tokenUsage": _usage(call),
-        "mlflow.llm.cost": _cost(call),
-        "mlflow.llm.model": call.model.partition(":")[2],
-        "mlflow.llm.provider": call.model.partition(":")[0],
+        "mlflow.chat.tokenUsage": usage,
+        "mlflow.llm.cost": cost,
+        "mlflow.llm.model": model,
+        "mlflow.llm.provider": provider,
+        **({"problem": problem} if problem else {}),
     }
-    if problem:
-        values["problem"] = problem
     began = round(1e9 * call.started)
-    failed = bool(problem) and not answered
-    return {
+    span: dict[str, Any] = {  # the only one of the trace, in MLflow's own format
         "trace_id": trace_id,
-        "span_id": span_id,
+        "span_id": digest[32:48],
         "parent_span_id": None,
         "name": call.model,
         "start_time_unix_nano": began,
         "end_time_unix_nano": began + round(1e9 * call.cost.seconds),
-        "attributes": {key: json.dumps(value) for key, value in values.items()},
+        "attributes": {key: json.dumps(value) for key, value in attributes.items()},
         "status": {
             "code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK",
             "message": problem if failed else "",
         },
         "events": [],
     }
-
-
-def _usage(call: Call) -> dict[str, int]:
-    tokens = call.cost.input_tokens, call.cost.output_tokens
-    return {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}
-
-
-def _cost(call: Call) -> dict[str, float]:
-    """We know what a call cost, not which part of it was for the input."""
-    return {"total_cost": call.cost.dollars}
+    info = TraceInfo(
+        trace_id=trace_id,
+        trace_location=TraceLocation.from_experiment_id(store.experiment_id),
+        request_time=round(1000 * call.started),
+        execution_duration=round(1000 * call.cost.seconds),
+        state=TraceState.ERROR if failed else TraceState.OK,
+        request_preview=asked[-900:],
+        response_preview=(answered or problem)[:900],
+        trace_metadata={
+            "mlflow.sourceRun": run_id,
+            "mlflow.trace.session": call.conversation,
+            "mlflow.trace.tokenUsage": json.dumps(usage),
+            "mlflow.trace.cost": json.dumps(cost),
+            "mlflow.trace_schema.version": "3",
+        },
+        tags={
+            "mlflow.traceName": call.model,
+            "outcome": one_line(problem, 200) or "accepted",
+            "mlflow.trace.spansLocation": "TRACKING_STORE",
+        },
+    )
+    client = TracingClient(store.uri)
+    client.start_trace(info)
+    client.log_spans(store.experiment_id, [Span.from_dict(span)])
