@@ -101,7 +101,16 @@ class Config(Options):
         Raises:
             UserError: If there is none where there should be some.
         """
-        return _patches(self.ideas) if self.ideas else []
+        if not self.ideas:
+            return []
+        places = [Path(self.ideas).expanduser().resolve(), *(place / self.ideas for place in folders())]
+        found = next((found for place in places if (found := sorted(place.glob("*.patch")))), None)
+        if not found:
+            raise UserError(
+                f"There are no patches in {places[0]}.",
+                "ideas= names a folder of NAME.patch files: a line, and a diff below it. `shelf` is shipped.",
+            )
+        return found
 
     @cached_property
     def brief_path(self) -> Path:
@@ -122,18 +131,6 @@ class Config(Options):
                 return path
         names = sorted({p.stem for folder in folders() for p in (folder / "briefs").glob("*.md")})
         raise UserError(f"There is no brief {self.brief!r}.", suggest(self.brief, names, "briefs"))
-
-
-def _patches(folder: str) -> list[Path]:
-    """The patches in a folder, given by its path or, below a folder of configs, by its name."""
-    places = [Path(folder).expanduser().resolve(), *(place / folder for place in folders())]
-    found = next((found for place in places if (found := sorted(place.glob("*.patch")))), None)
-    if not found:
-        raise UserError(
-            f"There are no patches in {places[0]}.",
-            "ideas= names a folder of NAME.patch files: a line, and a diff below it. `shelf` is shipped.",
-        )
-    return found
 
 
 def load(
@@ -199,7 +196,8 @@ def _explained(error: ValidationError, group: str = "") -> UserError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in ([group] if group else []) + list(first["loc"]))
     given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-    return UserError(f"{key}: {_lower(first['msg'])}{given}.", f"See configs/ for what {key} means.")
+    said = first["msg"][:1].lower() + first["msg"][1:]
+    return UserError(f"{key}: {said}{given}.", f"See configs/ for what {key} means.")
 
 
 def resume(recorded: Config, overrides: Sequence[str]) -> Config:
@@ -228,7 +226,3 @@ def has_gpu() -> bool:
         return False
     # Containers are given any of several: the first need not be nvidia0.
     return any(DEV.glob("nvidia[0-9]*")) or any((DEV / name).exists() for name in ("kfd", "dxg"))
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -224,11 +224,10 @@ class _Seedless(ast.NodeTransformer):
         idle = all(isinstance(t, ast.Name) and t.id in self._unread for t in node.targets)
         return None if idle and _is_draw(node.value) else self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+    def visit_AnnAssign(self, node: ast.AnnAssign | ast.AugAssign) -> ast.AST | None:
         return None if self._is(node.target) else self.generic_visit(node)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
-        return None if self._is(node.target) else self.generic_visit(node)
+    visit_AugAssign = visit_AnnAssign
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if _is_seeding(node):
