@@ -57,12 +57,13 @@ def test_a_maximised_metric_works_from_proposal_to_plot(repository: Path, tmp_pa
     assert "LEVEL = 1.6" in git(repository, "show", f"autoresearch/x:{toy_task.PATH}")
     message = git(repository, "log", "-1", "--format=%B", "autoresearch/x")
     assert "Verdict: keep" in message and "Metric: accuracy 0.6" in message and "Delta: +0.0" in message
-    assert summary.metric == toy_task.ToyTask.metric and summary.best and summary.baseline and summary.gain
-    assert summary.best.mean > summary.baseline.mean and summary.gain.absolute > 0
+    best, start = summary.estimates.best, summary.estimates.baseline
+    assert summary.metric == toy_task.ToyTask.metric and best and best.estimate and start and summary.gain
+    assert best.estimate.mean > start.mean and summary.gain.absolute > 0
     assert claimed.result and claimed.result.effect == pytest.approx(0.06, abs=0.01)
     assert claimed.result.tip > claimed.result.baseline > 0
-    best = [moment.best for moment in staircase(experiments)]
-    assert min(best[1:]) > best[0] + 0.04, "the best rises in the plot"
+    levels = [moment.best for moment in staircase(experiments)]
+    assert min(levels[1:]) > levels[0] + 0.04, "the best rises in the plot"
     page = (repository / "runs" / "x" / "report" / "report.md").read_text()
     assert "accuracy" in page and "bits per byte" not in page
     assert asdict(summary.metric)["direction"] == "max"
