@@ -52,9 +52,14 @@ def goes_on(search: Search) -> None:
     assert [*again.folder.glob("trials/*"), *again.folder.glob("compiled.*")] == []
 
 
+def git_folder(search: Search) -> Path:
+    """Where git keeps the index and the HEAD of the search's worktree."""
+    return Path(git(search.worktree.folder, "rev-parse", "--absolute-git-dir"))
+
+
 def lock_index(search: Search) -> None:
     for name in ("index.lock", "HEAD.lock"):
-        (search.worktree._private / name).touch()
+        (git_folder(search) / name).touch()
 
 
 def lock_refs(search: Search) -> None:
@@ -76,7 +81,7 @@ def delete_refs(search: Search) -> None:
 
 
 def kill_git_while_it_makes_the_worktree(search: Search) -> None:
-    (search.worktree._private / "locked").write_text("initializing\n")
+    (git_folder(search) / "locked").write_text("initializing\n")
     shutil.rmtree(search.folder / "worktree")
 
 
