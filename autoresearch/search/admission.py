@@ -19,6 +19,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
+from autoresearch.search.trials import program_seed
 from autoresearch.text import quoted
 from autoresearch.types import (
     Candidate,
@@ -182,7 +183,8 @@ class Admission:
     def _try(self, candidate: Candidate) -> None:
         """Refuse a candidate that fails at once."""
         name, files = self._state.config.name, candidate.sources
-        spec = TrialSpec(name, 0, candidate.parent, seed=0, files=files, fidelity=Fidelity.TRYOUT)
+        seed = program_seed(self._state.journal.seed_secret(), candidate.fingerprint)
+        spec = TrialSpec(name, 0, candidate.parent, seed=seed, files=files, fidelity=Fidelity.TRYOUT)
         result = self._tryout(spec)
         if result.outcome is Outcome.OK:
             self._streak.success()

@@ -6,6 +6,7 @@ Invariant: a branch of another owner, or one that somebody has moved, is never o
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         metric=task.metric,
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
-    return Journal.create(folder / "journal.db", info)
+    return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))
 
 
 def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:

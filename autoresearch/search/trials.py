@@ -6,6 +6,7 @@ than the baseline.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,24 @@ from autoresearch.types import REPORTED_SPLITS, Arm, Measurement, Outcome, Split
 
 CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
 """Arms that measure a candidate: those may be stopped early, and are held against the guards."""
+
+SEED_BYTES = 4
+"""Seeds of programs have 31 bits: torch, numpy and Python's `random` take any of those."""
+
+
+def program_seed(secret: str, index: object) -> int:
+    """The seed that a program gets in place of the small index under which judge and journal know it.
+
+    A program that knew the index could gain on the first seeds and lose on later ones.
+
+    Args:
+        secret: Of the search; empty for a search of an older version, whose programs were told the index.
+        index: What the journal calls the seed, or any text.
+    """
+    if not secret:
+        return index if isinstance(index, int) else 0
+    keyed = hashlib.blake2b(str(index).encode(), key=bytes.fromhex(secret), digest_size=SEED_BYTES)
+    return int.from_bytes(keyed.digest()) >> 1
 
 
 class TrialRules:
@@ -32,6 +51,7 @@ class TrialRules:
         self._config = state.config
         self._task = state.task
         self._journal = state.journal
+        self._secret = state.journal.seed_secret()
         self._max_seconds: float | None = None
 
     def limit_time(self) -> None:
@@ -65,7 +85,7 @@ class TrialRules:
             search=self._config.name,
             trial=number,
             tree=trial.commit,
-            seed=trial.seed,
+            seed=program_seed(self._secret, trial.seed),
             splits=tuple(splits),
             items=items,
             max_seconds=self._max_seconds,

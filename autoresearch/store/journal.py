@@ -27,13 +27,24 @@ class Journal(Reader):
     """Reads and writes one search. Every method that writes is one transaction."""
 
     @classmethod
-    def create(cls, path: Path, info: SearchInfo) -> Journal:
-        """Begin a new journal with experiment 0, the baseline; if this is cut short, there is none."""
+    def create(cls, path: Path, info: SearchInfo, seed_secret: str = "") -> Journal:
+        """Begin a new journal with experiment 0, the baseline; if this is cut short, there is none.
+
+        Only the user can read the file.
+
+        Args:
+            path: Where it shall lie.
+            info: What is fixed when the search begins.
+            seed_secret: See `Reader.seed_secret`.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
         db = connect(partial, journal_mode="DELETE")
         create(db)
+        if seed_secret:
+            set_note(db, "seed_secret", seed_secret)
         db.execute("INSERT INTO notes VALUES ('info', ?)", (json.dumps(asdict(info)),))
         db.execute(
             "INSERT INTO experiments (number, state, parent, created, commit_id, version) "

@@ -92,6 +92,10 @@ class Reader(Database):
         """The judge as JSON, as it was after the last trial it observed."""
         return self.get("judge")
 
+    def seed_secret(self) -> str:
+        """The key that hides the seeds from programs, as hexadecimal digits; empty in older searches."""
+        return self.get("seed_secret") or ""
+
     def lease(self) -> Lease | None:
         """Which process runs the search, or ran it last."""
         return Lease.from_json(self.get("lease"))
