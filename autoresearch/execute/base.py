@@ -49,6 +49,8 @@ class TrialSpec(Plain):
         reference: Training curves of the baseline; a trial that is hopeless against them is stopped early.
             Empty: never stop it early.
         thorough: Whether to look for cheating more closely than usual.
+        submission: File, below the folder of the search, that keeps what the candidate submits. If it exists,
+            nothing is trained: it is scored. Empty: keep nothing. A measurer gets the whole path.
     """
 
     search: str
@@ -62,6 +64,7 @@ class TrialSpec(Plain):
     max_seconds: float | None = None
     reference: tuple[Curve, ...] = ()
     thorough: bool = False
+    submission: str = ""
 
 
 @dataclass(frozen=True)

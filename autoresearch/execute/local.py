@@ -172,9 +172,10 @@ class LocalExecutor:
             self._export(spec.tree, folder / "code", spec.files)
             (folder / "scratch").mkdir()
             frozen = digest(folder / "code"), digest(home / "trusted")
+            kept = str((home / spec.submission).resolve()) if spec.submission else ""
             result = worker.measurer.measure(
                 folder / "code",
-                spec,
+                replace(spec, submission=kept),
                 folder / "scratch",
                 progress,
                 Pruner(spec.reference) if spec.reference else None,

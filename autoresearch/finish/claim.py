@@ -1,8 +1,10 @@
 """The final claim of a search: its start and its result, trained on fresh seeds, scored on the sealed split.
 
-The plan is written first; then each training is written, run, and written again, so that a claim that was
-killed goes on, and no look at the sealed split is forgotten. A tip is claimed once: asked again, the recorded
-claim is given. Nothing here reaches the proposer or the judge.
+The plan is written first; then each training is written, run, and written again, so a claim that was killed
+goes on. The sealed split is opened only when all models are trained: until then their weights are kept.
+So a claim whose trainings fail stays open, has cost nothing of the split, and is finished later; and no look
+at the split is forgotten. A tip is claimed once: asked again, the recorded claim is given. Nothing here
+reaches the proposer or the judge.
 """
 
 from __future__ import annotations
@@ -14,13 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch.errors import UserError
+from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge.finished import Claim, claim
 from autoresearch.judge.noise import paired_tau
 from autoresearch.search.loop import Search
 from autoresearch.store.files import read_losses, remove_tree
-from autoresearch.store.notes import BASELINE, TIP, ClaimRecord, interleaved, read_claims, write_claim
-from autoresearch.types import Arm, Experiment, Metric, Split
+from autoresearch.store.notes import (
+    ATTEMPTS,
+    BASELINE,
+    TIP,
+    Access,
+    ClaimRecord,
+    interleaved,
+    read_claims,
+    write_claim,
+)
+from autoresearch.types import Arm, Experiment, Measurement, Metric, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +50,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
         seeds: Trainings of each side.
 
     Raises:
-        UserError: If nothing was kept, or too few trainings get through.
+        UserError: If nothing was kept, or trainings fail; the claim then stays open.
     """
     if not search.state.kept:
         raise UserError(
@@ -50,11 +62,11 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
         record = _plan(search, tip, seeds)
     if record.finished is not None:
         return record
-    left = sum(not access.done for access in record.accesses)
+    left = sum(access.validation is None and not access.done for access in record.accesses)
     search.view.message(
-        f"Final claim: {left} trainings of start and result on fresh seeds, scored on the sealed test split."
+        f"Final claim: {left} trainings of start and result on fresh seeds, then the sealed test split."
     )
-    return _conclude(search, _train(search, record))
+    return _conclude(search, _open(search, _train(search, record)))
 
 
 def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
@@ -77,14 +89,44 @@ def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
 
 
 def _train(search: Search, record: ClaimRecord) -> ClaimRecord:
-    (search.folder / _items(record)).mkdir(parents=True, exist_ok=True)
+    """Train all models of the claim, those that failed once more, and score them on the validation data.
+
+    Raises:
+        UserError: If models are missing for the machine's sake, or too many failed: the claim stays open.
+    """
+    search.folder.joinpath(_items(record)).mkdir(parents=True, exist_ok=True)
+    for _ in range(ATTEMPTS):
+        missing = [i for i, access in enumerate(record.accesses) if not _ready(search, record, access)]
+        record = _run(search, record, missing, (Split.VALIDATION,))
+    missing = [i for i, access in enumerate(record.accesses) if not _ready(search, record, access)]
+    trained = [sum(a.side == side and not a.given_up for a in record.accesses) for side in (BASELINE, TIP)]
+    if not missing and min(trained) >= MIN_TRAININGS:
+        return record
+    failed = [access for access in record.accesses if access.reason]
+    raise UserError(
+        f"{len(failed)} of {len(record.accesses)} trainings of the claim failed; the sealed test split was "
+        f"not opened: {'; '.join(sorted({access.reason for access in failed}))}",
+        f"The claim stays open: autoresearch claim name={search.config.name} trains what is missing.",
+        code=3,
+    )
+
+
+def _ready(search: Search, record: ClaimRecord, access: Access) -> bool:
+    """Whether nothing is left to train: there are weights or already a score, or the training is given up."""
+    return access.done or (
+        access.validation is not None and (search.folder / _weights(record, access)).exists()
+    )
+
+
+def _run(search: Search, record: ClaimRecord, indices: Sequence[int], splits: Sequence[Split]) -> ClaimRecord:
+    """Train models, or score those whose weights were kept; each is recorded before and after."""
 
     def planned() -> Iterator[Training]:
         nonlocal record
-        for index, access in enumerate(record.accesses):
-            if access.done:
-                continue
-            record = record.with_access(index, started=time.time())
+        for index in indices:
+            access, now = record.accesses[index], time.time()
+            sealed = Split.TEST in splits
+            record = record.with_access(index, **({"opened": now} if sealed else {"started": now}))
             write_claim(search.journal, record)
             yield Training(
                 index=index,
@@ -93,27 +135,43 @@ def _train(search: Search, record: ClaimRecord) -> ClaimRecord:
                 experiment=record.experiment,
                 commit=record.base if access.side == BASELINE else record.tip,
                 seed=access.seed,
-                splits=(Split.TEST, Split.VALIDATION),
-                items=f"{_items(record)}/{access.side}-{access.seed}",
+                splits=splits,
+                items=f"{_items(record)}/{access.side}-{access.seed}" if sealed else "",
+                submission=_weights(record, access),
             )
 
-    second = search.task.metric.on(Split.VALIDATION)
+    field = "test" if Split.TEST in splits else "validation"
     for index, result in run_trainings(search, planned()):
-        record = record.with_access(
-            index,
-            test=result.score,
-            validation=result.metrics.get(second) if result.score is not None else None,
-            reason=result.reason,
-        )
+        failures = record.accesses[index].failures + (result.score is None and not _by_machine(result))
+        scored = {field: result.score, "reason": result.reason, "failures": failures}
+        record = record.with_access(index, **scored)
         write_claim(search.journal, record)
     return record
 
 
+def _by_machine(result: Measurement) -> bool:
+    """Whether a busy or full machine may be the reason of a failure."""
+    return classify(result.reason) == TIMEOUT or "killed from outside" in result.reason
+
+
+def _open(search: Search, record: ClaimRecord) -> ClaimRecord:
+    """Open the sealed split: score every model on it.
+
+    Raises:
+        UserError: If a model could not be scored: the claim stays open.
+    """
+    record = _run(search, record, [i for i, a in enumerate(record.accesses) if not a.done], (Split.TEST,))
+    if failed := [access for access in record.accesses if not access.done]:
+        reasons = "; ".join(sorted({access.reason for access in failed}))
+        raise UserError(
+            f"{len(failed)} models of the claim were not scored: {reasons}",
+            f"The claim stays open: autoresearch claim name={search.config.name} goes on.",
+            code=3,
+        )
+    return record
+
+
 def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
-    if min(len(record.scores(side)) for side in (BASELINE, TIP)) < MIN_TRAININGS:
-        write_claim(search.journal, replace(record, finished=time.time()))
-        reasons = "; ".join(sorted({a.reason for a in record.accesses if a.reason}))
-        raise UserError(f"Too few trainings got through for a claim: {reasons}", "See runs/ for the logs.", 3)
     folder = search.folder / _items(record)
     done = replace(record, finished=time.time(), result=_result(record, search.task.metric, folder))
     write_claim(search.journal, done)
@@ -134,7 +192,7 @@ def _sampling(folder: Path) -> float:
     import numpy as np
 
     tables: dict[str, list[NDArray[np.float64]]] = {BASELINE: [], TIP: []}
-    for place in sorted(folder.iterdir()):
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         if (table := read_losses(place, Split.TEST)) is not None:
             tables[place.name.rpartition("-")[0]].append(table)
     if not all(tables.values()):
@@ -145,8 +203,13 @@ def _sampling(folder: Path) -> float:
 
 
 def _items(record: ClaimRecord) -> str:
-    """Where the losses of single items are kept until the claim is made, below the folder of the search."""
+    """Where losses of items and weights are kept until the claim is made, below the search's folder."""
     return f"claims/{record.number}"
+
+
+def _weights(record: ClaimRecord, access: Access) -> str:
+    """Where the weights of one training are kept meanwhile."""
+    return f"{_items(record)}/{access.side}-{access.seed}.weights"
 
 
 def _mean(values: Sequence[float]) -> float:

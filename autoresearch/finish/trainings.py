@@ -28,6 +28,7 @@ class Training:
         seed: To train with.
         splits: What to score it on; the first gives the score.
         items: Folder for the losses of single items, below that of the search.
+        submission: File that keeps the weights, see `TrialSpec`.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Training:
     seed: int
     splits: Sequence[Split]
     items: str
+    submission: str = ""
 
 
 def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple[int, Measurement]]:
@@ -58,7 +60,7 @@ def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple
     def starts() -> Iterator[Trial]:
         for t in planned:
             trial = Trial(t.index + 1, t.experiment, t.arm, t.seed, t.commit, time.time(), label=t.label)
-            yield search.scheduler.start_unrecorded(trial, t.splits, t.items)
+            yield search.scheduler.start_unrecorded(trial, t.splits, t.items, t.submission)
 
     for ended in search.scheduler.run_all(starts()):
         search.view.trial(replace(ended.trial, finished=time.time(), result=ended.result))

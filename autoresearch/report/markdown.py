@@ -140,7 +140,11 @@ def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
     result = record.result
     if result is None:
         if record.finished is None:
-            return "The final test is not finished."
+            trained = sum(access.validation is not None for access in record.accesses)
+            return (
+                f"The final test is not finished: {trained} of {len(record.accesses)} models are trained. "
+                "`autoresearch claim` goes on with it."
+            )
         failed = f"{failed_runs(record)} of {len(record.accesses)}"
         return f"There is no result on the sealed test set: {failed} runs failed."
     low, high = result.interval
@@ -176,14 +180,17 @@ def audit_lines(record: AuditRecord, metric: Metric) -> list[str]:
 
 def failed_runs(record: ClaimRecord) -> int:
     """How many runs of a final test failed."""
-    return sum(bool(access.reason) for access in record.accesses)
+    return sum(access.given_up for access in record.accesses)
 
 
 def test_set_uses(claims: Sequence[ClaimRecord]) -> str:
     """How often the sealed test set was used."""
-    dates = ", ".join(minute(claim.started) for claim in claims)
-    used = sum(access.started is not None for claim in claims for access in claim.accesses)
-    return f"The test set was opened {times(len(claims))} ({dates}), for {count(used, 'model')}."
+    used = [sum(access.looked for access in claim.accesses) for claim in claims]
+    dates = [minute(claim.started) for claim, models in zip(claims, used, strict=True) if models]
+    if not dates:
+        return "The test set has not been opened."
+    opened = f"{times(len(dates))} ({', '.join(dates)})"
+    return f"The test set was opened {opened}, for {count(sum(used), 'model')}."
 
 
 def take_over(s: Summary) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -150,16 +150,20 @@ class Scheduler:
         trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
         return self._submit(trial, self._rules.spec(trial, thorough=request.thorough))
 
-    def start_unrecorded(self, trial: Trial, splits: Sequence[Split], items: str) -> Trial:
+    def start_unrecorded(
+        self, trial: Trial, splits: Sequence[Split], items: str, submission: str = ""
+    ) -> Trial:
         """Start a trial that is recorded elsewhere and not judged. A place must be free.
 
         Args:
             trial: The trial.
             splits: The splits to score on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
+            submission: File that keeps what is submitted, see `TrialSpec`.
         """
         self._unrecorded -= 1
-        return self._submit(trial, self._rules.unrecorded(trial, self._unrecorded, splits, items))
+        spec = self._rules.unrecorded(trial, self._unrecorded, splits, items)
+        return self._submit(trial, replace(spec, submission=submission))
 
     def cancel(self, trials: Iterable[int]) -> None:
         """Stop trials whose results are no longer needed. Their places are free once they have ended."""

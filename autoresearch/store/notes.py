@@ -1,11 +1,11 @@
 """Records that the journal keeps as notes: claims and audits, texts of the brief, costs of no proposal.
 
-Each kind is JSON under one key. A claim trains the search's start and its result on fresh seeds and scores
-them on the sealed test split. An audit trains the result with some of the kept changes left out. Each
-training is recorded before it starts, so a killed claim or audit goes on, and no use of the test split is
-forgotten. The scores are kept apart from the trials of the search, so nothing that steers the search reads
-them. Each tip is claimed once and audited once. Not covered: the statistics (`judge`), the words (`report`),
-the trainings (`finish`).
+Each kind is JSON under one key. A claim trains the search's start and its result on fresh seeds, and scores
+them on the sealed test split when all are trained. An audit trains the result with some of the kept changes
+left out. Each training is recorded before it starts, so a killed claim or audit goes on, and no use of the
+test split is forgotten. The scores are kept apart from the trials of the search, so nothing that steers the
+search reads them. Each tip is claimed once and audited once. Not covered: the statistics (`judge`), the words
+(`report`), the trainings (`finish`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
 BASELINE, TIP = "baseline", "tip"
 """The two sides of a claim."""
 
+ATTEMPTS = 2
+"""A training of a claim that fails so often for reasons of its own is left out."""
+
 
 class Notes(Protocol):
     """Texts by key; a journal, or a snapshot of one."""
@@ -44,15 +47,17 @@ class WritableNotes(Notes, Protocol):
 
 @dataclass(frozen=True)
 class Access:
-    """One training for a claim, scored on the sealed test split.
+    """One training for a claim, whose model is scored on the sealed test split once all trainings are there.
 
     Attributes:
         side: "baseline" or "tip".
         seed: A seed that the search did not use.
         started: Unix time in seconds; None before it was started.
         test: Score on the sealed test split; None if there is no score (yet).
-        validation: Score of the same model on the validation split.
-        reason: Why it has no score, if it failed.
+        validation: Score of the same model on the validation split; None until it is trained.
+        reason: Why it has no score, if it failed the last time.
+        failures: How often it has failed for a reason of its own.
+        opened: When the test split was opened for it, Unix time in seconds.
     """
 
     side: str
@@ -61,11 +66,23 @@ class Access:
     test: float | None = None
     validation: float | None = None
     reason: str = ""
+    failures: int = 0
+    opened: float | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it has failed so often for reasons of its own that it is left out."""
+        return self.failures >= ATTEMPTS
 
     @property
     def done(self) -> bool:
         """Whether it has ended, well or not."""
-        return self.test is not None or bool(self.reason)
+        return self.test is not None or self.given_up
+
+    @property
+    def looked(self) -> bool:
+        """Whether the test split was opened for it."""
+        return self.opened is not None or self.test is not None
 
 
 @dataclass(frozen=True)

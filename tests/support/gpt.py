@@ -58,7 +58,8 @@ def measure(
     seed: int = 1,
     splits: tuple[Split, ...] = (Split.VALIDATION,),
     thorough: bool = False,
+    submission: str = "",
 ) -> Measurement:
     """One trial."""
-    spec = TrialSpec("test", 1, "", seed, splits=splits, thorough=thorough)
+    spec = TrialSpec("test", 1, "", seed, splits=splits, thorough=thorough, submission=submission)
     return measurer.measure(tree, spec, scratch, progress, should_stop)

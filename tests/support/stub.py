@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class StubMeasurer:
 
     def __init__(self) -> None:
         self.trained: list[tuple[str, int]] = []
+        self.scored: list[Sequence[str]] = []  # the splits of submissions that were kept, scored later
         self.lucky = True  # the first run of a script with a BLUFF looks better than it is
         self.tried_out: list[str] = []
         self.thorough: list[str] = []
@@ -78,8 +79,13 @@ class StubMeasurer:
     ) -> Measurement:
         source, seed = (tree / PATH).read_text(), spec.seed
         self.thorough += [source] * spec.thorough
-        self.trained.append((source, seed))
-        self.on_run()
+        kept = Path(spec.submission) if spec.submission else None
+        if kept and kept.exists():
+            source = kept.read_text()
+            self.scored.append(spec.splits)
+        else:
+            self.trained.append((source, seed))
+            self.on_run()
         if "crash" in source:
             return Measurement(Outcome.CRASH, reason="out of memory", log="boom")
         if "meddle" in source:
@@ -108,6 +114,9 @@ class StubMeasurer:
         metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in spec.splits[1:]}}
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(source)
         return Measurement(Outcome.OK, score, metrics=metrics, curve=curve)
 
     def tryout(self, tree: Path, scratch: Path) -> Measurement:

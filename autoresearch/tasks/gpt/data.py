@@ -187,6 +187,23 @@ def submitted_weights(folder: Path, max_bytes: int) -> AbstractContextManager[in
         return closing(sealed_copy(source, status.st_size))
 
 
+def keep_weights(weights: int, path: Path) -> None:
+    """Write sealed weights to a file, at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    with closing(os.dup(weights)) as source, partial.open("wb") as file:
+        done, size = 0, os.fstat(source).st_size
+        while done < size and (count := os.sendfile(file.fileno(), source, done, min(CHUNK, size - done))):
+            done += count
+    partial.rename(path)
+
+
+def kept_weights(path: Path) -> AbstractContextManager[int]:
+    """A descriptor of a sealed copy of weights that `keep_weights` wrote, closed afterwards."""
+    with path.open("rb") as file:
+        return closing(sealed_copy(file.fileno(), os.fstat(file.fileno()).st_size))
+
+
 def seal(data: bytes) -> int:
     """A descriptor of sealed bytes; the caller closes it."""
     if not hasattr(os, "memfd_create"):

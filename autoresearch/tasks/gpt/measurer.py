@@ -114,7 +114,9 @@ class GptMeasurer:
             settings.startup_seconds,
             tuple(split.value for split in spec.splits),
             settings.probes * (THOROUGH if spec.thorough else 1),
+            submission=Path(spec.submission) if spec.submission else None,
         )
+        trains = not plan.submitted
         tree, scratch = tree.resolve(), scratch.resolve()
         health, reached = self._health, 0.0
 
@@ -128,6 +130,8 @@ class GptMeasurer:
 
         def once() -> tuple[Measurement, str]:
             clear(scratch)  # of an attempt that did not count
+            if trains and plan.submission:
+                plan.submission.unlink(missing_ok=True)
             return watch_gpu(health, whole, seen) if health else (whole(seen), "")
 
         with self._one_trial:

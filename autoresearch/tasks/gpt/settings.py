@@ -152,6 +152,7 @@ class TrialPlan:
         splits: The splits to score on.
         probes: Windows to ask the witness about.
         tryout: Whether to score only a few windows, and to leave waiting processes for a trial.
+        submission: File that keeps the submitted weights; if it exists, it is scored and nothing is trained.
     """
 
     seed: int
@@ -161,6 +162,12 @@ class TrialPlan:
     splits: tuple[str, ...]
     probes: int
     tryout: bool = False
+    submission: Path | None = None
+
+    @property
+    def submitted(self) -> bool:
+        """Whether an earlier trial has left its weights, so that only the scoring is to be done."""
+        return self.submission is not None and self.submission.exists()
 
     @property
     def counted(self) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
 from autoresearch.store.files import digest, remove_tree
-from autoresearch.tasks.gpt.data import TrainingData, submitted_weights
+from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
 from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
@@ -146,18 +146,27 @@ def run_trial(
         with resources.processes(plan, code, scratch) as processes:
             logs = processes.logs
             scoring = Scoring(resources.scorer, processes, record, scratch)
-            training = Training(processes.trainer, plan.budget, record, seen)
-            training.get_ready(resources.task_message(plan), plan.startup_seconds, scoring.wait_for_hello)
-            scoring.wait()
-            with resources.tokens(plan) as data:
-                training.train(data, should_stop)
-            resources.prepare_next(plan)
-            with submitted_weights(processes.folder / "train", resources.settings.max_bytes) as weights:
+            if plan.submitted:
+                processes.trainer.kill()
+                scoring.wait()
+                record.enter("score")
+                found = kept_weights(plan.submission)  # type: ignore[arg-type]
+            else:
+                training = Training(processes.trainer, plan.budget, record, seen)
+                training.get_ready(resources.task_message(plan), plan.startup_seconds, scoring.wait_for_hello)
+                scoring.wait()
+                with resources.tokens(plan) as data:
+                    training.train(data, should_stop)
                 record.metrics["memory_mb"] = training.program.peak_memory / 1e6
+                found = submitted_weights(processes.folder / "train", resources.settings.max_bytes)
+            resources.prepare_next(plan)
+            with found as weights:
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
-                progress(Progress(1.0, record.metrics["train_seconds"], phase="score"))
+                progress(Progress(1.0, record.metrics.get("train_seconds", 0.0), phase="score"))
                 most = plan.score_seconds(resources.settings.score_seconds)
                 scores = scoring.score(weights, resources.score_message(plan), most)
+                if plan.submission is not None and not plan.submitted:
+                    keep_weights(weights, plan.submission)
             if resources.compiled:
                 resources.compiled.keep(code, processes.folder / "train")
         score = scores[plan.splits[0]]

@@ -18,7 +18,7 @@ from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import Stopped
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import BASELINE, TIP, read_claims
-from autoresearch.types import Measurement
+from autoresearch.types import Measurement, Outcome
 from tests.support.stub import NOISE, make_repository, make_search, measurer
 
 
@@ -49,19 +49,61 @@ def test_start_and_tip_are_compared_on_fresh_seeds_and_the_sealed_split(reposito
     assert search.journal.experiments() == before, "what steers the search knows nothing of the claim"
 
 
-def test_the_losses_are_of_the_test_split(repository: Repository) -> None:
-    search = finished(repository)
-    asked: list[Sequence[str]] = []
-    stub = measurer(search)
+def failing(search: Search, reasons: Sequence[str]) -> list[Sequence[str]]:
+    """Let the next trainings fail for these reasons, "" is success; the splits that are asked for."""
+    stub, left, asked = measurer(search), list(reasons), []
     measure = stub.measure
 
-    def spy(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+    def fragile(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
         asked.append(spec.splits)
+        if left and (reason := left.pop(0)):
+            return Measurement(Outcome.CRASH, reason=reason)
         return measure(tree, spec, *others)
 
-    stub.measure = spy  # type: ignore[method-assign]
+    stub.measure = fragile  # type: ignore[method-assign]
+    return asked
+
+
+def test_the_test_split_is_opened_when_all_are_trained(repository: Repository) -> None:
+    search = finished(repository)
+    asked = failing(search, [])
     make_claim(search, 2)
-    assert asked == [("test", "validation")] * 4
+    assert asked == [("validation",)] * 4 + [("test",)] * 4
+    assert measurer(search).scored == [("test",)] * 4, "nothing is trained twice"
+    assert not (search.folder / "claims" / "1").exists(), "weights take room"
+
+
+def test_a_claim_that_the_machine_spoils_stays_open_and_is_finished_later(repository: Repository) -> None:
+    search = finished(repository)
+    asked = failing(
+        search, ["timeout: not done after 60 s"] * 2 + ["", "", "timeout: again", "timeout: again"]
+    )
+    with pytest.raises(UserError, match=r"2 of 4 trainings .* not opened: timeout: again") as error:
+        make_claim(search, 2)
+    assert error.value.code == 3 and "autoresearch claim" in error.value.hint
+    assert ("test",) not in asked, "the sealed split was spent for nothing"
+    [record] = read_claims(search.journal)
+    summary = summarize(search.journal)
+    assert record.finished is None and "2 of 4 models are trained" in claim_sentence(record, summary.metric)
+    assert "has not been opened" in to_markdown(summary, "", None)
+
+    asked.clear()
+    again = make_claim(search, 2)
+    assert asked == [("validation",)] * 2 + [("test",)] * 4
+    assert again.result is not None and again.result.seeds == (2, 2)
+    alone = finished(make_repository(repository.root.parent / "alone"))
+    assert make_claim(alone, 2).result == again.result, "as on a quiet machine"
+
+
+def test_weights_that_are_lost_are_trained_again(repository: Repository) -> None:
+    search = finished(repository)
+    failing(search, ["timeout", "", "", "", "timeout"])
+    with pytest.raises(UserError, match="1 of 4"):
+        make_claim(search, 2)
+    next((search.folder / "claims" / "1").glob("*.weights")).unlink()
+    trained = len(measurer(search).trained)
+    assert make_claim(search, 2).result is not None
+    assert len(measurer(search).trained) == trained + 2
 
 
 def test_a_tip_is_claimed_once_and_the_next_tip_again(repository: Repository) -> None:
@@ -104,20 +146,10 @@ def test_a_killed_claim_goes_on_and_repeats_nothing_that_ended(repository: Repos
     assert all(access.started is not None for access in record.accesses)
 
 
-def test_failed_trainings_are_left_out_and_told(repository: Repository) -> None:
+def test_trainings_that_fail_twice_are_left_out_and_told(repository: Repository) -> None:
     search = finished(repository)
-    stub, done = measurer(search), 0
-    measure = stub.measure
     tip = search.journal.experiments()[-1]
-
-    def fragile(tree: Path, *others: Any) -> Measurement:
-        nonlocal done
-        done += 1
-        if done == 2:
-            (tree / "nanomodel/train.py").write_text("crash")
-        return measure(tree, *others)
-
-    stub.measure = fragile  # type: ignore[method-assign]
+    failing(search, ["", "out of memory: boom"] + [""] * 4 + ["out of memory: boom"])
     record = make_claim(search, 3)
     assert tip.commit == record.tip
     assert record.result is not None and record.result.seeds == (3, 2)
@@ -169,7 +201,7 @@ def test_trainings_of_a_claim_run_beside_each_other_and_a_stop_lets_them_end(rep
     with pytest.raises(Stopped):
         make_claim(search, 4)
     [record] = read_claims(search.journal)
-    assert [a.done for a in record.accesses] == [True] * 3 + [False] * 5
+    assert [a.validation is not None for a in record.accesses] == [True] * 3 + [False] * 5
     person.after = None
     alone = finished(make_repository(repository.root.parent / "alone"))
     assert make_claim(search, 4).result == make_claim(alone, 4).result

@@ -68,6 +68,16 @@ def reference(weights, cache):
     return nats / (math.log(2) * size)
 
 
+def test_weights_that_were_kept_are_scored_later_without_training(runner, run, tmp_path):
+    place = str(tmp_path / "claims" / "tip.weights")
+    both = (Split.TEST, Split.VALIDATION)
+    first = run(toy.TRAIN, splits=(Split.VALIDATION,), submission=place)
+    later = measure(runner, tmp_path / "code", tmp_path / "later", splits=both, submission=place)
+    assert [name for name, _, _ in later.phases] == ["startup", "score"], later
+    assert later.metrics["validation_bpb"] == first.score and 0 < later.score != first.score
+    assert not list((tmp_path / "claims").glob("*.part"))
+
+
 def test_a_whole_trial_twice(run, cache, tmp_path):
     seen = []
     first = run(toy.TRAIN, progress=seen.append)
