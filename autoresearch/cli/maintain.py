@@ -48,12 +48,10 @@ def _sync_git(journal: Journal, repository: Repository) -> None:
     """Make lost commits of a search again, and point its refs and its branch at its commits."""
     from autoresearch.search.setup import recorded_config
     from autoresearch.store.commits import rebuild
-    from autoresearch.store.git import Worktree
     from autoresearch.tasks import create_task
 
     folder = journal.path.parent
-    done = rebuild(journal, repository, folder, create_task(recorded_config(folder)).editable)
-    Worktree(repository, folder / "worktree").remove()
+    done = rebuild(journal, repository, create_task(recorded_config(folder)).editable)
     typer.echo(f"git: {done.refs} candidates can be reached; {done.branch}")
     if done.remade:
         typer.echo(f"git: made again, the same to the byte: {', '.join(map(str, done.remade))}")

@@ -32,6 +32,10 @@ FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
 
 
+RESERVED = ("cache", "mlflow", "readme.md")
+"""What else lies in the folder of searches: no search can have such a name."""
+
+
 class Options(BaseModel):
     """Values of one configuration group: typed, frozen, without unknown keys."""
 
@@ -168,6 +172,10 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
         automatic.append("budget=gpu_5min")
     tree, choices = deepcopy(compose_tree((*automatic, *overrides), tuple(folders())))
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
+    if name.lower() in RESERVED:
+        raise UserError(
+            f"name={name}: the folder of searches has something else of that name.", "Choose another."
+        )
     try:
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
         return Config(**{**tree, "name": name, "choices": choices, "overrides": (*automatic, *overrides)})

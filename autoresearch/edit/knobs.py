@@ -145,8 +145,7 @@ def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) 
         if node is None or same(ast.literal_eval(node), value):
             continue
         number = node.lineno - 1
-        comment, _ = comments.get(node.lineno, (None, ""))
-        new = _replaced(lines[number], node, literal(value), comment)
+        new = _replaced(lines, node, value, {line: column for line, (column, _) in comments.items()})
         first, last = _unique_block(lines, number)
         after = [*lines[first:number], new, *lines[number + 1 : last + 1]]
         edits.append(Edit(path, "\n".join(lines[first : last + 1]), "\n".join(after)))
@@ -255,15 +254,48 @@ def _word(text: str) -> Value:
     return value if isinstance(value, int | float | str | bool) else text
 
 
-def _replaced(line: str, node: ast.expr, new: str, comment: int | None) -> str:
-    """The line with another literal; the comment keeps its column where there is room."""
+def _replaced(lines: list[str], node: ast.expr, value: Value, comments: Mapping[int, int]) -> str:
+    """The line of a literal with another value, laid out as the file is.
+
+    A text keeps the kind of its quotes. A comment keeps its column if the comments around it stand in
+    columns, where there is room; otherwise it keeps its distance.
+
+    Args:
+        lines: The script.
+        node: The literal.
+        value: The new value.
+        comments: Line number -> column of its comment.
+    """
+    line, new, comment = lines[node.lineno - 1], literal(value), comments.get(node.lineno)
     data = line.encode()  # ast counts columns in UTF-8 bytes
     before, rest = data[: node.col_offset].decode(), data[node.end_col_offset :].decode()
+    old = data[node.col_offset : node.end_col_offset].decode()
+    if isinstance(value, str) and old.startswith("'") and not {"'", '"', "\\"} & set(value):
+        new = f"'{value}'"
     if comment is None:
         return before + new + rest
     remark = line[comment:]
     code = before + new + rest.removesuffix(remark).rstrip()
-    return code + " " * max(2, comment - len(code)) + remark
+    gap = _gap(lines, node.lineno, comment)
+    if _in_columns(lines, node.lineno, comments):
+        gap = max(2, comment - len(code))
+    return code + " " * gap + remark
+
+
+def _gap(lines: list[str], number: int, comment: int) -> int:
+    """Blanks before the comment of a line, the number of which counts from 1."""
+    code = lines[number - 1][:comment]
+    return len(code) - len(code.rstrip())
+
+
+def _in_columns(lines: list[str], number: int, comments: Mapping[int, int]) -> bool:
+    """Whether the comments in the block of lines with comments around a line are aligned with blanks."""
+    first = last = number
+    while first - 1 in comments:
+        first -= 1
+    while last + 1 in comments:
+        last += 1
+    return any(_gap(lines, line, comments[line]) > 2 for line in range(first, last + 1))
 
 
 def _unique_block(lines: list[str], number: int) -> tuple[int, int]:

@@ -50,7 +50,7 @@ class Stack:
             base, theirs = search.state.sources(keep.parent), search.state.sources(keep.commit)
             sources = carry(ours, base, theirs, keep.proposal.edits, search.repository.merge)
             made.append(
-                search.worktree.commit(
+                search.repository.commit(
                     made[-1], sources, commit_message(keep, search.task.metric), keep.created
                 )
             )
@@ -168,6 +168,10 @@ def _branch(stack: Stack, record: AuditRecord) -> AuditRecord:
     except Refused as error:
         stack.search.view.message(f"What is doubtful cannot be left out together: {error}", warning=True)
         return record
-    branch = f"{stack.search.journal.info().branch}-audited"
-    stack.search.repository.update_refs({f"refs/heads/{branch}": commit})
-    return replace(record, branch=branch)
+    repository, name = stack.search.repository, f"{stack.search.journal.info().branch}-audited"
+    for branch in (name, *(f"{name}-{number}" for number in range(2, 100))):
+        ref = f"refs/heads/{branch}"
+        if repository.resolve(ref) in (None, commit):  # a branch of that name may be somebody else's
+            repository.update_refs({ref: commit}, expected={ref: repository.resolve(ref)})
+            return replace(record, branch=branch)
+    return record

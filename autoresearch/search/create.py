@@ -5,20 +5,24 @@ Invariant: a branch of another owner, or one that somebody has moved, is never o
 
 from __future__ import annotations
 
+import ast
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.edit.patch import read_patch
+from autoresearch.edit.python import UNPARSABLE, parse
 from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
+from autoresearch.store.commits import check_branch
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
@@ -41,7 +45,42 @@ def check_judge(config: Config) -> None:
         raise UserError(f"The judge cannot be set up so: {error}.", "See configs/judge/.") from None
 
 
-def require_files(repository: Repository, task: Task) -> None:
+def check_new(name: str, repository: Repository, task: Task) -> None:
+    """Check that a search of this name can begin at the user's latest commit, before anything is written.
+
+    Raises:
+        UserError: If git cannot hold its refs or has some of that name, or if files of the task are missing.
+    """
+    branch = f"autoresearch/{name}"
+    if not repository.valid_ref(f"refs/heads/{branch}"):
+        raise UserError(f"Git can have no branch {branch}.", "Choose a name= of letters, digits and hyphens.")
+    for ref in ("refs/heads/autoresearch", "refs/autoresearch"):
+        if ref in repository.refs(ref):
+            kind = "branch" if ref.startswith("refs/heads") else "ref"
+            raise UserError(
+                f"There is a {kind} called {ref.removeprefix('refs/heads/')}, beside which git can have no "
+                f"{branch}.",
+                "Rename it: git branch -m autoresearch another-name"
+                if kind == "branch"
+                else f"Remove it if you do not need it: git update-ref -d {ref}",
+            )
+    if repository.refs(f"refs/heads/{branch}"):
+        raise UserError(
+            f"The branch {branch} exists already, but no search of that name is recorded here.",
+            f"Choose another name=, or delete the branch if you do not need it: git branch -D {branch}",
+        )
+    if repository.refs(place := f"refs/autoresearch/{name}"):
+        raise UserError(
+            f"Git still has the candidates of an earlier search {name}, below {place}.",
+            "Choose another name=, or delete them if you do not need them: git for-each-ref "
+            f"--format='delete %(refname)' {place} | git update-ref --stdin",
+        )
+    _require_files(repository, task)
+    repository.sources("HEAD", task.editable)
+    _check_imports(repository, task)
+
+
+def _require_files(repository: Repository, task: Task) -> None:
     """Check that the user's latest commit holds the task's files, before anything is prepared.
 
     Raises:
@@ -64,26 +103,57 @@ def require_files(repository: Repository, task: Task) -> None:
     )
 
 
-def begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:
-    """The journal of a new search, which starts from the user's HEAD.
+def _check_imports(repository: Repository, task: Task) -> None:
+    """Check that committed Python code imports nothing that only the user's checkout has.
 
     Raises:
-        UserError: If its branch exists already, or a file of the task is not in that commit.
+        UserError: If it does, at the top of a file and not within a `try`.
     """
-    branch = f"autoresearch/{config.name}"
-    if repository.resolve(f"refs/heads/{branch}"):
-        raise UserError(
-            f"The branch {branch} exists already, but no search of that name is recorded in {folder.parent}.",
-            f"Choose another name=, or delete the branch if you do not need it: git branch -D {branch}",
-        )
+    extra = {_module(path): path for path in repository.uncommitted(task.frozen) if path.endswith(".py")}
+    if not extra:
+        return
+    here = repository.files("HEAD", task.frozen)
+    for path in (path for path in here if path.endswith(".py")):
+        with suppress(*UNPARSABLE, UserError):
+            source = repository.sources("HEAD", [path])[path]
+            if found := extra.keys() & _imported(source, path):
+                needed = sorted(extra[name] for name in found)
+                break
+    else:
+        return
+    raise UserError(
+        f"{path} imports {', '.join(needed)}, which is not committed: a search trains what is committed.",
+        f"Commit it: git add {' '.join(needed)} && git commit",
+    )
+
+
+def _imported(source: str, path: str) -> set[str]:
+    """Full names of the modules that a Python file imports at its top; names within them are among these."""
+    found: set[str] = set()
+    for node in parse(source).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = path.split("/")[: -node.level] if node.level else []
+            start = ".".join([*package, *filter(None, [node.module])])
+            found |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _module(path: str) -> str:
+    """The name by which Python imports a file, relative to the root of the repository."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:
+    """The journal of a new search, which starts from the user's HEAD."""
     base = repository.resolve("HEAD")
     assert base, "Repository() has checked that there is a commit"
     task = create_task(config)
-    repository.sources(base, task.editable)
     info = SearchInfo(
         name=config.name,
         base_commit=base,
-        branch=branch,
+        branch=f"autoresearch/{config.name}",
         created=time.time(),
         task=task.name,
         brief=config.brief,
@@ -122,14 +192,7 @@ def reopen(folder: Path, repository: Repository) -> Journal:
         UserError: If somebody has moved its branch.
     """
     journal = Journal(folder / "journal.db")
-    info = journal.info()
-    tip = repository.resolve(f"refs/heads/{info.branch}")
-    ours = {info.base_commit, *(e.commit for e in journal.experiments() if e.commit)}
-    if tip and tip not in ours:
-        raise UserError(
-            f"Somebody moved the branch {info.branch} to {tip[:10]}; the search would overwrite that.",
-            f"Keep that work on another branch (git branch mine {tip[:10]}), then delete {info.branch}.",
-        )
+    check_branch(journal, repository)
     return journal
 
 

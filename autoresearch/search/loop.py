@@ -27,9 +27,9 @@ from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
-from autoresearch.store.commits import commit_message
+from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.files import sampling_error
-from autoresearch.store.git import Repository, Worktree
+from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tasks.base import Task
 from autoresearch.types import Arm, Experiment, State
@@ -42,7 +42,7 @@ class Search:
     Attributes:
         config: Its configuration.
         task: The task that it improves.
-        worktree: The worktree for its commits.
+        repository: The repository of its commits.
         journal: Its journal, in the folder of the search.
         executor: Runs its trials; may serve other searches too.
         proposer: Suggests changes.
@@ -53,7 +53,7 @@ class Search:
 
     config: Config
     task: Task
-    worktree: Worktree
+    repository: Repository
     journal: Journal
     executor: Executor
     proposer: Proposer
@@ -66,11 +66,6 @@ class Search:
         self.rules = TrialRules(self.state)
         self.scheduler = Scheduler(self.state, self.rules, self.executor, self.view, self.inbox)
         self.admission = Admission(self.state, self.executor.tryout)
-
-    @property
-    def repository(self) -> Repository:
-        """The repository of its commits."""
-        return self.worktree.repository
 
     @property
     def folder(self) -> Path:
@@ -175,7 +170,7 @@ class Search:
         """Turn the proposal into a commit that stays reachable, whatever the verdict."""
         candidate = self.state.candidate_of(experiment)
         message, when = commit_message(experiment, self.task.metric), experiment.created
-        commit = self.worktree.commit(candidate.parent, candidate.sources, message, when)
+        commit = self.repository.commit(candidate.parent, candidate.sources, message, when)
         self.repository.update_refs({self._ref(experiment.number): commit})
         return self.journal.committed(experiment.number, commit, candidate.diff)
 
@@ -230,10 +225,11 @@ class Search:
         """Write the verdict into the commit, and move the branch if the candidate is kept."""
         begun = time.time()
         message = commit_message(experiment, self.task.metric)
-        final = self.worktree.reword(experiment.commit, experiment.parent, message, experiment.created)
+        final = self.repository.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
-        branch = [f"refs/heads/{self.journal.info().branch}"] if experiment.kept else []
-        self.repository.update_refs(dict.fromkeys([self._ref(experiment.number), *branch], final))
+        self.repository.update_refs({self._ref(experiment.number): final})
+        if experiment.kept and "checked out" in (told := move_branch(self.journal, self.repository)):
+            self.view.message(told, warning=True)
         self.proposer.tell(experiment)
         score, noise = self.state.standing()
         self.journal.mark(experiment.number, None, "record", begun, time.time())

@@ -17,7 +17,7 @@ from autoresearch.execute.places import device, places, threads
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.search.create import require_files
+from autoresearch.search.create import check_new
 from autoresearch.search.setup import proposer_of, recorded_config
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
@@ -78,7 +78,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     tip = next((e.commit for e in reversed(history) if e.kept), base)
     task = create_task(config)
     if not found:
-        require_files(repository, task)
+        check_new(config.name, repository, task)
     sources = repository.sources(tip, task.editable)
     return [
         (

@@ -39,6 +39,9 @@ def recover(state: SearchState, view: View) -> None:
     remove_tree(folder / "trials")
     for partial in folder.glob("compiled.*"):
         remove_tree(partial)  # a compile cache that was being copied
+    if (folder / "worktree").exists():  # of an older version
+        remove_tree(folder / "worktree")
+        state.repository.prune_worktrees(folder)
     _restore_git(state, view)
 
 
@@ -49,7 +52,7 @@ def _restore_git(state: SearchState, view: View) -> None:
         UserError: If the commit of the incumbent is lost.
     """
     journal = state.journal
-    done = rebuild(journal, state.repository, journal.path.parent, state.task.editable)
+    done = rebuild(journal, state.repository, state.task.editable)
     if done.remade:
         view.message(f"Made {len(done.remade)} commits again that git had lost.", warning=True)
     if not done.missing:

@@ -1,7 +1,7 @@
 """Makes a search that is ready to run from a configuration: data, git, journal, executor, proposer.
 
 Decides where files lie: `runs/cache` for prepared data, `runs/<name>/` for one search (journal, lock,
-worktree, trusted tree, report). It finds every error before the first trial, with one clear message, and in
+trusted tree, report). It finds every error before the first trial, with one clear message, and in
 an order that leaves nothing incomplete.
 """
 
@@ -26,7 +26,7 @@ from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
-from autoresearch.search.create import begin, check_judge, reopen, require_files, shelve, trusted_tree
+from autoresearch.search.create import begin, check_judge, check_new, reopen, shelve, trusted_tree
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
 from autoresearch.store.calls import CallLog
@@ -118,7 +118,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         proposer = proposer_of(config, repository, folder, say)
         task = create_task(config)
         if not found:
-            require_files(repository, task)
+            check_new(config.name, repository, task)
         data = task.prepare(runs / "cache")
         meta = dict(data.about)
         journal = reopen(folder, repository) if found else begin(config, repository, folder, brief, meta)
@@ -141,9 +141,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         )
         stack.callback(executor.close)
         mirror = create_mirror(config, repository, folder)
-        worktree = repository.worktree(folder / "worktree", journal.info().base_commit)
-        stack.callback(worktree.remove)
-        search = Search(config, task, worktree, journal, executor, proposer, mirror, shown, inbox)
+        search = Search(config, task, repository, journal, executor, proposer, mirror, shown, inbox)
         stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
         yield search

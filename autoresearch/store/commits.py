@@ -12,11 +12,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from autoresearch.edit.apply import apply
 from autoresearch.errors import Refused, UserError
-from autoresearch.store.git import Repository, Worktree
+from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.text import evidence_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric, State
@@ -76,54 +75,90 @@ class Rebuilt:
     branch: str
 
 
-def rebuild(journal: Journal, repository: Repository, folder: Path, editable: Iterable[str]) -> Rebuilt:
+def rebuild(journal: Journal, repository: Repository, editable: Iterable[str]) -> Rebuilt:
     """Make lost commits again; point `refs/autoresearch/<name>/*` and the branch at their commits.
 
-    A branch that points to a commit of another author stays as it is.
+    A branch with commits of somebody else stays as it is.
 
     Args:
         journal: The search.
         repository: Where its commits belong.
-        folder: Of the search; a worktree may be made in it.
         editable: Paths that candidates may change.
     """
     info, tried = journal.info(), [e for e in journal.experiments()[1:] if e.commit]
     present = repository.existing([info.base_commit, *(e.commit for e in tried)])
     lost = [e for e in tried if e.commit not in present]
     remade = []
-    if lost and info.base_commit in present:
-        worktree = repository.worktree(folder / "worktree", info.base_commit)
+    if info.base_commit in present:
         for e in lost:  # in order, so that parents come first
-            if e.parent in present and _remake(worktree, e, tuple(editable), info.metric):
+            if e.parent in present and _remake(repository, e, tuple(editable), info.metric):
                 present.add(e.commit)
                 remade.append(e.number)
     reached = [e for e in tried if e.commit in present]
     refs = {f"refs/autoresearch/{info.name}/{e.number:04d}": e.commit for e in reached}
-    kept = [e.commit for e in tried if e.kept and e.state is State.RECORDED]
-    tip, branch = kept[-1] if kept else info.base_commit, f"refs/heads/{info.branch}"
-    now = repository.refs(f"refs/autoresearch/{info.name}") | repository.refs(branch)
-    if now.get(branch, tip) not in (info.base_commit, *(e.commit for e in tried)):
-        said = f"{info.branch} points to {now[branch][:10]}, which is not of this search: left as it is"
-    elif tip not in present:
-        said = f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
-    else:
-        refs[branch] = tip
-        said = f"{info.branch} is at {tip[:10]}"
-    repository.unlock(refs)
+    now = repository.refs(f"refs/autoresearch/{info.name}")
+    repository.unlock([*refs, f"refs/heads/{info.branch}"])
     repository.update_refs({ref: commit for ref, commit in refs.items() if now.get(ref) != commit})
     missing = tuple(e.number for e in lost if e.commit not in present)
+    try:
+        said = move_branch(journal, repository)
+    except UserError as moved:
+        said = f"{moved} It is left as it is."
     return Rebuilt(len(reached), tuple(remade), missing, said)
 
 
-def _remake(worktree: Worktree, e: Experiment, editable: tuple[str, ...], metric: Metric) -> bool:
+def move_branch(journal: Journal, repository: Repository) -> str:
+    """Point the branch of a search at what was kept last; says where the branch is.
+
+    A branch that is checked out somewhere stays where it is until later: what is checked out would no longer
+    be what its branch says.
+
+    Raises:
+        UserError: If somebody has put other commits on the branch.
+    """
+    info = journal.info()
+    kept = [e.commit for e in journal.experiments() if e.kept and e.state is State.RECORDED]
+    tip = kept[-1] if kept else info.base_commit
+    now = check_branch(journal, repository)
+    if now == tip:
+        return f"{info.branch} is at {tip[:10]}"
+    if repository.resolve(tip) is None:
+        return f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
+    if now and (place := repository.checked_out(info.branch)):
+        return (
+            f"{info.branch} is checked out in {place}, so it stays at {now[:10]}; what is kept is {tip[:10]}"
+        )
+    ref = f"refs/heads/{info.branch}"
+    repository.update_refs({ref: tip}, expected={ref: now})
+    return f"{info.branch} is at {tip[:10]}"
+
+
+def check_branch(journal: Journal, repository: Repository) -> str | None:
+    """The commit that the branch of a search points to; None if there is no such branch.
+
+    Raises:
+        UserError: If that is no commit of the search, since the next change that is kept would lose it.
+    """
+    info = journal.info()
+    now = repository.resolve(f"refs/heads/{info.branch}")
+    if now and now not in (info.base_commit, *(e.commit for e in journal.experiments())):
+        raise UserError(
+            f"Somebody moved the branch {info.branch} to {now[:10]}; the search would overwrite that.",
+            f"Keep that work on another branch (git branch mine {now[:10]}), delete {info.branch}, and run "
+            f"the same command again: the search puts its branch back.",
+        )
+    return now
+
+
+def _remake(repository: Repository, e: Experiment, editable: tuple[str, ...], metric: Metric) -> bool:
     """Make the commit of an experiment; whether it is the one that the journal names."""
     assert e.proposal, "the baseline is the user's own commit"
     try:
-        sources = apply(worktree.repository.sources(e.parent, editable), e.proposal.edits)
+        sources = apply(repository.sources(e.parent, editable), e.proposal.edits)
         message = commit_message(replace(e, verdict=None), metric)
-        made = worktree.commit(e.parent, sources, message, e.created)
+        made = repository.commit(e.parent, sources, message, e.created)
     except (Refused, UserError):
         return False
     if made == e.commit:  # before the verdict
         return True
-    return worktree.reword(made, e.parent, commit_message(e, metric), e.created) == e.commit
+    return repository.reword(made, e.parent, commit_message(e, metric), e.created) == e.commit

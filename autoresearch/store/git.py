@@ -1,33 +1,26 @@
 """Git: each candidate is a commit, what is kept is a branch, and the user's checkout is not touched.
 
-Commits are made in a worktree of the search's own (`runs/<name>/worktree`, which has its own index), under an
-identity of its own, without the user's hooks or signing. Each candidate stays reachable under
-`refs/autoresearch/<name>/`. A commit depends on nothing but its content, message and given date, so making it
-again after a crash gives the same hash. Not covered: pushing, and merging into the user's branches.
+Commits are read and made without a work tree (`objects`), under an identity of their own. Each candidate
+stays reachable under `refs/autoresearch/<name>/`. A commit depends on nothing but its content, message and
+given date, so making it again after a crash gives the same hash. Not covered: pushing, and merging into the
+user's branches.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
-import subprocess
-import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from autoresearch.errors import UserError
+from autoresearch.store.objects import FILE, LINK, SUBMODULE, Git, said
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
-# No hooks, no signing, no conversion of line ends: a search must not depend on its user's settings. And git
-# must wait for the disk, which it does not by itself: a power cut must lose no commit that the journal names.
-_SETTINGS = ["-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"]
-_SETTINGS += ["-c", "core.autocrlf=false", "-c", "core.fsync=committed"]
 
 
-class Repository:
+class Repository(Git):
     """The user's repository. Nothing here touches what is checked out.
 
     Attributes:
@@ -40,22 +33,18 @@ class Repository:
         Raises:
             UserError: If there is no git, no repository, or no commit in it.
         """
+        self.root = folder
         try:
-            top = subprocess.run(
-                ["git", "rev-parse", "--show-toplevel"], cwd=folder, capture_output=True, text=True
-            )
+            top = self._run("rev-parse", "--show-toplevel")
         except FileNotFoundError:
             raise UserError("git is not installed.", "Install git and try again.") from None
         if top.returncode != 0:
-            raise UserError(
-                f"{folder} is not inside a git repository: {top.stderr.strip()}",
-                "Run this inside a clone, or make one here: git init && git add -A && git commit -m start",
-            )
-        self.root = Path(top.stdout.strip())
-        if self._try("rev-parse", "--verify", "-q", "HEAD^{commit}") is None:
+            raise _no_repository(folder, said(top))
+        self.root = Path(os.fsdecode(top.stdout.removesuffix(b"\n")))
+        if self.resolve("HEAD") is None:
             raise UserError(
                 f"The repository {self.root} has no commit yet, so there is nothing to improve.",
-                "Commit the training script first: git add -A && git commit -m start",
+                "Commit the files of the task first: git add FILE... && git commit -m start",
             )
 
     def resolve(self, revision: str) -> str | None:
@@ -65,24 +54,32 @@ class Repository:
     def existing(self, commits: Iterable[str]) -> set[str]:
         """Which of these commits, given by their full hashes, are in the repository."""
         asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
-        told = [line.split() for line in self._git("cat-file", "--batch-check", text=asked).splitlines()]
-        return {words[0] for words in told if words[1:2] == ["commit"]}
+        told = self._git("cat-file", "--batch-check", data=asked.encode()).splitlines()
+        return {words[0] for words in map(str.split, told) if words[1:2] == ["commit"]}
 
     def sources(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
         """The text of some files at a commit: path -> text.
 
         Raises:
-            UserError: If one of them is not there.
+            UserError: If one of them is not there, or is not UTF-8.
         """
+        asked = list(paths)
         found = {}
-        for path in paths:
-            blob = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=self.root, capture_output=True)
-            if blob.returncode != 0:
+        for path, content in zip(asked, self._contents(f"{commit}:{path}" for path in asked), strict=True):
+            if content is None:
                 raise UserError(
                     f"Commit {commit[:10]} has no file {path}, which the task wants to edit.",
                     "Commit that file, or run from the repository that holds the task.",
                 )
-            found[path] = blob.stdout.decode("utf-8")
+            try:
+                found[path] = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                line = content[: error.start].count(b"\n") + 1
+                raise UserError(
+                    f"{path} at commit {commit[:10]} is not UTF-8 text: byte {error.object[error.start]:#x} "
+                    f"in line {line}.",
+                    "Save it as UTF-8 and commit that; a search edits UTF-8 only.",
+                ) from None
         return found
 
     def missing(self, commit: str, paths: Iterable[str]) -> list[str]:
@@ -91,112 +88,51 @@ class Repository:
 
     def is_modified(self, paths: Iterable[str]) -> bool:
         """Whether the user's checkout of some paths differs from HEAD."""
-        return bool(self._git("status", "--porcelain", "--", *paths))
+        return bool(self._raw("status", "--porcelain", "--", *paths))
+
+    def files(self, commit: str, paths: Iterable[str]) -> list[str]:
+        """Every file of a commit at or below some paths, in order."""
+        return list(self._files(commit, paths))
+
+    def uncommitted(self, paths: Sequence[str]) -> list[str]:
+        """Files of the user's checkout below some paths that the latest commit does not hold."""
+        there = self._raw("ls-files", "-z", "--cached", "--others", "--", *paths).split(b"\0")
+        files = {os.fsdecode(name) for name in there if name}
+        return sorted(files.difference(self._files("HEAD", paths)))
 
     def export(self, commit: str, paths: Iterable[str], folder: Path) -> None:
-        """Write some files and folders of a commit below `folder`."""
-        archive = self._raw("archive", "--format=tar", commit, "--", *paths)
+        """Write some files and folders of a commit below `folder`, as the commit has them.
+
+        Raises:
+            UserError: If one of them is not there, or a link leads out of the folder.
+        """
+        wanted = list(paths)
+        files = self._files(commit, wanted)
+        for path in wanted:
+            if path not in files and not any(name.startswith(f"{path}/") for name in files):
+                raise UserError(f"Commit {commit[:10]} does not hold {path}.", "Commit it.", code=3)
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(folder, filter="data")
+        kept = {path: entry for path, entry in files.items() if entry.mode != SUBMODULE}
+        contents = self._contents(entry.hash for entry in kept.values())
+        for (path, entry), content in zip(kept.items(), contents, strict=True):
+            assert content is not None, "git has listed it"
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if entry.mode == LINK:
+                to = os.fsdecode(content)
+                if os.path.normpath(PurePosixPath(path).parent / to).partition("/")[0] in ("", ".."):
+                    raise UserError(f"{path} at commit {commit[:10]} is a link out of the repository: {to}.")
+                target.symlink_to(to)
+            else:
+                target.write_bytes(content)
+                target.chmod(0o755 if entry.mode != FILE else 0o644)
 
     def diff(self, old: str, new: str) -> str:
-        """Unified diff between two commits, without color or external tools."""
-        return self._git("diff", "--no-color", "--no-ext-diff", old, new)
+        """Unified diff between two commits, whatever the user's settings are."""
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+        return self._git("diff", *plain, old, new)
 
-    def update_refs(self, refs: Mapping[str, str]) -> None:
-        """Point refs at commits: all of them, or none."""
-        lines = [f"update {ref} {commit}\n" for ref, commit in refs.items()]
-        if lines:
-            self._git("update-ref", "-m", "autoresearch", "--stdin", text="".join(lines))
-
-    def refs(self, prefix: str) -> dict[str, str]:
-        """Ref -> commit, of every ref below a prefix, or of the one of that name."""
-        listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
-        return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
-
-    def unlock(self, refs: Iterable[str]) -> None:
-        """Remove the lock files that a killed git left on refs which only the search writes."""
-        common = self._common
-        for ref in refs:
-            (common / f"{ref}.lock").unlink(missing_ok=True)
-
-    def merge(self, ours: str, base: str, theirs: str) -> str | None:
-        """Three-way merge of a text; None if both sides have changed the same lines."""
-        with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
-            paths = [Path(name, side) for side in ("ours", "base", "theirs")]
-            for path, text in zip(paths, (ours, base, theirs), strict=True):
-                path.write_bytes(text.encode("utf-8"))
-            done = subprocess.run(
-                ["git", *_SETTINGS, "merge-file", "-p", "-q", *map(str, paths)],
-                cwd=self.root,
-                capture_output=True,
-            )
-        if done.returncode < 0 or done.returncode > 127:
-            raise UserError(f"git merge-file failed: {done.stderr.decode(errors='replace').strip()}", code=3)
-        return done.stdout.decode("utf-8") if done.returncode == 0 else None
-
-    def worktree(self, folder: Path, commit: str) -> Worktree:
-        """The search's worktree at `folder`, made if it is missing; an unusable one is replaced."""
-        if not self._owns(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            # Twice: there may be an entry of a worktree that is gone, and that a killed git has left locked.
-            force = ("--force", "--force")
-            self._git("worktree", "add", "--quiet", *force, "--detach", str(folder), commit)
-        return Worktree(self, folder)
-
-    def prune_worktrees(self, below: Path) -> None:
-        """Remove git's entries of worktrees below a folder that are gone; others may only be out of reach."""
-        for line in self._git("worktree", "list", "--porcelain").splitlines():
-            path = Path(line.removeprefix("worktree "))
-            if line.startswith("worktree ") and path.is_relative_to(below.resolve()) and not path.exists():
-                Worktree(self, path).remove()
-
-    @property
-    def _common(self) -> Path:
-        """The folder of git that all worktrees share."""
-        return (self.root / self._git("rev-parse", "--git-common-dir")).resolve()
-
-    def _owns(self, folder: Path) -> bool:
-        """Whether a usable worktree of this repository is there; a copied one belongs to another."""
-        if not (folder / ".git").exists():
-            return False
-        told = self._try("-C", str(folder), "rev-parse", "--git-common-dir", "HEAD")
-        return told is not None and (folder / told.splitlines()[0]).resolve() == self._common
-
-    def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> bytes:
-        command = ["git", *_SETTINGS, *arguments]
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            capture_output=True,
-            input=text.encode(),
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(env or {})},
-        )
-        if done.returncode != 0:
-            raise UserError(
-                f"git {' '.join(arguments[:3])} failed: {done.stderr.decode(errors='replace').strip()}",
-                "Mend the repository, then run the same command again: nothing is lost.",
-                code=3,
-            )
-        return done.stdout
-
-    def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:
-        return self._raw(*arguments, env=env, text=text).decode("utf-8", errors="replace").rstrip("\n")
-
-    def _try(self, *arguments: str) -> str | None:
-        try:
-            return self._git(*arguments)
-        except UserError:
-            return None
-
-
-class Worktree:
-    """A worktree of the search's own, with its own index, to make commits in."""
-
-    def __init__(self, repository: Repository, folder: Path) -> None:
-        self.repository = repository
-        self.folder = folder
+    # Commits
 
     def commit(self, parent: str, sources: Mapping[str, str], message: str, when: float) -> str:
         """Commit changed files on top of a parent; no branch is moved.
@@ -209,27 +145,77 @@ class Worktree:
 
         Returns:
             The hash of the commit.
+
+        Raises:
+            UserError: If a path leads out of the repository, or through what is not a folder.
         """
-        git = self._git
-        if not (self.folder / ".git").exists():  # somebody removed it; it holds nothing that could be lost
-            self.repository.worktree(self.folder, parent)
-        # The file `.git` points to the folder with the index and the HEAD of this worktree.
-        pointer = (self.folder / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
-        for name in ("index.lock", "HEAD.lock"):  # left by a killed run: no other process uses this worktree
-            (self.folder / pointer / name).unlink(missing_ok=True)
-        git("checkout", "--quiet", "--force", "--detach", parent)  # only what is added below is committed
-        for path, text in sources.items():
-            target = self.folder / path
-            if not target.resolve().is_relative_to(self.folder.resolve()):
-                raise UserError(f"A proposal wants to write {path}, outside its worktree.")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(text.encode("utf-8"))
-        git("add", "--", *sources)
-        return self._commit_tree(git("write-tree"), parent, message, when)
+        for path in sources:
+            if not path or not {"", ".", "..", ".git"}.isdisjoint(path.lower().split("/")):
+                raise UserError(f"A proposal wants to write {path}, outside its repository.")
+        files = {path: text.encode("utf-8") for path, text in sources.items()}
+        return self._commit_tree(self._with_files(parent, files), parent, message, when)
 
     def reword(self, commit: str, parent: str, message: str, when: float) -> str:
         """Make a commit with the tree of another commit and a new message."""
         return self._commit_tree(f"{commit}^{{tree}}", parent, message, when)
+
+    def merge(self, ours: str, base: str, theirs: str) -> str | None:
+        """Three-way merge of a text; None if both sides have changed the same lines."""
+        with tempfile.TemporaryDirectory(prefix="autoresearch-") as name:
+            paths = [Path(name, side) for side in ("ours", "base", "theirs")]
+            for path, text in zip(paths, (ours, base, theirs), strict=True):
+                path.write_bytes(text.encode("utf-8"))
+            done = self._run("merge-file", "-p", "-q", *map(str, paths))
+        if done.returncode < 0 or done.returncode > 127:
+            raise UserError(f"git merge-file failed: {said(done)}", code=3)
+        return done.stdout.decode("utf-8") if done.returncode == 0 else None
+
+    # Refs
+
+    def valid_ref(self, ref: str) -> bool:
+        """Whether git can have a ref of that name."""
+        return self._try("check-ref-format", ref) is not None
+
+    def update_refs(self, refs: Mapping[str, str], expected: Mapping[str, str | None] | None = None) -> None:
+        """Point refs at commits: all of them, or none.
+
+        Args:
+            refs: Ref -> commit.
+            expected: Ref -> the commit that it must be at before, None if it must not exist.
+
+        Raises:
+            UserError: If git cannot, or a ref is not where it is expected; nothing has changed then.
+        """
+        known = expected or {}
+        lines = [
+            f"update {ref} {commit}" + (f" {known[ref] or '0' * len(commit)}" if ref in known else "")
+            for ref, commit in refs.items()
+        ]
+        if lines:
+            text = "".join(f"{line}\n" for line in lines)
+            self._git("update-ref", "-m", "autoresearch", "--stdin", data=text.encode())
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Ref -> commit, of every ref below a prefix, or of the one of that name."""
+        listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
+
+    def checked_out(self, branch: str) -> str:
+        """The work tree in which a branch is checked out; empty if there is none."""
+        return self._git("for-each-ref", "--format=%(worktreepath)", f"refs/heads/{branch}")
+
+    def unlock(self, refs: Iterable[str]) -> None:
+        """Remove the lock files that a killed git left on refs which only the search writes."""
+        common = self.root / self._git("rev-parse", "--git-common-dir")
+        for ref in refs:
+            (common / f"{ref}.lock").unlink(missing_ok=True)
+
+    def prune_worktrees(self, below: Path) -> None:
+        """Remove git's entries of worktrees below a folder that are gone; earlier versions made some."""
+        for line in self._raw("worktree", "list", "--porcelain", "-z").split(b"\0"):
+            path = Path(os.fsdecode(line.removeprefix(b"worktree ")))
+            if line.startswith(b"worktree ") and path.is_relative_to(below.resolve()) and not path.exists():
+                self._try("worktree", "remove", "--force", "--force", str(path))
 
     def _commit_tree(self, tree: str, parent: str, message: str, when: float) -> str:
         date = f"@{int(when)} +0000"  # the @: small numbers are seconds too
@@ -238,11 +224,18 @@ class Worktree:
             for role in ("AUTHOR", "COMMITTER")
             for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
         }
-        return self.repository._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, text=message)
+        return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, data=message.encode())
 
-    def remove(self) -> None:
-        """Remove the worktree; the commits stay."""
-        self.repository._try("worktree", "remove", "--force", "--force", str(self.folder))
 
-    def _git(self, *arguments: str, env: Mapping[str, str] | None = None, text: str = "") -> str:
-        return self.repository._git("-C", str(self.folder), *arguments, env=env, text=text)
+def _no_repository(folder: Path, why: str) -> UserError:
+    """What to say of a folder in which git finds no repository that it may use."""
+    if "dubious ownership" in why:
+        place = why.partition("at '")[2].partition("'")[0] or str(folder)
+        return UserError(
+            f"Git does not trust the repository at {place}, because another user owns it.",
+            f"If you trust it: git config --global --add safe.directory {place}",
+        )
+    hint = "Run this inside a clone, or in a repository that holds the files of the task."
+    if not any(folder.iterdir()):
+        hint += " To make one here: git init, copy the files of the task, git add -A && git commit -m start"
+    return UserError(f"{folder} is not inside a git repository: {why}", hint)

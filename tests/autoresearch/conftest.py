@@ -32,7 +32,6 @@ def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = search.folder / f"losses/{trial.id}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "validation.npy").write_bytes(b"x" * 100)
-    search.worktree.remove()
     search.journal.close()
     return repository.root
 

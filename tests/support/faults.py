@@ -20,7 +20,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from tests.support.stub import measurers
 
-WRITING = ("checkout", "add", "write-tree", "commit-tree", "update-ref", "worktree")
+WRITING = ("hash-object", "mktree", "commit-tree", "update-ref")
 KILLED = 9
 
 

@@ -217,7 +217,6 @@ def make_search(
             metric=task.metric,
         )  # fmt: skip
         journal = Journal.create(folder / "journal.db", info)
-    worktree = repository.worktree(folder / "worktree", base)
     scripted = ScriptedProposer(ideas)
     scripted.instant = instant
     found = measurers or {place: StubMeasurer() for place in places(config)}
@@ -229,7 +228,7 @@ def make_search(
     return Search(
         config,
         task,
-        worktree,
+        repository,
         journal,
         executor or local,
         proposer or scripted,

@@ -1,11 +1,14 @@
 """Knobs are read with their spaces and set by one-line edits that say exactly the value asked for."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.config import CONFIGS
 from autoresearch.edit.apply import apply
 from autoresearch.edit.knobs import Choice, Knob, Range, literal, read_knobs, read_values, rounded, set_knobs
 
@@ -80,6 +83,46 @@ def test_sets_only_the_active_column_and_keeps_the_comment_where_it_was():
     assert sum(a != b for a, b in zip(new, SCRIPT.splitlines(), strict=True)) == 3
     edits = set_knobs("train.py", SCRIPT, {"DEPTH": 12}, 1)
     assert edits[0].replace == "DEPTH = at(3, 12)           # 2..6; layers"
+
+
+FORMATTED = """# Knobs.
+DEPTH = at(2, 19)  # 2..8; blocks
+RATE = 0.0175  # x5
+KIND = 'relu2'  # relu2 | gelu
+NEAR = 1 # 0..2
+"""
+
+
+def test_a_formatted_file_stays_formatted():
+    new = apply(
+        {"t.py": FORMATTED}, set_knobs("t.py", FORMATTED, {"DEPTH": 5, "RATE": 0.02, "KIND": "gelu"}, 0)
+    )
+    assert new["t.py"] == FORMATTED.replace("2, 19", "5, 19").replace("0.0175", "0.02").replace(
+        "relu2'", "gelu'"
+    )
+    new = apply({"t.py": FORMATTED}, set_knobs("t.py", FORMATTED, {"DEPTH": 8, "NEAR": 2, "KIND": "it's"}, 1))
+    assert new["t.py"].splitlines()[1:] == [
+        "DEPTH = at(2, 8)  # 2..8; blocks",
+        "RATE = 0.0175  # x5",
+        'KIND = "it\'s"  # relu2 | gelu',
+        "NEAR = 2 # 0..2",
+    ]
+
+
+@pytest.mark.slow
+@given(st.data(), st.integers(0, 1))
+@settings(max_examples=3)
+def test_the_formatter_of_a_repository_has_nothing_to_say_of_the_shipped_script(data, column):
+    source = (CONFIGS.parent / "nanomodel" / "train.py").read_text(encoding="utf-8")
+    values = {
+        knob.name: data.draw(st.sampled_from(knob.space.options))
+        if isinstance(knob.space, Choice)
+        else knob.space.value(data.draw(st.floats(0, 1)))
+        for knob in read_knobs(source, column)
+    }
+    new = apply({"t.py": source}, set_knobs("t.py", source, values, column))["t.py"]
+    command = [sys.executable, "-m", "ruff", "format", "--line-length=110", "-"]
+    assert subprocess.run(command, input=new, capture_output=True, text=True, check=True).stdout == new
 
 
 def test_unknown_and_unchanged_knobs_are_skipped():

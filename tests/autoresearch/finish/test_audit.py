@@ -49,9 +49,11 @@ def test_every_change_is_left_out_and_its_gain_found_again(repository: Repositor
 @pytest.mark.slow
 def test_what_is_not_real_is_taken_out_on_a_branch_of_its_own(repository: Repository) -> None:
     search = finished(repository, [0.8, "OTHER = 1; BLUFF = 0.02"], "judge=greedy")
+    git(repository.root, "branch", "autoresearch/x-audited", "main")  # a person's
     record = make_audit(search, 24)
-    assert record.removed == (1,) and record.branch == "autoresearch/x-audited"
-    tip = repository.resolve("refs/heads/autoresearch/x-audited")
+    assert record.removed == (1,) and record.branch == "autoresearch/x-audited-2"
+    assert repository.resolve("autoresearch/x-audited") == repository.resolve("main")
+    tip = repository.resolve("refs/heads/autoresearch/x-audited-2")
     assert tip
     text = repository.sources(tip, [PATH])[PATH]
     assert "LEVEL = 0.8" in text and "BLUFF" not in text

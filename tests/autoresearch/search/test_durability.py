@@ -56,7 +56,6 @@ class Night:
     def finish(self, folder: Path) -> dict[str, object]:
         search = self.search(folder)
         search.run()
-        search.worktree.remove()
         search.journal.close()
         return told(search, self.workers)
 

@@ -77,7 +77,6 @@ def go(root: Path) -> Search:
         assert mirror.close(search.journal) is None
     finally:
         measurer.close()
-        search.worktree.remove()
         search.journal.close()
     return search
 

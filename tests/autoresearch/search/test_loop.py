@@ -137,7 +137,7 @@ def test_killed_in_any_trial_it_ends_as_if_it_had_not_been(tmp_path: Path, at: i
 STEPS = [
     "journal.draft",
     "journal.adopt",
-    "worktree.commit",
+    "repository.commit",
     "journal.committed",
     "journal.recorded",
     "repository.update_refs",

@@ -20,7 +20,7 @@ from autoresearch.execute.base import Cancelled
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store.git import Repository
-from autoresearch.types import Progress, State
+from autoresearch.types import Progress
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure
 from tests.support.stub import git, make_repository, make_search, measurer, said
@@ -49,17 +49,8 @@ def goes_on(search: Search) -> None:
     refs = git(root, "for-each-ref", "--format=%(objectname)", "refs/autoresearch/x").split()
     assert refs == [e.commit for e in again.journal.experiments()[1:]]
     assert git(root, "rev-parse", "autoresearch/x") == again.state.incumbent.commit == refs[-1]
-    assert [*again.folder.glob("trials/*"), *again.folder.glob("compiled.*")] == []
-
-
-def git_folder(search: Search) -> Path:
-    """Where git keeps the index and the HEAD of the search's worktree."""
-    return Path(git(search.worktree.folder, "rev-parse", "--absolute-git-dir"))
-
-
-def lock_index(search: Search) -> None:
-    for name in ("index.lock", "HEAD.lock"):
-        (git_folder(search) / name).touch()
+    left = (path for pattern in ("trials/*", "compiled.*", "worktree") for path in again.folder.glob(pattern))
+    assert not list(left) and git(root, "worktree", "list").count("\n") == 0
 
 
 def lock_refs(search: Search) -> None:
@@ -67,22 +58,13 @@ def lock_refs(search: Search) -> None:
         (search.repository.root / ".git" / f"{ref}.lock").touch()
 
 
-def delete_worktree(search: Search) -> None:
-    shutil.rmtree(search.folder / "worktree")
-
-
-def corrupt_worktree(search: Search) -> None:
-    (search.folder / "worktree" / ".git").write_text("gitdir: /nowhere\n")
-
-
 def delete_refs(search: Search) -> None:
     for ref in ("refs/autoresearch/x/0001", "refs/heads/autoresearch/x"):
         git(search.repository.root, "update-ref", "-d", ref)
 
 
-def kill_git_while_it_makes_the_worktree(search: Search) -> None:
-    (git_folder(search) / "locked").write_text("initializing\n")
-    shutil.rmtree(search.folder / "worktree")
+def leave_the_worktree_of_an_older_version(search: Search) -> None:
+    git(search.repository.root, "worktree", "add", "-q", "--detach", str(search.folder / "worktree"))
 
 
 def keep_half_a_compile_cache(search: Search) -> None:
@@ -109,12 +91,9 @@ def go_back_to_version_1(search: Search) -> None:
 
 
 LEFTOVERS = [
-    lock_index,
     lock_refs,
-    delete_worktree,
-    corrupt_worktree,
     delete_refs,
-    kill_git_while_it_makes_the_worktree,
+    leave_the_worktree_of_an_older_version,
     keep_half_a_compile_cache,
     leave_a_trial,
     go_back_to_version_1,
@@ -177,11 +156,86 @@ def test_only_what_the_search_rests_on_must_be_there(tmp_path: Path) -> None:
     assert told.value.code == 3 and "git fetch" in told.value.hint
 
 
-def test_a_worktree_that_vanishes_while_the_search_runs_is_made_again(tmp_path: Path) -> None:
+def checkout(root: Path) -> list[object]:
+    """All that a person has: HEAD, index, files, branches of their own."""
+    files = {
+        p: p.read_bytes() for p in root.rglob("*") if p.is_file() and not {".git", "runs"} & set(p.parts)
+    }
+    branches = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads").splitlines()
+    own = [line for line in branches if "autoresearch/x" not in line]
+    index = (root / ".git" / "index").read_bytes()
+    return [(root / ".git" / "HEAD").read_bytes(), index, files, own, git(root, "stash", "list")]
+
+
+SITUATIONS = {
+    "a hook": {"GIT_DIR": ".git", "GIT_INDEX_FILE": ".git/index", "GIT_PREFIX": ""},
+    "an editor": {"GIT_DIR": ".git", "GIT_WORK_TREE": ".", "GIT_OPTIONAL_LOCKS": "1"},
+}
+
+
+@pytest.mark.parametrize("situation", [*SITUATIONS, "sparse checkout", "in the middle of a merge"])
+def test_whatever_state_git_is_in_the_person_s_checkout_stays_as_it_was(
+    tmp_path: Path, situation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_repository(tmp_path / "repo").root
+    (root / "docs").mkdir()
+    (root / "docs" / "mine").write_text("untracked")
+    (root / ".gitignore").write_text("runs/\n# dirty\n")
+    (root / "staged").write_text("staged")
+    git(root, "add", "staged")
+    if situation == "sparse checkout":
+        git(root, "sparse-checkout", "set", "docs")
+    if situation == "in the middle of a merge":
+        (root / ".git" / "MERGE_HEAD").write_text(git(root, "rev-parse", "HEAD") + "\n")
+    before = checkout(root)
+    with monkeypatch.context() as patch:
+        for name, value in SITUATIONS.get(situation, {}).items():
+            patch.setenv(name, str(root / value) if value else value)
+        search = make_search(Repository(root), IDEAS)
+        search.run()
+        assert [e.kept for e in search.journal.experiments()[1:]] == [True, False, True]
+    assert checkout(root) == before
+    assert git(root, "rev-parse", "autoresearch/x") == search.state.incumbent.commit
+    assert git(root, "worktree", "list").count("\n") == 0
+
+
+def test_a_commit_of_a_person_on_the_branch_is_never_overwritten(tmp_path: Path) -> None:
     search = make_search(make_repository(tmp_path / "repo"), IDEAS)
-    measurer(search).on_run = lambda: shutil.rmtree(search.folder / "worktree", ignore_errors=True)
+    root, ref = search.repository.root, "refs/heads/autoresearch/x"
+    mine = ""
+
+    def commit() -> None:
+        nonlocal mine
+        if search.state.tried == 3 and not mine:  # one change is kept, and the next will be
+            tip = git(root, "rev-parse", ref)
+            mine = git(root, "commit-tree", "-p", tip, "-m", "mine", f"{tip}^{{tree}}")
+            git(root, "update-ref", ref, mine, tip)
+
+    measurer(search).on_run = commit
+    with pytest.raises(UserError, match=f"Somebody moved the branch autoresearch/x to {mine[:10]}") as told:
+        search.run()
+    assert mine and git(root, "rev-parse", ref) == mine and f"git branch mine {mine[:10]}" in told.value.hint
+    search.journal.close()
+    git(root, "branch", "mine", mine)
+    git(root, "branch", "-D", "autoresearch/x")
+    goes_on(search)
+    assert git(root, "rev-parse", "mine") == mine
+
+
+def test_a_branch_that_is_checked_out_stays_until_it_is_left(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), IDEAS, "experiments=1")
+    root, base = search.repository.root, git(search.repository.root, "rev-parse", "HEAD")
+
+    def look() -> None:
+        if search.state.tried == 1 and git(root, "branch", "--show-current") == "main":
+            git(root, "switch", "-q", "autoresearch/x")
+
+    measurer(search).on_run = look
     search.run()
-    assert [e.state for e in search.journal.experiments()[1:]] == [State.RECORDED] * 3
+    assert git(root, "status", "--porcelain") == "" and git(root, "rev-parse", "HEAD") == base
+    assert any(f"autoresearch/x is checked out in {root}" in line for line in said(search))
+    git(root, "switch", "-q", "main")
+    goes_on(search)
 
 
 def test_a_full_disk_is_an_error_that_can_be_mended_and_nothing_is_lost(tmp_path: Path) -> None:

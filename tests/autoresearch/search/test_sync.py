@@ -117,5 +117,5 @@ def test_a_branch_with_somebody_s_work_is_left_alone(done):
     git(root, "commit", "-q", "--allow-empty", "-m", "mine")
     mine = git(root, "rev-parse", "HEAD")
     git(root, "switch", "-q", "main")
-    assert "not of this search: left as it is" in call("sync", "name=x", "--git")
+    assert "Somebody moved the branch" in call("sync", "name=x", "--git")
     assert git(root, "rev-parse", "autoresearch/x") == mine

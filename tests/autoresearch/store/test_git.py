@@ -1,5 +1,5 @@
 import json
-import shutil
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,8 +38,7 @@ def test_a_candidate_is_a_commit_and_the_checkout_is_not_touched(root: Path) -> 
     repository = Repository(root)
     base = repository.resolve("HEAD")
     assert base
-    tree = repository.worktree(root / "runs" / "x" / "worktree", base)
-    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "subject\n\nbody", 1000.0)
+    commit = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "subject\n\nbody", 1000.0)
     repository.update_refs({"refs/autoresearch/x/0001": commit})
     assert (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch")) == before
     assert repository.sources(commit, ["pkg/train.py"]) == {"pkg/train.py": "A = 2\n"}
@@ -52,12 +51,11 @@ def test_the_same_candidate_gives_the_same_commit(root: Path) -> None:
     repository = Repository(root)
     base = repository.resolve("HEAD")
     assert base
-    tree = repository.worktree(root / "runs" / "w", base)
-    first = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0)
-    tree.commit(base, {"pkg/train.py": "A = 3\n"}, "m", 6.0)
-    assert tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0) == first
-    assert repository.resolve(tree.reword(first, base, "m2", 5.0) + "^{tree}") is None
-    assert git(root, "rev-parse", tree.reword(first, base, "m2", 5.0) + "^{tree}") == git(
+    first = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0)
+    repository.commit(base, {"pkg/train.py": "A = 3\n"}, "m", 6.0)
+    assert repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0) == first
+    assert repository.resolve(repository.reword(first, base, "m2", 5.0) + "^{tree}") is None
+    assert git(root, "rev-parse", repository.reword(first, base, "m2", 5.0) + "^{tree}") == git(
         root, "rev-parse", first + "^{tree}"
     )
 
@@ -70,25 +68,7 @@ def test_hooks_and_signing_of_the_user_do_not_run(root: Path) -> None:
     git(root, "config", "commit.gpgsign", "true")
     repository = Repository(root)
     base = repository.resolve("HEAD")
-    assert base and repository.worktree(root / "runs" / "w", base).commit(
-        base, {"pkg/train.py": ""}, "m", 1.0
-    )
-
-
-def test_a_commit_is_made_despite_what_a_killed_run_left(root: Path) -> None:
-    repository = Repository(root)
-    base = repository.resolve("HEAD")
-    assert base
-    folder = root / "runs" / "w"
-    tree = repository.worktree(folder, base)
-    (folder / "junk").write_text("x")
-    (Path(git(folder, "rev-parse", "--absolute-git-dir")) / "index.lock").touch()
-    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
-    assert git(root, "diff", "--name-only", base, commit) == "pkg/train.py"
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
-    assert repository.worktree(folder, base).commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0) == commit
-    (folder / ".git").write_text("gitdir: /nowhere\n")
-    assert repository.worktree(folder, base).commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0) == commit
+    assert base and repository.commit(base, {"pkg/train.py": ""}, "m", 1.0)
 
 
 def test_line_endings_and_encodings_are_kept_to_the_byte(root: Path) -> None:
@@ -97,7 +77,7 @@ def test_line_endings_and_encodings_are_kept_to_the_byte(root: Path) -> None:
     base = repository.resolve("HEAD")
     assert base
     text = "A = 'é'\r\nB = 2"
-    commit = repository.worktree(root / "runs" / "w", base).commit(base, {"pkg/train.py": text}, "m", 1.0)
+    commit = repository.commit(base, {"pkg/train.py": text}, "m", 1.0)
     assert repository.sources(commit, ["pkg/train.py"])["pkg/train.py"] == text
 
 
@@ -114,9 +94,8 @@ def test_a_path_outside_the_worktree_is_refused(root: Path) -> None:
     repository = Repository(root)
     base = repository.resolve("HEAD")
     assert base
-    tree = repository.worktree(root / "runs" / "w", base)
     with pytest.raises(UserError, match="outside"):
-        tree.commit(base, {"../../evil.py": "x"}, "m", 1.0)
+        repository.commit(base, {"../../evil.py": "x"}, "m", 1.0)
     assert not (root / "evil.py").exists()
 
 
@@ -167,45 +146,247 @@ def test_existing_commits_are_told_from_missing_ones_and_other_objects(root: Pat
 
 def test_only_worktrees_of_searches_are_forgotten(root: Path, tmp_path: Path) -> None:
     """The user's may be on a disk that is not there now."""
-    repository = Repository(root)
-    base = repository.resolve("HEAD") or ""
-    git(root, "worktree", "add", "-q", "--detach", str(tmp_path / "stick" / "theirs"))
+    for place in (tmp_path / "stick" / "theirs", root / "runs" / "gone", root / "runs" / "here"):
+        git(root, "worktree", "add", "-q", "--detach", str(place))
     (tmp_path / "stick").rename(tmp_path / "away")
-    repository.worktree(root / "runs" / "gone", base)
     (root / "runs" / "gone").rename(tmp_path / "moved")
-    kept = repository.worktree(root / "runs" / "here", base)
-    repository.prune_worktrees(root / "runs")
+    Repository(root).prune_worktrees(root / "runs")
     listed = git(root, "worktree", "list")
     assert "stick/theirs" in listed and "runs/here" in listed and "runs/gone" not in listed
-    kept.remove()
-    (tmp_path / "away").rename(tmp_path / "stick")
-    assert git(tmp_path / "stick" / "theirs", "rev-parse", "HEAD") == base
-
-
-def test_a_copied_worktree_of_another_repository_is_replaced(root: Path, tmp_path: Path) -> None:
-    repository = Repository(root)
-    base = repository.resolve("HEAD") or ""
-    repository.worktree(root / "runs" / "w", base)
-    git(root, "clone", "-q", "--no-local", ".", str(tmp_path / "clone"))
-    shutil.copytree(root / "runs", tmp_path / "clone" / "runs")
-    clone = Repository(tmp_path / "clone")
-    worktree = clone.worktree(tmp_path / "clone" / "runs" / "w", base)
-    commit = worktree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
-    assert clone.existing([commit]) == {commit} and repository.existing([commit]) == set()
-    assert repository.worktree(root / "runs" / "w", base).commit(base, {"pkg/train.py": ""}, "m", 1.0)
 
 
 def test_git_waits_until_its_objects_are_on_the_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut must not leave a commit that the journal names, and that cannot be read."""
     repository = Repository(root)
     base = repository.resolve("HEAD") or ""
-    tree = repository.worktree(root / "runs" / "w", base)
     trace = root / "trace"
     monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
-    commit = tree.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
+    commit = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
     events = [json.loads(line) for line in trace.read_text().splitlines()]
     if not any(e.get("category") == "fsync" for e in events):
         pytest.skip("this git does not say what it flushes")
     (writer,) = (e["sid"] for e in events if "commit-tree" in e.get("argv", ()))
     flushed = [e for e in events if e["sid"] == writer and e.get("category") == "fsync"]
     assert flushed and repository.existing([commit])
+
+
+RAW = {
+    "pkg/dropped.py": b"D = 1\n",
+    "pkg/stamped.py": b"# $Format:%H$ $Id$\nS = 1\n",
+    "pkg/lines.py": b"L = 1\r\nM = 2\n",
+    "pkg/filtered.py": b"F = 'secret'\n",
+    "pkg/tool.sh": b"#!/bin/sh\n",
+    "pkg/odd \udcff": b"\xff\x00",
+    "pkg/ends in a blank ": b"x",
+}
+ATTRIBUTES = """* text=auto eol=crlf ident
+pkg/dropped.py export-ignore
+pkg/stamped.py export-subst
+pkg/filtered.py filter=shout diff=shout
+"""
+
+
+def commit_as_it_is(root: Path, files: dict[str, bytes]) -> str:
+    """Commit files byte for byte, whatever the attributes say."""
+    for path, content in files.items():
+        (root / path).write_bytes(content)
+        blob = git(root, "hash-object", "-w", "--no-filters", str(root / path))
+        mode = "100755" if path.endswith(".sh") else "100644"
+        git(root, "update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}")
+    git(root, "commit", "-qm", "raw")
+    return git(root, "rev-parse", "HEAD")
+
+
+def test_trees_are_read_and_made_to_the_byte_whatever_attributes_say(root: Path, tmp_path: Path) -> None:
+    git(root, "config", "filter.shout.clean", "tr a-z A-Z")
+    git(root, "config", "filter.shout.smudge", "tr a-z A-Z")
+    git(root, "config", "diff.shout.textconv", "tr a-z A-Z <")
+    git(root, "config", "core.autocrlf", "true")
+    (root / ".gitattributes").write_text(ATTRIBUTES)
+    git(root, "add", ".gitattributes")
+    base = commit_as_it_is(root, RAW)
+    repository = Repository(root)
+    changed = {"pkg/filtered.py": "f = 'é'\r\n", "pkg/new/deep.py": "n = 1\n"}
+    commit = repository.commit(base, changed, "m", 1.0)
+    expected = RAW | {path: text.encode() for path, text in changed.items()}
+    repository.export(commit, ["pkg"], tmp_path / "out")
+    for path, content in expected.items():
+        assert (tmp_path / "out" / path).read_bytes() == content, path
+    assert os.access(tmp_path / "out/pkg/tool.sh", os.X_OK)
+    assert not os.access(tmp_path / "out/pkg/lines.py", os.X_OK)
+    assert repository.sources(commit, changed) == changed
+    assert "-F = 'secret'" in repository.diff(base, commit) and "+f = 'é'" in repository.diff(base, commit)
+    assert git(root, "diff", "--name-only", base, commit).split() == ["pkg/filtered.py", "pkg/new/deep.py"]
+    assert git(root, "fsck", "--strict", "--no-dangling") == ""
+
+
+ELSEWHERE = {
+    "GIT_DIR": ".git",
+    "GIT_INDEX_FILE": ".git/index",
+    "GIT_WORK_TREE": ".",
+    "GIT_COMMON_DIR": ".git",
+    "GIT_OBJECT_DIRECTORY": ".git/objects",
+    "GIT_CEILING_DIRECTORIES": ".",
+    "GIT_NAMESPACE": "other",
+    "GIT_PREFIX": "pkg/",
+    "GIT_AUTHOR_DATE": "2001-01-01T00:00:00Z",
+    "GIT_ATTR_SOURCE": "HEAD",
+    "GIT_QUARANTINE_PATH": ".git/objects",
+}
+
+
+@pytest.mark.parametrize("whose", ["this", "another"])
+def test_what_a_hook_or_an_editor_says_in_the_environment_is_ignored(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", "--no-local", "repo", "other")
+    (root / "pkg" / "train.py").write_text("A = 5\n")
+    git(root, "add", "-A")
+
+    def state() -> list[object]:
+        parts: list[object] = []
+        for place in (root, other):
+            parts += [git(place, "rev-parse", "HEAD"), git(place, "for-each-ref"), git(place, "branch")]
+            parts += [(place / ".git/index").read_bytes(), (place / ".git/HEAD").read_bytes()]
+            parts += [sorted(p.name for p in (place / ".git").iterdir())]
+        return parts
+
+    before, (base, commits) = state(), (git(root, "rev-parse", "HEAD"), [])
+    for environment in ({}, {k: str((root if whose == "this" else other) / v) for k, v in ELSEWHERE.items()}):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            repository = Repository(root / "pkg")
+            assert repository.root == root and repository.resolve("HEAD") == base
+            commits.append(repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 7.0))
+            repository.export(commits[-1], ["pkg"], tmp_path / f"out{len(commits)}")
+            assert repository.is_modified(["pkg"])
+    assert state() == before and commits[0] == commits[1]
+    assert git(root, "cat-file", "-t", commits[1]) == "commit"
+
+
+def test_how_git_works_is_still_the_user_s_to_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "demo.key")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "value")
+    assert Repository(root)._git("config", "demo.key") == "value"
+
+
+def test_a_sparse_checkout_changes_nothing(root: Path, tmp_path: Path) -> None:
+    git(root, "sparse-checkout", "set", "docs")
+    before = git(root, "ls-files", "-t")
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    commit = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 1.0)
+    repository.export(commit, ["pkg"], tmp_path / "out")
+    assert (tmp_path / "out/pkg/train.py").read_text() == "A = 2\n"
+    assert not repository.is_modified(["pkg"]) and git(root, "ls-files", "-t") == before
+
+
+def test_links_are_exported_as_links_unless_they_lead_out(root: Path, tmp_path: Path) -> None:
+    (root / "pkg" / "alias.py").symlink_to("../pkg/train.py")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "a link")
+    repository = Repository(root)
+    repository.export("HEAD", ["pkg"], tmp_path / "out")
+    assert (tmp_path / "out/pkg/alias.py").read_text() == "A = 1\n"
+    for number, to in enumerate(("/etc/passwd", "../../x")):
+        (root / "pkg" / "alias.py").unlink()
+        (root / "pkg" / "alias.py").symlink_to(to)
+        git(root, "commit", "-qam", "out")
+        with pytest.raises(UserError, match="out of the repository"):
+            repository.export("HEAD", ["pkg"], tmp_path / f"out{number}")
+    with pytest.raises(UserError, match="does not hold nowhere"):
+        repository.export("HEAD", ["nowhere"], tmp_path / "none")
+
+
+@pytest.mark.parametrize("path", ["../evil.py", "/evil.py", "pkg/../evil.py", ".git/hooks/x", ".GIT/x", ""])
+def test_a_path_outside_the_repository_is_refused(root: Path, path: str) -> None:
+    repository = Repository(root)
+    with pytest.raises(UserError, match="outside"):
+        repository.commit(repository.resolve("HEAD") or "", {path: "x"}, "m", 1.0)
+    with pytest.raises(UserError, match="no folder"):
+        repository.commit(repository.resolve("HEAD") or "", {"pkg/train.py/x": "x"}, "m", 1.0)
+
+
+def test_a_ref_that_is_not_where_it_was_expected_is_left_alone(root: Path) -> None:
+    repository = Repository(root)
+    base = repository.resolve("HEAD") or ""
+    mine = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "mine", 1.0)
+    ref = "refs/heads/topic"
+    repository.update_refs({ref: base}, expected={ref: None})
+    repository.update_refs({ref: mine}, expected={ref: base})
+    for wrong in (base, None):
+        with pytest.raises(UserError, match="topic"):
+            repository.update_refs({ref: base, "refs/x/y": base}, expected={ref: wrong})
+    assert repository.resolve(ref) == mine and repository.refs("refs/x") == {}
+
+
+@pytest.mark.parametrize("name", [b"ends in a blank ", b"latin \xff", "ümlaut".encode(), b"a\nb"])
+def test_the_folder_of_a_repository_may_have_any_name(root: Path, tmp_path: Path, name: bytes) -> None:
+    there = tmp_path / os.fsdecode(name)
+    root.rename(there)
+    repository = Repository(there / "pkg")
+    assert repository.root == there
+    repository.export("HEAD", ["pkg"], there / "runs" / "out")
+    repository.unlock(["refs/heads/x"])
+    repository.prune_worktrees(there / "runs")
+
+
+def test_a_script_that_is_not_utf8_is_said_with_its_line(root: Path) -> None:
+    (root / "pkg" / "train.py").write_bytes(b"A = 1\n# caf\xe9\n")
+    git(root, "commit", "-qam", "latin")
+    with pytest.raises(UserError, match=r"pkg/train\.py at .* not UTF-8 text: byte 0xe9 in line 2"):
+        Repository(root).sources("HEAD", ["pkg/train.py"])
+
+
+def test_what_is_no_repository_is_told_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not inside a git repository") as told:
+        Repository(tmp_path)
+    assert "git init" not in told.value.hint and "git add" not in told.value.hint
+    git(tmp_path, "init", "-q")
+    with pytest.raises(UserError, match="no commit yet") as told:
+        Repository(tmp_path)
+    assert "add -A" not in told.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder to another user")
+def test_a_repository_of_another_user_is_told_to_be_trusted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for place in (root, root / ".git"):
+        os.chown(place, 4242, 4242)
+    with pytest.raises(UserError, match="another user owns it") as told:
+        Repository(root / "pkg")
+    assert told.value.hint.endswith(f"git config --global --add safe.directory {root}")
+    for name, value in {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": str(root)}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    assert Repository(root / "pkg").root == root
+
+
+def test_a_branch_that_is_checked_out_is_known_with_its_place(root: Path, tmp_path: Path) -> None:
+    git(root, "branch", "topic")
+    repository = Repository(root)
+    assert repository.checked_out("topic") == ""
+    git(root, "worktree", "add", "-q", str(tmp_path / "linked"), "topic")
+    assert repository.checked_out("topic") == str(tmp_path / "linked")
+    assert repository.checked_out("main") == str(root)
+
+
+def test_names_that_git_cannot_have_are_known(root: Path) -> None:
+    repository = Repository(root)
+    names = {
+        name: repository.valid_ref(f"refs/heads/autoresearch/{name}") for name in ("x.", "con..x", "a.lock")
+    }
+    assert not any(names.values()) and repository.valid_ref("refs/heads/autoresearch/night-1.2")
+
+
+def test_what_the_checkout_has_beyond_the_commit(root: Path) -> None:
+    (root / "pkg" / "local.py").write_text("L = 1\n")
+    (root / "pkg" / "staged.py").write_text("S = 1\n")
+    git(root, "add", "pkg/staged.py")
+    (root / "pkg" / "train.py").write_text("changed\n")
+    assert Repository(root).uncommitted(["pkg"]) == ["pkg/local.py", "pkg/staged.py"]

@@ -1,0 +1,137 @@
+"""Runs git, and reads and makes its objects, byte for byte.
+
+No work tree, no index and no filter takes part, so sparse checkouts, attributes and line endings change
+nothing. Git's own variables of the environment, which hooks and editors set, are ignored where they say on
+what git works, or as whom. Not covered: what the objects are for (`git`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.errors import UserError
+
+# No hooks, no signing, no encoding of messages: a search must not depend on its user's settings. And git
+# must wait for the disk, which it does not by itself: a power cut must lose no commit that the journal names.
+_SETTINGS = ["-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "core.fsmonitor=false"]
+_SETTINGS += ["-c", "i18n.commitEncoding=UTF-8", "-c", "core.fsync=committed"]
+
+KEPT = ("GIT_CONFIG_", "GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_EXEC_PATH", "GIT_TRACE")
+"""Beginnings of git's variables that say how git works."""
+
+FILE, LINK, TREE, SUBMODULE = "100644", "120000", "040000", "160000"
+"""Modes of the entries of a tree; an executable file has another."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a tree: its mode, its kind ("blob", "tree" or "commit") and the hash of its object."""
+
+    mode: str
+    kind: str
+    hash: str
+
+
+class Git:
+    """Git in one folder.
+
+    Attributes:
+        root: The folder in which its commands run.
+    """
+
+    root: Path
+
+    def _run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, data: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["git", *_SETTINGS, *arguments],
+            cwd=self.root,
+            capture_output=True,
+            input=data,
+            env=_environment() | dict(env or {}),
+        )
+
+    def _raw(self, *arguments: str, env: Mapping[str, str] | None = None, data: bytes = b"") -> bytes:
+        done = self._run(*arguments, env=env, data=data)
+        if done.returncode != 0:
+            raise UserError(
+                f"git {' '.join(arguments[:3])} failed: {said(done)}",
+                "Mend the repository, then run the same command again: nothing is lost.",
+                code=3,
+            )
+        return done.stdout
+
+    def _git(self, *arguments: str, env: Mapping[str, str] | None = None, data: bytes = b"") -> str:
+        return self._raw(*arguments, env=env, data=data).decode("utf-8", errors="replace").rstrip("\n")
+
+    def _try(self, *arguments: str) -> str | None:
+        try:
+            return self._git(*arguments)
+        except UserError:
+            return None
+
+    # Objects
+
+    def _files(self, commit: str, paths: Iterable[str]) -> dict[str, Entry]:
+        """Every file, link and submodule of a commit at or below some paths: path -> entry."""
+        return _entries(self._raw("ls-tree", "-r", "-z", "--full-tree", "--", commit, *paths))
+
+    def _contents(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The bytes of blobs, in order; None for what is no blob or not there."""
+        asked = b"".join(os.fsencode(name) + b"\n" for name in names)
+        told = io.BytesIO(self._raw("cat-file", "--batch", data=asked))
+        while head := told.readline().split():
+            if not head[-1].isdigit():  # "NAME missing"
+                yield None
+                continue
+            content = told.read(int(head[-1]))
+            told.read(1)
+            yield content if head[-2] == b"blob" else None
+
+    def _with_files(self, tree: str | None, files: Mapping[str, bytes]) -> str:
+        """Make a tree out of another one, with some files written; gives its hash."""
+        entries = _entries(self._raw("ls-tree", "-z", "--full-tree", tree)) if tree else {}
+        below: dict[str, dict[str, bytes]] = {}
+        for path, content in files.items():
+            name, _, rest = path.partition("/")
+            if rest:
+                below.setdefault(name, {})[rest] = content
+                continue
+            old = entries.get(name)
+            mode = old.mode if old and old.kind == "blob" and old.mode != LINK else FILE
+            entries[name] = Entry(mode, "blob", self._git("hash-object", "-w", "--stdin", data=content))
+        for name, inner in below.items():
+            old = entries.get(name)
+            if old and old.kind != "tree":
+                raise UserError(f"A proposal wants to write below {name}, which is no folder of its parent.")
+            entries[name] = Entry(TREE, "tree", self._with_files(old.hash if old else None, inner))
+        lines = (f"{e.mode} {e.kind} {e.hash}\t".encode() + os.fsencode(name) for name, e in entries.items())
+        return self._git("mktree", "-z", data=b"".join(line + b"\0" for line in lines))
+
+
+def _environment() -> dict[str, str]:
+    """The environment for git, without what a hook or an editor says about another repository or index."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(KEPT)}
+    # Without optional locks git does not refresh the user's index when it is asked for the status.
+    ours = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1"}
+    return {**kept, **ours, "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
+
+
+def _entries(listed: bytes) -> dict[str, Entry]:
+    """What `git ls-tree -z` says: name -> entry."""
+    found = {}
+    for line in filter(None, listed.split(b"\0")):
+        about, _, name = line.partition(b"\t")
+        found[os.fsdecode(name)] = Entry(*about.decode().split())
+    return found
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The error message of a command."""
+    return done.stderr.decode("utf-8", errors="replace").strip()
