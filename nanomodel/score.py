@@ -6,12 +6,14 @@
 This process holds the validation and test tokens and never runs candidate code. The model runs in servers;
 under a runner they are the runner's children, in a sandbox. `scoring.bits_per_byte` computes the score.
 
-    runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds}
-              + [weights, socket of the model's server, socket of the witness's]
-    scorer -> {"type": "measured"}      the model's server is no longer needed
+    runner -> {"type": "score", cache, splits, context, device, threads, seed, probes, seconds, ...}
+              + [weights, a socket for each server in the order in which they are asked]
+    scorer -> {"type": "measured"}      the first server is no longer needed; then the next, but the last
     runner -> {"type": "retired"} + [another copy of the weights]       that server is dead
-    scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference}}
-              + [for each split memory: float64 [pieces, 2]: nats and bytes of each piece]
+    scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference,
+                                             blind: the score by the blind answers alone, if there are any}}
+              + [for each split memory: float64 [pieces, 2]: nats and bytes of each piece;
+                 the same of each target that was asked for blind, if any was]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
             | {"type": "error", "reason"}                                         the host's fault
 """
@@ -31,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nanomodel.data import DataError
 from nanomodel.scoring.bits_per_byte import Job, Score, score
@@ -69,17 +72,18 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
     """Do one job. No error ends this process, unless the runner is gone."""
     weights, *sockets = fds
     copies: list[int] = []
-    model, witness = (Wire.from_fd(fd) for fd in sockets)
+    servers = [Wire.from_fd(fd) for fd in sockets]
+    answering = iter(servers)
 
     def retire() -> int:
-        model.close()
+        next(answering).close()
         runner.send({"type": "measured"})
         copies.extend(runner.recv()[1])
-        return copies[0]
+        return copies[-1]
 
     try:
         job = Job(**{k: v for k, v in message.items() if k != "type"})
-        done = score(job, weights, model, witness, retire)
+        done = score(job, weights, servers, retire)
     except Failure as failure:
         return {"type": "failed", "outcome": failure.outcome, "reason": str(failure)}, []
     except Closed:
@@ -89,12 +93,14 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
         return {"type": "error", "reason": f"{type(error).__name__}: {error}"[:2000]}, []
     finally:
         close_all([weights, *copies])
-        model.close()
-        witness.close()
+        for server in servers:
+            server.close()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # the next training needs the memory
     about = {split: _described(part) for split, part in zip(job.splits, done, strict=True)}
-    return {"type": "scored", "scores": about}, [_table(part) for part in done]
+    tables = [_table(part.nats, part.bytes) for part in done]
+    tables += [_table(part.blind.nats, part.blind.bytes) for part in done if part.blind]
+    return {"type": "scored", "scores": about}, tables
 
 
 def _described(done: Score) -> Message:
@@ -105,12 +111,13 @@ def _described(done: Score) -> Message:
         "tokens": done.tokens,
         "pieces": len(done.nats),
         "difference": done.difference,
+        **({"blind": done.blind.bits_per_byte} if done.blind else {}),
     }
 
 
-def _table(done: Score) -> int:
-    """Memory with the nats and bytes of each piece."""
-    table = np.stack([done.nats, done.bytes.astype(np.float64)], axis=1)
+def _table(nats: NDArray[np.floating], sizes: NDArray[np.int64]) -> int:
+    """Memory with nats and bytes of each item, float64 [items, 2]."""
+    table = np.stack([nats, sizes], axis=1).astype(np.float64)
     memory = create_memory(table.nbytes)
     with map_memory(memory, table.nbytes) as shared:
         shared[:] = table.tobytes()
@@ -138,8 +145,8 @@ def command_line(arguments: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         try:
             weights = stack.enter_context(Path(options.weights).open("rb"))
-            model, witness = (stack.enter_context(_server(options.device)) for _ in range(2))
-            done = score(job, weights.fileno(), model, witness)[0]
+            servers = [stack.enter_context(_server(options.device)) for _ in range(2)]
+            done = score(job, weights.fileno(), servers)[0]
         except (Failure, DataError, OSError) as error:
             raise SystemExit(f"There is no score: {error}") from None
     if options.json:

@@ -51,6 +51,10 @@ class TrialSpec(Plain):
         thorough: Whether to look for cheating more closely than usual.
         submission: File, below the folder of the search, that keeps what the candidate submits. If it exists,
             nothing is trained: it is scored. Empty: keep nothing. A measurer gets the whole path.
+        blind: Whether the score must rest on answers that were given before the candidate was shown what
+            follows. A task that does not serve its candidate ignores this.
+        blind_seed: Seed of what is asked so; None: a new one each time.
+        share: (i, n): score only the i-th of n disjoint shares of the first split; None: all of it.
     """
 
     search: str
@@ -65,6 +69,9 @@ class TrialSpec(Plain):
     reference: tuple[Curve, ...] = ()
     thorough: bool = False
     submission: str = ""
+    blind: bool = False
+    blind_seed: int | None = None
+    share: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,11 @@ from autoresearch.types import REPORTED_SPLITS, Arm, Measurement, Outcome, Split
 CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
 """Arms that measure a candidate: those may be stopped early, and are held against the guards."""
 
+BLIND_ARMS = (Arm.CONFIRM, Arm.INCUMBENT)
+"""Arms on which a keep rests: their scores need blind answers, except those of the starting script."""
+
 SEED_BYTES = 4
-"""Seeds of programs have 31 bits: torch, numpy and Python's `random` take any of those."""
+"""Seeds of programs have 31 bits: every library takes any of those."""
 
 
 def program_seed(secret: str, index: object) -> int:
@@ -70,6 +73,7 @@ class TrialRules:
             self.unrecorded(trial, trial.id, self._splits(trial.arm), _items(trial)),
             reference=tuple(result.curve for result in self._baseline) if judged else (),
             thorough=thorough,
+            blind=trial.arm in BLIND_ARMS and trial.commit != self._journal.info().base_commit,
         )
 
     def unrecorded(self, trial: Trial, number: int, splits: Sequence[Split], items: str) -> TrialSpec:

@@ -1,4 +1,4 @@
-"""Bits per byte of submitted weights, from the logits of two model servers.
+"""Bits per byte of submitted weights, from the logits of two model servers, or three.
 
 Invariant: the scorer uses its own targets, byte counts, float32 log-softmax and sums; it takes only logits
 from the candidate. Bits per byte = sum of nats / (ln 2 * bytes of the target tokens).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from nanomodel.data import open_cache
+from nanomodel.data import SEPARATOR, open_cache
 from nanomodel.device import choose_device, keep_memory
 from nanomodel.scoring import probes
+from nanomodel.scoring.blind import Answers, Questions, choose, hidden
 from nanomodel.scoring.client import Failure, ModelClient, finite
 from nanomodel.scoring.windows import Windows
 from nanomodel.wire import Wire
@@ -36,19 +37,30 @@ class Score:
     Attributes:
         nats: Of each piece (see `nanomodel.scoring.windows`), float64 [pieces].
         bytes: Of text in each piece, int64 [pieces].
-        tokens: Targets that were counted.
+        counts: Targets that were counted in each piece, int64 [pieces].
         difference: Largest disagreement between model and witness, in nats at one position.
+        blind: The answers to blind questions, by which `nats` were corrected; None if none were asked.
     """
 
     nats: NDArray[np.float64]
     bytes: NDArray[np.int64]
-    tokens: int
+    counts: NDArray[np.int64]
     difference: float
+    blind: Answers | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Targets that were counted."""
+        return int(self.counts.sum())
 
     @property
     def bits_per_byte(self) -> float:
         """The score: lower is better."""
         return float(self.nats.sum() / (np.log(2.0) * self.bytes.sum()))
+
+    def corrected(self, answers: Answers, correction: float) -> Score:
+        """The score with so many nats added to each counted target of it; pieces keep adding up to it."""
+        return replace(self, nats=self.nats + correction * self.counts, blind=answers)
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,10 @@ class Job:
         probes: Windows to ask the witness about, at least 8.
         seconds: Most time it may take.
         brief: Whether to score only the first few requests of each split, as a tryout does.
+        questions: Positions of the first split to ask about blind, before the full pass; 0: none.
+        question_seed: Seed of these positions; None: they follow from `seed`. Two models that are compared
+            may be asked the same.
+        share: (i, n): score only the i-th of n equal shares of the first split's documents; None: all.
     """
 
     cache: str
@@ -76,23 +92,26 @@ class Job:
     probes: int
     seconds: float
     brief: bool = False
+    questions: int = 0
+    question_seed: int | None = None
+    share: tuple[int, int] | None = None
 
 
 def score(
-    job: Job, weights: int, model: Wire, witness: Wire, retire: Callable[[], int] | None = None
+    job: Job, weights: int, servers: Sequence[Wire], retire: Callable[[], int] | None = None
 ) -> list[Score]:
     """Score submitted weights on each split of a job.
 
-    The witness gets nothing, not even the weights, before the model's server has given its last answer. Two
+    A server gets nothing, not even the weights, before the one in front of it has given its last answer. Two
     servers that run at the same time, or hold the same file, could agree on their answers.
 
     Args:
         job: What to score on.
         weights: Descriptor of the weights.
-        model: Socket of the server that is scored.
-        witness: Socket of another server of the same code, whose answers are compared.
-        retire: Ends the model's server and returns a separate copy of the weights for the witness. By default
-            the server keeps running and the witness gets the same descriptor.
+        servers: Sockets of servers of the same code: the one that is asked blind, if the job has questions;
+            the one that is scored; and the witness, whose answers are compared.
+        retire: Ends the server that has just answered and returns a separate copy of the weights for the
+            next one. By default it keeps running and the next one gets the same descriptor.
 
     Raises:
         Failure: If the candidate has no score.
@@ -104,6 +123,8 @@ def score(
     if device.type == "cpu":
         keep_memory()
     tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
+    if job.share is not None:
+        tokens[0] = share(tokens[0], *job.share)
     length = min(job.context, *(len(part) - 1 for part in tokens))
     row_bytes = length * prepared.vocab * 4
     if job.brief:
@@ -112,27 +133,58 @@ def score(
     parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
     # At least eight requests, even for few windows: a model that keeps state reveals it in the second.
     rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
-    clients = [ModelClient(wire, rows, length, parts[0].vocab, deadline) for wire in (model, witness)]
-    clients[0].load(weights, job.context, job.device, job.threads)
+    if job.questions and len(servers) != 3:
+        raise ValueError("blind questions need a server of their own")
+
+    def loaded(wire: Wire) -> ModelClient:
+        client = ModelClient(wire, rows, length, prepared.vocab, deadline)
+        client.load(weights, job.context, job.device, job.threads)
+        client.loaded()
+        return client
+
     rng = np.random.default_rng(job.seed)
     orders = [rng.permutation(len(windows)) for windows in parts]
-    clients[0].loaded()
+    *first, model, witness = servers
+    answers, exact = None, True
+    if job.questions:
+        secret = rng if job.question_seed is None else np.random.default_rng(job.question_seed)
+        client = loaded(first[0])
+        answers = ask(client, device, rows, parts[0], choose(parts[0], job.questions, secret), rng)
+        exact, weights = client.exact, retire() if retire else weights
+    client = loaded(model)
     measured = []
     for windows, order in zip(parts, orders, strict=True):
         nats = np.empty((len(windows), length), np.float32)
-        nats[order] = measure(clients[0], device, rows, windows.inputs(order), windows.targets(order))
+        nats[order] = measure(client, device, rows, windows.inputs(order), windows.targets(order))
         measured.append(nats)
-    clients[1].load(retire() if retire else weights, job.context, job.device, job.threads)
-    clients[1].loaded()
-    tolerance = probes.tolerance(device.type, exact=clients[0].exact)
+    tolerance = probes.tolerance(device.type, exact=exact and client.exact)
+    correction = answers.correction(measured[0], tolerance) if answers else 0.0
+    weights = retire() if retire else weights
+    client = loaded(witness)
     scores = []
     for windows, nats in zip(parts, measured, strict=True):
         probe = probes.plan(windows, nats, job.probes, rng)
         difference = probes.check(
-            windows, nats, probe, lambda x, y: measure(clients[1], device, rows, x, y), tolerance
+            windows, nats, probe, lambda x, y: measure(client, device, rows, x, y), tolerance
         )
         scores.append(summed(windows, nats, difference))
-    return scores
+    return [scores[0].corrected(answers, correction), *scores[1:]] if answers else scores
+
+
+def share(tokens: NDArray[np.uint16], index: int, count: int) -> NDArray[np.uint16]:
+    """The documents of the `index`-th of `count` shares of a split, as equal in size as documents allow.
+
+    Raises:
+        ValueError: If the split has too few documents for that.
+    """
+    begins = np.append(np.flatnonzero(np.asarray(tokens) == SEPARATOR), len(tokens))
+    documents, number = len(begins) - 1, np.arange(count + 1)
+    nearest = np.abs(begins - number[:, None] * (len(tokens) / count)).argmin(1)
+    # At least one document for each share, whatever their sizes.
+    ends = np.minimum(np.maximum.accumulate(nearest - number) + number, documents - number[::-1])
+    if documents < count or (np.diff(begins[ends]) < 2).any():
+        raise ValueError(f"{documents} documents cannot be divided into {count} shares")
+    return tokens[begins[ends[index]] : begins[ends[index + 1]]]
 
 
 def measure(
@@ -165,6 +217,31 @@ def measure(
     return nats
 
 
+def ask(
+    client: ModelClient,
+    device: torch.device,
+    rows: int,
+    windows: Windows,
+    asked: Questions,
+    rng: np.random.Generator,
+) -> Answers:
+    """Ask a fresh server, in requests of the same shape as the full pass makes.
+
+    Raises:
+        Failure: If there is no answer, or if nats are not finite.
+    """
+    inputs, targets = hidden(windows, asked, rng), windows.targets(asked.windows)
+    targets = np.take_along_axis(targets, asked.positions[:, None], 1)[:, 0]
+    nats = np.empty(len(asked), np.float32)
+    for batch in asked.batches(rows):
+        client.ask(np.resize(inputs[batch], (rows, windows.length)))  # repeats questions until it is full
+        logits = finite(client.answer(device))[np.arange(len(batch)), asked.positions[batch]]
+        nats[batch] = cross_entropy(logits, torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
+    if not np.isfinite(nats).all():
+        raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
+    return Answers(asked, nats, windows.token_bytes[targets].astype(np.int64))
+
+
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log softmax(logits)[targets] in float32: logits [..., vocab], targets int64 [...]."""
     return -F.log_softmax(logits.float(), -1).gather(-1, targets[..., None])[..., 0]
@@ -180,6 +257,6 @@ def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Sc
     return Score(
         nats=np.asarray(np.bincount(pieces, nats[counted].astype(np.float64), count), np.float64),
         bytes=np.bincount(pieces, sizes, count).astype(np.int64),
-        tokens=int(counted.sum()),
+        counts=np.bincount(pieces, minlength=count).astype(np.int64),
         difference=difference,
     )

@@ -1,7 +1,6 @@
 import contextlib
 import json
 import math
-import os
 import threading
 import time
 from unittest import mock
@@ -18,38 +17,7 @@ from nanomodel.scoring.client import Failure
 from nanomodel.scoring.windows import Windows
 from nanomodel.wire import Closed, pair
 from tests.support import toy
-
-CONTEXT = 32
-
-
-class Honest(nn.Module):
-    """Predicts from the last two tokens; logits far from normalised."""
-
-    def __init__(self, vocab=256):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.table = nn.Parameter(torch.randn(vocab, vocab, generator=generator))
-        self.older = nn.Parameter(torch.randn(vocab, vocab, generator=generator))
-
-    def forward(self, tokens):
-        before = torch.cat([tokens[:, :1] * 0, tokens[:, :-1]], dim=1)
-        return self.table[tokens] + self.older[before] + 100.0
-
-
-class LooksAhead(Honest):
-    """Adds what comes next, `reach` later, at every position or at a share of them."""
-
-    def __init__(self, reach=1, share=1.0, strength=10.0):
-        super().__init__()
-        self.reach, self.share, self.strength = reach, share, strength
-
-    def forward(self, tokens):
-        logits = super().forward(tokens)
-        later = torch.roll(tokens, -self.reach, dims=1)
-        peek = torch.nn.functional.one_hot(later, 256).float() * self.strength
-        peek[:, -self.reach :] = 0
-        chosen = (tokens * 2654435761 % 1000) < 1000 * self.share
-        return logits + peek * chosen[..., None]
+from tests.support.models import CONTEXT, Honest, LooksAhead
 
 
 class AveragesOverTime(Honest):
@@ -123,46 +91,6 @@ def poke(value):
 
 def broken(_logits):
     raise RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=1_000, validation=2_001, test=700)
-
-
-@pytest.fixture
-def score_of(cache, tmp_path, monkeypatch):
-    """Scores a model through the real server and scorer, its two servers in threads."""
-
-    def run(make, **changes):
-        models = iter([make(), make()])
-        lock = threading.Lock()
-
-        def load(weights, vocab, context):
-            os.close(weights)
-            with lock:
-                return next(models)
-
-        monkeypatch.setattr(server, "load_model", load)
-        monkeypatch.setitem(bits_per_byte.LOGIT_BYTES, "cpu", 20 * CONTEXT * 256 * 4)  # 20 windows a request
-        (tmp_path / "weights").write_bytes(b"x")
-        options = {"cache": str(cache), "splits": ["validation"], "context": CONTEXT, "device": "cpu"}
-        options |= {"threads": 1, "seed": 5, "probes": 64, "seconds": 60.0}
-        wires = [pair(), pair()]
-        threads = [threading.Thread(target=server.serve, args=(theirs,), daemon=True) for _, theirs in wires]
-        for thread in threads:
-            thread.start()
-        with (tmp_path / "weights").open("rb") as weights, contextlib.ExitStack() as stack:
-            for thread in threads:
-                stack.callback(thread.join, 10)
-            for ours, _ in wires:
-                stack.callback(ours.close)
-            done = bits_per_byte.score(
-                bits_per_byte.Job(**{**options, **changes}), weights.fileno(), *(w for w, _ in wires)
-            )
-            return done[0] if len(done) == 1 else done
-
-    return run
 
 
 def reference(model, tokens, context):
@@ -401,7 +329,7 @@ def test_a_server_that_speaks_nonsense_is_invalid(cache, tmp_path, answer):
     (tmp_path / "weights").write_bytes(b"x")
     job = bits_per_byte.Job(str(cache), ["validation"], CONTEXT, "cpu", 1, 0, 8, 30.0)
     with (tmp_path / "weights").open("rb") as weights, pytest.raises(Failure) as caught:
-        bits_per_byte.score(job, weights.fileno(), ours, witness)
+        bits_per_byte.score(job, weights.fileno(), [ours, witness])
     assert caught.value.outcome == "invalid"
 
 

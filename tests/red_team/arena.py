@@ -88,7 +88,7 @@ class Arena:
             self.runners[key] = make_measurer(self.cache, sandbox, **{**OPTIONS, **changes})
         return self.runners[key]
 
-    def fight(self, source: str, sandbox: Sandbox, **changes: Any) -> Measurement:
+    def fight(self, source: str, sandbox: Sandbox, *, blind: bool = False, **changes: Any) -> Measurement:
         """Run one candidate; the host must come out of it as it was."""
         self.trials += 1
         place = self.root / f"trial{self.trials}"
@@ -96,7 +96,7 @@ class Arena:
         before = self.inventory()
         descriptors = open_descriptors()
         runner = self.runner(sandbox, **changes)
-        done = measure(runner, code, place / "scratch")
+        done = measure(runner, code, place / "scratch", blind=blind)
         assert self.inventory() == before, "the host was touched"
         assert survivors(place) == [], "something of the candidate lives on"
         waiting = 8 if changes.get("standby") else 0  # the next trial's processes hold some

@@ -149,12 +149,31 @@ def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: 
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
+NO_WITNESS = ("scoring/probes.py", "    witnessed = measure(", "    return 0.0\n    witnessed = measure(")
+"""As if the witness were told what the model's server had answered."""
+
+
+PEEKS = """h = self.head(F.relu(self.up(x)))
+        future = F.one_hot(tokens.roll(-1, 1), self.vocab) * (tokens % 7 == 0)[..., None]
+        return h if self.training else h + 5 * future"""
+
+
+def test_blind_questions_find_a_peek_that_the_witness_covers(
+    arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
+) -> None:
+    with mutated(tmp_path / "trusted", NO_WITNESS) as trusted:
+        paid = arena.fight(honest((HEAD, PEEKS)), bwrap, trusted=trusted)
+        found = arena.fight(honest((HEAD, PEEKS)), bwrap, trusted=trusted, blind=True)
+    assert paid.score is not None and paid.score < honest_score - 0.05
+    assert (found.outcome, found.score) == (Outcome.INVALID, None), found
+    assert "asked blind" in found.reason
+
+
 @pytest.mark.soak
 def test_without_the_witness_the_attacks_would_pay(
     arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:
-    blind = ("scoring/probes.py", "    witnessed = measure(", "    return 0.0\n    witnessed = measure(")
-    with mutated(tmp_path / "trusted", blind) as trusted:
+    with mutated(tmp_path / "trusted", NO_WITNESS) as trusted:
         done = arena.fight(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score < honest_score - 0.1

@@ -57,9 +57,8 @@ def measure(
     *,
     seed: int = 1,
     splits: tuple[Split, ...] = (Split.VALIDATION,),
-    thorough: bool = False,
-    submission: str = "",
+    **asked: Any,
 ) -> Measurement:
-    """One trial."""
-    spec = TrialSpec("test", 1, "", seed, splits=splits, thorough=thorough, submission=submission)
+    """One trial; `asked` are further fields of its spec."""
+    spec = TrialSpec("test", 1, "", seed, splits=splits, **asked)
     return measurer.measure(tree, spec, scratch, progress, should_stop)

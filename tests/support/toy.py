@@ -17,6 +17,10 @@ WORDS = ("the", "of", "and", "a", "to", "in", "was", "he", "that", "it", "his", 
 
 TRAIN = Path(__file__).with_name("honest.py").read_text()
 
+SIZES = np.ones(256, np.uint16)
+"""Bytes of text that each token stands for."""
+SIZES[255] = 0
+
 
 def prose(tokens: int, seed: int) -> np.ndarray:
     """Documents of random words as bytes, each after a separator: uint16 [tokens]."""
@@ -43,9 +47,7 @@ def write_cache(path: Path, train: int = 100_000, validation: int = 6_001, test:
             "bytes": count - documents,
             "sha256": digest,
         }
-    sizes = np.ones(256, np.uint16)
-    sizes[255] = 0
-    np.save(path / "token_bytes.npy", sizes)
+    np.save(path / "token_bytes.npy", SIZES)
     (path / "tokenizer.json").write_text(json.dumps({"merges": []}))
     meta = {"format": 1, "key": "toy", "corpus": "toy", "vocab": 256, "splits": splits}
     (path / "meta.json").write_text(json.dumps(meta))

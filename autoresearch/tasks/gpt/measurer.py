@@ -2,6 +2,7 @@
 
     training process  jailed    trains, and writes weights         (`training`: protocol, clock)
     two model servers jailed    run the submitted model            (started early, idle without weights)
+    a third one       jailed    answers blind questions first      (where the trial is to be scored so)
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
 The processes of the next trial can start before this one ends (`processes`). `trial` holds the steps from
@@ -115,6 +116,9 @@ class GptMeasurer:
             tuple(split.value for split in spec.splits),
             settings.probes * (THOROUGH if spec.thorough else 1),
             submission=Path(spec.submission) if spec.submission else None,
+            questions=settings.questions if spec.blind else 0,
+            question_seed=spec.blind_seed,
+            share=spec.share,
         )
         trains = not plan.submitted
         tree, scratch = tree.resolve(), scratch.resolve()

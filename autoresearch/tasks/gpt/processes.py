@@ -1,7 +1,8 @@
-"""The three jailed processes of a trial, started with the trial or kept ready before it.
+"""The jailed processes of a trial, started with the trial or kept ready before it.
 
     trainer             runs the training script           (kept ready: `nanomodel.standby` runs in its place)
     model, witness      serve the submitted model          (idle until they get weights)
+    blind               the same, asked before the others  (only in some trials; never kept ready)
 
 Invariants: each set of processes serves one trial, and no two sets share a folder. A set that is kept ready
 started from a tree without any candidate's file, so it has run only frozen code. When its trial begins, the
@@ -27,8 +28,10 @@ from nanomodel.wire import WireError
 
 LARGEST_CACHE = 1 << 30
 """In bytes. A larger compile cache would cost more to copy than it saves."""
-FOLDERS = ("train", "model", "witness")
-"""The folders that the three may write, below a trial's scratch folder."""
+SERVERS = ("model", "witness")
+BLIND = "blind"
+FOLDERS = ("train", *SERVERS, BLIND)
+"""The folders that they may write, below a trial's scratch folder."""
 STANDBY = "standby"
 """Module of the task's package that waits in place of a training script."""
 READY_SECONDS = 60.0
@@ -42,12 +45,13 @@ class TrialProcesses:
         code: The tree they run.
         folder: Where their folders are.
         trainer: Runs the training script.
-        servers: The model's server and the witness's.
+        servers: The model's server and the witness's, after the one for blind questions if there is one.
+        names: Of the servers.
         logs: The output of all of them, replaced ones included.
     """
 
     def __init__(self, options: LaunchOptions, code: Path, folder: Path, *, standby: bool = False) -> None:
-        """Start all three.
+        """Start trainer, model and witness.
 
         Args:
             options: How to start them.
@@ -56,6 +60,7 @@ class TrialProcesses:
             standby: Whether the trainer waits for `run_script`.
         """
         self.code, self.folder, self._options, self._waits = code, folder, options, standby
+        self.names: tuple[str, ...] = SERVERS
         script = options.settings.train
         module = (f"{script.rpartition('.')[0]}.{STANDBY}", script) if standby else (script,)
         if not standby:
@@ -64,7 +69,7 @@ class TrialProcesses:
         with ExitStack() as stack:
             self.trainer = stack.enter_context(JailedProgram(options, code, folder / FOLDERS[0], *module))
             self._stack = stack
-            self.servers = self._start_servers()
+            self.servers = self._start_servers(self.names)
             self._stack = stack.pop_all()
         self.logs = [process.log for process in (self.trainer, *self.servers)]
 
@@ -92,18 +97,24 @@ class TrialProcesses:
         """
         for server in self.servers:
             server.kill()
-        for name in FOLDERS[1:]:
+        for name in self.names:
             remove_tree(self.folder / name)
-        self.servers = self._start_servers()
+        self.servers = self._start_servers(self.names)
         self.logs += [server.log for server in self.servers]
 
+    def add_blind_server(self) -> None:
+        """Start one more server, which will be asked before the others."""
+        [server] = self._start_servers((BLIND,))
+        self.servers, self.names = [server, *self.servers], (BLIND, *self.names)
+        self.logs += [server.log]
+
     def kill(self) -> None:
-        """Kill all three, and wait until they are gone."""
+        """Kill all of them, and wait until they are gone."""
         self._stack.close()
 
-    def _start_servers(self) -> list[JailedProgram]:
+    def _start_servers(self, names: Sequence[str]) -> list[JailedProgram]:
         module = self._options.settings.serve
-        folders = [self.folder / name for name in FOLDERS[1:]]
+        folders = [self.folder / name for name in names]
         programs = (JailedProgram(self._options, self.code, folder, module) for folder in folders)
         return [self._stack.enter_context(program) for program in programs]
 

@@ -117,9 +117,9 @@ class Scorer:
         Args:
             job: As `nanomodel.score` describes it, without type and seconds.
             seconds: Limit on its time.
-            fds: Weights, and the sockets of both model servers.
-            retire: Called when the first server is no longer needed; kills it and returns another copy of the
-                weights, which is closed here.
+            fds: Weights, and the sockets of the model servers.
+            retire: Called when a server is no longer needed, in the order of the sockets; kills it and
+                returns another copy of the weights, which is closed here.
 
         Returns:
             The answer, and its descriptors: the caller owns them.
@@ -132,12 +132,12 @@ class Scorer:
         deadline = time.monotonic() + seconds
         try:
             self._wire.send({"type": "score", "seconds": seconds, **job}, fds)
-            answer, received = self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
-            if answer["type"] != "measured":
-                return answer, received
-            with closing(retire()) as copy:
-                self._wire.send({"type": "retired"}, [copy])
-            return self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
+            while True:
+                answer, received = self._wire.recv(deadline + OVERRUN_SECONDS - time.monotonic())
+                if answer["type"] != "measured":
+                    return answer, received
+                with closing(retire()) as copy:
+                    self._wire.send({"type": "retired"}, [copy])
         except WireError as error:
             self.close()
             raise ScorerDied(f"{error}: {self._log.text(wait=1.0).strip()[-1000:]}") from None

@@ -1,9 +1,9 @@
-"""Scores submitted weights with two model servers, and the scorer that compares them.
+"""Scores submitted weights with two or three model servers, and the scorer that compares them.
 
 Invariant: the servers run no candidate code before they get weights. So they can start while the candidate
-still warms up, and any failure before that is the host's fault. The first server is dead before the second,
-the witness, gets its own copy of the weights. So they cannot agree on answers, neither while both run nor
-through a file that both hold.
+still warms up, and any failure before that is the host's fault. Each server is dead before the next one gets
+its own copy of the weights: the one that is asked blind, the one that is scored, the witness. So they cannot
+agree on answers, neither while both run nor through a file that both hold.
 
 If the scorer dies, new servers score the same weights once more, because the host may have killed it. If it
 dies twice in a row, the candidate is blamed, so that one candidate cannot end the search.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
 from autoresearch.tasks.gpt.data import sealed_copy
-from autoresearch.tasks.gpt.processes import TrialProcesses
+from autoresearch.tasks.gpt.processes import BLIND, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
 from autoresearch.tasks.gpt.training import TrialEnded, TrialRecord
 from autoresearch.types import Outcome
@@ -44,7 +44,8 @@ class Scoring:
         scorer: The trusted process.
         processes: The processes of the trial.
         record: Gets the duration.
-        folder: Where `SPLIT.npy` goes: nats, and bytes times ln 2, of each document or part of a long one.
+        folder: Where `SPLIT.npy` goes: nats, and bytes times ln 2, of each document or part of a long one. So
+            does `blind.npy`, of each target that was asked for blind.
     """
 
     def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
@@ -131,17 +132,29 @@ class Scoring:
         if answer["type"] == "failed":
             raise TrialEnded(Outcome(answer["outcome"]), self._explained(answer["reason"]))
         scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
-        for split, table in zip(scores, tables, strict=True):
-            np.save(self._folder / f"{split}.npy", table * (1.0, np.log(2)))
+        names = list(scores)
+        for about in answer["scores"].values():
+            if "blind" in about:
+                self._record.metrics["blind_bpb"] = float(about["blind"])
+                names.append(BLIND)
+        for name, table in zip(names, tables, strict=True):
+            np.save(self._folder / f"{name}.npy", table * (1.0, np.log(2)))
         return scores
 
     def _ask(
         self, weights: int, job: Mapping[str, object], seconds: float
     ) -> tuple[dict[str, Any], list[int]]:
         """Have the scorer do the job; the time spent waiting for other jobs does not count."""
+        answering = zip(self._processes.names, self._processes.servers, strict=True)
+        begun = time.monotonic()
 
         def retire() -> int:
-            self._processes.servers[0].kill()
+            nonlocal begun
+            name, server = next(answering)
+            server.kill()
+            if name == BLIND:
+                self._record.metrics["blind_seconds"] = time.monotonic() - begun
+                begun = time.monotonic()
             return sealed_copy(weights, os.fstat(weights).st_size)
 
         # The seed chooses the probes: the candidate must not know it, and it must differ each time.

@@ -28,6 +28,7 @@ class TaskOptions(Options):
     serve: str
     score: str
     prepare: str
+    questions: int = Field(ge=0, le=1_000_000)
 
 
 class BudgetOptions(Options):
@@ -95,6 +96,7 @@ class Settings:
         serve_threads: CPU threads of a model server.
         max_bytes: Largest submission.
         probes: Windows on which both model servers are compared; at least 8.
+        questions: Positions to ask about blind, where a trial is to be scored so.
         editable: The files in which a candidate may differ from the trusted tree.
         standby: Folder where the next trial's processes wait, started near the end of the one before; None:
             each trial starts its own.
@@ -116,6 +118,7 @@ class Settings:
     serve_threads: int = 1
     max_bytes: int = 4 * 10**9
     probes: int = 128
+    questions: int = 500
     editable: tuple[str, ...] = ()
     standby: Path | None = None
     compiled: Path | None = None
@@ -153,6 +156,9 @@ class TrialPlan:
         probes: Windows to ask the witness about.
         tryout: Whether to score only a few windows, and to leave waiting processes for a trial.
         submission: File that keeps the submitted weights; if it exists, it is scored and nothing is trained.
+        questions: Positions to ask about blind, before the first split is scored.
+        question_seed: Seed of these positions; None: new ones.
+        share: (i, n): score only the i-th of n shares of the first split; None: all of it.
     """
 
     seed: int
@@ -169,6 +175,10 @@ class TrialPlan:
         """Whether an earlier trial has left its weights, so that only the scoring is to be done."""
         return self.submission is not None and self.submission.exists()
 
+    questions: int = 0
+    question_seed: int | None = None
+    share: tuple[int, int] | None = None
+
     @property
     def counted(self) -> bool:
         """Whether the candidate gets a copy of exactly its budget of tokens."""
@@ -176,4 +186,5 @@ class TrialPlan:
 
     def score_seconds(self, most: float) -> float:
         """Limit on scoring, given that of a trial; shorter for a tryout, since trials wait for it."""
+        most *= 2 if self.questions else 1
         return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most

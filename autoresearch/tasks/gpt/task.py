@@ -143,6 +143,7 @@ class GptTask:
             serve_threads=config.executor.threads or share(config),
             max_bytes=int(config.executor.weights_gb * 1e9),
             probes=config.executor.probes,
+            questions=self._task.questions,
             editable=self.editable,
             standby=folder / "standby" if config.executor.standby else None,
             compiled=folder / "compiled",

@@ -30,7 +30,15 @@ CURVE_POINTS = 512
 _NAME = re.compile(r"(?!\w*_bpb$|gpu_|clock_)[a-z][a-z0-9_]{0,31}")
 """Names that a candidate may give its numbers; other names belong to scores and readings."""
 MEASURED = frozenset(
-    ("startup_seconds", "train_seconds", "score_seconds", "memory_mb", "weights_mb", "repeated")
+    (
+        "startup_seconds",
+        "train_seconds",
+        "score_seconds",
+        "blind_seconds",
+        "memory_mb",
+        "weights_mb",
+        "repeated",
+    )
 )
 """Numbers that the runner measures itself; a candidate may not report under these names."""
 

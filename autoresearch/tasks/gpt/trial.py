@@ -115,6 +115,9 @@ class Resources:
             "device": self.device,
             "threads": self.settings.serve_threads,
             "probes": plan.probes,
+            "questions": plan.questions,
+            "question_seed": plan.question_seed,
+            "share": plan.share,
         }
 
 
@@ -144,6 +147,8 @@ def run_trial(
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with resources.processes(plan, code, scratch) as processes:
+            if plan.questions:
+                processes.add_blind_server()
             logs = processes.logs
             scoring = Scoring(resources.scorer, processes, record, scratch)
             if plan.submitted:

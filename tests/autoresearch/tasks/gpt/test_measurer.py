@@ -102,6 +102,21 @@ def test_a_whole_trial_twice(run, cache, tmp_path):
     )
 
 
+def test_blind_questions_change_nothing_for_an_honest_model(run, tmp_path):
+    plain = run(toy.TRAIN)
+    (tmp_path / "scratch").rename(tmp_path / "first")
+    (tmp_path / "code").rename(tmp_path / "old")
+    done = run(toy.TRAIN, blind=True, blind_seed=3, splits=(Split.TEST, Split.VALIDATION), share=(0, 2))
+    assert done.outcome is Outcome.OK, done
+    assert done.metrics["validation_bpb"] == plain.score and done.metrics["blind_seconds"] > 0
+    answers = np.load(tmp_path / "scratch/blind.npy")
+    assert len(answers) == 500
+    assert done.metrics["blind_bpb"] == pytest.approx(answers[:, 0].sum() / answers[:, 1].sum())
+    whole = np.load(tmp_path / "scratch/test.npy")
+    assert done.score == pytest.approx(whole[:, 0].sum() / whole[:, 1].sum())
+    assert 1000 < whole[:, 1].sum() / np.log(2) < 2000  # half of it
+
+
 @pytest.mark.soak
 def test_another_seed_and_a_seconds_budget(run, cache):
     runner = make_measurer(cache, kind="seconds", amount=1.0)
