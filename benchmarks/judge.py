@@ -29,6 +29,7 @@ from statistics import fmean, median, quantiles
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch.judge import Estimate, Judge, Kept, Observation, Report, TrialRequest, create_judge
+from autoresearch.judge.documents import Variance
 from autoresearch.judge.finished import claim
 from autoresearch.report.estimates import joint_half_width
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
@@ -288,7 +289,9 @@ def claimed(nature: Nature, start: Script, tip: Script) -> bool:
     shift = nature.rng.gauss(0, w.luck)
     before = [w.unit * (w.level + start.mean + nature.noise(start, s)) for s in seeds]
     after = [w.unit * (w.level + tip.mean + shift + tip.noise * nature.noise(tip, s + 100)) for s in seeds]
-    return covers(claim(before, after, sampling=w.luck * w.unit).interval, (start.mean - tip.mean) * w.unit)
+    runs = dict(enumerate(before)), dict(enumerate(after, len(before)))
+    split = Variance((w.luck * w.unit) ** 2, math.inf)
+    return covers(claim(*runs, sampling=split).interval, (start.mean - tip.mean) * w.unit)
 
 
 def explore(args: tuple[int, int, int, int]) -> tuple[World, dict[str, Outcome], dict[str, Outcome]]:

@@ -12,8 +12,8 @@ under a runner they are the runner's children, in a sandbox. `scoring.bits_per_b
     runner -> {"type": "retired"} + [another copy of the weights]       that server is dead
     scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference,
                                              blind: the score by the blind answers alone, if there are any}}
-              + [for each split memory: float64 [pieces, 2]: nats and bytes of each piece;
-                 the same of each target that was asked for blind, if any was]
+              + [for each split memory: float64 [pieces, 3]: nats, bytes and document of each piece;
+                 the same of each target that was asked for blind (a document each), if any was]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
             | {"type": "error", "reason"}                                         the host's fault
 """
@@ -98,8 +98,9 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # the next training needs the memory
     about = {split: _described(part) for split, part in zip(job.splits, done, strict=True)}
-    tables = [_table(part.nats, part.bytes) for part in done]
-    tables += [_table(part.blind.nats, part.blind.bytes) for part in done if part.blind]
+    tables = [_table(part.nats, part.bytes, part.documents) for part in done]
+    answers = [part.blind for part in done if part.blind]
+    tables += [_table(blind.nats, blind.bytes, np.arange(len(blind.nats))) for blind in answers]
     return {"type": "scored", "scores": about}, tables
 
 
@@ -115,9 +116,9 @@ def _described(done: Score) -> Message:
     }
 
 
-def _table(nats: NDArray[np.floating], sizes: NDArray[np.int64]) -> int:
-    """Memory with nats and bytes of each item, float64 [items, 2]."""
-    table = np.stack([nats, sizes], axis=1).astype(np.float64)
+def _table(nats: NDArray[np.floating], sizes: NDArray[np.int64], documents: NDArray[np.int64]) -> int:
+    """Memory with nats, bytes and document of each item, float64 [items, 3]."""
+    table = np.stack([nats, sizes, documents], axis=1).astype(np.float64)
     memory = create_memory(table.nbytes)
     with map_memory(memory, table.nbytes) as shared:
         shared[:] = table.tobytes()

@@ -168,7 +168,8 @@ class Measurer(Protocol):
             tree: The candidate's tree; it does not change meanwhile.
             spec: Seed, splits, caps; its `tree` and `files` have been exported already.
             scratch: An empty folder for this trial. If the metric is per item, `SPLIT.npy` is left there,
-                float64 [items, 2]: losses and weights, whose sums have the score as their ratio.
+                float64 [items, 3]: losses and weights, whose sums have the score as their ratio, and the
+                document that each item is a part of. Without that column each item is a document.
             progress: Called a few times a second.
             should_stop: Called at every progress; returns whether to stop early.
         """

@@ -9,6 +9,7 @@ reaches the proposer or the judge.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING
 from autoresearch.errors import UserError
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
+from autoresearch.judge.documents import Items, Variance, document_variance
 from autoresearch.judge.finished import Claim, claim
-from autoresearch.judge.noise import paired_tau
 from autoresearch.search.loop import Search
-from autoresearch.store.files import read_losses, remove_tree
+from autoresearch.store.files import read_losses
 from autoresearch.store.notes import (
     ATTEMPTS,
     BASELINE,
@@ -175,35 +176,40 @@ def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
     folder = search.folder / _items(record)
     done = replace(record, finished=time.time(), result=_result(record, search.task.metric, folder))
     write_claim(search.journal, done)
-    remove_tree(folder)
+    for weights in folder.glob("*.weights"):
+        weights.unlink()
     return done
 
 
 def _result(record: ClaimRecord, metric: Metric, folder: Path) -> Claim:
     """The statistics, which are of losses; means of scores are told as scores."""
-    before, after = ([metric.loss(s) for s in record.scores(side)] for side in (BASELINE, TIP))
+    before, after = (
+        {a.seed: metric.loss(a.test) for a in record.accesses if a.side == side and a.test is not None}
+        for side in (BASELINE, TIP)
+    )
     start, end = (_mean(record.scores(side, "validation")) for side in (BASELINE, TIP))
-    result = claim(before, after, sampling=_sampling(folder), validation_gain=metric.gain(start, end))
+    result = claim(before, after, sampling=_sampling(record, folder), validation_gain=metric.gain(start, end))
     return replace(result, baseline=metric.loss(result.baseline), tip=metric.loss(result.tip))
 
 
-def _sampling(folder: Path) -> float:
-    """Standard error that the items of the sealed split add to the difference; 0 if there are none."""
+def _sampling(record: ClaimRecord, folder: Path) -> Variance:
+    """The variance that the documents of the sealed split give the difference; 0 without losses of items."""
     import numpy as np
 
-    tables: dict[str, list[NDArray[np.float64]]] = {BASELINE: [], TIP: []}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if (table := read_losses(place, Split.TEST)) is not None:
-            tables[place.name.rpartition("-")[0]].append(table)
-    if not all(tables.values()):
-        return 0.0
-    first, second = (np.mean([table[:, 0] for table in tables[side]], axis=0) for side in (BASELINE, TIP))
-    weights = tables[TIP][0][:, 1]
-    return paired_tau(first, second, weights) if len(weights) > 1 else 0.0
+    sides: dict[str, dict[int, NDArray[np.float64]]] = {BASELINE: {}, TIP: {}}
+    table: NDArray[np.float64] | None = None
+    for access in record.accesses:
+        if access.test is not None:
+            table = read_losses(folder / f"{access.side}-{access.seed}", Split.TEST)
+            if table is None:
+                return Variance(0.0, math.inf)
+            sides[access.side][access.seed] = table[:, 0]
+    assert table is not None
+    return document_variance(sides[BASELINE], sides[TIP], Items(table[:, 1], table[:, 2].astype(np.int64)))
 
 
 def _items(record: ClaimRecord) -> str:
-    """Where losses of items and weights are kept until the claim is made, below the search's folder."""
+    """Where losses of items are kept, by which anybody can compute the claim again; and weights meanwhile."""
     return f"claims/{record.number}"
 
 

@@ -2,7 +2,7 @@
 
 Claim: baseline and tip are measured on fresh seeds, interleaved, and scored on the sealed test split once.
 The claim is the difference of the means: never the best seed, never the score of the search. Its interval
-covers the noise of seeds and the sampling error of the test split.
+covers the noise of seeds and the sampling error of the test split (`documents`).
 
 Audit: the search has estimated the gain of every kept change, and the probability that there is none. The
 audit adds runs of the branch with random sets of changes left out (a factorial design: each run informs on
@@ -16,12 +16,13 @@ Not covered: the runs, and which changes can be left out at all (`finish`).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoresearch.judge.base import Kept
-from autoresearch.judge.noise import Z95, phi, squares, t_from_z
+from autoresearch.judge.documents import Variance, seed_variance, total
+from autoresearch.judge.noise import Z95, phi
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,19 +71,18 @@ class Claim:
 
 
 def claim(
-    baseline: Sequence[float],
-    tip: Sequence[float],
+    baseline: Mapping[int, float],
+    tip: Mapping[int, float],
     *,
-    sampling: float = 0.0,
+    sampling: Variance = Variance(0.0, math.inf),  # noqa: B008  frozen
     validation_gain: float | None = None,
 ) -> Claim:
-    """Compare test scores of the baseline and the tip (Welch 1947, Satterthwaite 1946).
+    """Compare test scores of the baseline and the tip.
 
     Args:
-        baseline: Test score of each fresh-seed trial of the baseline, two or more.
+        baseline: Test score of the baseline by fresh seed, two or more.
         tip: The same for the tip.
-        sampling: Standard error that the test split adds to the difference, by `paired_tau` over its
-            items.
+        sampling: What the test split adds to the variance of the difference, by `document_variance`.
         validation_gain: Mean validation score of the same trials: baseline minus tip.
 
     Raises:
@@ -90,25 +90,20 @@ def claim(
     """
     if min(len(baseline), len(tip)) < 2:
         raise ValueError("a claim needs at least two trials of the baseline and two of the tip")
-    if not all(math.isfinite(x) for x in (*baseline, *tip, sampling)) or sampling < 0:
-        raise ValueError("a claim needs finite scores, and a sampling error >= 0")
-    before, after = math.fsum(baseline) / len(baseline), math.fsum(tip) / len(tip)
-    parts = [(ss / df / (df + 1), df) for ss, df in (squares(baseline), squares(tip))]
-    variance = sum(part for part, _ in parts) + sampling**2
-    spread = sum(part**2 / df for part, df in parts)
-    df = variance**2 / spread if spread > 0 else None  # JSON has no infinity
-    error = math.sqrt(variance)
-    half = error * (t_from_z(Z95, df) if df is not None else Z95)
+    if not all(math.isfinite(x) for x in (*baseline.values(), *tip.values(), sampling.value)):
+        raise ValueError("a claim needs finite scores")
+    before, after = (math.fsum(runs.values()) / len(runs) for runs in (baseline, tip))
+    variance = total([seed_variance(baseline, tip), sampling])
     effect = before - after
     return Claim(
         effect=effect,
-        interval=(effect - half, effect + half),
-        error=error,
-        df=df,
+        interval=(effect - variance.half_width, effect + variance.half_width),
+        error=variance.error,
+        df=variance.df if math.isfinite(variance.df) else None,  # JSON has no infinity
         baseline=before,
         tip=after,
         seeds=(len(baseline), len(tip)),
-        sampling=sampling,
+        sampling=sampling.error,
         overfit=None if validation_gain is None else validation_gain - effect,
     )
 

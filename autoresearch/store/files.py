@@ -1,8 +1,9 @@
 """The files of a search beside its journal: losses of single items, and what may be removed to make room.
 
 A scored trial of a task whose metric is per item leaves `runs/<name>/losses/<trial>/SPLIT.items.npy`, float64
-[items, 2]: the loss and the weight of each item, such as a document. The score is the sum of the losses
-divided by the sum of the weights. The sampling error of a split is computed from these.
+[items, 3]: the loss and the weight of each item, and the number of the document that it is a part of. The
+score is the sum of the losses divided by the sum of the weights. The sampling error of a split is computed
+from these. Without the third column each item counts as a document.
 
 Of old experiments, those whose scores nothing rests on lose their losses, and keep only the end of what they
 printed and of what models were asked; `keep_logs` says how many experiments stay whole. Commits stay in git.
@@ -51,7 +52,7 @@ def keep_losses(scratch: Path, folder: Path) -> dict[str, Path]:
 
 
 def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] | None:
-    """Loss and weight of each item that has a weight, float64 [items, 2]; None if they were not kept."""
+    """Loss, weight and document of each item that has a weight, float64 [items, 3]; None if not kept."""
     import numpy as np
 
     path, old = folder / f"{split}.items.npy", folder / f"{split}.npy"
@@ -62,6 +63,8 @@ def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] 
         table = np.load(old, allow_pickle=False) * (1.0, np.log(2))
     else:
         return None
+    if table.shape[1] == 2:  # older versions, and tasks that have no documents
+        table = np.column_stack([table, np.arange(len(table))])
     return table[table[:, 1] > 0]
 
 

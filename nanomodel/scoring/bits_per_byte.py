@@ -37,6 +37,7 @@ class Score:
     Attributes:
         nats: Of each piece (see `nanomodel.scoring.windows`), float64 [pieces].
         bytes: Of text in each piece, int64 [pieces].
+        documents: Number of the document that each piece belongs to, int64 [pieces].
         counts: Targets that were counted in each piece, int64 [pieces].
         difference: Largest disagreement between model and witness, in nats at one position.
         blind: The answers to blind questions, by which `nats` were corrected; None if none were asked.
@@ -44,6 +45,7 @@ class Score:
 
     nats: NDArray[np.float64]
     bytes: NDArray[np.int64]
+    documents: NDArray[np.int64]
     counts: NDArray[np.int64]
     difference: float
     blind: Answers | None = None
@@ -257,6 +259,7 @@ def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Sc
     return Score(
         nats=np.asarray(np.bincount(pieces, nats[counted].astype(np.float64), count), np.float64),
         bytes=np.bincount(pieces, sizes, count).astype(np.int64),
+        documents=windows.owners()[:count],
         counts=np.bincount(pieces, minlength=count).astype(np.int64),
         difference=difference,
     )

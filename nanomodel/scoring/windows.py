@@ -50,6 +50,12 @@ class Windows:
         starts = np.arange(0, len(self.tokens) - 1, self.length)
         return np.minimum(starts, len(self.tokens) - 1 - self.length)
 
+    @cached_property
+    def documents(self) -> NDArray[np.int64]:
+        """Where each document begins, [documents]."""
+        begins = np.flatnonzero(np.asarray(self.tokens) == SEPARATOR)
+        return begins if len(begins) and begins[0] == 0 else np.concatenate([[0], begins])
+
     def __len__(self) -> int:
         return len(self.starts)
 
@@ -71,14 +77,17 @@ class Windows:
 
         A piece is a document, or a part of a long one: the blocks of a block bootstrap (Künsch 1989).
         """
-        begins = np.flatnonzero(np.asarray(self.tokens) == SEPARATOR)
-        begins = begins if len(begins) and begins[0] == 0 else np.concatenate([[0], begins])
-        sizes = np.diff(np.append(begins, len(self.tokens)))
+        sizes = np.diff(np.append(self.documents, len(self.tokens)))
         first = np.concatenate([[0], np.cumsum(-(-sizes // PIECE))])
         position = self.starts[indices][:, None] + 1 + np.arange(self.length)
-        document = np.searchsorted(begins, position, side="right") - 1
-        number: NDArray[np.int64] = first[document] + (position - begins[document]) // PIECE
+        document = np.searchsorted(self.documents, position, side="right") - 1
+        number: NDArray[np.int64] = first[document] + (position - self.documents[document]) // PIECE
         return number
+
+    def owners(self) -> NDArray[np.int64]:
+        """Number of the document that each piece belongs to, [pieces]."""
+        sizes = np.diff(np.append(self.documents, len(self.tokens)))
+        return np.repeat(np.arange(len(sizes)), -(-sizes // PIECE))
 
     def _gather(self, indices: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
         position: NDArray[Any] = self.starts[indices][:, None] + offset + np.arange(self.length)

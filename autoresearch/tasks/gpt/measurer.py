@@ -98,8 +98,8 @@ class GptMeasurer:
 
         If the GPU was slowed down or shared meanwhile, the trial is repeated, and the metrics say "repeated".
         The candidate's processes may write `train`, `model` and `witness` in `scratch`. After scoring it
-        holds `SPLIT.npy`: float64 [pieces, 2], nats and bytes of text of each document, or part of a long
-        one. The first split gives the score, the others give `SPLIT_bpb` among the metrics.
+        holds `SPLIT.npy`: float64 [pieces, 3], nats, bytes of text times ln 2, and document of each piece.
+        The first split gives the score, the others give `SPLIT_bpb` among the metrics.
 
         Raises:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.

@@ -44,8 +44,8 @@ class Scoring:
         scorer: The trusted process.
         processes: The processes of the trial.
         record: Gets the duration.
-        folder: Where `SPLIT.npy` goes: nats, and bytes times ln 2, of each document or part of a long one. So
-            does `blind.npy`, of each target that was asked for blind.
+        folder: Where `SPLIT.npy` goes: nats, bytes times ln 2, and the document of each piece. So does
+            `blind.npy`, of each target that was asked for blind.
     """
 
     def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
@@ -138,7 +138,7 @@ class Scoring:
                 self._record.metrics["blind_bpb"] = float(about["blind"])
                 names.append(BLIND)
         for name, table in zip(names, tables, strict=True):
-            np.save(self._folder / f"{name}.npy", table * (1.0, np.log(2)))
+            np.save(self._folder / f"{name}.npy", table * (1.0, np.log(2), 1.0))
         return scores
 
     def _ask(
@@ -177,4 +177,4 @@ def _table(fd: int) -> NDArray[np.float64]:
     import numpy as np
 
     with os.fdopen(fd, "rb") as file:
-        return np.frombuffer(file.read(), np.float64).reshape(-1, 2)
+        return np.frombuffer(file.read(), np.float64).reshape(-1, 3)

@@ -10,12 +10,14 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish.claim import make_claim
+from autoresearch.judge.documents import Items, document_variance, seed_variance, total
 from autoresearch.report.markdown import claim_sentence, headline
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import Stopped
+from autoresearch.store.files import read_losses
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import BASELINE, TIP, read_claims
 from autoresearch.types import Measurement, Outcome
@@ -70,7 +72,23 @@ def test_the_test_split_is_opened_when_all_are_trained(repository: Repository) -
     make_claim(search, 2)
     assert asked == [("validation",)] * 4 + [("test",)] * 4
     assert measurer(search).scored == [("test",)] * 4, "nothing is trained twice"
-    assert not (search.folder / "claims" / "1").exists(), "weights take room"
+    assert not list(search.folder.glob("claims/1/*.weights")), "weights take room"
+
+
+def test_the_claim_can_be_computed_again_from_the_losses_that_stay(repository: Repository) -> None:
+    search = finished(repository)
+    result = make_claim(search, 3).result
+    sides: dict[str, dict[int, Any]] = {BASELINE: {}, TIP: {}}
+    for folder in (search.folder / "claims/1").iterdir():
+        side, _, seed = folder.name.partition("-")
+        sides[side][int(seed)] = read_losses(folder, "test")
+    table = next(iter(sides[TIP].values()))
+    items = Items(table[:, 1], table[:, 2])
+    losses = [{seed: found[:, 0] for seed, found in runs.items()} for runs in sides.values()]
+    scores = [{seed: x.sum() / items.weights.sum() for seed, x in runs.items()} for runs in losses]
+    again = total([seed_variance(*scores), document_variance(*losses, items)])
+    assert result is not None and result.seeds == (3, 3)
+    assert (again.error, again.df) == pytest.approx((result.error, result.df))
 
 
 def test_a_claim_that_the_machine_spoils_stays_open_and_is_finished_later(repository: Repository) -> None:

@@ -122,7 +122,7 @@ def test_kept_losses_are_read_back_without_items_of_no_weight(tmp_path):
     kept = keep_losses(scratch, tmp_path / "kept")
     assert [split for split, path in kept.items() if path.exists()] == ["validation"]
     table = read_losses(tmp_path / "kept")
-    assert table is not None and table.tolist() == [[2.0, 4.0], [3.0, 1.0]]
+    assert table is not None and table.tolist() == [[2.0, 4.0, 0.0], [3.0, 1.0, 2.0]], "each its own document"
     assert read_losses(tmp_path / "kept", "test") is None
 
 
