@@ -13,6 +13,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, Self
 
+WAITING = "waiting"
+"""The phase of a trial that waits until the machine has room, or until the GPU has cooled down."""
+
 Knob = int | float | str | bool
 """The value of one named constant at the top of the training script."""
 
@@ -533,7 +536,7 @@ class Progress:
         step: Optimizer steps done.
         loss: Latest training loss in nats per token.
         tokens: Training tokens drawn.
-        phase: "start-up", "train" or "score".
+        phase: "start-up", "train", "score", or `WAITING`.
     """
 
     fraction: float

@@ -30,6 +30,11 @@ M = TypeVar("M", bound=BaseModel)
 DEV = Path("/dev")
 FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 """Keys that decide what a score means: they cannot change while a search goes on."""
+LIMITS = {
+    "tokens": ("startup_seconds", "max_seconds", "slowdown", "score_seconds"),
+    "seconds": ("startup_seconds", "score_seconds"),
+}
+"""Kind of budget -> options of it and of the guards that limit time but change no score: they may change."""
 
 
 RESERVED = ("cache", "mlflow", "readme.md")
@@ -220,12 +225,22 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
     kept = [o for o in recorded.overrides if o.partition("=")[0].partition(".")[0] not in chosen]
     config = load([*kept, *overrides])
     for key in FIXED:
-        if getattr(config, key) != getattr(recorded, key):
+        if _meaning(config, key) != _meaning(recorded, key):
             raise UserError(
                 f"The search {recorded.name} was begun with another {key}: scores would not be comparable.",
                 f"Leave {key} as it was, or start a search under another name.",
             )
     return config
+
+
+def _meaning(config: Config, key: str) -> object:
+    """The value of a key, without what changes no score."""
+    value = getattr(config, key)
+    if key not in ("budget", "guards"):
+        return value
+    options = value if key == "budget" else value.model_dump()
+    free = LIMITS.get(config.budget.get("kind", ""), ())
+    return {name: option for name, option in options.items() if name not in free}
 
 
 def has_gpu() -> bool:

@@ -45,7 +45,8 @@ class TrialSpec(Plain):
         fidelity: How much of the budget to use.
         splits: What to score on; the first gives the score.
         items: Folder for the losses of single items, below that of the search; empty: do not keep them.
-        max_seconds: Limit on the training, besides the task's own; None: no further limit.
+        baseline: Largest value of each number that the baseline's trials measured; limits may be multiples of
+            them. Empty while there is no baseline.
         reference: Training curves of the baseline; a trial that is hopeless against them is stopped early.
             Empty: never stop it early.
         thorough: Whether to look for cheating more closely than usual.
@@ -65,7 +66,7 @@ class TrialSpec(Plain):
     fidelity: Fidelity = Fidelity.FULL
     splits: tuple[Split, ...] = (Split.VALIDATION,)
     items: str = ""
-    max_seconds: float | None = None
+    baseline: Mapping[str, float] = field(default_factory=dict)
     reference: tuple[Curve, ...] = ()
     thorough: bool = False
     submission: str = ""

@@ -1,8 +1,9 @@
-"""Repeats a trial that the GPU spoiled, so that its result is never judged.
+"""Repeats a trial that the machine spoiled, so that its result is never judged.
 
 Decides how often, and after which pauses. Another user of the GPU may finish within minutes, and heat passes.
-A fault that does not pass ends the search with a message that says how to repair it. Not covered: what spoils
-a trial (`health`).
+While other programs leave no room on the machine, the trial waits, and the search with it. A fault that does
+not pass ends the search with a message that says how to repair it. Not covered: what spoils a trial
+(`health`, `load`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from dataclasses import replace
 
 from autoresearch.errors import UserError
 from autoresearch.execute.health import Health, Watch
-from autoresearch.types import Measurement, Outcome, Progress
+from autoresearch.execute.output import TIMEOUT, classify
+from autoresearch.types import WAITING, Measurement, Outcome, Progress
 
 PAUSES = (0.0, 60.0, 300.0, 900.0)
 """Seconds before the first repetition, the second, ..."""
 SIGN = 1.0
 """Seconds between two calls of `progress` in a pause; it may raise, which ends the pause."""
 
+_BUSY = (
+    "End what else computes here, or raise budget.slowdown, budget.max_seconds or budget.score_seconds: they "
+    "may change while a search goes on. The same command goes on."
+)
 _HINT = (
     "See what nvidia-smi says: end the processes that share the GPU, let it cool, or choose another "
     "(executor.devices). Only a budget of seconds depends on its speed. The same command goes on."
@@ -68,8 +74,9 @@ def repeat_spoiled(
     timed: bool,
     say: Callable[[str], None],
     progress: Callable[[Progress], None],
+    busy: Callable[[], str] = lambda: "",
 ) -> Measurement:
-    """Run a trial until the GPU does not spoil it, and return that result.
+    """Run a trial until the machine does not spoil it, and return that result.
 
     Args:
         attempt: Runs the trial; returns a result, and why it is worthless (empty if it is not).
@@ -77,33 +84,41 @@ def repeat_spoiled(
             once to be sure, and the result counts unless it crashed.
         say: Tells a person something.
         progress: Called now and then in a pause; an exception ends the pause.
+        busy: Says what other programs do while they leave no room; else empty.
 
     Returns:
         The result, with the phases of all attempts; the metrics say how often it was "repeated".
 
     Raises:
-        UserError: If the GPU spoils every attempt.
+        UserError: If the machine spoils every attempt.
     """
     result, spoiled = attempt()
     phases = result.phases
     for repeated, pause in enumerate(PAUSES, start=1):
         if not spoiled:
             break
-        when = f"in {pause:g} s" if pause else "now"
-        say(f"A trial does not count: {spoiled}. It is repeated {when}.")
-        _wait(pause, progress)
+        if now := busy():
+            say(f"A trial does not count: {spoiled}. The search pauses until the machine has room: {now}.")
+            while busy():
+                _wait(SIGN, progress)
+            say("The machine has room again. The trial is repeated.")
+        else:
+            when = f"in {pause:g} s" if pause else "now"
+            say(f"A trial does not count: {spoiled}. It is repeated {when}.")
+            _wait(pause, progress)
         result, spoiled = attempt()
         phases = (*phases, *result.phases)
         result = replace(result, metrics={**result.metrics, "repeated": float(repeated)})
-        if not timed and result.outcome is not Outcome.CRASH:
+        if not timed and result.outcome is not Outcome.CRASH and classify(result.reason) != TIMEOUT:
             spoiled = ""
     if spoiled:
-        raise UserError(f"{len(PAUSES) + 1} times in a row a trial did not count: {spoiled}.", _HINT, code=3)
+        hint = _BUSY if classify(result.reason) == TIMEOUT else _HINT
+        raise UserError(f"{len(PAUSES) + 1} times in a row a trial did not count: {spoiled}.", hint, code=3)
     return replace(result, phases=phases)
 
 
 def _wait(seconds: float, progress: Callable[[Progress], None]) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        progress(Progress(0.0, 0.0, phase="start-up"))
+        progress(Progress(0.0, 0.0, phase=WAITING))
         time.sleep(min(SIGN, left))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TextIO
 
 from autoresearch.report.estimates import estimate
 from autoresearch.text import duration, one_line, scrub, spelled, verdict_text
-from autoresearch.types import Experiment, Metric, Progress, Trial, Verdict, VerdictKind
+from autoresearch.types import WAITING, Experiment, Metric, Progress, Trial, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.store.journal import SearchInfo
@@ -282,8 +282,8 @@ def trial_state(trial: Trial, progress: Progress | None) -> str:
     """How far a running trial is: "62%, 12 s, step 410, loss 2.31"."""
     if progress is None or progress.phase == "start-up":
         return "starting up" + (f", {progress.seconds:.0f} s" if progress else "")
-    if progress.phase == "score":
-        return "scoring"
+    if progress.phase in ("score", WAITING):
+        return "scoring" if progress.phase == "score" else "waiting for the machine"
     parts = [f"{100 * progress.fraction:.0f}%", f"{progress.seconds:.0f} s", f"step {progress.step}"]
     return ", ".join([*parts, *([f"loss {progress.loss:.3f}"] if progress.loss is not None else [])])
 

@@ -31,8 +31,12 @@ from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.files import sampling_error
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.lock import other_runners
 from autoresearch.tasks.base import Task
 from autoresearch.types import Arm, Experiment, State
+
+NEIGHBOUR_SECONDS = 60.0
+"""Seconds between two looks for other searches on this machine."""
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Search:
         self.rules = TrialRules(self.state)
         self.scheduler = Scheduler(self.state, self.rules, self.executor, self.view, self.inbox)
         self.admission = Admission(self.state, self.executor.tryout)
+        self._neighbours: dict[int, str] = {}
+        self._look_again = 0.0
 
     @property
     def folder(self) -> Path:
@@ -103,9 +109,11 @@ class Search:
     def _search(self) -> None:
         recover(self.state, self.view)
         self.mirror.sync(self.journal)
+        self._tell_of_neighbours()
         self.judge = self._baseline()
         while (experiment := self.state.unfinished) or self.state.tried < self.config.experiments:
             self.scheduler.checkpoint()
+            self._tell_of_neighbours()
             if experiment is None:
                 experiment = self._propose()
             if experiment.state is State.PROPOSED:
@@ -240,6 +248,21 @@ class Search:
         """Stop asking for candidates when the time is over."""
         if time.time() > self.deadline:
             raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
+
+    def _tell_of_neighbours(self) -> None:
+        """Tell once of each other search on this machine, however late it began; looks once a minute."""
+        if time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + NEIGHBOUR_SECONDS
+        now = other_runners()
+        for pid, runner in now.items():
+            if pid not in self._neighbours:
+                self.view.message(
+                    f"Another search runs on this machine: {runner}. Both become slower; limits on time "
+                    "allow for it. To leave it room, use fewer places: executor.workers, executor.devices.",
+                    warning=True,
+                )
+        self._neighbours = now
 
     def _ref(self, number: int) -> str:
         return f"refs/autoresearch/{self.config.name}/{number:04d}"

@@ -23,7 +23,7 @@ from autoresearch.search.lookahead import Answered
 from autoresearch.search.observers import Inbox, View
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
-from autoresearch.types import Measurement, Split, Trial
+from autoresearch.types import WAITING, Measurement, Split, Trial
 
 POLL_SECONDS = 1.0
 """Longest wait in seconds, before the inbox and the clock are checked again."""
@@ -59,11 +59,17 @@ class Ended:
 
 @dataclass
 class _Open:
-    """A trial that was submitted and has not ended; `wanted`: its result is needed."""
+    """A trial that was submitted and has not ended.
+
+    Attributes:
+        wanted: Whether its result is needed.
+        waits: Whether it waits for the machine.
+    """
 
     trial: Trial
     place: str
     wanted: bool = True
+    waits: bool = False
 
 
 class Scheduler:
@@ -175,7 +181,14 @@ class Scheduler:
     # What happens
 
     def next(self, seconds: float = POLL_SECONDS) -> Ended | Answered | None:
-        """The next event that the search must handle; None if none comes within so many seconds."""
+        """The next event that the search must handle; None if none comes within so many seconds.
+
+        Raises:
+            Stopped: If a person asked for the end, and every trial only waits for the machine: that may last.
+        """
+        running = [open for open in self._open.values() if open.wanted]
+        if running and all(open.waits for open in running) and self._inbox.wished == "stop":
+            raise Stopped
         deadline = time.monotonic() + seconds
         while not self._unread:
             left = deadline - time.monotonic()
@@ -225,6 +238,7 @@ class Scheduler:
                 pass  # it was told when it was submitted
             case Progressed():
                 if (open := self._open.get(event.spec.trial)) is not None:
+                    open.waits = event.progress.phase == WAITING
                     self._view.progress(open.trial, event.progress)
             case Message():
                 self._view.message(event.text, warning=event.warning)

@@ -55,11 +55,13 @@ class TrialRules:
         self._task = state.task
         self._journal = state.journal
         self._secret = state.journal.seed_secret()
-        self._max_seconds: float | None = None
+        self._largest: dict[str, float] = {}
 
     def limit_time(self) -> None:
-        """Bound the time of every further trial by the pace of the whole baseline, if the task says so."""
-        self._max_seconds = self._task.max_seconds(self._baseline)
+        """Let the time of every further trial be limited by that of the whole baseline."""
+        for result in self._baseline:
+            for name, value in result.metrics.items():
+                self._largest[name] = max(value, self._largest.get(name, value))
 
     def spec(self, trial: Trial, *, thorough: bool = False) -> TrialSpec:
         """What the executor is told of a trial of the journal.
@@ -92,7 +94,7 @@ class TrialRules:
             seed=program_seed(self._secret, trial.seed),
             splits=tuple(splits),
             items=items,
-            max_seconds=self._max_seconds,
+            baseline=dict(self._largest),
         )
 
     def checked(self, trial: Trial, result: Measurement) -> Measurement:

@@ -7,6 +7,7 @@ for people, and for `status`, which must know whether that process still runs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,6 +20,9 @@ from pathlib import Path
 import psutil
 
 from autoresearch.errors import UserError
+
+RUNNING = (["run"], ["claim"], ["audit"])
+"""Commands that train."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,22 @@ def lock(folder: Path) -> Iterator[Lease]:
         yield lease
     finally:
         held.release()
+
+
+def other_runners() -> dict[int, str]:
+    """Other processes of this machine that run a search, by number: the name that it was given, and where."""
+    found = {}
+    family = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        commands = [Path(word).name == "autoresearch" for word in words]
+        at = commands.index(True) + 1 if any(commands) else len(words)
+        if process.pid in family or words[at : at + 1] not in RUNNING:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            name = next((f" {word}" for word in words[at:] if word.startswith("name=")), "")
+            found[process.pid] = f"process {process.pid}{name} in {process.cwd()}"
+    return found
 
 
 def _born(pid: int) -> float:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.types import Measurement, Metric, Split
+from autoresearch.types import Metric, Split
 
 
 class Trust(StrEnum):
@@ -143,13 +143,6 @@ class Task(Protocol):
         return sum(
             len(text.splitlines()) - len(before.get(path, "").splitlines()) for path, text in after.items()
         )
-
-    def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
-        """Limit on a candidate's training in seconds, given the trials of the starting script.
-
-        None: the budget's own limit is enough.
-        """
-        return None
 
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""

@@ -203,7 +203,7 @@ class ExecutorContract(ABC):
             "score 1",
             splits=(Split.TEST, Split.VALIDATION),
             items="losses/1",
-            max_seconds=9.5,
+            baseline={"train_seconds": 9.5},
             reference=(((0.0, 9.0), (1.0, 4.0)), ()),
             thorough=True,
         )

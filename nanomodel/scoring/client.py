@@ -113,7 +113,7 @@ class ModelClient:
         except Closed:
             raise Failure("crash", "the model server died") from None
         except Timeout:
-            raise Failure("crash", "the model server hangs") from None
+            raise Failure("crash", "timeout: the model server hangs") from None
 
     def _receive(self) -> Message:
         try:
@@ -121,7 +121,7 @@ class ModelClient:
         except Closed:
             raise Failure("crash", "the model server died") from None
         except Timeout:
-            raise Failure("crash", "scoring took too long") from None
+            raise Failure("crash", "timeout: scoring took longer than its limit") from None
         except WireError as error:
             raise Failure("invalid", f"the model server sent {error}") from None
         close_all(fds)

@@ -70,6 +70,19 @@ def test_resuming_may_ask_for_more_but_not_change_what_a_score_means() -> None:
         resume(begun, ["budget.amount=1000"])
 
 
+@pytest.mark.parametrize(
+    "limit",
+    ["budget.slowdown=5", "budget.max_seconds=300", "budget.score_seconds=300", "guards.score_seconds=9"],
+)
+def test_limits_that_change_no_score_may_change_while_a_search_goes_on(limit: str) -> None:
+    begun = load(["name=x", "budget=smoke"], {})
+    assert resume(begun, [limit]) != begun
+    timed = load(["name=x", "budget=smoke", "budget.kind=seconds"], {})
+    if "score_seconds" not in limit:
+        with pytest.raises(UserError, match="budget"):
+            resume(timed, [limit])
+
+
 def test_a_price_of_ones_own_is_added() -> None:
     price = "proposer.prices={my-model: {input: 2, output: 8}}"
     assert load(["proposer=openai", price], {}).proposer["prices"] == {"my-model": {"input": 2, "output": 8}}

@@ -40,12 +40,14 @@ def make_measurer(
     amount: float = 20_000,
     max_seconds: float = 60.0,
     health: Any = None,
+    load: Any = None,
+    say: Callable[[str], None] = lambda text: None,
     **changes: Any,
 ) -> GptMeasurer:
     """A measurer with some settings changed."""
     budget = TrainingBudget(kind, amount, max_seconds)
     settings = replace(SETTINGS, budget=budget, **changes)
-    return GptMeasurer(settings, sandbox or create_sandbox("auto"), data, health=health)
+    return GptMeasurer(settings, sandbox or create_sandbox("auto"), data, health=health, say=say, load=load)
 
 
 def measure(

@@ -80,9 +80,6 @@ class ToyTask:
 
         return statements(after) - statements(before)
 
-    def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
-        return None
-
     def places(self) -> Sequence[Place]:
         return [Place(f"toy:{number}", "a toy") for number in range(self._places)]
 

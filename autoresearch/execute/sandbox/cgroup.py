@@ -50,6 +50,13 @@ class Cgroup:
                 return int(words[words.index("oom_kill") + 1]) > 0 if "oom_kill" in words else False
         return False
 
+    def cpu_seconds(self) -> float:
+        """CPU time of every process that was ever a member; 0 where this group does not count it."""
+        with contextlib.suppress(OSError):
+            words = (self.memory / "cpu.stat").read_text().split()
+            return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else 0.0
+        return 0.0
+
     def kill(self) -> None:
         """Kill every member, until none is left or five seconds have passed."""
         with contextlib.suppress(OSError):

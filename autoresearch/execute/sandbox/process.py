@@ -43,12 +43,15 @@ class Jailed:
             died of signal n exits with 128 + n.
         breach: Which limit the tree broke, as a sentence; empty while it keeps within them.
         peak_memory: Most main memory that the whole tree was seen to use, in bytes.
+        cpu_seconds: CPU time that the whole tree was seen to use, processes that have ended included.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], jail: Jail, group: cgroup.Cgroup | None) -> None:
         self.process = process
         self.breach = ""
         self.peak_memory = 0
+        self.cpu_seconds = 0.0
+        self._cpu: dict[int, float] = {}
         self._jail, self._group = jail, group
         self._memory_breach = f"used more than {jail.limits.memory_gb:g} GB of memory"
         self._stop = threading.Event()
@@ -94,6 +97,9 @@ class Jailed:
         self.peak_memory = max(self.peak_memory, memory)
         if memory > most or (self._group is not None and self._group.out_of_memory()):
             return self._memory_breach
+        self._cpu |= usage.cpu_seconds(tree)
+        kernel = self._group.cpu_seconds() if self._group is not None else 0.0
+        self.cpu_seconds = max(self.cpu_seconds, kernel, sum(self._cpu.values()))
         tasks = usage.task_count(tree)
         if tasks > limits.processes + OWN_PROCESSES:
             return f"ran more than {limits.processes} processes and threads"

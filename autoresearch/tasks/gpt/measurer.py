@@ -6,7 +6,8 @@
     scorer            trusted   compares their answers, and sums   (`scorer`: one for all trials)
 
 The processes of the next trial can start before this one ends (`processes`). `trial` holds the steps from
-their start to a result. A trial that the GPU spoiled is repeated (`execute.retry`).
+their start to a result. A trial that the GPU spoiled, or that was late on a busy machine, is repeated
+(`execute.retry`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
-from autoresearch.execute.output import MEMORY
+from autoresearch.execute.load import LoadMeter, this_machine
+from autoresearch.execute.output import MEMORY, TIMEOUT, classify
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.tasks.gpt.data import TrainingData
@@ -27,6 +29,7 @@ from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
+from autoresearch.tasks.gpt.training import CPU_TIMEOUT
 from autoresearch.tasks.gpt.trial import Resources, clear, run_trial
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
 
@@ -51,6 +54,7 @@ class GptMeasurer:
         place: Place = Place("cpu", ""),  # noqa: B008  frozen
         health: Health | None = None,
         say: Callable[[str], None] = lambda text: None,
+        load: LoadMeter | None = None,
     ) -> None:
         """Open the data; starts no process.
 
@@ -61,6 +65,7 @@ class GptMeasurer:
             place: This place, for the record.
             health: Reads the GPU while a candidate trains; None: do not read it.
             say: Tells a person something, from the thread of a trial.
+            load: Says how busy the machine is; None: the one of this process.
 
         Raises:
             UserError: If the prepared data cannot be read.
@@ -84,6 +89,7 @@ class GptMeasurer:
             standby=Standby(options, ready.resolve(), trusted, settings.editable) if ready else None,
             compiled=cached,
             device=device,
+            load=load or this_machine(),
         )
 
     def measure(
@@ -105,9 +111,9 @@ class GptMeasurer:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
         """
         settings = self._settings
-        budget = settings.budget
-        if spec.max_seconds is not None:
-            budget = replace(budget, max_seconds=min(budget.max_seconds, spec.max_seconds))
+        on_cpu = self._resources.device == "cpu"
+        cpus = settings.threads if on_cpu else 0
+        budget = settings.budget.limited(settings.slowdown, spec.baseline, cpus)
         plan = TrialPlan(
             spec.seed,
             budget,
@@ -122,7 +128,8 @@ class GptMeasurer:
         )
         trains = not plan.submitted
         tree, scratch = tree.resolve(), scratch.resolve()
-        health, reached = self._health, 0.0
+        health, load, reached = self._health, self._resources.load, 0.0
+        shared = ""
 
         def seen(sign: Progress) -> None:
             nonlocal reached
@@ -136,14 +143,25 @@ class GptMeasurer:
             clear(scratch)  # of an attempt that did not count
             if trains and plan.submission:
                 plan.submission.unlink(missing_ok=True)
-            return watch_gpu(health, whole, seen) if health else (whole(seen), "")
+            nonlocal shared
+            since = load.mark
+            result, spoiled = watch_gpu(health, whole, seen) if health else (whole(seen), "")
+            shared = load.blame(since)
+            late = classify(result.reason) == TIMEOUT and not result.reason.startswith(CPU_TIMEOUT)
+            return result, spoiled or (shared if late else "")
 
-        with self._one_trial:
+        def busy() -> str:
+            return str(load) if load.full else ""
+
+        with self._one_trial, load.watching():
             timed = budget.kind == "seconds"
-            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress)
-        if spec.thorough:  # the candidate is not to blame that scoring took longer
-            metrics = {k: v for k, v in result.metrics.items() if k != "score_seconds"}
-            result = replace(result, metrics=metrics)
+            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=busy)
+        # The candidate is not to blame that scoring took longer if it was suspected, or if others computed.
+        hidden = {"score_seconds", "score_cpu_seconds"} if spec.thorough else set()
+        if not on_cpu:
+            hidden |= {"score_cpu_seconds"} | ({"score_seconds"} if shared else set())
+        metrics = {name: value for name, value in result.metrics.items() if name not in hidden}
+        result = replace(result, metrics=metrics)
         return self._signed(result, spec.fidelity, reached)
 
     def tryout(
@@ -162,7 +180,12 @@ class GptMeasurer:
         budget = TrainingBudget("steps", TRYOUT_STEPS, TRYOUT_SECONDS)
         startup = min(TRYOUT_SECONDS, settings.startup_seconds)
         plan = TrialPlan(0, budget, False, startup, (Split.TRAIN.value,), TRYOUT_PROBES, tryout=True)
-        result = run_trial(self._resources, plan, tree, scratch, progress)
+        load = self._resources.load
+        since = load.mark
+        with load.watching():
+            result = run_trial(self._resources, plan, tree, scratch, progress)
+        if classify(result.reason) == TIMEOUT and load.blame(since):
+            result = replace(result, outcome=Outcome.OK)  # a trial will show: it is repeated then
         again = settings.compile or self._resources.options.gpu
         if again and result.reason.startswith(MEMORY):
             # Compiled it may need less memory, and more is free when no other trial runs.

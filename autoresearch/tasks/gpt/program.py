@@ -110,6 +110,11 @@ class JailedProgram:
         """Most main memory that it was seen to hold, in bytes."""
         return self._jailed.peak_memory
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that it was seen to use, with its children."""
+        return self._jailed.cpu_seconds
+
     def kill(self) -> None:
         """Kill the whole tree, wait until it is gone, and close the socket."""
         self._jailed.kill()

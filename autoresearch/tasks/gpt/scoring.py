@@ -161,11 +161,16 @@ class Scoring:
         job = {**job, "seed": secrets.randbits(32)}
         fds = [weights, *(server.wire.fileno() for server in self._processes.servers)]
         with self._scorer.reserved():
-            begun = time.monotonic()
+            begun, used = time.monotonic(), self._cpu_seconds()
             try:
                 return self._scorer.score(job, seconds, fds, retire)
             finally:
                 self._record.metrics["score_seconds"] = time.monotonic() - begun
+                self._record.metrics["score_cpu_seconds"] = self._cpu_seconds() - used
+
+    def _cpu_seconds(self) -> float:
+        """CPU time of both servers so far."""
+        return sum(server.cpu_seconds for server in self._processes.servers)
 
     def _explained(self, reason: str) -> str:
         """A reason, with why the server ended; the last dead one is meant, since the first may be retired."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,12 +53,39 @@ class TrainingBudget:
     Attributes:
         kind: "seconds", "tokens", or (to try a candidate out) "steps".
         amount: How many.
-        max_seconds: Wall-clock limit of a budget that is not of seconds.
+        max_seconds: Limit on the time of a budget that is not of seconds, as `execute.load.Clock` counts it.
+        max_cpu_seconds: Limit on its CPU time; None: there is none.
+        reference: CPU seconds of `execute.load`'s fixed computation at the baseline; 0: unknown.
+        source: Where the limits come from, in words.
     """
 
     kind: str
     amount: float
     max_seconds: float
+    max_cpu_seconds: float | None = None
+    reference: float = 0.0
+    source: str = "budget.max_seconds"
+
+    def limited(self, slowdown: float | None, baseline: Mapping[str, float], cpus: int) -> TrainingBudget:
+        """The same budget with the limits of a trial.
+
+        Args:
+            slowdown: Largest multiple of the baseline's time; None: there is no such limit.
+            baseline: See `TrialSpec.baseline`.
+            cpus: Cores that a training computes on; 0: on a GPU, where CPU time says little.
+        """
+        if self.kind == "seconds":
+            return self
+        most = replace(self, max_cpu_seconds=cpus * self.max_seconds if cpus else None)
+        if slowdown is None or "train_seconds" not in baseline:
+            return most
+        if most.max_cpu_seconds is not None and "cpu_seconds" in baseline:
+            limit = min(most.max_cpu_seconds, slowdown * baseline["cpu_seconds"] + 1)
+            most = replace(most, max_cpu_seconds=limit, reference=baseline.get("reference_seconds", 0.0))
+        if (limit := slowdown * baseline["train_seconds"] + 1) >= self.max_seconds:
+            return most
+        source = f"budget.slowdown: {slowdown:g} times the slowest baseline"
+        return replace(most, max_seconds=limit, source=source)
 
     @property
     def late_after(self) -> float:
@@ -89,6 +116,7 @@ class Settings:
         compile: Whether candidates may compile.
         startup_seconds: Limit on everything before the clock starts.
         score_seconds: Limit on scoring.
+        slowdown: Limit on the time of a training, in multiples of the slowest baseline; None: there is none.
         limits: How much of the host one candidate process may use.
         device: "cpu", "cuda", "auto", or one of several GPUs, such as "cuda:1", which is then the only one
             shown.
@@ -113,6 +141,7 @@ class Settings:
     startup_seconds: float
     score_seconds: float
     limits: Limits
+    slowdown: float | None = None
     device: str = "cpu"
     threads: int = 1
     serve_threads: int = 1

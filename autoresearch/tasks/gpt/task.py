@@ -24,7 +24,7 @@ from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
-from autoresearch.types import Direction, Measurement, Metric, Split
+from autoresearch.types import Direction, Metric, Split
 
 GPU_TOKENS = 100_000
 """A corpus with fewer tokens for each second is small for a GPU, which reads a million a second."""
@@ -110,13 +110,6 @@ class GptTask:
         """Net lines of code that an edit adds, without comments and docstrings."""
         return net_lines(before, after)
 
-    def max_seconds(self, baseline: Sequence[Measurement]) -> float | None:
-        """Under a budget of tokens a slow candidate costs nothing, so the baseline's time sets a limit."""
-        seconds = [trial.metrics["train_seconds"] for trial in baseline if "train_seconds" in trial.metrics]
-        if self._budget.slowdown is None or not seconds:
-            return None
-        return min(self._budget.max_seconds, self._budget.slowdown * max(seconds) + 1)
-
     def places(self) -> Sequence[Place]:
         """The devices of this machine that the configuration names."""
         return [Place(name, device_name(where)) for name, where in places(self._config).items()]
@@ -133,6 +126,7 @@ class GptTask:
             score=self._task.score,
             trusted=trusted,
             budget=TrainingBudget(budget.kind, budget.amount, budget.max_seconds),
+            slowdown=budget.slowdown,
             context=budget.context,
             compile=budget.compile,
             startup_seconds=budget.startup_seconds,

@@ -4,8 +4,9 @@ Invariant: the runner keeps the clock. It starts when the runner sends the data 
 arrives; no message of the candidate can stop or delay it, or make the runner fail. The runner accepts
 reported numbers only if they are finite and have a valid name, and no decision about the score rests on them.
 
-Under a budget of seconds, a submission later than `late_after` is invalid. A budget of tokens has a
-wall-clock limit instead; a candidate that exceeds it counts as a crash.
+Under a budget of seconds, a submission later than `late_after` is invalid. A budget of tokens has limits on
+the time instead, and on a CPU on the CPU time; a candidate that exceeds one counts as a crash. The time that
+other programs took does not count (`execute.load`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoresearch.execute.load import LEAST, Clock, LoadMeter
 from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.settings import TrainingBudget
@@ -31,16 +33,15 @@ _NAME = re.compile(r"(?!\w*_bpb$|gpu_|clock_)[a-z][a-z0-9_]{0,31}")
 """Names that a candidate may give its numbers; other names belong to scores and readings."""
 MEASURED = frozenset(
     (
-        "startup_seconds",
-        "train_seconds",
-        "score_seconds",
-        "blind_seconds",
-        "memory_mb",
-        "weights_mb",
-        "repeated",
+        *("startup_seconds", "train_seconds", "score_seconds", "blind_seconds", "memory_mb", "weights_mb"),
+        *("repeated", "cpu_seconds", "score_cpu_seconds", "reference_seconds"),
     )
 )
 """Numbers that the runner measures itself; a candidate may not report under these names."""
+
+
+CPU_TIMEOUT = "timeout: it used more CPU time than"
+"""Begins the reason of a trial that other programs cannot have caused."""
 
 
 class TrialEnded(Exception):
@@ -86,6 +87,8 @@ class Training:
     budget: TrainingBudget
     record: TrialRecord
     progress: Callable[[Progress], None]
+    load: LoadMeter = field(default_factory=LoadMeter)
+    threads: int = 1
 
     def get_ready(self, task: Mapping[str, Any], seconds: float, check_sandbox: Callable[[], None]) -> None:
         """Wait until the candidate has built, compiled and warmed up its model.
@@ -98,12 +101,14 @@ class Training:
         Raises:
             TrialEnded: If it fails or takes longer.
         """
-        begun = time.monotonic()
+        clock = self._clock()
         for expected in ("hello", "ready"):
             while True:
-                left = begun + seconds - time.monotonic()
+                clock.tick()
+                left = seconds - clock.seconds
                 if left <= 0:
-                    raise self._overtime(Outcome.CRASH, f"timeout: not ready after {seconds:g} s")
+                    reason = f"timeout: not ready after {seconds:g} s (budget.startup_seconds), with {clock}"
+                    raise self._overtime(Outcome.CRASH, reason)
                 try:
                     message = self._next(min(left, HEARTBEAT))
                 except TrialEnded:
@@ -112,7 +117,7 @@ class Training:
                     raise
                 if message is not None:
                     break
-                self.progress(Progress(0.0, time.monotonic() - begun, phase="start-up"))
+                self.progress(Progress(0.0, clock.wall, phase="start-up"))
             self._expect(message, expected)
             if expected == "hello":
                 if message.get("protocol") != PROTOCOL:
@@ -121,7 +126,8 @@ class Training:
                     )
                 self.record.enter("warmup")
                 self._send({"type": "task", **task})
-        self.record.metrics["startup_seconds"] = time.monotonic() - begun
+        clock.tick()
+        self.record.metrics["startup_seconds"] = clock.wall
 
     def train(self, data: int, should_stop: Callable[[Progress], bool] | None) -> None:
         """Hand over the data, and wait for the submission; the process is dead afterwards.
@@ -135,17 +141,19 @@ class Training:
         """
         self._send({"type": "start"}, [data])
         self.record.enter("train")
-        begun = time.monotonic()
+        clock = self._clock()
         latest, told, forwarded = Progress(0.0, 0.0), True, -math.inf
         while True:
-            left = begun + self.budget.late_after - time.monotonic()
+            left = self._left(clock)
             message = self._next(min(left, HEARTBEAT)) if left > 0 else None
-            seconds = time.monotonic() - begun
-            if seconds > self.budget.late_after:
-                raise self._late()
+            if self._left(clock) < 0:
+                raise self._late(clock, latest)
+            seconds = clock.wall
             if message is not None and message.get("type") == "submit":
                 self.record.enter("score")
                 self.program.kill()
+                clock.tick()
+                self.record.metrics |= {"cpu_seconds": clock.cpu, "reference_seconds": self.load.reference}
                 if not told:
                     self.progress(latest)
                 return self._note_submission(message, seconds)
@@ -158,6 +166,25 @@ class Training:
             elif message is None:
                 used = self.budget.fraction(seconds, latest.tokens, latest.step)
                 self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
+
+    def _clock(self) -> Clock:
+        return Clock(self.load, lambda: self.program.cpu_seconds, self.threads)
+
+    def _left(self, clock: Clock) -> float:
+        """Seconds until the next limit; not positive if one is exceeded."""
+        clock.tick()
+        if self.budget.kind == "seconds":
+            return self.budget.late_after - clock.wall
+        if (most := self.max_cpu_seconds) is not None and clock.cpu > most:
+            self.record.metrics["cpu_seconds"] = clock.cpu
+            return -1.0
+        return self.budget.max_seconds - clock.seconds
+
+    @property
+    def max_cpu_seconds(self) -> float | None:
+        """Limit on the CPU time, longer if the same computation takes longer now than at the baseline."""
+        most, before, now = self.budget.max_cpu_seconds, self.budget.reference, self.load.reference
+        return most * min(1 / LEAST, max(1.0, now / before)) if most and before and now else most
 
     def _forward(self, latest: Progress, should_stop: Callable[[Progress], bool] | None) -> None:
         self.progress(latest)
@@ -196,11 +223,18 @@ class Training:
         self.program.terminate()
         return TrialEnded(outcome, reason + where(self.program.log.text(wait=1.0)))
 
-    def _late(self) -> TrialEnded:
-        if self.budget.kind == "seconds":
-            reason = f"timeout: nothing submitted within {self.budget.amount:g} s"
+    def _late(self, clock: Clock, latest: Progress) -> TrialEnded:
+        """Say how far it came, and what the limit was."""
+        budget, most = self.budget, self.max_cpu_seconds
+        came = f"{latest.fraction:.0%} of its budget done at step {latest.step}, with {clock}"
+        if budget.kind == "seconds":
+            reason = f"timeout: nothing submitted within {budget.amount:g} s: {came}"
             return self._overtime(Outcome.INVALID, reason)
-        return self._overtime(Outcome.CRASH, f"timeout: not done after {self.budget.max_seconds:g} s")
+        if most is not None and clock.cpu > most:
+            reason = f"{CPU_TIMEOUT} {most:.3g} s: {came} (limit by {budget.source})"
+        else:
+            reason = f"timeout: not done after {budget.max_seconds:.4g} s: {came} (limit by {budget.source})"
+        return self._overtime(Outcome.CRASH, reason)
 
     def _note_log(self, message: Message, seconds: float) -> Progress:
         numbers = _numbers(message)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import Log
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
@@ -43,6 +44,7 @@ class Resources:
         standby: Keeps the next trial's processes ready; None: each trial starts its own.
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
+        load: Says how busy the machine is.
     """
 
     data: TrainingData
@@ -51,6 +53,7 @@ class Resources:
     standby: Standby | None
     compiled: CompileCache | None
     device: str
+    load: LoadMeter
 
     @property
     def settings(self) -> Settings:
@@ -157,7 +160,8 @@ def run_trial(
                 record.enter("score")
                 found = kept_weights(plan.submission)  # type: ignore[arg-type]
             else:
-                training = Training(processes.trainer, plan.budget, record, seen)
+                meter, threads = resources.load, resources.settings.threads
+                training = Training(processes.trainer, plan.budget, record, seen, meter, threads)
                 training.get_ready(resources.task_message(plan), plan.startup_seconds, scoring.wait_for_hello)
                 scoring.wait()
                 with resources.tokens(plan) as data:
@@ -168,7 +172,7 @@ def run_trial(
             with found as weights:
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, record.metrics.get("train_seconds", 0.0), phase="score"))
-                most = plan.score_seconds(resources.settings.score_seconds)
+                most = plan.score_seconds(resources.settings.score_seconds) * resources.load.stretch
                 scores = scoring.score(weights, resources.score_message(plan), most)
                 if plan.submission is not None and not plan.submitted:
                     keep_weights(weights, plan.submission)

@@ -86,3 +86,15 @@ def test_guards_compare_with_the_worst_baseline(name: str, factor: float, value:
     assert bool(broken_guard({name: value}, baseline, {name: factor})) == (
         value > max(factor * 200.0, 200.0 + slack)
     )
+
+
+def test_scoring_is_guarded_by_cpu_time_where_it_is_known() -> None:
+    """The clock on the wall also counts what other programs take."""
+    factors = {"score_seconds": 3.0}
+    baseline = [{"score_seconds": 2.0, "score_cpu_seconds": 1.5}]
+    assert not broken_guard({"score_seconds": 60.0, "score_cpu_seconds": 1.6}, baseline, factors)
+    assert "time of scoring" in broken_guard(
+        {"score_seconds": 60.0, "score_cpu_seconds": 9.0}, baseline, factors
+    )
+    assert "time of scoring" in broken_guard({"score_seconds": 60.0}, baseline, factors)
+    assert not broken_guard({"score_cpu_seconds": 60.0}, [{}], factors)

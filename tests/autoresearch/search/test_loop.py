@@ -1,4 +1,6 @@
 import contextlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +226,23 @@ def test_a_gain_too_good_to_be_true_is_looked_at_closely_and_may_be_true(reposit
     [suspect] = measurer(search).thorough
     assert "GAIN = 0.5" in suspect
     assert first.kept and first.verdict and "thorough run" in first.verdict.reason
+
+
+def test_searches_on_one_machine_are_told_of_each_other(tmp_path: Path) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [1.5])
+    words = [
+        sys.executable,
+        "-c",
+        "input()",
+        "-m",
+        "autoresearch",
+        "run",
+        "name=night2",
+        "proposer.key=secret",
+    ]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=tmp_path) as other:
+        search.run()
+        assert other.stdin is not None
+        other.stdin.write(b"\n")
+    told = [text for text in said(search) if "Another search" in text and f" {other.pid} " in text]
+    assert len(told) == 1 and f"name=night2 in {tmp_path}" in told[0] and "secret" not in told[0]

@@ -14,7 +14,7 @@ from autoresearch.propose.base import Check, Context
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.store.git import Repository
-from autoresearch.types import Measurement, Outcome, Progress, Proposal, VerdictKind
+from autoresearch.types import WAITING, Measurement, Outcome, Progress, Proposal, VerdictKind
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurers, said
 
 IDEAS: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1, "OTHER = 7"]
@@ -232,3 +232,25 @@ def test_two_searches_share_one_executor(tmp_path: Path) -> None:
     executor.close()
     assert story(searches[0]) == story(searches[1]) == story(alone)
     assert all(stub.trained for stub in stubs.values())
+
+
+def test_a_stop_does_not_wait_for_a_machine_that_others_use_up(repository: Repository) -> None:
+    """A trial that waits for room may wait all night: it is given up, and runs when the search goes on."""
+    wishing = EmptyInbox()
+    search = make_search(repository, [0.2], inbox=wishing)
+    [stub] = measurers(search)
+    measure = stub.measure
+
+    def wait(
+        tree: Path, spec: TrialSpec, scratch: Path, progress: Callable[[Progress], None], *_: Any
+    ) -> Any:
+        while True:
+            progress(Progress(0.0, 0.0, phase=WAITING))
+            wishing.wished = "stop"
+            time.sleep(0.005)
+
+    stub.measure = wait  # type: ignore[method-assign]
+    assert not search.run() and "Stopped" in said(search)[-1]
+    again = make_search(repository, [0.2])
+    measurers(again)[0].measure = measure  # type: ignore[method-assign]
+    assert again.run() and again.state.kept

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from autoresearch.errors import UserError
-from autoresearch.types import Fidelity, Measurement, Outcome, Split
+from autoresearch.execute import retry
+from autoresearch.execute.load import LoadMeter
+from autoresearch.types import WAITING, Fidelity, Measurement, Outcome, Split
 from tests.support import toy
 from tests.support.gpt import CONTEXT, make_measurer, measure
 
@@ -76,6 +78,44 @@ def test_weights_that_were_kept_are_scored_later_without_training(runner, run, t
     assert [name for name, _, _ in later.phases] == ["startup", "score"], later
     assert later.metrics["validation_bpb"] == first.score and 0 < later.score != first.score
     assert not list((tmp_path / "claims").glob("*.part"))
+
+
+LATE = altered("    run.submit(model)", "    import time; time.sleep(1.2); run.submit(model)")
+
+
+class Shared(LoadMeter):
+    """A machine on which others begin to compute unseen; from `told` on it has no room, but for a moment."""
+
+    answers = iter(())
+    told = False
+    mark = (0.0, 0.0)
+
+    @property
+    def full(self):
+        return next(self.answers, self.told)
+
+    def blame(self, since):
+        return "" if self.told else "other programs used 2.0 of 2 cores for 9 s"
+
+
+def test_a_trial_that_is_late_on_a_busy_machine_is_repeated_not_judged(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry, "SIGN", 0.01)
+    load, said, signs = Shared(), [], []
+
+    def say(text):
+        said.append(text)
+        if not load.told:
+            load.told, load.answers = True, iter([True, True, False])
+
+    runner = make_measurer(cache, max_seconds=0.6, load=load, say=say)
+    try:
+        code = toy.write_code(tmp_path / "code", LATE)
+        done = measure(runner, code, tmp_path / "scratch", progress=signs.append)
+    finally:
+        runner.close()
+    assert done.outcome is Outcome.OK and done.metrics["repeated"] == 1, done.reason
+    assert "other programs used 2.0 of 2 cores for 9 s. The search pauses until" in said[0] and len(said) == 2
+    assert WAITING in [sign.phase for sign in signs]
 
 
 def test_a_whole_trial_twice(run, cache, tmp_path):

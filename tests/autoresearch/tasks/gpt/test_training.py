@@ -8,6 +8,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.program import JailedProgram
@@ -51,7 +52,7 @@ def train(tmp_path):
             self.record = TrialRecord()
             self.seen = []
 
-        def __call__(self, *parts, budget=TOKENS, startup=20.0, should_stop=None):
+        def __call__(self, *parts, budget=TOKENS, startup=20.0, should_stop=None, load=None):
             code = write_script(tmp_path / "code", *parts)
             (tmp_path / "scratch").mkdir()
             (tmp_path / "train.bin").write_bytes(b"\1\0" * 5000)
@@ -61,7 +62,9 @@ def train(tmp_path):
             candidate = JailedProgram(options, code, tmp_path / "scratch", "nanomodel.train")
             try:
                 with candidate:
-                    training = Training(candidate, budget, self.record, self.seen.append)
+                    training = Training(
+                        candidate, budget, self.record, self.seen.append, load or LoadMeter(), threads=1
+                    )
                     training.get_ready({"seed": 7}, startup, lambda: None)
                     training.train(data, should_stop)
             finally:
@@ -155,6 +158,55 @@ def test_overrunning_the_cap_of_a_token_budget_is_a_crash(train):
     counts = "while True: time.sleep(0.1); " + LOG % (1, 2.0, 1)  # falsely
     outcome, reason = ended(train, HELLO, READY, counts, budget=TrainingBudget("tokens", 1000, 0.5))
     assert outcome is Outcome.CRASH and reason.startswith("timeout: not done after 0.5 s")
+    assert "of its budget done at step 1" in reason and "(limit by budget.max_seconds)" in reason
+
+
+def test_time_that_others_took_does_not_count(train):
+    """The same script that is too slow on a quiet machine: it needs more than the limit, and mostly waits."""
+
+    class Full(LoadMeter):
+        full = True
+
+    slowly = "time.sleep(0.9); "
+    budget = TrainingBudget("tokens", 1000, 0.5)
+    train(HELLO, READY, slowly, WEIGHTS, SUBMIT, budget=budget, load=Full())
+    assert train.record.metrics["train_seconds"] > 0.5
+
+
+def test_cpu_time_counts_whoever_else_computes(train):
+    class Full(LoadMeter):
+        full = True
+
+    busy = LOG % (7, 2.0, 450) + "while True: pass\n"
+    budget = TrainingBudget("tokens", 1000, 60.0, max_cpu_seconds=0.4)
+    outcome, reason = ended(train, HELLO, READY, busy, budget=budget, load=Full())
+    assert outcome is Outcome.CRASH and reason.startswith("timeout: it used more CPU time than 0.4 s: 45% of")
+    assert "at step 7" in reason and train.record.metrics["cpu_seconds"] > 0.4
+
+
+def test_limits_are_multiples_of_the_baseline():
+    budget = TrainingBudget("tokens", 1000, 60.0)
+    baseline = {"train_seconds": 10.0, "cpu_seconds": 8.0, "reference_seconds": 0.001}
+    limited = budget.limited(2.0, baseline, cpus=1)
+    assert (limited.max_seconds, limited.max_cpu_seconds, limited.reference) == (21.0, 17.0, 0.001)
+    assert limited.source == "budget.slowdown: 2 times the slowest baseline"
+    assert budget.limited(2.0, baseline, cpus=0).max_cpu_seconds is None
+    assert budget.limited(None, baseline, cpus=2) == replace(budget, max_cpu_seconds=120.0)
+    assert budget.limited(9.0, baseline, cpus=1).source == "budget.max_seconds"
+    timed = TrainingBudget("seconds", 20.0, 20.0)
+    assert timed.limited(2.0, baseline, cpus=1) == timed
+
+
+@pytest.mark.parametrize(("now", "limit"), [(0.001, 10.0), (0.002, 20.0), (1.0, 40.0), (0.0001, 10.0)])
+def test_a_slower_processor_has_more_cpu_time(now, limit):
+    """By how much longer the fixed computation takes than it did at the baseline, up to four times."""
+
+    class Slow(LoadMeter):
+        reference = now
+
+    budget = TrainingBudget("tokens", 1000, 60.0, max_cpu_seconds=10.0, reference=0.001)
+    training = Training(None, budget, TrialRecord(), print, Slow())
+    assert training.max_cpu_seconds == pytest.approx(limit)
 
 
 def test_a_script_that_is_told_to_stop_says_where_it_was(train):
