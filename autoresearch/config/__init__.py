@@ -40,6 +40,27 @@ LIMITS = {
 RESERVED = ("cache", "mlflow", "readme.md")
 """What else lies in the folder of searches: no search can have such a name."""
 
+WANTED = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "string_": "a text",
+    "path_": "a path",
+    "tuple_": "a list in brackets, such as [a,b]",
+    "list_": "a list in brackets, such as [a,b]",
+    "dict_": "a mapping in braces, such as {{a: 1}}",
+    "mapping_": "a mapping in braces, such as {{a: 1}}",
+    "model_": "a mapping in braces, such as {{a: 1}}",
+    "literal_error": "{expected}",
+    "greater_than_equal": "{ge:g} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le:g} or less",
+    "less_than": "less than {lt:g}",
+    "too_short": "a list with {min_length} or more",
+}
+"""What is wrong with a value, as pydantic calls it -> what is wanted, in words."""
+
 
 class Options(BaseModel):
     """Values of one configuration group: typed, frozen, without unknown keys."""
@@ -58,6 +79,15 @@ class Executor(Options):
     weights_gb: float = Field(gt=0)
     probes: int = Field(ge=8)
     standby: bool
+
+
+class SandboxLimits(Options):
+    """How much of the host one trial may use; the values of `execute.sandbox.Limits`."""
+
+    memory_gb: float = Field(gt=0, le=100_000)
+    processes: int = Field(ge=4, le=1_000_000)
+    file_gb: float = Field(gt=0, le=100_000)
+    open_files: int = Field(ge=16, le=1_000_000)
 
 
 class Tracking(Options):
@@ -181,6 +211,9 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
         raise UserError(
             f"name={name}: the folder of searches has something else of that name.", "Choose another."
         )
+    if "limits" in tree["sandbox"]:
+        limits = parse(SandboxLimits, tree["sandbox"]["limits"], "sandbox.limits")
+        tree["sandbox"]["limits"] = limits.model_dump()
     try:
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
         return Config(**{**tree, "name": name, "choices": choices, "overrides": (*automatic, *overrides)})
@@ -206,11 +239,30 @@ def parse(model: type[M], values: Mapping[str, Any], group: str) -> M:
 
 
 def _explained(error: ValidationError, group: str = "") -> UserError:
+    """The first thing that is wrong with some values, as a sentence."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in ([group] if group else []) + list(first["loc"]))
-    given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-    said = first["msg"][:1].lower() + first["msg"][1:]
-    return UserError(f"{key}: {said}{given}.", f"See configs/ for what {key} means.")
+    hint = f"See configs/ for what {key} means."
+    kind, limits = first["type"], first.get("ctx", {})
+    if kind == "value_error":
+        return UserError(f"{key}={first['input']} {limits['error']}.", hint)
+    if key == "name":
+        hint = (
+            "A name begins with a letter (a-z) or a digit; dots, lines and underscores may follow; 64 in all."
+        )
+        return UserError(f"name={first['input']} is no name for a search.", hint)
+    if kind == "missing":
+        return UserError(f"{key} is missing.", hint)
+    if kind == "extra_forbidden":
+        return UserError(f"There is no option {key}.", hint)
+    words = next((words for known, words in WANTED.items() if kind.startswith(known)), "")
+    wanted = words.format(**limits) if words else first["msg"].lower()
+    return UserError(f"{key} must be {wanted}, not {_shown(first['input'])}.", hint)
+
+
+def _shown(value: Any) -> str:
+    """A value as a person writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def resume(recorded: Config, overrides: Sequence[str]) -> Config:

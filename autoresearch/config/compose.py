@@ -11,9 +11,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from autoresearch.config.files import CONFIGS, OPEN, folders
+from autoresearch.config.files import CONFIGS, OPEN, folders, quoted
 from autoresearch.errors import UserError
 
+TEXTS = (
+    *("name", "brief", "ideas", "runs", "data.path", "data.other_path", "data.text_column"),
+    *("proposer.path", "proposer.base_url", "tracking.uri", "tracking.experiment"),
+)
+"""Keys whose values are texts, whatever they look like: `name=1e5`, `data.path=a=b,c.txt`."""
+CLOSED = ("sandbox.backend", "judge.name", "proposer.name", "executor.name")
+"""Keys that only the choice of their group sets."""
 GIVEN = ("config", "baseline", "tau", "services", "column")
 """Parameters of constructors that the framework gives; they are no options."""
 
@@ -43,11 +50,12 @@ def compose_tree(
 
     for override in overrides:
         _check_override(override)
+    spelled = [_spelled(override) for override in overrides]
     _look_in_all_folders()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in overrides]
+            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in spelled]
             composed = compose("config", overrides=forced, return_hydra_config=True)
         HydraConfig.instance().set_config(composed)
         choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
@@ -57,7 +65,8 @@ def compose_tree(
     except (HydraException, OmegaConfBaseException) as error:
         if unknown := re.search(r"Could not override '([^']+)'", str(error)):
             raise _unknown(unknown.group(1)) from None
-        raise UserError(str(error).splitlines()[0], "See configs/ for what there is.") from None
+        said = str(error).splitlines()[0].strip().rstrip(".")
+        raise UserError(f"The settings cannot be read: {said}.", QUOTING) from None
     assert isinstance(tree, dict)
     return {str(k): v for k, v in tree.items()}, choices
 
@@ -81,6 +90,42 @@ def _look_in_all_folders() -> None:
     Plugins.instance().register(UserFolder)
 
 
+QUOTING = (
+    "Text with signs goes in quotes, and the whole in those of the shell: 'proposer.models=[\"a:b\"]'. "
+    "See configs/ for what there is."
+)
+
+
+@cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _spelled(override: str) -> str:
+    """An override as Hydra's grammar spells it: text that it cannot read is quoted.
+
+    Raises:
+        UserError: If it cannot be read, or holds several values.
+    """
+    from hydra.errors import HydraException
+
+    key, _, value = override.partition("=")
+    marked = value[:1] in ("'", '"', "[", "{") or "${" in value
+    if key in TEXTS and value and value != "null" and not (marked and value[0] not in "[{"):
+        return f"{key}={quoted(value)}"
+    try:
+        parsed = _parser().parse_override(override)
+    except HydraException:
+        if marked:
+            raise UserError(f"{override} cannot be read.", QUOTING) from None
+        return f"{key}={quoted(value)}"
+    if parsed.is_sweep_override():
+        raise UserError(f"{override}: one value is needed here.", f"A list goes in brackets: '{key}=[...]'")
+    return override
+
+
 def _check_override(override: str) -> None:
     """Refuse what Hydra would take silently or explain badly."""
     key, equals, value = override.partition("=")
@@ -90,6 +135,9 @@ def _check_override(override: str) -> None:
         raise UserError(
             f"{override!r}: keys cannot be added or removed.", suggest(key.strip("+~"), _keys(), "keys")
         )
+    group, _, _ = key.partition(".")
+    if key in CLOSED:
+        raise UserError(f"{override}: the choice of the {group} sets that.", f"Choose it: {group}={value}")
     if (CONFIGS / key).is_dir():
         options = {p.stem for folder in folders() for p in (folder / key).glob("*.yaml")}
         if value in options or _registered(key, value):

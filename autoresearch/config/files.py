@@ -107,12 +107,15 @@ def quoted(value: Any) -> str:
     """A value as Hydra's grammar of overrides spells it."""
     if isinstance(value, dict):
         # Of a key, Hydra wants what is no letter or digit escaped.
-        pairs = (re.sub(r"[^\w./-]", r"\\\g<0>", str(k)) + ": " + quoted(v) for k, v in value.items())
+        pairs = (
+            re.sub(r"[^\w./-]", r"\\\g<0>", str(k), flags=re.ASCII) + ": " + quoted(v)
+            for k, v in value.items()
+        )
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(quoted, value)) + "]"
     if isinstance(value, str):
-        if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and value.lower() not in WORDS:
+        if re.fullmatch(r"[A-Za-z_/][\w./-]*", value, re.ASCII) and value.lower() not in WORDS:
             return value
         # Inside quotes a backslash counts only before a quote, and at the end.
         escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)

@@ -7,6 +7,8 @@ of `noise` draws samples with a fixed seed.
 
 from __future__ import annotations
 
+import inspect
+
 from autoresearch.errors import UserError
 from autoresearch.judge.base import JUDGES, Baseline, Judge, Kept, Report
 from autoresearch.judge.requests import Observation, TrialRequest
@@ -14,6 +16,9 @@ from autoresearch.types import Arm, Estimate, VerdictKind
 
 MAX_RUNS = 100
 """A judge that has not decided after this many trials will not decide."""
+
+NUMBERS = ("float", "int", float, int)
+"""Annotations of options that are numbers."""
 
 LARGEST, STEPS = 64.0, 7
 """The largest gain that is tried, in standard deviations of the noise; bisection steps."""
@@ -34,6 +39,12 @@ def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: flo
         ValueError: If the baseline is too small, failed, or repeats a seed, or a value is out of range.
     """
     kind = JUDGES.load(name)
+    for option, parameter in inspect.signature(kind).parameters.items():
+        value = options.get(option, 0.0)
+        if parameter.annotation in NUMBERS and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
+            raise UserError(f"judge.{option} must be a number, not {value!r}.", "See configs/judge/.")
     try:
         judge: Judge = kind(baseline, tau, **options)
     except TypeError as error:

