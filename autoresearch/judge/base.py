@@ -9,9 +9,10 @@ incumbent), is told how each ended, and says a verdict. What every judge promise
 - A judge restored from JSON at any moment goes on exactly as the one that wrote it.
 - It is free of units: multiplying all scores by a constant changes no decision.
 - It never keeps a candidate of which no trial finished, and a failed trial never ends the search.
+- A change that it kept can be taken back (`step_back`): it goes on from the incumbent before.
 
-To add a judge, subclass `Judge`, implement `_plan`, `_take` and `report`, keep all state in attributes that
-JSON can hold, and register the class under the entry point group "autoresearch.judges".
+To add a judge, subclass `Judge`, implement `_plan`, `_take`, `_restore` and `report`, keep all state in
+attributes that JSON can hold, and register the class under the entry point group "autoresearch.judges".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -210,6 +211,17 @@ class Judge(ABC):
                 return replace(verdict, levels=self._levels())
         return None
 
+    def step_back(self, keeps: int, runs: Mapping[int, float]) -> None:
+        """Take back accepted changes that turned out to be void, and drop the current candidate.
+
+        Args:
+            keeps: How many, the latest first.
+            runs: Scores of the incumbent before them, by seed; at least one.
+        """
+        self._requests.clear()
+        self.complexity = 0.0
+        self._restore(keeps, dict(runs))
+
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:
         """Requests under way that still count; run them again if the process died."""
@@ -231,6 +243,10 @@ class Judge(ABC):
     @abstractmethod
     def report(self) -> Report:
         """Estimates and counts after the answers so far."""
+
+    @abstractmethod
+    def _restore(self, keeps: int, runs: dict[int, float]) -> None:
+        """Forget the current candidate and the last `keeps` accepted ones; see `step_back`."""
 
     @abstractmethod
     def _plan(self) -> list[TrialRequest]:

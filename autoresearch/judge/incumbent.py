@@ -69,6 +69,7 @@ class Incumbent:
         sampling_variance: Variance of that estimate.
         runs_since: Candidate runs since its last run.
         failures: Its failed runs in a row.
+        failed: Its failed runs. In every estimate they count as the worst score that is known.
         outliers: Seeds of re-runs that were out of line.
         drifts: How often the machine was found to have changed.
         survived: Candidates that did not replace it.
@@ -87,6 +88,7 @@ class Incumbent:
     survived: int = 0
     shift: float = 0.0
     shift_variance: float = 0.0
+    failed: int = 0
 
     @property
     def mean(self) -> float:
@@ -109,7 +111,21 @@ class Incumbent:
     def replace(self, runs: Runs, selection_bias: float) -> None:
         """A kept candidate takes its place, with these runs."""
         self.runs, self.selection_bias = runs, selection_bias
-        self.failures, self.outliers, self.survived = 0, [], 0
+        self.failures, self.outliers, self.survived, self.failed = 0, [], 0, 0
+
+    def step_back(self, runs: Runs, share: float, heartbeat: int) -> None:
+        """An earlier incumbent takes its place again, and is due to be run.
+
+        Args:
+            runs: Its scores.
+            share: Share of the kept changes that stay. The bias of selection on the validation set was summed
+                over all of them.
+            heartbeat: Candidate runs after which it is due.
+        """
+        self.replace(runs, 0.0)
+        self.sampling_bias *= share
+        self.sampling_variance *= share
+        self.runs_since = heartbeat
 
     def add(self, seed: int, score: float | None, pool: Pool) -> Pool:
         """Take a re-run, and compare it to the runs before it.
@@ -125,6 +141,7 @@ class Incumbent:
         self.runs_since = 0
         if score is None:
             self.failures += 1
+            self.failed += 1
             if self.failing:
                 self.outliers = []  # they cannot be checked any more; asking on would never end
             return pool
@@ -199,9 +216,10 @@ class Incumbent:
         mean = math.fsum(baseline.values()) / m + self.shift
         half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / m + self.shift_variance)
         start = Estimate(mean, (mean - half, mean + half), m)
-        return Levels(start, self._estimate(noise, rate, scale), noise.sigma, noise.df)
+        worst = max(mean, *baseline.values(), *self.runs.values())
+        return Levels(start, self._estimate(noise, rate, scale, worst), noise.sigma, noise.df)
 
-    def _estimate(self, noise: Noise, rate: float, scale: float) -> Estimate:
+    def _estimate(self, noise: Noise, rate: float, scale: float, worst: float) -> Estimate:
         """Its expected score on new data of the same kind, without selection bias.
 
         An incumbent with lucky runs is harder to replace, so one that has survived many candidates probably
@@ -213,7 +231,7 @@ class Incumbent:
         variance = noise.variance * excess_variance(self.runs, noise) / n
         luck = scale * lambert_w(variance * self.survived * rate / scale**2)
         half = t_from_z(Z95, noise.df) * math.sqrt(variance + self.sampling_variance + luck**2)
-        mean = self.mean + self.sampling_bias + luck
+        mean = (n * self.mean + self.failed * worst) / (n + self.failed) + self.sampling_bias + luck
         return Estimate(mean, (mean - half, mean + half), n)
 
     def to_dict(self) -> dict[str, Any]:

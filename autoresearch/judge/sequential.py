@@ -191,6 +191,14 @@ class Sequential(Judge):
         self._requests.clear()
         self._forget_candidate()
 
+    def _restore(self, keeps: int, runs: dict[int, float]) -> None:
+        """The incumbent before starts from its runs; it is run again before the next candidate."""
+        self._end_candidate()
+        self.pool = self.pool.with_runs(self.incumbent.runs)
+        left = len(self.keeps) - keeps
+        self.incumbent.step_back(runs, left / len(self.keeps), int(self.options["heartbeat"]))
+        self.keeps = self.keeps[:left]
+
     # Verdicts
 
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:

@@ -46,6 +46,10 @@ class Greedy(Judge):
         self.best = observation.score
         return Verdict(VerdictKind.KEEP, effect, trials=1, reason=f"gain {effect:+.3g} in one run")
 
+    def _restore(self, keeps: int, runs: dict[int, float]) -> None:
+        del self.effects[len(self.effects) - keeps :]
+        self.best = sum(runs.values()) / len(runs)
+
     def _bar(self) -> float:
         """The gain that must be exceeded."""
         return 0.0

@@ -137,8 +137,11 @@ class Estimator:
         else:
             squares, freedom = _spread(own)
             self._squares, self._freedom = self._squares + squares, self._freedom + freedom
-        if experiment.verdict and experiment.verdict.levels and self._kept:
-            self._judged[self._kept[-1].number] = experiment.verdict.levels
+        # Levels of a candidate on an incumbent that was revoked since say nothing about the one before it.
+        levels = experiment.verdict and experiment.verdict.levels
+        on_top = experiment.kept or (self._kept and experiment.parent == self._kept[-1].commit)
+        if levels and self._kept and on_top:
+            self._judged[self._kept[-1].number] = levels
 
     def _result(self) -> Estimates:
         found = tuple(Incumbent(e, mean) for e in self._kept if (mean := self._estimate(e)))
@@ -225,7 +228,7 @@ def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
         if e.verdict is None and e.number > 0:
             continue
         failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
-        if e.verdict is not None and e.verdict.levels is not None:
+        if e.verdict is not None and e.verdict.levels is not None and (e.kept or e.parent == commit):
             moments.append(Moment(e, e.verdict.levels.incumbent.mean, e.number, kept, failed, dollars))
         elif scores := fair_scores(runs):
             moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed, dollars))

@@ -8,6 +8,7 @@ the same time (`scheduler`, `lookahead`).
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
+from autoresearch.search.revocation import revoke, settle, suspect
 from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
@@ -32,8 +34,9 @@ from autoresearch.store.files import sampling_error
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
+from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.tasks.base import Task
-from autoresearch.types import Arm, Experiment, State
+from autoresearch.types import Arm, Experiment, Outcome, State
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -108,10 +111,15 @@ class Search:
 
     def _search(self) -> None:
         recover(self.state, self.view)
+        settle(self.state)
         self.mirror.sync(self.journal)
         self._tell_of_neighbours()
         self.judge = self._baseline()
-        while (experiment := self.state.unfinished) or self.state.tried < self.config.experiments:
+        while True:
+            if (experiment := self.state.unfinished) is None:
+                self._recheck()
+                if self.state.tried >= self.config.experiments:
+                    break
             self.scheduler.checkpoint()
             self._tell_of_neighbours()
             if experiment is None:
@@ -222,12 +230,45 @@ class Search:
     def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
         """Show the judge a result; record it, the judge, and any verdict in one transaction."""
         begun, trial = time.time(), ended.trial
+        if ended.result.outcome is Outcome.INVALID and want.arm is Arm.INCUMBENT and self._revoked(ended):
+            return self.journal.experiment(trial.experiment)
         tried = self.journal.experiment(trial.experiment).trials
         earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
         verdict = self.judge.observe(want, ended.result, others.values(), earlier)
         self.journal.mark(trial.experiment, trial.id, "judge", begun, time.time())
+        if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
+            suspect(self.state, self.journal.experiment(trial.experiment))
         self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
         return self.journal.experiment(trial.experiment)
+
+    def _recheck(self) -> None:
+        """Run kept changes again whose author has had something else that was invalid."""
+        while numbers := read_rechecks(self.journal):
+            kept = self.journal.experiment(numbers[0])
+            if kept.kept:
+                want = TrialRequest(Arm.INCUMBENT, kept.trials[-1].seed)
+                starts = (self.scheduler.start(kept.number, want, kept.commit) for _ in range(1))
+                for ended in self.scheduler.run_all(starts):
+                    if ended.result.outcome is not Outcome.INVALID or not self._revoked(ended):
+                        self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
+            left = [number for number in read_rechecks(self.journal) if number != kept.number]
+            self.journal.set(RECHECKS, json.dumps(left))
+
+    def _revoked(self, ended: Ended) -> bool:
+        """Take back the kept change whose re-run was invalid; False if it is the starting script."""
+        found = (e for e in self.journal.experiments() if e.kept and e.commit == ended.trial.commit)
+        invalid = next(found, None)
+        if invalid is None:
+            return False
+        reason = ended.result.reason
+        revoke(self.state, invalid.number, reason, (ended.trial, ended.result))
+        where = settle(self.state)
+        self.judge = ScoreJudge.from_json(self.journal.judge_state() or "", self.task.metric)
+        self.view.message(
+            f"Experiment {invalid.number} was kept, and is invalid: {reason}. {where}", warning=True
+        )
+        self.mirror.sync(self.journal)
+        return True
 
     def _record(self, experiment: Experiment) -> None:
         """Write the verdict into the commit, and move the branch if the candidate is kept."""

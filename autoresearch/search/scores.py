@@ -60,6 +60,10 @@ class ScoreJudge:
         """The next trial to run; None if answers must come first."""
         return self._judge.next()
 
+    def step_back(self, keeps: int, scores: Mapping[int, float]) -> None:
+        """Take back the last `keeps` accepted changes; `scores`: of the incumbent before them, by seed."""
+        self._judge.step_back(keeps, {seed: self._metric.loss(score) for seed, score in scores.items()})
+
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:
         """Requests that still count, to be run again after an interruption."""

@@ -75,6 +75,10 @@ class SearchState:
                 self._incumbent = experiment
         return self._incumbent or experiments[0]
 
+    def forget_incumbent(self) -> None:
+        """Look for the incumbent anew, since kept changes were revoked."""
+        self._incumbent, self._searched = None, 0
+
     @property
     def kept(self) -> tuple[Experiment, ...]:
         """Every experiment that was kept and recorded, in order."""

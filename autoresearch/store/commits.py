@@ -17,6 +17,7 @@ from autoresearch.edit.apply import apply
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.notes import read_revoked
 from autoresearch.text import evidence_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric, State
 
@@ -129,7 +130,9 @@ def move_branch(journal: Journal, repository: Repository) -> str:
             f"{info.branch} is checked out in {place}, so it stays at {now[:10]}; what is kept is {tip[:10]}"
         )
     ref = f"refs/heads/{info.branch}"
-    repository.update_refs({ref: tip}, expected={ref: now})
+    invalid = next((r.number for r in read_revoked(journal) if now in r.commits), None)
+    said = f"autoresearch: step back, experiment {invalid} is invalid" if invalid else "autoresearch"
+    repository.update_refs({ref: tip}, expected={ref: now}, message=said)
     return f"{info.branch} is at {tip[:10]}"
 
 
@@ -141,7 +144,8 @@ def check_branch(journal: Journal, repository: Repository) -> str | None:
     """
     info = journal.info()
     now = repository.resolve(f"refs/heads/{info.branch}")
-    if now and now not in (info.base_commit, *(e.commit for e in journal.experiments())):
+    revoked = (commit for r in read_revoked(journal) for commit in r.commits)
+    if now and now not in (info.base_commit, *(e.commit for e in journal.experiments()), *revoked):
         raise UserError(
             f"Somebody moved the branch {info.branch} to {now[:10]}; the search would overwrite that.",
             f"Keep that work on another branch (git branch mine {now[:10]}), delete {info.branch}, and run "

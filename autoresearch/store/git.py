@@ -176,12 +176,18 @@ class Repository(Git):
         """Whether git can have a ref of that name."""
         return self._try("check-ref-format", ref) is not None
 
-    def update_refs(self, refs: Mapping[str, str], expected: Mapping[str, str | None] | None = None) -> None:
+    def update_refs(
+        self,
+        refs: Mapping[str, str],
+        expected: Mapping[str, str | None] | None = None,
+        message: str = "autoresearch",
+    ) -> None:
         """Point refs at commits: all of them, or none.
 
         Args:
             refs: Ref -> commit.
             expected: Ref -> the commit that it must be at before, None if it must not exist.
+            message: What the reflog says.
 
         Raises:
             UserError: If git cannot, or a ref is not where it is expected; nothing has changed then.
@@ -193,7 +199,7 @@ class Repository(Git):
         ]
         if lines:
             text = "".join(f"{line}\n" for line in lines)
-            self._git("update-ref", "-m", "autoresearch", "--stdin", data=text.encode())
+            self._git("update-ref", "-m", message, "--stdin", data=text.encode())
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Ref -> commit, of every ref below a prefix, or of the one of that name."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,8 @@ class Journal(Reader):
         """
         created = time.time()
         with self._write() as db:
-            cursor = db.execute(
-                "INSERT INTO drafts (state, parent, started, created, proposal) "
-                "VALUES ('waiting', ?, ?, ?, ?)",
-                (parent, started, created, json.dumps(proposal.to_dict())),
-            )
-        assert cursor.lastrowid is not None
-        return Draft(cursor.lastrowid, parent, proposal, started, created)
+            number = _draft(db, proposal, parent, started, created)
+        return Draft(number, parent, proposal, started, created)
 
     def adopt(self, draft: Draft, proposal: Proposal, parent: str, fingerprint: str = "") -> Experiment:
         """Make a draft the next experiment.
@@ -152,27 +148,42 @@ class Journal(Reader):
         The phases of the result become spans of the timeline. With a verdict, the other open trials of the
         experiment are closed: their results are not needed any more.
         """
-        done = replace(trial, finished=time.time(), result=replace(result, phases=()))
         with self._write() as db:
-            for phase in result.phases:
-                add_span(db, Span(trial.experiment, trial.id, *phase))
-            db.execute(
-                "UPDATE trials SET finished = ?, result = ? WHERE id = ?",
-                (done.finished, json.dumps(replace(result, phases=()).to_dict()), trial.id),
-            )
-            _changed(db, "number = ?", trial.experiment)
+            done = _finish(db, trial, result)
             if judge is not None:
                 set_note(db, "judge", judge)
             if verdict is not None:
-                db.execute(
-                    "UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL",
-                    (done.finished, trial.experiment),
-                )
-                db.execute(
-                    "UPDATE experiments SET state = ?, verdict = ?, finished = ? WHERE number = ?",
-                    (State.JUDGED, json.dumps(verdict.to_dict()), done.finished, trial.experiment),
-                )
+                _judge(db, trial.experiment, verdict)
         return done
+
+    def revoke(
+        self,
+        verdicts: Mapping[int, Verdict],
+        judge: str,
+        notes: Mapping[str, str],
+        again: Iterable[tuple[Proposal, str]],
+        ended: tuple[Trial, Measurement] | None = None,
+    ) -> None:
+        """Change verdicts, since a change that was kept is void; git follows (see `search.revocation`).
+
+        Args:
+            verdicts: Number of an experiment -> its verdict from now on.
+            judge: The judge, stepped back.
+            notes: Notes to write.
+            again: Proposals to be judged again, each with the incumbent that it was made for.
+            ended: The trial that showed it, and its result, if the journal knows the trial.
+        """
+        now = time.time()
+        with self._write() as db:
+            if ended is not None:
+                _finish(db, *ended)
+            for number, verdict in verdicts.items():
+                _judge(db, number, verdict)
+                _changed(db, "number = ?", number)
+            for proposal, parent in again:
+                _draft(db, proposal, parent, now, now)
+            for key, value in {**notes, "judge": judge}.items():
+                set_note(db, key, value)
 
     def abandon_open_trials(self) -> int:
         """Close the trials of a process that died; they have no result. Gives how many there were."""
@@ -237,6 +248,38 @@ def _add(db: sqlite3.Connection, proposal: Proposal, parent: str, fingerprint: s
     )
     _changed(db, "number = ?", number)
     return number
+
+
+def _draft(db: sqlite3.Connection, proposal: Proposal, parent: str, started: float, created: float) -> int:
+    cursor = db.execute(
+        "INSERT INTO drafts (state, parent, started, created, proposal) VALUES ('waiting', ?, ?, ?, ?)",
+        (parent, started, created, json.dumps(proposal.to_dict())),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _finish(db: sqlite3.Connection, trial: Trial, result: Measurement) -> Trial:
+    """Store the result of a trial; its phases become spans of the timeline."""
+    done = replace(trial, finished=time.time(), result=replace(result, phases=()))
+    for phase in result.phases:
+        add_span(db, Span(trial.experiment, trial.id, *phase))
+    db.execute(
+        "UPDATE trials SET finished = ?, result = ? WHERE id = ?",
+        (done.finished, json.dumps(replace(result, phases=()).to_dict()), trial.id),
+    )
+    _changed(db, "number = ?", trial.experiment)
+    return done
+
+
+def _judge(db: sqlite3.Connection, number: int, verdict: Verdict) -> None:
+    """Store a verdict; the open trials of the experiment are not needed any more."""
+    now = time.time()
+    db.execute("UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL", (now, number))
+    db.execute(
+        "UPDATE experiments SET state = ?, verdict = ?, finished = ? WHERE number = ?",
+        (State.JUDGED, json.dumps(verdict.to_dict()), now, number),
+    )
 
 
 def _changed(db: sqlite3.Connection, where: str, *values: object) -> None:

@@ -22,6 +22,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.types import Cost
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
+REVOKED, RECHECKS = "revoked", "rechecks"
 """The keys."""
 
 BASELINE, TIP = "baseline", "tip"
@@ -189,6 +190,35 @@ class Brief:
     time: float
     name: str
     text: str
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """A change that was kept, and found to be invalid in a later run.
+
+    Attributes:
+        number: The experiment.
+        reason: What a later run showed.
+        time: When, Unix time in seconds.
+        commits: Commits that were the branch's, and are not any more: its own, and those kept after it.
+        also: Experiments that were kept after it: they are not kept any more, and are judged again.
+    """
+
+    number: int
+    reason: str
+    time: float
+    commits: tuple[str, ...]
+    also: tuple[int, ...] = ()
+
+
+def read_revoked(notes: Notes) -> list[Revoked]:
+    """Every kept change that was found to be invalid, oldest first."""
+    return [Revoked(**_tuples(data)) for data in json.loads(notes.get(REVOKED) or "[]")]
+
+
+def read_rechecks(notes: Notes) -> list[int]:
+    """Kept experiments that must be run again, because something else of their author was invalid."""
+    return list(json.loads(notes.get(RECHECKS) or "[]"))
 
 
 def read_claims(notes: Notes) -> list[ClaimRecord]:

@@ -242,6 +242,37 @@ class JudgeContract:
             assert verdict.kind is VerdictKind.DISCARD and verdict.effect is None and verdict.reason
             assert (judge.report().failed, judge.report().kept) == (count, 0)
 
+    def test_a_kept_change_can_be_taken_back(self) -> None:
+        simulation = Simulation([9.0, 8.0, -9.0, 9.0], sigma=0.1, seed=3)
+        judge = self.make(simulation.baseline())
+        kept = 0
+        for number in (1, 2):
+            simulation.begin(number, judge)
+            verdict = None
+            while verdict is None:
+                request = judge.next()
+                assert request is not None
+                verdict = judge.observe(request, simulation.answer(number, request))
+            simulation.end(number, verdict)
+            kept += verdict.kind is VerdictKind.KEEP
+        assert kept == judge.report().kept == 2
+        under_way = judge.next()
+        assert under_way is not None
+        judge.step_back(2, dict(simulation.baseline()))
+        judge = Judge.from_json(judge.to_json())
+        judge.observe(under_way, Observation.finished(1.0))  # no longer counts
+        report, simulation.tip = judge.report(), 0
+        assert report.kept == 0
+        assert report.incumbent.mean == pytest.approx(report.baseline.mean, abs=0.2)
+        for number, wanted in ((3, VerdictKind.DISCARD), (4, VerdictKind.KEEP)):
+            simulation.begin(number, judge)
+            verdict = None
+            while verdict is None:
+                request = judge.next()
+                assert request is not None
+                verdict = judge.observe(request, simulation.answer(number, request))
+            assert verdict.kind is wanted
+
     @pytest.mark.parametrize("every", [2, 3, 5, 11, 40])
     def test_failures_lose_neither_the_search_nor_its_estimates(self, every: int) -> None:
         count = 0

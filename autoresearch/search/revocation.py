@@ -1,0 +1,115 @@
+"""Takes back kept changes that a later run showed to be invalid: one proof of cheating ends the matter.
+
+The branch steps back to what was kept before the invalid change, and so does the judge. What was kept after
+it is not kept any more, and is proposed again: its gains were measured on top of a cheat. What else its
+author has had kept is run again. All of this is one transaction of the journal (`revoke`); git follows
+(`settle`), at the latest when the search goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+
+from autoresearch.search.scores import ScoreJudge
+from autoresearch.search.state import SearchState
+from autoresearch.store.commits import commit_message, move_branch
+from autoresearch.store.notes import RECHECKS, REVOKED, Revoked, read_rechecks, read_revoked
+from autoresearch.types import (
+    Arm,
+    Cost,
+    Experiment,
+    Measurement,
+    State,
+    Trial,
+    Verdict,
+    VerdictKind,
+)
+
+
+def revoke(
+    state: SearchState, number: int, reason: str, ended: tuple[Trial, Measurement] | None = None
+) -> None:
+    """Take back a kept change and all that were kept after it, in the journal; `settle` must follow.
+
+    Args:
+        state: Of the search.
+        number: The experiment whose change is invalid.
+        reason: What showed it.
+        ended: The trial that showed it, if it is in the journal, and its result.
+    """
+    journal, experiments = state.journal, state.journal.experiments()
+    gone = [e for e in experiments if e.kept and e.number >= number]
+    invalid, *above = gone
+    open = state.unfinished
+    under_way = [open] if open and not open.kept else []
+    commits, also = tuple(e.commit for e in gone), tuple(e.number for e in above)
+    # What was found invalid on top of it has perhaps been blamed for it, and deserves another trial.
+    blamed = [e for e in experiments if _is_invalid(e) and e.parent in commits]
+    before = [e for e in experiments if e.kept and e.number < number]
+    judge = ScoreJudge.from_json(journal.judge_state() or "", state.task.metric)
+    judge.step_back(len(gone), _scores(experiments, before[-1] if before else experiments[0]))
+    void = Verdict(VerdictKind.INVALID, reason=f"it was kept, and a later run showed: {reason}")
+    redo = Verdict(
+        VerdictKind.DISCARD,
+        reason=f"it was measured on top of experiment {number}, which is invalid; it is proposed again",
+    )
+    known = [*read_revoked(journal), Revoked(number, reason, time.time(), commits, also)]
+    journal.revoke(
+        {number: void, **{e.number: redo for e in (*above, *under_way)}},
+        judge.to_json(),
+        {
+            REVOKED: json.dumps([asdict(r) for r in known]),
+            RECHECKS: json.dumps(_others(state, invalid, before)),
+        },
+        [(replace(e.proposal, cost=Cost()), e.parent) for e in (*above, *under_way, *blamed) if e.proposal],
+        ended,
+    )
+    state.forget_incumbent()
+
+
+def suspect(state: SearchState, experiment: Experiment) -> None:
+    """Have the other kept changes of an author run again, one of whose candidates was found to be invalid."""
+    kept = [e for e in state.journal.experiments() if e.kept and e.number != experiment.number]
+    state.journal.set(RECHECKS, json.dumps(_others(state, experiment, kept)))
+
+
+def settle(state: SearchState) -> str:
+    """Make git agree with revoked verdicts; doing it twice changes nothing. Says where the branch is.
+
+    Raises:
+        UserError: If somebody has put other commits on the branch.
+    """
+    journal, repository = state.journal, state.repository
+    said, revoked = "", {number for r in read_revoked(journal) for number in (r.number, *r.also)}
+    for e in journal.experiments():
+        if e.state is not State.JUDGED or e.number not in revoked:
+            continue
+        said = said or move_branch(journal, repository)  # before its commit gets another name
+        message = commit_message(e, state.task.metric)
+        final = repository.reword(e.commit, e.parent, message, e.created)
+        journal.recorded(e.number, final)
+        repository.update_refs({f"refs/autoresearch/{state.config.name}/{e.number:04d}": final})
+    state.forget_incumbent()
+    return said
+
+
+def _is_invalid(experiment: Experiment) -> bool:
+    return experiment.verdict is not None and experiment.verdict.kind is VerdictKind.INVALID
+
+
+def _others(state: SearchState, invalid: Experiment, kept: list[Experiment]) -> list[int]:
+    """Experiments to be run again: those known already, and what was kept of the same author."""
+    author = invalid.proposal.proposer if invalid.proposal else ""
+    known = set(read_rechecks(state.journal))
+    return sorted(known | {e.number for e in kept if e.proposal and e.proposal.proposer == author})
+
+
+def _scores(experiments: tuple[Experiment, ...], incumbent: Experiment) -> dict[int, float]:
+    """All scores of a kept commit by seed, the screening one only if there is no other."""
+    own = {t.seed: t.score for t in incumbent.trials if t.score is not None and t.arm is not Arm.INCUMBENT}
+    fair = {t.seed for t in incumbent.trials if t.arm is not Arm.SCREEN}
+    own = {seed: score for seed, score in own.items() if seed in fair} or own
+    again = (t for e in experiments for t in e.trials if t.arm is Arm.INCUMBENT)
+    return own | {t.seed: t.score for t in again if t.commit == incumbent.commit and t.score is not None}
