@@ -139,7 +139,7 @@ def report(overrides: Overrides = None) -> None:
 
 def ui(
     overrides: Overrides = None,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
 ) -> None:
     """Start the MLflow UI on the store that the search writes to, and say where to look."""
     import os

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
     from autoresearch.search.loop import Search
 
 
+class ViewKind(StrEnum):
+    """How a run is shown."""
+
+    AUTO = "auto"
+    LIVE = "live"
+    PLAIN = "plain"
+    QUIET = "quiet"
+
+
 def run(
     overrides: Overrides = None,
-    view: Annotated[str, typer.Option(help="live, plain, quiet, or auto.")] = "auto",
+    view: Annotated[ViewKind, typer.Option(help="How to show it.")] = ViewKind.AUTO,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; start nothing.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""

@@ -151,6 +151,27 @@ class Config(Options):
             )
         return found
 
+    def read_brief(self) -> str:
+        """The text of the brief.
+
+        Raises:
+            UserError: If there is none, or it is no text.
+        """
+        path = self.brief_path
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"The brief {path} is not UTF-8 text.",
+                "Save it as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW (or -f UTF-16).",
+            ) from None
+        except OSError as error:
+            raise UserError(f"The brief {path} cannot be read: {error.strerror}.", "Mend that.") from None
+        if not text.strip() or "\0" in text:
+            what = "holds NUL bytes" if text.strip() else "is empty"
+            raise UserError(f"The brief {path} {what}.", "Write in it, in Markdown, what to improve and how.")
+        return text
+
     @cached_property
     def brief_path(self) -> Path:
         """The Markdown file of the brief.

@@ -162,7 +162,7 @@ def _money(
     proposer = config.proposer
     if not proposer.get("models"):
         return [("model cost", "not known here" if proposer["name"] == "command" else "$0")]
-    brief = config.brief_path.read_text(encoding="utf-8")
+    brief = config.read_brief()
     words, metric = task.prompt(), task.metric
     context = Context(config.name, brief, sources, sources, history[:1], 1.0, 0.01, task=words, metric=metric)
     asked = estimate_tokens(prompt.build(context, proposer["ledger_tokens"]).size)

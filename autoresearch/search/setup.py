@@ -108,7 +108,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         found = (folder / "journal.db").exists()
         if found:
             config = resume(recorded_config(folder), overrides)
-        brief = config.brief_path.read_text(encoding="utf-8")
+        brief = config.read_brief()
         sandbox = create_sandbox(config.sandbox["backend"])
         check_judge(config)
         inbox = Inbox(folder)
@@ -140,7 +140,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             measurers, runs, exporter(repository, task.frozen)
         )
         stack.callback(executor.close)
-        mirror = create_mirror(config, repository, folder)
+        mirror = create_mirror(config, repository, folder, say)
         search = Search(config, task, repository, journal, executor, proposer, mirror, shown, inbox)
         stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
@@ -229,8 +229,10 @@ def recorded_config(folder: Path) -> Config:
         journal.close()
 
 
-def create_mirror(config: Config, repository: Repository, folder: Path) -> Mirror:
-    """The configured mirror, which shows the search in `folder` in MLflow."""
+def create_mirror(
+    config: Config, repository: Repository, folder: Path, say: Callable[[str], None] = print
+) -> Mirror:
+    """The configured mirror, which shows the search in `folder` in MLflow; `say` tells of its problems."""
     tracking, editable = config.tracking, create_task(config).editable
     return Mirror(
         enabled=tracking.enabled,
@@ -239,4 +241,5 @@ def create_mirror(config: Config, repository: Repository, folder: Path) -> Mirro
         folder=folder.parent / "mlflow",
         sources=lambda commit: repository.sources(commit, editable),
         calls=CallLog(folder),
+        say=say,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def lock(folder: Path) -> Iterator[Lease]:
     """
     from filelock import FileLock, Timeout  # takes 50 ms
 
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
     held = FileLock(path, timeout=0, fallback_to_soft=False)
@@ -106,6 +108,10 @@ def lock(folder: Path) -> Iterator[Lease]:
         path.write_text(lease.to_json(), encoding="utf-8")
         yield lease
     finally:
+        if made and not (folder / "journal.db").exists():  # it was refused: leave nothing of it
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()  # if it is empty
         held.release()
 
 

@@ -89,6 +89,7 @@ class Mirror:
         folder: Path,
         sources: Callable[[str], Mapping[str, str]],
         calls: CallLog | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare; nothing is opened or imported yet.
 
@@ -99,8 +100,10 @@ class Mirror:
             folder: Of the local store.
             sources: The editable files at a commit; called from another thread.
             calls: The calls of language models, to be shown as traces; None: there are none.
+            say: Tells a person something; called from another thread.
         """
         self.problem: str | None = None
+        self._say = say
         self._enabled = enabled
         self._uri = uri
         self._experiment = experiment
@@ -189,6 +192,8 @@ class Mirror:
             self._write(job)
         except Exception as error:
             job.problem = self._explain(error)
+        if job.problem and not self._failures and not job.files:  # else `close` says it
+            self._say(f"{job.problem}. The search goes on; the rest is written when the store answers.")
 
     def _write(self, job: Job) -> None:
         from autoresearch.tracking.store import saved_view
@@ -242,6 +247,10 @@ class Mirror:
             uri = self._uri or local_uri(folder).replace("/mlflow.db", "/." * self._opened + "/mlflow.db")
             self._opened += 1
             self._store = Store(uri, self._experiment, None if self._uri else folder / "artifacts")
+            if moved := self._store.moved:
+                self._say(
+                    f"MLflow's store was copied or moved: its files now belong in {folder}, not {moved}."
+                )
         return self._store
 
     def _sources_of(self, e: Experiment) -> Mapping[str, str]:

@@ -227,7 +227,7 @@ def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str,
 
 
 def _metrics(e: Experiment, judged: bool, metric: Metric) -> list[Number]:
-    own = [t for t in own_trials(e) if t.finished is not None]
+    own = [t for t in own_trials(e) if t.result is not None]  # the others are lost, and were repeated
     if not own:
         return []
     last = _milliseconds(max(t.finished or 0.0 for t in own))

@@ -12,8 +12,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from autoresearch.text import scrub
 from autoresearch.tracking.runs import Run, search_id
 
 if TYPE_CHECKING:
+    from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
@@ -67,7 +71,13 @@ def local_uri(folder: Path) -> str:
 
 
 class Store:
-    """One MLflow experiment in one tracking store."""
+    """One MLflow experiment in one tracking store.
+
+    Attributes:
+        moved: Where its files were before the folder was copied or moved here; empty if it was not.
+    """
+
+    moved = ""
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None) -> None:
         """Open the store; creates it, and the experiment, if they are missing.
@@ -86,23 +96,32 @@ class Store:
         self._path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        from mlflow.tracking import MlflowClient
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self.client: MlflowClient = MlflowClient(tracking_uri=uri)
-        found = self.client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage != "active":
-            raise RuntimeError(f"experiment {experiment!r} was deleted there; restore it or name another")
-        if found is None:
-            place = artifacts.resolve().as_uri() if artifacts else None
-            self.experiment_id: str = self.client.create_experiment(experiment, artifact_location=place)
-        else:
-            self.experiment_id = found.experiment_id
+        with _alone(self._path):  # two that make the same tables at once would fail
+            found = self._open(experiment, artifacts)
         self._file = _identity(self._path)
         self._known = dict(found.tags) if found else {}
         for key, value in EXPERIMENT_TAGS.items():
             self.tag_experiment(key, value)
+
+    def _open(self, experiment: str, artifacts: Path | None) -> Experiment | None:
+        """Open or make the MLflow experiment; returns it if it was there."""
+        from mlflow.tracking import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        place = artifacts.resolve().as_uri() if artifacts else None
+        if self._path is not None and place is not None:
+            self.moved = move_artifacts(self._path, experiment, place)
+        self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
+        found = self.client.get_experiment_by_name(experiment)
+        if found is not None and found.lifecycle_stage != "active":
+            raise RuntimeError(f"experiment {experiment!r} was deleted there; restore it or name another")
+        self.experiment_id: str = (
+            found.experiment_id
+            if found
+            else self.client.create_experiment(experiment, artifact_location=place)
+        )
+        return found
 
     def tag_experiment(self, key: str, value: str) -> None:
         """Set a tag of the MLflow experiment, unless it is so already."""
@@ -186,6 +205,43 @@ class Store:
             self.client.log_artifact(run_id, str(path))
 
 
+@contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Keep other processes from opening the same local store meanwhile."""
+    from filelock import FileLock
+
+    with FileLock(path.with_name("opening.lock")) if path is not None else nullcontext():
+        yield
+
+
+def move_artifacts(path: Path, experiment: str, place: str) -> str:
+    """Let a local store keep its files beside itself, if it was copied or moved: MLflow stores whole paths.
+
+    Args:
+        path: The SQLite file.
+        experiment: Name of the MLflow experiment.
+        place: Where its files belong, as a URI.
+
+    Returns:
+        Where they were before; empty if nothing had to be changed.
+    """
+    if not path.exists():
+        return ""
+    with closing(sqlite3.connect(path, timeout=30.0)) as db, suppress(sqlite3.OperationalError), db:
+        query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
+        number, before = db.execute(query, (experiment,)).fetchone() or (None, place)
+        if before in (None, place):
+            return ""
+        db.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (place, number))
+        db.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (place, len(before) + 1, number, len(before) + 1, f"{before}/"),
+        )
+        return str(before)
+    return ""  # no store of MLflow's yet, or of another version
+
+
 def _identity(path: Path | None) -> tuple[int, int] | None:
     """Which file lies at a path now; we hold it open, so its number is not given to another."""
     if path is None or not path.exists():
@@ -253,12 +309,22 @@ def ui(
         experiment_id: Of the MLflow experiment it is in; the journal's note "mlflow.experiment".
 
     Raises:
-        UserError: If there is no local store yet.
+        UserError: If there is no local store yet, or the port is in use.
     """
     if uri is None and not (folder / "mlflow.db").exists():
         raise UserError(f"Nothing has been mirrored in {folder} yet.", "Run a search first: autoresearch run")
     if uri is not None and uri.startswith(("http://", "https://")):
         return Ui(None, {}, scrub(uri).replace("[secret]@", "").rstrip("/") + _page(info, experiment_id))
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UserError(
+                f"Port {port} cannot be listened on: {error.strerror}.",
+                f"Something else uses it. Choose another: autoresearch ui --port {port % 65535 + 1}",
+                code=3,
+            ) from None
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = LIGHT | {"MLFLOW_BACKEND_STORE_URI": uri or local_uri(folder)}

@@ -5,7 +5,8 @@
     python -m nanomodel.data show runs/cache/sotu-2048-...
 
 `prepare` prints one line of JSON on stdout; progress and errors go to stderr. Options not
-given come from `configs/data/CORPUS.yaml`. Exit codes: 0 done, 2 an error that the user can fix, 130 Ctrl-C.
+given come from `configs/data/CORPUS.yaml`. Exit codes: 0 done, 2 an error in the request, 3 in this
+machine or its connection, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except DataError as error:
         print(f"error: {error.message}" + (f"\n{error.hint}" if error.hint else ""), file=sys.stderr)
-        return 2
+        return 3 if error.machine else 2
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: the data cannot be written: {error.strerror or error}{where}", file=sys.stderr)
+        print("Free some space or mend the permissions, then start again.", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("Stopped. Nothing is left half done; start again when you like.", file=sys.stderr)
         return 130

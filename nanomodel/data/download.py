@@ -101,6 +101,7 @@ def fetch(url: str, folder: Path, report: Report, phase: str) -> Path:
                     f"Could not fetch {url}: {error}.",
                     "Check the connection and start again: what was fetched is kept. Or prepare the data on a"
                     " machine with a connection, and copy the prepared folder.",
+                    machine=True,
                 ) from error
             pause = min(max(pause, error.pause), LONGEST_PAUSE)
             report(f"{phase}: {error}; trying again in {pause:g} s", 0, 0)

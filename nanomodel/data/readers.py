@@ -25,6 +25,8 @@ FEW = 1000
 BLOCK = 1 << 20
 ROWS = 128
 """Rows of a .parquet in memory at once."""
+LACKING, LACKING_SHARE = 100, 0.1
+"""Lines of a .jsonl that may lack the field: so many, or this share of the lines, whichever is more."""
 STRETCH = 4
 """A document of a cut .txt is at most this many times as large as it should be."""
 
@@ -50,7 +52,7 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
     for file in files:
         size = file.stat().st_size
         try:
-            for raw, at in _pieces(file, column, document_bytes, len(files)):
+            for raw, at in _pieces(file, column, document_bytes, len(files), report):
                 if raw.strip():
                     yield raw
                 report("Reading", before + at, total)
@@ -60,11 +62,11 @@ def read_files(files: Sequence[Path], column: str, document_bytes: int, report: 
         report("Reading", before, total)
 
 
-def _pieces(file: Path, column: str, document_bytes: int, files: int) -> Iterator[Piece]:
+def _pieces(file: Path, column: str, document_bytes: int, files: int, report: Report) -> Iterator[Piece]:
     if file.suffix.lower() == ".parquet":
         return _parquet(file, column)
     if file.suffix.lower() == ".jsonl":
-        return _jsonl(file, column)
+        return _jsonl(file, column, report)
     most = 0 if files == 1 else STRETCH * document_bytes if files < FEW else WHOLE_FILE
     if document_bytes and file.stat().st_size > most:
         return _paragraphs(file, document_bytes)
@@ -104,13 +106,30 @@ def _cut(buffer: bytes, at: int, size: int) -> int:
     return end
 
 
-def _jsonl(file: Path, column: str) -> Iterator[Piece]:
-    at = 0
+def _jsonl(file: Path, column: str, report: Report) -> Iterator[Piece]:
+    """The field of each line; a few lines may lack it."""
+    at, rows, lacking = 0, 0, 0
+    first: DataError | None = None
     with file.open("rb") as handle:
         for number, line in enumerate(handle, 1):
             at += len(line)
-            if line.strip():
+            if not line.strip():
+                continue
+            rows += 1
+            try:
                 yield _field(line, column, f"line {number} of {file}"), at
+            except _FieldMissing as error:
+                first, lacking = first or error, lacking + 1
+                if lacking > max(LACKING, LACKING_SHARE * rows):
+                    raise first from None
+    if first is not None:
+        if lacking == rows:
+            raise first
+        report(f"{file.name}: {lacking} of {rows} lines have no {column!r}; they are left out", 0, 0)
+
+
+class _FieldMissing(DataError):
+    """A line has no such field."""
 
 
 def _field(line: bytes, column: str, where: str) -> bytes:
@@ -120,13 +139,19 @@ def _field(line: bytes, column: str, where: str) -> bytes:
         raise _not_utf8(where) from error
     except ValueError as error:
         raise DataError(f"Not JSON, {where}: {error}.", 'Lines look like {"text": "..."}.') from error
+    except RecursionError:
+        raise DataError(f"The JSON of {where} is nested too deep.", "Take that line out.") from None
+    if isinstance(row, list):
+        hint = "Write one object a line, for example: jq -c '.[]' OLD > NEW.jsonl"
+        raise DataError(f"A JSON array, not an object, is in {where}.", hint)
     if not isinstance(row, dict):
         raise DataError(f"Not a JSON object, {where}.", 'Lines look like {"text": "..."}.')
     if column not in row:
-        raise _no_column(column, list(row), where)
+        missing = _no_column(column, list(row), where)
+        raise _FieldMissing(missing.message, missing.hint)
     text = row[column]
     if text is not None and not isinstance(text, str):
-        raise DataError(f"{column!r} in {where} is not text.", _other_column(list(row)))
+        raise DataError(f"{column!r} in {where} is not text.", _other_column(list(row), column))
     try:
         return (text or "").encode()
     except UnicodeEncodeError as error:  # an escape such as \\ud800, half of a character
@@ -144,11 +169,16 @@ def _parquet(file: Path, column: str) -> Iterator[Piece]:
             names = parquet.schema_arrow.names
             if column not in names:
                 raise _no_column(column, names, str(file))
+            if names.count(column) > 1:
+                hint = "Write the file again with names that differ."
+                raise DataError(f"{file} has {names.count(column)} columns called {column!r}.", hint)
             kind, rows, row = parquet.schema_arrow.field(column).type, parquet.metadata.num_rows, 0
             if not _is_text(kind):
-                raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", _other_column(names))
+                raise DataError(
+                    f"Column {column!r} of {file} holds {kind}, not text.", _other_column(names, column)
+                )
             for batch in parquet.iter_batches(ROWS, columns=[column], use_threads=False):
-                for value in batch.column(0).cast(pa.large_binary()).to_pylist():
+                for value in batch.column(0).cast(pa.large_string()).cast(pa.large_binary()).to_pylist():
                     row += 1
                     yield _checked(value or b"", file, f"row {row}"), size * row // rows
     except pa.ArrowInvalid as error:
@@ -160,7 +190,7 @@ def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _checked(raw: bytes, file: Path, place: int | str) -> bytes:
@@ -180,8 +210,11 @@ def _not_utf8(where: str) -> DataError:
 
 
 def _no_column(column: str, names: Sequence[str], where: str) -> DataError:
-    return DataError(f"There is no column {column!r} in {where}.", _other_column(names))
+    return DataError(f"There is no column {column!r} in {where}.", _other_column(names, column))
 
 
-def _other_column(names: Sequence[str]) -> str:
-    return f"Set data.text_column to one of: {', '.join(map(str, names))}."
+def _other_column(names: Sequence[str], column: str) -> str:
+    others = [str(name) for name in names if name != column]
+    if not others:
+        return f"Write the text into a column {column!r}."
+    return f"Set data.text_column to one of: {', '.join(others)}."

@@ -285,3 +285,27 @@ def test_the_users_folder_adds_choices_and_briefs(repository: Path) -> None:
 
 def test_shipped_ideas_are_found_by_name_from_anywhere(repository: Path) -> None:
     assert len(load(["ideas=shelf"], {}).idea_paths) >= 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ("Größer".encode("latin-1"), "not UTF-8"),
+        ("Größer".encode("utf-16"), "not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "not UTF-8"),
+        (b"a\0b", "holds NUL"),
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+    ],
+)
+def test_a_brief_that_is_no_text_is_refused_with_what_to_do(raw: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "brief.md"
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=says) as error:
+        load([f"brief={path}"], {}).read_brief()
+    assert str(path) in str(error.value) and error.value.hint
+
+
+def test_a_brief_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "brief.md").write_bytes(b"\xef\xbb\xbf# Mine")
+    assert load([f"brief={tmp_path / 'brief.md'}"], {}).read_brief() == "# Mine"

@@ -128,6 +128,8 @@ def broken(tmp_path: Path, name: str) -> Path:
         pq.write_table(pa.table({"text": [1, 2], "body": ["a", "b"]}), path)
     elif name == "column.parquet":
         pq.write_table(pa.table({"title": ["a"], "body": ["b"]}), path)
+    elif name == "twice.parquet":
+        pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"]), path)
     else:
         path.write_bytes(BROKEN[name])
     return path
@@ -139,7 +141,10 @@ BROKEN = {
     "latin1.jsonl": b'{"text": "fine"}\n{"text": "caf\xe9"}\n',
     "half.jsonl": b'{"text": "fine"}\n{"text": "\\ud800"}\n',
     "cut.jsonl": b'{"text": "fine"}\n{"text": "no en',
-    "list.jsonl": b'["text"]\n',
+    "list.jsonl": b'"text"\n',
+    "array.jsonl": b'[{"text": "a"}, {"text": "b"}]\n',
+    "deep.jsonl": b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+    "many.jsonl": b'{"text": "a"}\n' + b'{"other": 1}\n' * 101,
     "number.jsonl": b'{"text": 3, "body": "x"}\n',
     "column.jsonl": b'{"title": "a", "body": "b"}\n',
 }
@@ -154,11 +159,15 @@ BROKEN = {
         ("half.jsonl", r"line 2 of .*half\.jsonl is not UTF-8", "iconv"),
         ("cut.jsonl", r"Not JSON, line 2 of .*cut\.jsonl", "text"),
         ("list.jsonl", r"Not a JSON object, line 1 of .*list\.jsonl", "text"),
-        ("number.jsonl", r"'text' in line 1 of .*number\.jsonl is not text", "text, body"),
+        ("array.jsonl", r"A JSON array, not an object, is in line 1 of .*array\.jsonl", "jq"),
+        ("deep.jsonl", r"line 1 of .*deep\.jsonl is nested too deep", "Take that line out"),
+        ("many.jsonl", r"no column 'text' in line 2 of .*many\.jsonl", "other"),
+        ("twice.parquet", r"twice\.parquet has 2 columns called 'text'", "names that differ"),
+        ("number.jsonl", r"'text' in line 1 of .*number\.jsonl is not text", "one of: body"),
         ("column.jsonl", r"no column 'text' in line 1 of .*column\.jsonl", "title, body"),
         ("short.parquet", r"short\.parquet is not a whole \.parquet file", "cut short"),
         ("bytes.parquet", r"bytes\.parquet, at row 2, is not UTF-8", "iconv"),
-        ("numbers.parquet", r"'text' of .*numbers\.parquet holds int64, not text", "text, body"),
+        ("numbers.parquet", r"'text' of .*numbers\.parquet holds int64, not text", "one of: body"),
         ("column.parquet", r"no column 'text' in .*column\.parquet", "title, body"),
     ],
 )
@@ -166,6 +175,22 @@ def test_bad_files_are_refused_with_their_name_and_place(tmp_path: Path, name: s
     with pytest.raises(DataError, match=message) as caught:
         read(broken(tmp_path, name))
     assert hint in caught.value.hint
+
+
+def test_lines_without_the_field_are_left_out_and_counted(tmp_path: Path):
+    rows = [{"text": "first"}, {"meta": 1}, {"text": "third"}, {"text": None}]
+    (tmp_path / "a.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
+    said: list[str] = []
+    texts = list(read_files([tmp_path / "a.jsonl"], "text", 0, lambda phase, *_: said.append(phase)))
+    assert texts == [b"first", b"third"]
+    assert "a.jsonl: 1 of 4 lines have no 'text'; they are left out" in said
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_text_column_is_read(tmp_path: Path, kind: pa.DataType):
+    column = pa.array(["one", None, "zwei", "one"]).cast(kind)
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ["one", "zwei", "one"]
 
 
 def test_bad_text_is_refused_deep_inside_a_cut_file(tmp_path: Path):

@@ -132,7 +132,8 @@ class GptTask:
             raise KeyboardInterrupt
         if done.returncode != 0:
             raise UserError(
-                f"The corpus {self._config.choices['data']!r} could not be prepared (see above).", code=2
+                f"The corpus {self._config.choices['data']!r} could not be prepared (see above).",
+                code=2 if done.returncode == 2 else 3,
             )
         about = json.loads(done.stdout.splitlines()[-1])
         sizes = ", ".join(f"{split}: {of['tokens']:,} tokens" for split, of in about["splits"].items())

@@ -254,3 +254,36 @@ def test_a_disk_that_fills_is_one_clear_message_and_nothing_is_lost(root: Path, 
         autoresearch(root, "run", "name=full", "tracking=none", f"runs={tmp_path}", "experiments=0", *QUICK)
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--view", "fancy"], "fancy"),
+        (["ui", "--port", "80000"], "65535"),
+        (["run", "name=été"], "no name for a search"),
+        (["run", "experiments=3,4"], "one value is needed"),
+        (["run", "brief=empty.md"], "is empty"),
+        (["run", "brief=latin.md"], "not UTF-8"),
+        (["run", "data=file"], "no path is set"),
+        (["run", "--dry-run", "sandbox.limits.memory_gb=-1"], "more than 0"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence_and_leaves_nothing(
+    root: Path, arguments: list[str], says: str
+) -> None:
+    (root / "empty.md").write_text("")
+    (root / "latin.md").write_bytes(b"caf\xe9")
+    before = sorted(root.rglob("*"))
+    try:
+        said = inside(
+            root,
+            *arguments,
+            *(["tracking=none", "executor.device=cpu"] if "run" in arguments else []),
+            code=2,
+        )
+    finally:
+        after = sorted(root.rglob("*"))
+        for path in (root / "empty.md", root / "latin.md"):
+            path.unlink()
+    assert says in said and "Traceback" not in said and after == before

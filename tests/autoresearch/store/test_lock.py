@@ -88,3 +88,16 @@ def test_a_search_may_be_removed_while_its_lock_is_held(tmp_path: Path) -> None:
         (tmp_path / "x" / "lock").unlink()
     with lock(tmp_path / "x"):
         pass
+
+
+def test_a_search_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError), lock(tmp_path / "runs" / "x"):
+        raise UserError("the brief is empty")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs" / "cache").mkdir(parents=True)
+    with pytest.raises(UserError), lock(tmp_path / "runs" / "x"):
+        raise UserError("the brief is empty")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cache"]
+    with lock(tmp_path / "runs" / "x"):
+        (tmp_path / "runs" / "x" / "journal.db").touch()
+    assert (tmp_path / "runs" / "x" / "lock").exists()

@@ -376,6 +376,55 @@ def test_a_dead_server_is_one_line_and_the_outbox_stays(journal: Journal, folder
     assert set(runs(folder)) == {"search", "0", "1"}
 
 
+def test_a_store_that_cannot_be_reached_is_said_at_the_start(journal: Journal, folder: Path) -> None:
+    said: list[str] = []
+    dead = mirror(folder, uri=f"http://127.0.0.1:{free_port()}", say=said.append)
+    dead.sync(journal)
+    assert dead._thread is not None
+    dead._thread.join()
+    assert len(said) == 1 and "is not up to date" in said[0] and "The search goes on" in said[0]
+
+
+def test_a_copied_store_keeps_its_files_beside_itself(journal: Journal, folder: Path, tmp_path: Path) -> None:
+    """MLflow stores whole paths: the files of the copy would go into the folder of the original."""
+    add(journal)
+    assert mirror(folder).close(journal) is None
+    copy = tmp_path / "copied checkout" / "mlflow"
+    shutil.copytree(folder, copy)
+    before = sorted(path for path in folder.rglob("*") if path.is_file() and "mlflow.db" not in path.name)
+    add(journal)
+    journal.unmirrored()
+    said: list[str] = []
+    assert mirror(copy, say=said.append).close(journal) is None
+    assert sorted(p for p in folder.rglob("*") if p.is_file() and "mlflow.db" not in p.name) == before
+    assert [text for text in said if "copied or moved" in text and str(folder) in text] and len(said) == 1
+    for run in runs(copy).values():
+        assert run.info.artifact_uri.startswith(copy.resolve().as_uri()), run.info
+        assert (copy / "artifacts" / run.info.run_id).is_dir()
+    assert mirror(copy, say=said.append).close(journal) is None and len(said) == 1, "once"
+
+
+@pytest.mark.soak
+def test_two_searches_may_make_a_new_store_at_once(tmp_path: Path) -> None:
+    make = (
+        "import sys; from pathlib import Path; from autoresearch.tracking.store import Store, local_uri;"
+        "at = Path(sys.argv[1]); print(Store(local_uri(at), 'autoresearch', at / 'a').experiment_id)"
+    )
+    command = [sys.executable, "-c", make, str(tmp_path / "new")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0] and said[0] == said[1]
+
+
+def test_the_ui_says_when_its_port_is_taken(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"Port {port} cannot be listened on") as error:
+            ui(None, folder, port)
+    assert error.value.code == 3 and "--port" in error.value.hint
+    assert ui(None, folder, port).command
+
+
 def test_a_server_that_never_answers_holds_nobody_up(journal: Journal, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         waiting = mirror(folder, uri=f"http://127.0.0.1:{silent.getsockname()[1]}")

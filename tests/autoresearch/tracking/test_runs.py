@@ -38,3 +38,11 @@ def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
     assert {"val_accuracy", "val_accuracy_trial", "effect"} <= {p.key for p in child.metrics}
     assert child.tags["result"].startswith("keep: +0.05")
     assert not [p for p in (*parent.metrics, *child.metrics) if "bpb" in p.key]
+
+
+def test_a_trial_that_was_lost_is_not_counted_and_hides_no_curve() -> None:
+    e = tried(1, VerdictKind.DISCARD, ("screen", 1.5))
+    lost = replace(e.trials[0], id=1, result=None)
+    points = experiment_run(INFO, replace(e, trials=(lost, *e.trials)), {}, 0).metrics
+    assert [p.value for p in points if p.key == "trials"] == [1.0]
+    assert [p for p in points if p.key == "train_loss"]
