@@ -4,7 +4,6 @@ import ast
 import importlib
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from autoresearch.testing.judges import JudgeContract
 from autoresearch.testing.proposers import ProposerContract
 from autoresearch.testing.tasks import TaskContract
 from autoresearch.types import VerdictKind
+from tests.support.cli import inside
 
 PAGE = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text("utf-8")
 PACKAGE = Path(__file__).parent.parent / "autoresearch"
@@ -84,21 +84,14 @@ class TestSerial(ExecutorContract):
 
 
 @pytest.mark.slow
-def test_all_four_are_chosen_by_name_and_run_a_search(site, tmp_path):
+def test_all_four_are_chosen_by_name_and_run_a_search(tmp_path):
     (tmp_path / "guess.py").write_text("GUESS = 0.2\n")
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         identity = ["-c", "user.name=n", "-c", "user.email=e"]
         subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
     chosen = ["task=guess", "proposer=nudge", "judge=twice", "executor=serial", "proposer.factor=2"]
     more = ["name=night", "experiments=3", "tracking=none", "sandbox=none", "claim=0", "alarm=null"]
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from autoresearch.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(site), "run", "--view", "plain", *chosen, *more],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    inside(tmp_path, "run", "--view", "plain", *chosen, *more)
     journal = Journal(tmp_path / "runs" / "night" / "journal.db")
     verdicts = [e.verdict for e in journal.experiments()[1:] if e.verdict]
     assert [v.kind for v in verdicts][:1] == [VerdictKind.KEEP], "0.4 is nearer to 0.7 than 0.2"

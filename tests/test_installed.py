@@ -81,7 +81,15 @@ def test_a_search_runs_in_another_repository(installed: Path, repository: Path, 
         f"data: prepared\ndata.path: {cache}\nsandbox: none\n"
         "tracking.enabled: false\nbaselines: 2\nclaim: 0\n"
     )
-    asked = ("name=away", "budget=smoke", "proposer=random", "experiments=1", "executor.device=cpu")
+    asked = (
+        "name=away",
+        "budget=smoke",
+        "budget.amount=8192",
+        "executor.standby=false",
+        "proposer=random",
+        "experiments=1",
+        "executor.device=cpu",
+    )
     done = autoresearch(installed, repository, "run", "--view", "plain", *asked)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (repository / "runs" / "away" / "report" / "report.md").exists()

@@ -124,17 +124,22 @@ def diff(
 
 def report(overrides: Overrides = None) -> None:
     """Write the report page and print where it lies."""
-    from autoresearch.report.markdown import claim_sentence, headline
-    from autoresearch.report.summary import summarize
     from autoresearch.search.setup import write_page
 
     journal, repository = open_journal(overrides)
-    written = write_page(journal, repository)
+    print_result(journal, write_page(journal, repository).html)
+
+
+def print_result(journal: Journal, page: Path) -> None:
+    """Print what a search has found, and where its page lies."""
+    from autoresearch.report.markdown import claim_sentence, headline
+    from autoresearch.report.summary import summarize
+
     summary = summarize(journal)
     typer.echo(headline(summary))
     if summary.claim:
         typer.echo(claim_sentence(summary.claim, summary.metric))
-    typer.echo(f"report: {written.html}")
+    typer.echo(f"report: {page}")
 
 
 def ui(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Json, Overrides, dumps, report
+from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal, print_result
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
@@ -58,7 +58,8 @@ def run(
             "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")
         )
         sys.exit(130)
-    report([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
+    journal, _ = open_journal([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
+    print_result(journal, journal.path.parent / "report" / "report.html")  # written as the search was closed
 
 
 def prepare(overrides: Overrides = None) -> None:

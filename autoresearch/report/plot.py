@@ -100,6 +100,7 @@ def _save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
         # Verdana has the same widths, for readers without DejaVu.
         text = svg.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
         svg.write_text(text, encoding="utf-8")
+        figure.set_layout_engine("none")  # it is done, and slow
         figure.savefig(png, dpi=DPI)
     return svg, png
 

@@ -15,11 +15,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.journal import Journal
-from autoresearch.types import Cost
+from autoresearch.types import Cost, Plain
+
+Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
 REVOKED, RECHECKS = "revoked", "rechecks"
@@ -87,7 +89,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class ClaimRecord:
+class ClaimRecord(Plain):
     """One claim: begun when its plan is recorded, finished when it has a result.
 
     Attributes:
@@ -146,7 +148,7 @@ class AuditRun:
 
 
 @dataclass(frozen=True)
-class AuditRecord:
+class AuditRecord(Plain):
     """One audit.
 
     Attributes:
@@ -178,7 +180,7 @@ class AuditRecord:
 
 
 @dataclass(frozen=True)
-class Brief:
+class Brief(Plain):
     """One text of the brief, which may be edited while a search runs.
 
     Attributes:
@@ -193,7 +195,7 @@ class Brief:
 
 
 @dataclass(frozen=True)
-class Revoked:
+class Revoked(Plain):
     """A change that was kept, and found to be invalid in a later run.
 
     Attributes:
@@ -213,7 +215,7 @@ class Revoked:
 
 def read_revoked(notes: Notes) -> list[Revoked]:
     """Every kept change that was found to be invalid, oldest first."""
-    return [Revoked(**_tuples(data)) for data in json.loads(notes.get(REVOKED) or "[]")]
+    return _read(notes, REVOKED, Revoked)
 
 
 def read_rechecks(notes: Notes) -> list[int]:
@@ -223,42 +225,23 @@ def read_rechecks(notes: Notes) -> list[int]:
 
 def read_claims(notes: Notes) -> list[ClaimRecord]:
     """Every claim of a search, oldest first."""
-    return [
-        ClaimRecord(
-            **data
-            | {
-                "accesses": tuple(Access(**access) for access in data["accesses"]),
-                "result": Claim(**_tuples(data["result"])) if data["result"] else None,
-            }
-        )
-        for data in json.loads(notes.get(CLAIMS) or "[]")
-    ]
+    return _read(notes, CLAIMS, ClaimRecord)
 
 
 def write_claim(notes: WritableNotes, record: ClaimRecord) -> None:
     """Add a claim, or replace the record of the same number."""
-    known = {r.number: r for r in read_claims(notes)} | {record.number: record}
-    notes.set(CLAIMS, json.dumps([asdict(known[number]) for number in sorted(known)]))
+    known = {r.number: r for r in [*read_claims(notes), record]}
+    _write(notes, CLAIMS, dict(sorted(known.items())))
 
 
 def read_audits(notes: Notes) -> list[AuditRecord]:
     """Every audit of a search, oldest first."""
-    return [
-        AuditRecord(
-            **_tuples(data)
-            | {
-                "runs": tuple(AuditRun(**_tuples(run)) for run in data["runs"]),
-                "audited": tuple(Audited(**_tuples(found)) for found in data["audited"]),
-            }
-        )
-        for data in json.loads(notes.get(AUDITS) or "[]")
-    ]
+    return _read(notes, AUDITS, AuditRecord)
 
 
 def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
     """Add an audit, or replace the record of the same tip."""
-    known = {r.tip: r for r in read_audits(notes)} | {record.tip: record}
-    notes.set(AUDITS, json.dumps([asdict(r) for r in known.values()]))
+    _write(notes, AUDITS, {r.tip: r for r in [*read_audits(notes), record]})
 
 
 def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
@@ -267,14 +250,17 @@ def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
     return tuple(Access(sides[i % 4], seed) for i, seed in enumerate(seeds))
 
 
-def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+def _read(notes: Notes, key: str, kind: type[Record]) -> list[Record]:
+    return [kind.from_dict(data) for data in json.loads(notes.get(key) or "[]")]
+
+
+def _write(notes: WritableNotes, key: str, records: Mapping[Any, Plain]) -> None:
+    notes.set(key, json.dumps([record.to_dict() for record in records.values()]))
 
 
 def read_briefs(notes: Notes) -> list[Brief]:
     """Every text that the brief has had, oldest first; empty for old searches, which did not record them."""
-    return [Brief(**item) for item in json.loads(notes.get(BRIEFS) or "[]")]
+    return _read(notes, BRIEFS, Brief)
 
 
 def current_brief(journal: Journal, path: Path, name: str = "") -> str:
@@ -301,7 +287,7 @@ def current_brief(journal: Journal, path: Path, name: str = "") -> str:
     if text != last.text or not journal.get(BRIEFS):
         if text != last.text:
             known.append(Brief(time.time(), name or info.brief, text))
-        journal.set(BRIEFS, json.dumps([asdict(brief) for brief in known]))
+        _write(journal, BRIEFS, dict(enumerate(known)))
         journal.update(brief=name or info.brief, brief_text=text)
     return text
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoresearch.report.estimates import Moment, own_trials
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
-from autoresearch.report.summary import Summary, mean_metrics
+from autoresearch.report.summary import Summary, experiment_row
 from autoresearch.text import clean, duration, evidence_text, flatten, one_line, scrub, verdict_text
 from autoresearch.types import Experiment, Metric, Trial, VerdictKind
 
@@ -98,33 +98,6 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
     config = {str(k): v for k, v in info.config.items() if k not in ("overrides", "choices")}
     flat = flatten({**config, "brief": scrub(info.brief), "task": info.task})
     params = {key: str(value) for key, value in flat.items() if value is not None}
-    metrics: list[Number] = []
-    name = summary.metric.name
-    for moment in moments:
-        e, score = moment.experiment, moment.experiment.score
-        when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
-        values = {
-            f"best_{name}": moment.best,
-            "tried": moment.tried,
-            "kept": moment.kept,
-            "failed": moment.failed,
-        }
-        if score is not None:
-            values[f"tried_{name}"] = round(score, DIGITS)
-        if moment.dollars:
-            values["llm_dollars"] = round(moment.dollars, DIGITS)
-        if moment.dollars and moment.kept:
-            values["llm_dollars_per_keep"] = round(moment.dollars / moment.kept, DIGITS)
-        metrics += [Number(k, float(v), when, e.number) for k, v in values.items() if math.isfinite(v)]
-    total = summary.cost.dollars
-    if info.finished and total > 0:  # with what was paid since the last proposal, and led to none
-        last = max((e.number for e in summary.experiments), default=0) + 1
-        metrics.append(Number("llm_dollars", round(total, DIGITS), _milliseconds(info.finished), last))
-    if summary.claim and (claimed := summary.claim.result):
-        when = _milliseconds(summary.claim.finished or summary.claim.started)
-        low, high = claimed.interval
-        values = {"claim_gain": claimed.effect, "claim_low": low, "claim_high": high}
-        metrics += [Number(k, v, when) for k, v in values.items()]
     return Run(
         name=info.name,
         status="FINISHED" if info.finished else "RUNNING",
@@ -143,12 +116,40 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
             "mlflow.note.content": scrub(search_note(summary)),
         },
         params=params,
-        metrics=tuple(metrics),
+        metrics=tuple(_search_metrics(summary, moments)),
         files={
             "brief.md": scrub(clean(info.brief_text)),
             "config.json": json.dumps(info.config, indent=2, default=str) + "\n",
         },
     )
+
+
+def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Number]:
+    name, finished = summary.metric.name, summary.info.finished
+    for moment in moments:
+        e, score, dollars = moment.experiment, moment.experiment.score, moment.dollars
+        when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
+        values = {
+            f"best_{name}": moment.best,
+            "tried": moment.tried,
+            "kept": moment.kept,
+            "failed": moment.failed,
+            f"tried_{name}": None if score is None else round(score, DIGITS),
+            "llm_dollars": round(dollars, DIGITS) or None,
+            "llm_dollars_per_keep": round(dollars / moment.kept, DIGITS) or None if moment.kept else None,
+        }
+        for key, value in values.items():
+            if value is not None and math.isfinite(value):
+                yield Number(key, float(value), when, e.number)
+    total = summary.cost.dollars
+    if finished and total > 0:  # with what was paid since the last proposal, and led to none
+        last = max((e.number for e in summary.experiments), default=0) + 1
+        yield Number("llm_dollars", round(total, DIGITS), _milliseconds(finished), last)
+    if summary.claim and (claimed := summary.claim.result):
+        when = _milliseconds(summary.claim.finished or summary.claim.started)
+        low, high = claimed.interval
+        for key, value in {"claim_gain": claimed.effect, "claim_low": low, "claim_high": high}.items():
+            yield Number(key, value, when)
 
 
 def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], column: int) -> Run:
@@ -160,9 +161,8 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         sources: Its editable files: path -> text; may be empty where there are none yet.
         column: Which value of a knob to show where it has one for each device: 0 for CPU, 1 for GPU.
     """
-    metric = info.metric
+    row = experiment_row(e, info.metric)
     judged = e.verdict is not None or (e.number == 0 and e.score is not None)
-    verdict = e.verdict.kind.value if e.verdict else ("baseline" if e.number == 0 else "")
     files = {}
     if judged:
         # MLflow shows only files with endings it knows, so the diff is called .txt.
@@ -176,42 +176,43 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
     status = STATUS[e.verdict.kind] if e.verdict else ("FINISHED" if judged else "RUNNING")
     finished = e.finished or max([e.created, *(t.finished or 0.0 for t in e.trials)])
     return Run(
-        name=_name(e, verdict),
+        name=_name(row),
         status=status,
         start=_milliseconds(e.created),
         end=_milliseconds(finished) if judged else None,
-        tags=identity(info, e.number) | {"autoresearch.search.loop": info.name} | _tags(e, verdict, metric),
+        tags=identity(info, e.number) | {"autoresearch.search.loop": info.name} | _tags(e, row, info.metric),
         params=_params(e, sources, column),
-        metrics=tuple(_metrics(e, judged, metric)),
+        metrics=tuple(_metrics(e, row, judged, info.metric)),
         files=files,
     )
 
 
-def _name(e: Experiment, verdict: str) -> str:
-    what = one_line(scrub(e.proposal.hypothesis), 60) if e.proposal else "starting point"
+def _verdict(row: Mapping[str, Any]) -> str:
+    return row["verdict"] or ("baseline" if row["number"] == 0 else "")
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    what = one_line(scrub(row["hypothesis"]), 60) or "starting point"
     # Three digits, so that sorting by name is sorting by number.
-    return f"{e.number:03d} {verdict or 'running'}: {what}"
+    return f"{row['number']:03d} {_verdict(row) or 'running'}: {what}"
 
 
-def _tags(e: Experiment, verdict: str, metric: Metric) -> dict[str, str]:
+def _tags(e: Experiment, row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
     tags = {
-        "verdict": verdict,
-        "commit": e.commit,
-        "parent_commit": e.parent,
-        "mlflow.source.git.commit": e.commit,
+        "verdict": _verdict(row),
+        "commit": row["commit"],
+        "parent_commit": row["parent"],
+        "mlflow.source.git.commit": row["commit"],
+        "seeds": " ".join(map(str, row["seeds"])),
+        "reason": row["reason"],
+        "result": verdict_text(e.verdict, metric) if e.verdict else "",
+        "hypothesis": row["hypothesis"] or "starting point",
+        "category": row["category"],
+        "proposer": row["proposer"],
+        "mlflow.user": row["proposer"],
     }
-    tags["seeds"] = " ".join(str(t.seed) for t in own_trials(e))
-    tags["mlflow.note.content"] = scrub(experiment_note(e, metric))
-    if e.verdict:
-        tags["reason"] = e.verdict.reason
-        tags["result"] = verdict_text(e.verdict, metric)
-    if p := e.proposal:
-        tags |= {"hypothesis": p.hypothesis, "category": p.category.value, "proposer": p.proposer}
-        tags["mlflow.user"] = p.proposer
-    else:
-        tags["hypothesis"] = "starting point"
-    notes = ("mlflow.note.content",)
-    return {k: v if k in notes else scrub(one_line(v, 1000)) for k, v in tags.items() if v}
+    note = {"mlflow.note.content": scrub(experiment_note(e, metric))}
+    return {k: v for k, v in note.items() if v} | {k: scrub(one_line(v, 1000)) for k, v in tags.items() if v}
 
 
 def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str, str]:
@@ -226,36 +227,32 @@ def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str,
     return {k: scrub(one_line(v, 500)) for k, v in params.items()}
 
 
-def _metrics(e: Experiment, judged: bool, metric: Metric) -> list[Number]:
+def _metrics(e: Experiment, row: Mapping[str, Any], judged: bool, metric: Metric) -> list[Number]:
     own = [t for t in own_trials(e) if t.result is not None]  # the others are lost, and were repeated
     if not own:
         return []
     last = _milliseconds(max(t.finished or 0.0 for t in own))
-    values: dict[str, float | None] = {metric.name: e.score, "trials": float(len(own))}
-    if e.verdict:
-        low, high = e.verdict.interval or (None, None)
-        values |= {
-            "effect": e.verdict.effect,
-            "effect_low": low,
-            "effect_high": high,
-            "evidence": e.verdict.evidence,
-        }
-    if e.proposal:
-        values |= {
-            "expected_effect": e.proposal.expected_effect,
-            "llm_dollars": e.proposal.cost.dollars or None,
-        }
+    low, high = row["interval"] or (None, None)
+    values = {
+        metric.name: row["score"],
+        "trials": float(len(own)),
+        "effect": row["effect"],
+        "effect_low": low,
+        "effect_high": high,
+        "evidence": row["evidence"],
+        "expected_effect": e.proposal.expected_effect if e.proposal else None,
+        "llm_dollars": (e.proposal.cost.dollars or None) if e.proposal else None,
+    }
     points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
-    scored = [t for t in own if t.score is not None]
+    scored = [(t.score, _milliseconds(t.finished or 0)) for t in own if t.score is not None]
     points += [
-        Number(f"{metric.name}_trial", round(t.score, DIGITS), _milliseconds(t.finished or 0), i)
-        for i, t in enumerate(scored, start=1)
-        if t.score is not None
+        Number(f"{metric.name}_trial", round(score, DIGITS), when, i)
+        for i, (score, when) in enumerate(scored, start=1)
     ]
     if judged:
         points += _curve(own[0])
     taken = {p.key for p in points}
-    measured = {_metric_name(k): v for k, v in sorted(mean_metrics(e).items())[:MEASURED_METRICS]}
+    measured = {_metric_name(k): v for k, v in sorted(row["metrics"].items())[:MEASURED_METRICS]}
     points += [Number(k, v, last) for k, v in measured.items() if k not in taken]
     return [p for p in points if math.isfinite(p.value)]
 
@@ -297,21 +294,15 @@ def experiment_note(e: Experiment, metric: Metric) -> str:
         [str(t.id), t.arm, str(t.seed), _outcome(t, metric), duration((t.finished or t.started) - t.started)]
         for t in e.trials
     ]
-    parts += (
-        [table(["Trial", "Arm", "Seed", metric.name, "Time"], rows, numeric=(0, 2, 3, 4))] if rows else []
-    )
-    failed = [t for t in e.trials if t.result and t.result.reason and t.result.log]
-    parts += [
-        f"Trial {t.id} ended with:\n\n{_quoted(excerpt(t.result.log))}" for t in failed[-1:] if t.result
-    ]
+    head = ["Trial", "Arm", "Seed", metric.name, "Time"]
+    parts += [table(head, rows, numeric=(0, 2, 3, 4))] if rows else []
+    logs = [(t.id, t.result.log) for t in e.trials if t.result and t.result.reason and t.result.log]
+    for number, log in logs[-1:]:
+        lines = "\n".join(f"> {escape(line)}  " for line in excerpt(log).splitlines())
+        parts.append(f"Trial {number} ended with:\n\n{lines}")
     if 0 < len(e.diff) < DIFF_CHARACTERS:
         parts.append(fence(e.diff, "diff"))
     return "\n\n".join(part for part in parts if part)
-
-
-def _quoted(text: str) -> str:
-    """Lines of a candidate's log as a Markdown quotation."""
-    return "\n".join(f"> {escape(line)}  " for line in text.splitlines())
 
 
 def _outcome(trial: Trial, metric: Metric) -> str:

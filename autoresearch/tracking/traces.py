@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.store.calls import CallLog, shortened
@@ -93,28 +94,65 @@ def write_trace(store: Store, identity: str, run_id: str, call: Call) -> None:
     from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.client import TracingClient
 
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    trace_id = f"tr-{digest[:32]}"
-    asked, answered = (shortened(scrub(text), MAX_CHARACTERS) for text in (call.asked, call.answered))
-    problem = shortened(scrub(call.problem), 1000)
-    failed = bool(problem) and not answered
-    tokens = call.cost.input_tokens, call.cost.output_tokens
-    usage = {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}
-    cost = {"total_cost": call.cost.dollars}  # which part of it was for the input is not known
-    provider, _, model = call.model.partition(":")
+    call = replace(
+        call,
+        asked=shortened(scrub(call.asked), MAX_CHARACTERS),
+        answered=shortened(scrub(call.answered), MAX_CHARACTERS),
+        problem=shortened(scrub(call.problem), 1000),
+    )
+    span = _span(hashlib.sha256(identity.encode()).hexdigest(), call)
+    attributes = span["attributes"]
+    info = TraceInfo(
+        trace_id=span["trace_id"],
+        trace_location=TraceLocation.from_experiment_id(store.experiment_id),
+        request_time=round(1000 * call.started),
+        execution_duration=round(1000 * call.cost.seconds),
+        state=TraceState.ERROR if _failed(call) else TraceState.OK,
+        request_preview=call.asked[-900:],
+        response_preview=(call.answered or call.problem)[:900],
+        trace_metadata={
+            "mlflow.sourceRun": run_id,
+            "mlflow.trace.session": call.conversation,
+            "mlflow.trace.tokenUsage": attributes["mlflow.chat.tokenUsage"],
+            "mlflow.trace.cost": attributes["mlflow.llm.cost"],
+            "mlflow.trace_schema.version": "3",
+        },
+        tags={
+            "mlflow.traceName": call.model,
+            "outcome": one_line(call.problem, 200) or "accepted",
+            "mlflow.trace.spansLocation": "TRACKING_STORE",
+        },
+    )
+    client = TracingClient(store.uri)
+    client.start_trace(info)
+    client.log_spans(store.experiment_id, [Span.from_dict(span)])
+
+
+def _failed(call: Call) -> bool:
+    return bool(call.problem) and not call.answered
+
+
+def _span(digest: str, call: Call) -> dict[str, Any]:
+    """The only span of a call's trace, in MLflow's own format; `digest` gives the ids."""
+    trace_id, (provider, _, model) = f"tr-{digest[:32]}", call.model.partition(":")
+    read, written = call.cost.input_tokens, call.cost.output_tokens
     attributes: dict[str, Any] = {
         "mlflow.traceRequestId": trace_id,
         "mlflow.spanType": "CHAT_MODEL",
-        "mlflow.spanInputs": {"messages": [{"role": "user", "content": asked}]},
-        "mlflow.spanOutputs": {"role": "assistant", "content": answered},
-        "mlflow.chat.tokenUsage": usage,
-        "mlflow.llm.cost": cost,
+        "mlflow.spanInputs": {"messages": [{"role": "user", "content": call.asked}]},
+        "mlflow.spanOutputs": {"role": "assistant", "content": call.answered},
+        "mlflow.chat.tokenUsage": {
+            "input_tokens": read,
+            "output_tokens": written,
+            "total_tokens": read + written,
+        },
+        "mlflow.llm.cost": {"total_cost": call.cost.dollars},  # how much of it for the input is not known
         "mlflow.llm.model": model,
         "mlflow.llm.provider": provider,
-        **({"problem": problem} if problem else {}),
+        **({"problem": call.problem} if call.problem else {}),
     }
     began = round(1e9 * call.started)
-    span: dict[str, Any] = {  # the only one of the trace, in MLflow's own format
+    return {
         "trace_id": trace_id,
         "span_id": digest[32:48],
         "parent_span_id": None,
@@ -123,32 +161,8 @@ def write_trace(store: Store, identity: str, run_id: str, call: Call) -> None:
         "end_time_unix_nano": began + round(1e9 * call.cost.seconds),
         "attributes": {key: json.dumps(value) for key, value in attributes.items()},
         "status": {
-            "code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK",
-            "message": problem if failed else "",
+            "code": "STATUS_CODE_ERROR" if _failed(call) else "STATUS_CODE_OK",
+            "message": call.problem if _failed(call) else "",
         },
         "events": [],
     }
-    info = TraceInfo(
-        trace_id=trace_id,
-        trace_location=TraceLocation.from_experiment_id(store.experiment_id),
-        request_time=round(1000 * call.started),
-        execution_duration=round(1000 * call.cost.seconds),
-        state=TraceState.ERROR if failed else TraceState.OK,
-        request_preview=asked[-900:],
-        response_preview=(answered or problem)[:900],
-        trace_metadata={
-            "mlflow.sourceRun": run_id,
-            "mlflow.trace.session": call.conversation,
-            "mlflow.trace.tokenUsage": json.dumps(usage),
-            "mlflow.trace.cost": json.dumps(cost),
-            "mlflow.trace_schema.version": "3",
-        },
-        tags={
-            "mlflow.traceName": call.model,
-            "outcome": one_line(problem, 200) or "accepted",
-            "mlflow.trace.spansLocation": "TRACKING_STORE",
-        },
-    )
-    client = TracingClient(store.uri)
-    client.start_trace(info)
-    client.log_spans(store.experiment_id, [Span.from_dict(span)])

@@ -1,29 +1,55 @@
 """What takes long to make, for tests that copy it: an empty MLflow store, and a finished search."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.support.stub import make_repository, make_search
 
 SETTINGS = ["name=x", "budget=smoke", "executor.device=cpu", "tracking=none"]
 
 
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str, testrun_uid: str) -> Once:
+    """Makes a folder of a given name, once for all workers that test at the same time."""
+    base = tmp_path_factory.getbasetemp()
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder = (base if worker_id == "master" else base.parent) / f"{testrun_uid}-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                make(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_store(once: Once) -> Path:
     """An MLflow store with its schema, which takes seconds to make."""
-    from autoresearch.tracking.store import Store, local_uri
 
-    folder = tmp_path_factory.mktemp("mlflow")
-    Store(local_uri(folder), "autoresearch", folder / "artifacts")
-    return folder
+    def make(folder: Path) -> None:
+        from autoresearch.tracking.store import Store, local_uri
+
+        Store(local_uri(folder), "autoresearch", folder / "artifacts")
+
+    return once("mlflow", make)
 
 
 @pytest.fixture(scope="session")
-def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_search(once: Once) -> Path:
     """A repository with a finished search: two keeps, three discards, and losses of every trial."""
-    repository = make_repository(tmp_path_factory.mktemp("finished") / "repo")
+    return once("finished", make_finished_search)
+
+
+def make_finished_search(root: Path) -> None:
+    repository = make_repository(root)
     search = make_search(repository, [0.5, 0.9, 0.3, 0.8, 0.7], "experiments=5", "claim=0", "tracking=none")
     search.journal.update(config={**search.config.model_dump(mode="json"), "overrides": SETTINGS})
     search.run()
@@ -33,7 +59,6 @@ def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "validation.npy").write_bytes(b"x" * 100)
     search.journal.close()
-    return repository.root
 
 
 @pytest.fixture

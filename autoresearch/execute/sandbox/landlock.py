@@ -50,7 +50,8 @@ class LandlockSandbox:
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
         read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
-        memory = [Path("/dev/shm")] if self.namespaces else []
+        shm = Path("/dev/shm")  # its own, unless a folder of ours lies there: then it is everybody's
+        own_shm = self.namespaces and not any(path.is_relative_to(shm) for path in jail.writable)
         return {
             "namespaces": list(NAMESPACES) if self.namespaces else [],
             "writable": [str(path) for path in jail.writable],
@@ -60,7 +61,7 @@ class LandlockSandbox:
             "landlock": {
                 "names": [str(path) for path in split],
                 "read": [str(path) for path in [*read, *jail.read_only]],
-                "write": [str(path) for path in [*jail.writable, *memory]],
+                "write": [str(path) for path in [*jail.writable, *([shm] if own_shm else [])]],
                 "devices": [str(path) for path in devices],
                 "change": list(gpu.CHANGED) if jail.gpu else [],
             },

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -158,12 +160,18 @@ class Api:
         return Malformed(f"what came back is not an answer ({type(error).__name__})")
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust; reading that takes longer than a short answer, so that all clients share it."""
+    return httpx2.create_ssl_context()
+
+
 class _Client(httpx2.Client):
     """An HTTP client that tells the SDK of each failure whether the request may be repeated."""
 
     def __init__(self, server: Server, timeout: float) -> None:
         patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        super().__init__(timeout=patience, follow_redirects=False)
+        super().__init__(timeout=patience, follow_redirects=False, verify=_certificates())
         self._server = server
         self._seconds = timeout
 

@@ -1,7 +1,8 @@
-"""The files of finished searches: what `clean` removes, shortens and leaves alone."""
+"""The files of a search: what `clean` removes, shortens and leaves alone; the digest of a tree."""
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from autoresearch.cli import app
 from autoresearch.search.setup import _conclude
 from autoresearch.store.calls import CallLog
-from autoresearch.store.files import keep_losses, read_losses
+from autoresearch.store.files import digest, keep_losses, read_losses
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
@@ -130,3 +131,34 @@ def test_losses_of_old_searches_in_nats_and_bytes_give_the_score_in_bits_per_byt
     np.save(tmp_path / "validation.npy", np.array([[np.log(2) * 30.0, 10.0]]))
     table = read_losses(tmp_path)
     assert table is not None and table[:, 0].sum() / table[:, 1].sum() == pytest.approx(3.0)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "a.py").write_text("A = 1\n")
+    (tmp_path / "pkg" / "b.py").write_text("B = 1\n")
+    return tmp_path
+
+
+def test_the_same_tree_has_the_same_digest(tree: Path) -> None:
+    assert digest(tree) == digest(tree)
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove", "rename", "link", "folder"])
+def test_any_change_is_seen(tree: Path, change: str) -> None:
+    before, file = digest(tree), tree / "pkg" / "a.py"
+    if change == "edit":
+        file.write_text("A = 2\n")
+    elif change == "add":
+        (tree / "pkg" / "c.py").touch()
+    elif change == "remove":
+        file.unlink()
+    elif change == "rename":
+        file.rename(tree / "pkg" / "z.py")
+    elif change == "link":
+        file.unlink()
+        file.symlink_to("b.py")
+    else:
+        (tree / "empty").mkdir()
+    assert digest(tree) != before

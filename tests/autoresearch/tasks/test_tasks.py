@@ -1,11 +1,14 @@
 """Every task keeps the contract; which one a search uses, and what of its options is wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from autoresearch.config import load
 from autoresearch.errors import UserError
+from autoresearch.execute.base import Measurer
+from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task
 from autoresearch.tasks.gpt.task import GptTask
@@ -31,22 +34,34 @@ class TestToyTask(TaskContract):
 
 @pytest.mark.slow
 class TestGptTask(TaskContract):
-    """With a toy script and a toy corpus; corpora are prepared in tests of their own."""
+    """With a toy script, a toy corpus, and one measurer for all; corpora are prepared in their own tests."""
 
     broken = ("nanomodel/train.py", "def main(:")
     crashing = ("nanomodel/train.py", "raise ValueError('this cannot be trained')\n")
 
-    @pytest.fixture
-    def task(self) -> Task:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def task(cls) -> Task:
         return create_task(load([*SMALL, "executor.probes=16", "executor.standby=false"], {}))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def measurer(
+        cls, task: Task, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Measurer]:
+        tree = toy.write_code(tmp_path_factory.mktemp("trusted") / "tree")
+        made = task.measurer(task.places()[0], dataset, create_sandbox("auto"), tree, lambda text: None)
+        yield made
+        made.close()
 
     @pytest.fixture
     def tree(self, tmp_path: Path) -> Path:
         return toy.write_code(tmp_path / "tree")
 
-    @pytest.fixture
-    def dataset(self, task: Task, tmp_path: Path) -> Dataset:
-        path = toy.write_cache(tmp_path / "cache", train=50_000, validation=1_501)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def dataset(cls, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        path = toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
         return toy.dataset(path)
 
 

@@ -161,7 +161,7 @@ def test_unmoved_knobs_keep_every_digit():
     source = SOURCE.replace("0.02", "0.0213457")
     odd = replace(context(source=source), baseline_sources={"train.py": source})
     proposer = create_proposer("optuna", column=0, sampler="local")
-    for _ in range(12):
+    for _ in range(6):
         found = proposer.ask(odd, lambda p: check(p, source))[0]
         assert ("LR" in found.hypothesis) == (found.params["LR"] != 0.0213457)
 

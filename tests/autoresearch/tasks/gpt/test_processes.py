@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = "nanomodel/train.py"
 LIMITS = Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128)
+OPTIONS = LaunchOptions(create_sandbox("auto"), SETTINGS, False, "", lambda folder: None)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,15 @@ def runner(cache, tmp_path):
     runner = make_measurer(cache, trusted=trusted, standby=tmp_path / "standby", editable=(SCRIPT,))
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def standby(tmp_path):
+    """Without a measurer, and so without a scorer."""
+    trusted = toy.write_code(tmp_path / "trusted")
+    standby = Standby(OPTIONS, tmp_path / "standby", trusted, [SCRIPT])
+    yield standby
+    standby.close()
 
 
 @pytest.fixture
@@ -94,41 +104,40 @@ print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
         assert done.reason.startswith("ended with status 3")
 
 
-def test_processes_kept_ready_have_run_no_candidate(runner, tmp_path):
-    runner._resources.standby.prepare()
-    ready = runner._resources.standby._next.result()
+def test_processes_kept_ready_have_run_no_candidate(standby, tmp_path):
+    standby.prepare()
+    ready = standby._next.result()
     try:
         assert not (ready.code / SCRIPT).exists()
         assert ready.trainer.wire.recv(60)[0] == {"type": "standby"}
         assert [server.wire.recv(60)[0]["type"] for server in ready.servers] == ["hello"] * 2
         assert all(process.alive for process in (ready.trainer, *ready.servers))
     finally:
-        runner._resources.standby.close()
+        standby.close()
     assert waiting(tmp_path / "standby") == []
     assert not any((tmp_path / "standby").glob("*"))
 
 
-def test_a_candidate_that_differs_elsewhere_gets_its_own_processes(runner, tmp_path):
+def test_a_candidate_that_differs_elsewhere_gets_its_own_processes(standby, tmp_path):
     """What waits comes from the trusted tree; one that differs in more than the script is run as it is."""
-    runner._resources.standby.prepare()
+    standby.prepare()
     code = toy.write_code(tmp_path / "code")
     (code / "nanomodel/more.py").write_text("")
-    assert runner._resources.standby.begin(code) is None
+    assert standby.begin(code) is None
     assert waiting(tmp_path / "standby") == []
 
 
-def test_dead_processes_are_not_used(runner, tmp_path):
-    runner._resources.standby.prepare()
-    runner._resources.standby._next.result().trainer._jailed.kill()
-    assert runner._resources.standby.begin(toy.write_code(tmp_path / "code")) is None
-    assert runner._resources.standby.begin(tmp_path / "code") is None, "and there is no other yet"
+def test_dead_processes_are_not_used(standby, tmp_path):
+    standby.prepare()
+    standby._next.result().trainer._jailed.kill()
+    assert standby.begin(toy.write_code(tmp_path / "code")) is None
+    assert standby.begin(tmp_path / "code") is None, "and there is no other yet"
 
 
 def test_what_a_killed_runner_left_is_removed(tmp_path):
     for owner in (999999999, os.getpid()):  # numbers come again, after a reboot or in a new container
         (tmp_path / f"standby/{owner}-1/7/code").mkdir(parents=True)
-    options = LaunchOptions(create_sandbox("auto"), SETTINGS, False, "", lambda folder: None)
-    Standby(options, tmp_path / "standby", Path(), []).close()
+    Standby(OPTIONS, tmp_path / "standby", Path(), []).close()
     assert list((tmp_path / "standby").iterdir()) == []
 
 

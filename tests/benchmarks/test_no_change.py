@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.no_change import handicap, no_changes, renamed_variables, swapped_definitions, unused_values
 
-SCRIPT = Path(__file__).parents[3] / "nanomodel" / "train.py"
+SCRIPT = Path(__file__).parents[2] / "nanomodel" / "train.py"
 SOURCE = '''
 def double(x):
     """Twice."""
