@@ -7,6 +7,8 @@ that it would succeed without the protection are soak tests, which CI runs too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from filelock import FileLock
@@ -19,10 +21,12 @@ from tests.support.toy import TRAIN
 
 
 @pytest.fixture(scope="package")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    arena = Arena.build(tmp_path_factory.mktemp("host"))
-    yield arena
-    arena.close()
+def arena() -> Iterator[Arena]:
+    # On the disk, as in a search: what an attack writes in memory would count as its memory.
+    with TemporaryDirectory(prefix="host", dir="/tmp", ignore_cleanup_errors=True) as root:
+        arena = Arena.build(Path(root))
+        yield arena
+        arena.close()
 
 
 @pytest.fixture(scope="session")
