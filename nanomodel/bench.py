@@ -103,15 +103,17 @@ def one_seed(
     command = ["train", *shared, "--seed", str(seed), "--no-score", "--out", str(weights)]
     kind, amount = _amount(options, budget)
     command += [f"--{kind}", str(amount), "--json", str(trained)]
-    command += [] if budget.get("compile", True) and options.compile else ["--no-compile"]
+    if "compile" in budget or not options.compile:
+        command += ["--compile" if budget.get("compile") and options.compile else "--no-compile"]
     command += ["--vocab", str(budget["vocab"])] if "vocab" in budget else []
     begun = time.monotonic()
     _run(command, patience(budget, kind, amount))
     record = json.loads(trained.read_text())
     before_score = time.monotonic()
+    shared += [] if options.cache else ["--cache", record["data"]["path"]]
     _run(["score", *shared, "--weights", str(weights), "--json", str(scored)], budget.get("score_seconds"))
     metrics, at = record["metrics"], record["at"]
-    about = {name: record[name] for name in ("machine", "task", "warnings")}
+    about = {name: record[name] for name in ("machine", "task", "data", "warnings")}
     return about, {
         "seed": seed,
         "val_bpb": json.loads(scored.read_text())["bits_per_byte"],

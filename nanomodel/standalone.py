@@ -54,7 +54,9 @@ class Standalone:
             raise SystemExit(
                 "This would train the GPU's model on the CPU. Hide the GPU: CUDA_VISIBLE_DEVICES=-1"
             )
-        cache = open_prepared(options.cache)
+        cache = open_prepared(options.cache, options.vocab)
+        if options.compile is None:  # on a CPU it takes a minute, for seconds of training
+            options.compile = choose_device(options.device).type == "cuda"
         if options.vocab not in (None, cache.vocab):
             message = f"The data in {cache.path} has a vocabulary of {cache.vocab}, not {options.vocab}."
             raise SystemExit(f"{message} Prepare some that has, or say --cache FOLDER")
@@ -97,38 +99,56 @@ class Standalone:
         warnings += repetition_warnings(metrics)
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
-        if self._options.json:
-            device = choose_device(self._options.device)
-            task = {name: value for name, value in self.task().items() if name != "seed"}
-            record: dict[str, Any] = {"machine": describe(device), "task": task, "warnings": warnings}
-            record |= {"at": self._at, "metrics": dict(metrics)}
-            (self._home / self._options.json).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        device = choose_device(self._options.device)
+        task = {name: value for name, value in self.task().items() if name != "seed"}
+        cache = self._cache
+        data = {"path": str(cache.path), "corpus": cache.corpus, "vocab": cache.vocab, "key": cache.key}
+        record: dict[str, Any] = {"machine": describe(device), "task": task, "data": data}
+        record |= {"warnings": warnings, "at": self._at, "metrics": dict(metrics)}
+        self._write(record)
         if self._options.out:
             (self._home / self._options.out).write_bytes(weights.read_bytes())
         if self._options.score:
             command = [sys.executable, "-m", "nanomodel.score", "--cache", str(self._cache.path.resolve())]
             command += ["--weights", str(weights), "--context", str(self._options.context)]
             command += ["--device", self._options.device, "--threads", str(self._options.threads)]
-            done = subprocess.run(command, cwd=self._home, check=False)
+            scored = Path("score.json").resolve()
+            done = subprocess.run([*command, "--json", str(scored)], cwd=self._home, check=False)
             if done.returncode:
                 raise SystemExit(done.returncode)
+            record["metrics"]["val_bpb"] = json.loads(scored.read_text("utf-8"))["bits_per_byte"]
+            self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self._options.json:
+            (self._home / self._options.json).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
-def open_prepared(cache: str | None) -> Prepared:
-    """The prepared data in a folder; by default what $NANOMODEL_CACHE names, or the newest in ./runs/cache.
+def open_prepared(cache: str | None, vocab: int | None = None) -> Prepared:
+    """Open prepared data, and say on stderr which.
+
+    Args:
+        cache: The folder of the data, or one that holds such folders; None: what $NANOMODEL_CACHE names, or
+            ./runs/cache. Of several, the newest is taken.
+        vocab: The vocabulary that it should have; of several, those that have it come first.
 
     Raises:
         SystemExit: If there is no prepared data.
     """
-    found = [path.parent for path in CACHES.glob("*/meta.json")]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    folder = cache or os.environ.get("NANOMODEL_CACHE") or newest
-    if folder is None:
+    named = os.environ.get("NANOMODEL_CACHE") if cache is None else cache
+    folder = CACHES if named is None else Path(named).expanduser()
+    places = [path.parent for path in (folder / "meta.json", *folder.glob("*/meta.json")) if path.is_file()]
+    places.sort(key=lambda path: (path == folder, path.stat().st_mtime), reverse=True)
+    if named is None and not places:
         raise SystemExit(f"There is no prepared data in ./{CACHES}. Prepare it, or say --cache FOLDER")
     try:
-        return open_cache(Path(folder).resolve())
+        found = [open_cache(place.resolve()) for place in places or [folder]]
     except DataError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"{error} {error.hint}".strip()) from None
+    chosen = next((data for data in found if data.vocab == vocab), found[0])
+    also = f" (the newest of {len(found)}; --cache takes another)" if len(found) > 1 else ""
+    print(f"data: {chosen.corpus}, vocabulary {chosen.vocab}, in {chosen.path}{also}", file=sys.stderr)
+    return chosen
 
 
 def common_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -149,7 +169,9 @@ def _train_parser() -> argparse.ArgumentParser:
     budget.add_argument("--tokens", type=float, help="train on this many tokens instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vocab", type=int, help="refuse data of another vocabulary")
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not use torch.compile")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="use torch.compile (default: on a GPU)"
+    )
     parser.add_argument("--no-score", dest="score", action="store_false", help="do not score the weights")
     parser.add_argument("--out", help="keep the weights in this file")
     return parser

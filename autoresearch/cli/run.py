@@ -65,12 +65,15 @@ def run(
 def prepare(overrides: Overrides = None) -> None:
     """Prepare the corpus and print where it lies. `run` does this by itself."""
     from autoresearch.config import load
+    from autoresearch.search.create import require_files
     from autoresearch.search.setup import runs_folder
     from autoresearch.store.git import Repository
     from autoresearch.tasks import create_task
 
-    config = load(overrides or [])
-    data = create_task(config).prepare(runs_folder(config, Repository(Path.cwd())) / "cache")
+    config, repository = load(overrides or []), Repository(Path.cwd())
+    task = create_task(config)
+    require_files(repository, task)
+    data = task.prepare(runs_folder(config, repository) / "cache")
     typer.echo(f"{data.path}\n{data.sizes}")
 
 

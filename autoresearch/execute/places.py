@@ -58,6 +58,20 @@ def device(config: Config) -> str:
     return "cuda" if has_gpu() else "cpu"
 
 
+def require_device(config: Config) -> None:
+    """Check that this machine shows a GPU, if trials are to run on one.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if config.executor.device == "cuda" and not has_gpu():
+        raise UserError(
+            "executor.device=cuda, but this machine shows no GPU.",
+            "See what `autoresearch doctor` says, and CUDA_VISIBLE_DEVICES. Left out, trials run on the CPU.",
+            code=3,
+        )
+
+
 def threads(config: Config) -> int:
     """CPU threads of a trial: the setting; else one on a CPU, or its share of the cores beside a GPU."""
     if config.executor.threads is not None or device(config) == "cpu":

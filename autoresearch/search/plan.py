@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config, load, resume
-from autoresearch.execute.places import device, places, threads
+from autoresearch.execute.places import device, places, require_device, threads
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
@@ -69,6 +69,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     found = (place / "journal.db").exists()
     if found:
         config = resume(recorded_config(place), list(overrides))
+    require_device(config)
     history = _experiments(place) if found else ()
     proposer_of(config, repository, place)
     done = len(history[1:])

@@ -18,7 +18,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute import EXECUTORS
 from autoresearch.execute.base import Executor, Message
 from autoresearch.execute.local import exporter
-from autoresearch.execute.places import device
+from autoresearch.execute.places import device, require_device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.sandbox.plain import run_tool
@@ -109,6 +109,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         if found:
             config = resume(recorded_config(folder), overrides)
         brief = config.read_brief()
+        require_device(config)
         sandbox = create_sandbox(config.sandbox["backend"])
         check_judge(config)
         inbox = Inbox(folder)

@@ -74,9 +74,9 @@ class PromptText:
         role: Who the model is and what it improves, one sentence or two.
         rules: What an edit may and may not do, one line each.
         budget: What every candidate may use, such as "300 seconds of wall time".
-        facts: Name of a measured number -> a phrase for it, with `{}` for the value; a number without a
-            phrase is shown with its name. "curve" stands for the latest curve of the incumbent.
-        scoring: How a candidate is measured, one line each, beyond the metric and its direction.
+        facts: Name of a measured number -> a phrase for it, with `{}` for the value, or an empty one to hide
+            it; a number without a phrase is shown with its name. "curve" stands for the latest curve of the
+            incumbent.
     """
 
     role: str

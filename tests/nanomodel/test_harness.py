@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 import os
 import subprocess
@@ -16,7 +17,7 @@ from nanomodel.data.token_budget import PASSAGE, draw_tokens
 from nanomodel.harness import Budget, Run
 from nanomodel.meter import Diverged
 from nanomodel.runner import HarnessError, RunnerProcess
-from nanomodel.standalone import Standalone
+from nanomodel.standalone import Standalone, open_prepared
 from nanomodel.wire import pair
 from tests.support import toy
 
@@ -477,7 +478,7 @@ def test_the_script_works_alone_and_is_scored(tmp_path):
     cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
     code = toy.write_code(tmp_path / "code")
     command = [sys.executable, "-m", "nanomodel.train", "--cache", str(cache), "--tokens", "20000"]
-    command += ["--threads", "1", "--context", "32", "--no-compile", "--out", "kept.pt"]
+    command += ["--threads", "1", "--context", "32", "--out", "kept.pt", "--json", "record.json"]
     done = subprocess.run(
         command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, capture_output=True, text=True
     )
@@ -486,6 +487,29 @@ def test_the_script_works_alone_and_is_scored(tmp_path):
     assert numbers["steps"] == "19" and numbers["tokens"] == "19,456"
     assert 1.0 < float(numbers["val_bpb"]) < 4.0
     assert (code / "kept.pt").exists()
+    assert f"data: toy, vocabulary 256, in {cache}" in done.stderr and "not compiling" not in done.stdout
+    record = json.loads((code / "record.json").read_text())
+    assert record["metrics"]["val_bpb"] == pytest.approx(float(numbers["val_bpb"]), abs=1e-6)
+    assert record["task"]["compile"] is torch.cuda.is_available() and record["data"]["path"] == str(cache)
+
+
+def test_the_cache_that_was_named_is_taken_and_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NANOMODEL_CACHE", raising=False)
+    small = toy.write_cache(tmp_path / "runs" / "cache" / "small")
+    other = toy.write_cache(tmp_path / "elsewhere" / "one")
+    os.utime(small / "meta.json", (1, 1))
+    newest = toy.write_cache(tmp_path / "runs" / "cache" / "newest")
+    for folder in (newest, other):
+        meta = json.loads((folder / "meta.json").read_text())
+        (folder / "meta.json").write_text(json.dumps({**meta, "corpus": folder.name}))
+    assert open_prepared(None).path == newest and "newest of 2" in capsys.readouterr().err
+    assert open_prepared("runs/cache/small").path == small
+    assert open_prepared(str(tmp_path / "elsewhere")).path == other and "data: one" in capsys.readouterr().err
+    monkeypatch.setenv("NANOMODEL_CACHE", str(other))
+    assert open_prepared(None).path == other and open_prepared(str(small)).path == small
+    with pytest.raises(SystemExit, match="no prepared data in "):
+        open_prepared("nowhere")
 
 
 def test_alone_the_gpus_script_is_not_trained_on_the_cpu(monkeypatch):

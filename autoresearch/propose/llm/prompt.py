@@ -123,7 +123,7 @@ def _facts(context: Context) -> str:
     lines = [
         "- " + told.get(name, f"{name}: {{}}").format(_number(value))
         for name, value in sorted(context.facts.items())
-        if _plain(name, value)
+        if _plain(name, value) and told.get(name) != ""
     ]
     used = context.facts.get("peak_memory_mb")
     if context.memory_mb is not None:

@@ -52,7 +52,11 @@ RULES = (
     "No network, no files, no packages beyond PyTorch, NumPy and the standard library.",
     "Shapes and dtypes must be right on the device in use.",
 )
-FACTS = {"curve": "training loss (nats per token) at shares of the budget: {}"}
+FACTS = {
+    "curve": "training loss (nats per token) at shares of the budget: {}",
+    "reference_seconds": "",
+    "score_cpu_seconds": "",
+}
 
 
 def prompt_text(budget: str) -> PromptText:

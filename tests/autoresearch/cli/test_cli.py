@@ -256,6 +256,12 @@ def test_a_disk_that_fills_is_one_clear_message_and_nothing_is_lost(root: Path, 
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+def test_a_gpu_that_is_not_there_is_said_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    for more in ([], ["--dry-run"]):
+        assert "shows no GPU" in inside(root, "run", "executor.device=cuda", "tracking=none", *more, code=3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

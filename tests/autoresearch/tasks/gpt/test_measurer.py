@@ -1,7 +1,11 @@
 """Whole trials: a real candidate, the real sandbox, real model servers, the real scorer."""
 
 import math
+import os
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -10,6 +14,7 @@ import torch
 
 from autoresearch.errors import UserError
 from autoresearch.execute import retry
+from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.load import LoadMeter
 from autoresearch.types import WAITING, Fidelity, Measurement, Outcome, Split
 from tests.support import toy
@@ -272,3 +277,38 @@ def test_a_suspect_s_witness_is_asked_about_more_windows(runner, tmp_path, monke
     assert "score_seconds" in measure(runner, tmp_path, tmp_path).metrics
     assert measure(runner, tmp_path, tmp_path, thorough=True).metrics == {"memory_mb": 5.0}
     assert [plan.probes for plan in plans] == [32, 256]
+
+
+@pytest.mark.soak
+def test_a_trial_beside_spinning_processes_is_not_blamed_for_them(cache, tmp_path):
+    """The limits of a quiet machine are kept on one whose cores are all taken twice over."""
+    work = "import time; begun = time.process_time()\n    while time.process_time() < begun + 3: pass\n"
+    code = toy.write_code(
+        tmp_path / "code", altered("    run.submit(model)", f"    {work}    run.submit(model)")
+    )
+    said = []
+    runner = make_measurer(cache, max_seconds=300.0, slowdown=1.1, say=said.append)
+    spin = [sys.executable, "-c", "while True: pass"]
+    try:
+        quiet = measure(runner, code, tmp_path / "quiet").metrics
+        others = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 1))]
+        try:
+            spec = TrialSpec("test", 2, "", 1, baseline=quiet)
+            busy = runner.measure(code, spec, tmp_path / "busy", lambda sign: None)
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        alone = runner.measure(
+            code,
+            replace(spec, baseline={"train_seconds": 1.0, "cpu_seconds": 1.0}),
+            tmp_path / "own",
+            lambda sign: None,
+        )
+    finally:
+        runner.close()
+    assert busy.outcome is Outcome.OK and not said, busy.reason
+    print(quiet["train_seconds"], busy.metrics["train_seconds"])
+    if busy.metrics["train_seconds"] < 1.1 * quiet["train_seconds"] + 1:
+        pytest.skip("the others did not make it slow enough to show anything")
+    assert alone.outcome is Outcome.CRASH and alone.reason.startswith("timeout: it used more CPU time"), alone
