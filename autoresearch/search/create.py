@@ -75,12 +75,12 @@ def check_new(name: str, repository: Repository, task: Task) -> None:
             "Choose another name=, or delete them if you do not need them: git for-each-ref "
             f"--format='delete %(refname)' {place} | git update-ref --stdin",
         )
-    _require_files(repository, task)
+    require_files(repository, task)
     repository.sources("HEAD", task.editable)
     _check_imports(repository, task)
 
 
-def _require_files(repository: Repository, task: Task) -> None:
+def require_files(repository: Repository, task: Task) -> None:
     """Check that the user's latest commit holds the task's files, before anything is prepared.
 
     Raises:

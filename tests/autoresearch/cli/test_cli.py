@@ -293,3 +293,21 @@ def test_a_wrong_request_is_one_sentence_and_leaves_nothing(
         for path in (root / "empty.md", root / "latin.md"):
             path.unlink()
     assert says in said and "Traceback" not in said and after == before
+
+
+def test_preparing_leaves_nothing_in_a_repository_that_a_search_would_refuse(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(
+        tmp_path,
+        "-c",
+        "user.name=S",
+        "-c",
+        "user.email=s@e.org",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "start",
+    )
+    assert "does not hold" in inside(tmp_path, "prepare", code=2)
+    assert [path.name for path in tmp_path.iterdir()] == [".git"]
