@@ -132,11 +132,13 @@ def report(overrides: Overrides = None) -> None:
 
 def print_result(journal: Journal, page: Path) -> None:
     """Print what a search has found, and where its page lies."""
-    from autoresearch.report.markdown import claim_sentence, headline
+    from autoresearch.report.markdown import claim_sentence, headline, void_sentence
     from autoresearch.report.summary import summarize
 
     summary = summarize(journal)
     typer.echo(headline(summary))
+    for void in (c for c in summary.claims if c.void and c != summary.claim):
+        typer.echo(void_sentence(void))
     if summary.claim:
         typer.echo(claim_sentence(summary.claim, summary.metric))
     typer.echo(f"report: {page}")

@@ -1,5 +1,14 @@
 """The final claim of a search: its start and its result, trained on fresh seeds, scored on the sealed split.
 
+Each training is scored on a share of the sealed split that no other program of this search was shown before,
+except that a training of the start and one of the result have the same share, so that they are compared in
+pairs. There is nothing anywhere to be known about it. Each is first asked blind questions: the gain by those
+answers alone must agree with the claim, whatever the servers tell each other. A split that is too small for
+this is scored as a whole, and that is said.
+
+A claim needs all its trainings: one whose tip fails on some seeds has no result, or it would be chosen by its
+luck. A training of the tip that is invalid voids the claim, and the change is taken back (`revocation`).
+
 The plan is written first; then each training is written, run, and written again, so a claim that was killed
 goes on. The sealed split is opened only when all models are trained: until then their weights are kept.
 So a claim whose trainings fail stays open, has cost nothing of the split, and is finished later; and no look
@@ -10,11 +19,12 @@ reaches the proposer or the judge.
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
 from autoresearch.execute.output import TIMEOUT, classify
@@ -22,6 +32,7 @@ from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge.documents import Items, Variance, document_variance
 from autoresearch.judge.finished import Claim, claim
 from autoresearch.search.loop import Search
+from autoresearch.search.revocation import revoke_claimed, settle
 from autoresearch.store.files import read_losses
 from autoresearch.store.notes import (
     ATTEMPTS,
@@ -33,7 +44,7 @@ from autoresearch.store.notes import (
     read_claims,
     write_claim,
 )
-from autoresearch.types import Arm, Experiment, Measurement, Metric, Split
+from autoresearch.types import Arm, Experiment, Measurement, Metric, Outcome, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +52,9 @@ if TYPE_CHECKING:
 
 MIN_TRAININGS = 2
 """Trainings of each side without which nothing can be said."""
+
+BLIND_Z = 4.0
+"""Standard errors by which a gain may exceed that of the blind answers alone."""
 
 
 def make_claim(search: Search, seeds: int) -> ClaimRecord:
@@ -63,11 +77,30 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
         record = _plan(search, tip, seeds)
     if record.finished is not None:
         return record
+    _tell_shares(search, record)
     left = sum(access.validation is None and not access.done for access in record.accesses)
     search.view.message(
         f"Final claim: {left} trainings of start and result on fresh seeds, then the sealed test split."
     )
-    return _conclude(search, _open(search, _train(search, record)))
+    record = _train(search, record)
+    record = record if record.void else _open(search, record)
+    record = record if record.void else _conclude(search, record)
+    if record.void:
+        search.view.message(f"The claim is void: {record.void}.", warning=True)
+        revoke_claimed(search.state)
+        settle(search.state)
+    return record
+
+
+def _tell_shares(search: Search, record: ClaimRecord) -> None:
+    """Say so if the sealed split is no longer, or cannot be, what no program has seen."""
+    if not record.shares:
+        search.view.message(
+            "The sealed test split is too small for a share for each training: all see the same text.",
+            warning=True,
+        )
+    elif any(access.looked for r in read_claims(search.journal) for access in r.accesses):
+        search.view.message("The sealed test split was shown to programs before, for a claim.", warning=True)
 
 
 def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
@@ -77,13 +110,21 @@ def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
         )
     earlier = read_claims(search.journal)
     first = unused_seed(search, (access.seed for r in earlier for access in r.accesses))
+    divided = search.task.shares(Split.TEST, search.journal.info().data) >= seeds
+    sides: dict[str, int] = {BASELINE: 0, TIP: 0}
+    secret = [secrets.randbits(32) for _ in range(seeds)]
+    accesses = []
+    for access in interleaved(range(first, first + 2 * seeds)):
+        pair, sides[access.side] = sides[access.side], sides[access.side] + 1
+        accesses.append(replace(access, share=pair if divided else None, questions=secret[pair]))
     record = ClaimRecord(
         number=len(earlier) + 1,
         experiment=tip.number,
         base=search.journal.info().base_commit,
         tip=tip.commit,
         started=time.time(),
-        accesses=interleaved(range(first, first + 2 * seeds)),
+        accesses=tuple(accesses),
+        shares=seeds if divided else 0,
     )
     write_claim(search.journal, record)
     return record
@@ -93,15 +134,14 @@ def _train(search: Search, record: ClaimRecord) -> ClaimRecord:
     """Train all models of the claim, those that failed once more, and score them on the validation data.
 
     Raises:
-        UserError: If models are missing for the machine's sake, or too many failed: the claim stays open.
+        UserError: If models are missing for the machine's sake: the claim stays open.
     """
     search.folder.joinpath(_items(record)).mkdir(parents=True, exist_ok=True)
     for _ in range(ATTEMPTS):
         missing = [i for i, access in enumerate(record.accesses) if not _ready(search, record, access)]
-        record = _run(search, record, missing, (Split.VALIDATION,))
+        record = record if record.void else _run(search, record, missing, (Split.VALIDATION,))
     missing = [i for i, access in enumerate(record.accesses) if not _ready(search, record, access)]
-    trained = [sum(a.side == side and not a.given_up for a in record.accesses) for side in (BASELINE, TIP)]
-    if not missing and min(trained) >= MIN_TRAININGS:
+    if record.void or not missing:
         return record
     failed = [access for access in record.accesses if access.reason]
     raise UserError(
@@ -125,6 +165,8 @@ def _run(search: Search, record: ClaimRecord, indices: Sequence[int], splits: Se
     def planned() -> Iterator[Training]:
         nonlocal record
         for index in indices:
+            if record.void:
+                return
             access, now = record.accesses[index], time.time()
             sealed = Split.TEST in splits
             record = record.with_access(index, **({"opened": now} if sealed else {"started": now}))
@@ -138,16 +180,37 @@ def _run(search: Search, record: ClaimRecord, indices: Sequence[int], splits: Se
                 seed=access.seed,
                 splits=splits,
                 items=f"{_items(record)}/{access.side}-{access.seed}" if sealed else "",
-                submission=_weights(record, access),
+                fields={
+                    "submission": _weights(record, access),
+                    **(_unseen(record, access) if sealed else {}),
+                },
             )
 
     field = "test" if Split.TEST in splits else "validation"
     for index, result in run_trainings(search, planned()):
         failures = record.accesses[index].failures + (result.score is None and not _by_machine(result))
         scored = {field: result.score, "reason": result.reason, "failures": failures}
-        record = record.with_access(index, **scored)
+        record = _judged(record.with_access(index, **scored), index, result)
         write_claim(search.journal, record)
     return record
+
+
+def _unseen(record: ClaimRecord, access: Access) -> dict[str, Any]:
+    """How a model is scored on text that no program has seen."""
+    if access.share is None:
+        return {"blind": True, "blind_seed": access.questions}
+    return {"blind": True, "blind_seed": access.questions, "share": (access.share, record.shares)}
+
+
+def _judged(record: ClaimRecord, index: int, result: Measurement) -> ClaimRecord:
+    """The record, void if this training shows that there can be no claim."""
+    access, invalid = record.accesses[index], result.outcome is Outcome.INVALID
+    if record.void or not (invalid or access.given_up):
+        return record
+    side = "the result" if access.side == TIP else "the starting script"
+    how = "was invalid" if invalid else "failed twice, and a claim needs all its trainings"
+    why = f"a training of {side} {how}: {result.reason}"
+    return replace(record, void=why, caught=invalid and access.side == TIP, finished=time.time())
 
 
 def _by_machine(result: Measurement) -> bool:
@@ -162,6 +225,8 @@ def _open(search: Search, record: ClaimRecord) -> ClaimRecord:
         UserError: If a model could not be scored: the claim stays open.
     """
     record = _run(search, record, [i for i, a in enumerate(record.accesses) if not a.done], (Split.TEST,))
+    if record.void:
+        return record
     if failed := [access for access in record.accesses if not access.done]:
         reasons = "; ".join(sorted({access.reason for access in failed}))
         raise UserError(
@@ -174,7 +239,11 @@ def _open(search: Search, record: ClaimRecord) -> ClaimRecord:
 
 def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
     folder = search.folder / _items(record)
-    done = replace(record, finished=time.time(), result=_result(record, search.task.metric, folder))
+    result, blind = _result(record, search.task.metric, folder), _blind(record, folder)
+    done = replace(record, finished=time.time(), result=result, blind=blind)
+    if blind is not None and result.effect - blind[0] > BLIND_Z * blind[1]:
+        why = f"the answers given blind show a gain of {blind[0]:.4g}, not of {result.effect:.4g}"
+        done = replace(done, result=None, void=why, caught=True)
     write_claim(search.journal, done)
     for weights in folder.glob("*.weights"):
         weights.unlink()
@@ -184,7 +253,12 @@ def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
 def _result(record: ClaimRecord, metric: Metric, folder: Path) -> Claim:
     """The statistics, which are of losses; means of scores are told as scores."""
     before, after = (
-        {a.seed: metric.loss(a.test) for a in record.accesses if a.side == side and a.test is not None}
+        # Of trainings that saw the same share, the differences are compared: its text is part of both.
+        {
+            a.seed if a.share is None else a.share: metric.loss(a.test)
+            for a in record.accesses
+            if a.side == side and a.test is not None
+        }
         for side in (BASELINE, TIP)
     )
     start, end = (_mean(record.scores(side, "validation")) for side in (BASELINE, TIP))
@@ -196,6 +270,8 @@ def _sampling(record: ClaimRecord, folder: Path) -> Variance:
     """The variance that the documents of the sealed split give the difference; 0 without losses of items."""
     import numpy as np
 
+    if record.shares:  # each pair of trainings saw other documents, so their spread has it
+        return Variance(0.0, math.inf)
     sides: dict[str, dict[int, NDArray[np.float64]]] = {BASELINE: {}, TIP: {}}
     table: NDArray[np.float64] | None = None
     for access in record.accesses:
@@ -206,6 +282,22 @@ def _sampling(record: ClaimRecord, folder: Path) -> Variance:
             sides[access.side][access.seed] = table[:, 0]
     assert table is not None
     return document_variance(sides[BASELINE], sides[TIP], Items(table[:, 1], table[:, 2].astype(np.int64)))
+
+
+def _blind(record: ClaimRecord, folder: Path) -> tuple[float, float] | None:
+    """The gain by the blind answers of all trainings, and its standard error; None if there are none."""
+    import numpy as np
+
+    asked: dict[int | None, dict[str, NDArray[np.float64]]] = {}
+    for access in record.accesses:
+        table = read_losses(folder / f"{access.side}-{access.seed}", "blind")
+        if table is None:
+            return None
+        asked.setdefault(access.questions, {})[access.side] = table
+    gains = np.concatenate([sides[BASELINE][:, 0] - sides[TIP][:, 0] for sides in asked.values()])
+    weights = np.concatenate([sides[TIP][:, 1] for sides in asked.values()])
+    gain = float(gains.sum() / weights.sum())
+    return gain, float(np.sqrt(((gains - gain * weights) ** 2).sum()) / weights.sum())
 
 
 def _items(record: ClaimRecord) -> str:

@@ -8,8 +8,9 @@ audit continues.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from autoresearch.search.loop import Search
 from autoresearch.types import Arm, Measurement, Split, Trial
@@ -28,7 +29,7 @@ class Training:
         seed: To train with.
         splits: What to score it on; the first gives the score.
         items: Folder for the losses of single items, below that of the search.
-        submission: File that keeps the weights, see `TrialSpec`.
+        fields: Further fields of its `TrialSpec`.
     """
 
     index: int
@@ -39,7 +40,7 @@ class Training:
     seed: int
     splits: Sequence[Split]
     items: str
-    submission: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple[int, Measurement]]:
@@ -60,7 +61,7 @@ def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple
     def starts() -> Iterator[Trial]:
         for t in planned:
             trial = Trial(t.index + 1, t.experiment, t.arm, t.seed, t.commit, time.time(), label=t.label)
-            yield search.scheduler.start_unrecorded(trial, t.splits, t.items, t.submission)
+            yield search.scheduler.start_unrecorded(trial, t.splits, t.items, **t.fields)
 
     for ended in search.scheduler.run_all(starts()):
         search.view.trial(replace(ended.trial, finished=time.time(), result=ended.result))

@@ -145,8 +145,7 @@ def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
                 f"The final test is not finished: {trained} of {len(record.accesses)} models are trained. "
                 "`autoresearch claim` goes on with it."
             )
-        failed = f"{failed_runs(record)} of {len(record.accesses)}"
-        return f"There is no result on the sealed test set: {failed} runs failed."
+        return void_sentence(record)
     low, high = result.interval
     before, after = result.seeds
     text = (
@@ -154,7 +153,21 @@ def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
         f"{metric.unit}: a gain of {metric.text(result.effect)}, 95% interval {metric.text(low)} to "
         f"{metric.text(high)}, from {before} baseline and {after} final trainings on fresh seeds."
     )
-    return text + (" The interval includes zero: this is no evidence of a gain." if low <= 0 else "")
+    text += " The interval includes zero: this is no evidence of a gain." if low <= 0 else ""
+    if record.shares:
+        text += f" Each training was scored on one of {record.shares} shares that no other program had seen."
+    if record.blind:
+        gain, error = record.blind
+        text += f" By answers given blind alone the gain is {metric.text(gain)} ± {metric.text(2 * error)}."
+    return text
+
+
+def void_sentence(record: ClaimRecord) -> str:
+    """Why a final test has no result."""
+    if not record.void:  # of an older version
+        return f"There is no result on the sealed test set: {failed_runs(record)} runs failed."
+    text = f"The final test of experiment {record.experiment} is void: {one_line(record.void)}."
+    return text + (" What it had kept was taken back." if record.caught else "")
 
 
 def audit_lines(record: AuditRecord, metric: Metric) -> list[str]:

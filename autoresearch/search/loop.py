@@ -24,7 +24,7 @@ from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
-from autoresearch.search.revocation import revoke, settle, suspect
+from autoresearch.search.revocation import revoke, revoke_claimed, settle, suspect
 from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
@@ -111,6 +111,7 @@ class Search:
 
     def _search(self) -> None:
         recover(self.state, self.view)
+        revoke_claimed(self.state)
         settle(self.state)
         self.mirror.sync(self.journal)
         self._tell_of_neighbours()

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import commit_message, move_branch
-from autoresearch.store.notes import RECHECKS, REVOKED, Revoked, read_rechecks, read_revoked
+from autoresearch.store.notes import RECHECKS, REVOKED, Revoked, read_claims, read_rechecks, read_revoked
 from autoresearch.types import (
     Arm,
     Cost,
@@ -73,6 +73,14 @@ def suspect(state: SearchState, experiment: Experiment) -> None:
     """Have the other kept changes of an author run again, one of whose candidates was found to be invalid."""
     kept = [e for e in state.journal.experiments() if e.kept and e.number != experiment.number]
     state.journal.set(RECHECKS, json.dumps(_others(state, experiment, kept)))
+
+
+def revoke_claimed(state: SearchState) -> None:
+    """Take back what a claim has found to be invalid, if that was not done yet; `settle` must follow."""
+    for record in read_claims(state.journal):
+        claimed = state.journal.experiment(record.experiment)
+        if record.caught and claimed.kept and claimed.commit == record.tip:
+            revoke(state, claimed.number, record.void)
 
 
 def settle(state: SearchState) -> str:

@@ -156,20 +156,18 @@ class Scheduler:
         trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
         return self._submit(trial, self._rules.spec(trial, thorough=request.thorough))
 
-    def start_unrecorded(
-        self, trial: Trial, splits: Sequence[Split], items: str, submission: str = ""
-    ) -> Trial:
+    def start_unrecorded(self, trial: Trial, splits: Sequence[Split], items: str, **fields: Any) -> Trial:
         """Start a trial that is recorded elsewhere and not judged. A place must be free.
 
         Args:
             trial: The trial.
             splits: The splits to score on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
-            submission: File that keeps what is submitted, see `TrialSpec`.
+            **fields: Further fields of its `TrialSpec`.
         """
         self._unrecorded -= 1
         spec = self._rules.unrecorded(trial, self._unrecorded, splits, items)
-        return self._submit(trial, replace(spec, submission=submission))
+        return self._submit(trial, replace(spec, **fields))
 
     def cancel(self, trials: Iterable[int]) -> None:
         """Stop trials whose results are no longer needed. Their places are free once they have ended."""

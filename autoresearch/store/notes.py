@@ -61,6 +61,8 @@ class Access:
         reason: Why it has no score, if it failed the last time.
         failures: How often it has failed for a reason of its own.
         opened: When the test split was opened for it, Unix time in seconds.
+        share: Which share of the test split it is scored on, if that was divided.
+        questions: Seed of its blind questions; a training of each side has the same.
     """
 
     side: str
@@ -71,10 +73,12 @@ class Access:
     reason: str = ""
     failures: int = 0
     opened: float | None = None
+    share: int | None = None
+    questions: int | None = None
 
     @property
     def given_up(self) -> bool:
-        """Whether it has failed so often for reasons of its own that it is left out."""
+        """Whether it has failed so often for reasons of its own that there can be no claim."""
         return self.failures >= ATTEMPTS
 
     @property
@@ -100,7 +104,11 @@ class ClaimRecord(Plain):
         started: Unix time in seconds.
         accesses: The trainings, in the order in which they run.
         finished: Unix time in seconds; None while there is more to do.
-        result: What may be said; None until it is known, or if too few trainings got through.
+        result: What may be said; None until it is known, or if the claim is void.
+        shares: Into how many disjoint shares the test split was divided; 0: all trainings saw all of it.
+        blind: Gain by the blind answers alone, and its standard error; None if there are none.
+        void: Why there is no result, and never will be; empty otherwise.
+        caught: Whether the tip was found to be invalid: then its change is taken back as well.
     """
 
     number: int
@@ -111,6 +119,10 @@ class ClaimRecord(Plain):
     accesses: tuple[Access, ...]
     finished: float | None = None
     result: Claim | None = None
+    shares: int = 0
+    blind: tuple[float, float] | None = None
+    void: str = ""
+    caught: bool = False
 
     def scores(self, side: str, split: str = "test") -> list[float]:
         """The scores of one side, in order."""

@@ -144,6 +144,18 @@ class Task(Protocol):
             len(text.splitlines()) - len(before.get(path, "").splitlines()) for path, text in after.items()
         )
 
+    def shares(self, split: Split, data: Mapping[str, Any]) -> int:
+        """Into how many disjoint shares a split can be divided that can each be scored alone.
+
+        Args:
+            split: The split.
+            data: `Dataset.about`.
+
+        Returns:
+            1 or less if it can only be scored as a whole.
+        """
+        return 1
+
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""
         return [Place("cpu", "cpu")]

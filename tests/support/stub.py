@@ -105,12 +105,18 @@ class StubMeasurer:
         score = 1.0 + float(found[1]) / 10 + noise
         if gain := re.search(r"GAIN = ([-\d.e]+)", source):
             score -= float(gain[1])
+        found = re.search(r"PEEK = ([-\d.e]+)", source)
+        peek = float(found[1]) if found else 0.0
+        score -= peek
         if (luck := re.search(r"BLUFF = ([\d.]+)", source)) and self.lucky:
             score, self.lucky = score - float(luck[1]), False
         for number, split in enumerate(spec.splits):
             chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
             losses = score * SIZE * chance * DOCUMENTS / chance.sum()
             np.save(scratch / f"{split}.npy", np.stack([losses, np.full(DOCUMENTS, SIZE)], axis=1))
+        if spec.blind:  # a PEEK gains nothing where nothing is to be seen
+            chance = np.random.default_rng(spec.blind_seed).normal(1.0, 0.2, 200)
+            np.save(scratch / "blind.npy", np.stack([(score + peek) * chance, np.ones(200)], axis=1))
         metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in spec.splits[1:]}}
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0

@@ -33,6 +33,9 @@ from nanomodel.data.spec import COPIED, DataSpec
 GPU_TOKENS = 100_000
 """A corpus with fewer tokens for each second is small for a GPU, which reads a million a second."""
 
+SHARE_TOKENS = 24_000
+"""Least tokens of a share: its choice of text moves a gain by about 0.001 bits per byte."""
+
 ROLE = (
     "You are a careful machine-learning researcher. A program trains a tiny language model from scratch, "
     "again and again, under a fixed budget, and asks you for one experiment at a time."
@@ -154,6 +157,11 @@ class GptTask:
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
         """Net lines of code that an edit adds, without comments and docstrings."""
         return net_lines(before, after)
+
+    def shares(self, split: Split, data: Mapping[str, Any]) -> int:
+        """Shares of whole documents, each large enough for a score; see `Task.shares`."""
+        known = data.get("splits", {}).get(split.value, {"tokens": 0, "documents": 0})
+        return min(int(known["tokens"]) // SHARE_TOKENS, int(known["documents"]))
 
     def places(self) -> Sequence[Place]:
         """The devices of this machine that the configuration names."""

@@ -19,9 +19,9 @@ from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import Stopped
 from autoresearch.store.files import read_losses
 from autoresearch.store.git import Repository
-from autoresearch.store.notes import BASELINE, TIP, read_claims
+from autoresearch.store.notes import BASELINE, TIP, read_claims, read_revoked
 from autoresearch.types import Measurement, Outcome
-from tests.support.stub import NOISE, make_repository, make_search, measurer
+from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, said
 
 
 @pytest.fixture
@@ -164,14 +164,104 @@ def test_a_killed_claim_goes_on_and_repeats_nothing_that_ended(repository: Repos
     assert all(access.started is not None for access in record.accesses)
 
 
-def test_trainings_that_fail_twice_are_left_out_and_told(repository: Repository) -> None:
+def test_a_claim_needs_all_its_trainings(repository: Repository) -> None:
+    """Or a tip that fails on unlucky seeds would be claimed by its lucky ones."""
     search = finished(repository)
-    tip = search.journal.experiments()[-1]
     failing(search, ["", "out of memory: boom"] + [""] * 4 + ["out of memory: boom"])
     record = make_claim(search, 3)
-    assert tip.commit == record.tip
-    assert record.result is not None and record.result.seeds == (3, 2)
-    assert "Runs that failed" in to_markdown(summarize(search.journal), "", None)
+    assert record.result is None and record.finished is not None and not record.caught
+    assert "needs all its trainings: out of memory" in record.void
+    summary = summarize(search.journal)
+    assert "is void" in claim_sentence(record, summary.metric) and "is void" in to_markdown(summary, "", None)
+    assert search.state.kept[-1].commit == record.tip, "failing is no proof of cheating"
+
+
+def divided(search: Search) -> Search:
+    """The same search, with a test split of many shares."""
+    about = {split: {"tokens": 10**6, "documents": 99} for split in ("test", "validation")}
+    search.journal.update(data={"splits": about})
+    return search
+
+
+def test_each_pair_of_trainings_has_a_share_and_questions_of_its_own(repository: Repository) -> None:
+    search = divided(finished(repository))
+    stub, seen = measurer(search), list[tuple[object, object, bool]]()
+    measure = stub.measure
+
+    def spy(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+        if spec.splits == ("test",):
+            assert spec.blind
+            seen.append((spec.share, spec.blind_seed, "LEVEL = 1.0" in (tree / PATH).read_text()))
+        else:
+            assert spec.share is None
+        return measure(tree, spec, *others)
+
+    stub.measure = spy  # type: ignore[method-assign]
+    record = make_claim(search, 3)
+    assert sorted(share for share, _, start in seen if start) == [(0, 3), (1, 3), (2, 3)]  # type: ignore[type-var]
+    assert {pair[:2] for pair in seen if pair[2]} == {pair[:2] for pair in seen if not pair[2]}
+    assert len({questions for _, questions, _ in seen}) == 3
+    assert record.shares == 3 and record.result is not None and record.blind is not None
+    assert record.result.effect == pytest.approx(0.08, abs=3 * NOISE)
+    assert abs(record.blind[0] - record.result.effect) < 4 * record.blind[1]
+    [again] = read_claims(search.journal)
+    assert again == record
+    assert "blind" in claim_sentence(record, summarize(search.journal).metric)
+    assert not any("too small" in text for text in said(search))
+
+
+def test_a_split_that_is_too_small_is_scored_as_a_whole_and_that_is_said(repository: Repository) -> None:
+    search = finished(repository)
+    assert make_claim(search, 2).shares == 0
+    assert any("too small for a share" in text for text in said(search))
+
+
+def check_taken_back(search: Search) -> None:
+    assert search.state.kept[-1].number == 1 and read_revoked(search.journal)[0].number == 2
+    assert git(search.repository.root, "rev-parse", "autoresearch/x") == search.state.kept[-1].commit
+    assert "is void" in to_markdown(summarize(search.journal), "", None)
+
+
+def test_a_gain_that_blind_answers_do_not_show_voids_claim_and_keep(repository: Repository) -> None:
+    search = divided(finished(repository, [0.2, "OTHER = 1; PEEK = 0.05"]))
+    assert len(search.state.kept) == 2
+    record = make_claim(search, 4)
+    assert record.result is None and record.caught and "given blind" in record.void
+    check_taken_back(search)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_invalid_training_voids_claim_and_keep(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    search = divided(finished(repository, [0.2, "OTHER = 1; GAIN = 0.05"]))
+    stub = measurer(search)
+    measure, runs = stub.measure, 0
+
+    def strict(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+        nonlocal runs
+        runs += (found := "GAIN" in (tree / PATH).read_text())
+        if found and runs == 3:
+            return Measurement(Outcome.INVALID, reason="the model looks ahead")
+        return measure(tree, spec, *others)
+
+    stub.measure = strict  # type: ignore[method-assign]
+    if killed:
+
+        def kill(state: object) -> None:
+            raise Killed
+
+        monkeypatch.setattr("autoresearch.finish.claim.revoke_claimed", kill)
+        with pytest.raises(Killed):
+            make_claim(search, 4)
+        assert len(search.state.kept) == 2
+        search.journal.close()
+        search = make_search(repository, [0.2, "OTHER = 1; GAIN = 0.05"], "experiments=2")
+        search.run()
+    else:
+        record = make_claim(search, 4)
+        assert record.result is None and record.caught and "looks ahead" in record.void
+    check_taken_back(search)
 
 
 def test_without_a_keep_there_is_nothing_to_claim(repository: Repository) -> None:
