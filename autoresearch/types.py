@@ -537,6 +537,7 @@ class Progress:
         loss: Latest training loss in nats per token.
         tokens: Training tokens drawn.
         phase: "start-up", "train", "score", or `WAITING`.
+        note: Why it waits, if it does.
     """
 
     fraction: float
@@ -545,3 +546,4 @@ class Progress:
     loss: float | None = None
     tokens: int = 0
     phase: str = "train"
+    note: str = ""
