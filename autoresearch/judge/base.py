@@ -237,6 +237,13 @@ class Judge(ABC):
         self.complexity = 0.0
         self._restore(keeps, dict(runs))
 
+    def expected(self, seed: int) -> tuple[float, float] | None:
+        """What the incumbent scores on a seed, and how far a candidate scatters around its gain over that.
+
+        None if this judge does not say.
+        """
+        return None
+
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:
         """Requests under way that still count; run them again if the process died."""

@@ -219,7 +219,7 @@ class Sequential(Judge):
     # Verdicts
 
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
+        k, pairs = len(self.runs), self._measured(self.runs)
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.inspected)
         bias = view.gain - gain
@@ -230,21 +230,23 @@ class Sequential(Judge):
         reason = f"kept after {k} runs: gain {gain:.3g}, {evidence.words}"
         if keep.suspicious:
             reason += "; much larger than earlier gains, so one more thorough run confirmed it"
-        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
+        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, None, len(pairs), pairs)
 
     def _keep_simplification(self, unselected: Comparison, terms: SizeTerms, scale: float) -> Verdict:
-        k, paired = len(self.runs) - 1, self._paired(self._unselected())
+        k, pairs = len(self.runs) - 1, self._measured(self._unselected())
         keep = simplification(unselected, terms, scale, k)
         self.incumbent.sampling_variance += unselected.error**2 * unselected.sampling_share
         bias = unselected.gain - keep.effect
         self._replace_incumbent(self._unselected(), bias * unselected.own_share * k, keep)
         reason = f"kept after {k} runs: a simplification ({self.complexity:+g}), no worse than the margin"
-        return Verdict(VerdictKind.KEEP, keep.effect, keep.interval, unselected.z, k, reason, paired=paired)
+        found = (keep.effect, keep.interval, unselected.z, k, reason, None, len(pairs), pairs)
+        return Verdict(VerdictKind.KEEP, *found)
 
     def _discard(self, view: Comparison, why: str) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
+        k, pairs = len(self.runs), self._measured(self.runs)
         self._end_candidate()
-        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why, paired=paired)
+        found = (view.gain, view.interval, view.z, k, why, None, len(pairs), pairs)
+        return Verdict(VerdictKind.DISCARD, *found)
 
     def _replace_incumbent(self, runs: Runs, selection_bias: float, keep: Kept) -> None:
         """These runs of the candidate become the incumbent's."""
@@ -298,8 +300,16 @@ class Sequential(Judge):
         gaps = [[b - a for b, a in zip(before[s], self.items[s], strict=True)] for s in seeds]
         return paired_variance(gaps, self.weights)
 
-    def _paired(self, runs: Runs) -> int:
-        return len(runs.keys() & self.incumbent.runs.keys())
+    def _measured(self, runs: Runs) -> tuple[tuple[int, float, float], ...]:
+        """Seed, score of the incumbent and score of the candidate, on each common seed."""
+        inc = self.incumbent.runs
+        return tuple((seed, inc[seed], score) for seed, score in runs.items() if seed in inc)
+
+    def expected(self, seed: int) -> tuple[float, float]:
+        """What the incumbent scores on a seed, and how far a candidate scatters around its gain over that."""
+        pairs = self.pairs.predict("", 0.0, self._noise().sigma)
+        typical = math.exp(0.5 * math.fsum(w * math.log(v) for v, w in pairs))
+        return self.incumbent.runs.get(seed, self.incumbent.mean), typical
 
     def _unselected(self) -> Runs:
         return dict(list(self.runs.items())[1:])

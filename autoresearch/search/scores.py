@@ -113,7 +113,9 @@ class ScoreJudge:
             if failed is not None:
                 verdict = replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason)
         levels = verdict.levels.in_unit(self._metric) if verdict.levels else None
-        return replace(verdict, levels=levels)
+        turn = self._metric.loss
+        pairs = tuple((seed, turn(before), turn(after)) for seed, before, after in verdict.pairs)
+        return replace(verdict, levels=levels, pairs=pairs)
 
 
 def _losses(metric: Metric, parts: tuple[float, ...]) -> tuple[float, ...]:
