@@ -11,55 +11,30 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autoresearch.judge.documents import Items, Variance, document_variance, seed_variance, total
+from benchmarks.coverage import GAIN, RUNS, World
 
 RNG = np.random.default_rng(0)
-GAIN = 0.01
 
 
-def draw(
-    rng: np.random.Generator, runs: int, *, seed: float, document: float, both: float, paired: bool
-) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], Items]:
-    """Losses of two programs on 24 documents of unequal length, whose gains differ by `document`."""
-    lengths = np.maximum(1, np.round(5 * rng.lognormal(0, 0.5, 24))).astype(int)
-    owner = np.repeat(np.arange(24), lengths)
-    weights = rng.uniform(2500, 3500, len(owner))
-    level = rng.normal(1.8, 0.2, len(owner))
-    gain = GAIN + rng.normal(0, document, 24)[owner] + rng.normal(0, 0.01, len(owner))
-
-    def run() -> np.ndarray:
-        return rng.normal(0, seed) + rng.normal(0, both, 24)[owner] + rng.normal(0, 0.005, len(owner))
-
-    first, second, shared = ([run() for _ in range(runs)] for _ in range(3))
-    if not paired:
-        shared = [np.zeros(len(owner))] * (2 * runs)
-    before = {i: weights * (level + first[i] / 4 + shared[i]) for i in range(runs)}
-    after = {i: weights * (level - gain + second[i] / 4 + shared[i]) for i in range(runs)}
-    return before, after if paired else {runs + i: x for i, x in after.items()}, Items(weights, owner)
-
-
-def interval_covers(before: dict[int, np.ndarray], after: dict[int, np.ndarray], items: Items) -> bool:
-    size = items.weights.sum()
-    first, second = ({seed: x.sum() / size for seed, x in runs.items()} for runs in (before, after))
-    gain = np.mean(list(first.values())) - np.mean(list(second.values()))
-    found = total([seed_variance(first, second), document_variance(before, after, items)])
-    return bool(abs(gain - GAIN) <= found.half_width)
-
-
-@pytest.mark.parametrize("runs", [2, 3, 4, 8])
+@pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("paired", [False, True])
 def test_the_interval_covers_whatever_documents_gain(runs: int, paired: bool) -> None:
-    """The slow, exact version is benchmarks/coverage.py."""
+    """A quick look with a fixed seed; benchmarks/coverage.py is exact."""
+    worlds = (World(24, 0.0, 0.005), World(24, 0.008, 0.002), World(24, 0.03, 0.005))
     rng, hits, draws = np.random.default_rng(runs), 0, 0
-    for document in (0.0, 0.008, 0.03):
-        for seed in (0.002, 0.02):
-            for _ in range(100):
-                world = draw(rng, runs, seed=seed, document=document, both=0.004, paired=paired)
-                hits, draws = hits + interval_covers(*world), draws + 1
-    assert 0.925 <= hits / draws <= 0.98
+    for world in worlds:
+        for _ in range(80):
+            before, after, items = world.draw(rng, runs, paired)
+            size = items.weights.sum()
+            first, second = ({seed: x.sum() / size for seed, x in side.items()} for side in (before, after))
+            found = total([seed_variance(first, second), document_variance(before, after, items)])
+            gain = np.mean(list(first.values())) - np.mean(list(second.values()))
+            hits, draws = hits + bool(abs(gain - GAIN) <= found.half_width), draws + 1
+    assert 0.92 <= hits / draws <= 0.99
 
 
 def test_pieces_of_documents_that_gain_alike_are_not_independent() -> None:
-    before, after, items = draw(RNG, 8, seed=0.001, document=0.02, both=0.0, paired=False)
+    before, after, items = World(24, 0.02, 0.001, both=0.0).draw(RNG, 8, False)
     pieces = Items(items.weights, np.arange(len(items.weights)))
     whole = document_variance(before, after, items)
     assert whole.error > 1.7 * document_variance(before, after, pieces).error
@@ -68,7 +43,7 @@ def test_pieces_of_documents_that_gain_alike_are_not_independent() -> None:
 
 def test_what_differs_by_seed_and_document_counts_once() -> None:
     """Programs that differ in nothing but seeds: all of the difference is the seeds'."""
-    before, after, items = draw(RNG, 6, seed=0.0, document=0.0, both=0.05, paired=False)
+    before, after, items = World(24, 0.0, 0.0, both=0.1).draw(RNG, 6, False)
     single = document_variance({0: before[0]}, {6: after[6]}, items)
     assert document_variance(before, after, items).value < 0.5 * single.value / 6
 
@@ -107,7 +82,7 @@ def test_one_piece_a_document_of_equal_gain_variance_is_unbiased_and_has_the_rig
 
 
 def test_scores_in_another_unit_give_the_same_freedom() -> None:
-    before, after, items = draw(RNG, 3, seed=0.01, document=0.01, both=0.01, paired=True)
+    before, after, items = World(24, 0.01, 0.01).draw(RNG, 3, True)
     one = document_variance(before, after, items)
     two = document_variance(*({s: 7 * x for s, x in runs.items()} for runs in (before, after)), items)
     assert two.error == pytest.approx(7 * one.error) and two.df == pytest.approx(one.df)
