@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,18 @@ from nanomodel.data.progress import Report
 from nanomodel.data.spec import DataSpec
 from nanomodel.data.splits import Hashes, content_hash, hold_out
 from nanomodel.data.staging import locked, staged, sweep
-from nanomodel.data.tokenizer import PATTERN, Encoder, train
+from nanomodel.data.tokenizer import PATTERN, Encoder, Tokens, train
 
-RECIPE = 3
+RECIPE = 4
 """Raise this whenever the code would make other data from the same inputs."""
 LIBRARIES = ("rensa", "rustbpe", "tiktoken")
 BATCH_BYTES = 4 << 20
 GUARD_SHARE = 4
 """The slice held back is this many times smaller than the validation split."""
+EXCERPT = 2048
+"""Tokens of a document that are enough, while there are other documents: a score rests on their number."""
+LEAST = 64
+"""Tokens of a document below which it says nothing."""
 OTHER_BYTES = 8192
 
 
@@ -82,15 +86,9 @@ def _build(
     sample = _sample(_others(len(sizes), validation, test), sizes, spec.tokenizer_bytes)
     merges = train(_texts(texts, sample, sizes, progress), spec.vocab)
     encoder = Encoder(merges)
-    held = {
-        "validation": _first_tokens(validation, spec.validation_tokens, "validation_tokens", texts, encoder),
-        "test": _first_tokens(test, spec.test_tokens, "test_tokens", texts, encoder),
-    }
-    taken = set(held["validation"].tolist())
-    left = [documents for documents in validation if not taken & set(documents.tolist())]
-    if (guard := _guard(left, spec.validation_tokens // GUARD_SHARE, texts, encoder)) is not None:
-        held["held"] = guard
-    chosen = {"train": _others(len(sizes), *([d] for d in held.values())), **held}
+    held = _held_out(spec, validation, test, texts, encoder)
+    rest = Excerpts(_others(len(sizes), *([part.documents] for part in held.values())))
+    chosen = {"train": rest, **held}
     splits = {
         split: _write(folder / f"{split}.bin", split, chosen[split], sizes, texts, encoder, progress)
         for split in (*SPLITS, *GUARDS)
@@ -138,29 +136,75 @@ def _texts(texts: DocumentFile, documents: Ints, sizes: Ints, progress: Report) 
         progress("Training the tokenizer", done, total)
 
 
-def _first_tokens(groups: list[Ints], limit: int, option: str, texts: DocumentFile, encoder: Encoder) -> Ints:
-    """Documents of the first groups that fit into `limit` tokens; the others are trained on."""
+@dataclass(frozen=True)
+class Excerpts:
+    """Documents of a split, and how much of each.
+
+    Attributes:
+        documents: Their numbers.
+        tokens: Most tokens of each; of a longer one it is a passage somewhere in it. None: all.
+    """
+
+    documents: Ints
+    tokens: int | None = None
+
+    def cut(self, raw: bytes, ids: Tokens) -> Tokens:
+        """The part of a document that is used, after its separator. Its place follows from the contents."""
+        if self.tokens is None or len(ids) <= self.tokens:
+            return ids
+        start = 1 + content_hash(raw) % (len(ids) - self.tokens + 1)
+        return np.concatenate([ids[:1], ids[start : start + self.tokens - 1]])
+
+
+def _held_out(
+    spec: DataSpec, validation: list[Ints], test: list[Ints], texts: DocumentFile, encoder: Encoder
+) -> dict[str, Excerpts]:
+    """What is not trained on, by split; a slice beside the validation only if that does not need it all."""
+
+    def excerpts(groups: list[Ints], name: str, share: int = 1) -> Excerpts:
+        return _excerpts(groups, getattr(spec, name) // share, name, texts, encoder)
+
+    held = {
+        "validation": excerpts(validation, "validation_tokens"),
+        "test": excerpts(test, "test_tokens"),
+    }
+    spare = len(validation) // (2 * GUARD_SHARE)
+    if held["validation"].tokens is not None and spare and spec.validation_tokens // GUARD_SHARE >= LEAST:
+        held["validation"] = excerpts(validation[:-spare], "validation_tokens")
+        held["held"] = excerpts(validation[-spare:], "validation_tokens", GUARD_SHARE)
+    return held
+
+
+def _excerpts(groups: list[Ints], limit: int, option: str, texts: DocumentFile, encoder: Encoder) -> Excerpts:
+    """As many of the first groups as it takes to fill `limit` tokens, and as little of each document.
+
+    The others are trained on. If there are too few documents, more than `EXCERPT` tokens of each are used.
+    """
     taken: list[Ints] = []
-    held = 0
+    lengths: list[int] = []
     for documents in groups:
-        batches = texts.batches(documents, BATCH_BYTES)
-        size = sum(len(ids) for batch in batches for ids in encoder.encode(batch))
-        if held + size <= limit:
-            taken.append(documents)
-            held += size
-        elif held > limit // 2:
+        taken.append(documents)
+        for batch in texts.batches(documents, BATCH_BYTES):
+            lengths += [len(ids) for ids in encoder.encode(batch)]
+        if sum(min(length, EXCERPT) for length in lengths) >= limit:
             break
-    if not taken:
-        raise DataError(f"No document fits into {option}, {limit}.", f"Raise {option}, or cut the documents.")
-    return np.concatenate(taken)
+    if sum(lengths) <= limit:
+        return Excerpts(np.concatenate(taken))
+    most = _level(lengths, limit)
+    if most < min(LEAST, *lengths):
+        hint = f"Raise {option}: {most} tokens of each of {len(lengths)} documents say nothing."
+        raise DataError(f"No document fits into {option}, {limit}.", hint)
+    return Excerpts(np.concatenate(taken), most)
 
 
-def _guard(groups: list[Ints], limit: int, texts: DocumentFile, encoder: Encoder) -> Ints | None:
-    """The slice held back besides the validation split, if documents are left for it."""
-    try:
-        return _first_tokens(groups, limit, "", texts, encoder)
-    except DataError:
-        return None
+def _level(lengths: list[int], limit: int) -> int:
+    """The largest number so that the lengths, each cut to it, add up to `limit` at most."""
+    left, kept = limit, sorted(lengths)
+    for number, length in enumerate(kept):
+        if length * (len(kept) - number) > left:
+            return left // (len(kept) - number)
+        left -= length
+    return kept[-1]
 
 
 def _write_other(spec: DataSpec, folder: Path, encoder: Encoder, progress: Report) -> dict[str, Any]:
@@ -170,7 +214,7 @@ def _write_other(spec: DataSpec, folder: Path, encoder: Encoder, progress: Repor
             texts.add(raw)
         sizes = texts.finish()
         groups = [np.array([number]) for number in range(len(sizes))]
-        taken = _first_tokens(groups, spec.validation_tokens, "validation_tokens", texts, encoder)
+        taken = _excerpts(groups, spec.validation_tokens, "validation_tokens", texts, encoder)
         return _write(folder / "other.bin", "other", taken, sizes, texts, encoder, progress)
 
 
@@ -182,23 +226,26 @@ def _other_corpus(spec: DataSpec) -> Corpus:
 def _write(
     path: Path,
     split: str,
-    documents: Ints,
+    chosen: Excerpts,
     sizes: Ints,
     texts: DocumentFile,
     encoder: Encoder,
     progress: Report,
 ) -> dict[str, Any]:
     """Encode a split into its file; returns its description."""
-    digest, tokens, done, total = hashlib.sha256(), 0, 0, int(sizes[documents].sum())
+    digest, tokens, size, done = hashlib.sha256(), 0, 0, 0
+    documents, total = chosen.documents, int(sizes[chosen.documents].sum())
     with path.open("wb") as file:
         for batch in texts.batches(documents, BATCH_BYTES):
-            ids = np.concatenate(encoder.encode(batch)).astype(TOKEN)
+            encoded = zip(batch, encoder.encode(batch), strict=True)
+            ids = np.concatenate([chosen.cut(raw, part) for raw, part in encoded]).astype(TOKEN)
             file.write(ids.data)
             digest.update(ids.data)
             tokens += len(ids)
+            size += int(encoder.token_bytes[ids].sum(dtype=np.int64))
             done += sum(map(len, batch))
             progress(f"Encoding {split}", done, total)
-    return {"documents": len(documents), "tokens": tokens, "bytes": total, "sha256": digest.hexdigest()}
+    return {"documents": len(documents), "tokens": tokens, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def _describe(
