@@ -1,8 +1,11 @@
-"""Training batches: windows of a token stream, drawn at random, or one after the other.
+"""Training batches: windows of a token stream, spread evenly over it, or one after the other.
 
-Invariant: batch number i of a run depends only on (seed, i, its shape, its share of aligned windows) and, if
-windows come in order, on how much was read before. Neither prefetching nor the device changes the batches.
-The stream is memory-mapped; only the pages of drawn windows are read.
+Invariant: batch number i of a run depends only on (seed, i, its shape, its share of aligned windows) and on
+how much was read before, never on the random numbers that the script draws. Neither prefetching nor the
+device changes the batches. The stream is memory-mapped; only the pages of drawn windows are read.
+
+Each window is uniform over all starts, but windows of one run are not independent: any stretch of a run
+covers the stream evenly, so that runs vary less from seed to seed.
 
 A window begins anywhere, mostly inside a document, as in scoring. The script can choose a share of windows
 that begin at a document instead, with its separator. Every window may continue into the next document; a
@@ -19,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from nanomodel.data import SEPARATOR
+from nanomodel.data.token_budget import spread
 
 Shape = tuple[int, int, float]
 """Rows, tokens in a row, share of aligned rows."""
@@ -31,9 +35,10 @@ def draw_windows(
     seed: int,
     index: int,
     aligned: float = 0.0,
-    first: int | None = None,
+    read: int = 0,
+    in_order: bool = False,
 ) -> NDArray[np.int64]:
-    """Draw `rows` windows of `width` consecutive tokens, uniformly over all starts.
+    """Draw `rows` windows of `width` consecutive tokens.
 
     Args:
         tokens: The stream, of any integer type, usually a memory map.
@@ -42,17 +47,19 @@ def draw_windows(
         seed: Seed of the run.
         index: Number of the batch within the run.
         aligned: Share of the windows that are moved on to the next separator, if one is near.
-        first: Where the first window begins if they follow each other; None draws them.
+        read: Tokens that were read before this batch.
+        in_order: Whether windows follow each other from there on, instead of being drawn.
 
     Returns:
         int64 [rows, width].
     """
     rng = np.random.default_rng((seed, index))
     last = len(tokens) - width
-    if first is None:
-        starts = rng.integers(0, last + 1, size=rows)
+    if in_order:
+        starts = (read + np.arange(rows) * (width - 1)) % (last + 1)  # a target is the next window's input
     else:
-        starts = (first + np.arange(rows) * (width - 1)) % (last + 1)  # a target is the next window's input
+        shift = np.random.default_rng(seed).random()
+        starts = (spread(read / max(1, width - 1), rows, shift) * (last + 1)).astype(np.int64)
     if aligned > 0:
         chosen = np.flatnonzero(rng.random(rows) < aligned)
         # The search stops after one window; windows inside longer documents stay where they are.
@@ -104,8 +111,7 @@ class Batches:
 
     def _load(self, shape: Shape, index: int, read: int) -> torch.Tensor:
         rows, length, aligned = shape
-        first = read if self._in_order else None
-        drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned, first)
+        drawn = draw_windows(self._tokens, rows, length + 1, self._seed, index, aligned, read, self._in_order)
         window = torch.from_numpy(drawn)
         # A copy from pinned memory to the device does not delay the loop.
         return window.pin_memory() if self._device.type == "cuda" else window

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import random
@@ -15,11 +16,14 @@ import resource
 import shutil
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils.hooks import RemovableHandle
 
 PEAK_TFLOPS = {
     # Dense bf16 tensor-core peak from the makers' data sheets; the first name found wins.
@@ -98,6 +102,24 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def separate_streams(seed: int) -> RemovableHandle:
+    """Give each parameter of each module its own stream of random numbers, until the handle is removed.
+
+    A stream depends on the seed, the kind of module, name and shape of the parameter, and how many of those
+    came before. So an edit that adds a parameter, or draws random numbers, leaves the initial weights of the
+    others as they are: two scripts with the same seed differ by the edit alone.
+    """
+    counts: Counter[str] = Counter()
+
+    def reseed(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> None:
+        kind = f"{type(module).__name__}.{name} {tuple(parameter.shape)}"
+        digest = hashlib.blake2b(f"{seed} {kind} {counts[kind]}".encode(), digest_size=7).digest()
+        counts[kind] += 1
+        torch.manual_seed(int.from_bytes(digest, "little"))
+
+    return register_module_parameter_registration_hook(reseed)
 
 
 def why_no_compiler(device: torch.device) -> str:

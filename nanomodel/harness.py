@@ -22,6 +22,7 @@ import faulthandler
 import os
 import signal
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class Run:
     """One training run.
 
     Attributes:
-        seed: Random seed; torch, numpy and random are seeded with it, again when the clock starts.
+        seed: Random seed; torch, numpy and random are seeded with it, again when the clock starts. Data and
+            the initial weights of each parameter have streams of their own, which no other draw moves.
         device: Where to train.
         threads: CPU threads in use.
         vocab: Number of tokens.
@@ -82,6 +84,8 @@ class Run:
         self.compile = bool(task["compile"])
         self._in_order = bool(task.get("ration", False))
         machine.prepare(self.device, self.threads, self.seed)
+        self._streams = machine.separate_streams(self.seed)
+        weakref.finalize(self, self._streams.remove)  # of a run that never starts
         if self.compile and (missing := machine.why_no_compiler(self.device)):
             print(f"not compiling: {missing} on this machine")
             self.compile = False
@@ -149,6 +153,7 @@ class Run:
         self._ready = time.monotonic()
         tokens = self._runner.start()
         self._started = self._last_batch = time.monotonic()
+        self._streams.remove()
         machine.seed_all(self.seed)
         self._batches = Batches(tokens, self.seed, self.device, in_order=self._in_order)
         self._available = len(tokens)

@@ -86,8 +86,19 @@ def test_windows_are_runs_of_the_stream(rows, width, seed, index):
 
 def test_every_start_is_drawn_the_last_included():
     tokens = np.arange(12, dtype=np.uint16)
-    starts = {int(row[0]) for i in range(50) for row in draw_windows(tokens, 8, 10, 0, i)}
+    starts = {int(row[0]) for i in range(50) for row in draw_windows(tokens, 8, 10, 0, i, read=72 * i)}
     assert starts == {0, 1, 2}
+
+
+@given(st.integers(1, 8), st.integers(0, 10_000), st.integers(0, 2**31))
+def test_any_stretch_of_a_run_covers_the_stream_evenly(rows, before, seed):
+    """The largest gap between starts is near the least possible one; independent ones leave five times it."""
+    tokens = np.arange(60_000, dtype=np.uint16)
+    batches = range(before, before + 64)
+    starts = [draw_windows(tokens, rows, 17, seed, i, read=16 * rows * i)[:, 0] for i in batches]
+    ordered = np.sort(np.concatenate(starts))
+    gaps = np.diff(np.append(ordered, ordered[0] + len(tokens)))
+    assert gaps.max() <= 2.7 * len(tokens) / (64 * rows)
 
 
 def test_batches_are_targets_one_later_and_differ_from_each_other():
@@ -127,6 +138,54 @@ def test_a_token_budget_is_so_many_tokens_in_passages_of_the_stream(amount, size
     breaks = np.flatnonzero(np.diff(drawn.astype(np.int64)) != 1) + 1
     assert set((breaks % PASSAGE).tolist()) <= {0}
     assert (drawn == draw_tokens(stream, amount, seed)).all()
+
+
+@given(st.integers(20, 200), st.integers(0, 2**31))
+def test_a_token_budget_has_one_passage_of_each_part_of_the_stream_and_neighbours_far_apart(count, seed):
+    stream = np.arange(60_000, dtype=np.uint16)
+    starts = draw_tokens(stream, count * PASSAGE - 1, seed)[::PASSAGE].astype(np.int64)
+    place = starts / (len(stream) - PASSAGE + 1) * count  # in units of parts
+    assert (np.abs(np.sort(place) - np.arange(count) - 0.5) < 0.51).all()
+    assert np.abs(np.diff(place)).min() > count / 4 - 2
+    early = np.sort(starts[: count // 2])
+    assert np.diff(early).max() < 6 * len(stream) / count, "the first half alone covers it, too"
+
+
+def test_two_seeds_get_other_tokens():
+    stream = np.arange(60_000, dtype=np.uint16)
+    assert (draw_tokens(stream, 5000, 1) != draw_tokens(stream, 5000, 2)).mean() > 0.9
+
+
+def test_an_edit_that_draws_random_numbers_or_adds_weights_keeps_data_and_the_other_weights():
+    def train(edited):
+        run = Run(FakeRunner())
+        if edited:
+            torch.rand(7)
+        blocks = [torch.nn.Linear(4, 4) for _ in range(3 if edited else 2)]
+        wide, table = torch.nn.Linear(4, 8), torch.nn.Embedding(5, 4)
+        run.start()
+        drawn = torch.rand(3)
+        if edited:
+            torch.rand(5)
+        return [*(p for m in (*blocks[:2], wide, table) for p in m.parameters()), drawn, run.batch(2, 16)[0]]
+
+    plain, edited = train(False), train(True)
+    assert all(torch.equal(a, b) for a, b in zip(plain, edited, strict=True))
+    assert not torch.equal(plain[0], plain[2]), "two layers of one shape begin differently"
+
+
+def test_initial_weights_follow_the_seed_until_the_clock_starts():
+    def weights(seed, started=False):
+        run = Run(FakeRunner(seed=seed))
+        if started:
+            run.start()
+            torch.manual_seed(0)
+        return torch.nn.Linear(4, 4).weight
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
+    assert torch.equal(weights(1, started=True), weights(2, started=True)), (
+        "then the script's own seed counts"
+    )
 
 
 @settings(deadline=None, max_examples=40)
