@@ -3,12 +3,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 import nanomodel.kernels
+from benchmarks.noise import Training, components, measured
 from nanomodel import bench
+from nanomodel.data import open_cache
 from tests.support import toy
 
 
@@ -130,3 +133,24 @@ def test_kernels_are_timed(monkeypatch):
     result = nanomodel.kernels.compare("cpu", repeats=2)
     assert list(result) == ["all tokens, fused", "last 8, masked", "last 8, flex"]
     assert result["last 8, flex"] is None and result["all tokens, fused"] > 0
+
+
+def test_the_noise_is_split_by_what_makes_it():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        main = rng.normal(0, 1, (4, 1, 1)) + rng.normal(0, 5, (1, 4, 1)) + rng.normal(0, 2, (1, 1, 4))
+        found.append(list(components(main + rng.normal(0, 1.5, (4, 4, 4))).values()))
+    assert np.sqrt(np.square(found).mean(0)) == pytest.approx([1, 5, 2, 1.5], rel=0.1)
+
+
+@pytest.mark.slow
+def test_each_source_of_noise_is_varied_alone_and_a_training_that_is_kept_is_not_repeated(tmp_path):
+    toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
+    data, keep = open_cache(tmp_path / "cache"), str(tmp_path / "trainings.jsonl")
+    budget = {"context": 32, "amount": 3072}
+    plan = [Training(1, 1, 1), Training(2, 1, 1), Training(1, 2, 1)]
+    first = dict(measured(plan, data, budget, keep))
+    scores = [first[training].bits_per_byte for training in plan]
+    assert len(set(scores)) == 3
+    again = dict(measured(plan, data, {}, keep))  # without a budget nothing could be trained
+    assert [again[training].bits_per_byte for training in plan] == scores

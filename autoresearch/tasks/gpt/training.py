@@ -41,8 +41,7 @@ MEASURED = frozenset(
 
 
 CPU_TIMEOUT = "timeout: it used more CPU time than"
-OWN_TIMEOUT = re.compile(CPU_TIMEOUT + r"|timeout: not \w+ after [\d.e+]+ s of its own time")
-"""Begins the reason of a late trial if other programs cannot have caused it."""
+"""Begins the reason of a trial that other programs cannot have caused."""
 
 
 class TrialEnded(Exception):
@@ -108,8 +107,7 @@ class Training:
                 clock.tick()
                 left = seconds - clock.seconds
                 if left <= 0:
-                    own = " of its own time" if clock.exact else ""
-                    reason = f"timeout: not ready after {seconds:g} s{own} (budget.startup_seconds): {clock}"
+                    reason = f"timeout: not ready after {seconds:g} s (budget.startup_seconds), with {clock}"
                     raise self._overtime(Outcome.CRASH, reason)
                 try:
                     message = self._next(min(left, HEARTBEAT))
@@ -170,8 +168,7 @@ class Training:
                 self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
 
     def _clock(self) -> Clock:
-        program = self.program
-        return Clock(self.load, lambda: program.cpu_seconds, self.threads, lambda: program.waited_seconds)
+        return Clock(self.load, lambda: self.program.cpu_seconds, self.threads)
 
     def _left(self, clock: Clock) -> float:
         """Seconds until the next limit; not positive if one is exceeded."""
@@ -236,9 +233,7 @@ class Training:
         if most is not None and clock.cpu > most:
             reason = f"{CPU_TIMEOUT} {most:.3g} s: {came} (limit by {budget.source})"
         else:
-            own = " of its own time" if clock.exact else ""
-            limit = f"{budget.max_seconds:.4g} s{own}"
-            reason = f"timeout: not done after {limit}: {came} (limit by {budget.source})"
+            reason = f"timeout: not done after {budget.max_seconds:.4g} s: {came} (limit by {budget.source})"
         return self._overtime(Outcome.CRASH, reason)
 
     def _note_log(self, message: Message, seconds: float) -> Progress:
