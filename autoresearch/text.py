@@ -114,6 +114,13 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+LOPSIDED = 0.1
+"""An interval is told by its ends if the estimate is off its middle by more than this share of half of it."""
+
+SEEDS_SHOWN = 8
+"""So many common seeds are told one by one."""
+
+
 def verdict_text(verdict: Verdict, metric: Metric) -> str:
     """A verdict in a few words: "keep: −0.0042 ± 0.0011 over 4 paired seeds"."""
     measured = change_text(verdict, metric)
@@ -133,14 +140,43 @@ def change_text(verdict: Verdict, metric: Metric) -> str:
     digits = metric.digits
     if half is not None and 0 < half < math.inf:
         digits = min(9, max(digits, 1 - math.floor(math.log10(half))))
-    text = f"{metric.change(verdict.effect):+.{digits}f}".replace("-", "−")
-    text += "" if half is None else f" ± {half:.{digits}f}"
+    text = _signed(metric.change(verdict.effect), digits)
+    if verdict.interval is not None and half is not None:
+        middle = sum(verdict.interval) / 2
+        if abs(verdict.effect - middle) <= LOPSIDED * half:
+            text += f" ± {half:.{digits}f}"
+        else:  # an estimate after selection, whose interval may end at 0
+            ends = sorted(map(metric.change, verdict.interval))
+            text += f" (95%: {_signed(ends[0], digits)} to {_signed(ends[1], digits)})"
     if not verdict.trials:
         return text
     word = "seed" if verdict.trials == 1 else "seeds"
     if 0 < verdict.paired < verdict.trials:
         return f"{text} over {verdict.trials} {word}, {verdict.paired} of them paired"
     return f"{text} over {verdict.trials} {'paired ' if verdict.paired else ''}{word}"
+
+
+def pairs_text(verdict: Verdict, metric: Metric) -> str:
+    """What was measured, before any correction: "seed 0: 1.7887 to 1.7765 (−0.0122); mean −0.0122".
+
+    Empty if no seed is common to incumbent and candidate. The estimate differs from this mean where the judge
+    corrects for selection, or uses runs on other seeds too.
+    """
+    if not verdict.pairs:
+        return ""
+    digits = metric.digits
+    seeds = [
+        f"seed {seed}: {metric.text(before)} to {metric.text(after)} ({_signed(after - before, digits)})"
+        for seed, before, after in verdict.pairs[:SEEDS_SHOWN]
+    ]
+    more = len(verdict.pairs) - SEEDS_SHOWN
+    mean = sum(after - before for _, before, after in verdict.pairs) / len(verdict.pairs)
+    hidden = [f"{more} more"] if more > 0 else []
+    return "; ".join([*seeds, *hidden, f"mean {_signed(mean, digits)}"])
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def evidence_text(verdict: Verdict) -> str:

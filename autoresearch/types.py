@@ -357,6 +357,7 @@ class Verdict(Plain):
         reason: A sentence that a person understands.
         levels: Where the search stands after it; None if the judge does not estimate it.
         paired: How many of `trials` have a seed on which the incumbent was run too.
+        pairs: As measured, for each of those: the seed, the incumbent's score, the candidate's.
     """
 
     kind: VerdictKind
@@ -367,6 +368,7 @@ class Verdict(Plain):
     reason: str = ""
     levels: Levels | None = None
     paired: int = 0
+    pairs: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -537,6 +539,7 @@ class Progress:
         loss: Latest training loss in nats per token.
         tokens: Training tokens drawn.
         phase: "start-up", "train", "score", or `WAITING`.
+        note: Why it waits, if it does.
     """
 
     fraction: float
@@ -545,3 +548,4 @@ class Progress:
     loss: float | None = None
     tokens: int = 0
     phase: str = "train"
+    note: str = ""

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, quantiles
@@ -56,7 +56,11 @@ class World:
         tails: "normal", "student" (4 degrees of freedom) or "outliers" (3% are worse by 4).
         spread: Log standard deviation of a candidate's own noise level.
         common: Correlation of parent and child on the same seed.
+        unlike: Log standard deviation of the distance of candidates from their parents, which scales what is
+            not common on a seed and what differs between documents.
         luck: Error that the validation set adds to each difference.
+        documents: Number of documents with losses of their own; 0: scores only.
+        by_document: Share of the noise's variance that is the mean of separate draws for each document.
         crash: Share of candidates that fail.
         trials: Budget, baselines not counted.
         baselines: Replicates to begin with.
@@ -73,14 +77,41 @@ class World:
     tails: str
     spread: float
     common: float
+    unlike: float
     luck: float
+    documents: int
+    by_document: float
     crash: float
     trials: int
     baselines: int
 
+    @property
+    def real(self) -> bool:
+        """Whether it looks like the real task.
+
+        There are losses by document, seeds share most of their luck, and most gains are at most twice the
+        noise, as measured on finished searches.
+        """
+        return bool(self.documents) and self.common >= 0.85 and self.gain <= 1.5
+
     @classmethod
     def draw(cls, rng: random.Random) -> World:
-        """A random world."""
+        """A random world; a third of them look like the real task."""
+        world = cls._draw(rng)
+        if rng.random() > 1 / 3:
+            return world
+        return replace(
+            world,
+            gain=math.exp(rng.uniform(math.log(0.4), math.log(1.5))),
+            common=rng.uniform(0.85, 0.97),
+            unlike=rng.uniform(0.2, 0.6),
+            luck=rng.uniform(0.0, 0.15),
+            documents=rng.randint(8, 32),
+            trials=rng.randint(60, 300),
+        )
+
+    @classmethod
+    def _draw(cls, rng: random.Random) -> World:
         return cls(
             unit=10 ** rng.uniform(-4, -1),
             level=10 ** rng.uniform(1.7, 3.2),
@@ -92,8 +123,13 @@ class World:
             skewed=rng.random() < 0.5,
             tails=rng.choice(["normal", "normal", "student", "outliers"]),
             spread=rng.choice([0.0, rng.uniform(0.1, 0.4)]),
-            common=rng.choice([0.0, rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95)]),
+            common=rng.choice(
+                [0.0, rng.uniform(0.3, 0.95), rng.uniform(0.85, 0.97), rng.uniform(0.85, 0.97)]
+            ),
+            unlike=rng.choice([0.0, rng.uniform(0.2, 0.6)]),
             luck=rng.choice([0.0, rng.uniform(0.0, 0.3)]),
+            documents=rng.choice([0, rng.randint(8, 32), rng.randint(8, 32)]),
+            by_document=rng.uniform(0.05, 0.25),
             crash=rng.uniform(0.0, 0.1),
             trials=rng.randint(100, 500),
             baselines=rng.randint(2, 4),
@@ -102,15 +138,21 @@ class World:
 
 @dataclass
 class Script:
-    """A training script: its true mean, its luck on the validation set, and its noise by seed."""
+    """A training script: its true mean, its luck by validation document, and its noise by seed."""
 
     mean: float = 0.0
-    luck: float = 0.0
+    luck: list[float] = field(default_factory=lambda: [0.0])
     noise: float = 1.0
     gain: float = 0.0
     crashes: bool = False
     parent: Script | None = None
-    seen: dict[int, float] = field(default_factory=dict)
+    common: float = 0.0
+    seen: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def bias(self) -> float:
+        """How much higher its expected score on this validation set is than its true mean."""
+        return fmean(self.luck)
 
 
 class Nature:
@@ -123,30 +165,47 @@ class Nature:
         self.rng = random.Random(seed)
         self.drawn = 0
 
-    def noise(self, script: Script, seed: int) -> float:
-        """A script's noise on a seed: the same every time, and correlated with its parent's."""
+    def noise(self, script: Script, seed: int) -> list[float]:
+        """A script's noise on a seed, by document: the same every time, and correlated with its parent's."""
         if seed not in script.seen:
-            own = self._shock()
-            rho = self.world.common
+            own, rho = self._draw(), script.common
             if script.parent is not None and rho:
-                own = rho * self.noise(script.parent, seed) + math.sqrt(1 - rho * rho) * own
+                new, old = math.sqrt(1 - rho * rho), self.noise(script.parent, seed)
+                own = [rho * a + new * b for a, b in zip(old, own, strict=True)]
             script.seen[seed] = own
         return script.seen[seed]
+
+    def _draw(self) -> list[float]:
+        """Noise by document, whose mean has variance 1."""
+        w = self.world
+        if not w.documents:
+            return [self._shock()]
+        all_alike, each = math.sqrt(1 - w.by_document) * self._shock(), math.sqrt(w.by_document * w.documents)
+        return [all_alike + each * self.rng.gauss(0, 1) for _ in range(w.documents)]
 
     def run(self, script: Script, seed: int) -> Observation:
         """One trial; now and then it fails for no fault of the script."""
         if script.crashes or self.rng.random() < 0.003:
             return Observation.failed()
-        w = self.world
-        score = w.unit * (w.level + script.mean + script.luck + script.noise * self.noise(script, seed))
-        return Observation.finished(score)
+        items = self.items(script, seed)
+        return Observation.finished(math.fsum(items), items if self.world.documents else ())
+
+    def items(self, script: Script, seed: int) -> list[float]:
+        """What each document contributes to a score."""
+        w, noise, n = self.world, self.noise(script, seed), len(script.luck)
+        size = script.noise
+        return [
+            w.unit * (w.level + script.mean + luck + size * x) / n
+            for luck, x in zip(script.luck, noise, strict=True)
+        ]
 
     def candidate(self, parent: Script) -> Script:
         """The next idea. The same for every judge, as far as the size of gains left allows."""
         w, rng = self.world, random.Random(self.seed * 1_000_003 + self.drawn)
         self.drawn += 1
         kind, size, log_size = rng.random(), rng.expovariate(1.0), rng.gauss(0, 1)
-        luck, calm, crashes = rng.gauss(0, w.luck), rng.gauss(0, w.spread), rng.random() < w.crash
+        calm, crashes = rng.gauss(0, w.spread), rng.random() < w.crash
+        distance = math.exp(rng.gauss(0, w.unlike))
         gain = w.gain * (math.exp(log_size - 0.5) if w.skewed else size)
         if self.no_gains or w.good <= kind < w.good + w.nothing:
             gain = 0.0
@@ -154,7 +213,10 @@ class Nature:
             gain *= math.exp(parent.mean / (w.capacity * w.gain))
         else:
             gain *= -w.harm
-        return Script(parent.mean - gain, parent.luck + luck, math.exp(calm), gain, crashes, parent)
+        scale = w.luck * distance * math.sqrt(len(parent.luck))
+        luck = [old + rng.gauss(0, scale) for old in parent.luck]
+        common = math.sqrt(max(0.0, 1 - (1 - w.common**2) * distance**2)) if w.common else 0.0
+        return Script(parent.mean - gain, luck, math.exp(calm), gain, crashes, parent, common)
 
     def _shock(self) -> float:
         """A draw with mean 0 and variance 1."""
@@ -243,9 +305,12 @@ def covers(interval: tuple[float, float] | None, truth: float) -> bool:
 def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcome:
     """Run one search to the end of its budget, and compare what the judge reports to the truth."""
     nature = Nature(world, seed, no_gains)
-    start = tip = Script()
-    baseline = [(s, world.unit * (world.level + nature.noise(start, s))) for s in range(world.baselines)]
+    start = tip = Script(luck=[0.0] * max(1, world.documents))
+    items = {s: nature.items(start, s) for s in range(world.baselines)}
+    baseline = [(s, math.fsum(parts)) for s, parts in items.items()]
     judge = JUDGES[name](baseline, tau=world.luck * world.unit)
+    if world.documents:
+        judge.with_items([1 / world.documents] * world.documents, items)
     candidate: Script | None = None
     out = Outcome(searches=1, cover={"keep": [], "tip": [], "gain": [], "claim": []})
     last: Levels | None = None
@@ -287,8 +352,9 @@ def claimed(nature: Nature, start: Script, tip: Script) -> bool:
     """Whether the final claim, on fresh seeds and a test split of its own, covers the true gain."""
     seeds, w = range(10_000, 10_008), nature.world
     shift = nature.rng.gauss(0, w.luck)
-    before = [w.unit * (w.level + start.mean + nature.noise(start, s)) for s in seeds]
-    after = [w.unit * (w.level + tip.mean + shift + tip.noise * nature.noise(tip, s + 100)) for s in seeds]
+    before = [w.unit * (w.level + start.mean + fmean(nature.noise(start, s))) for s in seeds]
+    noises = [tip.noise * fmean(nature.noise(tip, s + 100)) for s in seeds]
+    after = [w.unit * (w.level + tip.mean + shift + noise) for noise in noises]
     runs = dict(enumerate(before)), dict(enumerate(after, len(before)))
     split = Variance((w.luck * w.unit) ** 2, math.inf)
     return covers(claim(*runs, sampling=split).interval, (start.mean - tip.mean) * w.unit)

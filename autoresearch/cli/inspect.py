@@ -41,6 +41,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.report.markdown import drift, headline
     from autoresearch.report.summary import summarize
     from autoresearch.report.timeline import time_use
+    from autoresearch.search.scheduler import WAITS_KEY
     from autoresearch.store.inbox import Inbox
     from autoresearch.text import times
 
@@ -56,6 +57,8 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     typer.echo(f"Tried: {summary.tried}.")
     resume = f"Not running. Continue: autoresearch run name={summary.info.name}"
     typer.echo(f"Running: {runner}." if runner else resume)
+    if runner and (why := journal.get(WAITS_KEY)):
+        typer.echo(f"It waits until the machine has room: {why}.")
     for line in filter(None, (drift(summary), Inbox(journal.path.parent).told())):
         typer.echo(line)
     if changes := summary.brief_changes:

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from autoresearch.config.compose import compose_tree, suggest
 from autoresearch.config.files import BRIEFS as BRIEFS
@@ -121,7 +121,7 @@ class Config(Options):
     seed: int = Field(ge=0)
     claim: int = Field(ge=0, le=64)
     guards: Guards
-    runs: Path
+    runs: Annotated[Path, AfterValidator(Path.expanduser)]
     task: dict[str, Any]
     budget: dict[str, Any]
     executor: Executor

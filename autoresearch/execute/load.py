@@ -2,8 +2,8 @@
 
 A limit on time must not turn load into a verdict. So this module measures, while trials run, how many cores
 other programs use (the kernel's count of all, less that of our own processes), and how long a fixed
-computation takes. `Clock` counts a trial's time by it: on a machine without room only the time counts that
-the trial was given. Not covered: memory and the network; GPUs (`health`).
+computation takes. `Clock` counts a trial's time by it: on a machine without room the time does not count in
+which the trial waited for a core. Not covered: memory and the network; GPUs (`health`).
 
 Where the kernel does not count (no /proc/stat), the machine counts as quiet.
 """
@@ -32,7 +32,9 @@ WINDOW = 5.0
 BUSY_SHARE, FULL_SHARE = 0.1, 0.9
 """The machine has no room if others use more than the first share of its cores, and all use the second."""
 LEAST = 0.25
-"""Least share of the time that counts on a machine without room: no limit is more than 4 times as long."""
+"""Least share of the time that counts on a machine without room where it is not known who had the cores."""
+MOST_TAKEN = 0.95
+"""Largest share of the time that does not count, however many others compute: a trial ends some day."""
 SPOILS = 2.0
 """Seconds without room after which a trial that exceeds a limit is repeated, not judged."""
 REFERENCE = bytes(1 << 20)
@@ -166,32 +168,51 @@ class Clock:
     """The time of one phase of a trial, as limits count it. Call `tick` about twice a second.
 
     Attributes:
-        seconds: Counted seconds: all, less those that other programs took.
+        seconds: Counted seconds: all, less those in which others had the cores.
         cpu: CPU seconds that the program used.
         wall: Seconds by the wall clock.
         full: Seconds of them in which the machine had no room.
+        exact: Whether the kernel tells how long the program waits. If not, `seconds` is an estimate.
     """
 
-    def __init__(self, load: LoadMeter, cpu: Callable[[], float], threads: int = 1) -> None:
+    def __init__(
+        self,
+        load: LoadMeter,
+        cpu: Callable[[], float],
+        threads: int = 1,
+        waited: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """Start it.
 
         Args:
             load: Says how busy the machine is.
             cpu: CPU seconds of the program so far.
             threads: Cores that the program would use on a quiet machine.
+            waited: Seconds that its threads have waited for a core so far, in all; None: not known.
         """
-        self._load, self._cpu, self._threads = load, cpu, threads
-        self._begun, self._now = cpu(), time.monotonic()
+        self._load, self._cpu, self._threads, self._waited = load, cpu, threads, waited
+        self._begun, self._now, self._seen, self._owed = cpu(), time.monotonic(), waited() or 0.0, 0.0
         self.seconds = self.cpu = self.wall = self.full = 0.0
+        self.exact = False
 
     def tick(self) -> None:
         """Count the time since the last call."""
         now, cpu = time.monotonic(), max(self._cpu() - self._begun, self.cpu)
         passed, used = now - self._now, cpu - self.cpu
         self._now, self.cpu, self.wall = now, cpu, self.wall + passed
-        if self._load.full:
+        waited = self._waited()
+        self.exact = waited is not None
+        if not self._load.full:  # our own trials beside it are no excuse: they were there at the baseline
+            self._seen, self._owed = waited or self._seen, 0.0
+        elif waited is None:
             self.full += passed
             passed = min(passed, max(used / self._threads, LEAST * passed))
+        else:
+            self.full += passed
+            self._owed += max(0.0, waited - self._seen) / self._threads
+            self._seen = waited
+            taken = min(self._owed, MOST_TAKEN * passed)  # the rest counts at the next calls
+            self._owed, passed = self._owed - taken, passed - taken
         self.seconds += passed
 
     def __str__(self) -> str:

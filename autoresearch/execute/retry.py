@@ -99,13 +99,13 @@ def repeat_spoiled(
             break
         if now := busy():
             say(f"A trial does not count: {spoiled}. The search pauses until the machine has room: {now}.")
-            while busy():
-                _wait(SIGN, progress)
+            while now := busy():
+                _wait(SIGN, progress, now)
             say("The machine has room again. The trial is repeated.")
         else:
             when = f"in {pause:g} s" if pause else "now"
             say(f"A trial does not count: {spoiled}. It is repeated {when}.")
-            _wait(pause, progress)
+            _wait(pause, progress, spoiled)
         result, spoiled = attempt()
         phases = (*phases, *result.phases)
         result = replace(result, metrics={**result.metrics, "repeated": float(repeated)})
@@ -117,8 +117,8 @@ def repeat_spoiled(
     return replace(result, phases=phases)
 
 
-def _wait(seconds: float, progress: Callable[[Progress], None]) -> None:
+def _wait(seconds: float, progress: Callable[[Progress], None], why: str) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        progress(Progress(0.0, 0.0, phase=WAITING))
+        progress(Progress(0.0, 0.0, phase=WAITING, note=why))
         time.sleep(min(SIGN, left))

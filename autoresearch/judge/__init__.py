@@ -1,13 +1,14 @@
 """The judge: decides what is kept, knows how sure that is, and spends as few trials as it can.
 
-`create_judge` makes a judge by name, `least_gain` asks one what it would keep; `base` says what every judge
-promises and how to add one. Everything here is pure (no input or output, no clock), except that the bootstrap
-of `noise` draws samples with a fixed seed.
+`create_judge` makes a judge by name, `bars` asks one what it would keep; `base` says what every judge
+promises and how to add one. Everything here is pure: no input or output, no clock, no chance.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from autoresearch.errors import UserError
 from autoresearch.judge.base import JUDGES, Baseline, Judge, Kept, Report
@@ -19,6 +20,9 @@ MAX_RUNS = 100
 
 NUMBERS = ("float", "int", float, int)
 """Annotations of options that are numbers."""
+
+SCATTER = (0.0, 1.0, -1.0)
+"""Luck of the first run, the second, ..., in standard deviations."""
 
 LARGEST, STEPS = 64.0, 7
 """The largest gain that is tried, in standard deviations of the noise; bisection steps."""
@@ -56,8 +60,23 @@ def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: flo
     return judge
 
 
-def least_gain(state: str, level: float, noise: float) -> float | None:
-    """The least gain that is kept if every trial shows exactly that gain.
+@dataclass(frozen=True)
+class Bars:
+    """What a gain must be, if the candidate's trials show it on average and scatter as usual around it.
+
+    Attributes:
+        second_run: A first run with a lower gain ends the candidate; may be negative.
+        three_runs: The least gain that is kept after three runs; None if none is.
+        ever: The least gain that is kept at all.
+    """
+
+    second_run: float
+    three_runs: float | None
+    ever: float
+
+
+def bars(state: str, level: float, noise: float) -> Bars | None:
+    """What a judge would keep now.
 
     Args:
         state: The judge as JSON.
@@ -69,33 +88,50 @@ def least_gain(state: str, level: float, noise: float) -> float | None:
     """
     if noise <= 0 or Judge.from_json(state).unanswered:
         return None
+    ever = _least(lambda gain: _judged(state, level, gain, MAX_RUNS) is True, noise)
+    if ever is None:
+        return None
+    first = _least(lambda gain: _judged(state, level, gain, 1) is not False, noise)
+    three = _least(lambda gain: _judged(state, level, gain, 3) is True, noise)
+    return Bars(ever if first is None else first, three, ever)
+
+
+def _least(enough: Callable[[float], bool], noise: float) -> float | None:
+    """The least gain that is enough, by bisection; 0 if no gain is needed."""
     low, high = 0.0, noise
-    while not _kept(state, level, high):
+    if enough(low):
+        return low
+    while not enough(high):
         low, high = high, 2 * high
         if high > LARGEST * noise:
             return None
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _kept(state, level, middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
-def _kept(state: str, level: float, gain: float) -> bool:
-    judge = Judge.from_json(state)
+def _judged(state: str, level: float, gain: float, runs: int) -> bool | None:
+    """Whether a candidate with that gain is kept; None if that is open after so many runs of it."""
+    judge, done = Judge.from_json(state), 0
     judge.candidate()
     for _ in range(MAX_RUNS):
         request = judge.next()
-        if request is None:
-            return False
-        score = level if request.arm == Arm.INCUMBENT else level - gain
+        if request is None or (request.arm != Arm.INCUMBENT and done == runs):
+            return None
+        known, scatter = judge.expected(request.seed) or (level, 0.0)
+        score = known
+        if request.arm != Arm.INCUMBENT:
+            score, done = known - gain + SCATTER[done % 3] * scatter, done + 1
         verdict = judge.observe(request, Observation.finished(score))
         if verdict is not None:
             return verdict.kind is VerdictKind.KEEP
-    return False
+    return None
 
 
 __all__ = [
     "JUDGES",
+    "Bars",
     "Baseline",
     "Estimate",
     "Judge",
@@ -103,6 +139,6 @@ __all__ = [
     "Observation",
     "Report",
     "TrialRequest",
+    "bars",
     "create_judge",
-    "least_gain",
 ]

@@ -41,8 +41,8 @@ JUDGES = Registry(
 Baseline = Sequence[tuple[int, float]]
 """Replicates of the starting point: (seed, score)."""
 
-BY_SEED = ("baseline", "runs")
-"""Attributes of judges that hold scores by seed. JSON has them as lists of pairs, to keep order and seeds."""
+BY_SEED = ("baseline", "runs", "items")
+"""Attributes of judges that hold values by seed. JSON has them as lists of pairs, to keep order and seeds."""
 
 RENAMED = {
     "_orders": "_requests",
@@ -139,6 +139,9 @@ class Judge(ABC):
     min_baselines: ClassVar[int] = 1
     """Baseline runs without which this judge cannot begin."""
 
+    kind: str = ""
+    """Kind of the current candidate's edit; older states lack it."""
+
     _classes: ClassVar[dict[str, type[Judge]]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -166,18 +169,30 @@ class Judge(ABC):
         self.baseline: dict[int, float] = runs
         self.next_seed = max(runs) + 1
         self.complexity = 0.0
+        self.kind = ""
         self.candidates = 0
         self.confirmed = 0
         self.failed = 0
         self._requests = RequestQueue()
 
-    def candidate(self, complexity: float = 0.0) -> None:
-        """Announce the next candidate. Not needed if its complexity does not matter.
+    def with_items(self, weights: Sequence[float], runs: Mapping[int, Sequence[float]]) -> None:
+        """Say what the scores are made of; before the first request. A judge may ignore it.
+
+        Args:
+            weights: Share of each document, or group of documents, in the weight of all; they sum to 1.
+            runs: What these contribute to the scores of the baseline, by seed; see `Observation.items`.
+        """
+        return None
+
+    def candidate(self, complexity: float = 0.0, kind: str = "") -> None:
+        """Announce the next candidate. Not needed if neither its complexity nor its kind matters.
 
         Args:
             complexity: Net growth in size, such as lines added minus lines removed.
+            kind: Kind of its edit.
         """
         self.complexity = float(complexity)
+        self.kind = kind
 
     def next(self) -> TrialRequest | None:
         """The next trial to run, or None if the judge must see answers first.
@@ -207,7 +222,7 @@ class Judge(ABC):
             verdict = self._take(*answered)
             if verdict is not None:
                 self._requests.clear()
-                self.complexity = 0.0
+                self.complexity, self.kind = 0.0, ""
                 return replace(verdict, levels=self._levels())
         return None
 
@@ -221,6 +236,13 @@ class Judge(ABC):
         self._requests.clear()
         self.complexity = 0.0
         self._restore(keeps, dict(runs))
+
+    def expected(self, seed: int) -> tuple[float, float] | None:
+        """What the incumbent scores on a seed, and how far a candidate scatters around its gain over that.
+
+        None if this judge does not say.
+        """
+        return None
 
     @property
     def unanswered(self) -> tuple[TrialRequest, ...]:

@@ -18,7 +18,7 @@ from autoresearch.judge.sequential import Sequential
 UNSELECTED_Z = 1.5
 """Least z of the confirmation runs without the screening run, which was selected for being good."""
 
-ODDS_FACTOR = 12.0
+ODDS_FACTOR = 5.0
 """Corrects the odds for two simplifications; fitted with benchmarks/judge.py. Most candidates without a gain
 do harm, so they look good far more rarely than ones that do nothing. And many that were confirmed and then
 discarded were real."""

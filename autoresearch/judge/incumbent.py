@@ -63,6 +63,7 @@ class Incumbent:
 
     Attributes:
         runs: Its scores by seed.
+        items: What documents contribute to these, by seed, where that is known.
         selection_bias: How much too low the sum of `runs` is expected to be because of selection.
         sampling_bias: How much too low its score is expected to be because changes were selected on this
             validation set, summed over all keeps.
@@ -89,6 +90,7 @@ class Incumbent:
     shift: float = 0.0
     shift_variance: float = 0.0
     failed: int = 0
+    items: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -108,9 +110,10 @@ class Incumbent:
         """Whether it must be run again before the next candidate."""
         return bool(self.outliers) or self.runs_since >= heartbeat
 
-    def replace(self, runs: Runs, selection_bias: float) -> None:
-        """A kept candidate takes its place, with these runs."""
+    def replace(self, runs: Runs, items: dict[int, tuple[float, ...]], selection_bias: float) -> None:
+        """A kept candidate takes its place, with these runs and what documents contribute to them."""
         self.runs, self.selection_bias = runs, selection_bias
+        self.items = {seed: items[seed] for seed in runs if seed in items}
         self.failures, self.outliers, self.survived, self.failed = 0, [], 0, 0
 
     def step_back(self, runs: Runs, share: float, heartbeat: int) -> None:
@@ -122,7 +125,7 @@ class Incumbent:
                 over all of them.
             heartbeat: Candidate runs after which it is due.
         """
-        self.replace(runs, 0.0)
+        self.replace(runs, {}, 0.0)
         self.sampling_bias *= share
         self.sampling_variance *= share
         self.runs_since = heartbeat
@@ -163,6 +166,7 @@ class Incumbent:
     def give_up(self, old: Sequence[int], pool: Pool) -> Pool:
         """Give up the runs of these seeds, since the machine has changed; returns the pool with them."""
         before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
+        self.items = {seed: parts for seed, parts in self.items.items() if seed in self.runs}
         pool = pool.with_runs(given_up)
         noise, by = pool.noise(before), math.fsum(self.runs.values()) / len(self.runs) - before
         variance = noise.variance * (1 / len(self.runs) + 1 / len(old))
@@ -217,7 +221,7 @@ class Incumbent:
         half = t_from_z(Z95, noise.df) * math.sqrt(noise.variance / m + self.shift_variance)
         start = Estimate(mean, (mean - half, mean + half), m)
         worst = max(mean, *baseline.values(), *self.runs.values())
-        return Levels(start, self._estimate(noise, rate, scale, worst), noise.sigma, noise.df)
+        return Levels(start, self._estimate(noise, rate, scale, worst), noise.sigma, round(noise.df))
 
     def _estimate(self, noise: Noise, rate: float, scale: float, worst: float) -> Estimate:
         """Its expected score on new data of the same kind, without selection bias.
@@ -236,13 +240,14 @@ class Incumbent:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return vars(self) | {"runs": list(self.runs.items())}
+        return vars(self) | {"runs": list(self.runs.items()), "items": list(self.items.items())}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Incumbent:
         """The inverse of `to_dict`; reads what older versions wrote, too."""
         values = {RENAMED.get(key, key): value for key, value in data.items()}
-        return cls(**(values | {"runs": dict(values["runs"])}))
+        items = {seed: tuple(parts) for seed, parts in values.get("items", ())}
+        return cls(**(values | {"runs": dict(values["runs"]), "items": items}))
 
 
 def lambert_w(a: float) -> float:

@@ -1,12 +1,12 @@
-"""How much scores vary, from seed to seed and from item to item, and how a candidate compares given that.
+"""How much scores vary from seed to seed, and how a candidate compares given that.
 
-Two things are pooled over a search: the spread of runs of one configuration, and how far a candidate and
-the incumbent move together when they share a seed. Multiplying all scores by a constant multiplies every gain
-and error by it and leaves every z as it is. Effects are gains: positive is better.
+The spread of runs of one configuration is pooled over a search; what candidate and incumbent share on a seed
+is estimated in `pairs`. Multiplying all scores by a constant multiplies every gain and error by it and leaves
+every z as it is. Effects are gains: positive is better.
 
-The sampling error of a data split (tau) says how far a difference of two scores would move on other items.
-More seeds do not shrink it, so the judge must know it: if it is as large as the noise and is ignored, 500
-trials without any gain lead to 16 false keeps.
+The sampling error of a data split (tau) says how far a difference of two scores would move on other documents
+(`documents`). More seeds do not shrink it, so the judge must know it: if it is as large as the noise and is
+ignored, 500 trials without any gain lead to 16 false keeps.
 """
 
 from __future__ import annotations
@@ -14,12 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
 """Half-width of a 95% interval in standard errors."""
@@ -27,10 +21,10 @@ Z95 = 1.959963984540054
 Runs = dict[int, float]
 """Scores by seed, in the order in which they were measured."""
 
-PRIOR_PAIRS = 6
-"""Weight of the prior "runs on the same seed have nothing in common", in pairs of such runs."""
+MAX_BETA = 0.99
+"""Largest share of a seed's luck that candidate and incumbent are taken to have in common."""
 
-MAX_BETA = 0.95
+LEAST_DF = 0.5
 PRIOR_DF = 4
 """Weight of the pooled variance against a configuration's own, in degrees of freedom."""
 
@@ -71,19 +65,15 @@ def t_from_z(z: float, df: float) -> float:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise as estimated so far.
+    """The noise of single runs as estimated so far.
 
     Attributes:
         variance: Variance of one run around its configuration's mean.
         df: Degrees of freedom of that estimate.
-        beta: Share of the incumbent's deviation on a seed that a candidate is expected to show, too.
-        residual: Variance of a candidate's run once that share is taken out.
     """
 
     variance: float
-    df: int
-    beta: float
-    residual: float
+    df: float
 
     @property
     def sigma(self) -> float:
@@ -107,7 +97,7 @@ class Comparison:
     gain: float
     error: float
     z: float
-    df: int
+    df: float
     own_share: float
     sampling_share: float
 
@@ -130,76 +120,100 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Pool:
-    """Sums of squares within configurations, and of products within pairs on a common seed."""
+    """Sums of squares within configurations."""
 
     ss: float = 0.0
     df: int = 0
-    cc: float = 0.0
-    ci: float = 0.0
-    ii: float = 0.0
-    pairs: int = 0
 
     def with_runs(self, runs: Runs) -> Pool:
         """Add the spread of the runs of one configuration."""
         ss, df = squares(runs.values())
         return replace(self, ss=self.ss + ss, df=self.df + df)
 
-    def with_pairs(self, runs: Runs, incumbent: Runs) -> Pool:
-        """Add how a candidate's runs moved with the incumbent's on the seeds they share."""
-        both = [(score, incumbent[seed]) for seed, score in runs.items() if seed in incumbent]
-        if len(both) < 2:
-            return self
-        c0 = math.fsum(c for c, _ in both) / len(both)
-        i0 = math.fsum(i for _, i in both) / len(both)
-        return replace(
-            self,
-            cc=self.cc + math.fsum((c - c0) ** 2 for c, _ in both),
-            ci=self.ci + math.fsum((c - c0) * (i - i0) for c, i in both),
-            ii=self.ii + math.fsum((i - i0) ** 2 for _, i in both),
-            pairs=self.pairs + len(both) - 1,
-        )
-
     def noise(self, level: float) -> Noise:
-        """The noise that follows from these sums, for scores around `level`.
-
-        `beta` is the estimated coefficient of a control variate. It is shrunk towards 0, so that it does no
-        harm where runs on the same seed have nothing in common.
-        """
+        """The noise that follows from these sums, for scores around `level`."""
         floor = (MIN_SIGMA * level) ** 2 or 1e-300
-        variance = max(self.ss / self.df if self.df else 0.0, floor)
-        beta = min(max(self.ci / (self.ii + PRIOR_PAIRS * variance), 0.0), MAX_BETA)
-        if beta == 0.0:
-            return Noise(variance, max(self.df, 1), 0.0, variance)
-        left = self.cc - 2 * beta * self.ci + beta * beta * self.ii
-        residual = (left + PRIOR_PAIRS * (1 - beta * beta) * variance) / (self.pairs + PRIOR_PAIRS)
-        return Noise(variance, max(self.df, 1), beta, residual)
+        return Noise(max(self.ss / self.df if self.df else 0.0, floor), max(self.df, 1))
 
 
 def compare(
-    noise: Noise, incumbent: Runs, runs: Runs, *, tau: float = 0.0, selection_bias: float = 0.0
+    noise: Noise,
+    incumbent: Runs,
+    runs: Runs,
+    *,
+    pairs: Sequence[tuple[float, float]] = (),
+    tau: float = 0.0,
+    tau_df: float = math.inf,
+    selection_bias: float = 0.0,
 ) -> Comparison:
     """Compare a candidate's runs to the incumbent's.
 
+    Where the incumbent has a run on the same seed, its deviation there is a control variate. The coefficient
+    is the share of luck that a seed is expected to give both. The precision is averaged over what the spread
+    of a pair may be; how much it varies gives the degrees of freedom (a gamma distribution of the same two
+    moments makes the gain's distribution Student's). The rest is Satterthwaite's approximation.
+
     Args:
-        noise: Estimated from the pool, these runs included.
+        noise: Of single runs, estimated from the pool, these runs included.
         incumbent: Its runs, at least one.
-        runs: The candidate's, at least one. Where the incumbent has a run on the same seed, its deviation
-            there is used as a control variate.
-        tau: Standard error that the validation set adds to any difference, whatever the seeds.
+        runs: The candidate's, at least one.
+        pairs: (Variance of a gap on a common seed, probability), before these runs; empty: seeds share
+            nothing.
+        tau: Standard error that the validation set adds to this difference, whatever the seeds.
+        tau_df: Degrees of freedom of `tau`.
         selection_bias: How much too low the sum of the incumbent's scores is expected to be, because it was
             selected for low scores.
     """
     n, k = len(incumbent), len(runs)
     mean = math.fsum(incumbent.values()) / n
-    shared = [incumbent[seed] - mean for seed in runs if seed in incumbent]
-    part = noise.beta * len(shared) / k
-    gain = mean + selection_bias / n + noise.beta * math.fsum(shared) / k - math.fsum(runs.values()) / k
-    own = (len(shared) * noise.residual + (k - len(shared)) * noise.variance) / k**2
-    own *= excess_variance(runs, noise)
-    variance = own + (1 - part) ** 2 * noise.variance / n + tau**2
+    shared = [seed for seed in runs if seed in incumbent]
+    gaps = [incumbent[seed] - runs[seed] for seed in shared]
+    beliefs = updated(pairs, gaps) if gaps else []
+    beta = common_luck(beliefs, noise)
+    part = beta * len(shared) / k
+    luck = math.fsum(incumbent[seed] - mean for seed in shared)
+    gain = mean + selection_bias / n + beta * luck / k - math.fsum(runs.values()) / k
+    unpaired = (len(shared) * (1 - beta) ** 2 + k - len(shared)) * excess_variance(runs, noise) / k**2
+    single = (unpaired + (1 - part) ** 2 / n) * noise.variance
+    pair, pair_df = len(shared) * beta / k**2, math.inf
+    rest = single + tau**2
+    variance, spread = rest, noise.variance
+    if pair > 0:
+        precision, square = 0.0, 0.0
+        for delta, weight in beliefs:
+            one = 1 / (pair * delta + rest)
+            precision += weight * one
+            square += weight * one * one
+        variance = 1 / precision
+        pair_df = 2 / max(square / precision**2 - 1, 1e-9)
+        spread = (variance - rest) / pair / 2
+    own = (len(shared) * min(spread, noise.variance) + (k - len(shared)) * noise.variance) / k**2
+    unsure = 1 / pair_df + (single / variance) ** 2 / noise.df + (tau**2 / variance) ** 2 / tau_df
+    df = max(1 / unsure, LEAST_DF)
     error = math.sqrt(variance)
-    z = z_from_t(gain / error, noise.df)
-    return Comparison(gain, error, z, noise.df, own / variance, tau**2 / variance)
+    return Comparison(gain, error, z_from_t(gain / error, df), df, own / variance, tau**2 / variance)
+
+
+def updated(pairs: Sequence[tuple[float, float]], gaps: Sequence[float]) -> list[tuple[float, float]]:
+    """What the spread of a candidate's pairs may be, once some are known."""
+    ss, df = squares(gaps)
+    if not df or not pairs:
+        return list(pairs)
+    logs = [math.log(weight) - 0.5 * (df * math.log(delta) + ss / delta) for delta, weight in pairs]
+    top = max(logs)
+    masses = [math.exp(value - top) for value in logs]
+    total = math.fsum(masses)
+    return [(delta, mass / total) for (delta, _), mass in zip(pairs, masses, strict=True)]
+
+
+def common_luck(pairs: Sequence[tuple[float, float]], noise: Noise) -> float:
+    """Share of a seed's luck that two programs have in common, from what the spread of a gap may be."""
+    independent = 2 * noise.variance
+    return (
+        min(1 - math.fsum(w * min(delta / independent, 1.0) for delta, w in pairs), MAX_BETA)
+        if pairs
+        else 0.0
+    )
 
 
 def excess_variance(runs: Runs, noise: Noise) -> float:
@@ -210,70 +224,3 @@ def excess_variance(runs: Runs, noise: Noise) -> float:
     """
     ss, df = squares(runs.values())
     return max(1.0, (ss / noise.variance + PRIOR_DF) / (df + PRIOR_DF))
-
-
-def paired_tau(
-    first: Sequence[float] | NDArray[np.floating],
-    second: Sequence[float] | NDArray[np.floating],
-    sizes: Sequence[float] | NDArray[np.floating],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-) -> float:
-    """Standard error of the difference of two candidates' scores over items, by paired bootstrap.
-
-    Items are drawn with replacement, the same for both, and the score is recomputed as the total loss over
-    the total size (Efron & Tibshirani 1993, for a ratio of sums).
-
-    Args:
-        first: Loss of one candidate, summed over each item [items].
-        second: The same for the other candidate, same items in the same order.
-        sizes: Weight of each item, such that total loss / total size is the score [items].
-        draws: Bootstrap samples.
-        seed: Of the bootstrap; the same inputs and seed give the same answer.
-
-    Returns:
-        The standard error, in score units.
-
-    Raises:
-        ValueError: If lengths differ, there are fewer than two documents, or a number is not finite.
-    """
-    import numpy as np
-
-    a, b, size = (np.asarray(x, dtype=np.float64) for x in (first, second, sizes))
-    if not (a.ndim == 1 and a.shape == b.shape == size.shape and len(a) >= 2):
-        raise ValueError("paired losses and sizes must be equally long lists of at least two items")
-    if not (np.isfinite(a).all() and np.isfinite(b).all() and (size > 0).all() and np.isfinite(size).all()):
-        raise ValueError("losses must be finite, and sizes finite and above 0")
-    rng = np.random.default_rng(seed)
-    n, gap, means = len(a), a - b, []
-    for block in range(0, draws, 200):  # 200 draws at a time keep the memory small
-        count = min(200, draws - block)
-        picks = rng.integers(0, n, (count, n))
-        means.append(gap[picks].sum(1) / size[picks].sum(1))
-    return float(np.concatenate(means).std(ddof=1))
-
-
-def replicate_tau(
-    losses: Sequence[Sequence[float] | NDArray[np.floating]],
-    sizes: Sequence[float] | NDArray[np.floating],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-) -> float:
-    """The sampling error from the baseline's replicates, before there is a candidate to compare with.
-
-    It is the root mean square of `paired_tau` over neighbouring replicates: two seeds of one script differ
-    from item to item much as a small change does.
-
-    Args:
-        losses: Per-item losses of each replicate [replicates][items], two or more.
-        sizes: As in `paired_tau`.
-        draws: Bootstrap samples of each pair.
-        seed: Of the bootstrap.
-    """
-    if len(losses) < 2:
-        raise ValueError("tau needs the per-item losses of at least two replicates")
-    pairs = pairwise(losses)
-    taus = [paired_tau(a, b, sizes, draws=draws, seed=seed + i) for i, (a, b) in enumerate(pairs)]
-    return math.sqrt(math.fsum(tau**2 for tau in taus) / len(taus))

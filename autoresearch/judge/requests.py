@@ -7,7 +7,7 @@ its decisions are the same on one device and on eight. Nothing here knows what a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
@@ -40,21 +40,24 @@ class Observation:
         outcome: OK if it finished, PRUNE if it was stopped early as hopeless, otherwise it failed.
         fraction: Share of the budget that was used when the trial ended, in [0, 1].
         loss: The last training loss that was seen, if any. Candidates report it, so it proves nothing.
+        items: The part of the score that each document, or group of documents, contributes; the parts sum
+            to the score, and a document has the same place in every run. Empty if they are not known.
     """
 
     score: float | None
     outcome: Outcome
     fraction: float = 1.0
     loss: float | None = None
+    items: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.OK) != (self.score is not None and math.isfinite(self.score)):
             raise ValueError("an observation has a finite score if the trial finished, and only then")
 
     @classmethod
-    def finished(cls, score: float) -> Observation:
+    def finished(cls, score: float, items: Sequence[float] = ()) -> Observation:
         """The trial finished with this score; one that is not finite counts as a failure."""
-        return cls(score, Outcome.OK) if math.isfinite(score) else cls.failed()
+        return cls(score, Outcome.OK, items=tuple(items)) if math.isfinite(score) else cls.failed()
 
     @classmethod
     def failed(cls, outcome: Outcome = Outcome.CRASH, fraction: float = 1.0) -> Observation:
@@ -67,10 +70,10 @@ class Observation:
         return cls(None, Outcome.PRUNE, fraction, loss)
 
     @classmethod
-    def of(cls, measurement: Measurement) -> Observation:
-        """What a measurement tells a judge."""
+    def of(cls, measurement: Measurement, items: Sequence[float] = ()) -> Observation:
+        """What a measurement tells a judge; `items` is what its documents contribute to the score."""
         if measurement.outcome is Outcome.OK and measurement.score is not None:
-            return cls.finished(measurement.score)
+            return cls.finished(measurement.score, items)
         fraction = measurement.provenance.fraction
         if measurement.outcome is Outcome.PRUNE:
             return cls.stopped(fraction, measurement.curve[-1][1] if measurement.curve else None)
@@ -166,5 +169,6 @@ def _request(arm: str, *rest: Any) -> TrialRequest:
 def _observation(answer: dict[str, Any] | float | None) -> Observation:
     """From JSON. Older versions wrote the score, or null for a trial that failed or was stopped."""
     if isinstance(answer, dict):
-        return Observation(**(answer | {"outcome": Outcome(answer["outcome"])}))
+        items = tuple(answer.get("items", ()))
+        return Observation(**(answer | {"outcome": Outcome(answer["outcome"]), "items": items}))
     return Observation.failed() if answer is None else Observation.finished(answer)

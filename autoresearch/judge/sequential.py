@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
 from autoresearch.judge.base import Baseline, Judge, Kept, Report
+from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
     Evidence,
     SizeTerms,
@@ -27,7 +28,8 @@ from autoresearch.judge.evidence import (
     why_stop,
 )
 from autoresearch.judge.incumbent import Incumbent, Machine
-from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, compare
+from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, common_luck, compare
+from autoresearch.judge.pairs import Pairs
 from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
@@ -51,8 +53,10 @@ class Sequential(Judge):
 
     min_baselines = 2
 
-    # The JSON of older versions lacks these two.
+    # The JSON of older versions lacks these.
     waits_for: Wait = Wait.NOTHING
+    spread: float = 0.0
+    """How differently the candidate behaves on single documents, by its first run; 0 if that is not known."""
     controls: Sequence[int] = ()
     """Seeds of the incumbent's runs that were made beside the current candidate's."""
 
@@ -67,6 +71,9 @@ class Sequential(Judge):
         self.incumbent = Incumbent(dict(self.baseline))
         self.runs: Runs = {}
         self.pool = Pool()
+        self.pairs = Pairs()
+        self.weights: Sequence[float] = ()
+        self.items: dict[int, tuple[float, ...]] = {}
         self.keeps: list[Kept] = []
         self.gain_ratio = 1.0
         self.inspected = False
@@ -81,6 +88,11 @@ class Sequential(Judge):
             unselected: Its confirmation runs only, which were not selected for being good.
             scale: Mean size of a real gain.
         """
+
+    def with_items(self, weights: Sequence[float], runs: Mapping[int, Sequence[float]]) -> None:
+        """Say what the scores are made of, so that the error of each difference over documents is known."""
+        self.weights = tuple(weights)
+        self.incumbent.items = {seed: tuple(parts) for seed, parts in runs.items()}
 
     # Requests
 
@@ -116,7 +128,7 @@ class Sequential(Judge):
 
     def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
         if request.arm == Arm.INCUMBENT:
-            return self._incumbent_ran(request.seed, observation.score)
+            return self._incumbent_ran(request.seed, observation)
         self.incumbent.runs_since += 1
         self.inspected |= request.thorough
         self.candidates += request.arm == Arm.SCREEN
@@ -125,11 +137,15 @@ class Sequential(Judge):
             self._end_candidate()
             return self._failed_candidate()
         self.runs[request.seed] = observation.score
+        if len(observation.items) == len(self.weights) > 1:
+            self.items[request.seed] = observation.items
         return self._screen() if request.arm == Arm.SCREEN else self._decide()
 
-    def _incumbent_ran(self, seed: int, score: float | None) -> Verdict | None:
+    def _incumbent_ran(self, seed: int, observation: Observation) -> Verdict | None:
         """After a run of the incumbent: has the machine changed, and may a candidate that waited be kept?"""
-        drifts = self.incumbent.drifts
+        drifts, score = self.incumbent.drifts, observation.score
+        if len(observation.items) == len(self.weights) > 1:
+            self.incumbent.items[seed] = observation.items
         self.pool = self.incumbent.add(seed, score, self.pool)
         if not self.runs:
             return None
@@ -143,6 +159,7 @@ class Sequential(Judge):
     def _screen(self) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""
         noise = self._noise()
+        self.spread = self._sampling(self.runs).error if self.items else 0.0
         view = self._compare(noise, self.runs)
         terms = self._terms(noise)
         self.gain_ratio = expected_gain(self.keeps, noise.sigma) / view.error
@@ -202,55 +219,97 @@ class Sequential(Judge):
     # Verdicts
 
     def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
+        k, pairs = len(self.runs), self._measured(self.runs)
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.inspected)
         bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
-        self.incumbent.sampling_variance += self.tau**2 * (1 - view.sampling_share)
+        sampling = view.error**2 * view.sampling_share
+        self.incumbent.sampling_variance += sampling * (1 - view.sampling_share)
         self._replace_incumbent(self.runs, bias * view.own_share * k, keep)
         reason = f"kept after {k} runs: gain {gain:.3g}, {evidence.words}"
         if keep.suspicious:
             reason += "; much larger than earlier gains, so one more thorough run confirmed it"
-        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, paired=paired)
+        return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, None, len(pairs), pairs)
 
     def _keep_simplification(self, unselected: Comparison, terms: SizeTerms, scale: float) -> Verdict:
-        k, paired = len(self.runs) - 1, self._paired(self._unselected())
+        k, pairs = len(self.runs) - 1, self._measured(self._unselected())
         keep = simplification(unselected, terms, scale, k)
-        self.incumbent.sampling_variance += self.tau**2
+        self.incumbent.sampling_variance += unselected.error**2 * unselected.sampling_share
         bias = unselected.gain - keep.effect
         self._replace_incumbent(self._unselected(), bias * unselected.own_share * k, keep)
         reason = f"kept after {k} runs: a simplification ({self.complexity:+g}), no worse than the margin"
-        return Verdict(VerdictKind.KEEP, keep.effect, keep.interval, unselected.z, k, reason, paired=paired)
+        found = (keep.effect, keep.interval, unselected.z, k, reason, None, len(pairs), pairs)
+        return Verdict(VerdictKind.KEEP, *found)
 
     def _discard(self, view: Comparison, why: str) -> Verdict:
-        k, paired = len(self.runs), self._paired(self.runs)
+        k, pairs = len(self.runs), self._measured(self.runs)
         self._end_candidate()
-        return Verdict(VerdictKind.DISCARD, view.gain, view.interval, view.z, k, why, paired=paired)
+        found = (view.gain, view.interval, view.z, k, why, None, len(pairs), pairs)
+        return Verdict(VerdictKind.DISCARD, *found)
 
     def _replace_incumbent(self, runs: Runs, selection_bias: float, keep: Kept) -> None:
         """These runs of the candidate become the incumbent's."""
-        self.pool = self.pool.with_runs(self.incumbent.runs).with_pairs(self.runs, self.incumbent.runs)
-        self.incumbent.replace(runs, selection_bias)
+        self._learn_pairs()
+        self.pool = self.pool.with_runs(self.incumbent.runs)
+        self.incumbent.replace(runs, self.items, selection_bias)
         self.keeps.append(keep)
         self._forget_candidate()
 
     def _end_candidate(self) -> None:
         """The candidate is discarded; its runs still tell about the noise."""
-        self.pool = self.pool.with_runs(self.runs).with_pairs(self.runs, self.incumbent.runs)
+        self._learn_pairs()
+        self.pool = self.pool.with_runs(self.runs)
         self._forget_candidate()
 
+    def _learn_pairs(self) -> None:
+        """What its runs tell about the spread of pairs."""
+        inc = self.incumbent.runs
+        gaps = [inc[seed] - score for seed, score in self.runs.items() if seed in inc]
+        sampling = self._sampling(self.runs)
+        self.pairs.add(self.kind, gaps, self.spread, self._noise().sigma, sampling.value)
+
     def _forget_candidate(self) -> None:
-        self.runs, self.inspected, self.controls, self.waits_for = {}, False, (), Wait.NOTHING
+        self.runs, self.items, self.spread = {}, {}, 0.0
+        self.inspected, self.controls, self.waits_for = False, (), Wait.NOTHING
 
     # Estimates
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
-        inc = self.incumbent
-        return compare(noise, inc.runs, runs, tau=self.tau, selection_bias=inc.selection_bias)
+        inc, sampling = self.incumbent, self._sampling(runs)
+        return compare(
+            noise,
+            inc.runs,
+            runs,
+            pairs=self.pairs.predict(self.kind, self.spread, noise.sigma),
+            tau=sampling.error,
+            tau_df=sampling.df,
+            selection_bias=inc.selection_bias,
+        )
 
-    def _paired(self, runs: Runs) -> int:
-        return len(runs.keys() & self.incumbent.runs.keys())
+    def _sampling(self, runs: Runs) -> Variance:
+        """What the choice of documents adds to the difference of these runs and the incumbent's.
+
+        It follows from the contributions of documents on the common seeds. Where those are not known, it is
+        `tau` as given.
+        """
+        seeds = [seed for seed in runs if seed in self.items and seed in self.incumbent.items]
+        if not seeds:
+            return Variance(self.tau**2, math.inf)
+        before = self.incumbent.items
+        gaps = [[b - a for b, a in zip(before[s], self.items[s], strict=True)] for s in seeds]
+        return paired_variance(gaps, self.weights)
+
+    def _measured(self, runs: Runs) -> tuple[tuple[int, float, float], ...]:
+        """Seed, score of the incumbent and score of the candidate, on each common seed."""
+        inc = self.incumbent.runs
+        return tuple((seed, inc[seed], score) for seed, score in runs.items() if seed in inc)
+
+    def expected(self, seed: int) -> tuple[float, float]:
+        """What the incumbent scores on a seed, and how far a candidate scatters around its gain over that."""
+        pairs = self.pairs.predict("", 0.0, self._noise().sigma)
+        typical = math.exp(0.5 * math.fsum(w * math.log(v) for v, w in pairs))
+        return self.incumbent.runs.get(seed, self.incumbent.mean), typical
 
     def _unselected(self) -> Runs:
         return dict(list(self.runs.items())[1:])
@@ -258,8 +317,7 @@ class Sequential(Judge):
     def _noise(self) -> Noise:
         """The noise by all that is known, the current runs included."""
         pool = self.pool.with_runs(self.incumbent.runs).with_runs(self.runs)
-        level = next(iter(self.baseline.values()))
-        return pool.with_pairs(self.runs, self.incumbent.runs).noise(level)
+        return pool.noise(next(iter(self.baseline.values())))
 
     def _terms(self, noise: Noise) -> SizeTerms:
         return SizeTerms.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
@@ -282,17 +340,20 @@ class Sequential(Judge):
             confirmed=self.confirmed,
             failed=self.failed,
             expected_false_keeps=sum(keep.doubt or 0.0 for keep in self.keeps),
-            common_luck=self._noise().beta,
+            common_luck=common_luck(self.pairs.predict("", 0.0, now.noise), self._noise()),
             drifts=self.incumbent.drifts,
             tau=self.tau,
         )
 
     def _dump(self) -> dict[str, Any]:
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}
-        return state | {"keeps": [asdict(keep) for keep in self.keeps]}
+        return state | {"keeps": [asdict(keep) for keep in self.keeps], "pairs": asdict(self.pairs)}
 
     def _load(self, state: dict[str, Any]) -> None:
         super()._load(state)
-        self.pool = Pool(**state["pool"])
+        self.pool = Pool(state["pool"]["ss"], state["pool"]["df"])  # older states hold more
+        self.pairs = Pairs(**state.get("pairs", {}))
+        self.items = {seed: tuple(parts) for seed, parts in state.get("items", ())}
+        self.weights = tuple(state.get("weights", ()))
         self.incumbent = Incumbent.from_dict(state["incumbent"])
         self.keeps = [Kept(**(keep | {"interval": tuple(keep["interval"])})) for keep in state["keeps"]]

@@ -62,8 +62,8 @@ class Strict(Sequential):
 
     def _compare(self, noise: Noise, runs: Runs) -> Comparison:
         """Without control variate and bias correction, which the proof does not cover."""
-        plain = Noise(noise.variance, noise.df, 0.0, noise.variance)
-        return compare(plain, self.incumbent.runs, runs, tau=self.tau)
+        sampling = self._sampling(runs)
+        return compare(noise, self.incumbent.runs, runs, tau=sampling.error, tau_df=sampling.df)
 
     def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
         kept = sum(not keep.simplification for keep in self.keeps)

@@ -26,6 +26,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
+from autoresearch.judge import Bars
 from autoresearch.tasks.base import PromptText
 from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
 
@@ -49,7 +50,7 @@ class Context:
         seed: Seed of the search; proposers that use randomness derive theirs from it.
         under_way: Experiments without a verdict yet, oldest first. A proposal that is made ahead must not
             repeat them.
-        win: The least gain that is kept if every trial shows it; None if not known.
+        bars: What a gain must be to be kept; None if not known.
         memory_mb: Memory of the device that a candidate may use; None if not known.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
@@ -67,7 +68,7 @@ class Context:
     ideas: tuple[Idea, ...] = ()
     seed: int = 0
     under_way: tuple[Experiment, ...] = ()
-    win: float | None = None
+    bars: Bars | None = None
     memory_mb: float | None = None
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)

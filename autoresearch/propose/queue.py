@@ -125,7 +125,7 @@ class ReplayProposer(Proposer):
     @validate_call
     def __init__(self, *, path: Path) -> None:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.expanduser().read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"cannot read the recorded proposals in {path}: {error}", "check proposer.path"

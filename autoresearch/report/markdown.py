@@ -94,7 +94,7 @@ def lead(s: Summary) -> str:
     if s.estimates.noise is not None:
         noise = f"{text(s.estimates.noise)} (one standard deviation between seeds)"
     if s.gain is None or best is None:
-        none = f"None of {s.tried} changes beat the starting point" if s.tried else "Nothing was tried yet"
+        none = f"None of {s.tried} changes could be confirmed" if s.tried else "Nothing was tried yet"
         first = f"{text(start.mean)} {unit} over {count(start.trials, 'run')}"
         return f"{none}: {first}; noise {noise}.{running}"
     went = f"from **{text(start.mean)}** to **{text(best.estimate.mean)}** {unit}"

@@ -254,6 +254,7 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
         "interval": verdict.interval if verdict else None,
         "evidence": verdict.evidence if verdict else None,
         "change": change_text(verdict, metric) if verdict else "",
+        "pairs": verdict.pairs if verdict else (),
         "trials": len(own),
         "seeds": [t.seed for t in own],
         "commit": e.commit,

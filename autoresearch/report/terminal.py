@@ -283,7 +283,7 @@ def trial_state(trial: Trial, progress: Progress | None) -> str:
     if progress is None or progress.phase == "start-up":
         return "starting up" + (f", {progress.seconds:.0f} s" if progress else "")
     if progress.phase in ("score", WAITING):
-        return "scoring" if progress.phase == "score" else "waiting for the machine"
+        return "scoring" if progress.phase == "score" else one_line(f"waiting: {progress.note}", 80)
     parts = [f"{100 * progress.fraction:.0f}%", f"{progress.seconds:.0f} s", f"step {progress.step}"]
     return ", ".join([*parts, *([f"loss {progress.loss:.3f}"] if progress.loss is not None else [])])
 

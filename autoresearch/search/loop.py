@@ -30,7 +30,7 @@ from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
 from autoresearch.store.commits import commit_message, move_branch
-from autoresearch.store.files import sampling_error
+from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
@@ -154,9 +154,9 @@ class Search:
         if state := self.journal.judge_state():
             return ScoreJudge.from_json(state, self.task.metric)
         trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
-        error = sampling_error(self.folder, [trained[seed] for seed in seeds])  # in order, whatever was lost
-        runs = [(seed, scores[seed]) for seed in seeds]
-        judge = ScoreJudge.create(self.task.metric, runs, error, self.config.judge)
+        runs = {seed: scores[seed] for seed in seeds}  # in order, whatever was lost
+        documents = {seed: document_losses(losses_folder(self.folder, trained[seed])) for seed in seeds}
+        judge = ScoreJudge.create(self.task.metric, runs, self.config.judge, documents)
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge
@@ -195,7 +195,8 @@ class Search:
         """Run the trials that the judge asks for, on all free places, until it decides."""
         self.view.experiment(experiment)
         self.mirror.sync(self.journal)
-        self.judge.candidate(self.state.candidate_of(experiment).growth)
+        kind = experiment.proposal.category if experiment.proposal else ""
+        self.judge.candidate(self.state.candidate_of(experiment).growth, kind)
         self.lookahead.ask_ahead(len(self.executor.places))
         again = deque(self.judge.unanswered)  # requested before an interruption
         running: dict[int, TrialRequest] = {}
@@ -235,7 +236,8 @@ class Search:
             return self.journal.experiment(trial.experiment)
         tried = self.journal.experiment(trial.experiment).trials
         earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
-        verdict = self.judge.observe(want, ended.result, others.values(), earlier)
+        documents = document_losses(losses_folder(self.folder, trial.id))
+        verdict = self.judge.observe(want, ended.result, others.values(), earlier, documents)
         self.journal.mark(trial.experiment, trial.id, "judge", begun, time.time())
         if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
             suspect(self.state, self.journal.experiment(trial.experiment))

@@ -13,6 +13,7 @@ import psutil
 
 from autoresearch.errors import UserError
 from autoresearch.search.observers import View
+from autoresearch.search.scheduler import WAITS_KEY
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import rebuild
 from autoresearch.store.files import remove_tree
@@ -30,6 +31,7 @@ def recover(state: SearchState, view: View) -> None:
     """
     journal, folder = state.journal, state.journal.path.parent
     journal.update(finished=None)
+    journal.set(WAITS_KEY, "")
     if orphans := end_orphans(folder):
         view.message(f"Ended {orphans} processes that an earlier run had left.", warning=True)
     lost = journal.abandon_open_trials()

@@ -23,13 +23,16 @@ from autoresearch.search.lookahead import Answered
 from autoresearch.search.observers import Inbox, View
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
-from autoresearch.types import WAITING, Measurement, Split, Trial
+from autoresearch.types import WAITING, Measurement, Progress, Split, Trial
 
 POLL_SECONDS = 1.0
 """Longest wait in seconds, before the inbox and the clock are checked again."""
 
 PAUSE_SECONDS = 0.5
 """Seconds between two checks of the inbox during a pause."""
+
+WAITS_KEY = "waits"
+"""The journal's note of why trials wait; empty if none does."""
 
 CLOSE_SECONDS = 5.0
 """Seconds that `close` waits for the trials of the search to end."""
@@ -236,7 +239,7 @@ class Scheduler:
                 pass  # it was told when it was submitted
             case Progressed():
                 if (open := self._open.get(event.spec.trial)) is not None:
-                    open.waits = event.progress.phase == WAITING
+                    self._note_waiting(open, event.progress)
                     self._view.progress(open.trial, event.progress)
             case Message():
                 self._view.message(event.text, warning=event.warning)
@@ -244,6 +247,13 @@ class Scheduler:
                 self._finished(event)
             case _:
                 self._unread.append(event)
+
+    def _note_waiting(self, open: _Open, progress: Progress) -> None:
+        """Keep in the journal, for `status`, that trials wait for the machine, and why."""
+        waits = progress.phase == WAITING
+        if waits != open.waits:
+            open.waits = waits
+            self._journal.set(WAITS_KEY, progress.note if any(o.waits for o in self._open.values()) else "")
 
     def _finished(self, event: Finished) -> None:
         """Handle the end of a trial: its place is free.

@@ -7,12 +7,15 @@ trial failed; this module adds the kind and the reason of the failure to its ver
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from autoresearch.judge import Judge, Observation, TrialRequest, create_judge
 from autoresearch.types import Measurement, Metric, Outcome, Verdict, VerdictKind
+
+Documents = tuple[tuple[float, ...], tuple[float, ...]]
+"""What each group of documents contributes to a score, and its share of all."""
 
 
 class ScoreJudge:
@@ -30,18 +33,26 @@ class ScoreJudge:
 
     @classmethod
     def create(
-        cls, metric: Metric, scores: Sequence[tuple[int, float]], error: float, options: Mapping[str, Any]
+        cls,
+        metric: Metric,
+        scores: Mapping[int, float],
+        options: Mapping[str, Any],
+        documents: Mapping[int, Documents] | None = None,
     ) -> ScoreJudge:
         """The judge of a new search.
 
         Args:
             metric: The metric of the scores.
-            scores: (seed, score) of each trial of the baseline.
-            error: Standard error that the choice of validation items adds to any difference.
+            scores: Score of each trial of the baseline, by seed.
             options: The configuration group `judge`.
+            documents: What documents contribute to these scores; see `document_losses`.
         """
-        losses = [(seed, metric.loss(score)) for seed, score in scores]
-        return cls(create_judge(baseline=losses, tau=error, **options), metric)
+        judge = create_judge(baseline=[(seed, metric.loss(x)) for seed, x in scores.items()], **options)
+        known = {seed: parts for seed, (parts, _) in (documents or {}).items() if parts}
+        if known and documents:
+            shares = documents[next(iter(known))][1]
+            judge.with_items(shares, {seed: _losses(metric, parts) for seed, parts in known.items()})
+        return cls(judge, metric)
 
     @classmethod
     def from_json(cls, text: str, metric: Metric) -> ScoreJudge:
@@ -52,9 +63,9 @@ class ScoreJudge:
         """The whole state, with losses, as JSON text."""
         return self._judge.to_json()
 
-    def candidate(self, growth: int) -> None:
-        """Announce the next candidate, which adds so many lines of code."""
-        self._judge.candidate(complexity=growth)
+    def candidate(self, growth: int, kind: str = "") -> None:
+        """Announce the next candidate, which adds so many lines of code, and the kind of its edit."""
+        self._judge.candidate(complexity=growth, kind=kind)
 
     def next(self) -> TrialRequest | None:
         """The next trial to run; None if answers must come first."""
@@ -75,6 +86,7 @@ class ScoreJudge:
         result: Measurement,
         others: Iterable[TrialRequest],
         earlier: Iterable[Measurement],
+        documents: Documents = ((), ()),
     ) -> Verdict | None:
         """Take the answer to a request.
 
@@ -83,13 +95,15 @@ class ScoreJudge:
             result: The result of its trial.
             others: Requests under way. A verdict ends them: the judge gets a failure as their answer.
             earlier: Results of the candidate's earlier trials.
+            documents: What documents contribute to the score; see `document_losses`.
 
         Returns:
             The verdict on the current candidate once there is one.
         """
         failures, score = self._judge.failed, result.score
         loss = None if score is None else self._metric.loss(score)
-        verdict = self._judge.observe(request, Observation.of(replace(result, score=loss)))
+        parts = _losses(self._metric, documents[0])
+        verdict = self._judge.observe(request, Observation.of(replace(result, score=loss), parts))
         if verdict is None:
             return None
         for other in others:
@@ -99,4 +113,10 @@ class ScoreJudge:
             if failed is not None:
                 verdict = replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason)
         levels = verdict.levels.in_unit(self._metric) if verdict.levels else None
-        return replace(verdict, levels=levels)
+        turn = self._metric.loss
+        pairs = tuple((seed, turn(before), turn(after)) for seed, before, after in verdict.pairs)
+        return replace(verdict, levels=levels, pairs=pairs)
+
+
+def _losses(metric: Metric, parts: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(map(metric.loss, parts))

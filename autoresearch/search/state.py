@@ -13,7 +13,7 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
-from autoresearch.judge import least_gain
+from autoresearch.judge import Bars, bars
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository
@@ -50,7 +50,7 @@ class SearchState:
         self._lock = threading.Lock()
         self._incumbent: Experiment | None = None
         self._searched = 0
-        self._least_gain_of: tuple[str, float | None] = "", None
+        self._bars_of: tuple[str, Bars | None] = "", None
 
     @property
     def tried(self) -> int:
@@ -177,19 +177,19 @@ class SearchState:
             notes=notes,
             seed=self.config.seed,
             under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
-            win=self._least_gain(score, noise),
+            bars=self._bars(score, noise),
             memory_mb=_memory(recorded, facts),
             task=self.task.prompt(),
             metric=self.task.metric,
         )
 
-    def _least_gain(self, score: float, noise: float) -> float | None:
-        """The least gain that the judge keeps; while it is busy with a candidate, what it said before."""
+    def _bars(self, score: float, noise: float) -> Bars | None:
+        """What a gain must be; while the judge is busy with a candidate, what it said before."""
         state = self.journal.judge_state() or ""
-        if state and state != self._least_gain_of[0]:
-            gain = least_gain(state, self.task.metric.loss(score), noise)
-            self._least_gain_of = state, self._least_gain_of[1] if gain is None else gain
-        return self._least_gain_of[1]
+        if state and state != self._bars_of[0]:
+            found = bars(state, self.task.metric.loss(score), noise)
+            self._bars_of = state, found or self._bars_of[1]
+        return self._bars_of[1]
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,10 @@ REMAKABLE = ("trials", "standby", "compiled", "compiled.*", "worktree", "trusted
 
 CHARACTERS = 2000
 """How much of an old text stays: its end."""
+
+
+GROUPS = 32
+"""Largest number of groups of documents by which a trial's losses are summed up for the judge."""
 
 
 def losses_folder(search: Path, trial: int) -> Path:
@@ -68,22 +72,32 @@ def read_losses(folder: Path, split: str = "validation") -> NDArray[np.float64] 
     return table[table[:, 1] > 0]
 
 
-def sampling_error(search: Path, trials: Sequence[int]) -> float:
-    """What the choice of validation items adds to a difference of scores, from trials of one program.
+def document_losses(folder: Path, split: str = "validation") -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What each group of documents contributes to a score, and its share of the weight of all.
+
+    Neighbouring documents are put together until at most `GROUPS` groups are left, of about equal weight.
+    Documents are never divided, since pieces of one gain alike.
 
     Args:
-        search: The search's folder.
-        trials: Numbers of the trials.
+        folder: Of the trial's losses.
+        split: The split that was scored.
 
     Returns:
-        Standard error in the metric's unit; 0 if it cannot be known.
+        Contributions, which sum to the score, and shares, which sum to 1; both empty if they are not known.
     """
-    from autoresearch.judge.noise import replicate_tau
+    import numpy as np
 
-    tables = [t for n in trials if (t := read_losses(losses_folder(search, n))) is not None]
-    if len(tables) < 2 or len(tables[0]) < 2:
-        return 0.0
-    return replicate_tau([table[:, 0] for table in tables], tables[0][:, 1])
+    table = read_losses(folder, split)
+    if table is None:
+        return (), ()
+    documents = np.unique(table[:, 2], return_inverse=True)[1]
+    losses, weights = (np.bincount(documents, table[:, column]) for column in (0, 1))
+    if len(weights) < 2:
+        return (), ()
+    middle = (np.cumsum(weights) - weights / 2) / weights.sum()
+    groups = np.unique((middle * min(GROUPS, len(weights))).astype(int), return_inverse=True)[1]
+    parts, shares = (np.bincount(groups, column) / weights.sum() for column in (losses, weights))
+    return tuple(map(float, parts)), tuple(map(float, shares))
 
 
 @contextmanager

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from autoresearch.report.estimates import Moment, own_trials
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
 from autoresearch.report.summary import Summary, experiment_row
-from autoresearch.text import clean, duration, evidence_text, flatten, one_line, scrub, verdict_text
+from autoresearch.text import (
+    clean,
+    duration,
+    evidence_text,
+    flatten,
+    one_line,
+    pairs_text,
+    scrub,
+    verdict_text,
+)
 from autoresearch.types import Experiment, Metric, Trial, VerdictKind
 
 if TYPE_CHECKING:
@@ -290,6 +299,7 @@ def experiment_note(e: Experiment, metric: Metric) -> str:
     if v := e.verdict:
         sure = f" (evidence {evidence_text(v)})" if evidence_text(v) else ""
         parts.append(f"Verdict: **{verdict_text(v, metric)}**{sure}. {escape(v.reason, 1000)}")
+        parts += [f"As measured: {measured}."] if (measured := pairs_text(v, metric)) else []
     rows = [
         [str(t.id), t.arm, str(t.seed), _outcome(t, metric), duration((t.finished or t.started) - t.started)]
         for t in e.trials

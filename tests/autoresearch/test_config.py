@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch import config as config_module
-from autoresearch.config import BRIEFS, CONFIGS, has_gpu, load, resume
+from autoresearch.config import BRIEFS, CONFIGS, compose, has_gpu, load, resume
 from autoresearch.errors import UserError
 from autoresearch.search.create import check_judge
 from autoresearch.tasks import create_task
@@ -119,6 +119,17 @@ def test_paths_are_taken_as_they_are_written(path: str, repository: Path) -> Non
     assert load(["data=file", f"data.path={path}"], {}).data["path"] == path
     (repository / "autoresearch.yaml").write_text(json.dumps({"data": "file", "data.path": path}))
     assert load([], {}).data["path"] == path
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda t: t[0] not in "'\"" and "${" not in t and t != "null"))
+def test_any_path_is_spelled_so_that_it_is_read_as_it_is(text: str) -> None:
+    spelled = compose._spelled(f"data.path={text}")
+    assert compose._parser().parse_override(spelled).value() == text
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load(["runs=~/my runs"], {}).runs == Path("/home/me/my runs")
 
 
 @pytest.mark.parametrize("name", ["123", "2026-10-01", "1e5", "true", "1_000"])

@@ -11,6 +11,7 @@ from autoresearch.text import (
     duration,
     flatten,
     one_line,
+    pairs_text,
     public,
     quoted,
     scrub,
@@ -110,6 +111,20 @@ def test_a_verdict_in_words() -> None:
     accuracy = Metric("accuracy", "share", Direction.MAXIMIZE, digits=2)
     assert verdict_text(verdict, accuracy) == "keep: +0.0042 ± 0.0011 over 4 paired seeds"
     assert verdict_text(replace(verdict, interval=None), accuracy) == "keep: +0.00 over 4 paired seeds"
+
+
+def test_an_interval_that_is_not_around_the_estimate_is_told_by_its_ends() -> None:
+    verdict = Verdict(VerdictKind.KEEP, 0.0066, (0.0, 0.0156), 2.5, 6, paired=6)
+    assert verdict_text(verdict, METRIC) == "keep: −0.0066 (95%: −0.0156 to −0.0000) over 6 paired seeds"
+
+
+def test_what_was_measured_is_told_seed_by_seed() -> None:
+    verdict = Verdict(VerdictKind.KEEP, 0.01, None, 2.5, 2, pairs=((0, 1.7887, 1.7765), (1, 1.7792, 1.7698)))
+    told = "seed 0: 1.7887 to 1.7765 (−0.0122); seed 1: 1.7792 to 1.7698 (−0.0094); mean −0.0108"
+    assert pairs_text(verdict, METRIC) == told
+    assert pairs_text(Verdict(VerdictKind.CRASH), METRIC) == ""
+    many = replace(verdict, pairs=tuple((seed, 1.0, 0.9) for seed in range(10)))
+    assert "seed 7" in pairs_text(many, METRIC) and "2 more; mean −0.1000" in pairs_text(many, METRIC)
 
 
 def test_the_judge_says_how_many_seeds_are_paired() -> None:

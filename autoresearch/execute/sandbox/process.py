@@ -44,6 +44,8 @@ class Jailed:
         breach: Which limit the tree broke, as a sentence; empty while it keeps within them.
         peak_memory: Most main memory that the whole tree was seen to use, in bytes.
         cpu_seconds: CPU time that the whole tree was seen to use, processes that have ended included.
+        waited_seconds: Time in which its threads could have computed, but others had the cores, in all; None
+            where the kernel does not say.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], jail: Jail, group: cgroup.Cgroup | None) -> None:
@@ -51,7 +53,9 @@ class Jailed:
         self.breach = ""
         self.peak_memory = 0
         self.cpu_seconds = 0.0
+        self.waited_seconds: float | None = None
         self._cpu: dict[int, float] = {}
+        self._waited: dict[int, float] = {}
         self._jail, self._group = jail, group
         self._memory_breach = f"used more than {jail.limits.memory_gb:g} GB of memory"
         self._stop = threading.Event()
@@ -100,6 +104,10 @@ class Jailed:
         self._cpu |= usage.cpu_seconds(tree)
         kernel = self._group.cpu_seconds() if self._group is not None else 0.0
         self.cpu_seconds = max(self.cpu_seconds, kernel, sum(self._cpu.values()))
+        if disk:
+            self._waited |= usage.waited_seconds(tree)
+            if self._waited:
+                self.waited_seconds = max(self.waited_seconds or 0.0, sum(self._waited.values()))
         tasks = usage.task_count(tree)
         if tasks > limits.processes + OWN_PROCESSES:
             return f"ran more than {limits.processes} processes and threads"

@@ -91,6 +91,17 @@ def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
     return found
 
 
+def waited_seconds(pids: Iterable[int]) -> dict[int, float]:
+    """Time so far in which each thread could have computed, but others had the cores; empty if not known."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+    return found
+
+
 def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> float:
     """Disk that the folders take, with files that were unlinked but are still open or mapped."""
     devices = {folder.stat().st_dev for folder in folders if folder.exists()}

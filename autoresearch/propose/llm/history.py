@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from autoresearch.propose.budget import estimate_tokens, size_of
-from autoresearch.text import escape_tags, quoted
+from autoresearch.text import escape_tags, pairs_text, quoted
 from autoresearch.types import Experiment, Metric, Proposal, VerdictKind
 
 COMPACT_TO = 0.6
@@ -127,6 +127,8 @@ def _entry(same: _Same, metric: Metric) -> Entry:
     ]
     if verdict.effect is not None:
         lines.append(f"effect: {_effect(experiment, metric)}")
+        if measured := pairs_text(verdict, metric):
+            lines.append(f"as measured: {measured}")
     if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
         lines += [f"change: {change}", quoted(_cause(experiment))]
     else:

@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoresearch.judge import Bars
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
 from autoresearch.propose.llm.history import change_line, history_entries
 from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
 from autoresearch.propose.llm.strategy import request_on_plateau
 from autoresearch.text import escape_tags
-from autoresearch.types import Category, Experiment, Idea, VerdictKind
+from autoresearch.types import Category, Experiment, Idea, Metric, VerdictKind
 
 __all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
 
@@ -109,12 +110,20 @@ def _progress(context: Context) -> str:
         lines.append(f"- budget of every trial: {context.task.budget}")
     if context.noise > 0:
         lines.append(f"- noise: {metric.text(context.noise)} (standard deviation of the score over seeds)")
-    if context.win is not None:
-        lines.append(
-            f"- a win, by the judge: a gain of about {metric.text(context.win)}, if every trial of it "
-            "shows that much; with the noise in it a larger one is kept more surely, and with fewer trials"
-        )
+    if context.bars is not None:
+        lines.append(_bars(context.bars, metric))
     return "\n".join(lines)
+
+
+def _bars(bars: Bars, metric: Metric) -> str:
+    """What the judge asks of a gain. Trials are compared seed by seed, so it may be below the noise."""
+    first, three, ever = bars.second_run, bars.three_runs, bars.ever
+    soon = "" if three is None else f"confirmed in three trainings from about {metric.text(three)} on; "
+    return (
+        f"- a gain, by the judge (trials are compared seed by seed): {soon}none below about"
+        f" {metric.text(ever)} can be kept; a first training that gains less than about"
+        f" {metric.text(first)} is the last"
+    )
 
 
 def _facts(context: Context) -> str:

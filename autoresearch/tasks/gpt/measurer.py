@@ -29,7 +29,7 @@ from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
-from autoresearch.tasks.gpt.training import CPU_TIMEOUT
+from autoresearch.tasks.gpt.training import OWN_TIMEOUT
 from autoresearch.tasks.gpt.trial import Resources, clear, run_trial
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
 
@@ -147,7 +147,7 @@ class GptMeasurer:
             since = load.mark
             result, spoiled = watch_gpu(health, whole, seen) if health else (whole(seen), "")
             shared = load.blame(since)
-            late = classify(result.reason) == TIMEOUT and not result.reason.startswith(CPU_TIMEOUT)
+            late = classify(result.reason) == TIMEOUT and not OWN_TIMEOUT.match(result.reason)
             return result, spoiled or (shared if late else "")
 
         def busy() -> str:
@@ -184,7 +184,7 @@ class GptMeasurer:
         since = load.mark
         with load.watching():
             result = run_trial(self._resources, plan, tree, scratch, progress)
-        if classify(result.reason) == TIMEOUT and load.blame(since):
+        if classify(result.reason) == TIMEOUT and load.blame(since) and not OWN_TIMEOUT.match(result.reason):
             result = replace(result, outcome=Outcome.OK)  # a trial will show: it is repeated then
         again = settings.compile or self._resources.options.gpu
         if again and result.reason.startswith(MEMORY):

@@ -115,6 +115,11 @@ class JailedProgram:
         """CPU time that it was seen to use, with its children."""
         return self._jailed.cpu_seconds
 
+    @property
+    def waited_seconds(self) -> float | None:
+        """Time that its threads waited for a core, in all; None where that is not known."""
+        return self._jailed.waited_seconds
+
     def kill(self) -> None:
         """Kill the whole tree, wait until it is gone, and close the socket."""
         self._jailed.kill()

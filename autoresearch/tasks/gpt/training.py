@@ -41,7 +41,8 @@ MEASURED = frozenset(
 
 
 CPU_TIMEOUT = "timeout: it used more CPU time than"
-"""Begins the reason of a trial that other programs cannot have caused."""
+OWN_TIMEOUT = re.compile(CPU_TIMEOUT + r"|timeout: not \w+ after [\d.e+]+ s of its own time")
+"""Begins the reason of a late trial if other programs cannot have caused it."""
 
 
 class TrialEnded(Exception):
@@ -107,7 +108,8 @@ class Training:
                 clock.tick()
                 left = seconds - clock.seconds
                 if left <= 0:
-                    reason = f"timeout: not ready after {seconds:g} s (budget.startup_seconds), with {clock}"
+                    own = " of its own time" if clock.exact else ""
+                    reason = f"timeout: not ready after {seconds:g} s{own} (budget.startup_seconds): {clock}"
                     raise self._overtime(Outcome.CRASH, reason)
                 try:
                     message = self._next(min(left, HEARTBEAT))
@@ -168,7 +170,8 @@ class Training:
                 self.progress(Progress(used, seconds, latest.step, latest.loss, latest.tokens))
 
     def _clock(self) -> Clock:
-        return Clock(self.load, lambda: self.program.cpu_seconds, self.threads)
+        program = self.program
+        return Clock(self.load, lambda: program.cpu_seconds, self.threads, lambda: program.waited_seconds)
 
     def _left(self, clock: Clock) -> float:
         """Seconds until the next limit; not positive if one is exceeded."""
@@ -233,7 +236,9 @@ class Training:
         if most is not None and clock.cpu > most:
             reason = f"{CPU_TIMEOUT} {most:.3g} s: {came} (limit by {budget.source})"
         else:
-            reason = f"timeout: not done after {budget.max_seconds:.4g} s: {came} (limit by {budget.source})"
+            own = " of its own time" if clock.exact else ""
+            limit = f"{budget.max_seconds:.4g} s{own}"
+            reason = f"timeout: not done after {limit}: {came} (limit by {budget.source})"
         return self._overtime(Outcome.CRASH, reason)
 
     def _note_log(self, message: Message, seconds: float) -> Progress:

@@ -90,3 +90,17 @@ def test_looks_are_taken_only_while_somebody_watches() -> None:
         while not taken:
             time.sleep(0.01)
     assert taken == 1
+
+
+def test_time_counts_in_which_a_program_does_not_want_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without room only waiting for a core is left out: a program that sleeps is slow itself."""
+    now, waits = 100.0, 0.0
+    monkeypatch.setattr("autoresearch.execute.load.time.monotonic", lambda: now)
+    clock = Clock(looked(*[(1.0, 1.0)] * 4), lambda: 0.0, threads=2, waited=lambda: waits)
+    for share in (0.0, 1.2, 100.0):
+        before = clock.seconds
+        for _ in range(20):
+            now, waits = now + 0.5, waits + share * 0.5
+            clock.tick()
+        assert clock.seconds - before == pytest.approx({0.0: 10.0, 1.2: 4.0, 100.0: 0.5}[share])
+    assert clock.exact and clock.full == clock.wall == 30.0

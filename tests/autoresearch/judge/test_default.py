@@ -194,7 +194,7 @@ class TestComplexity:
             if "simplification" in verdict.reason:
                 [keep] = judge.report().keeps
                 assert keep.margin > 0 and keep.interval[0] < keep.effect < keep.interval[1]
-                assert judge.incumbent.sampling_variance == 0.25
+                assert judge.incumbent.sampling_variance == pytest.approx(0.25)
                 runs = judge.incumbent.runs.values()
                 off.append((lab.level - judge.incumbent.mean, lab.level - sum(runs) / len(runs)))
         believed, seen = (sum(column) / len(off) for column in zip(*off, strict=True))

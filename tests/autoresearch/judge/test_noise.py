@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,25 +41,6 @@ class TestPool:
         pool = Pool().with_runs({0: 1.0, 1: 3.0}).with_runs({0: 10.0, 1: 12.0, 2: 14.0}).with_runs({5: 99.0})
         noise = pool.noise(1.0)
         assert noise.df == 3 and noise.variance == pytest.approx((2 + 8) / 3)
-        assert noise.beta == 0 and noise.residual == noise.variance
-
-    def test_common_luck_is_found_and_shrunk(self):
-        rng = np.random.default_rng(0)
-        pool = Pool()
-        for _ in range(200):
-            luck = rng.normal(size=4)
-            incumbent = dict(enumerate(luck + 0.5 * rng.normal(size=4)))
-            runs = dict(enumerate(luck + 0.5 * rng.normal(size=4) - 3))
-            pool = pool.with_runs(runs).with_pairs(runs, incumbent)
-        noise = pool.noise(1.0)
-        assert noise.beta == pytest.approx(0.8, abs=0.06)
-        assert noise.residual == pytest.approx(1.25 * (1 - 0.64), rel=0.12)
-        one = (
-            Pool()
-            .with_runs({0: 0.0, 1: 1.0, 2: 2.0})
-            .with_pairs({0: 0.0, 1: 1.0, 2: 2.0}, {0: 0.0, 1: 1.0, 2: 2.0})
-        )
-        assert 0 < one.noise(1.0).beta < 0.5, "three pairs in step are little evidence"
 
     def test_with_no_common_luck_it_is_the_plain_comparison(self):
         incumbent, runs = {0: 10.0, 1: 12.0, 2: 11.0}, {0: 8.0, 7: 8.5}

@@ -20,7 +20,7 @@ def test_the_weights_sum_to_one_at_most(horizon):
 def view_of(incumbent, runs):
     pool = Pool().with_runs(incumbent).with_runs(runs)
     noise = pool.noise(1.0)
-    plain = Noise(noise.variance, noise.df, 0.0, noise.variance)
+    plain = Noise(noise.variance, noise.df)
     return compare(plain, incumbent, runs), noise.variance
 
 

@@ -192,7 +192,7 @@ def test_each_attempt_is_told_what_is_known_then(
     assert [e.number for e in first.under_way] == [1] and "Lower" in first.brief
     assert [e.number for e in last.history] == [0, 1] and not last.under_way
     assert "LEVEL = 0.2" in last.sources[PATH] and "Raise" in last.brief
-    assert last.task.budget.endswith("training tokens") and last.win is not None and last.win > 0
+    assert last.task.budget.endswith("training tokens") and last.bars is not None and last.bars.ever > 0
     assert verdicts(search) == ["keep", "discard"]
 
 

@@ -13,6 +13,7 @@ from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.propose.base import Check, Context
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
+from autoresearch.search.scheduler import WAITS_KEY
 from autoresearch.store.git import Repository
 from autoresearch.types import WAITING, Measurement, Outcome, Progress, Proposal, VerdictKind
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurers, said
@@ -245,12 +246,14 @@ def test_a_stop_does_not_wait_for_a_machine_that_others_use_up(repository: Repos
         tree: Path, spec: TrialSpec, scratch: Path, progress: Callable[[Progress], None], *_: Any
     ) -> Any:
         while True:
-            progress(Progress(0.0, 0.0, phase=WAITING))
+            progress(Progress(0.0, 0.0, phase=WAITING, note="other programs use it up"))
             wishing.wished = "stop"
             time.sleep(0.005)
 
     stub.measure = wait  # type: ignore[method-assign]
     assert not search.run() and "Stopped" in said(search)[-1]
+    assert search.journal.get(WAITS_KEY) == "other programs use it up"
     again = make_search(repository, [0.2])
     measurers(again)[0].measure = measure  # type: ignore[method-assign]
     assert again.run() and again.state.kept
+    assert not again.journal.get(WAITS_KEY)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import autoresearch.propose
+from autoresearch.judge import Bars
 from autoresearch.propose.llm.answer import tool
 from autoresearch.propose.llm.instructions import FILES, JSON
 from autoresearch.propose.llm.prompt import Prompt, build
@@ -59,7 +60,7 @@ def long_context():
     }
     source = SOURCE.replace("0.02", "0.03")
     task = prompt_text("300 seconds of wall time")
-    known = {"task": task, "win": 0.0071, "memory_mb": 24_000.0}
+    known = {"task": task, "bars": Bars(0.0021, 0.0071, 0.0034), "memory_mb": 24_000.0}
     return context(past, source=source, score=1.735, facts=facts, notes=("Try fewer layers.",), **known)
 
 
@@ -165,10 +166,13 @@ def test_what_is_being_trained_is_told_so_that_it_is_not_repeated():
 def test_what_a_candidate_is_given_and_must_gain_is_told_where_it_is_known():
     told = build(long_context(), 9000).text
     assert "- budget of every trial: 300 seconds of wall time" in told
-    assert "a gain of about 0.0071" in told
+    assert "confirmed in three trainings from about 0.0071 on" in told
+    assert (
+        "none below about 0.0034 can be kept" in told and "gains less than about 0.0021 is the last" in told
+    )
     assert "- memory of the device in MB: 24,000, of which 23,588 were left free" in told
     unknown = build(context(), 9000).text
-    assert "a win" not in unknown and "memory of the device" not in unknown
+    assert "a gain, by the judge" not in unknown and "memory of the device" not in unknown
 
 
 def test_only_the_newest_notes_are_shown():
@@ -182,12 +186,16 @@ def test_a_metric_of_which_more_is_better_is_told_so():
     past = [baseline(score=0.7)]
     task = PromptText("You improve a classifier.", ("Keep `predict`.",), "9 seconds", {"steps": "{} steps"})
     told = build(
-        context(past, score=0.75, metric=accuracy, task=task, facts={"steps": 12.0}, win=0.02), 9000
+        context(
+            past, score=0.75, metric=accuracy, task=task, facts={"steps": 12.0}, bars=Bars(-0.001, None, 0.02)
+        ),
+        9000,
     ).text
     assert "You improve a classifier. Your edit" in told and "- Keep `predict`." in told
     assert "The score is measured in share of right answers: higher is better." in told
     assert "- current score: 0.75 share of right answers" in told
-    assert "- baseline: 0.70; gained so far: +0.05" in told and "a gain of about 0.02" in told
+    assert "- baseline: 0.70; gained so far: +0.05" in told and "none below about 0.02" in told
+    assert "three trainings" not in told
     assert "- budget of every trial: 9 seconds" in told and "- 12 steps" in told
     assert "bits per byte" not in told and "nats" not in told
     assert (

@@ -13,7 +13,7 @@ from autoresearch.execute.output import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.settings import LaunchOptions, TrainingBudget
-from autoresearch.tasks.gpt.training import Training, TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.training import OWN_TIMEOUT, Training, TrialEnded, TrialRecord
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
 from tests.support.gpt import SETTINGS
@@ -161,22 +161,25 @@ def test_overrunning_the_cap_of_a_token_budget_is_a_crash(train):
     assert "of its budget done at step 1" in reason and "(limit by budget.max_seconds)" in reason
 
 
-def test_time_that_others_took_does_not_count(train):
-    """The same script that is too slow on a quiet machine: it needs more than the limit, and mostly waits."""
+class Full(LoadMeter):
+    """A machine whose cores others use up."""
 
-    class Full(LoadMeter):
-        full = True
+    full = True
 
-    slowly = "time.sleep(0.9); "
-    budget = TrainingBudget("tokens", 1000, 0.5)
-    train(HELLO, READY, slowly, WEIGHTS, SUBMIT, budget=budget, load=Full())
-    assert train.record.metrics["train_seconds"] > 0.5
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_time_that_others_took_does_not_count_and_a_sleep_does(train, monkeypatch, waits):
+    if waits:
+        monkeypatch.setattr(JailedProgram, "waited_seconds", property(lambda program: time.monotonic()))
+    parts, budget = (HELLO, READY, "time.sleep(0.9)\n", WEIGHTS, SUBMIT), TrainingBudget("tokens", 1000, 0.5)
+    if waits:
+        train(*parts, budget=budget, load=Full())
+        assert train.record.metrics["train_seconds"] > 0.5
+    else:
+        assert OWN_TIMEOUT.match(ended(train, *parts, budget=budget, load=Full())[1])
 
 
 def test_cpu_time_counts_whoever_else_computes(train):
-    class Full(LoadMeter):
-        full = True
-
     busy = LOG % (7, 2.0, 450) + "while True: pass\n"
     budget = TrainingBudget("tokens", 1000, 60.0, max_cpu_seconds=0.4)
     outcome, reason = ended(train, HELLO, READY, busy, budget=budget, load=Full())
