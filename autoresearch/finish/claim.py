@@ -33,6 +33,7 @@ from autoresearch.judge.documents import Items, Variance, document_variance
 from autoresearch.judge.finished import Claim, claim
 from autoresearch.search.loop import Search
 from autoresearch.search.revocation import revoke_claimed, settle
+from autoresearch.search.unseen import blind_gain
 from autoresearch.store.files import read_losses
 from autoresearch.store.notes import (
     ATTEMPTS,
@@ -286,18 +287,13 @@ def _sampling(record: ClaimRecord, folder: Path) -> Variance:
 
 def _blind(record: ClaimRecord, folder: Path) -> tuple[float, float] | None:
     """The gain by the blind answers of all trainings, and its standard error; None if there are none."""
-    import numpy as np
-
     asked: dict[int | None, dict[str, NDArray[np.float64]]] = {}
     for access in record.accesses:
         table = read_losses(folder / f"{access.side}-{access.seed}", "blind")
         if table is None:
             return None
         asked.setdefault(access.questions, {})[access.side] = table
-    gains = np.concatenate([sides[BASELINE][:, 0] - sides[TIP][:, 0] for sides in asked.values()])
-    weights = np.concatenate([sides[TIP][:, 1] for sides in asked.values()])
-    gain = float(gains.sum() / weights.sum())
-    return gain, float(np.sqrt(((gains - gain * weights) ** 2).sum()) / weights.sum())
+    return blind_gain([(sides[BASELINE], sides[TIP]) for sides in asked.values()])
 
 
 def _items(record: ClaimRecord) -> str:

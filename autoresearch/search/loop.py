@@ -12,7 +12,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoresearch.config import Config
@@ -24,11 +24,12 @@ from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
-from autoresearch.search.revocation import revoke, revoke_claimed, settle, suspect
+from autoresearch.search.revocation import revoke, revoke_claimed, settle, suspect, veto
 from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
+from autoresearch.search.unseen import check_unseen
 from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git import Repository
@@ -36,7 +37,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
 from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.tasks.base import Task
-from autoresearch.types import Arm, Experiment, Outcome, State
+from autoresearch.types import Arm, Experiment, Outcome, State, Verdict, VerdictKind
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -129,7 +130,10 @@ class Search:
                 experiment = self._commit(experiment)
             if experiment.state is State.COMMITTED:
                 experiment = self._judge(experiment)
-            self._record(experiment)
+            if experiment.kept:
+                experiment = self._check_unseen(experiment)
+            if experiment.state is State.JUDGED:
+                self._record(experiment)
             self.alarm.note(experiment)
 
     # The steps, in order
@@ -244,6 +248,26 @@ class Search:
         self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
         return self.journal.experiment(trial.experiment)
 
+    def _check_unseen(self, experiment: Experiment) -> Experiment:
+        """Let a keep stand only if its gain is there on text that no program has seen."""
+        verdict, found = experiment.verdict, check_unseen(self.state, self.scheduler, experiment)
+        assert verdict is not None
+        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
+            trial, result = found.failed
+            if self._revoked(Ended(trial, result), recorded=False):
+                return self.journal.experiment(experiment.number)
+        if found.outcome is Outcome.OK:
+            if found.reason in verdict.reason:
+                return experiment
+            reason = f"{verdict.reason}; {found.reason}"
+            return self.journal.judged(experiment.number, replace(verdict, reason=reason))
+        kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
+        if kind is VerdictKind.INVALID:
+            suspect(self.state, experiment)
+        veto(self.state, experiment.number, Verdict(kind, reason=found.reason, trials=verdict.trials))
+        self.judge = ScoreJudge.from_json(self.journal.judge_state() or "", self.task.metric)
+        return self.journal.experiment(experiment.number)
+
     def _recheck(self) -> None:
         """Run kept changes again whose author has had something else that was invalid."""
         while numbers := read_rechecks(self.journal):
@@ -257,14 +281,19 @@ class Search:
             left = [number for number in read_rechecks(self.journal) if number != kept.number]
             self.journal.set(RECHECKS, json.dumps(left))
 
-    def _revoked(self, ended: Ended) -> bool:
-        """Take back the kept change whose re-run was invalid; False if it is the starting script."""
+    def _revoked(self, ended: Ended, *, recorded: bool = True) -> bool:
+        """Take back the kept change whose re-run was invalid; False if it is the starting script.
+
+        Args:
+            ended: The re-run.
+            recorded: Whether it is a trial of the journal.
+        """
         found = (e for e in self.journal.experiments() if e.kept and e.commit == ended.trial.commit)
         invalid = next(found, None)
         if invalid is None:
             return False
         reason = ended.result.reason
-        revoke(self.state, invalid.number, reason, (ended.trial, ended.result))
+        revoke(self.state, invalid.number, reason, (ended.trial, ended.result) if recorded else None)
         where = settle(self.state)
         self.judge = ScoreJudge.from_json(self.journal.judge_state() or "", self.task.metric)
         self.view.message(

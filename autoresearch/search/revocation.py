@@ -69,6 +69,16 @@ def revoke(
     state.forget_incumbent()
 
 
+def veto(state: SearchState, number: int, verdict: Verdict) -> None:
+    """Replace the verdict of a change that the judge has just kept, and that is not recorded yet."""
+    journal, experiments = state.journal, state.journal.experiments()
+    before = [e for e in experiments if e.kept and e.number < number]
+    judge = ScoreJudge.from_json(journal.judge_state() or "", state.task.metric)
+    judge.step_back(1, _scores(experiments, before[-1] if before else experiments[0]))
+    journal.revoke({number: verdict}, judge.to_json(), {}, [])
+    state.forget_incumbent()
+
+
 def suspect(state: SearchState, experiment: Experiment) -> None:
     """Have the other kept changes of an author run again, one of whose candidates was found to be invalid."""
     kept = [e for e in state.journal.experiments() if e.kept and e.number != experiment.number]

@@ -107,8 +107,11 @@ class TrialRules:
 
     def _splits(self, arm: Arm) -> tuple[Split, ...]:
         """The validation, and once a candidate is promising the splits that only the report looks at."""
-        known = self._journal.info().data.get("splits", {})
-        others = [split for split in REPORTED_SPLITS if split in known and arm is not Arm.SCREEN]
+        data = self._journal.info().data
+        # Held-out text that is used in slices before keeps must not be shown to any program earlier.
+        sealed = [Split.HELD] if self._task.shares(Split.HELD, data) > 0 else []
+        known = [split for split in REPORTED_SPLITS if split in data.get("splits", {})]
+        others = [split for split in known if arm is not Arm.SCREEN and split not in sealed]
         return (Split.VALIDATION, *others)
 
     @property

@@ -24,7 +24,7 @@ from autoresearch.types import Cost, Plain
 Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
-REVOKED, RECHECKS = "revoked", "rechecks"
+REVOKED, RECHECKS, SLICES = "revoked", "rechecks", "slices"
 """The keys."""
 
 BASELINE, TIP = "baseline", "tip"
@@ -233,6 +233,39 @@ def read_revoked(notes: Notes) -> list[Revoked]:
 def read_rechecks(notes: Notes) -> list[int]:
     """Kept experiments that must be run again, because something else of their author was invalid."""
     return list(json.loads(notes.get(RECHECKS) or "[]"))
+
+
+@dataclass(frozen=True)
+class SliceUse(Plain):
+    """One slice of held-out text, used to check one change before it was kept.
+
+    Attributes:
+        experiment: The experiment.
+        share: Which slice.
+        of: Number of slices.
+        time: When it was opened, Unix time in seconds.
+        questions: Seed of the blind questions.
+        outcome: How the check ended; empty if the search was killed meanwhile.
+        reason: What it showed.
+    """
+
+    experiment: int
+    share: int
+    of: int
+    time: float
+    questions: int
+    outcome: str = ""
+    reason: str = ""
+
+
+def read_slices(notes: Notes) -> list[SliceUse]:
+    """Every slice of held-out text that was used, in order."""
+    return _read(notes, SLICES, SliceUse)
+
+
+def write_slice(notes: WritableNotes, use: SliceUse) -> None:
+    """Record the use of a slice, or what it showed."""
+    _write(notes, SLICES, {u.share: u for u in [*read_slices(notes), use]})
 
 
 def read_claims(notes: Notes) -> list[ClaimRecord]:

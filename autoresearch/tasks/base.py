@@ -152,9 +152,9 @@ class Task(Protocol):
             data: `Dataset.about`.
 
         Returns:
-            1 or less if it can only be scored as a whole.
+            1 if it can only be scored as a whole, 0 if it is too small to tell anything.
         """
-        return 1
+        return 0
 
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""

@@ -105,19 +105,21 @@ class StubMeasurer:
         score = 1.0 + float(found[1]) / 10 + noise
         if gain := re.search(r"GAIN = ([-\d.e]+)", source):
             score -= float(gain[1])
-        found = re.search(r"PEEK = ([-\d.e]+)", source)
-        peek = float(found[1]) if found else 0.0
+        peek, notes = (_number(name, source) for name in ("PEEK", "NOTES"))
         score -= peek
         if (luck := re.search(r"BLUFF = ([\d.]+)", source)) and self.lucky:
             score, self.lucky = score - float(luck[1]), False
-        for number, split in enumerate(spec.splits):
+        scores = {split: score - notes * (split == "validation") for split in spec.splits}
+        for number, (split, score) in enumerate(scores.items()):
             chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
             losses = score * SIZE * chance * DOCUMENTS / chance.sum()
             np.save(scratch / f"{split}.npy", np.stack([losses, np.full(DOCUMENTS, SIZE)], axis=1))
         if spec.blind:  # a PEEK gains nothing where nothing is to be seen
             chance = np.random.default_rng(spec.blind_seed).normal(1.0, 0.2, 200)
-            np.save(scratch / "blind.npy", np.stack([(score + peek) * chance, np.ones(200)], axis=1))
-        metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": score for s in spec.splits[1:]}}
+            np.save(scratch / "blind.npy", np.stack([(score + peek + notes) * chance, np.ones(200)], axis=1))
+        score, *_ = scores.values()
+        metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": x for s, x in scores.items()}}
+        del metrics[f"{spec.splits[0]}_bpb"]
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0
         if kept:
@@ -133,6 +135,11 @@ class StubMeasurer:
         return Measurement(Outcome.OK)
 
     def close(self) -> None: ...
+
+
+def _number(name: str, source: str) -> float:
+    found = re.search(rf"{name} = ([-\d.e]+)", source)
+    return float(found[1]) if found else 0.0
 
 
 class OneAtATime(Proposer):

@@ -39,6 +39,8 @@ TRYOUT_STEPS = 4
 TRYOUT_PROBES = 16
 TRYOUT_SECONDS = 120.0
 """Seconds that a tryout may take to get ready, and to train; it does not compile, so more means hanging."""
+CLOSER = 4
+"""Factor on the blind questions, where more than usual rests on one training."""
 THOROUGH = 8
 """Factor on the windows for a suspect: it finds a peek of an eighth of the size equally often."""
 
@@ -122,7 +124,7 @@ class GptMeasurer:
             tuple(split.value for split in spec.splits),
             settings.probes * (THOROUGH if spec.thorough else 1),
             submission=Path(spec.submission) if spec.submission else None,
-            questions=settings.questions if spec.blind else 0,
+            questions=settings.questions * (CLOSER if spec.thorough else 1) if spec.blind else 0,
             question_seed=spec.blind_seed,
             share=spec.share,
         )

@@ -160,8 +160,8 @@ class GptTask:
 
     def shares(self, split: Split, data: Mapping[str, Any]) -> int:
         """Shares of whole documents, each large enough for a score; see `Task.shares`."""
-        known = data.get("splits", {}).get(split.value, {"tokens": 0, "documents": 0})
-        return min(int(known["tokens"]) // SHARE_TOKENS, int(known["documents"]))
+        known = data.get("splits", {}).get(split.value, {})
+        return int(min(known.get("tokens", 0) // SHARE_TOKENS, known.get("documents", 0)))
 
     def places(self) -> Sequence[Place]:
         """The devices of this machine that the configuration names."""

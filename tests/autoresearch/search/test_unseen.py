@@ -1,0 +1,148 @@
+"""Before a keep the gain must be there on text that no program has seen; each slice is used once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.execute.base import TrialSpec
+from autoresearch.search import loop
+from autoresearch.search.loop import Search
+from autoresearch.store.git import Repository
+from autoresearch.store.notes import read_revoked, read_slices
+from autoresearch.types import Measurement, Outcome, Split
+from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repo")
+
+
+def searching(repository: Repository, ideas: list[float | str], slices: int = 9) -> Search:
+    """A search with so many slices of held-out text."""
+    search = make_search(repository, ideas, f"experiments={len(ideas)}")
+    about = {"tokens": 24_000 * slices, "documents": 999}
+    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    return search
+
+
+def spied(search: Search) -> list[TrialSpec]:
+    """What is asked for from now on."""
+    stub, seen = measurer(search), list[TrialSpec]()
+    measure = stub.measure
+
+    def spy(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+        seen.append(spec)
+        return measure(tree, spec, *others)
+
+    stub.measure = spy  # type: ignore[method-assign]
+    return seen
+
+
+def kinds(search: Search) -> list[str]:
+    return [e.verdict.kind.value for e in search.journal.experiments() if e.verdict]
+
+
+def test_a_real_gain_is_kept_and_each_slice_is_used_once(repository: Repository) -> None:
+    search = searching(repository, [0.5, 1.5, 0.2], slices=1)
+    seen = spied(search)
+    search.run()
+    assert kinds(search) == ["keep", "discard", "keep"]
+    opened = [spec for spec in seen if Split.HELD in spec.splits]
+    assert [(s.splits[0], s.share, s.blind, s.thorough) for s in opened] == [("held", (0, 1), True, True)] * 2
+    assert len({(s.seed, s.blind_seed) for s in opened}) == 1 and len({s.tree for s in opened}) == 2
+    first, last = (e.verdict.reason for e in search.journal.experiments() if e.kept and e.verdict)
+    assert "on unseen text" in first and "no unseen text was left" in last
+    [use] = read_slices(search.journal)
+    assert (use.experiment, use.share, use.of, use.outcome) == (1, 0, 1, "ok")
+
+
+@pytest.mark.parametrize(
+    ("cheat", "kind", "why"),
+    [
+        ("OTHER = 1; NOTES = 0.05", "discard", "missing on text that no program had seen"),
+        ("OTHER = 1; PEEK = 0.05", "invalid", "missing where nothing was to be seen"),
+    ],
+)
+def test_a_gain_that_is_missing_there_is_not_kept(
+    repository: Repository, cheat: str, kind: str, why: str
+) -> None:
+    search = searching(repository, [0.5, cheat, 0.2])
+    search.run()
+    assert kinds(search) == ["keep", kind, "keep"]
+    verdict = search.journal.experiments()[2].verdict
+    assert verdict is not None and why in verdict.reason
+    assert "OTHER = 0" in search.state.sources(search.state.incumbent.commit)[PATH]
+    level, _ = search.state.standing()
+    assert level == pytest.approx(1.02, abs=4 * NOISE), "the judge has forgotten it, too"
+    assert git(repository.root, "rev-parse", "autoresearch/x") == search.state.incumbent.commit
+
+
+def test_a_program_that_fails_there_is_not_kept_and_an_invalid_incumbent_is_taken_back(
+    repository: Repository,
+) -> None:
+    search = searching(repository, ["OTHER = 1; GAIN = 0.1", 0.5, 0.1])
+    stub = measurer(search)
+    measure = stub.measure
+
+    def strict(tree: Path, spec: TrialSpec, *others: Any) -> Measurement:
+        source = (tree / PATH).read_text()
+        if Split.HELD in spec.splits and "LEVEL = 0.5" in source:
+            return Measurement(Outcome.CRASH, reason="out of memory")
+        if Split.HELD in spec.splits and "GAIN" in source and "LEVEL = 1.0" in source and search.state.kept:
+            return Measurement(Outcome.INVALID, reason="the model looks ahead")
+        return measure(tree, spec, *others)
+
+    stub.measure = strict  # type: ignore[method-assign]
+    search.run()
+    assert kinds(search)[:3] == ["invalid", "crash", "discard"]
+    assert [(r.number, r.also) for r in read_revoked(search.journal)] == [(1, (3,))]
+    assert git(repository.root, "rev-parse", "autoresearch/x") == search.journal.info().base_commit
+    assert [draft.proposal.hypothesis for draft in search.journal.drafts()] == ["set 0.1"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", ["in the check", "after it"])
+def test_a_killed_check_goes_on_with_the_next_slice(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    search = searching(repository, [0.5])
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    if when == "in the check":
+        seen, run = spied(search), measurer(search)
+        run.on_run = lambda: kill() if Split.HELD in seen[-1].splits else None
+    else:
+        monkeypatch.setattr(loop.Search, "_record", kill)
+    with pytest.raises(Killed):
+        search.run()
+    monkeypatch.undo()
+    search.journal.close()
+    again = make_search(repository, [0.5], "experiments=1")
+    seen = spied(again)
+    again.run()
+    assert kinds(again) == ["keep"]
+    opened = [spec.share for spec in seen if Split.HELD in spec.splits]
+    assert opened == ([(1, 9)] * 2 if when == "in the check" else [])
+    assert [(u.share, u.outcome) for u in read_slices(again.journal)][-1][1] == "ok"
+    reason = again.journal.experiments()[1].verdict
+    assert reason is not None and reason.reason.count("on unseen text") == 1
+
+
+def test_text_that_older_versions_showed_to_programs_is_not_unseen(repository: Repository) -> None:
+    search = make_search(repository, [0.5], "experiments=1")
+    search.journal.update(data={"splits": {"held": {"tokens": 9000, "documents": 9}}})
+    search.run()
+    assert "held_bpb" in search.journal.experiments()[1].trials[-1].result.metrics  # type: ignore[union-attr]
+    search.journal.close()
+    more = searching(repository, [0.5, 0.2])
+    more.run()
+    assert kinds(more) == ["keep", "keep"] and read_slices(more.journal) == []
