@@ -1,5 +1,6 @@
 """Preparation from end to end, on small real files, in real processes."""
 
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 
 from nanomodel.bench import read_budget
 from nanomodel.data import SEPARATOR, SPLITS, DataError, DataSpec, Prepared, open_cache, prepare
+from nanomodel.data import __main__ as program
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
@@ -443,3 +445,27 @@ def test_text_of_another_kind_is_a_split_of_its_own(corpus: Path, tmp_path: Path
     assert prepare(spec(corpus, other_path=str(other)), tmp_path / "cache").key != data.key
     with pytest.raises(DataError):
         prepare(spec(corpus, other_path=str(tmp_path / "missing.txt")), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("There is no corpus.", "Name one."), 2),
+        (DataError("Could not fetch it.", "Check the connection.", machine=True), 3),
+        (OSError(errno.ENOSPC, "No space left on device", "/cache/train.bin"), 3),
+    ],
+)
+def test_the_exit_code_says_whether_the_request_or_the_machine_is_wrong(
+    error: Exception,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(program, "prepare", fail)
+    options = ["--cache", str(tmp_path), "--corpus", "sotu", "--vocab", "256", "--validation-tokens", "1024"]
+    assert program.main(["prepare", *options]) == code
+    assert capsys.readouterr().err.startswith("error: ")
