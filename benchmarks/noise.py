@@ -162,9 +162,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     budget = read_budget(options.budget)
-    data = read_budget(str(ROOT / "configs/data/sotu.yaml")) | {"other_path": None}
-    spec = DataSpec.from_dict(data | {key: budget[key] for key in ("vocab", "validation_tokens")})
-    cache = prepare(spec, Path(tempfile.gettempdir()) / "noise-cache")
+    cache = prepared(budget)
     levels = options.levels * 3 if len(options.levels) == 1 else options.levels
     plan = [Training(*seeds) for seeds in itertools.product(*(range(1, n + 1) for n in levels))]
     scores = dict(measured([*plan, Training(1, 1, 1, threads=2)], cache, budget, options.keep))
@@ -178,6 +176,13 @@ def main() -> None:
     rows["other validation documents, in a difference"] = documents([scores[t] for t in plan])
     for name, sd in rows.items():
         print(f"{name:46s} {sd:.5f}")
+
+
+def prepared(budget: Mapping[str, Any]) -> Prepared:
+    """The default corpus, prepared for a budget."""
+    data = read_budget(str(ROOT / "configs/data/sotu.yaml")) | {"other_path": None}
+    spec = DataSpec.from_dict(data | {key: budget[key] for key in ("vocab", "validation_tokens")})
+    return prepare(spec, Path(tempfile.gettempdir()) / "noise-cache")
 
 
 def measured(
