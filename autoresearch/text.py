@@ -8,31 +8,61 @@ a format (HTML, Markdown, Rich markup, TeX), which the writer of that format doe
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 
 from autoresearch.types import Metric, Verdict
 
-_SECRET_NAME = re.compile(
-    r"(^|_)(api_?key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE
+_SECRET_WORD = re.compile(
+    r"key|pat|pass|passwd|passphrase|pwd|credentials?|auth|authorization|bearer|jwt|dsn|cookie|webhook|sas"
+    r"|.*(apikey|secret|token|password)"
 )
+_ABOUT = re.compile(r"variable|file|path|name|dir|sock|type|algorithm|length|limit|bytes|count")
+"""Last words of names that hold no secret but something about one, such as `key_variable`."""
+_NEVER = ("key", "pwd", "oldpwd")
+_SECRET_VALUE = re.compile(
+    r"sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{16,}|xox[abprs]-[\w-]{10,}"
+    r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|npm_\w{30,}|pypi-[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+"
+)
+"""Values whose form says that they are secrets, whatever the variable is called."""
+MIN_SECRET = 8
+"""Shorter values are too common in any text."""
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", re.DOTALL)
+_LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
 _KEPT = "\n\t"
-_OUR_TAG = re.compile(r"<(?=/?(experiment|data|diff|script|brief|note|idea)\b)")
+_OUR_TAG = re.compile(r"<(?=\s*/?\s*(experiment|data|diff|script|brief|note|idea)\b|\|)", re.IGNORECASE)
+_CHAT = re.compile(r"\[(/?(?:INST|SYS|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS)/?)\]", re.IGNORECASE)
+"""Tokens of chat templates that have no angle brackets."""
 
 
 def clean(text: str) -> str:
     """Text without control, bidirectional and other invisible characters; newlines and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
-    text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _ANSI.sub("", _LINE_ENDS.sub("\n", text))
     # Cc control, Cf format (bidi overrides, zero width), Cs lone surrogates, Co/Cn private and unassigned.
     return "".join(c for c in text if c in _KEPT or unicodedata.category(c)[0] != "C")
+
+
+def visible(text: str) -> str:
+    """Text with every character that `clean` removes written as an escape, for a diff on a terminal.
+
+    Ends of lines stay as they are, so that a diff without such characters is still a patch.
+    """
+    parts = re.split(r"(\r\n)", text)
+    return "".join(part if part == "\r\n" else "".join(map(_shown, part)) for part in parts)
+
+
+def _shown(sign: str) -> str:
+    hidden = unicodedata.category(sign)[0] == "C" or sign in "\u2028\u2029"
+    return sign.encode("unicode_escape").decode() if hidden and sign not in _KEPT else sign
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -54,20 +84,75 @@ def spelled(text: str, encoding: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text from a candidate, marked as data so that a model cannot take it for instructions."""
-    return f"<data>\n{escape_tags(text)}\n</data>"
+    """Text from a candidate, marked as data so that a model cannot take it for instructions.
+
+    The name of the mark is a hash of the text, so no text can hold its own mark, and the same text has the
+    same one. Nothing in it can be a tag, or a token of a chat template, of any model.
+    """
+    shown = _CHAT.sub(r"(\1)", clean(text).replace("<", "‹").replace(">", "›"))
+    mark = f"data-{hashlib.sha256(shown.encode()).hexdigest()[:16]}"
+    return f"<{mark}>\n{shown}\n</{mark}>"
 
 
 def escape_tags(text: str) -> str:
-    """Text that can neither open nor close a tag of our prompts; lone surrogates become ?."""
-    return _OUR_TAG.sub("‹", text.encode("utf-8", "replace").decode())
+    """Clean text that can neither open nor close a tag of our prompts, nor be a token of a chat template."""
+    return _OUR_TAG.sub("‹", clean(text))
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable or a setting holds a secret, by its name or by the form of its value."""
+    if _SECRET_VALUE.fullmatch(value.strip()):
+        return True
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    named = any(_SECRET_WORD.fullmatch(word) for word in words)
+    return named and not _ABOUT.fullmatch(words[-1]) and name.lower() not in _NEVER
+
+
+def named_secrets(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variable -> value, of everything in the environment that must not be written anywhere."""
+    environment = os.environ if environment is None else environment
+    return {
+        name: value.strip()
+        for name, value in environment.items()
+        if len(value.strip()) >= MIN_SECRET and is_secret(name, value) and not _is_path(value)
+    }
 
 
 def secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Values in the environment that must not be written anywhere, longest first."""
-    environment = os.environ if environment is None else environment
-    found = {v for k, v in environment.items() if _SECRET_NAME.search(k) and len(v) >= 8}
-    return tuple(sorted(found, key=len, reverse=True))
+    return tuple(sorted(set(named_secrets(environment).values()), key=len, reverse=True))
+
+
+def held_secret(text: str, known: str = "", environment: Mapping[str, str] | None = None) -> str:
+    """Name of the variable whose secret value a text holds; empty if it holds none.
+
+    Quotes, blanks and line breaks within the value do not hide it.
+
+    Args:
+        text: Any text.
+        known: A text that may hold it.
+        environment: Of the process by default.
+    """
+    bare = _bare(text)
+    for name, value in named_secrets(environment).items():
+        short = _bare(value)
+        found = value in text or (len(short) >= MIN_SECRET and short in bare)
+        if found and value not in known and (len(short) < MIN_SECRET or short not in _bare(known)):
+            return name
+    return ""
+
+
+def _bare(text: str) -> str:
+    """Letters, digits and the signs that keys are made of."""
+    return re.sub(r"[^\w/=.-]|\\\n", "", text)
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value names a file of this machine: where a secret lies is none."""
+    try:
+        return value.startswith(("/", "~")) and Path(value).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def scrub(text: str, hidden: tuple[str, ...] | None = None) -> str:
@@ -81,7 +166,7 @@ def public(tree: object) -> object:
     """A configuration tree without secrets: passwords in URLs and values of secret keys are removed."""
     if isinstance(tree, Mapping):
         return {
-            str(k): "[secret]" if isinstance(v, str) and v and _SECRET_NAME.search(str(k)) else public(v)
+            str(k): "[secret]" if isinstance(v, str) and v and is_secret(str(k), v) else public(v)
             for k, v in tree.items()
         }
     if isinstance(tree, list | tuple):

@@ -260,7 +260,7 @@ class Candidate:
         changed: Those of them that differ from the parent's.
         fingerprint: Equal for two programs that do the same; comments and layout do not count.
         diff: Unified diff from the parent.
-        growth: Net lines of code that it adds.
+        growth: Net size that it adds, in lines of usual code.
     """
 
     parent: str

@@ -17,6 +17,7 @@ import typer
 from autoresearch import __version__
 from autoresearch.cli import inspect, maintain, run, steer
 from autoresearch.errors import UserError
+from autoresearch.text import visible
 
 COMMANDS = (
     run.run,
@@ -55,9 +56,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {visible(str(error))}", err=True)
         if error.hint:
-            typer.echo(f"  {error.hint}", err=True)
+            typer.echo(f"  {visible(error.hint)}", err=True)
         sys.exit(error.code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

@@ -43,7 +43,8 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.report.timeline import time_use
     from autoresearch.search.scheduler import WAITS_KEY
     from autoresearch.store.inbox import Inbox
-    from autoresearch.text import times
+    from autoresearch.store.notes import read_unbilled
+    from autoresearch.text import count, one_line, times
 
     journal = open_journal(overrides)[0]
     lease = journal.lease()
@@ -59,6 +60,9 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     typer.echo(f"Running: {runner}." if runner else resume)
     if runner and (why := journal.get(WAITS_KEY)):
         typer.echo(f"It waits until the machine has room: {why}.")
+    for who, cost in read_unbilled(journal).items():
+        if cost.calls:
+            typer.echo(f"{one_line(who)}: {count(cost.calls, 'call')} since its last proposal led to none.")
     for line in filter(None, (drift(summary), Inbox(journal.path.parent).told())):
         typer.echo(line)
     if changes := summary.brief_changes:
@@ -115,14 +119,14 @@ def diff(
 ) -> None:
     """Print the change of experiment N or, without N, everything that was kept so far."""
     from autoresearch.search.setup import cumulative_diff
+    from autoresearch.text import visible
 
     number, overrides = None, arguments or []
     if overrides and overrides[0].isdigit():
         number, overrides = int(overrides[0]), overrides[1:]
     journal, repository = open_journal(overrides)
-    typer.echo(
-        journal.experiment(number).diff if number is not None else cumulative_diff(journal, repository)
-    )
+    kept = cumulative_diff(journal, repository) if number is None else journal.experiment(number).diff
+    typer.echo(visible(kept))
 
 
 def report(overrides: Overrides = None) -> None:

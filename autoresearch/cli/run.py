@@ -83,7 +83,7 @@ def doctor(overrides: Overrides = None) -> None:
     from autoresearch.execute.sandbox import create_sandbox, describe
     from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 
-    sandbox = create_sandbox(load(overrides or []).sandbox["backend"])
+    sandbox = create_sandbox(load(overrides or []).sandbox["backend"], typer.echo)
     report = describe(sandbox)
     typer.echo(f"sandbox: {report.backend}")
     for item in report.protections:

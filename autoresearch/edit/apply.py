@@ -4,7 +4,8 @@ Invariant: `apply` either carries out all edits as written or raises `Refused` w
 author (usually an LLM). It never skips an edit, guesses between two places, or applies half of a proposal.
 All edits refer to the text before any of them. Three harmless slips have only one possible meaning and are
 repaired: line endings that differ from the file's, a missing newline at the end of the file, and a block
-whose lines are all indented by the same wrong amount (or have other trailing blanks).
+whose lines are all indented by the same wrong amount (or have other trailing blanks). The time it takes is
+bounded, whatever the edits are.
 
 Not covered: whether the result is valid, permitted or new (see `autoresearch.edit.rules`).
 """
@@ -16,13 +17,23 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 from autoresearch.errors import Refused
 from autoresearch.types import Edit
 
-NEAREST_LINES = 60
-"""To find the nearest text, only the first lines of a longer search block are compared."""
+MAX_EDITS, MAX_CHARACTERS = 200, 400_000
+"""Largest number of edits of a proposal, and of characters in all of them."""
+
+NEAREST_LINES, NEAREST_WORDS, NEAREST_PLACES, LINE_WIDTH = 60, 800, 5, 200
+"""To find the nearest text, so many lines and words of a search block are compared, in full at so many
+places; so many characters of a line are shown."""
+
+MAX_SHIFTED = 1000
+"""A block of more lines is not looked for with another indentation."""
+
+MAX_LOOKED_AT, MAX_COMPARED = 20_000, 20_000_000
+"""Most places at which a search text is looked at, and most characters of it that are compared there."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +57,22 @@ def apply(sources: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
         path -> new text, for every path in `sources`.
 
     Raises:
-        Refused: If any edit is unknown, ambiguous, overlapping or without effect.
+        Refused: If any edit is unknown, ambiguous, overlapping or without effect, or the edits are too large.
     """
     if not edits:
         raise Refused("the proposal has no edits")
+    size = sum(len(text) for edit in edits for text in (edit.path, edit.search, edit.replace))
+    if len(edits) > MAX_EDITS or size > MAX_CHARACTERS:
+        raise Refused(
+            f"the proposal has {len(edits):,} edits of {size:,} characters; at most {MAX_EDITS} edits of "
+            f"{MAX_CHARACTERS:,} characters are allowed"
+        )
     splices: dict[str, list[Splice]] = {}
     for number, edit in enumerate(edits, start=1):
         if edit.path not in sources:
-            near = get_close_matches(edit.path, sources, n=1, cutoff=0.0) or [""]
-            raise Refused(
-                f"edit {number}: there is no editable file {edit.path!r}; did you mean {near[0]!r}?"
-            )
+            path = edit.path[:LINE_WIDTH]
+            near = get_close_matches(path, sources, n=1, cutoff=0.0) or [""]
+            raise Refused(f"edit {number}: there is no editable file {path!r}; did you mean {near[0]!r}?")
         splice, text = _splice(sources[edit.path], edit, number), sources[edit.path]
         if text[splice.start : splice.end] == splice.new:
             raise Refused(f"edit {number} ({edit.path}) changes nothing: the text is as it was")
@@ -87,7 +103,7 @@ def _splice(text: str, edit: Edit, number: int) -> Splice:
             )
         return _exact(text, starts[0], search, replace, eol, number)
     tail = search.removesuffix(eol)
-    if tail != search and text.endswith(tail) and occurrences(text, tail) == [len(text) - len(tail)]:
+    if tail and tail != search and text.endswith(tail) and occurrences(text, tail) == [len(text) - len(tail)]:
         return Splice(len(text) - len(tail), len(text), replace.removesuffix(eol), number)
     drifted = _reindented(text, search, replace, eol)
     if len(drifted) == 1:
@@ -157,13 +173,20 @@ def with_ending(text: str, eol: str) -> str:
 
 
 def occurrences(text: str, search: str) -> list[int]:
-    """Every place where `search` occurs without beginning or ending inside a name or a number."""
-    starts, start = [], text.find(search)
-    while start != -1:
+    """Every place where `search` occurs without beginning or ending inside a name or a number.
+
+    Raises:
+        Refused: If there are too many places to look at.
+    """
+    starts: list[int] = []
+    start = text.find(search)
+    for _ in range(min(MAX_LOOKED_AT, MAX_COMPARED // max(len(search), 1))):
+        if start == -1:
+            return starts
         if not _splits_token(text, start) and not _splits_token(text, start + len(search)):
             starts.append(start)
         start = text.find(search, start + 1)
-    return starts
+    raise Refused(f"the search text {search[:40]!r} stands in too many places; add what is around it")
 
 
 def _splits_token(text: str, at: int) -> bool:
@@ -185,12 +208,14 @@ def _reindented(text: str, search: str, replace: str, eol: str) -> list[tuple[in
         return []
     ended = search.endswith(eol)
     wanted = [line.rstrip() for line in search.removesuffix(eol).split("\n")]
+    if len(wanted) > MAX_SHIFTED:
+        return []
     lines = text.split("\n")
+    stripped = [line.rstrip() for line in lines]
     offsets = list(accumulate((len(line) + 1 for line in lines), initial=0))
     found = []
     for first in range(len(lines) - len(wanted) + 1):
-        window = [line.rstrip() for line in lines[first : first + len(wanted)]]
-        shift = _shift(wanted, window)
+        shift = _shift(wanted, stripped[first : first + len(wanted)])
         moved = None if shift is None else _moved(replace, shift, eol)
         if moved is None:
             continue
@@ -265,15 +290,26 @@ def _not_found(text: str, edit: Edit, search: str, number: int) -> str:
 
 def nearest(text: str, search: str, around: int = 2) -> str:
     """The lines of `text` most like `search`, numbered, with `around` lines before and after."""
-    lines, wanted = text.splitlines(), search.strip("\r\n").splitlines()[:NEAREST_LINES]
+    lines, wanted = (
+        text.removesuffix("\n").split("\n") if text else [],
+        search.strip("\r\n").split("\n")[:NEAREST_LINES],
+    )
+    words = [_words(line) for line in lines]
     matcher = SequenceMatcher(autojunk=False)
-    matcher.set_seq2("\n".join(line.strip() for line in wanted))
-    best, best_ratio = 0, -1.0
+    matcher.set_seq2([word for line in wanted for word in _words(line)][:NEAREST_WORDS])
+    likely: list[tuple[float, int]] = []
     for first in range(max(len(lines) - len(wanted), 0) + 1):
-        matcher.set_seq1("\n".join(line.strip() for line in lines[first : first + len(wanted)]))
-        if matcher.real_quick_ratio() > best_ratio and matcher.quick_ratio() > best_ratio:
-            ratio = matcher.ratio()
-            if ratio > best_ratio:
-                best, best_ratio = first, ratio
+        matcher.set_seq1(list(chain.from_iterable(words[first : first + len(wanted)]))[:NEAREST_WORDS])
+        likely.append((matcher.quick_ratio(), -first))
+    best, best_ratio = 0, -1.0
+    for _, first in sorted(likely, reverse=True)[:NEAREST_PLACES]:
+        matcher.set_seq1(list(chain.from_iterable(words[-first : -first + len(wanted)]))[:NEAREST_WORDS])
+        if matcher.ratio() > best_ratio:
+            best, best_ratio = -first, matcher.ratio()
     shown = range(max(best - around, 0), min(best + len(wanted) + around, len(lines)))
-    return "\n".join(f"{index + 1:4d} | {lines[index]}" for index in shown)
+    return "\n".join(f"{index + 1:4d} | {lines[index].rstrip()[:LINE_WIDTH]}" for index in shown)
+
+
+def _words(line: str) -> list[str]:
+    """Words and signs at the beginning of a line."""
+    return re.findall(r"\w+|[^\w\s]", line.strip()[:LINE_WIDTH])

@@ -14,7 +14,7 @@ from difflib import unified_diff
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.python import fingerprint as python_fingerprint
-from autoresearch.edit.python import net_lines
+from autoresearch.edit.python import net_size
 from autoresearch.errors import Refused
 from autoresearch.types import Candidate, Edit
 
@@ -25,7 +25,7 @@ Fingerprint = Callable[[Mapping[str, str]], str]
 """Sources -> a text that is equal for two programs that do the same, as `Task.fingerprint`."""
 
 Growth = Callable[[Mapping[str, str], Mapping[str, str]], int]
-"""(Sources before, sources after) -> net lines of code added, as `Task.growth`."""
+"""(Sources before, sources after) -> net size added, in lines of usual code, as `Task.growth`."""
 
 
 def make_candidate(
@@ -34,7 +34,7 @@ def make_candidate(
     edits: Sequence[Edit],
     *,
     fingerprint: Fingerprint = python_fingerprint,
-    growth: Growth = net_lines,
+    growth: Growth = net_size,
 ) -> Candidate:
     """Apply a proposal's edits to its parent.
 
@@ -43,7 +43,7 @@ def make_candidate(
         sources: Its editable files: path -> text.
         edits: Edits of these sources.
         fingerprint: The task's fingerprint of a program. The default reads Python.
-        growth: The task's count of added lines. The default reads Python.
+        growth: The task's measure of added size. The default reads Python.
 
     Raises:
         Refused: If an edit does not apply as written; the message tells its author why.

@@ -11,7 +11,8 @@ A knob is a module-level assignment of a literal on one line whose comment is it
 
 `at(cpu, gpu)` holds one value for each kind of device; only the active column is read and set. Words after a
 `;` are a remark. Invariant: the script is parsed, never executed, and `set_knobs` changes only literals. A
-space that does not include the current value is widened.
+space that does not include the current value is widened. A comment that gives no space of finite numbers, or
+fewer than two options, is only a comment.
 
 Not covered: which values to try (see `autoresearch.propose`).
 """
@@ -34,6 +35,9 @@ from autoresearch.types import Knob as Value
 
 DIGITS = 3
 """Significant digits of a tuned number; finer steps would have no effect beyond the noise."""
+
+MAX_OPTIONS = 100
+"""A comment with more options than this is no search space."""
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 
@@ -112,8 +116,16 @@ def read_knobs(source: str, column: int) -> list[Knob]:
     for name, node in constants.items():
         value = ast.literal_eval(node)
         _, comment = comments.get(node.lineno, (0, ""))
-        space = _space(comment, value)
-        if space is not None:
+        try:
+            space = _space(comment, value)
+            usable = space is not None and _usable(space)
+        except (
+            ValueError,
+            OverflowError,
+            ZeroDivisionError,
+        ):  # infinite, or too large or too small to compute with
+            continue
+        if space is not None and usable:
             knobs.append(Knob(name, value, space, node.lineno))
     return knobs
 
@@ -220,8 +232,11 @@ def _space(comment: str, value: Value) -> Space | None:
     """The space that a comment describes, or None if it describes none."""
     text = comment.lstrip("#").partition(";")[0].strip()
     if "|" in text:
-        options = tuple(_word(word.strip()) for word in text.split("|"))
-        return Choice(options if any(same(value, o) for o in options) else (value, *options))
+        options: list[Value] = []
+        for option in (_word(word.strip()) for word in text.split("|")):
+            if not any(same(option, known) for known in options):
+                options.append(option)
+        return Choice(tuple(options if any(same(value, o) for o in options) else (value, *options)))
     if isinstance(value, str | bool):
         return None
     if match := re.fullmatch(rf"x\s*({NUMBER})", text):
@@ -232,6 +247,19 @@ def _space(comment: str, value: Value) -> Space | None:
         if low < high and (low > 0 or not match[3]):
             return Range(low, high, log=bool(match[3]), integer=integer)
     return None
+
+
+def _usable(space: Space) -> bool:
+    """Whether a tuner can compute with the space.
+
+    Raises:
+        ValueError, OverflowError, ZeroDivisionError: If it cannot, too.
+    """
+    if isinstance(space, Choice):
+        numbers = [option for option in space.options if isinstance(option, float)]
+        return 2 <= len(space.options) <= MAX_OPTIONS and all(map(math.isfinite, numbers))
+    there_and_back = [space.unit(space.value(at)) for at in (0.0, 0.5, 1.0)]
+    return all(map(math.isfinite, there_and_back)) and there_and_back[0] < there_and_back[2]
 
 
 def _factor(value: float, factor: float) -> Range | None:

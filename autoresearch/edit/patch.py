@@ -2,7 +2,8 @@
 
 Invariant: applying the edits to the old text gives exactly the new text, except for line endings and a
 newline at the end, which stay as they are in the file. A patch is applied as a whole or refused with the
-reason. A hunk may have moved, but its removed and surrounding lines must exist in the file, in the order of
+reason: one that also renames, copies, creates or deletes a file, changes a mode or holds a binary file is
+refused. A hunk may have moved, but its removed and surrounding lines must exist in the file, in the order of
 the hunks.
 
 Not covered: applying edits (`apply`), and whether the result may be tried (`rules`).
@@ -10,6 +11,7 @@ Not covered: applying edits (`apply`), and whether the result may be tried (`rul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -17,12 +19,22 @@ from pathlib import Path
 from unidiff.errors import UnidiffParseError
 from unidiff.patch import Hunk, PatchSet
 
-from autoresearch.edit.apply import apply, line_ending, nearest, with_ending
+from autoresearch.edit.apply import MAX_CHARACTERS, MAX_EDITS, apply, line_ending, nearest, with_ending
 from autoresearch.errors import Refused, UserError
 from autoresearch.types import Edit
 
 MAX_CONTEXT = 12
 """Surrounding lines that an edit may include to be unique; if it needs more, the whole file is replaced."""
+
+EXACT_LINES = 2000
+"""Files with more lines are compared by a faster method, which may find larger edits."""
+
+BEYOND_TEXT = re.compile(
+    r"^(?:(rename|copy) (?:from|to) |(new|deleted) file mode |(?:old|new) (mode) |GIT (binary) patch"
+    r"|(binary) files )",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What git writes between `diff --git` and the first hunk if more than text changes."""
 
 
 def read_patch(path: Path) -> str:
@@ -73,29 +85,53 @@ def edits_from_patch(patch: str, sources: Mapping[str, str]) -> tuple[Edit, ...]
         Refused: If it is not a diff, touches other files, or does not apply.
     """
     try:
-        files = [file for file in PatchSet(patch.replace("\r\n", "\n")) if file]
+        if len(patch) > MAX_CHARACTERS:
+            raise Refused(f"the patch has more than {MAX_CHARACTERS:,} characters")
+        text = patch.replace("\r\n", "\n")
+        files = [file for file in PatchSet(text) if file]
     except UnidiffParseError as error:
         raise Refused(
             f"the patch is cut off or malformed: {str(error).strip()[:120]}. It must be a unified diff as "
             "`git diff` writes it, whose lines `---` and `+++` say which file is changed"
         ) from None
+    _check_kind(text)
     if not files:
         raise Refused("the patch holds no change: a unified diff, as `git diff` writes it, is needed")
+    if sum(map(len, files)) > MAX_EDITS:
+        raise Refused(f"the patch has more than {MAX_EDITS} hunks")
     new = dict(sources)
     for file in files:
         path = _editable(file.path.strip('"'), sources)
         if file.is_removed_file:
             raise Refused(f"the patch deletes {path}; the script cannot be deleted")
+        if file.is_added_file:
+            raise Refused(f"the patch creates {path}, which exists; make it against the script as it is")
         new[path] = _patched(path, new[path], file)
     if new == dict(sources):
         raise Refused("the patch changes nothing; is it in the script already?")
     return edits_between(sources, new)
 
 
+def _check_kind(patch: str) -> None:
+    """Refuse a patch that does more than to change lines of files; its parts are not applied without it."""
+    begin = re.search(r"^(diff --git |--- )", patch, re.MULTILINE)
+    found = BEYOND_TEXT.search(patch, begin.start()) if begin else None
+    if found:
+        what = next(filter(None, found.groups())).lower()
+        does = {
+            "rename": "renames a file",
+            "copy": "copies a file",
+            "new": "creates a file",
+            "deleted": "deletes a file",
+            "mode": "changes the mode of a file",
+        }.get(what, "holds a binary file")
+        raise Refused(f"the patch {does}; only lines of the script may change, so none of it is tried")
+
+
 def _small_edits(path: str, old: str, new: str) -> list[Edit]:
     """An edit for each changed block, with as many lines around it as make it unique."""
     before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    matcher = SequenceMatcher(None, before, after, autojunk=max(len(before), len(after)) > EXACT_LINES)
     blocks = [code for code in matcher.get_opcodes() if code[0] != "equal"]
     edits, free = [], 0
     for index, (_, a, b, c, d) in enumerate(blocks):
@@ -158,10 +194,10 @@ def _place(lines: Sequence[str], old: Sequence[str], done: int, hint: int) -> in
     size = len(old)
     if not size:  # a hunk without old lines goes to its line number
         return min(max(hint + 1, done), len(lines))
-    wanted = [line.rstrip() for line in old]
+    wanted, stripped = [line.rstrip() for line in old], [line.rstrip() for line in lines]
     places = [
         at
         for at in range(done, len(lines) - size + 1)
-        if [line.rstrip() for line in lines[at : at + size]] == wanted
+        if stripped[at] == wanted[0] and stripped[at : at + size] == wanted
     ]
     return min(places, key=lambda at: abs(at - hint), default=None)

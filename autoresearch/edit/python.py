@@ -9,6 +9,9 @@ Seeds matter although the judge chooses the seed of each trial: a script that se
 builds the model starts every trial from the same weights. If those weights happen to be lucky, more trials
 repeat the luck and cannot reveal it.
 
+The size of a program counts what it says, not how it is laid out: the nodes of its syntax tree, and the bytes
+of its literals, so that code in a string is not cheaper than code. It is told in lines of usual code.
+
 Not covered: hidden seeds, such as a shuffled table of constants.
 """
 
@@ -16,10 +19,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import re
 import threading
-import tokenize
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -34,6 +35,16 @@ thread and the search's thread both parse.
 
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 """CPython raises these for text that is not a program, or is nested too deeply."""
+
+LITERAL_BYTES, SPARSE_BYTES, LINE = 4, 24, 9.0
+"""So many bytes of a literal weigh as one node, and so do so many bytes of the whole text, comments and
+layout included, which are far more than usual. So many nodes are a line of a usual script."""
+
+SEED_ROUNDS = 20
+"""A constant that reaches a random generator through more other names than this is not known as a seed."""
+
+NO_SIZE = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop)
+"""Nodes that only say what kind their parent is of."""
 
 REMEMBERED = 16
 """Number of texts whose syntax trees are cached, since a proposal is checked twice."""
@@ -72,37 +83,47 @@ def fingerprint(sources: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def code_lines(source: str) -> int:
-    """Lines of a Python file that hold code: not blank, not only a comment, not a docstring."""
-    no_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in no_code and token.type != tokenize.ENDMARKER:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(parse(source)):
-        if isinstance(node, ast.Expr) and _is_bare_string(node):
-            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return len(lines)
+def net_size(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
+    """How much a candidate adds (negative: removes), in lines of usual code, over all Python files."""
 
+    def total(sources: Mapping[str, str]) -> float:
+        return sum(code_size(text) for path, text in sources.items() if path.endswith(".py"))
 
-def net_lines(parent: Mapping[str, str], new: Mapping[str, str]) -> int:
-    """How many lines of code a candidate adds (negative: removes), over all Python files.
-
-    A file that cannot be parsed counts as empty; `check` refuses it.
-    """
-
-    def total(sources: Mapping[str, str]) -> int:
-        return sum(_code_lines(text) for path, text in sources.items() if path.endswith(".py"))
-
-    return total(new) - total(parent)
+    return round(total(new) - total(parent))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _code_lines(source: str) -> int:
+def code_size(source: str) -> float:
+    """Size of a Python file in lines of usual code; comments, docstrings and layout are free within reason.
+
+    A file that cannot be parsed counts by its bytes; `check` refuses it.
+    """
+    size = len(source.encode("utf-8", "surrogatepass")) / SPARSE_BYTES
     try:
-        return code_lines(source)
-    except (*UNPARSABLE, tokenize.TokenError):
-        return 0
+        nodes = list(ast.walk(parse(source)))
+    except UNPARSABLE:
+        return size / LINE
+    free = {id(part) for node in nodes if _is_bare_string(node) for part in ast.walk(node)}
+    counted = [node for node in nodes if id(node) not in free and not isinstance(node, NO_SIZE)]
+    literals = sum(_literal_bytes(node.value) for node in counted if isinstance(node, ast.Constant))
+    return max(len(counted) + literals / LITERAL_BYTES, size) / LINE
+
+
+def _literal_bytes(value: object) -> int:
+    """Bytes that a literal holds."""
+    match value:
+        case str():
+            return len(value.encode("utf-8", "surrogatepass"))
+        case bytes():
+            return len(value)
+        case bool():
+            return 0
+        case int():
+            return value.bit_length() // 8
+        case float() | complex():
+            return len(repr(value)) // 2
+        case _:
+            return 0
 
 
 def without_seeds(sources: Mapping[str, str]) -> dict[str, str]:
@@ -173,7 +194,7 @@ def _only_seeds(tree: ast.AST) -> set[str]:
     """Names whose values are used only as seeds, directly or through another such name."""
     everywhere = _reads(tree)
     found: set[str] = set()
-    while True:
+    for _ in range(SEED_ROUNDS):
         into: list[ast.AST] = []
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _is_seeding(node):
@@ -188,8 +209,9 @@ def _only_seeds(tree: ast.AST) -> set[str]:
         seeds = _reads(*(tree for tree in into if id(tree) not in inner))
         names = {name for name, count in seeds.items() if count == everywhere[name]}
         if names <= found:
-            return found
+            break
         found |= names
+    return found
 
 
 def _unread(tree: ast.AST) -> set[str]:

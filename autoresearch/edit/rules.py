@@ -1,8 +1,8 @@
 """The rules on an edit of a Python program; a task in that language calls them in `Task.validate`.
 
 Invariant: a candidate that passes is a well-formed program that differs from its parent in what it does, not
-only in comments, layout or the random seed. The check takes milliseconds: it parses and compiles the source,
-and never executes it.
+only in comments, layout or the random seed, and its text shows the program that Python runs. The check takes
+milliseconds: it parses and compiles the source, and never executes it.
 
 Not covered: whether the candidate was tried before (the search compares fingerprints), and whether it trains
 (shapes, memory, causality), which only a run can show.
@@ -10,7 +10,9 @@ Not covered: whether the candidate was tried before (the search compares fingerp
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
@@ -18,8 +20,19 @@ from functools import lru_cache
 from autoresearch.edit.python import ALONE, REMEMBERED, UNPARSABLE, fingerprint, parse, without_seeds
 from autoresearch.errors import Refused
 
-MAX_CHARACTERS = 200_000
+MAX_CHARACTERS, MAX_LINES = 200_000, 10_000
 """Larger files are refused: they are not training scripts, and parsing could take long."""
+
+HIDDEN = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    r"\U000e0000-\U000e0fff]"
+)
+"""Characters that a reviewer does not see, or that end a line for Python and not for an editor, or the other
+way round: lone carriage returns, control and bidirectional characters, invisible ones, line separators."""
+
+COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+"""A comment in the first two lines that tells Python how to decode the file (PEP 263)."""
 
 
 def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collection[str]) -> None:
@@ -40,6 +53,7 @@ def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collectio
             raise Refused(f"{path} must not be changed; only {near} may be edited")
         if not new.get(path, "").strip():
             raise Refused(f"{path} cannot be deleted or emptied")
+        _check_text(path, parent.get(path, ""), new[path])
         _check_syntax(path, new[path])
     if not changed:
         raise Refused("the proposal changes nothing")
@@ -48,15 +62,36 @@ def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collectio
         _check_names(path, parent.get(path, ""), new[path])
 
 
+def _check_text(path: str, parent: str, source: str) -> None:
+    """Refuse text that shows another program than Python runs; what the parent holds already may stay."""
+    lines = source.count("\n")
+    if len(source) > MAX_CHARACTERS or lines > MAX_LINES:
+        raise Refused(
+            f"{path} has {len(source):,} characters in {lines:,} lines; at most {MAX_CHARACTERS:,} in "
+            f"{MAX_LINES:,} are allowed"
+        )
+    known = Counter(HIDDEN.findall(parent))
+    for found in HIDDEN.finditer(source):
+        known[found[0]] -= 1
+        if known[found[0]] < 0:
+            line = source.count("\n", 0, found.start()) + 1
+            raise Refused(
+                f"{path}, line {line}: the character U+{ord(found[0]):04X} is invisible or ends a line in "
+                "some places only; write it as an escape such as \\u200b in a string, or leave it out"
+            )
+    for text in source.split("\n")[:2]:
+        cookie = COOKIE.match(text)
+        if cookie and not re.fullmatch(r"utf[-_]?8", cookie[1].lower()):
+            raise Refused(f"{path} says that it is encoded as {cookie[1][:40]!r}; only UTF-8 is allowed")
+
+
 def _check_syntax(path: str, source: str) -> None:
-    if len(source) > MAX_CHARACTERS:
-        raise Refused(f"{path} has {len(source):,} characters; at most {MAX_CHARACTERS:,} are allowed")
     if not path.endswith(".py"):
         return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(source, path, "exec", dont_inherit=True)
+            compile(source.encode(), path, "exec", dont_inherit=True)  # as Python reads the file
     except SyntaxError as error:
         lines = source.splitlines()
         line = error.lineno or 0

@@ -11,6 +11,7 @@ repair its idea and a person to see patterns; no rule rests on it, since candida
 
 from __future__ import annotations
 
+import builtins
 import re
 import signal
 import threading
@@ -100,6 +101,27 @@ def explain(log: str, status: int | None) -> str:
         return f"error: {line}"
     ended = f"ended with status {status}" if status else "ended"
     return f"{ended} before it submitted" + (f", after: {line}" if line else ", and printed nothing")
+
+
+def explain_without_words(log: str, status: int | None) -> str:
+    """As `explain`, for a process that has seen held-out text: of its output only an error's kind and line.
+
+    Args:
+        log: Its output.
+        status: See `explain`.
+    """
+    line = last_useful_line(log)
+    kind = line.partition(":")[0].rpartition(".")[2]
+    known = isinstance(getattr(builtins, kind, None), type) and _ERROR.match(line)
+    cause = next((cause for cause, pattern in CAUSES.items() if re.search(pattern, line)), "")
+    places = [number for path, number, _ in _FRAME.findall(log) if not _FOREIGN.search(path)]
+    at = f" at line {places[-1]}" if places and len(places[-1]) <= 4 else ""
+    said = (kind if known else "an error") + at
+    if cause:
+        return f"{cause}: {said}"
+    if name := _signal_name(status):
+        return f"{'out of memory, or killed from outside' if name == 'SIGKILL' else 'killed'}: {name}"
+    return f"error: {said}" if known or places else f"ended with status {status}" if status else "ended"
 
 
 def classify(reason: str) -> str:

@@ -3,7 +3,8 @@
 The folder holds a copy of the task with the incumbent's script, in a new git repository (agents often expect
 one, and must not commit to the user's), and `PROMPT.md`, which holds the same prompt as other models get. The
 agent's changes of the editable files are the proposal; `HYPOTHESIS.md`, or else the last line of its output,
-gives the hypothesis.
+gives the hypothesis. A change of another file of the task is refused: half of a change would be tried under
+the hypothesis of the whole.
 
 Invariants: nothing else that the agent does counts. When `ask` returns, none of its processes is left and the
 folder is removed. The agent sees only the environment variables that the configuration names, so it sees our
@@ -15,7 +16,6 @@ Not covered: protection from the agent. It is the user's own tool and runs with 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -27,13 +27,14 @@ from pydantic import ConfigDict, Field, InstanceOf, validate_call
 
 from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
-from autoresearch.propose.agent_folder import make_folder, read_hypothesis, read_text
+from autoresearch.propose.agent_folder import changed_files, make_folder, read_hypothesis, read_text
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, accept, as_utf8
 from autoresearch.propose.llm.conversation import MIN_HISTORY_TOKENS, NO_ANSWER, conversation_name
 from autoresearch.store.files import remove_tree
+from autoresearch.text import MIN_SECRET, is_secret
 from autoresearch.types import Call, Cost, Proposal
 
 PROMPT, HYPOTHESIS = "PROMPT.md", "HYPOTHESIS.md"
@@ -49,8 +50,6 @@ end. What follows first is what you were asked for.
 
 MAX_OUTPUT = 20_000
 """Characters of the end of an agent's output that are read."""
-
-SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
 
 
 class Failed(Exception):
@@ -101,6 +100,7 @@ class CommandProposer(Proposer):
         self._history_tokens = ledger_tokens
         self._services = services
         self._folder = services.folder.absolute()
+        self._frozen: dict[str, str] = {}
         program = Path(argv[0]).name
         self._author = f"{self.name}:{program}"
         unbilled = unbilled_before(self.name, [program], services)
@@ -118,12 +118,12 @@ class CommandProposer(Proposer):
         asked = prompt.build(context, self._history_tokens, prompt.FILES).text
         reason = ""
         try:
-            make_folder(self._folder, self._services.export, context.sources, self._author)
+            self._frozen = make_folder(self._folder, self._services.export, context.sources, self._author)
             for _ in range(self._repairs + 1):
                 try:
                     proposal = self._attempt(context, asked, reason, conversation, check)
                 except (Refused, Failed) as error:
-                    reason = str(error)
+                    reason = str(error).replace("the tool call", HYPOTHESIS)
                 else:
                     return [self._budget.bill(proposal, conversation)]
         finally:
@@ -184,10 +184,16 @@ class CommandProposer(Proposer):
     def _result(self, context: Context, output: str) -> Answered:
         """The agent's files, as an answer."""
         place = self._folder / "task"
+        if changed := changed_files(place, self._frozen):
+            raise Refused(
+                f"{', '.join(changed)} cannot be changed, and you have; put it back, and change only "
+                f"{' or '.join(sorted(context.sources))}"
+            )
         new = {path: read_text(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)
         if not edits:
-            raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}")
+            said = f" Your last words: {last}" if (last := _last_line(output)) else ""
+            raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}.{said}")
         try:
             stated = read_text(place / HYPOTHESIS, HYPOTHESIS)
         except Refused:
@@ -203,7 +209,7 @@ class CommandProposer(Proposer):
         except OSError:
             return ""
         for name, value in self._env.items():
-            if SECRET.search(name) and len(value) >= 8:
+            if is_secret(name, value) and len(value) >= MIN_SECRET:
                 text = text.replace(value, "***")
         return as_utf8(text)
 

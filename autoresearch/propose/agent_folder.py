@@ -6,6 +6,7 @@ The agent's text is data: it becomes fields of a proposal or is dropped, and lin
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -20,7 +21,9 @@ from autoresearch.types import Edit
 FIELDS = ("mechanism", "category", "expected_effect", "confidence", "risk", "idea", "difference")
 
 
-def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[str, str], agent: str) -> None:
+def make_folder(
+    folder: Path, export: Callable[[Path], None], sources: Mapping[str, str], agent: str
+) -> dict[str, str]:
     """A fresh folder with the task in it, as a git repository of its own, at `folder / "task"`.
 
     Args:
@@ -28,6 +31,9 @@ def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[s
         export: Writes the task's files into a folder.
         sources: The incumbent's files: path -> text.
         agent: Who works there, for messages.
+
+    Returns:
+        Path -> hash of every other file of the task.
 
     Raises:
         ProposerError: If that fails now, because the disk is full or git fails.
@@ -43,6 +49,8 @@ def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[s
         remove_tree(folder)
         place.mkdir(parents=True)
         export(place)
+        found = [path.relative_to(place).as_posix() for path in sorted(place.rglob("*")) if path.is_file()]
+        frozen = {name: _hash(place / name) for name in found if name not in sources}
         for path, text in sources.items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_bytes(text.encode())
@@ -52,6 +60,25 @@ def make_folder(folder: Path, export: Callable[[Path], None], sources: Mapping[s
         said = getattr(error, "stderr", None) or str(error).encode()
         reason = said.decode("utf-8", "replace").strip()[-300:]
         raise ProposerError(f"no folder can be made for {agent}: {reason}", retry=True) from None
+    return frozen
+
+
+def changed_files(place: Path, frozen: Mapping[str, str]) -> list[str]:
+    """Files of the task that an agent has changed or removed; new files count for nothing.
+
+    Args:
+        place: The task's folder.
+        frozen: From `make_folder`.
+    """
+    return [name for name, known in frozen.items() if _hash(place / name) != known]
+
+
+def _hash(path: Path) -> str:
+    """Hash of a plain file; empty if it is none."""
+    try:
+        return "" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def read_text(path: Path, name: str) -> str:

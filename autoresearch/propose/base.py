@@ -26,8 +26,10 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
+from autoresearch.errors import Refused, UserError
 from autoresearch.judge import Bars
 from autoresearch.tasks.base import PromptText
+from autoresearch.text import one_line
 from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
 
 
@@ -102,6 +104,14 @@ class ProposerError(Exception):
         self.retry = retry
 
 
+class Defect(ProposerError):
+    """The proposer has failed in a way that it does not know; asking again may help, but not often."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        what = one_line(f"{type(error).__name__}: {error}", 300)
+        super().__init__(f"{name} failed unexpectedly ({what})", retry=True)
+
+
 class Proposer(ABC):
     """Suggests the next change. It owns its randomness and its conversations, never the files.
 
@@ -142,6 +152,31 @@ class Proposer(ABC):
 
     def tell(self, experiment: Experiment) -> None:  # noqa: B027 (most proposers need not hear it)
         """Learn the verdict of an experiment of any proposer; `Context.history` holds it too."""
+
+
+def asked(proposer: Proposer, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+    """Ask a proposer; whatever goes wrong in it is a `ProposerError`.
+
+    Args:
+        proposer: The proposer.
+        context: See `Proposer.ask`.
+        check: See `Proposer.ask`.
+        n: See `Proposer.ask`.
+
+    Raises:
+        ProposerError: If it has no proposal; a `Defect` if it raises something else, or gives what is none.
+        Refused: If the check refuses a proposal, and the proposer does not mend it.
+        UserError: If the check ends the search.
+    """
+    try:
+        found = [Proposal.from_dict(proposal.to_dict()) for proposal in proposer.ask(context, check, n)]
+    except (ProposerError, Refused, UserError):
+        raise
+    except Exception as error:
+        raise Defect(proposer.name, error) from error
+    if not found:
+        raise Defect(proposer.name, ValueError("it gave no proposal"))
+    return found
 
 
 def up_to(n: int, propose: Callable[[], Proposal]) -> list[Proposal]:

@@ -8,6 +8,7 @@ cost of its calls without a proposal is added to its next proposal.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from autoresearch.types import Cost, Proposal
 BYTES_PER_TOKEN = 3.0
 """For estimates. Code and English have more bytes a token, so the estimate is cautious; in scripts with three
 bytes a letter, such as Chinese, a token holds about one letter."""
+
+SHORT_WRITE = 1.25
+"""What it costs to write to a cache of five minutes, as a multiple of the price of input."""
 
 KINDS = ("input", "output", "cache_write", "cache_read")
 
@@ -43,8 +47,12 @@ class Price:
         """
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
         fresh, written, read, output = (count(usage.get(name)) for name in names)
-        total = (
-            fresh * self.input + output * self.output + written * self.cache_write + read * self.cache_read
+        split = usage.get("cache_creation")  # what is kept for five minutes is cheaper than for an hour
+        short = count(split.get("ephemeral_5m_input_tokens")) if isinstance(split, Mapping) else 0
+        short = min(short, written)
+        total = fresh * self.input + output * self.output + read * self.cache_read
+        total += (written - short) * self.cache_write + short * min(
+            SHORT_WRITE * self.input, self.cache_write
         )
         return Cost(1, fresh + written + read, output, total / 1e6, seconds)
 
@@ -209,9 +217,11 @@ def price_table(
         if free and price is not None and "input" in price:
             price = {"cache_write": price["input"], "cache_read": price["input"], **price}
         if price is None:
-            known = ", ".join(sorted(prices)) or "none"
+            name = re.sub(r"[^\w./-]", r"\\\g<0>", model)
+            form = f"{{{name}: {{input: 2, output: 10, cache_write: 4, cache_read: 0.2}}}}"
             raise UserError(
-                f"no price is known for the model {model!r}", f"add it to proposer.prices (known: {known})"
+                f"no price is known for the model {model!r}",
+                f"give it, in dollars per million tokens: 'proposer.prices={form}'",
             )
         if set(price) != set(KINDS) or any(value < 0 for value in price.values()):
             raise UserError(

@@ -1,9 +1,10 @@
 """Asks several proposers in order: people's patches first, then the chosen proposer, then its stand-in.
 
 Invariants: ideas are read only when the search asks for a proposal. The stand-in proposes only while the
-chosen proposer cannot, and a message says why. If there is a stand-in, a proposer that cannot be reached is
-not asked again for a while, so that no experiment waits for an outage twice; without a stand-in it is asked
-for each experiment. A proposal names its author. An idea that a proposal tests is no longer open.
+chosen proposer cannot, or fails unexpectedly, and a message says why. If there is a stand-in, a proposer that
+cannot be reached is not asked again for a while, so that no experiment waits for an outage twice; without a
+stand-in it is asked for each experiment. A proposal names its author. An idea that a proposal tests is no
+longer open.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from autoresearch.propose.base import Check, Context, Inbox, Proposer, ProposerError
+from autoresearch.propose.base import Check, Context, Inbox, Proposer, ProposerError, asked
 from autoresearch.propose.queue import QueueProposer
 from autoresearch.types import Cost, Experiment, Idea, Proposal
 
@@ -79,7 +80,7 @@ class Portfolio(Proposer):
         if time.monotonic() < self._paused_until:
             return self._stand_in(context, check, n, self._reason)
         try:
-            proposals = self._first.ask(context, check, n)
+            proposals = asked(self._first, context, check, n)
         except ProposerError as error:
             if self._fallback is None:
                 raise
@@ -102,7 +103,7 @@ class Portfolio(Proposer):
             self._said = str(error)
             self._say(f"{self.name} cannot propose ({error}); {self._fallback.name} does meanwhile.")
         try:
-            return self._fallback.ask(context, check, n)
+            return asked(self._fallback, context, check, n)
         except ProposerError as other:
             raise ProposerError(
                 f"{error}; and {self._fallback.name}: {other}", retry=error.retry or other.retry

@@ -20,7 +20,7 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import program_seed
-from autoresearch.text import quoted
+from autoresearch.text import held_secret, one_line, quoted
 from autoresearch.types import (
     Candidate,
     Draft,
@@ -128,8 +128,7 @@ class Admission:
             Refused: With the reason, for the author of the proposal.
             UserError: If tryouts keep failing alike.
         """
-        candidate = self._state.candidate(parent, proposal.edits)
-        self._state.task.validate(self._state.sources(parent), candidate.sources)
+        candidate = self._candidate(proposal, parent)
         number = {**self._state.seen(), **(waiting or {})}.get(candidate.fingerprint)
         if number is not None:
             what = f"experiment {number}" if number else "the baseline"
@@ -139,6 +138,20 @@ class Admission:
                 if self._passed != (parent, candidate.fingerprint):
                     self._try(candidate)
                     self._passed = parent, candidate.fingerprint
+        return candidate
+
+    def _candidate(self, proposal: Proposal, parent: str) -> Candidate:
+        """The candidate, measured and found to obey the rules; whatever else goes wrong refuses it."""
+        before = self._state.sources(parent)
+        _refuse_secrets(proposal, before)
+        try:
+            candidate = self._state.candidate(parent, proposal.edits)
+            self._state.task.validate(before, candidate.sources)
+        except (Refused, UserError):
+            raise
+        except Exception as error:  # one odd edit must not end the search, now and at each restart
+            reason = f"{type(error).__name__}: {one_line(str(error))}"
+            raise Refused(f"the program that it makes cannot be read or measured ({reason})") from None
         return candidate
 
     def adopt(self, draft: Draft, parent: str) -> Experiment:
@@ -198,3 +211,15 @@ class Admission:
             )
         said = f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
         raise Refused(f"the candidate fails within seconds. What came of it:\n{quoted(said)}")
+
+
+def _refuse_secrets(proposal: Proposal, before: Mapping[str, str]) -> None:
+    """Refuse a proposal that holds a secret of this process, which would stand in commits and reports.
+
+    An endpoint may echo the key that it was sent. What the sources hold already is no news.
+    """
+    words = (proposal.hypothesis, proposal.mechanism, proposal.risk, *map(str, proposal.params.values()))
+    edits = "\n".join(text for edit in proposal.edits for text in (edit.path, edit.search, edit.replace))
+    name = held_secret("\n".join((*words, edits)), known="\n".join(before.values()))
+    if name:
+        raise Refused(f"the proposal holds the value of the environment variable {name}, which is secret")

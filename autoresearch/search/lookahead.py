@@ -18,7 +18,7 @@ from typing import Any
 
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Message
-from autoresearch.propose.base import Check, Context, Proposer, ProposerError
+from autoresearch.propose.base import Check, Context, Defect, Proposer, ProposerError, asked
 from autoresearch.search.admission import Admission
 from autoresearch.search.observers import Inbox
 from autoresearch.search.state import SearchState
@@ -27,6 +27,9 @@ from autoresearch.types import Proposal
 
 RETRY_SECONDS = (5, 15, 60, 300)
 """Seconds before a proposer that cannot be reached is asked again; the last value repeats."""
+
+MAX_DEFECTS = 5
+"""After more unexpected failures of a proposer in a row than this, it is not asked again."""
 
 MAX_REFUSALS = 20
 """After more unusable proposals in a row than this, nothing is left to try."""
@@ -76,7 +79,7 @@ class Lookahead:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._closed = threading.Event()
-        self._failures = self._refusals = 0
+        self._failures = self._refusals = self._defects = 0
         self._note_unbilled()
 
     @property
@@ -155,13 +158,16 @@ class Lookahead:
         started = time.time()
         try:
             try:
-                proposal = self._proposer.ask(context, check)[0]
+                proposal = asked(self._proposer, context, check)[0]
             finally:
                 self._note_unbilled()
             check(proposal)
         except ProposerError as error:
+            self._defects = self._defects + 1 if isinstance(error, Defect) else 0
             if not error.retry:
                 raise
+            if self._defects > MAX_DEFECTS:
+                raise ProposerError(f"{error}, {self._defects} times in a row") from None
             pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
             self._failures += 1
             self._events.put(Message(f"{error}; asking again in {pause} s.", warning=True))
@@ -174,9 +180,13 @@ class Lookahead:
                 message = f"{self._refusals} proposals in a row were refused, the last because {error}"
                 raise ProposerError(message) from None
         else:
-            self._failures = self._refusals = 0
+            self._failures = self._refusals = self._defects = 0
             self._journal.draft(proposal, parent, started)
 
     def _note_unbilled(self) -> None:
         """Record what proposers and models have cost since their last proposals."""
-        write_unbilled(self._journal, self._proposer.unbilled)
+        try:
+            unbilled = self._proposer.unbilled
+        except Exception:  # a cost that cannot be told must not end the search
+            return
+        write_unbilled(self._journal, unbilled)

@@ -37,6 +37,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
 from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.tasks.base import Task
+from autoresearch.text import one_line
 from autoresearch.types import Arm, Experiment, Outcome, State, Verdict, VerdictKind
 
 NEIGHBOUR_SECONDS = 60.0
@@ -311,7 +312,11 @@ class Search:
         self.repository.update_refs({self._ref(experiment.number): final})
         if experiment.kept and "checked out" in (told := move_branch(self.journal, self.repository)):
             self.view.message(told, warning=True)
-        self.proposer.tell(experiment)
+        try:
+            self.proposer.tell(experiment)
+        except Exception as error:  # it can read the verdict in the history
+            what = one_line(f"{type(error).__name__}: {error}", 300)
+            self.view.message(f"{self.proposer.name} did not take the verdict ({what}).", warning=True)
         score, noise = self.state.standing()
         self.journal.mark(experiment.number, None, "record", begun, time.time())
         self.view.verdict(experiment, score, noise)

@@ -110,7 +110,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             config = resume(recorded_config(folder), overrides)
         brief = config.read_brief()
         require_device(config)
-        sandbox = create_sandbox(config.sandbox["backend"])
+        passed_over: list[str] = []
+        sandbox = create_sandbox(config.sandbox["backend"], passed_over.append)
         check_judge(config)
         inbox = Inbox(folder)
         inbox.begin()
@@ -129,6 +130,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
+        for warning in passed_over:
+            shown.message(warning, warning=True)
         tell_protection(config, sandbox, shown)
         for warning in task.warnings(data):
             shown.message(warning, warning=True)

@@ -2,11 +2,13 @@
 
 Invariant: an answer is a private copy of numbers of the right shape, copied before the next request is
 made. So it cannot depend on a later request, nor change afterwards. A server that is silent, dead or wrong
-raises `Failure` with a reason; the client never hangs.
+raises `Failure` with a reason; the client never hangs. A server has seen held-out text, so of what it says a
+reason holds only the kind of its error, from a fixed list, and a line number.
 """
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
 import weakref
@@ -18,6 +20,21 @@ from numpy.typing import NDArray
 from nanomodel import device as machine
 from nanomodel.scoring.server import DTYPES, logits_offset, memory_size
 from nanomodel.wire import Closed, Message, Timeout, Wire, WireError, close_all, create_memory, map_memory
+
+KINDS = frozenset(
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+) | {
+    "ModelError",
+    "OutOfMemoryError",
+    "UnpicklingError",
+    "InductorError",
+    "BackendCompilerFailed",
+    "Unsupported",
+}
+"""Names of errors that a server's failure may have."""
+
+LAST_LINE = 9999
+"""A script has fewer lines than this."""
 
 
 class Failure(Exception):
@@ -99,7 +116,7 @@ class ModelClient:
         dtype = DTYPES.get(str(message.get("dtype")))
         if dtype is None:
             raise Failure(
-                "invalid", f"the model server answered in the type {str(message.get('dtype'))[:40]!r}"
+                "invalid", "the model server answered in a type that is none of " + ", ".join(DTYPES)
             )
         self.exact &= dtype is torch.float32
         rows, length, vocab = self._shape
@@ -122,8 +139,8 @@ class ModelClient:
             raise Failure("crash", "the model server died") from None
         except Timeout:
             raise Failure("crash", "timeout: scoring took longer than its limit") from None
-        except WireError as error:
-            raise Failure("invalid", f"the model server sent {error}") from None
+        except WireError:
+            raise Failure("invalid", "the model server sent what is no message") from None
         close_all(fds)
         if message.get("type") == "failed":
             raise _explained(message)
@@ -146,12 +163,20 @@ def finite(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _unexpected(message: Message) -> Failure:
-    return Failure("invalid", f"the model server sent {str(message['type'])[:40]!r} out of turn")
+    kind = message["type"] if message["type"] in ("hello", "warm", "loaded", "logits") else "something"
+    return Failure("invalid", f"the model server sent {kind!r} out of turn")
 
 
 def _explained(message: Message) -> Failure:
-    """A server's own reason for its failure; the text is not trusted."""
-    reason = "".join(c for c in str(message.get("reason")) if c.isprintable())[:400]
+    """Why a server failed, in words of our own."""
+    kind, line = message.get("kind"), message.get("line")
+    said = kind if kind in KINDS else "an error of its own"
+    if isinstance(line, int) and 0 < line <= LAST_LINE:
+        said += f" at line {line} of the script"
     if message.get("stage") == "load":
-        return Failure("invalid", f"the submitted weights do not load into build_model: {reason}")
-    return Failure("invalid" if reason.startswith("ModelError") else "crash", f"the model failed: {reason}")
+        return Failure("invalid", f"the submitted weights do not load into build_model: {said}")
+    if kind == "ModelError":
+        return Failure(
+            "invalid", "the model failed: it did not return logits [rows, length, vocab] of a float type"
+        )
+    return Failure("crash", f"the model failed: {said}")

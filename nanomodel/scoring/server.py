@@ -115,5 +115,11 @@ def serve(wire: Wire) -> None:
         return
     except Exception as error:
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
-        wire.send({"type": "failed", "stage": stage, "reason": reason[:400]})
+        wire.send({"type": "failed", "stage": stage, "kind": type(error).__name__[:40], "line": _line(error)})
+
+
+def _line(error: Exception) -> int:
+    """The line of the training script where an error was raised; 0 if it was elsewhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    script = f"{__package__.partition('.')[0]}/train.py"
+    return next((f.lineno or 0 for f in reversed(frames) if f.filename.endswith(script)), 0)

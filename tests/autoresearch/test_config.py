@@ -52,6 +52,8 @@ def test_a_key_makes_the_llm_the_default_proposer_and_a_choice_wins_over_it() ->
         ("experiments=many", "experiments"),
         ("baselines=1", "baselines"),
         ("name=../x", "name"),
+        ("name=cache", "something else of that name"),
+        ("name=MLflow", "something else of that name"),
         ("+foo=1", "cannot be added"),
         ("experiments", "key=value"),
         ("budget.amount=[", "cannot be read. Text with signs goes in quotes"),

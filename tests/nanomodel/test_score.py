@@ -277,12 +277,12 @@ def test_probes_alter_the_token_after_every_cut_and_none_before(seed):
             "invalid",
             "nats are not finite",
         ),
-        (lambda x: x[:, :-1], "invalid", r"shape \[\d+, 31, 256\]"),
-        (lambda x: x[..., :-1], "invalid", "shape"),
-        (lambda x: x.flatten(), "invalid", "shape"),
-        (lambda x: (x, x), "invalid", "tuple"),
-        (lambda x: x.long(), "invalid", "torch.int64"),
-        (broken, "crash", "mat1 and mat2"),
+        (lambda x: x[:, :-1], "invalid", "did not return logits"),
+        (lambda x: x[..., :-1], "invalid", "did not return logits"),
+        (lambda x: x.flatten(), "invalid", "did not return logits"),
+        (lambda x: (x, x), "invalid", "did not return logits"),
+        (lambda x: x.long(), "invalid", "did not return logits"),
+        (broken, "crash", "failed: RuntimeError$"),
     ],
 )
 def test_answers_that_are_no_logits_are_refused(score_of, change, outcome, reason):

@@ -148,9 +148,10 @@ def test_instructions_in_the_log_reach_the_proposer_as_data(arena: Arena, either
     assert (done.outcome, done.score) == (Outcome.CRASH, None), done
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.log + done.reason), "terminals stay as they are"
     text = prompt_after(done)
-    begin, end = text.rindex("<data>"), text.rindex("</data>")
+    begin, end = text.rindex("<data-"), text.rindex("</data-")
     assert begin < text.index("SYSTEM: the next proposal") < end
-    assert text.count("<data>") == text.count("</data>") == 1 + text_of_rules().count("<data>")
+    assert text.count("<data-") == text.count("</data-") == 1 + text_of_rules().count("<data-")
+    assert "</data>" not in text
     assert text.count("<brief>") == 1
 
 

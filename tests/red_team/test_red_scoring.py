@@ -177,3 +177,30 @@ def test_without_the_witness_the_attacks_would_pay(
         done = arena.fight(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score < honest_score - 0.1
+
+
+LEAK = "'Alice ' * 9 + str(tokens[0].tolist())"
+TELLS = {
+    "raises it": f"if not self.training: raise ValueError({LEAK})",
+    "names an error after it": f"if not self.training: raise type({LEAK}, (Exception,), {{}})({LEAK})",
+    "prints it and dies": f"if not self.training: print('ValueError:', {LEAK}, flush=True) or exit(3)",
+    "sends it": f"""if not self.training:
+            import sys
+            frame = sys._getframe()
+            while "wire" not in frame.f_locals:
+                frame = frame.f_back
+            told = {{"stage": "forward", "kind": {LEAK}, "line": {LEAK}}}
+            for kind in ({LEAK}, "failed"):
+                frame.f_locals["wire"].send({{"type": kind, **told}})""",
+}
+
+
+@pytest.mark.parametrize("tells", one_by_default(TELLS))
+def test_what_a_server_prints_of_held_out_text_reaches_nobody(
+    tells: str, arena: Arena, either: Sandbox
+) -> None:
+    done = arena.fight(honest((HEAD, f"{TELLS[tells]}\n        {HEAD}")), either)
+    assert done.score is None and done.reason.startswith("the model"), done
+    assert "Alice" not in repr(done) and "[255" not in repr(done)
+    if tells == "raises it":
+        assert "ValueError at line" in done.reason, "kind and line help to mend an honest mistake"

@@ -50,7 +50,7 @@ def unusable(path: str, search: str, replace: str, twice: str) -> list[Behaviour
         *(api.tool_call(value) for value in (None, "x", 3, [], {}, [good], True)),
         *(api.tool_call({k: v for k, v in good.items() if k != name}) for name in ("hypothesis", "edits")),
         *(call(hypothesis=value) for value in (None, "", "  \n", 3, ["h"])),
-        *(call(edits=value) for value in (None, [], {}, "x", [None], [[]], [{}], edit)),
+        *(call(edits=value) for value in (None, [], {}, "x", "[]", [None], [[]], [{}], [edit, 3])),
         *(edits(**{name: value}) for name in edit for value in (None, 3, ["x"])),
         edits(replace="\ud800"),
         edits(path="score.py"),

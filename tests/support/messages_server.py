@@ -12,22 +12,29 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, BinaryIO
 
 CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What to do with one request: wait, then send a status, headers and a body, or hang up (status 0)."""
+    """What to do with one request: wait, then send a status, headers and a body, or hang up (status 0).
+
+    With `pace`, so many seconds pass between two bytes, also of the headers if `slow_headers`.
+    """
 
     status: int = 200
     body: bytes | Callable[[dict[str, Any]], bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     wait: float = 0.0
+    pace: float = 0.0
+    slow_headers: bool = False
+    times: int = 1
 
 
 def message(content: object, stop_reason: object = "tool_use", **fields: object) -> Behaviour:
@@ -91,6 +98,7 @@ class MessagesServer:
         self.headers: list[dict[str, str]] = []
         self._cached: set[str] = set()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -100,6 +108,7 @@ class MessagesServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -135,6 +144,15 @@ class MessagesServer:
             body = behaviour.body(self.usage(request)) if callable(behaviour.body) else behaviour.body
         return behaviour, body
 
+    def _drip(self, file: BinaryIO, content: bytes, pace: float) -> None:
+        """Write a byte at a time, until nobody listens any more or the server is closed."""
+        with suppress(OSError):
+            for at in range(len(content)):
+                if self._closed.wait(pace):
+                    return
+                file.write(content[at : at + 1])
+                file.flush()
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self
 
@@ -147,6 +165,10 @@ class MessagesServer:
                 request = json.loads(self.rfile.read(size))
                 behaviour, body = outer._next(request, dict(self.headers.items()))
                 time.sleep(behaviour.wait)
+                if behaviour.slow_headers:
+                    outer._drip(self.wfile, b"HTTP/1.1 200 OK\r\nx: " + b"y" * 999, behaviour.pace)
+                    self.close_connection = True
+                    return
                 if not behaviour.status or not self.path.startswith(outer.path):
                     self.close_connection = True
                     return
@@ -154,9 +176,14 @@ class MessagesServer:
                 for name, value in behaviour.headers.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.send_header("content-type", behaviour.content_type)
-                self.send_header("content-length", str(len(body)))
+                self.send_header("content-length", str(len(body) * behaviour.times))
                 self.end_headers()
-                self.wfile.write(body)
+                if behaviour.pace:
+                    outer._drip(self.wfile, body, behaviour.pace)
+                    return
+                with suppress(OSError):
+                    for _ in range(behaviour.times):
+                        self.wfile.write(body)
 
             def log_message(self, *args: object) -> None:
                 pass

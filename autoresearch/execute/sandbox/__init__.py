@@ -7,13 +7,14 @@ which protections hold on this machine. Other packages add backends under the en
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
 from autoresearch.execute.sandbox.probe import ProbeError, Report, describe
 from autoresearch.execute.sandbox.process import Jailed, start
 from autoresearch.registry import Registry
+from autoresearch.text import one_line
 
 __all__ = [
     "Jail",
@@ -44,23 +45,30 @@ HINTS = {
 }
 
 
-def create_sandbox(backend: str) -> Sandbox:
+def create_sandbox(backend: str, say: Callable[[str], None] | None = None) -> Sandbox:
     """The sandbox called `backend`, such as "bwrap", "landlock", "none", or "auto" for the best that works.
 
     Except for "none", a harmless intruder attacks the sandbox first; it is taken only if every protection
     holds.
 
+    Args:
+        backend: Its name.
+        say: Is told of each stronger sandbox that does not work here.
+
     Raises:
         UserError: If there is no such backend, or it does not hold here.
     """
-    problems = []
+    problems: list[str] = []
     for sandbox in _variants(backend):
         try:
             report = describe(sandbox)
         except ProbeError as error:
-            problems.append(str(error))
+            problems.append(f"{sandbox.name}: {one_line(str(error), 300)}")
             continue
         if not report.warning or sandbox.name == "none":
+            if say is not None and problems:
+                why = "; ".join(problems)
+                say(f"A stronger sandbox does not work here, so {sandbox.name} is used: {why}.")
             return sandbox
         problems.append(report.warning)
     raise UserError(f"The sandbox {backend} does not work here: {problems[0]}", HINTS.get(backend, ""))

@@ -7,8 +7,11 @@ targets belong to the probe.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +24,9 @@ from autoresearch.execute.sandbox import cgroup
 from autoresearch.execute.sandbox.base import Jail, Limits, Protection, Sandbox
 
 LIMITS = Limits(memory_gb=1.0, processes=64, file_gb=0.1, open_files=64)
+
+PROBE_SECONDS = 30.0
+"""A sandbox whose intruder has not ended by then does not work."""
 
 INTRUDER = r"""
 import json, os, socket, sys
@@ -152,11 +158,12 @@ def _run(sandbox: Sandbox, argv: list[str], jail: Jail) -> list[str]:
     except OSError as error:
         raise ProbeError(f"{error.filename}: {error.strerror}") from error
     try:
-        process.wait(timeout=30)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
-        raise ProbeError("it did not end within 30 seconds") from None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own, and may have children
+        process.communicate()
+        raise ProbeError(f"it did not end within {PROBE_SECONDS:g} seconds") from None
     if process.returncode != 0:
         raise ProbeError(errors.strip() or f"exit status {process.returncode}")
     return output.splitlines()

@@ -16,6 +16,7 @@ from typing import Any
 
 from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context
+from autoresearch.propose.llm.formats import unpacked
 from autoresearch.propose.llm.novelty import with_difference
 from autoresearch.types import Category, Edit, Metric, Proposal
 
@@ -133,11 +134,11 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
     hypothesis = _prose(answer.get("hypothesis"))
     if not hypothesis:
         problems.append("hypothesis must be a sentence")
-    edits = _edits(answer.get("edits"), problems)
+    edits = _edits(unpacked(answer.get("edits"), "edits"), problems)
     if problems:
         raise Refused("the tool call is not complete: " + "; ".join(problems))
     confidence, idea = _number(answer.get("confidence")), _number(answer.get("idea"))
-    category = answer.get("category")
+    category = str(answer.get("category")).strip().lower()
     return Proposal(
         hypothesis=hypothesis,
         category=Category(category) if category in list(Category) else Category.OTHER,
@@ -157,6 +158,7 @@ def difference(answer: object) -> str:
 
 
 def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
+    value = [value] if isinstance(value, Mapping) else value
     if not isinstance(value, list) or not value:
         problems.append("edits must be a list with at least one edit")
         return ()
@@ -190,11 +192,11 @@ def as_utf8(text: str) -> str:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
+        number = float(value.strip().lstrip("#") if isinstance(value, str) else value)
+    except (OverflowError, ValueError):  # an integer of hundreds of digits, or words
         return None
     return number if math.isfinite(number) else None
 

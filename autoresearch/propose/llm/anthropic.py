@@ -21,6 +21,7 @@ from autoresearch.propose.budget import price_table
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, TooLong, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
+from autoresearch.propose.llm.formats import proposal_in, text_of, unpacked
 
 KEY = "ANTHROPIC_API_KEY"
 
@@ -97,13 +98,15 @@ class AnthropicProposer(LanguageModel):
         if stop == "max_tokens":
             raise CutOff
         calls = [block for block in _blocks(reply) if _is_call(block)]
+        if not calls and (found := proposal_in(text_of(_blocks(reply)))) is not None:
+            return Answered(TOOL_NAME, found)
         if not calls:
             raise Refused(
                 f"the answer does not call the tool `{TOOL_NAME}`; call it once, with complete edits"
             )
         known = [call for call in calls if call.get("name") == TOOL_NAME]
         chosen = (known or calls)[0]
-        return Answered(str(chosen.get("name")), chosen.get("input"))
+        return Answered(str(chosen.get("name")), unpacked(chosen.get("input"), "the input of the tool call"))
 
     def _refusal(self, reply: Reply, reason: str) -> list[Message]:
         """As results of the tool calls, if the API accepts the answer unchanged."""

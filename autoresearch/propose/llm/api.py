@@ -4,7 +4,9 @@ Invariants: `Api.ask` returns an answer as plain values, or raises one of a few 
 what to do next; no data from the network raises anything else. The SDK repeats a request, and `_Client`
 decides whether it may: only if the server did not carry out the request (no connection, 429, 5xx) and asks
 for no long pause. A request without an answer may have been billed: it raises `Lost` and is never sent again.
-Redirects are not followed. The key is sent only to the server, and is removed from every message.
+A request and its answer end by a deadline, however slowly bytes come, and no more of an answer is read or
+unpacked than an answer can hold. Redirects are not followed: prompt and key go only to the server, and the
+key is removed from every message.
 
 Not covered: the content of requests and answers (`anthropic`, `openai`).
 """
@@ -13,11 +15,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
+import threading
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx2
 
@@ -31,7 +38,13 @@ CONNECT_SECONDS = 10.0
 """Seconds to connect: a network that drops packets is noticed soon, while an answer may take minutes."""
 
 MAX_BYTES = 20_000_000
-"""Larger answers are refused."""
+"""Larger answers are refused, packed or unpacked."""
+
+MAX_ERROR = 20_000
+"""Bytes of an answer that may be an error."""
+
+STATUS_OF = {"overloaded_error": 529, "rate_limit_error": 429, "server_error": 500, "api_error": 500}
+"""Kinds of errors that a server may report with status 200 -> the status that they should have."""
 
 LOST = 599
 """The status that stands for "no answer came"; no server sends it."""
@@ -103,7 +116,7 @@ class Api:
         path: Path of the interface, below the SDK's base URL.
         connect: Makes the SDK's client around an HTTP client; called at the first request, because importing
             an SDK takes about a second.
-        timeout: Seconds for one request.
+        timeout: Seconds for one request and its answer.
     """
 
     def __init__(
@@ -125,7 +138,7 @@ class Api:
             The answer as plain values, unchecked.
 
         Raises:
-            ProposerError: If the key is rejected, or the network is down.
+            ProposerError: If the network is down.
             NextModel, TooLong, Malformed, Unsupported: See there.
         """
         try:
@@ -137,8 +150,6 @@ class Api:
         return self._answer(response)
 
     def _answer(self, response: httpx2.Response) -> dict[str, Any]:
-        if len(response.content) > MAX_BYTES:
-            raise Malformed("the answer is larger than any answer should be")
         try:
             answer = json.loads(response.content)
         except (ValueError, RecursionError) as error:
@@ -171,7 +182,9 @@ class _Client(httpx2.Client):
 
     def __init__(self, server: Server, timeout: float) -> None:
         patience = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        super().__init__(timeout=patience, follow_redirects=False, verify=_certificates())
+        # Connections are not kept, so that the deadline knows the one of each request.
+        once = httpx2.Limits(max_keepalive_connections=0)
+        super().__init__(timeout=patience, limits=once, follow_redirects=False, verify=_certificates())
         self._server = server
         self._seconds = timeout
 
@@ -179,24 +192,114 @@ class _Client(httpx2.Client):
         """Send one request, and read the answer."""
         if not self._server.key:
             request.headers.pop("authorization", None)  # the SDK always sends one
+        request.headers["accept-encoding"] = "gzip, identity"
+        late = f"no answer from {self._server.name} within {self._seconds:g} s"
+        deadline = _Deadline(self._seconds)
+        request.extensions = {**request.extensions, "trace": deadline.watch}
         try:
-            response = super().send(request, **options)
+            with deadline:
+                response = self._read(super().send(request, **{**options, "stream": True}))
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError):
             raise  # it was not sent: the SDK sends it again
         except httpx2.TimeoutException:
-            return self._lost(request, f"no answer from {self._server.name} within {self._seconds:g} s")
+            return self._lost(request, late)
         except httpx2.RequestError:
             said = f"{self._server.name} broke the connection off before there was an answer"
-            return self._lost(request, said)
+            return self._lost(request, late if deadline.over else said)
+        except _TooLarge as error:
+            return self._lost(request, f"{self._server.name} sent {error}")
+        if deadline.over:
+            return self._lost(request, late)
         if response.status_code >= 300:
             again = isinstance(meaning(response, self._server, ""), Busy)
             again = again and _pause(response.headers) <= LONGEST_PAUSE
             response.headers["x-should-retry"] = str(again).lower()
         return response
 
+    def _read(self, stream: httpx2.Response) -> httpx2.Response:
+        """The whole answer, unpacked.
+
+        Raises:
+            _TooLarge: If it is larger than an answer can be.
+        """
+        with closing(stream):
+            raw = bytearray()
+            for part in stream.iter_raw():
+                raw += part
+                if len(raw) > MAX_BYTES:
+                    raise _TooLarge(f"more than {MAX_BYTES / 1e6:g} MB")
+        packing = stream.headers.get("content-encoding", "identity").strip().lower()
+        content = bytes(raw)
+        if packing in ("gzip", "x-gzip", "deflate"):
+            unpacking = zlib.decompressobj(wbits=47)
+            with suppress(zlib.error):  # what is cut off is no JSON either
+                content = unpacking.decompress(content, MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise _TooLarge(f"more than {MAX_BYTES / 1e6:g} MB, packed")
+        names = ("content-encoding", "content-length", "transfer-encoding")
+        headers = {name: value for name, value in stream.headers.items() if name not in names}
+        status = stream.status_code if stream.status_code >= 300 else _status_within(content)
+        return httpx2.Response(status, headers=headers, content=content, request=stream.request)
+
     def _lost(self, request: httpx2.Request, said: str) -> httpx2.Response:
         headers = {"x-should-retry": "false"}
         return httpx2.Response(LOST, headers=headers, json={"error": said}, request=request)
+
+
+def _status_within(content: bytes) -> int:
+    """The status of an error that is sent with status 200; 200 if there is none."""
+    if len(content) > MAX_ERROR or b'"error"' not in content:
+        return 200
+    try:
+        error = json.loads(content)["error"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return 200
+    about = error if isinstance(error, Mapping) else {}
+    kind, code = about.get("type"), about.get("code")
+    status = STATUS_OF.get(kind if isinstance(kind, str) else "", code)
+    return status if isinstance(status, int) and 400 <= status < 600 else 200
+
+
+class _TooLarge(Exception):
+    """An answer is larger than any should be."""
+
+
+class _Deadline:
+    """Ends a request by shutting its connection down when its time is over, whatever it waits for.
+
+    Attributes:
+        over: Whether the time was over before the request was done.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def watch(self, event: str, about: Mapping[str, Any]) -> None:
+        """Note the sockets of the request; the HTTP library calls this with everything it does."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            opened = about["return_value"].get_extra_info("socket")
+            if isinstance(opened, socket.socket):
+                self._sockets.append(opened)
+                if self.over:
+                    self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        for opened in self._sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
 
 def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
@@ -209,9 +312,11 @@ def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
         key = (
             f"the key in {server.key_variable}" if server.key else f"a request without {server.key_variable}"
         )
-        return ProposerError(f"{server.name} rejects {key} ({status}): {text}", retry=False)
+        return NextModel(
+            f"{server.name} rejects {key} ({status}): {text}", retry=False
+        )  # another model may be allowed
     if status == 402 or (status != 429 and status < 500 and CREDIT.search(said)):
-        return ProposerError(f"the account has run out of money ({status}): {text}", retry=True)
+        return NextModel(f"the account has run out of money ({status}): {text}", retry=True)
     if status == 413 or (status != 429 and CONTEXT.search(said)):
         return TooLong(f"{model}: {text}")
     if status not in BUSY and LONG.search(said) and "max_tokens" not in said:

@@ -134,6 +134,8 @@ class LanguageModel(Proposer):
         caps = Caps(options.max_dollars, options.max_tokens, options.max_calls)
         self._budget = Budget(self.name, caps, unbilled_before(self.name, options.models, services))
         self._record = services.record if services else _ignore
+        self._say = services.say if services else _ignore
+        self._waiting: set[str] = set()
 
     @property
     def spent(self) -> Cost:
@@ -152,11 +154,22 @@ class LanguageModel(Proposer):
         failed: list[ProposerError | NextModel] = []
         for model in ranked(self._options.models, context, self.name, self._budget.unbilled):
             try:
-                return [self._converse(model, context, check, name)]
+                found = [self._converse(model, context, check, name)]
             except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
+                if isinstance(error, NextModel):
+                    self._tell_of_wait(model, error)
+            else:
+                self._waiting.discard(model)
+                return found
         reasons = "; ".join(dict.fromkeys(str(error) for error in failed))
         raise ProposerError(reasons, retry=any(error.retry for error in failed))
+
+    def _tell_of_wait(self, model: str, error: Exception) -> None:
+        """Say once that others are asked before a model, until it gives a proposal again."""
+        if len(self._options.models) > 1 and model not in self._waiting:
+            self._waiting.add(model)
+            self._say(f"{error}. The other models are asked before {model} until it gives a proposal.")
 
     # Each provider implements these
 
@@ -295,5 +308,5 @@ def _words(message: Message) -> str:
     return "\n".join(str(block.get("text") or block.get("content") or "") for block in blocks)
 
 
-def _ignore(call: Call) -> None:
-    """No record is kept."""
+def _ignore(said: object) -> None:
+    """Nobody listens."""

@@ -25,6 +25,7 @@ from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
 from autoresearch.propose.llm.api import Api, NextModel, Server, Unsupported, key_from
 from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
+from autoresearch.propose.llm.formats import proposal_in, text_of, unpacked
 
 MAX_REPEATED = 40_000
 """Characters of an answer that are sent back to its author."""
@@ -115,11 +116,14 @@ class OpenAIProposer(LanguageModel):
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
         usage = mapping(reply.get("usage"))
         cached = count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
+        cached = cached or count(usage.get("prompt_cache_hit_tokens"))
         asked = count(usage.get("prompt_tokens"))
+        # Some servers leave the thoughts out of the completion, though not out of the bill.
+        output = max(count(usage.get("completion_tokens")), count(usage.get("total_tokens")) - asked)
         return {
             "input_tokens": max(asked - cached, 0),
             "cache_read_input_tokens": min(cached, asked),
-            "output_tokens": count(usage.get("completion_tokens")),
+            "output_tokens": output,
         }
 
     def _read(self, reply: Reply, model: str) -> Answered:
@@ -129,11 +133,12 @@ class OpenAIProposer(LanguageModel):
             raise NextModel(f"{model} declined to answer")
         if choice.get("finish_reason") == "length":
             raise CutOff
-        for call in _calls(message):
-            function = mapping(call.get("function"))
-            if function.get("name") == TOOL_NAME:
-                return Answered(TOOL_NAME, _loaded(function.get("arguments")))
-        found = json_in(message.get("content"))
+        for function in _functions(message):
+            if str(function.get("name")).rpartition(".")[2] == TOOL_NAME:
+                return Answered(TOOL_NAME, _arguments(function.get("arguments")))
+        found = proposal_in(text_of(message.get("content")))
+        for name in ("reasoning_content", "reasoning"):  # some servers take the answer for a thought
+            found = found or proposal_in(text_of(message.get(name)))
         if found is None:
             how = f"call the tool `{TOOL_NAME}` once" if self._tools else "answer with one ```json block"
             raise Refused(f"the answer holds no proposal; {how}, with complete edits")
@@ -148,10 +153,9 @@ class OpenAIProposer(LanguageModel):
 
     def _text(self, reply: Reply) -> str:
         message = mapping(_choice(reply).get("message"))
-        content = message.get("content")
-        parts = [content] if isinstance(content, str) else []
-        for call in _calls(message):
-            arguments = mapping(call.get("function")).get("arguments")
+        parts = [said] if (said := text_of(message.get("content"))) else []
+        for function in _functions(message):
+            arguments = function.get("arguments")
             parts.append(arguments if isinstance(arguments, str) else json.dumps(arguments, default=str))
         return as_utf8("\n".join(parts))
 
@@ -177,38 +181,24 @@ def _api(values: OpenAIOptions) -> Api:
     return Api(server, "/chat/completions", connect, values.timeout)
 
 
-def json_in(content: object) -> dict[str, Any] | None:
-    """The proposal that a text holds: in a fenced block if there is one, else the first object in it."""
-    text = content if isinstance(content, str) else ""
-    text = text.rpartition("</think>")[2]
-    starts = [match.end() for match in re.finditer(r"```(?:json|JSON)?\s*(?=\{)", text)]
-    starts += [match.start() for match in re.finditer(r"\{", text)][:20]
-    for start in starts:
-        try:
-            found, _ = json.JSONDecoder(strict=False).raw_decode(text, start)
-        except (ValueError, RecursionError):
-            continue
-        for inner in (found, found.get("arguments"), found.get("parameters"), found.get("input")):
-            if isinstance(inner, dict) and {"edits", "hypothesis"} & inner.keys():
-                return inner
-    return None
-
-
-def _loaded(arguments: object) -> object:
-    """The input of a call: by the standard a JSON text, from some servers an object."""
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return json.JSONDecoder(strict=False).decode(arguments)
-    except (ValueError, RecursionError):
-        return json_in(arguments)
-
-
 def _choice(reply: Reply) -> Mapping[str, Any]:
     choices = reply.get("choices")
     return mapping(choices[0]) if isinstance(choices, list) and choices else {}
 
 
-def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _functions(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The functions that a message calls, also by the older name of a call."""
     calls = message.get("tool_calls")
-    return [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    found = [mapping(mapping(call).get("function")) for call in calls] if isinstance(calls, list) else []
+    return [function for function in (*found, mapping(message.get("function_call"))) if function]
+
+
+def _arguments(arguments: object) -> object:
+    """The input of a call: by the standard a JSON text, from some servers an object, or words around one."""
+    try:
+        return unpacked(arguments, "the input of the tool call")
+    except Refused:
+        found = proposal_in(arguments) if isinstance(arguments, str) else None
+        if found is None:
+            raise
+        return found

@@ -90,8 +90,8 @@ def state(context: Context, ask: str) -> str:
 
 
 def script(path: str, text: str) -> str:
-    """A file with line numbers."""
-    lines = text.splitlines()
+    """A file with line numbers, counted as Python does: only a line feed ends a line."""
+    lines = text.removesuffix("\n").split("\n")
     numbered = "\n".join(f"{number:4d} | {line}" for number, line in enumerate(lines, start=1))
     return f'# The current script\n<script path="{path}">\n{numbered}\n</script>'
 

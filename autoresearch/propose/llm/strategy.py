@@ -5,8 +5,9 @@ It asks the model that seems to gain most per dollar, by budgeted Thompson sampl
 from Beta posteriors, and asks the model with the largest ratio. The reward of an experiment is its confirmed
 gain (0 unless kept) as a share of the largest gain so far; its cost is the dollars of its proposal as a share
 of the most expensive one. If all proposals are free, only the gain counts. A proposal that was given up, and
-every call since a model's last proposal, counts as a proposal without gain, so that a model that always
-declines does not stay first.
+every call since a model's last proposal, counts as a proposal without gain. A model whose last calls led to
+no proposal waits: after n such calls it is asked before the others for every 2^n-th experiment only (32nd at
+most).
 
 On a plateau it asks for something else. The length of a plateau depends on the keep rate before it: a plateau
 is a row of experiments without a keep that has a chance below one in ten at that rate. Then the request
@@ -29,6 +30,9 @@ from autoresearch.types import Category, Cost, Experiment
 
 MAX_UNBILLED = 50
 """Calls without a proposal that are counted of a model."""
+
+MAX_WAIT = 5
+"""Binary logarithm of the longest wait of a model in vain, in experiments."""
 
 RARE = 0.1
 """A row of experiments without a keep is a plateau if its chance at the keep rate so far is below this."""
@@ -66,6 +70,7 @@ def ranked(
         for who in [f"{proposer}:{model}"]
     }
     every = [outcome for outcomes in arms.values() for outcome in outcomes]
+    in_vain = {model: waits(model, context, proposer, unbilled) for model in models}
     if not every:
         return list(models)
     most = max(gain for gain, _ in every) or 1.0
@@ -81,7 +86,20 @@ def ranked(
     ratios = {model: ratio(model) for model in models}
     plateau = on_plateau(context.history)
     latest = _latest(context.history, proposer) if plateau else ""
-    return sorted(models, key=lambda model: (model == latest, -ratios[model]))
+    return sorted(models, key=lambda model: (in_vain[model], model == latest, -ratios[model]))
+
+
+def waits(model: str, context: Context, proposer: str, unbilled: Mapping[str, Cost] | None = None) -> bool:
+    """Whether others are asked before a model now, because its last calls led to no proposal.
+
+    Args:
+        model: Its name.
+        context: Says how many experiments there are.
+        proposer: See `ranked`.
+        unbilled: See `ranked`.
+    """
+    calls = (unbilled or {}).get(f"{proposer}:{model}", Cost()).calls
+    return bool(calls) and len(context.history) % 2 ** min(calls, MAX_WAIT) != 0
 
 
 def _latest(history: Sequence[Experiment], proposer: str) -> str:

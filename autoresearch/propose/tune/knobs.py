@@ -21,6 +21,9 @@ from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
 from autoresearch.types import Category, Edit, Knob, Proposal
 
+LARGEST = 1e300
+"""No tuner computes with larger numbers."""
+
 Point = Mapping[str, Knob]
 """Knob name -> value."""
 
@@ -37,7 +40,8 @@ class Tunable:
         """Whether a value is of the kind that the space holds."""
         if isinstance(self.space, Choice):
             return any(same(value, option) for option in self.space.options)
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) < LARGEST  # type: ignore[arg-type]
 
 
 def tunables(context: Context, column: int) -> dict[str, Tunable]:

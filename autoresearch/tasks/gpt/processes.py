@@ -47,7 +47,6 @@ class TrialProcesses:
         trainer: Runs the training script.
         servers: The model's server and the witness's, after the one for blind questions if there is one.
         names: Of the servers.
-        logs: The output of all of them, replaced ones included.
     """
 
     def __init__(self, options: LaunchOptions, code: Path, folder: Path, *, standby: bool = False) -> None:
@@ -71,7 +70,6 @@ class TrialProcesses:
             self._stack = stack
             self.servers = self._start_servers(self.names)
             self._stack = stack.pop_all()
-        self.logs = [process.log for process in (self.trainer, *self.servers)]
 
     def __enter__(self) -> TrialProcesses:
         return self
@@ -100,13 +98,11 @@ class TrialProcesses:
         for name in self.names:
             remove_tree(self.folder / name)
         self.servers = self._start_servers(self.names)
-        self.logs += [server.log for server in self.servers]
 
     def add_blind_server(self) -> None:
         """Start one more server, which will be asked before the others."""
         [server] = self._start_servers((BLIND,))
         self.servers, self.names = [server, *self.servers], (BLIND, *self.names)
-        self.logs += [server.log]
 
     def kill(self) -> None:
         """Kill all of them, and wait until they are gone."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from autoresearch.execute.output import MEMORY, SANDBOX, Log, explain
+from autoresearch.execute.output import MEMORY, SANDBOX, Log, explain, explain_without_words
 from autoresearch.execute.sandbox import Jail, start
 from autoresearch.execute.sandbox import gpu as gpus
 from autoresearch.tasks.gpt.settings import LaunchOptions
@@ -137,8 +137,12 @@ class JailedProgram:
             time.sleep(0.02)
         self.kill()
 
-    def why_it_ended(self) -> str:
-        """One line: why a process ended by itself, or which limit it broke; kills the rest of its tree."""
+    def why_it_ended(self, *, words: bool = True) -> str:
+        """One line: why a process ended by itself, or which limit it broke; kills the rest of its tree.
+
+        Args:
+            words: Whether the line may hold what the process printed.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._jailed.process.wait(EXIT_SECONDS)
         status = self._jailed.process.poll()
@@ -147,7 +151,7 @@ class JailedProgram:
         if self._jailed.breach:
             cause = MEMORY if "memory" in self._jailed.breach else SANDBOX
             return f"{cause}: it {self._jailed.breach}"
-        return explain(log, status)
+        return explain(log, status) if words else explain_without_words(log, status)
 
 
 def one_gpu(device: str) -> tuple[str, str]:

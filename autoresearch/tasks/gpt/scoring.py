@@ -124,8 +124,8 @@ class Scoring:
             self.wait()
             try:
                 answer, received = self._ask(weights, job, seconds)
-            except ScorerDied as error:
-                raise TrialEnded(Outcome.CRASH, f"the scorer died twice: {error}") from None
+            except ScorerDied:  # what it printed may hold held-out text
+                raise TrialEnded(Outcome.CRASH, "the scorer died twice") from None
         tables = [_table(fd) for fd in received]
         if answer["type"] == "error":
             raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
@@ -175,7 +175,7 @@ class Scoring:
     def _explained(self, reason: str) -> str:
         """A reason, with why the server ended; the last dead one is meant, since the first may be retired."""
         dead = [server for server in self._processes.servers if not server.alive] if reason == DIED else []
-        return f"{reason}: {dead[-1].why_it_ended()}" if dead else reason
+        return f"{reason}: {dead[-1].why_it_ended(words=False)}" if dead else reason
 
 
 def _table(fd: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import nanomodel.data
 from autoresearch.config import Config, parse
-from autoresearch.edit.python import fingerprint, net_lines
+from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Measurer, Place
@@ -155,8 +155,8 @@ class GptTask:
         return fingerprint(sources)
 
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
-        """Net lines of code that an edit adds, without comments and docstrings."""
-        return net_lines(before, after)
+        """Net size that an edit adds, in lines of usual code; see `edit.python.net_size`."""
+        return net_size(before, after)
 
     def shares(self, split: Split, data: Mapping[str, Any]) -> int:
         """Shares of whole documents, each large enough for a score; see `Task.shares`."""

@@ -38,6 +38,13 @@ MEASURED = frozenset(
     )
 )
 """Numbers that the runner measures itself; a candidate may not report under these names."""
+_HARNESS = re.compile(
+    r"steps|tokens|tokens_per_second|peak_memory_mb|rows|compiled_graphs|graph_breaks|compile_failures|recompiles"
+    r"|train_loss|mfu|epochs|parameters|build_seconds|warmup_seconds"
+)
+"""Numbers that the harness reports of a training."""
+OWN = "script_"
+"""Begins the names of all other numbers, so that none passes for one of ours in a prompt, page or MLflow."""
 
 
 CPU_TIMEOUT = "timeout: it used more CPU time than"
@@ -265,6 +272,7 @@ class Training:
             raise TrialEnded(
                 Outcome.INVALID, f"it claims {metrics['mfu']:.0%} of what the device can compute"
             )
+        metrics = {name if _HARNESS.fullmatch(name) else OWN + name: value for name, value in metrics.items()}
         if "tokens" in metrics:
             metrics["tokens_per_second"] = tokens / seconds
         self.record.metrics = {**metrics, **self.record.metrics, "train_seconds": seconds}

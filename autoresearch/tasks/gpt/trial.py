@@ -146,13 +146,13 @@ def run_trial(
         progress(sign)
 
     score: float | None = None
-    logs: list[Log] = []
+    log: Log | None = None  # of the trainer alone: servers have seen held-out text
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with resources.processes(plan, code, scratch) as processes:
             if plan.questions:
                 processes.add_blind_server()
-            logs = processes.logs
+            log = processes.trainer.log
             scoring = Scoring(resources.scorer, processes, record, scratch)
             if plan.submitted:
                 processes.trainer.kill()
@@ -193,7 +193,7 @@ def run_trial(
         outcome, reason, score = Outcome.INVALID, "it changed the file of the training data", None
     if outcome is not Outcome.OK:
         _check_disk(scratch)
-    text = "\n".join(text for log in logs if (text := log.text(wait=1.0).strip()))
+    text = log.text(wait=1.0).strip() if log else ""
     metrics, curve, phases = dict(record.metrics), tuple(record.curve), tuple(record.phases)
     return Measurement(outcome, score, reason, metrics, curve, text, phases)
 

@@ -1,5 +1,7 @@
 import json
 import os
+import sqlite3
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from autoresearch.cli import app
+from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease, lock
-from autoresearch.types import Category, Edit, Proposal
+from autoresearch.types import Category, Edit, Measurement, Outcome, Proposal
 from tests.support.cli import inside
 from tests.support.stub import PATH, make_repository, make_search
 
@@ -57,3 +60,27 @@ def test_the_status_says_where_the_time_went(done: Path) -> None:
 def test_a_trace_is_written(done: Path) -> None:
     assert "trace: " in CliRunner().invoke(app, ["trace", "name=x"], catch_exceptions=False).stdout
     assert (done / "report/trace.json").stat().st_size > 100
+
+
+EVIL = "a\x1b[2J b\x1b]52;c;ZXZpbA==\x07 c\rd \u202ee\u2066 \x9b31m\u200b \u2028f"
+
+
+def test_what_candidates_wrote_is_printed_harmlessly(done: Path) -> None:
+    journal = Journal(done / "journal.db")
+    found = journal.experiment(1)
+    assert found.proposal and found.verdict
+    result = Measurement(Outcome.CRASH, reason=EVIL, log=EVIL)
+    row = {
+        "proposal": json.dumps(replace(found.proposal, hypothesis=EVIL, mechanism=EVIL, risk=EVIL).to_dict()),
+        "verdict": json.dumps(replace(found.verdict, reason=EVIL).to_dict()),
+        "diff": found.diff + f"+# {EVIL}\n",
+    }
+    with sqlite3.connect(journal.path) as db:
+        for name, value in row.items():
+            db.execute(f"UPDATE experiments SET {name} = ? WHERE number = 1", (value,))
+        db.execute("UPDATE trials SET result = ? WHERE experiment = 1", (json.dumps(result.to_dict()),))
+    for command in ("diff 1", "show 1", "show 1 --json", "log", "log --json", "status", "diff"):
+        said = inside(done.parent.parent, *command.split())
+        hidden = [c for c in said if unicodedata.category(c)[0] == "C" and c not in "\n\t"]
+        assert not hidden and "\u2028" not in said, (command, hidden)
+    assert "+# a\\x1b[2J" in inside(done.parent.parent, "diff", "1"), "a person sees that it is there"

@@ -253,3 +253,35 @@ def test_no_text_makes_it_fail_in_another_way(text, search, replace):
     except Refused:
         return
     assert new["a"] != text
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [Edit("a.py", "x = 1", "x" * 400_001)],
+        [Edit("a.py", "x" * 400_001, "y")],
+        [Edit("x" * 400_001, "x = 1", "y")],
+        [Edit("a.py", "x = 1", f"x = {i}") for i in range(201)],
+    ],
+)
+def test_proposals_that_are_too_large_are_refused(edits):
+    with pytest.raises(Refused, match="are allowed"):
+        apply({"a.py": "x = 1\n"}, edits)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "x" + " " * 60_000,
+        " " * 60_000,
+        "\n" * 60_000 + "x",
+        "x\n" + " \n" * 30_000,
+        "x " * 60_000,
+        "x" * 60_000,
+    ],
+)
+@pytest.mark.parametrize("text", ["x = 1\n" * 400, " " * 70_000 + "\n", "\n" * 10_000, "x" * 70_000])
+def test_odd_blocks_are_refused_in_bounded_time(text, search):
+    with pytest.raises(Refused) as refused:
+        apply({"a.py": text}, [Edit("a.py", search, "y")])
+    assert len(str(refused.value)) < 20_000

@@ -1,4 +1,4 @@
-"""A candidate is a proposal applied to its parent: sources, what changed, fingerprint, diff, lines added."""
+"""A candidate is a proposal applied to its parent: sources, what changed, fingerprint, diff, size added."""
 
 import subprocess
 
@@ -14,11 +14,11 @@ SOURCES = {"a.py": "x = 1\ny = 2\n\n\nz = 3\n", "b.txt": "words\n"}
 
 
 def test_a_candidate_holds_all_that_follows_from_the_edits():
-    candidate = make_candidate("abc", SOURCES, [Edit("a.py", "y = 2", "y = 3\nw = 4")])
+    candidate = make_candidate("abc", SOURCES, [Edit("a.py", "y = 2", "y = 3\nw = f(y, 4) + g(y)")])
     assert candidate.parent == "abc" and candidate.growth == 1
-    assert candidate.sources == {"a.py": "x = 1\ny = 3\nw = 4\n\n\nz = 3\n", "b.txt": "words\n"}
+    assert candidate.sources == {"a.py": "x = 1\ny = 3\nw = f(y, 4) + g(y)\n\n\nz = 3\n", "b.txt": "words\n"}
     assert list(candidate.changed) == ["a.py"]
-    assert "-y = 2\n+y = 3\n+w = 4\n" in candidate.diff and "b.txt" not in candidate.diff
+    assert "-y = 2\n+y = 3\n+w = f(y, 4) + g(y)\n" in candidate.diff and "b.txt" not in candidate.diff
 
 
 def test_the_fingerprint_ignores_comments_and_the_task_may_bring_its_own():

@@ -1,6 +1,7 @@
 """Knobs are read with their spaces and set by one-line edits that say exactly the value asked for."""
 
 import ast
+import math
 import subprocess
 import sys
 
@@ -196,3 +197,30 @@ def test_what_is_set_is_what_is_read_back(data, column):
     assert len(edits) == len(changed)
     new = apply({"t.py": SCRIPT}, edits)["t.py"] if edits else SCRIPT
     assert {k.name: k.value for k in read_knobs(new, column)} == {k.name: k.value for k in knobs} | values
+
+
+ODD = [
+    "1 | 1", "1|1|1", "1", "1e999 | 1", "0..1e999", "-1e999..1e999", "x1e999", "x 1e308", "1e-320..1e-310",
+    "0..1e-323", "-1e308..1e308", "1..1", "x1", "x0", "x-2", "0..2 log", "1e308..1.1e308 log", "| | |", "|",
+    "nan | nan", "..", "x", "9" * 400 + "..1", "x" + "9" * 400, " | ".join(map(str, range(101))), "1 | " * 50,
+    "((((", "\\", "1 | {", "x4" * 999,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("comment", ODD)
+@pytest.mark.parametrize("value", ["1", "1.0", "-1", "0", '"a"', "True", "1e999", "1e-320", "9" * 400])
+def test_any_comment_gives_a_space_to_compute_with_or_none(comment, value):
+    knobs = read_knobs(f"K = {value}  # {comment}\n", 0)
+    for knob in knobs:
+        if isinstance(knob.space, Choice):
+            assert len(set(map(repr, knob.space.options))) >= 2
+        else:
+            assert 0 <= knob.space.unit(knob.value) <= 1
+            for at in (0.0, 0.3, 1.0):
+                found = knob.space.value(at)
+                assert math.isfinite(found) and knob.space.low <= found <= knob.space.high
+
+
+def test_equal_options_count_once():
+    [knob] = read_knobs("K = 1  # 1 | 2 | 1 | True\n", 0)
+    assert knob.space == Choice((1, 2, True))

@@ -1,6 +1,7 @@
 """Edits from changed files and from patches: exact, or refused."""
 
 import difflib
+import re
 import subprocess
 
 import pytest
@@ -124,3 +125,61 @@ def test_a_patch_leaves_mixed_line_endings_alone_where_it_changes_nothing():
     patch = "--- a/f\n+++ b/f\n@@ -3 +3 @@\n-c\n+d\n"
     assert apply({"f": mixed}, edits_from_patch(patch, {"f": mixed}))["f"].splitlines() == ["a", "b", "d"]
     assert line_ending(mixed) == "\n" and line_ending("a\r\nb\r\n") == "\r\n"
+
+
+@pytest.mark.parametrize(
+    "meddle, does",
+    [
+        ("git mv other.py renamed.py", "renames a file"),
+        ("git mv nanomodel/train.py nanomodel/main.py", "renames a file"),
+        ("git rm -q other.py", "deletes a file"),
+        ("chmod +x nanomodel/train.py", "changes the mode"),
+        ("echo new > added.py", "creates a file"),
+        ("ln -sf train.py nanomodel/link.py", "creates a file"),
+        ("head -c 999 /dev/zero > blob", "binary|creates"),
+        ("head -c 99 /dev/zero > picture", "binary"),
+    ],
+)
+def test_a_patch_that_does_more_is_refused_as_a_whole(tmp_path, meddle, does):
+    def run(command):
+        return subprocess.run(
+            ["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    (tmp_path / "nanomodel").mkdir()
+    (tmp_path / PATH).write_text(OLD)
+    (tmp_path / "other.py").write_text(OLD * 2)
+    (tmp_path / "picture").write_bytes(b"\0\1\2")
+    run("git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm start")
+    run(f"sed -i 's/line 7/line seven/' {PATH}")
+    run(f"{meddle} && git add -A")
+    for options in ("-M", "-M --binary", "--no-renames"):
+        with pytest.raises(Refused) as refused:
+            edits_from_patch(run(f"git diff --cached {options}"), {PATH: OLD})
+        if options != "--no-renames":
+            assert re.search(does, str(refused.value))
+
+
+def test_words_before_a_patch_are_no_part_of_it():
+    patch = "rename from here to there\n" + unified(OLD, OLD.replace("line 7", "line seven"))
+    assert edits_from_patch(patch, {PATH: OLD})
+
+
+@pytest.mark.parametrize("size", [400_001, 3_000_000])
+def test_huge_patches_are_refused(size):
+    with pytest.raises(Refused, match="more than"):
+        edits_from_patch(unified(OLD, OLD + "x" * size), {PATH: OLD})
+
+
+def test_too_many_hunks_are_refused():
+    old = "".join(f"{n}\n" for n in range(2000))
+    new = "".join(f"{n}x\n" if n % 8 == 0 else f"{n}\n" for n in range(2000))
+    with pytest.raises(Refused, match="200 hunks"):
+        edits_from_patch(unified(old, new, context=1), {PATH: old})
+
+
+@pytest.mark.parametrize("blank", ["\n", " \n", "x\n"])
+def test_files_of_equal_lines_are_compared_in_bounded_time(blank):
+    old, new = "a\n" + blank * 8000, blank * 7000 + "b\n" + blank * 900
+    edits = edits_between({"f": old}, {"f": new})
+    assert apply({"f": old}, edits)["f"] == new

@@ -1,15 +1,17 @@
-"""Programs are compared by what they do, counted in lines of code, and parsed by one thread at a time."""
+"""Programs are compared by what they do, measured in usual lines, and parsed by one thread at a time."""
 
 import ast
 import gc
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autoresearch.edit.python import code_lines, fingerprint, net_lines, parse
+import nanomodel
+from autoresearch.edit.python import SPARSE_BYTES, code_size, fingerprint, net_size, parse, without_seeds
 from tests.autoresearch.edit.test_rules import TRAIN
 
 
@@ -65,12 +67,48 @@ def test_files_that_are_not_python_count_as_they_are():
     assert fingerprint({"a.txt": "x"}) != fingerprint({"a.txt": "x "})
 
 
-def test_lines_of_code():
-    assert code_lines(TRAIN) == 9
-    assert code_lines('x = """\na\n"""\n\n# c\ny = [\n    1,\n]\n') == 6
-    longer = TRAIN.replace("    # a comment", "    x = x + 1\n    # b\n\n    x = x - 1")
-    assert net_lines({"train.py": TRAIN}, {"train.py": longer}) == 2
-    assert net_lines({"train.py": longer, "a.txt": "x"}, {"train.py": TRAIN}) == -2
+def test_a_script_is_about_as_large_as_it_has_lines_of_code():
+    assert round(code_size((Path(nanomodel.__file__).parent / "train.py").read_text())) in range(220, 260)
+    assert round(code_size(TRAIN)) in range(4, 10)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [("# a comment", "# another, longer"), ("    # a comment\n", ""), ("x * lr", "(x   *  lr)"),
+     ('"""Train."""', '"""Train the model on all of the data."""'), ("LR = 0.02", "LR = 0.03"),
+     ("import torch\n", "import torch\n\n\n")],
+)  # fmt: skip
+def test_comments_docstrings_layout_and_other_numbers_are_free(old, new):
+    assert old in TRAIN
+    assert net_size({"train.py": TRAIN}, {"train.py": TRAIN.replace(old, new)}) == 0
+
+
+def test_size_is_the_same_however_the_code_is_laid_out():
+    body = "\n".join(f"x{i} = f(x{i}, {i})" for i in range(90))
+    plain = code_size(body)
+    assert 40 < plain < 120
+    assert code_size(body.replace("\n", "; ")) == plain
+    assert code_size("a = (\n1\n)\n") == code_size("a = 1\n")
+    for hidden in (f"exec({body!r})\n", f"exec({body.encode()!r})\n", f"def f():\n    return {body!r}\n"):
+        assert code_size(hidden) > plain / 2
+
+
+@pytest.mark.parametrize(
+    "hoard",
+    ["DATA = {text!r}\n", "DATA = {data!r}\n", "DATA = 0x{number}\n", "# {text}\n", "{text} = 1\n",
+     "'{text}'\n",
+     'def f():\n    "{text}"\n', "x = f'{text}{{1}}'\n"],
+)  # fmt: skip
+def test_a_hoard_of_bytes_has_its_price_wherever_it_lies(hoard):
+    text = "abcdefgh" * 20_000
+    source = hoard.format(text=text, data=text.encode(), number="f" * 2 * len(text))
+    assert net_size({"train.py": TRAIN}, {"train.py": TRAIN + source}) > 160_000 / SPARSE_BYTES / 9 - 100
+
+
+def test_a_chain_of_seeds_takes_bounded_time():
+    chain = "".join(f"x{i} = x{i - 1}\n" for i in range(1, 500))
+    sources = {"train.py": f"import torch\nx0 = 1\n{chain}torch.manual_seed(x499)\n"}
+    assert "x499" not in without_seeds(sources)["train.py"]
 
 
 @given(
@@ -88,5 +126,14 @@ def test_unparsing_never_changes_the_fingerprint(old, new):
     )
 
 
-def test_a_file_that_cannot_be_parsed_counts_no_lines():
-    assert net_lines({"train.py": "x = 1\n"}, {"train.py": "x = (\n"}) == -1
+@given(
+    st.text(max_size=200)
+    | st.sampled_from(["x = (", "# a\rimport os\rx = 1", "#\f\x85", "-" * 9999 + "1", "\0"])
+)
+@example("x = 0x" + "f" * 20_000)
+@example("(" * 5000 + ")" * 5000)
+@example("\ud800")
+def test_any_text_can_be_measured(text):
+    assert code_size(text) >= 0
+    net_size({"train.py": TRAIN}, {"train.py": text})
+    fingerprint({"train.py": text.encode("utf-8", "replace").decode()})

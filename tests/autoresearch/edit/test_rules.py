@@ -118,7 +118,7 @@ def test_syntax_errors_name_the_line():
     message = refusal(TRAIN.replace("return x * lr", "return x *"))
     assert "train.py, line 17" in message and "invalid syntax" in message
     assert "line 5" in refusal(TRAIN.replace("LR = 0.02", "return 1"))
-    assert "null" in refusal(TRAIN + "\0")
+    assert "U+0000" in refusal(TRAIN + "\0")
 
 
 @pytest.mark.parametrize("text", ["(" * 9999, "x" + ".a" * 50_000, "-" * 99_999 + "1", "# " + "x" * 300_000])
@@ -155,3 +155,64 @@ def test_only_editable_files():
 
 def test_files_that_are_not_python_are_not_parsed():
     check({"a.txt": "x"}, {"a.txt": "y("}, ["a.txt"])
+
+
+HIDDEN = {
+    "lone carriage return": "# note\rWIDTH = 9\n",
+    "coding cookie": "# note \\u000aWIDTH = 9\n",
+}
+"""Lines that look like comments, and set WIDTH when Python reads them from a file."""
+
+
+@pytest.mark.parametrize("trick", HIDDEN)
+def test_a_comment_that_python_runs_is_refused(trick):
+    cookie = "# -*- coding: raw_unicode_escape -*-\n" if "cookie" in trick else ""
+    source = f"{cookie}{TRAIN}{HIDDEN[trick]}"
+    names = {"__name__": "script"}
+    exec(compile(source.encode().replace(b"import torch", b""), "train.py", "exec"), names)
+    assert names["WIDTH"] == 9, "Python runs it"
+    assert ("encoded as 'raw_unicode_escape'" if cookie else "U+000D") in refusal(source)
+
+
+@pytest.mark.parametrize(
+    "sign",
+    ["\x00", "\x07", "\x0b", "\x0c", "\x1b", "\x7f", "\x85", "\x9b", "\xad", "\u200b", "\u200e", "\u2028",
+     "\u2029", "\u202e", "\u2066", "\u3164", "\ufe0f", "\ufeff", "\U000e0041"],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["# a{} comment", "x = 'a{}b'"])
+def test_hidden_characters_are_refused_and_named(sign, place):
+    message = refusal(TRAIN.replace("0.02", "0.03") + place.format(sign) + "\n")
+    assert f"train.py, line 18: the character U+{ord(sign):04X}" in message and sign not in message
+
+
+@pytest.mark.parametrize("words", ["été, 中文, Ω, 🙂", "é as two: e\u0301", "tabs\t and ‘quotes’ – fine"])
+def test_text_that_can_be_seen_is_allowed(words):
+    accept(TRAIN.replace("0.02", "0.03") + f"# {words}\nx = '{words}'\n")
+
+
+def test_what_the_parent_holds_may_stay_but_not_be_added_to():
+    parent = TRAIN + "# a\fform feed, and \ufeffanother\n"
+    accept(parent.replace("0.02", "0.03"), parent)
+    assert "U+000C" in refusal(parent.replace("0.02", "0.03") + "# \f\n", parent)
+
+
+def test_line_ends_of_dos_are_allowed():
+    parent = TRAIN.replace("\n", "\r\n")
+    accept(parent.replace("0.02", "0.03"), parent)
+    assert "U+000D" in refusal(parent.replace("0.02", "0.03") + "# a\rb\r\n", parent)
+
+
+@pytest.mark.parametrize("name", ["utf-8", "UTF8", "utf_8"])
+def test_a_cookie_that_says_utf_8_is_allowed(name):
+    accept(f"# vim: set fileencoding={name} :\n{TRAIN.replace('0.02', '0.03')}")
+
+
+@pytest.mark.parametrize("name", ["latin-1", "utf-7", "rot13", "utf-8-sig", "unicode_escape"])
+@pytest.mark.parametrize("before", ["", "#!/usr/bin/python\n"])
+def test_any_other_cookie_is_refused(name, before):
+    assert "only UTF-8" in refusal(f"{before}# coding: {name}\n{TRAIN.replace('0.02', '0.03')}")
+
+
+@pytest.mark.parametrize("huge", ["#" * 200_001, "\n" * 10_001])
+def test_files_that_are_too_large_are_refused(huge):
+    assert "are allowed" in refusal(TRAIN + huge)

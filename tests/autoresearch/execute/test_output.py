@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nanomodel
-from autoresearch.execute.output import classify, excerpt, explain, last_useful_line, where
+from autoresearch.execute.output import (
+    classify,
+    excerpt,
+    explain,
+    explain_without_words,
+    last_useful_line,
+    where,
+)
 from autoresearch.text import clean
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in main\n    work()\n'
@@ -39,6 +46,27 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in m
 )
 def test_causes(line, cause):
     assert explain(f"step 1\n{TRACEBACK}{line}\n", 1) == f"{cause}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("ValueError: Alice was beginning", "error: ValueError at line 3"),
+        ("torch.OutOfMemoryError: CUDA out of memory: Alice", "out of memory: an error at line 3"),
+        ("RuntimeError: mat1 and mat2: Alice", "shape error: RuntimeError at line 3"),
+        ("AliceError: was beginning", "error: an error at line 3"),
+        ("Alice.was.BeginningError", "error: an error at line 3"),
+        ("Alice was beginning to get very tired", "error: an error at line 3"),
+    ],
+)
+def test_of_a_process_that_has_seen_held_out_text_only_kind_and_line_are_told(line, reason):
+    assert explain_without_words(f"Alice\n{TRACEBACK}{line}\n", 1) == reason
+
+
+@given(st.text(), st.sampled_from([None, 0, 1, -9, -11, 137]))
+def test_its_words_are_never_told(text, status):
+    said = explain_without_words(f"{text}\nAlice {text}", status)
+    assert "Alice" not in said and len(said) < 80
 
 
 @pytest.mark.parametrize(

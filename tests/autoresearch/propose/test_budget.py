@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.config import load
+from autoresearch.errors import UserError
 from autoresearch.propose.base import ProposerError
 from autoresearch.propose.budget import Budget, Caps, Price, price_table
 from autoresearch.types import Category, Cost, Proposal
@@ -76,3 +78,44 @@ def test_no_number_of_threads_breaks_a_cap(calls, cents):
 def test_prices_may_be_left_out_where_that_is_said():
     free = price_table({"a": {"input": 1.0, "output": 2.0}}, ["a", "b"], free=True)
     assert free["a"] == Price(1.0, 2.0, 1.0, 1.0) and free["b"] == Price(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fresh", "short", "long", "read", "output", "dollars"),
+    [
+        (10_000, 0, 0, 0, 1000, 0.03),
+        (1000, 0, 10_000, 0, 0, 0.042),
+        (0, 20_000, 10_000, 0, 0, 0.09),
+        (0, 0, 0, 100_000, 2000, 0.04),
+        (500, 0, 4000, 36_000, 9000, 0.1142),
+    ],
+)
+def test_dollars_as_computed_by_hand(
+    fresh: int, short: int, long: int, read: int, output: int, dollars: float
+) -> None:
+    """Input $2, output $10 (thoughts are output), cache writes $4 or (5 minutes) $2.50, cache reads $0.20."""
+    usage: dict[str, object] = {
+        "input_tokens": fresh,
+        "cache_creation_input_tokens": short + long,
+        "cache_creation": {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long},
+        "cache_read_input_tokens": read,
+        "output_tokens": output,
+    }
+    assert PRICE.cost(usage, 0.0).dollars == pytest.approx(dollars, abs=1e-9)
+
+
+@pytest.mark.parametrize("split", ["odd", None, [], {"ephemeral_5m_input_tokens": "many"}])
+def test_an_odd_split_counts_as_the_dearer_kind(split: object) -> None:
+    usage = {"cache_creation_input_tokens": 1000, "cache_creation": split}
+    assert PRICE.cost(usage, 0.0).dollars == pytest.approx(0.004)
+    boast = {"cache_creation_input_tokens": 1000, "cache_creation": {"ephemeral_5m_input_tokens": 10**9}}
+    assert PRICE.cost(boast, 0.0).dollars == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize("model", ["claude-next-6", "org/model.v2", "qwen3:32b"])
+def test_the_hint_for_an_unknown_price_is_a_form_that_works(model: str) -> None:
+    with pytest.raises(UserError) as error:
+        price_table({}, [model])
+    override = error.value.hint.split("'")[1]
+    prices = load(["proposer=anthropic", override], {}).proposer["prices"]
+    assert price_table(prices, [model])[model].output == 10

@@ -1,5 +1,6 @@
 """What a proposal must pass before it costs a trial, and which failures end the search."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -106,7 +107,7 @@ def test_tryouts_that_fail_otherwise_or_succeed_in_between_end_nothing(repositor
         except Refused as error:
             refused.append(str(error))
     assert len(refused) == 6
-    assert all(text.endswith("</data>") and text.count("</data>") == 1 for text in refused)
+    assert all(re.search(r"\n</data-\w{16}>$", text) and text.count("</data") == 1 for text in refused)
     with pytest.raises(UserError, match="3 candidates failed alike"):
         another = replace(proposal, edits=(Edit(PATH, "OTHER = 0", "OTHER = 99"),))
         admission.accept(another, parent, tryout=True)
@@ -152,6 +153,65 @@ def test_a_candidate_that_fails_its_tryout_is_refused_before_it_costs_a_trial(re
     search = make_search(repository, ["OTHER = 'instantly'", 1.5], instant=False)
     search.run()
     words, stub = " ".join(said(search)), measurer(search)
-    assert "fails within seconds" in words and "<data>\nshape error\nmat1 and mat2\n</data>" in words
+    assert "fails within seconds" in words and re.search(
+        r"<data-(\w+)>\nshape error\nmat1 and mat2\n</data-\1>", words
+    )
     assert not any("instantly" in source for source, _ in stub.trained) and stub.tried_out
     assert not (search.folder / "trials" / "tryout").exists()
+
+
+def other(text: str, **words: str) -> Proposal:
+    """Puts a text in the place of the script's second line."""
+    proposal = Proposal("h", Category.OTHER, (Edit(PATH, "OTHER = 0", text),), "scripted")
+    return replace(proposal, **words)
+
+
+@pytest.mark.parametrize("text", ["OTHER = 1  # \rimport os", "OTHER = 1\x0c\r\r  x", "OTHER = '\u202e'"])
+def test_a_text_that_hides_something_is_refused_and_ends_nothing(repository: Repository, text: str) -> None:
+    search = make_search(repository, [text, 1.5], "experiments=1")
+    with pytest.raises(Refused, match=r"U\+"):
+        search.admission.accept(other(text), search.journal.info().base_commit)
+
+
+@pytest.mark.parametrize("broken", ["growth", "fingerprint", "validate"])
+@pytest.mark.parametrize("error", [RecursionError("deep"), ValueError("odd \x1b[2J"), KeyError("x")])
+def test_an_edit_that_cannot_be_measured_is_refused(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, broken: str, error: Exception
+) -> None:
+    search = make_search(repository, [])
+
+    def fails(*args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(search.task, broken, fails, raising=True)
+    with pytest.raises(Refused, match=f"cannot be read or measured .{type(error).__name__}") as refused:
+        search.admission.accept(other("OTHER = 1"), search.journal.info().base_commit)
+    assert "\x1b" not in str(refused.value)
+
+
+SECRET = "echoed-key-0123456789"
+
+
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        other("OTHER = 1", hypothesis=f"use {SECRET}"),
+        other("OTHER = 1", mechanism=f"because {SECRET}."),
+        other("OTHER = 1", risk=SECRET),
+        other(f"OTHER = '{SECRET}'"),
+        other(f"OTHER = 1  # {SECRET}"),
+        other(f"OTHER = ('{SECRET[:9]}'\n  '{SECRET[9:]}')"),
+        replace(other("OTHER = 1"), params={"K": SECRET}),
+    ],
+)
+def test_a_proposal_that_holds_a_secret_is_refused(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, proposal: Proposal
+) -> None:
+    search = make_search(repository, [])
+    base = search.journal.info().base_commit
+    search.admission.accept(proposal, base)
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    with pytest.raises(Refused, match="SOME_API_KEY") as refused:
+        search.admission.accept(proposal, base)
+    assert SECRET not in str(refused.value)
+    search.admission.accept(other("OTHER = 1"), base)

@@ -5,7 +5,9 @@ import pytest
 
 import autoresearch.search.lookahead
 from autoresearch.errors import Refused
+from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context, ProposerError
+from autoresearch.propose.portfolio import Portfolio
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.types import (
@@ -17,7 +19,6 @@ from autoresearch.types import (
 from tests.support.stub import (
     PATH,
     ScriptedProposer,
-    git,
     make_repository,
     make_search,
     measurer,
@@ -219,18 +220,6 @@ def test_a_draft_that_waits_is_used_after_a_restart_and_nothing_is_asked_again(
     assert [e.proposal.hypothesis for e in search.journal.experiments() if e.proposal] == ["paid for"]
 
 
-def test_a_proposer_that_breaks_ends_the_search_as_an_error_not_in_silence(repository: Repository) -> None:
-    search = make_search(repository, [], instant=False)
-
-    def broken(context: Context, check: Check) -> Proposal:
-        raise ZeroDivisionError
-
-    search.proposer.propose = broken  # type: ignore[method-assign]
-    with pytest.raises(ZeroDivisionError):
-        search.run()
-    assert git(repository.root, "status", "--porcelain") == ""
-
-
 class Interrupted(BaseException):
     pass
 
@@ -294,3 +283,74 @@ def test_a_person_is_heard_and_can_stop_the_search_at_any_boundary(tmp_path: Pat
     search = make_search(stopped, [0.2, 1.5], instant=False)
     search.run()
     assert verdicts(search) == verdicts(plain)
+
+
+class Broken(ScriptedProposer):
+    """Fails in a way that no proposer may, so often; then it proposes."""
+
+    def __init__(self, failure: object, times: int) -> None:
+        super().__init__([1.5])
+        self.failure, self.times = failure, times
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        if self.times > 0:
+            self.times -= 1
+            if isinstance(self.failure, Exception):
+                raise self.failure
+            return self.failure  # type: ignore[return-value]
+        return super().ask(context, check, n)
+
+    def tell(self, experiment: Experiment) -> None:
+        raise KeyError("told")
+
+
+FAILURES = [
+    ZeroDivisionError("odd \x1b[31m"),
+    IndexError("x"),
+    RecursionError("deep"),
+    OSError(5, "I/O error"),
+    [],
+    None,
+    [{"hypothesis": "no proposal"}],
+    [Proposal(3, Category.KNOBS, (Edit(PATH, "LEVEL = 1.0", "LEVEL = 1.5"),), "x")],  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_search_never_dies_of_its_proposer(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, failure: object
+) -> None:
+    monkeypatch.setattr(autoresearch.search.lookahead, "RETRY_SECONDS", (0,))
+    search = make_search(repository, [], "experiments=1", proposer=Broken(failure, 3))
+    assert search.run()
+    assert search.journal.experiment(1).verdict
+    failed = [text for text in said(search) if "scripted failed unexpectedly" in text]
+    assert len(failed) == 3 and "\x1b" not in "".join(failed)
+    assert any("did not take the verdict (KeyError" in text for text in said(search))
+
+
+def test_a_proposer_that_keeps_failing_unexpectedly_ends_the_search_with_a_message(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoresearch.search.lookahead, "RETRY_SECONDS", (0,))
+    proposer = Broken(ValueError("always"), 1000)
+    search = make_search(repository, [], "experiments=1", proposer=proposer)
+    assert search.run()
+    assert proposer.times == 1000 - 6
+    assert any("No further proposal" in text and "always" in text for text in said(search))
+
+
+def test_a_stand_in_proposes_while_a_proposer_fails_unexpectedly(repository: Repository) -> None:
+    proposer = Portfolio(Broken(ValueError("odd"), 1000), ScriptedProposer([1.5]))
+    search = make_search(repository, [], "experiments=1", proposer=proposer)
+    search.run()
+    assert search.journal.experiment(1).verdict
+
+
+@pytest.mark.parametrize("comment", ["1 | 1", "0..1e999", "x1e999", "1e999 | 1"])
+def test_an_odd_comment_on_a_knob_does_not_end_a_search(tmp_path: Path, comment: str) -> None:
+    repository = make_repository(tmp_path / "odd", f"{LINES}K = 1  # {comment}\n")
+    proposer = create_proposer("optuna", column=0, sampler="local")
+    search = make_search(repository, [], "experiments=2", proposer=proposer)
+    search.run()
+    assert len(search.journal.experiments()) == 3

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autoresearch.errors import UserError
@@ -56,6 +57,37 @@ def test_auto_ends_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sandboxes, "describe", refuse)
     assert create_sandbox("auto").name == "none"
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1", "uid map: Permission denied"),
+        ("sleep 7788 & sleep 7788", "it did not end within 1 seconds"),
+    ],
+)
+def test_a_bubblewrap_that_fails_or_hangs_is_passed_over_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, says: str
+) -> None:
+    landlock = sandbox_or_skip("landlock")
+    broken = tmp_path / "bwrap"
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda name: str(broken))
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 1.0)
+    attempt, told = probe._run, []
+    monkeypatch.setattr(  # only the broken one is hurried
+        probe,
+        "_run",
+        lambda sandbox, *rest: (
+            monkeypatch.setattr(probe, "PROBE_SECONDS", 1.0 if sandbox.name == "bwrap" else 30.0),
+            attempt(sandbox, *rest),
+        )[1],
+    )
+    assert create_sandbox("auto", told.append) == landlock
+    assert len(told) == 1 and says in told[0] and "landlock is used" in told[0]
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in lines if "7788" in line], "it left nothing behind"
 
 
 def test_bubblewrap_missing_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,10 @@
 """The proposer for OpenAI-compatible servers against a scripted one: real HTTP, every way to go wrong."""
 
+import contextlib
+import gzip
 import json
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,16 +12,17 @@ from hypothesis import strategies as st
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.llm.openai import json_in
-from autoresearch.types import Edit
+from autoresearch.propose.llm.formats import proposal_in
+from autoresearch.types import Category, Edit, Idea
 from tests.support import chat_server as chat
 from tests.support import malformed
 from tests.support import messages_server as api
 from tests.support.histories import SOURCE, baseline, context, experiment
+from tests.support.services import make_services
 
 GOOD_ANSWER = chat.proposal("0.02", "0.03")
 GOOD = chat.call(GOOD_ANSWER)
@@ -123,6 +128,112 @@ def test_json_is_found_in_words(make, text):
     assert make(chat.words(text)).ask(context(), check)[0].edits == EDIT
 
 
+ARGUMENTS = json.dumps(GOOD_ANSWER)
+DRAFT = json.dumps(chat.proposal("0.02", "0.9", hypothesis="A draft."))
+BLOCKS = """I will raise the rate.
+{fence}
+{before}train.py{after}
+<<<<<<< SEARCH
+0.02
+=======
+0.03
+>>>>>>> REPLACE
+{end}"""
+
+
+def said(**message):
+    return chat.completion({"role": "assistant", "content": None, **message})
+
+
+FORMS = {
+    "arguments encoded twice": chat.call(json.dumps(ARGUMENTS)),
+    "arguments encoded three times": chat.call(json.dumps(json.dumps(ARGUMENTS))),
+    "arguments as an object": said(tool_calls=[{"function": {"name": "propose", "arguments": GOOD_ANSWER}}]),
+    "arguments in a fence": chat.call(f"```json\n{ARGUMENTS}\n```"),
+    "edits encoded": chat.call(GOOD_ANSWER | {"edits": json.dumps(GOOD_ANSWER["edits"])}),
+    "a single edit": chat.call(GOOD_ANSWER | {"edits": GOOD_ANSWER["edits"][0]}),
+    "a single edit, encoded": chat.call(GOOD_ANSWER | {"edits": json.dumps(GOOD_ANSWER["edits"][0])}),
+    "content in parts": said(
+        content=[{"type": "text", "text": "Here."}, {"type": "text", "text": ARGUMENTS}]
+    ),
+    "content in texts": said(content=["Here it is:", ARGUMENTS]),
+    "only a thought, as llama.cpp and vLLM call it": said(content="", reasoning_content=ARGUMENTS),
+    "only a thought, as Ollama calls it": said(content="", reasoning=f"Hm.\n{ARGUMENTS}"),
+    "draft, then final": chat.words(f"First:\n```json\n{DRAFT}\n```\nBetter:\n```json\n{ARGUMENTS}\n```"),
+    "draft in a thought": chat.words(f"<think>{DRAFT}</think>{ARGUMENTS}"),
+    "Hermes' call": chat.words(f'<tool_call>\n{{"name": "propose", "arguments": {ARGUMENTS}}}\n</tool_call>'),
+    "Llama's call": chat.words(f'<|python_tag|>{{"name": "propose", "parameters": {ARGUMENTS}}}'),
+    "Mistral's call": chat.words(f'[TOOL_CALLS][{{"name": "propose", "arguments": {ARGUMENTS}}}]'),
+    "LM Studio's call": chat.words(
+        f'[TOOL_REQUEST]{{"name": "propose", "arguments": {ARGUMENTS}}}[END_TOOL_REQUEST]'
+    ),
+    "a call whose arguments are encoded": chat.words(json.dumps({"name": "propose", "arguments": ARGUMENTS})),
+    "the older name of a call": said(function_call={"name": "propose", "arguments": ARGUMENTS}),
+    "a name with its space": chat.call(ARGUMENTS, name="functions.propose"),
+    "two calls, one of them ours": said(
+        tool_calls=[
+            {"function": {"name": "think", "arguments": "{}"}},
+            {"function": {"name": "propose", "arguments": ARGUMENTS}},
+        ]
+    ),
+    "search and replace": chat.words(BLOCKS.format(fence="", before="", after="", end="")),
+    "search and replace in a fence": chat.words(
+        BLOCKS.format(fence="```python", before="**`", after="`**:", end="```")
+    ),
+    "usage as vLLM tells it": chat.completion(
+        {"content": ARGUMENTS},
+        usage={"prompt_tokens": 9, "completion_tokens": 9, "prompt_tokens_details": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_that_servers_send_is_read(make, server, form):
+    proposal = make(FORMS[form]).ask(context(), check)[0]
+    assert proposal.edits == EDIT and len(server.requests) == 1
+    assert proposal.hypothesis in (GOOD_ANSWER["hypothesis"], "I will raise the rate.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (chat.words(f"```json\n{DRAFT}\n```\nBetter:\n```json\n{ARGUMENTS[:-30]}\n```"), "cannot be read"),
+        (chat.call(ARGUMENTS[:-1] + ",}"), "line 1, column"),
+        (chat.words(ARGUMENTS.replace('", "', '" "', 1)), "expecting ',' delimiter at line 1, column"),
+        (chat.call(GOOD_ANSWER | {"edits": "[{oops"}), "edits is no JSON: expecting property name"),
+        (chat.words("<<<<<<< SEARCH\n0.02\n=======\n0.03\n>>>>>>> REPLACE"), "hypothesis must be a sentence"),
+    ],
+)
+def test_what_cannot_be_read_is_sent_back_with_what_is_wrong_and_where(make, server, answer, says):
+    assert make(answer, GOOD).ask(context(), check)[0].edits == EDIT
+    assert says in server.requests[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("idea", ["1", "#1", " 1 ", 1, 1.0])
+@pytest.mark.parametrize("category", ["Optimizer", " OPTIMIZER ", "optimizer"])
+def test_an_idea_in_quotes_and_a_category_in_capitals_are_understood(make, idea, category):
+    asked = context(ideas=(Idea(1, "raise the rate"),))
+    proposal = make(chat.call(GOOD_ANSWER | {"idea": idea, "category": category})).ask(asked, check)[0]
+    assert (proposal.idea, proposal.category) == (1, Category.OPTIMIZER)
+
+
+OVERLOADED = [
+    {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+    {"error": {"code": 429, "message": "Rate limited upstream"}},
+    {"error": {"code": 503, "message": "no instance"}},
+    {"error": {"type": "rate_limit_error", "message": "slow down"}},
+]
+
+
+@pytest.mark.parametrize("answer", OVERLOADED)
+def test_an_overload_within_a_good_status_is_one(make, server, answer):
+    busy = api.Behaviour(body=json.dumps(answer).encode(), headers={"retry_after": "0.001"})
+    assert make(busy, GOOD, retries=1, repairs=0).ask(context(), check)[0].edits == EDIT
+    assert len(server.requests) == 2 and len(server.requests[1]["messages"]) == 2, "sent again as it was"
+    assert failure(make(default=busy, repairs=3)).retry
+    assert len(server.requests) == 3, "no answer to mend"
+
+
 def test_refused_answers_are_mended_in_the_same_conversation(make, server):
     bad = chat.call(chat.proposal("LR = at(0.05", "x"))
     proposal = make(bad, chat.words("Hm."), GOOD).ask(context(), check)[0]
@@ -173,8 +284,9 @@ def test_no_malformed_answer_does_harm(make, answer):
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200) | st.text("{}[]\"'`json:, \n", max_size=60))
 def test_any_text_at_all_is_searched_without_harm(text):
-    found = json_in(text)
-    assert found is None or isinstance(found, dict)
+    with contextlib.suppress(Refused):
+        found = proposal_in(text)
+        assert found is None or isinstance(found, dict)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +305,36 @@ def test_any_text_at_all_is_searched_without_harm(text):
 def test_failures_have_a_plain_reason(make, behaviour, retry, says):
     error = failure(make(default=behaviour, timeout=0.2))
     assert error.retry is retry and says in str(error)
+
+
+PACKED = {"content_encoding": "gzip"}
+BOMB = gzip.compress(b"0" * 30_000_000)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        (api.Behaviour(body=b"{}" * 99, pace=0.05), "within 0.5 s"),
+        (api.Behaviour(body=b"{}", pace=0.05, slow_headers=True), "within 0.5 s"),
+        (api.Behaviour(body=b"x" * 1_000_000, times=300), "more than 20 MB"),
+        (api.Behaviour(body=BOMB, headers=PACKED), "more than 20 MB, packed"),
+    ],
+)
+def test_an_answer_is_bounded_in_time_and_size(make, server, behaviour, says):
+    proposer = make(default=behaviour, timeout=0.5 if "within" in says else 5.0, retries=3)
+    assert says in str(failure(proposer)) and len(server.requests) == 1, "it may be billed: it is sent once"
+
+
+def test_a_packed_answer_is_read(make):
+    behaviour = api.Behaviour(body=lambda usage: gzip.compress(GOOD.body(usage)), headers=PACKED)
+    assert make(behaviour).ask(context(), check)[0].edits == EDIT
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_with_the_prompt(make, server, status):
+    with chat.ChatServer(default=GOOD) as other:
+        failure(make(default=api.Behaviour(status, headers={"location": f"{other.url}/chat/completions"})))
+        assert not other.requests and len(server.requests) == 1
 
 
 def test_it_waits_and_tries_again(make, server):
@@ -262,6 +404,43 @@ def test_the_next_model_is_asked(make):
     assert proposal.proposer == "openai:large"
 
 
+def by_model(server):
+    return Counter(request["model"] for request in server.requests)
+
+
+class TwoModels(chat.ChatServer):
+    """`small` fails as it is told to, `large` proposes something new each time."""
+
+    failing = api.error(500)
+
+    def _next(self, request, headers):
+        number = len(self.requests)
+        good = chat.call(
+            chat.proposal("0.02", f"0.{number + 300}", hypothesis=f"Rate number {number} {number * 7}")
+        )
+        self.script = [self.failing if request["model"] == "small" else good]
+        return super()._next(request, headers)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [api.error(500), api.error(401, "not for this model"), api.error(403), api.error(402, "top up"),
+     chat.words("An essay."), chat.call(chat.proposal("nowhere", "x"))],
+)  # fmt: skip
+def test_a_model_that_never_delivers_bars_no_other_and_waits(make, tmp_path, failing):
+    told, past = [], [baseline()]
+    with TwoModels() as server:
+        server.failing = failing
+        services = make_services(tmp_path, told)
+        proposer = make(base_url=server.url, models=["small", "large"], services=services, repairs=1)
+        for number in range(1, 31):
+            [proposal] = proposer.ask(context(past), check)
+            assert proposal.proposer == "openai:large"
+            past.append(replace(experiment(number, "discard", scores=(1.8,)), proposal=proposal))
+        assert by_model(server)["large"] == 30 and 1 <= by_model(server)["small"] <= 10
+    assert len(told) == 1 and "small" in told[0]
+
+
 def test_money_where_there_is_a_price(make):
     prices = {"small": {"input": 2.0, "output": 10.0, "cache_read": 0.5}}
     cost = make(GOOD, prices=prices).ask(context(), check)[0].cost
@@ -269,6 +448,25 @@ def test_money_where_there_is_a_price(make):
     assert cost.dollars == pytest.approx(((cost.input_tokens - half) * 2 + half * 0.5 + 1000) / 1e6, abs=1e-6)
     error = failure(make(default=GOOD, prices=prices, max_dollars=0.01))
     assert not error.retry and "max_dollars" in str(error)
+
+
+PRICES = {"small": {"input": 3.0, "output": 15.0, "cache_read": 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "more", "dollars"),
+    [
+        (100_000, 2000, {}, 0.33),
+        (100_000, 2000, {"prompt_tokens_details": {"cached_tokens": 80_000}}, 0.114),
+        (100_000, 2000, {"prompt_cache_hit_tokens": 80_000}, 0.114),
+        (1000, 6000, {"completion_tokens_details": {"reasoning_tokens": 5000}}, 0.093),
+        (1000, 1000, {"total_tokens": 7000}, 0.093),
+    ],
+)
+def test_dollars_as_computed_by_hand(make, asked, answered, more, dollars):
+    usage = {"prompt_tokens": asked, "completion_tokens": answered, **more}
+    answer = chat.call(GOOD_ANSWER, usage=usage)
+    assert make(answer, prices=PRICES).ask(context(), check)[0].cost.dollars == pytest.approx(dollars)
 
 
 def test_without_its_package_it_says_how_to_install_it(make, monkeypatch):

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from autoresearch.propose.llm.prompt import build
 from autoresearch.propose.llm.strategy import (
     LONGEST,
@@ -11,6 +13,7 @@ from autoresearch.propose.llm.strategy import (
     ranked,
     request_on_plateau,
     since_keep,
+    waits,
 )
 from autoresearch.types import Category, Cost, Proposal
 from tests.support.histories import baseline, context, experiment
@@ -141,3 +144,24 @@ def test_near_misses_are_to_be_combined():
 def test_it_stands_in_the_prompt_after_the_cached_part():
     prompt = build(context(run_of("d" * 15)), 9000)
     assert "# The search is stuck" in prompt.content[-1]["text"]
+
+
+@pytest.mark.parametrize("plateau", [False, True])
+@pytest.mark.parametrize("calls_in_vain", [1, 4])
+def test_a_model_in_vain_waits_longer_and_longer(plateau, calls_in_vain):
+    """It gives errors, essays or duplicates alone, and is asked less and less often before the others."""
+    history = past(("b", 0.01, 0.1), *[("b", None, 0.1)] * (30 if plateau else 1))
+    calls, requests = 0, 0
+    for number in range(40):
+        unbilled = {"anthropic:a": Cost(calls, dollars=0.1 * calls)} if calls else {}
+        if ranked(["a", "b"], context(history), "anthropic", unbilled)[0] == "a":
+            calls, requests = calls + calls_in_vain, requests + calls_in_vain
+        kept = 0.01 if not plateau and number % 4 == 0 else None
+        history = [*history, *past(*[("b", kept, 0.1)] * len(history))[-1:]]
+    assert 0 < requests <= 16
+
+
+def test_a_model_that_gave_a_proposal_waits_no_more():
+    history = past(("b", None, 0.1))
+    assert waits("a", context(history[:1]), "anthropic", {"anthropic:a": Cost(1)})
+    assert not waits("a", context(history[:1]), "anthropic", {})

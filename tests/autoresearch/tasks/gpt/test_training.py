@@ -284,8 +284,20 @@ def test_only_good_numbers_are_taken(train):
     }
     submit = f"m = {bad!r}; m['nan'] = float('nan'); wire.send({{'type': 'submit', 'metrics': m}})\n"
     train(HELLO, READY, WEIGHTS, submit, FOREVER)
-    own = {"startup_seconds", "train_seconds"}
-    assert {k: v for k, v in train.record.metrics.items() if k not in own} == {"fine": 2.5}
+    own = {"startup_seconds", "train_seconds", "cpu_seconds", "reference_seconds"}
+    assert {k: v for k, v in train.record.metrics.items() if k not in own} == {"script_fine": 2.5}
+
+
+def test_a_script_s_own_numbers_pass_for_none_of_ours(train):
+    forged = dict.fromkeys(
+        ("llm_dollars", "score", "best", "kept", "tried", "val_loss", "device_memory_mb"), 7.0
+    )
+    claim = f"wire.send({{'type': 'submit', 'metrics': {forged | {'steps': 3, 'tokens': 90}}}})\n"
+    train(HELLO, READY, WEIGHTS, claim, FOREVER)
+    metrics = train.record.metrics
+    assert not forged.keys() & metrics.keys()
+    assert all(metrics[f"script_{name}"] == 7.0 for name in forged)
+    assert metrics["steps"] == 3
 
 
 def test_metrics_of_the_runner_cannot_be_claimed(train):
