@@ -138,7 +138,7 @@ class ModelClient:
         except Closed:
             raise Failure("crash", "the model server died") from None
         except Timeout:
-            raise Failure("crash", "timeout: scoring took longer than its limit") from None
+            raise Failure("crash", "timeout: scoring took longer than") from None
         except WireError:
             raise Failure("invalid", "the model server sent what is no message") from None
         close_all(fds)

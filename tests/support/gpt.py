@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import nanomodel
 from autoresearch.execute.base import TrialSpec
+from autoresearch.execute.load import LoadMeter, Look
 from autoresearch.execute.sandbox import Limits, Sandbox, create_sandbox
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import Settings, TrainingBudget
@@ -47,6 +49,7 @@ def make_measurer(
     """A measurer with some settings changed."""
     budget = TrainingBudget(kind, amount, max_seconds)
     settings = replace(SETTINGS, budget=budget, **changes)
+    load = load or LoadMeter(lambda: Look(time.monotonic(), 0.0, 0.0, 0.0))  # as on a quiet machine
     return GptMeasurer(settings, sandbox or create_sandbox("auto"), data, health=health, say=say, load=load)
 
 

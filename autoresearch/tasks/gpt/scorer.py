@@ -18,6 +18,7 @@ from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.execute.output import Log
+from autoresearch.execute.sandbox.usage import waited_seconds
 from autoresearch.tasks.gpt.data import closing
 from autoresearch.tasks.gpt.program import environment
 from nanomodel.wire import Message, Timeout, WireError, pair
@@ -141,6 +142,11 @@ class Scorer:
         except WireError as error:
             self.close()
             raise ScorerDied(f"{error}: {self._log.text(wait=1.0).strip()[-1000:]}") from None
+
+    @property
+    def waited_seconds(self) -> float:
+        """Time in which its threads have waited for a core so far."""
+        return sum(waited_seconds([self._process.pid]).values()) if self._process is not None else 0.0
 
     def close(self) -> None:
         """End it."""

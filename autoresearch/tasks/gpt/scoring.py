@@ -35,6 +35,7 @@ AGAIN_SECONDS = 60.0
 """Seconds that a late server may take after the trainer is dead."""
 STARVED = "timeout: it kept the model servers or the scorer from starting: they came up once it was killed"
 DIED = "the model server died"
+SLOW = "timeout: scoring took longer than"
 
 
 class Scoring:
@@ -99,13 +100,16 @@ class Scoring:
             raise TrialEnded(Outcome.CRASH, STARVED)
         self._expected.remove(word)
 
-    def score(self, weights: int, job: Mapping[str, object], seconds: float) -> dict[str, float]:
+    def score(
+        self, weights: int, job: Mapping[str, object], seconds: float, stretch: float = 1.0
+    ) -> dict[str, float]:
         """Score submitted weights.
 
         Args:
             weights: Descriptor of the weights.
             job: What to score on, as `nanomodel.score.Job` has it.
-            seconds: Most time it may take.
+            seconds: Most time it may take on a machine with room.
+            stretch: By what factor it may take longer now.
 
         Returns:
             Bits per byte of each split.
@@ -116,6 +120,7 @@ class Scoring:
         """
         import numpy as np
 
+        limit, seconds, waited = seconds, seconds * stretch, self._waited_seconds()
         try:
             answer, received = self._ask(weights, job, seconds)
         except ScorerDied:
@@ -130,7 +135,12 @@ class Scoring:
         if answer["type"] == "error":
             raise UserError(f"The scorer failed: {answer['reason']}", "Is the prepared data whole?", code=3)
         if answer["type"] == "failed":
-            raise TrialEnded(Outcome(answer["outcome"]), self._explained(answer["reason"]))
+            reason = self._explained(answer["reason"])
+            if reason == SLOW:
+                now = self._waited_seconds()
+                own = waited is not None and now is not None and seconds - (now - waited) >= limit
+                reason = f"{SLOW} {limit:g} s" + (" of its own time" if own else "")
+            raise TrialEnded(Outcome(answer["outcome"]), reason)
         scores = {str(split): float(about["score"]) for split, about in answer["scores"].items()}
         names = list(scores)
         for about in answer["scores"].values():
@@ -169,8 +179,14 @@ class Scoring:
                 self._record.metrics["score_cpu_seconds"] = self._cpu_seconds() - used
 
     def _cpu_seconds(self) -> float:
-        """CPU time of both servers so far."""
-        return sum(server.cpu_seconds for server in self._processes.servers)
+        """CPU time so far of the servers that every trial has."""
+        pairs = zip(self._processes.names, self._processes.servers, strict=True)
+        return sum(server.cpu_seconds for name, server in pairs if name != BLIND)
+
+    def _waited_seconds(self) -> float | None:
+        """Time in which scorer and servers have waited for a core so far; None where that is not known."""
+        known = [server.waited_seconds for server in self._processes.servers]
+        return None if None in known else self._scorer.waited_seconds + sum(map(float, filter(None, known)))
 
     def _explained(self, reason: str) -> str:
         """A reason, with why the server ended; the last dead one is meant, since the first may be retired."""

@@ -47,8 +47,10 @@ OWN = "script_"
 """Begins the names of all other numbers, so that none passes for one of ours in a prompt, page or MLflow."""
 
 
+TOLERANCE = 0.25
+"""Seconds that others may take of a budget of seconds without being the reason that a trial is late."""
 CPU_TIMEOUT = "timeout: it used more CPU time than"
-OWN_TIMEOUT = re.compile(CPU_TIMEOUT + r"|timeout: not \w+ after [\d.e+]+ s of its own time")
+OWN_TIMEOUT = re.compile(CPU_TIMEOUT + r"|timeout: [a-z ]+ [\d.e+]+ s of its own time")
 """Begins the reason of a late trial if other programs cannot have caused it."""
 
 
@@ -238,7 +240,8 @@ class Training:
         budget, most = self.budget, self.max_cpu_seconds
         came = f"{latest.fraction:.0%} of its budget done at step {latest.step}, with {clock}"
         if budget.kind == "seconds":
-            reason = f"timeout: nothing submitted within {budget.amount:g} s: {came}"
+            own = " of its own time" if clock.exact and clock.wall - clock.seconds < TOLERANCE else ""
+            reason = f"timeout: nothing submitted within {budget.amount:g} s{own}: {came}"
             return self._overtime(Outcome.INVALID, reason)
         if most is not None and clock.cpu > most:
             reason = f"{CPU_TIMEOUT} {most:.3g} s: {came} (limit by {budget.source})"

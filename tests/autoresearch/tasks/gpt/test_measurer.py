@@ -291,7 +291,7 @@ def test_a_trial_beside_spinning_processes_is_not_blamed_for_them(cache, tmp_pat
         tmp_path / "code", altered("    run.submit(model)", f"    {work}    run.submit(model)")
     )
     said = []
-    runner = make_measurer(cache, max_seconds=300.0, slowdown=1.1, say=said.append)
+    runner = make_measurer(cache, max_seconds=300.0, slowdown=1.1, say=said.append, load=LoadMeter())
     spin = "for i in $(seq $(($(nproc) * 2))); do (while :; do :; done) & done; wait"
     try:
         quiet = measure(runner, code, tmp_path / "quiet").metrics
