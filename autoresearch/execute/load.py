@@ -33,6 +33,8 @@ BUSY_SHARE, FULL_SHARE = 0.1, 0.9
 """The machine has no room if others use more than the first share of its cores, and all use the second."""
 LEAST = 0.25
 """Least share of the time that counts on a machine without room where it is not known who had the cores."""
+MOST_STRETCH = 8.0
+"""Largest factor by which a limit on a wall clock is longer on a machine without room."""
 MOST_TAKEN = 0.95
 """Largest share of the time that does not count, however many others compute: a trial ends some day."""
 SPOILS = 2.0
@@ -129,8 +131,8 @@ class LoadMeter:
 
     @property
     def stretch(self) -> float:
-        """By what factor a limit on a wall clock is longer now than on a quiet machine, from 1 to 4."""
-        free = max(self.cores - self.others, LEAST * self.cores)
+        """By what factor a limit on a wall clock is longer now than on a quiet machine."""
+        free = max(self.cores - self.others, self.cores / MOST_STRETCH)
         return self.cores / free if self.full else 1.0
 
     @property

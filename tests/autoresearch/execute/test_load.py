@@ -29,7 +29,7 @@ def looked(*rates: tuple[float, float], cores: int = 2, reference: float = 0.001
         ([(0.0, 2.0)] * 4, False, 1.0),  # our own trials fill it, as at the baseline
         ([(0.9, 0.9)] * 4, False, 1.0),  # there is room
         ([(1.0, 1.0)] * 4, True, 2.0),
-        ([(1.9, 0.1)] * 4, True, 4.0),
+        ([(1.9, 0.1)] * 4, True, 8.0),
         ([(2.0, 0.0)] * 2 + [(0.0, 1.0)] * 8, False, 1.0),
         ([], False, 1.0),
     ],

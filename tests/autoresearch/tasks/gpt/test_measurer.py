@@ -292,7 +292,7 @@ def test_a_trial_beside_spinning_processes_is_not_blamed_for_them(cache, tmp_pat
     )
     said = []
     runner = make_measurer(cache, max_seconds=300.0, slowdown=1.1, say=said.append, load=LoadMeter())
-    spin = "for i in $(seq $(($(nproc) * 2))); do (while :; do :; done) & done; wait"
+    spin = "for i in $(seq $(($(nproc) * 2))); do timeout 120 sh -c 'while :; do :; done' & done; wait"
     try:
         quiet = measure(runner, code, tmp_path / "quiet").metrics
         others = foreign(spin)
@@ -313,5 +313,5 @@ def test_a_trial_beside_spinning_processes_is_not_blamed_for_them(cache, tmp_pat
 
 def foreign(script):
     """Start a shell script as somebody else does, no child of ours; returns its process group."""
-    command = ["bash", "-c", 'setsid bash -c "$0" > /dev/null & echo $!; disown', script]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = ["bash", "-c", 'setsid bash -c "$0" > /dev/null 2>&1 & echo $!; disown', script]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout)
