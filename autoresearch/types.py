@@ -435,6 +435,7 @@ class Trial:
         result: None while it runs, if the runner died, or if the result was no longer needed.
         place: Where it runs, such as "cuda:1"; empty if there is only one place.
         label: Its name if its arm does not say enough, such as "claim, tip".
+        measured: Sum of its phases in seconds; 0 if none were recorded.
     """
 
     id: int
@@ -447,6 +448,12 @@ class Trial:
     result: Measurement | None = None
     place: str = ""
     label: str = ""
+    measured: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it kept its place busy: its phases, else from start to end; 0 while it runs."""
+        return self.measured or ((self.finished or self.started) - self.started)
 
     @property
     def score(self) -> float | None:

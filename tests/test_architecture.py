@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    ("types", "errors", "registry", "text", "config"),
+    ("types", "errors", "clock", "registry", "text", "config"),
     ("edit",),
     ("judge",),
     ("store",),

@@ -1,7 +1,8 @@
 """The command line: `autoresearch COMMAND [key=value ...]`.
 
 Settings are Hydra overrides in any order; `name=` chooses
-the search (without it: today's for `run`, the latest for everything else). Exit codes: 0 done; 1 a defect of
+the search (without it: for `run` the last one if it has not ended, else a new one; for everything else the
+one that runs, or was begun last). Exit codes: 0 done; 1 a defect of
 ours; 2 something in the request; 3 something on this machine; 4 the search is already running; 130 stopped
 by Ctrl-C. Nothing heavy is imported before a command needs it.
 """

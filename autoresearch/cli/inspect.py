@@ -22,13 +22,23 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
-def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
-    """The journal of the search that `name=` names, or of the latest one, and the repository it is about."""
+def chosen(overrides: list[str] | None) -> Path:
+    """The folder of the search that a command is about; says which one it took if `name=` names none."""
     from autoresearch.search.setup import search_folder
+
+    given = overrides or []
+    folder = search_folder(given)
+    if not any(o.startswith("name=") for o in given):
+        typer.echo(f"search: {folder.name} (name={folder.name})", err=True)
+    return folder
+
+
+def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
+    """The journal of the search that a command is about, and the repository of that."""
     from autoresearch.store.git import Repository
     from autoresearch.store.journal import Journal
 
-    return Journal(search_folder(overrides or []) / "journal.db"), Repository(Path.cwd())
+    return Journal(chosen(overrides) / "journal.db"), Repository(Path.cwd())
 
 
 def dumps(value: Any, indent: int | None = 2) -> str:

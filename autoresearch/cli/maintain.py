@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Overrides, open_journal
+from autoresearch.cli.inspect import Overrides, chosen, open_journal
 
 if TYPE_CHECKING:
     from autoresearch.store.git import Repository
@@ -24,13 +24,12 @@ def sync(
     git: Annotated[bool, typer.Option("--git", help="Also make commits and refs in git again.")] = False,
 ) -> None:
     """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
-    from autoresearch.search.setup import search_folder
     from autoresearch.store.files import locked_journal
     from autoresearch.store.git import Repository
 
     given = overrides or []
     repository = Repository(Path.cwd())
-    with locked_journal(search_folder(given)) as journal:
+    with locked_journal(chosen(given)) as journal:
         if git:
             _sync_git(journal, repository)
         count = len(journal.experiments())
@@ -93,7 +92,7 @@ def clean(
     given = overrides or []
     config, repository = load(given), Repository(Path.cwd())
     named = any(o.startswith("name=") for o in given)
-    folders = [search_folder(given)] if named else files.searches(runs_folder(config, repository))
+    folders = [search_folder(given)] if named else files.leftovers(runs_folder(config, repository))
     total = 0
     for folder in folders:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal, print_result
+from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal, print_result
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
@@ -121,10 +121,10 @@ def audit(
 def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; a person's stop ends the command."""
     from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup import open_search, search_folder
+    from autoresearch.search.setup import open_search
 
     given = overrides or []
-    named = [f"name={search_folder(given).name}", *(o for o in given if not o.startswith("name="))]
+    named = [f"name={chosen(given).name}", *(o for o in given if not o.startswith("name="))]
     try:
         with open_search(named, "quiet" if quiet else "auto") as search:
             yield search

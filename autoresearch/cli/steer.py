@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Overrides, open_journal
+from autoresearch.cli.inspect import Overrides, chosen, open_journal
 from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add(
         raise UserError("There is no idea.", 'For example: autoresearch idea add "tie the embeddings"')
     inbox = _inbox(overrides)
     if diff:
-        _check(diff, overrides)
+        _check(diff, inbox.path.parent)
     number = inbox.add_idea(text or f"patch {patch.name if patch else ''}", diff)
     typer.echo(f"Idea {number} waits in {inbox.path.parent.name}.")
     name = recorded_config(inbox.path.parent).proposer["name"]
@@ -62,12 +62,14 @@ def add(
 @idea.command("list")
 def list_ideas(overrides: Overrides = None) -> None:
     """List every idea and what became of it."""
+    from autoresearch.store.inbox import Inbox
     from autoresearch.text import one_line
 
-    inbox = _inbox(overrides or [])
+    journal, _ = open_journal(overrides)
+    inbox = Inbox(journal.path.parent)
     tested = {
         e.proposal.idea: f"experiment {e.number}" + (f": {e.verdict.kind}" if e.verdict else "")
-        for e in open_journal(overrides)[0].experiments()
+        for e in journal.experiments()
         if e.proposal and e.proposal.idea
     }
     entries = inbox.entries()
@@ -106,16 +108,26 @@ def stop(overrides: Overrides = None) -> None:
 
 
 def _wish(value: str, overrides: list[str] | None, words: str) -> None:
-    inbox = _inbox(overrides or [])
-    inbox.wish(value)
-    typer.echo(words.format(name=inbox.path.parent.name))
+    """Ask a search for something.
+
+    Raises:
+        UserError: If no process runs it, so that nobody would hear.
+    """
+    journal, _ = open_journal(overrides)
+    name, lease = journal.path.parent.name, journal.lease()
+    journal.close()
+    if lease is None or lease.dead:
+        raise UserError(f"No process runs {name}.", f"Go on with it: autoresearch run name={name}")
+    from autoresearch.store.inbox import Inbox
+
+    Inbox(journal.path.parent).wish(value)
+    typer.echo(words.format(name=name))
 
 
 def _inbox(overrides: list[str]) -> Inbox:
-    from autoresearch.search.setup import search_folder
     from autoresearch.store.inbox import Inbox
 
-    return Inbox(search_folder(overrides))
+    return Inbox(chosen(overrides))
 
 
 def _split(words: list[str] | None) -> tuple[str, list[str]]:
@@ -127,17 +139,19 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
     return " ".join(said).strip(), overrides
 
 
-def _check(diff: str, overrides: list[str]) -> None:
+def _check(diff: str, folder: Path) -> None:
     """Refuse at once a patch that does not apply to the script as it is now."""
     from autoresearch.edit.patch import edits_from_patch
     from autoresearch.errors import Refused
     from autoresearch.search.setup import recorded_config
+    from autoresearch.store.git import Repository
+    from autoresearch.store.journal import Journal
     from autoresearch.tasks import create_task
 
-    journal, repository = open_journal(overrides)
+    journal, repository = Journal(folder / "journal.db"), Repository(Path.cwd())
     kept = [e.commit for e in journal.experiments() if e.kept]
     tip = kept[-1] if kept else journal.info().base_commit
-    editable = create_task(recorded_config(journal.path.parent)).editable
+    editable = create_task(recorded_config(folder)).editable
     try:
         edits_from_patch(diff, repository.sources(tip, editable))
     except Refused as error:

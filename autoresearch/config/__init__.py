@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -289,15 +290,20 @@ def _shown(value: Any) -> str:
 def resume(recorded: Config, overrides: Sequence[str]) -> Config:
     """The configuration of a search that goes on: as it was begun, plus new overrides.
 
+    Nothing is chosen by what the environment or the machine shows now: neither a proposer that costs money
+    nor a device on which scores mean something else.
+
     Raises:
         UserError: If an override would change what a score means.
     """
     # The options of one choice mean nothing to another.
-    given = dict(override.partition("=")[::2] for override in overrides)
+    given = dict(override.partition("=")[::2] for override in overrides if override != "executor.device=auto")
     chosen = {key for key, choice in given.items() if recorded.choices.get(key, choice) != choice}
     kept = [o for o in recorded.overrides if o.partition("=")[0].partition(".")[0] not in chosen]
-    config = load([*kept, *overrides])
-    for key in FIXED:
+    device = f"executor.device={given.get('executor.device', recorded.executor.device)}"
+    config = load([*kept, *(o for o in overrides if o.partition("=")[0] != "executor.device"), device], {})
+    shared = ("threads", "workers") if recorded.budget.get("kind") == "seconds" else ()
+    for key in (*FIXED, *(f"executor.{name}" for name in ("device", *shared))):
         if _meaning(config, key) != _meaning(recorded, key):
             raise UserError(
                 f"The search {recorded.name} was begun with another {key}: scores would not be comparable.",
@@ -308,7 +314,7 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
 
 def _meaning(config: Config, key: str) -> object:
     """The value of a key, without what changes no score."""
-    value = getattr(config, key)
+    value: Any = attrgetter(key)(config)
     if key not in ("budget", "guards"):
         return value
     options = value if key == "budget" else value.model_dump()

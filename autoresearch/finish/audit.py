@@ -9,10 +9,10 @@ be left out alone: it stays, and is reported as not separable. Not covered: the 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from autoresearch.clock import now
 from autoresearch.edit.candidate import carry
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
@@ -113,7 +113,7 @@ def make_audit(search: Search, runs: int) -> AuditRecord:
     scored = [(run.present, loss(run.score)) for run in record.runs if run.score is not None]
     audited = audit(report.keeps, scored, report.noise, report.tau)
     removed = doubtful(audited, separable=record.separable)
-    record = replace(record, finished=time.time(), audited=tuple(audited), removed=tuple(removed))
+    record = replace(record, finished=now(), audited=tuple(audited), removed=tuple(removed))
     if removed:
         record = _branch(stack, record)
     write_audit(journal, record)
@@ -126,7 +126,7 @@ def _plan(stack: Stack, tip: str, runs: int) -> AuditRecord:
     first = unused_seed(stack.search, (run.seed for r in read_audits(journal) for run in r.runs))
     selections = stack.selections(separable, seed=len(stack.keeps))
     chosen = [AuditRun(present, first + i) for i, present in zip(range(runs), selections, strict=False)]
-    return AuditRecord(tip, tuple(e.number for e in stack.keeps), separable, time.time(), tuple(chosen))
+    return AuditRecord(tip, tuple(e.number for e in stack.keeps), separable, now(), tuple(chosen))
 
 
 def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
@@ -140,7 +140,7 @@ def _train(stack: Stack, record: AuditRecord) -> AuditRecord:
             commit = stack.commits(run.present)[-1]
             ref = f"refs/autoresearch/{search.config.name}/audit/{record.tip[:10]}/{index:03d}"
             search.repository.update_refs({ref: commit})
-            record = record.with_run(index, started=time.time())
+            record = record.with_run(index, started=now())
             write_audit(search.journal, record)
             left_out = [n for n, present in zip(record.keeps, run.present, strict=True) if not present]
             yield Training(

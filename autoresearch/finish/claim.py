@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
@@ -123,7 +123,7 @@ def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
         experiment=tip.number,
         base=search.journal.info().base_commit,
         tip=tip.commit,
-        started=time.time(),
+        started=now(),
         accesses=tuple(accesses),
         shares=seeds if divided else 0,
     )
@@ -168,9 +168,9 @@ def _run(search: Search, record: ClaimRecord, indices: Sequence[int], splits: Se
         for index in indices:
             if record.void:
                 return
-            access, now = record.accesses[index], time.time()
+            access, begun = record.accesses[index], now()
             sealed = Split.TEST in splits
-            record = record.with_access(index, **({"opened": now} if sealed else {"started": now}))
+            record = record.with_access(index, **({"opened": begun} if sealed else {"started": begun}))
             write_claim(search.journal, record)
             yield Training(
                 index=index,
@@ -211,7 +211,7 @@ def _judged(record: ClaimRecord, index: int, result: Measurement) -> ClaimRecord
     side = "the result" if access.side == TIP else "the starting script"
     how = "was invalid" if invalid else "failed twice, and a claim needs all its trainings"
     why = f"a training of {side} {how}: {result.reason}"
-    return replace(record, void=why, caught=invalid and access.side == TIP, finished=time.time())
+    return replace(record, void=why, caught=invalid and access.side == TIP, finished=now())
 
 
 def _by_machine(result: Measurement) -> bool:
@@ -241,7 +241,7 @@ def _open(search: Search, record: ClaimRecord) -> ClaimRecord:
 def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
     folder = search.folder / _items(record)
     result, blind = _result(record, search.task.metric, folder), _blind(record, folder)
-    done = replace(record, finished=time.time(), result=result, blind=blind)
+    done = replace(record, finished=now(), result=result, blind=blind)
     if blind is not None and result.effect - blind[0] > BLIND_Z * blind[1]:
         why = f"the answers given blind show a gain of {blind[0]:.4g}, not of {result.effect:.4g}"
         done = replace(done, result=None, void=why, caught=True)

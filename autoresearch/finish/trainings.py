@@ -7,13 +7,18 @@ audit continues.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
+from autoresearch.clock import now
 from autoresearch.search.loop import Search
+from autoresearch.store.database import Phase
+from autoresearch.store.notes import AFTER, seconds_after
 from autoresearch.types import Arm, Measurement, Split, Trial
+
+AFTER_SEARCH = -1
+"""Stands in the timeline for the experiment of a training that belongs to none."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,17 @@ def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple
 
     def starts() -> Iterator[Trial]:
         for t in planned:
-            trial = Trial(t.index + 1, t.experiment, t.arm, t.seed, t.commit, time.time(), label=t.label)
+            trial = Trial(t.index + 1, t.experiment, t.arm, t.seed, t.commit, now(), label=t.label)
             yield search.scheduler.start_unrecorded(trial, t.splits, t.items, **t.fields)
 
     for ended in search.scheduler.run_all(starts()):
-        search.view.trial(replace(ended.trial, finished=time.time(), result=ended.result))
+        phases = ended.result.phases
+        done = replace(ended.trial, finished=now(), result=ended.result)
+        done = replace(done, measured=sum(end - start for _, start, end in phases))
+        for name, start, end in phases:
+            search.journal.mark(AFTER_SEARCH, -done.id, cast(Phase, name), start, end)
+        search.journal.set(AFTER, str(seconds_after(search.journal) + done.seconds))
+        search.view.trial(done)
         yield ended.trial.id - 1, ended.result
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, InstanceOf, validate_call
 
+from autoresearch.clock import now
 from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.agent_folder import changed_files, make_folder, read_hypothesis, read_text
@@ -137,7 +137,7 @@ class CommandProposer(Proposer):
         """Run the agent once; returns its answer."""
         words = f"{AGAIN}{asked}\n# Why your last change was not accepted\n{reason}\n" if reason else asked
         self._write_prompt(words)
-        started, problem, output, cost = time.time(), "", "", Cost(calls=1)
+        started, problem, output, cost = now(), "", "", Cost(calls=1)
         with self._budget.allow(cost, self._author) as payment:
             self._services.record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
             try:
@@ -147,7 +147,7 @@ class CommandProposer(Proposer):
                 problem = str(error)
                 raise
             finally:
-                payment.cost = replace(cost, seconds=time.time() - started)
+                payment.cost = replace(cost, seconds=now() - started)
                 call = Call(conversation, self._author, started, words, output, problem, payment.cost)
                 self._services.record(call)
 

@@ -97,11 +97,14 @@ class ProposerError(Exception):
 
     Attributes:
         retry: Whether asking again later may help (an outage), or never (a bad key, an empty queue).
+        exhausted: Whether nothing is left to propose, so that the search is done. A bad key is no such end: a
+            person can mend it, and go on.
     """
 
-    def __init__(self, message: str, retry: bool = False) -> None:
+    def __init__(self, message: str, retry: bool = False, exhausted: bool = True) -> None:
         super().__init__(message)
         self.retry = retry
+        self.exhausted = exhausted
 
 
 class Defect(ProposerError):
@@ -225,7 +228,7 @@ def _nothing(name: str) -> Cost:
     return Cost()
 
 
-def _ignore(said: object) -> None:
+def _ignore(*said: object) -> None:
     pass
 
 
@@ -243,6 +246,7 @@ class SearchServices:
         unbilled: The earlier cost of a proposer, or of one of its models ("anthropic:claude-sonnet-5-5"),
             beyond the cost of its proposals.
         say: Tells a person something.
+        refused: Records that a proposal was refused for good, and why; it counts among what was given up.
     """
 
     __pydantic_config__ = ConfigDict(
@@ -256,3 +260,4 @@ class SearchServices:
     record: Callable[[Call], None] = _ignore
     unbilled: Callable[[str], Cost] = _nothing
     say: Callable[[str], None] = _ignore
+    refused: Callable[[Proposal, str], None] = _ignore

@@ -106,5 +106,7 @@ class Portfolio(Proposer):
             return asked(self._fallback, context, check, n)
         except ProposerError as other:
             raise ProposerError(
-                f"{error}; and {self._fallback.name}: {other}", retry=error.retry or other.retry
+                f"{error}; and {self._fallback.name}: {other}",
+                retry=error.retry or other.retry,
+                exhausted=error.exhausted and other.exhausted,
             ) from None

@@ -4,9 +4,9 @@ A patch is tried as it is, against the incumbent of the moment, or refused with 
 keeps. Ideas in words are for language models; `QueueProposer` leaves them alone.
 
 `ReplayProposer` is for tests, and to compare judges or budgets on the same ideas. Its file has a JSON object
-a line, as `Proposal.to_dict` writes it; only hypothesis, category and edits are needed. Every line is
-proposed at most once in a search, however often the search is restarted; what the search has is recognised by
-hypothesis and edits. A line that `check` refuses is passed over.
+a line, as `Proposal.to_dict` writes it; only hypothesis, category and edits are needed. Every line is decided
+once in a search, in its turn, however often the search is restarted: it is tried, or refused, which is
+recorded. What the search has is recognised by its hypothesis, since its edits may have been merged.
 
 Not covered: where patches come from (`autoresearch.store.inbox`).
 """
@@ -122,8 +122,8 @@ class ReplayProposer(Proposer):
     name = "replay"
     instant = True
 
-    @validate_call
-    def __init__(self, *, path: Path) -> None:
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(self, *, path: Path, services: InstanceOf[SearchServices] | None = None) -> None:
         try:
             lines = path.expanduser().read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -131,42 +131,49 @@ class ReplayProposer(Proposer):
                 f"cannot read the recorded proposals in {path}: {error}", "check proposer.path"
             ) from None
         self._path = path
-        self._recorded = [
-            _recorded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
-        ]
-        self._handed: list[Proposal] = []
+        self._services = services
+        found = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        self._recorded = {number: _recorded(path, number, line) for number, line in found}
+        self._decided: list[str] = []
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
         """See `autoresearch.propose.base.Proposer`."""
         return up_to(n, lambda: self._next(context, check))
 
     def _next(self, context: Context, check: Check) -> Proposal:
-        """The first that the search does not have."""
-        done = Counter(map(_key, context.proposals)) | Counter(map(_key, self._handed))
-        for proposal in self._recorded:
-            if done[_key(proposal)] > 0:
-                done[_key(proposal)] -= 1
+        """The first line that was not decided yet: it is tried, or refused once and for all."""
+        done = Counter(p.hypothesis for p in context.paid) | Counter(self._decided)
+        for number, proposal in self._recorded.items():
+            if done[proposal.hypothesis] > 0:
+                done[proposal.hypothesis] -= 1
                 continue
+            self._decided.append(proposal.hypothesis)
             try:
                 check(proposal)
-            except Refused:
+            except Refused as error:
+                if self._services is not None:
+                    self._services.refused(proposal, str(error))
+                    self._services.say(f"Refused line {number} of {self._path.name}: {error}")
                 continue
-            self._handed.append(proposal)
             return proposal
         raise ProposerError(f"the {len(self._recorded)} recorded proposals in {self._path.name} are used up")
 
 
 def _recorded(path: Path, number: int, line: str) -> Proposal:
     try:
-        recorded = {"proposer": ReplayProposer.name, **json.loads(line)}
+        recorded = {"proposer": ReplayProposer.name, **json.loads(line, parse_constant=_no_number)}
         # Ideas and conversations were those of the search that it was recorded in.
-        return Proposal.from_dict({**recorded, "idea": None, "conversation": ""})
-    except (ValueError, TypeError) as error:
+        proposal = Proposal.from_dict({**recorded, "idea": None, "conversation": ""})
+        json.dumps(proposal.to_dict(), ensure_ascii=False, allow_nan=False).encode()  # it can be written
+        if not proposal.hypothesis.strip():
+            raise ValueError("the hypothesis is empty")
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}, line {number} is not a proposal: {error}",
             "each line needs hypothesis, category and edits (a list of path, search, replace)",
         ) from None
+    return proposal
 
 
-def _key(proposal: Proposal) -> tuple[object, ...]:
-    return proposal.hypothesis, proposal.edits
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")

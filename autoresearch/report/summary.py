@@ -17,6 +17,7 @@ from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate, own_trials
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.notes import (
+    AFTER,
     BRIEFS,
     CLAIMS,
     UNBILLED,
@@ -25,6 +26,7 @@ from autoresearch.store.notes import (
     read_briefs,
     read_claims,
     read_unbilled,
+    seconds_after,
 )
 from autoresearch.text import change_text, one_line, public
 from autoresearch.types import REPORTED_SPLITS, Cost, Direction, Experiment, Metric, Outcome, VerdictKind
@@ -42,7 +44,7 @@ JUDGE_KEYS = {
 """Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
-NOTES_READ = (CLAIMS, JUDGE, BRIEFS, UNBILLED)
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, UNBILLED, AFTER)
 """Notes of the journal that a summary reads."""
 
 
@@ -232,7 +234,7 @@ def summarize(history: History) -> Summary:
         verdicts=_verdicts(tried),
         trials=_trials(experiments),
         proposers=_proposers(tried, unbilled),
-        cost=_spending(experiments, unbilled, sum(e.kept for e in tried)),
+        cost=_spending(experiments, seconds_after(history), unbilled, sum(e.kept for e in tried)),
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
     )
@@ -265,8 +267,8 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
 
 
 def device_seconds(e: Experiment) -> float:
-    """Seconds that the finished trials of an experiment took."""
-    return sum(t.finished - t.started for t in e.trials if t.finished is not None)
+    """Seconds for which the trials of an experiment kept devices busy."""
+    return sum(t.seconds for t in e.trials)
 
 
 def failures(experiments: Sequence[Experiment]) -> list[Failure]:
@@ -337,10 +339,12 @@ def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
     return {"total": counts.total(), **{name: counts[name] for name in [*(o.value for o in Outcome), "lost"]}}
 
 
-def _spending(experiments: Sequence[Experiment], unbilled: Mapping[str, Cost], kept: int) -> Spending:
+def _spending(
+    experiments: Sequence[Experiment], after: float, unbilled: Mapping[str, Cost], kept: int
+) -> Spending:
     paid = (p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
     llm = sum((*paid, *unbilled.values()), Cost())
-    seconds = sum(map(device_seconds, experiments))
+    seconds = sum(map(device_seconds, experiments)) + after
     return Spending(
         device_seconds=seconds,
         llm_calls=llm.calls,

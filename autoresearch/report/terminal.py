@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TextIO
 
 from autoresearch.report.estimates import estimate
 from autoresearch.text import duration, one_line, scrub, spelled, verdict_text
-from autoresearch.types import WAITING, Experiment, Metric, Progress, Trial, Verdict, VerdictKind
+from autoresearch.types import WAITING, Arm, Experiment, Metric, Progress, Trial, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from autoresearch.store.journal import SearchInfo
@@ -94,6 +94,9 @@ class SearchView:
         self._clock = clock
         self._began = clock()
         self._done_here = 0
+        self._claim: int = 2 * (config.get("claim") or 0)
+        self._claimed = 0
+        self._lengths: list[float] = []
         self._first_at: float | None = None
 
     def __enter__(self) -> Self:
@@ -144,6 +147,9 @@ class SearchView:
                     self._baseline_scores.append(trial.score)
                     self.baseline = sum(self._baseline_scores) / len(self._baseline_scores)
                     self.best = self.baseline if not self.kept else self.best
+            if trial.score is not None:
+                self._lengths.append(trial.seconds)
+                self._claimed += trial.arm is Arm.CLAIM
             known = self.running.pop(trial.id, None) is not None
             if trial.result is None:
                 self.running[trial.id] = trial, None
@@ -175,7 +181,7 @@ class SearchView:
             self._show_verdict(self.verdicts[-1])
 
     def seconds_left(self) -> float | None:
-        """Time until the search ends, at the pace so far; None if that is not known."""
+        """Time until the search and its claim end, at the pace so far; None if that is not known."""
         limits = []
         if self.minutes is not None:
             limits.append(60 * self.minutes - (self._clock() - self._began))
@@ -184,7 +190,11 @@ class SearchView:
             share = 0.9 * max((p.fraction for _, p in self.running.values() if p), default=0.0)
             pace = (self._clock() - self._first_at) / (self._done_here + share)
             limits.append(pace * (self.limit - self.tried - share))
-        return max(0.0, min(limits)) if limits else None
+        if not limits:
+            return None
+        trainings = max(0, self._claim - self._claimed) if self.kept and self._lengths else 0
+        claim = trainings * sum(self._lengths) / len(self._lengths) / self.places if trainings else 0.0
+        return max(0.0, min(limits)) + claim
 
     def _begin(self, doing: str, hypothesis: str) -> None:
         self._first_at = self._clock() if self._first_at is None else self._first_at
@@ -249,7 +259,7 @@ class PlainView(QuietView):
             if not known:
                 self._print(f"{what}: training")
             return
-        took = duration((trial.finished or trial.started) - trial.started)
+        took = duration(trial.seconds)
         came = f"{trial.result.outcome}, {trial.result.reason}"
         if trial.score is not None:
             came = self.metric.text(trial.score)

@@ -80,7 +80,8 @@ def time_use(found: Iterable[Span]) -> TimeUse:
         if span.phase in BESIDE:
             seconds -= _overlap(span, trials)
         phases[span.phase] += seconds
-        each[span.experiment][span.phase] += seconds
+        if span.experiment >= 0:  # not after the search
+            each[span.experiment][span.phase] += seconds
     return TimeUse(
         wall=sum(end - start for start, end in _stretches(found, GAP)),
         training=phases.get(TRAIN, 0.0),

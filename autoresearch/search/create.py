@@ -6,16 +6,17 @@ Invariant: a branch of another owner, or one that somebody has moved, is never o
 from __future__ import annotations
 
 import ast
+import json
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.edit.patch import read_patch
 from autoresearch.edit.python import UNPARSABLE, parse
@@ -27,7 +28,11 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.tasks import create_task
-from autoresearch.tasks.base import Task
+from autoresearch.tasks.base import Dataset, Task
+from autoresearch.types import Split
+
+DATA = "prepared"
+"""Key of the note that says where the data of a search lie."""
 
 DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
 """Where a unified diff begins, with or without the lines that git puts before it."""
@@ -43,6 +48,29 @@ def check_judge(config: Config) -> None:
         create_judge(baseline=[(seed, float(seed)) for seed in range(config.baselines)], **config.judge)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The judge cannot be set up so: {error}.", "See configs/judge/.") from None
+
+
+def check_settings(config: Config, *, new: bool) -> None:
+    """Check what is set, as far as that can be seen without a repository and without preparing anything.
+
+    Args:
+        config: Of the search.
+        new: Whether the search begins.
+
+    Raises:
+        UserError: If the judge, the brief, or for a new search the corpus or the ideas cannot be used.
+    """
+    config.read_brief()
+    check_judge(config)
+    if not new:
+        return
+    for path in config.idea_paths:
+        _read_idea(path)
+    for key in ("path", "other_path"):
+        given = config.data.get(key)
+        if given and not {*"*?["} & {*given} and not Path(given).expanduser().exists():
+            hint = "Give a file, a folder, or a glob in quotes."
+            raise UserError(f"data.{key}: there is no {given}.", hint)
 
 
 def check_new(name: str, repository: Repository, task: Task) -> None:
@@ -154,7 +182,7 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         name=config.name,
         base_commit=base,
         branch=f"autoresearch/{config.name}",
-        created=time.time(),
+        created=now(),
         task=task.name,
         brief=config.brief,
         brief_text=brief,
@@ -164,6 +192,38 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))
+
+
+def record_data(journal: Journal, data: Dataset, runs: Path) -> None:
+    """Note where the data of a search lie: it goes on with them, whatever becomes of their source."""
+    place = data.path.resolve()
+    inside = place.is_relative_to(runs.resolve())
+    path = place.relative_to(runs.resolve()) if inside else place  # it may be copied along
+    note = {"path": str(path), "splits": sorted(data.splits), "sizes": data.sizes}
+    journal.set(DATA, json.dumps(note))
+
+
+def recorded_data(task: Task, journal: Journal, runs: Path) -> Dataset:
+    """The data that a search was begun with.
+
+    Raises:
+        UserError: If they are gone, and what is prepared from the source now is not the same.
+    """
+    about = dict(journal.info().data)
+    if note := journal.get(DATA):
+        known = json.loads(note)
+        if (path := runs / known["path"]).is_dir():
+            return Dataset(path, about, frozenset(map(Split, known["splits"])), known["sizes"])
+    data = task.prepare(runs / "cache")
+    now = json.loads(json.dumps(dict(data.about)))
+    if changed := sorted(key for key in {*about, *now} if about.get(key) != now.get(key)):
+        raise UserError(
+            f"The data are not those that the search {journal.path.parent.name} was begun with: "
+            f"{', '.join(changed)} differ. Scores would not be comparable.",
+            "Bring back the corpus as it was, or start a search under another name.",
+        )
+    record_data(journal, data, runs)
+    return data
 
 
 def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
@@ -178,11 +238,17 @@ def shelve(inbox: Inbox, patches: Sequence[Path]) -> None:
     """
     known = {entry.idea.text for entry in inbox.entries()}
     for path in patches:
-        text, *diff = DIFF.split(read_patch(path), maxsplit=1)
-        if not text.strip() or not diff:
-            raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
+        text, diff = _read_idea(path)
         if text.strip() not in known:
-            inbox.add_idea(text, diff[0])
+            inbox.add_idea(text, diff)
+
+
+def _read_idea(path: Path) -> tuple[str, str]:
+    """The text and the diff of a file."""
+    text, *diff = DIFF.split(read_patch(path), maxsplit=1)
+    if not text.strip() or not diff:
+        raise UserError(f"{path} is no idea.", "Write a line of text, then what git diff says.")
+    return text, diff[0]
 
 
 def reopen(folder: Path, repository: Repository) -> Journal:

@@ -11,11 +11,11 @@ Not covered: whether a draft still fits when its turn comes (`admission`).
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from autoresearch.clock import now
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Message
 from autoresearch.propose.base import Check, Context, Defect, Proposer, ProposerError, asked
@@ -97,7 +97,7 @@ class Lookahead:
         wanted = max(config.lookahead, places - 1) if config.lookahead else 0
         if self._proposer.instant and places == 1:
             wanted = 0  # asked now, it would know less, and no time would be saved
-        in_time = self._state.tried + drafts < config.experiments and time.time() < self._deadline
+        in_time = self._state.tried + drafts < config.experiments and now() < self._deadline
         if drafts < wanted and in_time and not self.busy:
             self.ask()
 
@@ -155,7 +155,7 @@ class Lookahead:
 
     def _ask(self, context: Context, check: Check, parent: str) -> None:
         """Ask once; after a failure that may pass, wait before the search asks again."""
-        started = time.time()
+        started = now()
         try:
             try:
                 proposal = asked(self._proposer, context, check)[0]
@@ -189,4 +189,6 @@ class Lookahead:
             unbilled = self._proposer.unbilled
         except Exception:  # a cost that cannot be told must not end the search
             return
-        write_unbilled(self._journal, unbilled)
+        own = {self._proposer.name, str(self._config.proposer.get("fallback"))}
+        own |= {who.partition(":")[0] for who in unbilled}
+        write_unbilled(self._journal, unbilled, own)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
@@ -36,6 +37,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
 from autoresearch.store.notes import RECHECKS, read_rechecks
+from autoresearch.store.searches import STOPPED
 from autoresearch.tasks.base import Task
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Experiment, Outcome, State, Verdict, VerdictKind
@@ -92,7 +94,7 @@ class Search:
         Raises:
             UserError: If the machine fails, or the starting script does not train.
         """
-        self.deadline = time.time() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        self.deadline = now() + 60 * self.config.minutes if self.config.minutes else float("inf")
         told, until = self.scheduler.events, self.deadline
         self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, until)
         self.alarm = FailureAlarm(self.config.alarm)
@@ -104,10 +106,12 @@ class Search:
             by_itself = stopped.by_itself
         except ProposerError as error:
             self.view.message(f"No further proposal: {error}", warning=True)
+            by_itself = error.exhausted
         finally:
             self.lookahead.close()
             self.scheduler.close()
-        self.journal.update(finished=time.time())
+        self.journal.set(STOPPED, "" if by_itself else "yes")
+        self.journal.update(finished=now())
         self.mirror.sync(self.journal)
         return by_itself
 
@@ -118,6 +122,9 @@ class Search:
         self.mirror.sync(self.journal)
         self._tell_of_neighbours()
         self.judge = self._baseline()
+        if 0 < self.config.experiments <= self.state.tried and not self.state.unfinished:
+            done = f"{self.config.name} has tried its {self.config.experiments} experiments already."
+            self.view.message(f"{done} For more of them: experiments={2 * self.config.experiments}")
         while True:
             if (experiment := self.state.unfinished) is None:
                 self._recheck()
@@ -236,14 +243,14 @@ class Search:
 
     def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
         """Show the judge a result; record it, the judge, and any verdict in one transaction."""
-        begun, trial = time.time(), ended.trial
+        begun, trial = now(), ended.trial
         if ended.result.outcome is Outcome.INVALID and want.arm is Arm.INCUMBENT and self._revoked(ended):
             return self.journal.experiment(trial.experiment)
         tried = self.journal.experiment(trial.experiment).trials
         earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
         documents = document_losses(losses_folder(self.folder, trial.id))
         verdict = self.judge.observe(want, ended.result, others.values(), earlier, documents)
-        self.journal.mark(trial.experiment, trial.id, "judge", begun, time.time())
+        self.journal.mark(trial.experiment, trial.id, "judge", begun, now())
         if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
             suspect(self.state, self.journal.experiment(trial.experiment))
         self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
@@ -305,7 +312,7 @@ class Search:
 
     def _record(self, experiment: Experiment) -> None:
         """Write the verdict into the commit, and move the branch if the candidate is kept."""
-        begun = time.time()
+        begun = now()
         message = commit_message(experiment, self.task.metric)
         final = self.repository.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
@@ -318,13 +325,13 @@ class Search:
             what = one_line(f"{type(error).__name__}: {error}", 300)
             self.view.message(f"{self.proposer.name} did not take the verdict ({what}).", warning=True)
         score, noise = self.state.standing()
-        self.journal.mark(experiment.number, None, "record", begun, time.time())
+        self.journal.mark(experiment.number, None, "record", begun, now())
         self.view.verdict(experiment, score, noise)
         self.mirror.sync(self.journal)
 
     def _look_at_the_clock(self) -> None:
         """Stop asking for candidates when the time is over."""
-        if time.time() > self.deadline:
+        if now() > self.deadline:
             raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
 
     def _tell_of_neighbours(self) -> None:

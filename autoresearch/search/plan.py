@@ -7,22 +7,26 @@ proposal with the history read from the cache, to two calls without cache and wi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config, load, resume
+from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, require_device, threads
+from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.search.create import check_new
-from autoresearch.search.setup import proposer_of, recorded_config
+from autoresearch.search.create import check_new, check_settings
+from autoresearch.search.setup import named, proposer_of, recorded_config
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.searches import searches
 from autoresearch.tasks import create_task
-from autoresearch.tasks.base import Budget, Task
+from autoresearch.tasks.base import Task
 from autoresearch.text import duration
 from autoresearch.types import Experiment
 
@@ -63,13 +67,19 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     Raises:
         UserError: If the run could not start, as far as that can be seen without starting it.
     """
-    config, repository = load(list(overrides)), Repository(folder)
+    overrides = named(overrides)
+    config, repository = load(overrides), Repository(folder)
     runs = config.runs if config.runs.is_absolute() else repository.root / config.runs
+    there = next(path for path in (runs, *runs.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"The folder {runs} cannot be written.", "Choose another: runs=/some/folder", code=3)
     place = runs / config.name
     found = (place / "journal.db").exists()
     if found:
-        config = resume(recorded_config(place), list(overrides))
+        config = resume(recorded_config(place), overrides)
     require_device(config)
+    check_settings(config, new=not found)
+    create_sandbox(config.sandbox["backend"])
     history = _experiments(place) if found else ()
     proposer_of(config, repository, place)
     done = len(history[1:])
@@ -93,7 +103,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
             "experiments",
             f"{left} more" + (f", for at most {config.minutes:g} minutes" if config.minutes else ""),
         ),
-        *_time(config, task.budget, left, 0 if found else config.baselines, pace),
+        *_time(config, task, left, 0 if found else config.baselines, pace),
         ("proposer", _who(config.proposer)),
         *_money(config, task, sources, history, left),
     ]
@@ -109,16 +119,15 @@ def _experiments(place: Path) -> tuple[Experiment, ...]:
 
 def _pace(config: Config, runs: Path) -> Pace | None:
     """The latest search with the same budget on the same kind of device."""
-    journals = sorted(runs.glob("*/journal.db"), key=lambda path: -path.stat().st_mtime)
-    for path in journals[:20]:
+    for known in searches(runs)[:-21:-1]:
         try:
-            journal = Journal(path)
+            journal = Journal(known.folder / "journal.db")
         except Exception:  # of another version, or broken: not used here
             continue
         info, experiments = journal.info(), journal.experiments()
         journal.close()
         same = info.config.get("budget") == config.budget
-        spans = [t.finished - t.started for e in experiments for t in e.trials if t.score and t.finished]
+        spans = [t.seconds for e in experiments for t in e.trials if t.score is not None]
         if same and spans and info.device.startswith(device(config)):
             tried = [e for e in experiments[1:] if e.verdict]
             trials = sum(len(e.trials) for e in tried) / len(tried) if tried else sum(TRIALS) / 2
@@ -126,13 +135,17 @@ def _pace(config: Config, runs: Path) -> Pace | None:
     return None
 
 
-def _time(config: Config, budget: Budget, left: int, baselines: int, pace: Pace | None) -> list[Line]:
+def _time(config: Config, task: Task, left: int, baselines: int, pace: Pace | None) -> list[Line]:
     """Trainings, and how long they take."""
     low, high = (pace.trials, pace.trials) if pace else TRIALS
-    counts = [round(baselines + left * low), round(baselines + left * high)]
+    budget, claim = task.budget, 2 * config.claim if task.sealed else 0
+    counts = [round(baselines + left * low), round(baselines + left * high) + claim]
     trainings = f"about {counts[0]}" if counts[0] == counts[1] else f"about {counts[0]} to {counts[1]}"
     trainings += f", {baselines} of them of the starting script" if baselines else ""
     lines = [("trainings", trainings)]
+    if claim:
+        words = f"{claim} of them at the end, if a change is kept, to claim the result (claim=0: none)"
+        lines.append(("claim", words))
     if pace:
         each = f"{duration(pace.seconds)} each, as in the search {pace.source}"
         times = [count * pace.seconds / len(places(config)) for count in counts]

@@ -9,9 +9,9 @@ author has had kept is run again. All of this is one transaction of the journal 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, replace
 
+from autoresearch.clock import now
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.store.commits import commit_message, move_branch
@@ -55,7 +55,7 @@ def revoke(
         VerdictKind.DISCARD,
         reason=f"it was measured on top of experiment {number}, which is invalid; it is proposed again",
     )
-    known = [*read_revoked(journal), Revoked(number, reason, time.time(), commits, also)]
+    known = [*read_revoked(journal), Revoked(number, reason, now(), commits, also)]
     journal.revoke(
         {number: void, **{e.number: redo for e in (*above, *under_way)}},
         judge.to_json(),

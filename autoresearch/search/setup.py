@@ -8,9 +8,11 @@ an order that leaves nothing incomplete.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from autoresearch.config import Config, load, resume
@@ -26,7 +28,16 @@ from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
-from autoresearch.search.create import begin, check_judge, check_new, reopen, shelve, trusted_tree
+from autoresearch.search.create import (
+    begin,
+    check_new,
+    check_settings,
+    record_data,
+    recorded_data,
+    reopen,
+    shelve,
+    trusted_tree,
+)
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
 from autoresearch.store.calls import CallLog
@@ -35,10 +46,10 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
-from autoresearch.store.notes import current_brief
+from autoresearch.store.searches import meant, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Cost
+from autoresearch.types import Cost, Proposal
 
 
 def runs_folder(config: Config, repository: Repository) -> Path:
@@ -63,26 +74,36 @@ def runs_folder(config: Config, repository: Repository) -> Path:
 
 
 def search_folder(overrides: list[str]) -> Path:
-    """The folder of the search that `name=` names, or of the latest one.
+    """The folder of the search that `name=` names; without it, of the one that runs or was begun last.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or if several run.
     """
     config = load(overrides)
-    repository = Repository(Path.cwd())
-    runs = config.runs if config.runs.is_absolute() else repository.root / config.runs
-    if any(o.startswith("name=") for o in overrides):
-        folders = [runs / config.name]
-    else:
-        folders = sorted((p.parent for p in runs.glob("*/journal.db")), key=lambda p: p.stat().st_mtime)
-    if not folders or not (folders[-1] / "journal.db").exists():
+    runs = _runs(config)
+    if not any(o.startswith("name=") for o in overrides):
+        return meant(runs)[0].folder
+    if not (runs / config.name / "journal.db").exists():
         known = ", ".join(sorted(p.parent.name for p in runs.glob("*/journal.db")))
-        which = f"called {folders[-1].name}" if folders else f"in {runs}"
         raise UserError(
-            f"There is no search {which}.",
+            f"There is no search called {config.name}.",
             f"There are: {known}." if known else "Start one: autoresearch run",
         )
-    return folders[-1]
+    return runs / config.name
+
+
+def named(overrides: Sequence[str]) -> list[str]:
+    """The settings of `run` with the name of the search that they mean, if they name none."""
+    if any(o.startswith("name=") for o in overrides):
+        return list(overrides)
+    config, repository = load(list(overrides)), Repository(Path.cwd())
+    taken = repository.refs("refs/heads/autoresearch") | repository.refs("refs/autoresearch")
+    names = {re.sub(r"^refs/(heads/)?autoresearch/?", "", ref).partition("/")[0] for ref in taken}
+    return [f"name={unnamed(_runs(config), names)}", *overrides]
+
+
+def _runs(config: Config) -> Path:
+    return config.runs if config.runs.is_absolute() else Repository(Path.cwd()).root / config.runs
 
 
 @contextmanager
@@ -100,6 +121,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
     def say(text: str) -> None:
         search.scheduler.events.put(Message(text, warning=True))
 
+    overrides = named(overrides)
     config = load(overrides)
     repository = Repository(Path.cwd())
     runs = runs_folder(config, repository)
@@ -108,11 +130,11 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         found = (folder / "journal.db").exists()
         if found:
             config = resume(recorded_config(folder), overrides)
+        check_settings(config, new=not found)
         brief = config.read_brief()
         require_device(config)
         passed_over: list[str] = []
         sandbox = create_sandbox(config.sandbox["backend"], passed_over.append)
-        check_judge(config)
         inbox = Inbox(folder)
         inbox.begin()
         if not found:
@@ -121,15 +143,20 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         task = create_task(config)
         if not found:
             check_new(config.name, repository, task)
-        data = task.prepare(runs / "cache")
-        meta = dict(data.about)
-        journal = reopen(folder, repository) if found else begin(config, repository, folder, brief, meta)
+        if found:
+            journal = reopen(folder, repository)
+            data = recorded_data(task, journal, runs)
+        else:
+            data = task.prepare(runs / "cache")
+            journal = begin(config, repository, folder, brief, dict(data.about))
+            record_data(journal, data, runs)
         stack.callback(journal.close)
         journal.set("lease", lease.to_json())
+        stack.callback(journal.set, "lease", "")
         journal.update(config=config.model_dump(mode="json"))
-        current_brief(journal, config.brief_path, config.brief)
         shown: View = create_view(view, journal.info(), journal.experiments())
         stack.enter_context(shown)
+        journal.say = partial(shown.message, warning=True)
         for warning in passed_over:
             shown.message(warning, warning=True)
         tell_protection(config, sandbox, shown)
@@ -196,6 +223,13 @@ def proposer_of(
         finally:
             journal.close()
 
+    def refused(proposal: Proposal, reason: str) -> None:
+        journal = Journal(folder / "journal.db")
+        try:
+            journal.refused(proposal, reason)
+        finally:
+            journal.close()
+
     def export(place: Path) -> None:
         journal = Journal(folder / "journal.db")
         try:
@@ -204,7 +238,9 @@ def proposer_of(
             journal.close()
         repository.export(base, create_task(config).frozen, place)
 
-    services = SearchServices(folder / "agent", export, run_tool, Inbox(folder), calls.record, unbilled, say)
+    services = SearchServices(
+        folder / "agent", export, run_tool, Inbox(folder), calls.record, unbilled, say, refused
+    )
     return create_proposer(**config.proposer, column=int(device(config) == "cuda"), services=services)
 
 
@@ -225,12 +261,22 @@ def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
 
 
 def recorded_config(folder: Path) -> Config:
-    """The configuration that a search was last run with."""
+    """The configuration that a search was last run with, with what was chosen by itself when it was begun."""
     journal = Journal(folder / "journal.db")
     try:
-        return load(journal.info().config["overrides"], environment={}, own_file=False)
+        info = journal.info()
     finally:
         journal.close()
+    given = [o for o in info.config["overrides"] if o != "executor.device=auto"]
+    keys = {override.partition("=")[0] for override in given}
+    found = dict(info.config.get("choices", {}))
+    kind, *more = info.device.split(", ")
+    if kind in ("cpu", "cuda"):
+        found["executor.device"] = kind
+    if kind == "cpu" and info.config["budget"].get("kind") == "seconds":  # as many as share the machine
+        found["executor.workers"] = next((part.split()[0] for part in more if "at a time" in part), "1")
+    automatic = [f"{key}={value}" for key, value in found.items() if key not in keys]
+    return load([*automatic, *given], environment={}, own_file=False)
 
 
 def create_mirror(

@@ -167,7 +167,7 @@ class SearchState:
         )
         return Context(
             search=self.config.name,
-            brief=current_brief(self.journal, self.config.brief_path),
+            brief=current_brief(self.journal, self.config.brief_path, self.config.brief),
             sources=self.sources(best.commit),
             baseline_sources=self.sources(self.journal.info().base_commit),
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoresearch.clock import now
 from autoresearch.judge.documents import Items, document_variance
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
@@ -74,7 +74,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
     share = next((i for i in range(count) if i not in used), None)
     if share is None:
         return Found("no unseen text was left to check it on" if count else "")
-    use = SliceUse(experiment.number, share, count, time.time(), secrets.randbits(32))
+    use = SliceUse(experiment.number, share, count, now(), secrets.randbits(32))
     write_slice(journal, use)
     results = []
     # The candidate comes first: nothing that was shown to the incumbent can reach it.
@@ -85,7 +85,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             arm=Arm.AUDIT,
             seed=FIRST_SEED + experiment.number,
             commit=commit,
-            started=time.time(),
+            started=now(),
             label=f"unseen text, {side}",
         )
         starts = (

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autoresearch.store.database import open_once
+from autoresearch.store.connection import open_once, open_read_only, writable
 from autoresearch.text import clean, scrub
 from autoresearch.types import Call, Cost, Draft, Experiment
 
@@ -114,7 +114,8 @@ class CallLog:
         if not self.path.exists():
             return []
         try:
-            with open_once(self.path, _SCHEMA) as db:
+            look = not writable(self.path)
+            with open_read_only(self.path) if look else open_once(self.path, _SCHEMA) as db:
                 return db.execute(query, values).fetchall()
         except sqlite3.Error:
             return []

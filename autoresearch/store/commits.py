@@ -102,7 +102,9 @@ def rebuild(journal: Journal, repository: Repository, editable: Iterable[str]) -
     repository.update_refs({ref: commit for ref, commit in refs.items() if now.get(ref) != commit})
     missing = tuple(e.number for e in lost if e.commit not in present)
     try:
-        said = move_branch(journal, repository)
+        tip = _tip(journal)
+        gone = tip not in present and f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
+        said = gone or move_branch(journal, repository)
     except UserError as moved:
         said = f"{moved} It is left as it is."
     return Rebuilt(len(reached), tuple(remade), missing, said)
@@ -117,15 +119,12 @@ def move_branch(journal: Journal, repository: Repository) -> str:
     Raises:
         UserError: If somebody has put other commits on the branch.
     """
-    info = journal.info()
-    kept = [e.commit for e in journal.experiments() if e.kept and e.state is State.RECORDED]
-    tip = kept[-1] if kept else info.base_commit
-    now = check_branch(journal, repository)
+    info, tip = journal.info(), _tip(journal)
+    now, place = check_branch(journal, repository)
     if now == tip:
         return f"{info.branch} is at {tip[:10]}"
-    if repository.resolve(tip) is None:
-        return f"{info.branch} cannot be made: its commit {tip[:10]} is gone"
-    if now and (place := repository.checked_out(info.branch)):
+    if place:
+        assert now, "what is checked out is there"
         return (
             f"{info.branch} is checked out in {place}, so it stays at {now[:10]}; what is kept is {tip[:10]}"
         )
@@ -136,14 +135,20 @@ def move_branch(journal: Journal, repository: Repository) -> str:
     return f"{info.branch} is at {tip[:10]}"
 
 
-def check_branch(journal: Journal, repository: Repository) -> str | None:
-    """The commit that the branch of a search points to; None if there is no such branch.
+def _tip(journal: Journal) -> str:
+    """What was kept and recorded last, or what the search began with."""
+    kept = [e.commit for e in journal.experiments() if e.kept and e.state is State.RECORDED]
+    return kept[-1] if kept else journal.info().base_commit
+
+
+def check_branch(journal: Journal, repository: Repository) -> tuple[str | None, str]:
+    """The commit of a search's branch, None if there is no such branch; and where it is checked out, or "".
 
     Raises:
         UserError: If that is no commit of the search, since the next change that is kept would lose it.
     """
     info = journal.info()
-    now = repository.resolve(f"refs/heads/{info.branch}")
+    now, place = repository.branch(info.branch)
     revoked = (commit for r in read_revoked(journal) for commit in r.commits)
     if now and now not in (info.base_commit, *(e.commit for e in journal.experiments()), *revoked):
         raise UserError(
@@ -151,7 +156,7 @@ def check_branch(journal: Journal, repository: Repository) -> str | None:
             f"Keep that work on another branch (git branch mine {now[:10]}), delete {info.branch}, and run "
             f"the same command again: the search puts its branch back.",
         )
-    return now
+    return now, place
 
 
 def _remake(repository: Repository, e: Experiment, editable: tuple[str, ...], metric: Metric) -> bool:

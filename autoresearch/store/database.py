@@ -13,12 +13,13 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch.errors import UserError
+from autoresearch.store.connection import begin, connect, copied, writable
 from autoresearch.types import Direction, Metric
 
 Phase = Literal["propose", "queue", "startup", "warmup", "train", "score", "judge", "record"]
@@ -86,7 +87,10 @@ class Database:
     Attributes:
         path: Where it lies.
         rows_read: How many rows have been read so far; tests measure with it what a step costs.
+        say: Tells a person that it waits; nobody by default.
     """
+
+    say: Callable[[str], None] = staticmethod(lambda text: None)
 
     def __init__(self, path: Path) -> None:
         """Open an existing file; one of an older version is upgraded.
@@ -100,7 +104,8 @@ class Database:
             )
         self.path = path
         self.rows_read = 0
-        self._db = connect(path)
+        self._copy = None if writable(path) else copied(path)
+        self._db = connect(Path(self._copy.name, path.name) if self._copy else path)
         self._lock = threading.RLock()
         self._unwritten: list[Span] = []
         upgrade(self._db, path)
@@ -116,6 +121,8 @@ class Database:
                     pass
         with self._lock:
             self._db.close()
+        if self._copy:
+            self._copy.cleanup()
 
     def get(self, key: str) -> str | None:
         """The note under a key, if there is one."""
@@ -158,18 +165,27 @@ class Database:
         Raises:
             UserError: If it cannot be written, e.g. because the disk is full; nothing has changed then.
         """
+        if self._copy:
+            raise UserError(
+                f"The journal {self.path} cannot be written: the file system or the file is read-only.",
+                "Its search can be looked at; to go on with it, make it writable.",
+                code=3,
+            )
         try:
             with self._lock:
                 with self._db:
-                    self._db.execute("BEGIN IMMEDIATE")
+                    begin(self._db, self.path, self.say)
                     yield self._db
                     for span in self._unwritten:
                         add_span(self._db, span)
                 self._unwritten = []  # only after the commit, which may find the disk full
         except sqlite3.OperationalError as error:
+            hint = "Check free disk space and permissions"
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                hint = "End what another process does with it"
             raise UserError(
                 f"The journal {self.path} cannot be written: {error}.",
-                "Check free disk space and permissions, then run the same command again: nothing is lost.",
+                f"{hint}, then run the same command again: nothing is lost.",
                 code=3,
             ) from error
 
@@ -185,24 +201,6 @@ def add_span(db: sqlite3.Connection, span: Span) -> None:
         "INSERT INTO timeline (experiment, trial, phase, started, finished) VALUES (?, ?, ?, ?, ?)",
         (span.experiment, span.trial, span.phase, span.started, span.finished),
     )
-
-
-def connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:
-    """Open a file; a transaction is on the disk when it has been committed."""
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.execute(f"PRAGMA journal_mode = {journal_mode}")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-@contextmanager
-def open_once(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
-    """Open a small database beside the journal for one use; any process and any thread may do so."""
-    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
-        with suppress(sqlite3.OperationalError):  # another process uses the file; any mode will do
-            db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(schema)
-        yield db
 
 
 def create(db: sqlite3.Connection) -> None:

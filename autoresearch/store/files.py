@@ -115,9 +115,9 @@ def locked_journal(folder: Path) -> Iterator[Journal]:
             journal.close()
 
 
-def searches(runs: Path) -> list[Path]:
-    """Folders of all searches, oldest first."""
-    return sorted((p.parent for p in runs.glob("*/journal.db")), key=lambda p: p.stat().st_mtime)
+def leftovers(runs: Path) -> list[Path]:
+    """Folders of all searches, and of starts that failed before there was a journal, by name."""
+    return sorted({path.parent for name in ("journal.db", "lock") for path in runs.glob(f"*/{name}")})
 
 
 def trim(journal: Journal, keep: int) -> dict[str, int]:
@@ -160,6 +160,8 @@ def clean(folder: Path, keep_logs: int) -> dict[str, int]:
         UserError: If it runs.
     """
     freed: dict[str, int] = {}
+    if not (folder / "journal.db").exists():
+        return {"a start that failed": remove_search(folder)}
     with locked_journal(folder) as journal:
         for pattern in REMAKABLE:
             if size := sum(map(_remove, list(folder.glob(pattern)))):
@@ -178,6 +180,9 @@ def remove_search(folder: Path) -> int:
     Raises:
         UserError: If it runs, or has not ended.
     """
+    if not (folder / "journal.db").exists():
+        with lock(folder):  # a start that failed
+            return _remove(folder)
     with locked_journal(folder) as journal:
         if journal.info().finished is None:
             raise UserError(

@@ -206,9 +206,14 @@ class Repository(Git):
         listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
         return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
 
-    def checked_out(self, branch: str) -> str:
-        """The work tree in which a branch is checked out; empty if there is none."""
-        return self._git("for-each-ref", "--format=%(worktreepath)", f"refs/heads/{branch}")
+    def branch(self, name: str) -> tuple[str | None, str]:
+        """The commit of a branch, None if there is no such branch; and where it is checked out, or ""."""
+        form = "--format=%(objectname) %(refname) %(worktreepath)"
+        for line in self._git("for-each-ref", form, f"refs/heads/{name}").splitlines():
+            commit, ref, place = line.split(" ", 2)
+            if ref == f"refs/heads/{name}":
+                return commit, place
+        return None, ""
 
     def unlock(self, refs: Iterable[str]) -> None:
         """Remove the lock files that a killed git left on refs which only the search writes."""

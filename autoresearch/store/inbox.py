@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import UserError
-from autoresearch.store.database import open_once
+from autoresearch.store.connection import open_once, open_read_only, writable
 from autoresearch.text import count
 from autoresearch.types import Idea
 
@@ -134,8 +134,8 @@ class Inbox:
         return str(rows[0][0]) if rows else "run"
 
     def begin(self) -> None:
-        """Called when the search starts: clears an earlier request to stop, but not one to pause."""
-        if self.wished == "stop":
+        """Called when the search starts: who starts it wants it to run, whatever was asked for before."""
+        if self.wished != "run":
             self.wish("run")
 
     def told(self) -> str:
@@ -151,7 +151,7 @@ class Inbox:
     def _read(self, query: str) -> Sequence[tuple[Any, ...]]:
         if not self.path.exists():
             return []
-        with self._open() as db:
+        with self._open(reading=True) as db:
             return db.execute(query).fetchall()
 
     def _write(self, statement: str, *values: object) -> int:
@@ -160,9 +160,10 @@ class Inbox:
             return db.execute(statement, values).lastrowid or 0
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, reading: bool = False) -> Iterator[sqlite3.Connection]:
+        look = reading and not writable(self.path)
         try:
-            with open_once(self.path, _SCHEMA) as db:
+            with open_read_only(self.path) if look else open_once(self.path, _SCHEMA) as db:
                 yield db
         except sqlite3.Error as error:
             raise UserError(

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autoresearch.store.database import Span, add_span, connect, create, set_note
+from autoresearch.clock import now
+from autoresearch.store.connection import connect
+from autoresearch.store.database import Span, add_span, create, set_note
 from autoresearch.store.reader import Reader, SearchInfo
 from autoresearch.types import Arm, Draft, Experiment, Measurement, Proposal, State, Trial, Verdict
 
@@ -75,7 +76,7 @@ class Journal(Reader):
     def judged(self, number: int, verdict: Verdict) -> Experiment:
         """Record a verdict that follows from no trial; the others are recorded by `finish_trial`."""
         text = json.dumps(verdict.to_dict())
-        return self._update(number, state=State.JUDGED, verdict=text, finished=time.time())
+        return self._update(number, state=State.JUDGED, verdict=text, finished=now())
 
     def recorded(self, number: int, commit: str) -> Experiment:
         """Record the final commit, whose message contains the verdict; refs are pointed at it afterwards."""
@@ -95,7 +96,7 @@ class Journal(Reader):
             parent: The incumbent it was made for.
             started: When its author was asked, Unix time in seconds.
         """
-        created = time.time()
+        created = now()
         with self._write() as db:
             number = _draft(db, proposal, parent, started, created)
         return Draft(number, parent, proposal, started, created)
@@ -113,18 +114,18 @@ class Journal(Reader):
             number = _add(db, proposal, parent, fingerprint)
             db.execute("UPDATE drafts SET state = 'taken', experiment = ? WHERE id = ?", (number, draft.id))
             add_span(db, Span(number, None, "propose", draft.started, draft.created))
-            add_span(db, Span(number, None, "queue", draft.created, time.time()))
+            add_span(db, Span(number, None, "queue", draft.created, now()))
         return self.experiment(number)
 
     def drop(self, draft: Draft, reason: str) -> None:
         """Give a draft up. Its cost is counted with the latest experiment."""
         with self._write() as db:
-            db.execute(
-                "UPDATE drafts SET state = 'dropped', reason = ?, "
-                "experiment = (SELECT MAX(number) FROM experiments) WHERE id = ?",
-                (reason, draft.id),
-            )
-            _changed(db, "number = (SELECT MAX(number) FROM experiments)")
+            _drop(db, draft.id, reason)
+
+    def refused(self, proposal: Proposal, reason: str) -> None:
+        """Record a proposal that was refused for good, as a draft that was dropped."""
+        with self._write() as db:
+            _drop(db, _draft(db, proposal, "", now(), now()), reason)
 
     # Trials
 
@@ -134,7 +135,7 @@ class Journal(Reader):
             cursor = db.execute(
                 "INSERT INTO trials (experiment, arm, seed, commit_id, started, place) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (experiment, arm, seed, commit, started := time.time(), place),
+                (experiment, arm, seed, commit, started := now(), place),
             )
             _changed(db, "number = ?", experiment)
         assert cursor.lastrowid is not None
@@ -173,7 +174,7 @@ class Journal(Reader):
             again: Proposals to be judged again, each with the incumbent that it was made for.
             ended: The trial that showed it, and its result, if the journal knows the trial.
         """
-        now = time.time()
+        moment = now()
         with self._write() as db:
             if ended is not None:
                 _finish(db, *ended)
@@ -181,15 +182,23 @@ class Journal(Reader):
                 _judge(db, number, verdict)
                 _changed(db, "number = ?", number)
             for proposal, parent in again:
-                _draft(db, proposal, parent, now, now)
+                _draft(db, proposal, parent, moment, moment)
             for key, value in {**notes, "judge": judge}.items():
                 set_note(db, key, value)
 
     def abandon_open_trials(self) -> int:
-        """Close the trials of a process that died; they have no result. Gives how many there were."""
+        """Close the trials of a process that died; they have no result. Gives how many there were.
+
+        They ended, as far as is known, with the last thing that the journal tells of, not now.
+        """
         with self._write() as db:
             _changed(db, "number IN (SELECT experiment FROM trials WHERE finished IS NULL)")
-            cursor = db.execute("UPDATE trials SET finished = ? WHERE finished IS NULL", (time.time(),))
+            cursor = db.execute(
+                "UPDATE trials SET finished = MAX(started, (SELECT MAX(last) FROM ("
+                "SELECT MAX(started) AS last FROM trials UNION SELECT MAX(finished) FROM trials "
+                "UNION SELECT MAX(finished) FROM timeline UNION SELECT MAX(created) FROM drafts))) "
+                "WHERE finished IS NULL"
+            )
         return cursor.rowcount
 
     # What MLflow has not seen yet
@@ -244,7 +253,7 @@ def _add(db: sqlite3.Connection, proposal: Proposal, parent: str, fingerprint: s
     db.execute(
         "INSERT INTO experiments (number, state, parent, created, proposal, fingerprint) "
         "VALUES (?, ?, ?, ?, ?, ?)",
-        (number, State.PROPOSED, parent, time.time(), json.dumps(proposal.to_dict()), fingerprint),
+        (number, State.PROPOSED, parent, now(), json.dumps(proposal.to_dict()), fingerprint),
     )
     _changed(db, "number = ?", number)
     return number
@@ -259,9 +268,17 @@ def _draft(db: sqlite3.Connection, proposal: Proposal, parent: str, started: flo
     return cursor.lastrowid
 
 
+def _drop(db: sqlite3.Connection, number: int, reason: str) -> None:
+    latest = "(SELECT MAX(number) FROM experiments)"
+    statement = f"UPDATE drafts SET state = 'dropped', reason = ?, experiment = {latest} WHERE id = ?"
+    db.execute(statement, (reason, number))
+    _changed(db, f"number = {latest}")
+
+
 def _finish(db: sqlite3.Connection, trial: Trial, result: Measurement) -> Trial:
     """Store the result of a trial; its phases become spans of the timeline."""
-    done = replace(trial, finished=time.time(), result=replace(result, phases=()))
+    measured = sum(end - start for _, start, end in result.phases)
+    done = replace(trial, finished=now(), result=replace(result, phases=()), measured=measured)
     for phase in result.phases:
         add_span(db, Span(trial.experiment, trial.id, *phase))
     db.execute(
@@ -274,11 +291,11 @@ def _finish(db: sqlite3.Connection, trial: Trial, result: Measurement) -> Trial:
 
 def _judge(db: sqlite3.Connection, number: int, verdict: Verdict) -> None:
     """Store a verdict; the open trials of the experiment are not needed any more."""
-    now = time.time()
-    db.execute("UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL", (now, number))
+    moment = now()
+    db.execute("UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL", (moment, number))
     db.execute(
         "UPDATE experiments SET state = ?, verdict = ?, finished = ? WHERE number = ?",
-        (State.JUDGED, json.dumps(verdict.to_dict()), now, number),
+        (State.JUDGED, json.dumps(verdict.to_dict()), moment, number),
     )
 
 

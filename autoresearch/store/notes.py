@@ -11,19 +11,19 @@ search reads them. Each tip is claimed once and audited once. Not covered: the s
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from autoresearch.clock import now
 from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.journal import Journal
 from autoresearch.types import Cost, Plain
 
 Record = TypeVar("Record", bound=Plain)
 
-CLAIMS, AUDITS, BRIEFS, UNBILLED = "claims", "audits", "briefs", "owed"
+CLAIMS, AUDITS, BRIEFS, UNBILLED, AFTER = "claims", "audits", "briefs", "owed", "seconds_after"
 REVOKED, RECHECKS, SLICES = "revoked", "rechecks", "slices"
 """The keys."""
 
@@ -309,7 +309,9 @@ def read_briefs(notes: Notes) -> list[Brief]:
 
 
 def current_brief(journal: Journal, path: Path, name: str = "") -> str:
-    """The brief as it is now; if it has changed since the last call, the new text is recorded.
+    """The brief as it is now; if it has changed since the last call, the new text is recorded with its time.
+
+    What the search was begun with stays the brief of the search.
 
     A file that cannot be read or is empty (deleted, or half written) counts as unchanged, so that no search
     ends at night because of it.
@@ -331,9 +333,8 @@ def current_brief(journal: Journal, path: Path, name: str = "") -> str:
         return last.text
     if text != last.text or not journal.get(BRIEFS):
         if text != last.text:
-            known.append(Brief(time.time(), name or info.brief, text))
+            known.append(Brief(now(), name or info.brief, text))
         _write(journal, BRIEFS, dict(enumerate(known)))
-        journal.update(brief=name or info.brief, brief_text=text)
     return text
 
 
@@ -342,8 +343,20 @@ def read_unbilled(notes: Notes) -> dict[str, Cost]:
     return {who: Cost(**cost) for who, cost in json.loads(notes.get(UNBILLED) or "{}").items()}
 
 
-def write_unbilled(notes: WritableNotes, unbilled: Mapping[str, Cost]) -> None:
-    """Record costs that no proposal carries; nothing is written if nothing has changed."""
-    text = json.dumps({who: asdict(cost) for who, cost in unbilled.items()})
+def write_unbilled(notes: WritableNotes, unbilled: Mapping[str, Cost], own: Collection[str]) -> None:
+    """Record costs that no proposal carries; nothing is written if nothing has changed.
+
+    Args:
+        notes: The journal.
+        unbilled: Proposer and model -> cost.
+        own: The proposers that this is all of; what is recorded of others stays.
+    """
+    others = {who: cost for who, cost in read_unbilled(notes).items() if who.partition(":")[0] not in own}
+    text = json.dumps({who: asdict(cost) for who, cost in {**others, **unbilled}.items()})
     if text != (notes.get(UNBILLED) or "{}"):
         notes.set(UNBILLED, text)
+
+
+def seconds_after(notes: Notes) -> float:
+    """How long the trainings after the search, of claims and audits, kept devices busy."""
+    return float(notes.get(AFTER) or 0.0)

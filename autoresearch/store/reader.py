@@ -18,6 +18,7 @@ from autoresearch.store.database import Database
 from autoresearch.store.lock import Lease
 from autoresearch.types import (
     Arm,
+    Category,
     Draft,
     Experiment,
     Measurement,
@@ -139,7 +140,7 @@ class Reader(Database):
             "SELECT id, parent, proposal, started, created FROM drafts "
             "WHERE state = 'waiting' AND experiment IS NULL ORDER BY id"
         )
-        return tuple(Draft(i, p, Proposal.from_dict(json.loads(text)), s, c) for i, p, text, s, c in rows)
+        return tuple(Draft(i, p, _proposal(text), s, c) for i, p, text, s, c in rows)
 
     def dropped(self, number: int) -> tuple[tuple[Proposal, str], ...]:
         """Drafts that were dropped while an experiment was the latest, each with the reason."""
@@ -147,7 +148,7 @@ class Reader(Database):
             "SELECT proposal, reason FROM drafts WHERE experiment = ? AND state = 'dropped' ORDER BY id",
             (number,),
         )
-        return tuple((Proposal.from_dict(json.loads(text)), reason) for text, reason in rows)
+        return tuple((_proposal(text), reason) for text, reason in rows)
 
     def dirty(self) -> tuple[int, ...]:
         """Numbers of the experiments that changed since they were last mirrored."""
@@ -155,14 +156,19 @@ class Reader(Database):
 
     def _experiment(self, row: tuple[Any, ...]) -> Experiment:
         number, state, parent, created, commit, proposal, verdict, diff, finished = row
-        trials = self._rows(f"SELECT {_TRIAL} FROM trials WHERE experiment = ? ORDER BY id", (number,))
+        trials = self._rows(
+            f"SELECT {_TRIAL}, (SELECT TOTAL(t.finished - t.started) FROM timeline AS t "
+            "WHERE t.trial = trials.id AND t.experiment = trials.experiment "
+            "AND t.phase NOT IN ('judge', 'record')) FROM trials WHERE experiment = ? ORDER BY id",
+            (number,),
+        )
         return Experiment(
             number=number,
             state=State(state),
             parent=parent,
             created=created,
             commit=commit,
-            proposal=Proposal.from_dict(json.loads(proposal)) if proposal else None,
+            proposal=_proposal(proposal) if proposal else None,
             verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
             diff=diff,
             finished=finished,
@@ -171,7 +177,15 @@ class Reader(Database):
         )
 
 
+def _proposal(text: str) -> Proposal:
+    """A proposal as it is recorded; if it cannot be read, one that says so, so that the rest can be."""
+    try:
+        return Proposal.from_dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        return Proposal(f"(this record cannot be read: {error})", Category.OTHER, (), "unknown")
+
+
 def _trial(row: tuple[Any, ...]) -> Trial:
-    id, experiment, arm, seed, commit, started, finished, result, place = row
+    id, experiment, arm, seed, commit, started, finished, result, place, measured = row
     known = Measurement.from_dict(json.loads(result)) if result else None
-    return Trial(id, experiment, Arm(arm), seed, commit, started, finished, known, place)
+    return Trial(id, experiment, Arm(arm), seed, commit, started, finished, known, place, measured=measured)

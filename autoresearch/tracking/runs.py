@@ -273,7 +273,7 @@ def _curve(trial: Trial) -> list[Number]:
     curve = trial.result.curve
     stride = max(1, math.ceil(len(curve) / CURVE_POINTS))
     kept = curve[::stride] if not curve or curve[-1] == curve[::stride][-1] else (*curve[::stride], curve[-1])
-    length = trial.finished - trial.started
+    length = trial.seconds
     return [
         Number("train_loss", y, _milliseconds(trial.started + x * length), round(1000 * x)) for x, y in kept
     ]
@@ -300,10 +300,7 @@ def experiment_note(e: Experiment, metric: Metric) -> str:
         sure = f" (evidence {evidence_text(v)})" if evidence_text(v) else ""
         parts.append(f"Verdict: **{verdict_text(v, metric)}**{sure}. {escape(v.reason, 1000)}")
         parts += [f"As measured: {measured}."] if (measured := pairs_text(v, metric)) else []
-    rows = [
-        [str(t.id), t.arm, str(t.seed), _outcome(t, metric), duration((t.finished or t.started) - t.started)]
-        for t in e.trials
-    ]
+    rows = [[str(t.id), t.arm, str(t.seed), _outcome(t, metric), duration(t.seconds)] for t in e.trials]
     head = ["Trial", "Arm", "Seed", metric.name, "Time"]
     parts += [table(head, rows, numeric=(0, 2, 3, 4))] if rows else []
     logs = [(t.id, t.result.log) for t in e.trials if t.result and t.result.reason and t.result.log]

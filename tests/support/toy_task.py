@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import random
 import re
@@ -171,6 +172,16 @@ def write_repository(root: Path, script: str = SCRIPT) -> Path:
     (root / PATH).parent.mkdir(parents=True, exist_ok=True)
     (root / PATH).write_text(script)
     return root
+
+
+def install(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
+    """Make it a choice of the command line, `task=toy`, as an installed package would."""
+    about = site / "toy_package-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Name: toy_package\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[autoresearch.tasks]\ntoy = {__name__}:ToyTask\n")
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:

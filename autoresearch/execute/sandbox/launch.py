@@ -176,6 +176,9 @@ def fork_candidate() -> None:
     candidate = os.fork()
     if candidate:
         close_descriptors([])
+        if LINUX and os.getpid() != 1:  # no namespace dies with this process: it takes the tree along itself
+            signal.signal(signal.SIGTERM, end_all)
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         end_like(candidate)
     if LINUX:
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -194,6 +197,12 @@ def end_like(child: int) -> NoReturn:
         kill_adopted()
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
+
+
+def end_all(*_: object) -> NoReturn:
+    """Kill the candidate and all that it has started: the process that had started this one is gone."""
+    kill_adopted()
+    os._exit(FAILED)
 
 
 def kill_adopted() -> None:

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from autoresearch.clock import now
 from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Capped, Caps, Price, size_of, unbilled_before
@@ -163,7 +164,8 @@ class LanguageModel(Proposer):
                 self._waiting.discard(model)
                 return found
         reasons = "; ".join(dict.fromkeys(str(error) for error in failed))
-        raise ProposerError(reasons, retry=any(error.retry for error in failed))
+        capped = all(isinstance(error, Capped) for error in failed)  # which is the end that a person has set
+        raise ProposerError(reasons, retry=any(error.retry for error in failed), exhausted=capped)
 
     def _tell_of_wait(self, model: str, error: Exception) -> None:
         """Say once that others are asked before a model, until it gives a proposal again."""
@@ -247,7 +249,7 @@ class LanguageModel(Proposer):
 
     def _exchange(self, conversation: Conversation, context: Context, check: Check) -> Exchange:
         """Send one request; pay for it and record it in every case."""
-        exchange, started = Exchange(), time.time()
+        exchange, started = Exchange(), now()
         try:
             self._pay_and_send(exchange, conversation, started)
             answered = self._read(exchange.reply, conversation.model)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoresearch.clock import now
 from autoresearch.execute.load import LEAST, Clock, LoadMeter
 from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
@@ -77,10 +77,10 @@ class TrialRecord:
 
     def enter(self, phase: str | None) -> None:
         """Record that a phase begins and the one before it, if any, ends; None only ends."""
-        now = time.time()
+        moment = now()
         if self._now is not None:
-            self.phases.append((*self._now, now))
-        self._now = None if phase is None else (phase, now)
+            self.phases.append((*self._now, moment))
+        self._now = None if phase is None else (phase, moment)
 
     def add_point(self, fraction: float, loss: float) -> None:
         """Record a point of the learning curve; if there are too many, every other point is dropped."""

@@ -10,6 +10,7 @@ from autoresearch.config import load
 from autoresearch.errors import UserError
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
+from autoresearch.store.lock import Lease
 from autoresearch.types import Category, Proposal
 from tests.support.searches import INFO
 from tests.support.stub import PATH, SCRIPT, make_repository
@@ -84,10 +85,33 @@ def test_a_patch_that_does_not_apply_is_refused_at_once(root, tmp_path, content,
     assert not inbox(root).ideas() and (root / PATH).read_text() == SCRIPT
 
 
+def runner(root, name, value):
+    journal = Journal(root / "runs" / name / "journal.db")
+    journal.set("lease", value)
+    journal.close()
+
+
 def test_pause_resume_stop(root):
     say("idea", "add", "an idea")
-    assert "resume name=new" in say("pause") and inbox(root).wished == "pause"
-    assert "asked to pause (go on with: autoresearch resume), 1 open idea" in say("status")
-    say("resume")
+    for name in ("new", "old"):
+        runner(root, name, Lease.ours().to_json())
+    assert "resume name=new" in say("pause", "name=new") and inbox(root).wished == "pause"
+    assert "asked to pause (go on with: autoresearch resume), 1 open idea" in say("status", "name=new")
+    say("resume", "name=new")
     assert inbox(root).wished == "run"
     assert "run name=old" in say("stop", "name=old") and inbox(root, "old").wished == "stop"
+    say("resume", "name=old")  # within seconds: it was not heard yet
+    assert inbox(root, "old").wished == "run"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "stop"])
+def test_a_search_that_nobody_runs_is_not_asked_for_anything(root, command):
+    runner(root, "new", replace(Lease.ours(), born=1.0).to_json())
+    for _ in range(2):
+        with pytest.raises(UserError, match="No process runs new") as told:
+            say(command)
+        assert "run name=new" in told.value.hint and inbox(root).wished == "run"
+        runner(root, "new", "")
+    inbox(root).wish("pause")  # left by a search that was killed
+    inbox(root).begin()
+    assert inbox(root).wished == "run"

@@ -14,7 +14,7 @@ from rich.console import Console
 from autoresearch.report.live import LiveView, SearchPanel, create_view
 from autoresearch.report.terminal import PlainView, QuietView, SearchView, trial_name, trial_state
 from autoresearch.search.observers import View
-from autoresearch.types import Experiment, Progress, Trial, VerdictKind
+from autoresearch.types import Arm, Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
 
 EXPERIMENTS = night()
@@ -273,6 +273,19 @@ def test_time_left_ends_with_the_minutes() -> None:
     assert display.seconds_left() == pytest.approx(540)
     clock.now += 10_000
     assert display.seconds_left() == 0.0
+
+
+def test_time_left_includes_the_claim() -> None:
+    clock = Clock()
+    display = SearchView(replace(INFO, config={"experiments": 1, "claim": 2}), clock=clock)
+    display.proposing(1, "optuna")
+    clock.now += 60
+    [kept] = [tried(1, VerdictKind.KEEP, ("screen", 1.6), effect=0.1)]
+    display.trial(kept.trials[0])  # of 20 s
+    display.verdict(kept, 1.6, 0.01)
+    assert display.seconds_left() == pytest.approx(4 * 20)
+    display.trial(replace(kept.trials[0], id=5, arm=Arm.CLAIM))
+    assert display.seconds_left() == pytest.approx(3 * 20)
 
 
 def test_names_and_states_of_trials() -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,3 +247,21 @@ def test_searches_on_one_machine_are_told_of_each_other(tmp_path: Path) -> None:
         other.stdin.write(b"\n")
     told = [text for text in said(search) if "Another search" in text and f" {other.pid} " in text]
     assert len(told) == 1 and f"name=night2 in {tmp_path}" in told[0] and "secret" not in told[0]
+
+
+def test_a_clock_that_is_set_changes_no_duration_and_no_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2, 0.9], "minutes=50")
+    jumps, real, shift = iter([-3600.0, 90_000.0, 0.0, -90_000.0]), time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+
+    def jump() -> None:
+        shift[0] += next(jumps, 0.0)
+
+    measurer(search).on_run = jump
+    search.run()
+    trials = [t for e in search.journal.experiments() for t in e.trials]
+    assert len(search.journal.experiments()) == 3 and len(trials) > 4
+    assert all(0 <= t.seconds < 60 for t in trials), [t.seconds for t in trials]
+    assert all(0 <= span.finished - span.started < 60 for span in search.journal.timeline())

@@ -14,8 +14,10 @@ from tests.support.stub import make_repository
 
 
 @pytest.fixture
-def root(tmp_path):
-    return make_repository(tmp_path / "repo").root
+def root(tmp_path, monkeypatch):
+    root = make_repository(tmp_path / "repo").root
+    monkeypatch.chdir(root)
+    return root
 
 
 def plan(root, *overrides):
@@ -27,7 +29,10 @@ def test_it_writes_nothing(root):
     lines = plan(root, "experiments=10", "budget=smoke")
     assert sorted(path for path in root.rglob("*") if ".git/" not in str(path)) == before
     assert lines["search"] == "autoresearch/x, new" and lines["experiments"] == "10 more"
-    assert lines["trainings"].startswith("about 13 to 38, 3 of them") and "not known yet" in lines["time"]
+    assert lines["trainings"].startswith("about 13 to 54, 3 of them") and "not known yet" in lines["time"]
+    assert lines["claim"].startswith("16 of them at the end")
+    fewer = plan(root, "experiments=10", "budget=smoke", "claim=0")
+    assert "claim" not in fewer and fewer["trainings"].startswith("about 13 to 38")
     assert lines["proposer"] == "optuna" and lines["model cost"] == "$0"
 
 
@@ -61,3 +66,36 @@ def test_what_would_keep_it_from_starting_is_said(root, monkeypatch):
         plan(root, "proposer=anthropic")
     with pytest.raises(UserError, match="no program"):
         plan(root, "proposer=command", "proposer.argv=[no-such-agent]")
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("brief=nowhere.md", "no brief"),
+        ("brief=nothing", "no brief"),
+        ("ideas=nowhere", "no patches"),
+        ("judge.odds=abc", "odds"),
+        ("judge.odds=-1", "odds"),
+        ("sandbox.limits.memory_gb=abc", "memory_gb"),
+        ("sandbox.limits.memory_gb=-1", "memory_gb"),
+        ("data.validation_fraction=2", "validation_fraction"),
+        ("data.other_path=nowhere.txt", "no nowhere.txt"),
+        ("name=x.", "no branch"),
+        ("name=con..x", "no branch"),
+        ("name=a.lock", "no branch"),
+        ("name=cache", "something else"),
+        ("executor.devices=[0]", "names GPUs"),
+        ("runs=/dev/null/x", "cannot be written"),
+    ],
+)
+def test_it_refuses_what_a_run_refuses(root, setting, says):
+    with pytest.raises(UserError, match=says):
+        plan(root, "budget=smoke", setting)
+    with pytest.raises(UserError, match=r"no nowhere\.txt"):
+        plan(root, "budget=smoke", "data=file", "data.path=nowhere.txt")
+    assert not (root / "runs").exists()
+
+
+def test_it_names_the_search_that_a_run_would_take(root):
+    lines = dict(make_plan(["executor.device=cpu", "budget=smoke"], root))
+    assert lines["search"].endswith("new") and "/x," not in lines["search"]

@@ -19,6 +19,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.base import Cancelled
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
+from autoresearch.store import connection
 from autoresearch.store.git import Repository
 from autoresearch.types import Progress
 from tests.support import toy
@@ -253,7 +254,9 @@ def test_a_full_disk_is_an_error_that_can_be_mended_and_nothing_is_lost(tmp_path
     goes_on(search)
 
 
-def test_a_reader_may_hold_the_journal_and_a_writer_makes_an_error_that_can_be_mended(tmp_path: Path) -> None:
+def test_a_reader_may_hold_the_journal_and_a_writer_is_waited_for_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     search = half_done(tmp_path / "repo")
     reader = sqlite3.connect(search.journal.path, isolation_level=None)
     reader.execute("BEGIN")
@@ -265,10 +268,20 @@ def test_a_reader_may_hold_the_journal_and_a_writer_makes_an_error_that_can_be_m
     writer.execute("BEGIN IMMEDIATE")
     search.journal._db.execute("PRAGMA busy_timeout = 10")
     search.config = search.config.model_copy(update={"experiments": 3})
+    monkeypatch.setattr(connection, "WAIT_SECONDS", 0.0)
     with pytest.raises(UserError, match="cannot be written: database is locked") as told:
         search.run()
-    assert told.value.code == 3
-    writer.execute("ROLLBACK")
+    assert told.value.code == 3 and "another process" in told.value.hint
+    monkeypatch.setattr(connection, "WAIT_SECONDS", 3600.0)
+    waited: list[str] = []
+
+    def say(text: str) -> None:
+        waited.append(text)
+        writer.execute("ROLLBACK")
+
+    search.journal.say = say
+    search.run()
+    assert len(waited) == 1 and f"a lock on {search.journal.path}" in waited[0]
     goes_on(search)
 
 

@@ -370,10 +370,11 @@ def test_a_repository_of_another_user_is_told_to_be_trusted(
 def test_a_branch_that_is_checked_out_is_known_with_its_place(root: Path, tmp_path: Path) -> None:
     git(root, "branch", "topic")
     repository = Repository(root)
-    assert repository.checked_out("topic") == ""
+    base = repository.resolve("HEAD")
+    assert repository.branch("topic") == (base, "") and repository.branch("top") == (None, "")
     git(root, "worktree", "add", "-q", str(tmp_path / "linked"), "topic")
-    assert repository.checked_out("topic") == str(tmp_path / "linked")
-    assert repository.checked_out("main") == str(root)
+    assert repository.branch("topic") == (base, str(tmp_path / "linked"))
+    assert repository.branch("main") == (base, str(root))
 
 
 def test_names_that_git_cannot_have_are_known(root: Path) -> None:

@@ -66,9 +66,9 @@ def test_texts_are_bounded_and_not_empty(tmp_path):
         inbox.add_idea("big", "x" * 500_000)
 
 
-def test_a_new_run_forgets_a_stop_but_not_a_pause(tmp_path):
+def test_a_new_run_forgets_what_was_asked_for_before(tmp_path):
     inbox = Inbox(tmp_path)
-    for wish, then in (("stop", "run"), ("pause", "pause"), ("run", "run")):
+    for wish, then in (("stop", "run"), ("pause", "run"), ("run", "run")):
         inbox.wish(wish)
         assert Inbox(tmp_path).wished == wish
         inbox.begin()

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
-from autoresearch.store import database
+from autoresearch.report.summary import summarize
+from autoresearch.store import connection, database
+from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.store.searches import searches
 from autoresearch.types import (
     Arm,
     Category,
@@ -89,6 +93,36 @@ def test_a_trial_whose_process_died_has_no_result(journal: Journal) -> None:
     assert journal.experiment(0).scores == ()
 
 
+def test_an_interruption_is_no_device_time(journal: Journal) -> None:
+    lost = journal.start_trial(0, Arm.BASELINE, 0, "b")
+    with journal._write() as db:  # ten hours ago, and the last thing that was recorded came 30 s later
+        db.execute("UPDATE trials SET started = started - 36000")
+    other = journal.start_trial(0, Arm.BASELINE, 1, "b")
+    with journal._write() as db:
+        db.execute("UPDATE trials SET started = started - 35970 WHERE id = ?", (other.id,))
+    journal.abandon_open_trials()
+    first, second = journal.experiment(0).trials
+    assert first.id == lost.id and first.seconds == pytest.approx(30, abs=1) and second.seconds == 0
+
+
+def test_the_length_of_a_trial_is_that_of_its_phases(journal: Journal) -> None:
+    trial = journal.start_trial(0, Arm.BASELINE, 0, "b")
+    begun = trial.started + 400.0  # it waited
+    phases = (
+        ("startup", begun, begun + 2.0),
+        ("train", begun + 2.0, begun + 20.0),
+        ("score", begun + 20, begun + 22),
+    )
+    done = journal.finish_trial(trial, Measurement(Outcome.OK, 1.0, phases=phases))
+    journal.mark(0, trial.id, "judge", begun + 22, begun + 30)
+    journal.set("x", "y")
+    assert done.seconds == journal.experiment(0).trials[0].seconds == pytest.approx(22)
+    assert Journal(journal.path).experiment(0).trials[0].seconds == pytest.approx(22)
+    assert summarize(journal).cost.device_seconds == pytest.approx(22)
+    journal.set("seconds_after", "100.5")
+    assert summarize(journal).cost.device_seconds == pytest.approx(122.5)
+
+
 def test_recorded_experiments_are_cached_but_later_ones_are_seen(journal: Journal) -> None:
     journal.add(PROPOSAL, "b")
     journal.judged(1, KEEP)
@@ -110,7 +144,10 @@ def test_experiments_that_changed_since_they_were_mirrored_are_listed(journal: J
     assert journal.dirty() == (1,)
 
 
-def test_a_journal_that_another_process_locks_raises_an_error_and_stays_whole(journal: Journal) -> None:
+def test_a_journal_that_another_process_locks_raises_an_error_and_stays_whole(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "WAIT_SECONDS", 0.0)
     other = sqlite3.connect(journal.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     journal._db.execute("PRAGMA busy_timeout = 10")
@@ -393,3 +430,40 @@ def test_closing_waits_for_a_thread_that_writes(journal: Journal) -> None:
         assert finished.is_set()
         late.result()
     assert Journal(journal.path).get("late") == "but whole"
+
+
+@pytest.mark.parametrize("column", ["proposal", "draft"])
+def test_a_record_that_cannot_be_read_is_shown_as_such_and_hides_nothing(
+    journal: Journal, column: str
+) -> None:
+    journal.add(PROPOSAL, "b")
+    journal.refused(PROPOSAL, "no")
+    with journal._write() as db:
+        table = "experiments" if column == "proposal" else "drafts"
+        db.execute(f"UPDATE {table} SET proposal = ? WHERE proposal IS NOT NULL", ('{"hypothesis": 3}',))
+    (_, first) = Journal(journal.path).experiments()
+    shown = first.proposal if column == "proposal" else first.dropped[0]
+    assert shown is not None and "cannot be read" in shown.hypothesis
+    assert summarize(Journal(journal.path)).tried == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+def test_a_journal_on_a_read_only_file_system_can_be_looked_at(tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    journal = Journal.create(place / "journal.db", INFO)
+    journal.add(PROPOSAL, "b")  # in the log beside the file
+    Inbox(place).add_note("a note")
+    for words in (["--bind", place, place], ["-o", "remount,ro,bind", place]):
+        if subprocess.run(["mount", *words], capture_output=True).returncode:
+            pytest.skip("needs the right to mount")
+    try:
+        look = Journal(place / "journal.db")
+        assert len(look.experiments()) == 2 and Inbox(place).notes() == ("a note",)
+        assert [known.name for known in searches(tmp_path)] == ["runs"]
+        with pytest.raises(UserError, match="read-only"):
+            look.set("x", "y")
+        with pytest.raises(UserError, match="cannot be used"):
+            Inbox(place).add_note("lost")
+        look.close()
+    finally:
+        subprocess.run(["umount", place], check=True)

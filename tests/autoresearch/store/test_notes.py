@@ -43,7 +43,7 @@ def test_an_edit_of_the_brief_is_noticed_and_recorded(journal, tmp_path):
     briefs = read_briefs(journal)
     assert [brief.text for brief in briefs] == ["# One\n", "# Two\nSimplify.\n"]
     assert briefs[0].time == INFO.created < briefs[1].time
-    assert journal.info().brief_text == "# Two\nSimplify.\n"
+    assert journal.info().brief_text == "# One\n", "what it was begun with"
     changes = summarize(journal).brief_changes
     assert [change.text for change in changes] == ["# Two\nSimplify.\n"]
     assert "brief changed" in write_report(journal, "", tmp_path / "report").markdown.read_text()
@@ -62,7 +62,10 @@ def test_another_brief_is_a_change_under_its_name(journal, tmp_path):
     path = tmp_path / "other.md"
     path.write_text("# Other\n")
     assert current_brief(journal, path, "other") == "# Other\n"
-    assert journal.info().brief == "other" and [b.name for b in read_briefs(journal)] == ["default", "other"]
+    assert journal.info().brief == "default" and [b.name for b in read_briefs(journal)] == [
+        "default",
+        "other",
+    ]
 
 
 def test_an_unchanged_brief_is_no_change_in_the_summary(journal, tmp_path):
@@ -75,12 +78,16 @@ def test_an_unchanged_brief_is_no_change_in_the_summary(journal, tmp_path):
 def test_costs_that_no_proposal_carries_are_recorded_if_they_changed(journal):
     assert read_unbilled(journal) == {}
     cost = {"anthropic:m": Cost(2, 100, 10, 0.5, 3.0)}
-    write_unbilled(journal, cost)
+    write_unbilled(journal, cost, {"anthropic"})
     assert read_unbilled(journal) == cost
     version = journal._db.execute("PRAGMA data_version").fetchone(), journal._db.total_changes
-    write_unbilled(journal, cost)
+    write_unbilled(journal, cost, {"anthropic"})
     assert (journal._db.execute("PRAGMA data_version").fetchone(), journal._db.total_changes) == version
-    write_unbilled(journal, {})
+    other = {"openai:n": Cost(1, 10, 1, 0.1, 1.0)}
+    write_unbilled(journal, other, {"openai"})  # another proposer was chosen: what was paid in vain stays
+    assert read_unbilled(journal) == {**cost, **other}
+    assert summarize(journal).cost.dollars == pytest.approx(0.6)
+    write_unbilled(journal, {}, {"openai", "anthropic"})
     assert read_unbilled(journal) == {}
 
 

@@ -151,3 +151,32 @@ def test_a_compiler_is_in_reach_for_torch_compile(backend: str, tmp_path: Path) 
         pytest.skip("no C compiler on this machine")
     output, status, _ = run_python(sandbox_or_skip(backend), COMPILE, make_jail(tmp_path / "scratch"))
     assert (output, status) == ("1\n", 0)
+
+
+TOOL = """
+import sys
+from pathlib import Path
+from autoresearch.execute.sandbox.plain import run_tool
+folder = Path(sys.argv[1])
+daemon = "(setsid nohup sh -c 'trap \\"\\" TERM HUP; echo $$ >> pids; exec sleep 7788' &) "
+words = f"echo $$ >> pids; {daemon}; sleep 7788 & echo $! >> pids; wait"
+env = {"PATH": "/usr/bin:/bin"}
+run_tool(["sh", "-c", words], folder=folder, env=env, output=folder / "out", timeout=600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_a_tool_and_its_daemons_end_with_a_runner_that_is_killed(tmp_path: Path) -> None:
+    runner = subprocess.Popen([sys.executable, "-c", TOOL, str(tmp_path)])
+    pids = tmp_path / "pids"
+    deadline = time.monotonic() + 60
+    while not pids.exists() or len(pids.read_text().split()) < 3:
+        assert time.monotonic() < deadline and runner.poll() is None
+        time.sleep(0.02)
+    family = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    runner.kill()
+    runner.wait()
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family):
+        assert time.monotonic() < deadline, family
+        time.sleep(0.02)
