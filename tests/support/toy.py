@@ -32,11 +32,14 @@ def prose(tokens: int, seed: int) -> np.ndarray:
     return np.array(pieces[:tokens], np.uint16)
 
 
-def write_cache(path: Path, train: int = 100_000, validation: int = 6_001, test: int = 3_000) -> Path:
+def write_cache(
+    path: Path, train: int = 100_000, validation: int = 6_001, test: int = 3_000, held: int = 0
+) -> Path:
     """Prepared data in raw bytes (vocabulary 256), in the format of `nanomodel.data.cache`."""
     path.mkdir(parents=True)
     splits = {}
-    for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": test}.items()):
+    sizes = {"train": train, "validation": validation, "test": test, **({"held": held} if held else {})}
+    for seed, (split, count) in enumerate(sizes.items()):
         tokens = prose(count, seed)
         tokens.astype("<u2").tofile(path / f"{split}.bin")
         documents = int((tokens == 255).sum())
