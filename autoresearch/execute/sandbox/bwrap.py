@@ -52,6 +52,8 @@ class BwrapSandbox:
         words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
         words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
         words += ["--dev", "/dev", "--proc", "/proc"]
+        for path in visible.masked_proc(gpu=jail.gpu):
+            words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
         words += _system(jail.packages)
@@ -59,7 +61,8 @@ class BwrapSandbox:
             words += _binds("--dev-bind", gpu.device_nodes(jail.only))
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
-        for mount in ("/dev", "/", *map(str, visible.sites())):
+        documents = [path for path in visible.documents(jail.packages) if path.is_dir()]
+        for mount in ("/dev", "/", *map(str, (*visible.sites(), *documents))):
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
         return [*words, *visible.launcher(jail, **_restrictions(jail)), *argv]
@@ -79,7 +82,10 @@ def _system(packages: tuple[str, ...]) -> list[str]:
         else:
             words += _binds("--ro-bind", [path])
     words += [word for site in visible.sites() for word in ("--tmpfs", str(site))]
-    return words + _binds("--ro-bind", [*visible.packages(packages), visible.LAUNCHER, visible.RESTRICTIONS])
+    words += _binds("--ro-bind", [*visible.packages(packages), *visible.LAUNCHED])
+    for path in visible.documents(packages):
+        words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+    return words
 
 
 def _restrictions(jail: Jail) -> dict[str, object]:

@@ -2,9 +2,13 @@
 
 The kernel then counts memory and processes exactly, page cache and memory files included, and itself refuses
 a fork or kills a process that uses too much. The runner can find every process that started in the group,
-even under the plain sandbox. Version 2 (one tree, systemd's delegation) and version 1 (one tree per resource,
-as root) both work. Without a control group, rlimits and the watcher limit the tree less exactly
-(`process.py`).
+even under the plain sandbox. Where the CPU is controlled too, each tree gets the same share of it, however
+many of its threads spin. Version 2 (one tree, systemd's delegation) and version 1 (one tree per resource, as
+root) both work. Without a control group, rlimits and the watcher limit the tree less exactly (`process.py`).
+
+When a group is removed, the kernel drops what it cached for its members alone. Otherwise names that do not
+exist would be notes for later jails: the kernel remembers for which ones a process asked, and then answers in
+half the time.
 """
 
 from __future__ import annotations
@@ -21,20 +25,28 @@ from pathlib import Path
 from autoresearch.execute.sandbox.base import Limits
 
 PREFIX = "autoresearch-"
+EVERYTHING = "1T"
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Cgroup:
-    """One group: a folder in version 2, a folder per resource in version 1."""
+    """One group: a folder in version 2, a folder per resource in version 1.
+
+    Attributes:
+        memory: Where memory is limited.
+        pids: Where processes are limited.
+        cpu: Where the CPU is shared out; None if it is not.
+    """
 
     memory: Path
     pids: Path
+    cpu: Path | None = None
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """Its folders, each once."""
-        return tuple(dict.fromkeys((self.memory, self.pids)))
+        return tuple(dict.fromkeys(filter(None, (self.memory, self.pids, self.cpu))))
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """The command that first moves itself into the group, so that no child can escape it."""
@@ -76,9 +88,17 @@ class Cgroup:
             return [int(word) for word in (self.pids / "cgroup.procs").read_text().split()]
         return []
 
+    def empty(self) -> None:
+        """Have the kernel drop what it cached for the members, who are dead: pages of files, and names."""
+        for name, words in (("memory.force_empty", "0"), ("memory.reclaim", EVERYTHING)):
+            with contextlib.suppress(OSError):  # version 2 says so when nothing is left
+                if (self.memory / name).exists():
+                    (self.memory / name).write_text(words)
+
     def remove(self) -> None:
-        """Kill what is left and remove the group."""
+        """Kill what is left, drop what it left in memory, and remove the group."""
         self.kill()
+        self.empty()
         for folder in self.folders:
             for _ in range(50):  # the kernel frees a dead member a moment later
                 try:
@@ -96,10 +116,10 @@ def create(limits: Limits) -> Cgroup | None:
     if not Path("/proc/self/cgroup").exists():
         return None
     name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
-    for memory, pids in _parents():
-        _sweep(memory)
-        _sweep(pids)
-        group = Cgroup(memory / name, pids / name)
+    for memory, pids, cpu in _parents():
+        for parent in filter(None, (memory, pids, cpu)):
+            _sweep(parent)
+        group = Cgroup(memory / name, pids / name, cpu and cpu / name)
         try:
             for folder in group.folders:
                 folder.mkdir()
@@ -111,8 +131,8 @@ def create(limits: Limits) -> Cgroup | None:
     return None
 
 
-def _parents() -> Iterator[tuple[Path, Path]]:
-    """Folders below which to try, for memory and for processes, best first."""
+def _parents() -> Iterator[tuple[Path, Path, Path | None]]:
+    """Folders below which to try, for memory, for processes and for the CPU, best first."""
     own = {
         controller: path
         for line in Path("/proc/self/cgroup").read_text().splitlines()
@@ -124,13 +144,17 @@ def _parents() -> Iterator[tuple[Path, Path]]:
         candidates = [
             [mounts[kind] / own.get(kind, "/").lstrip("/"), mounts[kind]] for kind in ("memory", "pids")
         ]
-        yield from itertools.product(*candidates)
+        shared = [mounts["cpu"] / own.get("cpu", "/").lstrip("/")] if "cpu" in mounts else []
+        for cpu in (*shared, None):
+            for memory, pids in itertools.product(*candidates):
+                yield memory, pids, cpu
     if "" in mounts and "" in own:
         here = mounts[""] / own[""].lstrip("/")
         for parent in dict.fromkeys((here.parent, here, mounts[""])):
             with contextlib.suppress(OSError):
-                if {"memory", "pids"} <= set((parent / "cgroup.subtree_control").read_text().split()):
-                    yield parent, parent
+                controlled = set((parent / "cgroup.subtree_control").read_text().split())
+                if {"memory", "pids"} <= controlled:
+                    yield parent, parent, parent if "cpu" in controlled else None
 
 
 def _mounts() -> Iterator[tuple[str, Path]]:
@@ -141,7 +165,7 @@ def _mounts() -> Iterator[tuple[str, Path]]:
             yield "", Path(folder)
         elif kind == "cgroup":
             yield from (
-                (option, Path(folder)) for option in options.split(",") if option in ("memory", "pids")
+                (option, Path(folder)) for option in options.split(",") if option in ("memory", "pids", "cpu")
             )
 
 
@@ -157,6 +181,10 @@ def _set_limits(group: Cgroup, limits: Limits) -> None:
         with contextlib.suppress(OSError):
             (group.memory / "memory.memsw.limit_in_bytes").write_text(size)
     (group.pids / "pids.max").write_text(str(limits.processes))
+    if group.cpu is not None:
+        with contextlib.suppress(OSError):  # a new group has these values anyway
+            weight = ("cpu.weight", "100") if (group.cpu / "cpu.weight").exists() else ("cpu.shares", "1024")
+            (group.cpu / weight[0]).write_text(weight[1])
 
 
 def _sweep(parent: Path) -> None:

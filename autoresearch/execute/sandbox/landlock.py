@@ -4,7 +4,8 @@ Invariant: the candidate opens nothing but the interpreter, the system libraries
 Where the kernel lets an ordinary user make namespaces, it also sees no other process, has no network, and
 finds every mount but its writable folders read-only; its tree dies with its first process. Where it does
 not (inside most containers), seccomp takes their place: no sockets at all, no leaving the process group, no
-changing the modes or owners of files. Installed packages are visible then, except for `Jail.hidden`.
+changing the modes or owners of files. Installed packages are visible then, except for `Jail.hidden` and
+documentation.
 
 Weaker than bubblewrap in one respect: Landlock does not hide names. A candidate cannot read or list your
 folders, but it can ask whether a path exists, how large and how old it is.
@@ -22,7 +23,7 @@ from autoresearch.execute.sandbox.base import Jail
 
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
 DEVICES = ("null", "zero", "full", "random", "urandom")
-PROC_FILES = ("cpuinfo", "meminfo", "stat", "filesystems", "self", "sys/vm", "sys/kernel/random", "version")
+PROC_FILES = ("cpuinfo", "filesystems", "self", "sys/vm/overcommit_memory", "sys/kernel/random", "version")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class LandlockSandbox:
         own_proc = self.namespaces and self.proc
         read, split = _system(jail, self.namespaces)
         read += [Path("/proc")] if own_proc else [Path("/proc", name) for name in PROC_FILES]
-        read += [Path("/sys"), *gpu.library_folders()] if jail.gpu else []
+        if jail.gpu:
+            read += [Path("/sys"), *gpu.library_folders()]
+            read += [Path("/proc", name) for name in visible.PROC_FOR_GPU]
         devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
         shm = Path("/dev/shm")  # its own, unless a folder of ours lies there: then it is everybody's
         own_shm = self.namespaces and not any(path.is_relative_to(shm) for path in jail.writable)
@@ -58,6 +61,13 @@ class LandlockSandbox:
             "proc": own_proc,
             "hide": [str(path) for path in visible.sites()],
             "show": [str(path) for path in _shown(jail)],
+            "mask": [
+                str(path)
+                for path in (
+                    *visible.documents(jail.packages),
+                    *(visible.masked_proc(gpu=jail.gpu) if own_proc else ()),
+                )
+            ],
             "landlock": {
                 "names": [str(path) for path in split],
                 "read": [str(path) for path in [*read, *jail.read_only]],
@@ -104,11 +114,12 @@ def _system(jail: Jail, namespaces: bool) -> tuple[list[Path], list[Path]]:
     extra = _shown(jail)  # they may lie outside the roots
     if namespaces:
         return [*roots, *extra], []
-    hidden = visible.folders(jail.hidden)
-    split = [root for root in roots if any(path.is_relative_to(root) for path in hidden)]
-    return [*(path for root in roots for path in visible.around(root, hidden)), *extra], split
+    hidden = (*visible.folders(jail.hidden), *visible.documents(jail.packages))
+    shown = list(dict.fromkeys([*roots, *extra]))
+    split = [path for path in shown if any(below.is_relative_to(path) for below in hidden)]
+    return [path for each in shown for path in visible.around(each, hidden)], split
 
 
 def _shown(jail: Jail) -> list[Path]:
     """The installed packages that are shown, and the launcher's own files."""
-    return [*visible.packages(jail.packages), visible.LAUNCHER, visible.RESTRICTIONS]
+    return [*visible.packages(jail.packages), *visible.LAUNCHED]

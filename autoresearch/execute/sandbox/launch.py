@@ -1,7 +1,8 @@
 """The last trusted code before a candidate: sets the given restrictions, and becomes the candidate.
 
 Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), inside bubblewrap or
-alone; so it imports nothing but the standard library and its neighbour `restrictions.py`. SPEC is JSON:
+alone; so it imports nothing but the standard library and its neighbours `restrictions.py` and
+`system_calls.py`. SPEC is JSON:
 
     env, cwd, fds, gpu, limits   as in `Jail`
     fresh_user                   whether a user namespace was made already (by bubblewrap)
@@ -9,8 +10,9 @@ alone; so it imports nothing but the standard library and its neighbour `restric
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
     hide, show                   folders that appear empty, and the paths in them that are shown all the same
+    mask                         files and folders that appear empty, after all these mounts
     landlock                     null, or the arguments of `restrictions.landlock`, a list of paths each
-    seccomp                      null, or the arguments of `restrictions.seccomp`
+    seccomp                      null, or the arguments of `system_calls.seccomp`
 
 If any restriction fails, the launcher ends with status 125 and a line on standard error: a candidate never
 runs with fewer restrictions.
@@ -68,25 +70,24 @@ def main() -> None:
     fresh = spec.get("fresh_user") or "user" in spec.get("namespaces", ())
     set_limits(spec["limits"], gpu=spec["gpu"], fresh_user=bool(fresh))
     if spec.get("landlock") or spec.get("seccomp"):
-        restrictions = load_restrictions()
+        restrictions = load_neighbour("restrictions")
         restrictions.drop_privileges()
         if spec.get("landlock"):
             restrictions.landlock(**spec["landlock"])
         if spec.get("seccomp"):
-            restrictions.seccomp(**spec["seccomp"])
+            load_neighbour("system_calls").seccomp(**spec["seccomp"])
     os.execvpe(command[0], command, spec["env"])
 
 
-def load_restrictions() -> ModuleType:
-    """The neighbouring file, by its path: an isolated interpreter does not look beside the script."""
-    found = importlib.util.spec_from_file_location(
-        "restrictions", Path(__file__).with_name("restrictions.py")
-    )
+def load_neighbour(name: str) -> ModuleType:
+    """A file beside this one, by its path: an isolated interpreter does not look beside the script."""
+    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     if found is None or found.loader is None:
-        raise OSError("restrictions.py is missing beside launch.py")
-    restrictions = importlib.util.module_from_spec(found)
-    found.loader.exec_module(restrictions)
-    return restrictions
+        raise OSError(f"{name}.py is missing beside launch.py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # where its classes look for their own module
+    found.loader.exec_module(module)
+    return module
 
 
 def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None:
@@ -234,6 +235,11 @@ def mount_all(libc: ctypes.CDLL, spec: dict[str, Any]) -> None:
         mount(libc, folder, folder, None, MS_BIND | MS_REC)
     if spec["proc"]:
         mount(libc, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for path in spec["mask"]:
+        if Path(path).is_dir():
+            mount(libc, "tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+        else:
+            mount(libc, "/dev/null", path, None, MS_BIND)
     set_readonly(libc, "/", True, AT_RECURSIVE)
     for folder in writable:
         set_readonly(libc, folder, False)

@@ -68,16 +68,23 @@ class Jailed:
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
-    def kill(self) -> None:
-        """Kill the whole tree and wait until it is gone; harmless if it already is."""
+    def kill(self, *, empty: bool = True) -> None:
+        """Kill the whole tree and wait until it is gone; harmless if it already is.
+
+        Args:
+            empty: Whether to drop from memory what only this tree used, its own files included; if not, the
+                next call does.
+        """
         self._stop.set()
         kill_tree(self.process)
         self._watcher.join()
         if self._group is not None:
             if not self.breach and self._group.out_of_memory():
                 self.breach = self._memory_breach
-            self._group.remove()
-            self._group = None
+            self._group.kill()
+            if empty:
+                self._group.remove()
+                self._group = None
 
     def _watch(self) -> None:
         """Check the tree until it ends or breaks a limit; a failed check counts as a breach."""

@@ -3,7 +3,9 @@
 Invariant: no user data is shown: no home folder, no repository, no runs. Of `/etc` it shows only what the
 dynamic linker, the compiler's alternatives and the clock need; of an interpreter's installation its programs
 and libraries; and of the packages installed there only `Jail.packages` and their requirements, since others
-may hold anything, even the data that candidates are scored on.
+may hold anything, even the data that candidates are scored on. Documentation is not shown either: it is text
+on which a candidate could train before the clock starts. And what is shown is small enough that all of it can
+be kept in memory (`residency`).
 """
 
 from __future__ import annotations
@@ -20,33 +22,75 @@ from pathlib import Path
 from autoresearch.execute.sandbox.base import Jail
 
 SYSTEM = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/include",
+    "/usr/libexec/gcc",
+    "/usr/local/bin",
+    "/usr/local/include",
+    "/usr/share/zoneinfo",
     "/nix/store",
     "/gnu/store",
     "/opt/cuda",
 )
+LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+"""On most systems links into /usr."""
+LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib", "/usr/local/lib64")
+"""Of these folders, which hold much else, only what loads or compiles programs."""
+LIBRARY_FOLDERS = ("gcc", "gcc-*", "*-linux-*", "llvm*", "clang*", "cuda*", "nvidia*", "wsl")
+MOST_ENTRIES = 200
+"""A folder of libraries with more entries is shown as it is: each would take a mount."""
 CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "alternatives", "localtime")
 INSTALLATION = ("bin", "lib", "lib32", "lib64", "include", "share/zoneinfo", "pyvenv.cfg")
 SITES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
+DOCUMENTS = (
+    *("test", "idlelib", "turtledemo", "pydoc_data", "ensurepip", "lib2to3", "tkinter", "unittest/test"),
+    *("LICENSE.txt", "ctypes/test", "distutils/tests", "sqlite3/test"),
+)
+"""Of the standard library: what consists of text, or is never needed in a training."""
+PACKAGE_DOCUMENTS = ("*.dist-info/licenses", "*.dist-info/LICENSE*", "*/tests", "*/doc", "*/docs")
+SYSTEM_DOCUMENTS = ("/usr/lib/*-linux-*/perl", "/usr/lib/*-linux-*/perl5", "/usr/include/*/*.txt")
+
+PROC_SHOWN = ("self", "thread-self", "net", "mounts", "cpuinfo", "filesystems", "version", "cmdline", "sys")
+PROC_FOR_GPU = ("driver", "devices", "modules", "meminfo", "stat")
+PROC_MASKED = ("sys/fs", "sys/kernel/ns_last_pid", "sys/kernel/pty", "sys/kernel/random/entropy_avail")
+"""Of /proc, what counts the use of the machine by everyone is hidden: it tells what other jails do."""
 
 LAUNCHER = Path(__file__).with_name("launch.py")
-RESTRICTIONS = Path(__file__).with_name("restrictions.py")
+LAUNCHED = tuple(
+    Path(__file__).with_name(f"{name}.py") for name in ("launch", "restrictions", "system_calls")
+)
+"""What runs inside a jail before the candidate."""
 
 
 @cache
 def roots() -> tuple[Path, ...]:
     """Paths that are shown, except those in `sites`; includes symbolic links of the system."""
-    system = [Path(p) for p in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
+    system = [Path(name) for name in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
+    system += [*Path("/usr/local").glob("cuda*")]
+    folders = [Path(name) for name in LIBRARIES]
+    for folder in map(Path, LINKS):
+        (system if folder.is_symlink() else folders).append(folder)
+    system += [path for folder in folders for path in _libraries(folder)]
     installed = [home / name for home in _homes() for name in INSTALLATION]
-    own = [path for path in installed if not any(path.is_relative_to(folder) for folder in SYSTEM)]
+    shared = (Path("/usr"), Path("/usr/local"))
+    own = [path for path in installed if not any(path.is_relative_to(folder) for folder in shared)]
     return tuple(path for path in dict.fromkeys([*system, *own]) if path.exists())
+
+
+def _libraries(folder: Path) -> list[Path]:
+    """What is shown of a folder of libraries: its files, and the folders that loaders and compilers need."""
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    mine = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    patterns = (*LIBRARY_FOLDERS, *([mine] if folder.parent in _homes() else []))
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.is_dir() or any(path.match(pattern) for pattern in patterns)
+    ]
+    return found if len(found) <= MOST_ENTRIES else [folder]
 
 
 @cache
@@ -71,6 +115,39 @@ def packages(names: tuple[str, ...]) -> tuple[Path, ...]:
                 continue
             pending += _requirements(found[name])
     return tuple(sorted({path for package in found.values() for path in _entries(package)}))
+
+
+@cache
+def documents(names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Text below what `roots` and `packages(names)` show, which is hidden."""
+    standard = {home / f"lib/python{sys.version_info.major}.{sys.version_info.minor}" for home in _homes()}
+    found = [library / name for library in standard for name in DOCUMENTS]
+    for site in {path.parent for path in packages(names)}:
+        shown = {path for path in packages(names) if path.parent == site}
+        texts = [path for pattern in PACKAGE_DOCUMENTS for path in site.glob(pattern)]
+        found += [path for path in texts if any(path.is_relative_to(entry) for entry in shown)]
+    found += [path for pattern in SYSTEM_DOCUMENTS for path in Path("/").glob(pattern[1:])]
+    return tuple(sorted({path for path in found if path.exists() and path.resolve() == path}))
+
+
+def masked_proc(*, gpu: bool) -> list[Path]:
+    """What is hidden of a /proc with process numbers of its own."""
+    shown = PROC_SHOWN + (PROC_FOR_GPU if gpu else ())
+    names = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in shown]
+    return [path for path in (*names, *(Path("/proc", name) for name in PROC_MASKED)) if path.exists()]
+
+
+@cache
+def readable(names: tuple[str, ...], others: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """Files and folders that every jail with these packages can read, which `residency` keeps in memory.
+
+    Args:
+        names: As in `Jail.packages`.
+        others: More folders that it can read.
+    """
+    shown = [path for path in (*roots(), *packages(names), *others) if not path.is_relative_to("/sys")]
+    hidden = (*sites(), *documents(names))
+    return tuple(dict.fromkeys(path for root in shown for path in around(root, hidden)))
 
 
 @cache

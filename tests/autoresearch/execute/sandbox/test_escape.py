@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.sandbox import Sandbox, create_sandbox, restrictions
+from autoresearch.execute.sandbox import Sandbox, create_sandbox, restrictions, system_calls
 from tests.support.jail import (
     BACKENDS,
     Change,
@@ -204,8 +204,8 @@ if len(os.sched_getaffinity(0)) == 1:
 
 IPC_CREATE = 0o1000
 COLUMN = 0 if os.uname().machine == "x86_64" else 1
-CLONE, ADD_KEY = restrictions.CLONE[COLUMN], restrictions.DENIED["add_key"][COLUMN]
-SHARED = {name: numbers[COLUMN] for name, numbers in restrictions.SHARED.items()}
+CLONE, ADD_KEY = (56, 220)[COLUMN], system_calls.DENIED["add_key"][COLUMN]
+SHARED = {name: numbers[COLUMN] for name, numbers in system_calls.SHARED.items()}
 
 
 @dataclass
