@@ -105,6 +105,7 @@ class Guards(Options):
     memory_mb: float | None = Field(ge=1)
     weights_mb: float | None = Field(ge=1)
     score_seconds: float | None = Field(ge=1)
+    startup_cpu_seconds: float | None = Field(ge=1)
 
 
 class Config(Options):

@@ -90,6 +90,7 @@ GUARDS = {
     "memory_mb": Guard("main memory", "MB", 64.0),
     "weights_mb": Guard("submitted weights", "MB", 1.0),
     "score_seconds": Guard("time of scoring", "s", 5.0),
+    "startup_cpu_seconds": Guard("CPU time before the clock starts", "s", 2.0),
 }
 """Guarded metric -> the resource that it measures."""
 WITHOUT_LOAD = {"score_seconds": "score_cpu_seconds"}

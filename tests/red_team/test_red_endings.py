@@ -50,9 +50,9 @@ SUBMIT = 'open("weights.pt", "ab").write(b"x")\nwire.send({"type": "submit", "me
 
 
 def test_handlers_and_daemons_end_with_the_submission(arena: Arena, sandbox: Sandbox) -> None:
-    """The script is imported by the model's server too, where it does the same, and does not answer."""
     done = arena.fight(OPENING + UNDEAD + HELLO + READY + SUBMIT, sandbox, score_seconds=2.0)
-    assert (done.outcome, done.score) == (Outcome.CRASH, None), done
+    assert (done.outcome, done.score) == (Outcome.INVALID, None), done
+    assert "do not load" in done.reason
     assert "train_seconds" in done.metrics
     weights = arena.scratch() / "train/weights.pt"
     size = weights.stat().st_size

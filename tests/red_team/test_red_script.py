@@ -229,10 +229,8 @@ POISON = """
 """
 
 
-def test_poisoned_weights_run_in_the_jail_at_most(arena: Arena, either: Sandbox) -> None:
-    """A candidate can patch the safe loading away in its own server; there it harms itself alone."""
+def test_poisoned_weights_run_nowhere(arena: Arena, either: Sandbox) -> None:
+    """A candidate can patch the safe loading away in its own server, but by then they have been read."""
     done = arena.fight(honest((BUILD, CARELESS + BUILD), (SUBMIT, POISON)), either)
     assert done.outcome is Outcome.INVALID, done
-    pwned = [path.relative_to(arena.scratch()).parts[0] for path in arena.root.rglob("pwned")]
-    assert pwned == ["model"]
-    assert not Path("/tmp/pwned").exists()
+    assert not list(arena.root.rglob("pwned")) and not Path("/tmp/pwned").exists()

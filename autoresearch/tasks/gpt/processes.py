@@ -4,6 +4,8 @@
     model, witness      serve the submitted model          (idle until they get weights)
     blind               the same, asked before the others  (only in some trials; never kept ready)
 
+No name, path or number tells a server which of them it is; when it gets its weights does.
+
 Invariants: each set of processes serves one trial, and no two sets share a folder. A set that is kept ready
 started from a tree without any candidate's file, so it has run only frozen code. When its trial begins, the
 runner copies the candidate's files in from outside, and compares the whole tree with the candidate's.
@@ -12,6 +14,8 @@ runner copies the candidate's files in from outside, and compares the whole tree
 from __future__ import annotations
 
 import itertools
+import random
+import secrets
 import shutil
 import tempfile
 import threading
@@ -31,7 +35,7 @@ LARGEST_CACHE = 1 << 30
 SERVERS = ("model", "witness")
 BLIND = "blind"
 FOLDERS = ("train", *SERVERS, BLIND)
-"""The folders that they may write, below a trial's scratch folder."""
+"""The folders that they could write, once they are dead; while they live, the names tell nothing."""
 STANDBY = "standby"
 """Module of the task's package that waits in place of a training script."""
 READY_SECONDS = 60.0
@@ -44,6 +48,7 @@ class TrialProcesses:
     Attributes:
         code: The tree they run.
         folder: Where their folders are.
+        folders: The folder of each, by its name in `FOLDERS`.
         trainer: Runs the training script.
         servers: The model's server and the witness's, after the one for blind questions if there is one.
         names: Of the servers.
@@ -60,13 +65,14 @@ class TrialProcesses:
         """
         self.code, self.folder, self._options, self._waits = code, folder, options, standby
         self.names: tuple[str, ...] = SERVERS
+        self.folders = {name: folder / secrets.token_hex(6) for name in FOLDERS}
         script = options.settings.train
         module = (f"{script.rpartition('.')[0]}.{STANDBY}", script) if standby else (script,)
         if not standby:
-            (folder / FOLDERS[0]).mkdir(parents=True, exist_ok=True)
-            options.before_script(folder / FOLDERS[0])
+            self.folders["train"].mkdir(parents=True)
+            options.before_script(self.folders["train"])
         with ExitStack() as stack:
-            self.trainer = stack.enter_context(JailedProgram(options, code, folder / FOLDERS[0], *module))
+            self.trainer = stack.enter_context(JailedProgram(options, code, self.folders["train"], *module))
             self._stack = stack
             self.servers = self._start_servers(self.names)
             self._stack = stack.pop_all()
@@ -96,7 +102,8 @@ class TrialProcesses:
         for server in self.servers:
             server.kill()
         for name in self.names:
-            remove_tree(self.folder / name)
+            remove_tree(self.folders[name])
+            self.folders[name] = self.folder / secrets.token_hex(6)
         self.servers = self._start_servers(self.names)
 
     def add_blind_server(self) -> None:
@@ -105,14 +112,21 @@ class TrialProcesses:
         self.servers, self.names = [server, *self.servers], (BLIND, *self.names)
 
     def kill(self) -> None:
-        """Kill all of them, and wait until they are gone."""
+        """Kill all of them, wait until they are gone, and give their folders plain names."""
         self._stack.close()
+        for name, path in self.folders.items():
+            if path.exists() and not (self.folder / name).exists():
+                path.rename(self.folder / name)
 
     def _start_servers(self, names: Sequence[str]) -> list[JailedProgram]:
         module = self._options.settings.serve
-        folders = [self.folder / name for name in names]
-        programs = (JailedProgram(self._options, self.code, folder, module) for folder in folders)
-        return [self._stack.enter_context(program) for program in programs]
+        started = {
+            name: self._stack.enter_context(
+                JailedProgram(self._options, self.code, self.folders[name], module)
+            )
+            for name in random.sample(names, len(names))
+        }
+        return [started[name] for name in names]
 
 
 class Standby:
@@ -160,7 +174,7 @@ class Standby:
             return None
         try:
             if self._copy_candidate(code, processes.code):
-                self._options.before_script(processes.folder / FOLDERS[0])
+                self._options.before_script(processes.folders["train"])
                 if processes.run_script():
                     return processes
         except BaseException:

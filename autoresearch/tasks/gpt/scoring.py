@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,19 @@ class Scoring:
         record: Gets the duration.
         folder: Where `SPLIT.npy` goes: nats, bytes times ln 2, and the document of each piece. So does
             `blind.npy`, of each target that was asked for blind.
+        before_server: Called before a server gets weights, and so before it runs the candidate's code.
     """
 
-    def __init__(self, scorer: Scorer, processes: TrialProcesses, record: TrialRecord, folder: Path) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        processes: TrialProcesses,
+        record: TrialRecord,
+        folder: Path,
+        before_server: Callable[[], None] = lambda: None,
+    ) -> None:
         self._scorer, self._processes, self._record, self._folder = scorer, processes, record, folder
+        self._before_server = before_server
         self._expected = ["hello", "warm"]
 
     def wait_for_hello(self) -> None:
@@ -161,21 +170,24 @@ class Scoring:
         def retire() -> int:
             nonlocal begun
             name, server = next(answering)
-            server.kill()
             if name == BLIND:
                 self._record.metrics["blind_seconds"] = time.monotonic() - begun
                 begun = time.monotonic()
+            server.kill()
+            self._before_server()
             return sealed_copy(weights, os.fstat(weights).st_size)
 
         # The seed chooses the probes: the candidate must not know it, and it must differ each time.
         job = {**job, "seed": secrets.randbits(32)}
         fds = [weights, *(server.wire.fileno() for server in self._processes.servers)]
         with self._scorer.reserved():
+            self._before_server()
             begun, used = time.monotonic(), self._cpu_seconds()
             try:
                 return self._scorer.score(job, seconds, fds, retire)
             finally:
                 self._record.metrics["score_seconds"] = time.monotonic() - begun
+                # With this time a server could train on, unseen by the clock.
                 self._record.metrics["score_cpu_seconds"] = self._cpu_seconds() - used
 
     def _cpu_seconds(self) -> float:

@@ -33,8 +33,8 @@ _NAME = re.compile(r"(?!\w*_bpb$|gpu_|clock_)[a-z][a-z0-9_]{0,31}")
 """Names that a candidate may give its numbers; other names belong to scores and readings."""
 MEASURED = frozenset(
     (
-        *("startup_seconds", "train_seconds", "score_seconds", "blind_seconds", "memory_mb", "weights_mb"),
-        *("repeated", "cpu_seconds", "score_cpu_seconds", "reference_seconds"),
+        *("startup_seconds", "startup_cpu_seconds", "train_seconds", "cpu_seconds", "reference_seconds"),
+        *("score_seconds", "score_cpu_seconds", "blind_seconds", "memory_mb", "weights_mb", "repeated"),
     )
 )
 """Numbers that the runner measures itself; a candidate may not report under these names."""
@@ -139,6 +139,7 @@ class Training:
                 self._send({"type": "task", **task})
         clock.tick()
         self.record.metrics["startup_seconds"] = clock.wall
+        self.record.metrics["startup_cpu_seconds"] = self.program.cpu_seconds
 
     def train(self, data: int, should_stop: Callable[[Progress], bool] | None) -> None:
         """Hand over the data, and wait for the submission; the process is dead afterwards.
@@ -162,7 +163,7 @@ class Training:
             seconds = clock.wall
             if message is not None and message.get("type") == "submit":
                 self.record.enter("score")
-                self.program.kill()
+                self.program.kill(empty=False)
                 clock.tick()
                 self.record.metrics |= {"cpu_seconds": clock.cpu, "reference_seconds": self.load.reference}
                 if not told:

@@ -17,9 +17,12 @@ from pathlib import Path
 from autoresearch.errors import UserError
 from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import Log
+from autoresearch.execute.sandbox import gpu as gpus
+from autoresearch.execute.sandbox import residency, visible
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
 from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
+from autoresearch.tasks.gpt.program import PACKAGES
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrialPlan
@@ -67,10 +70,21 @@ class Resources:
         self.scorer.close()
         self.data.close()
 
+    def even_out_memory(self) -> None:
+        """Have all files that candidates can read in memory, before a candidate's process starts to run.
+
+        Which files the process before it has read then tells this one nothing.
+        """
+        options = self.options
+        if options.sandbox.name != "none":
+            others = tuple(gpus.library_folders()) if options.gpu else ()
+            residency.read_in(visible.readable(PACKAGES, others))
+
     @contextmanager
     def processes(self, plan: TrialPlan, code: Path, scratch: Path) -> Iterator[TrialProcesses]:
         """The processes of a trial: waiting ones, or else new ones; they are killed afterwards."""
         self.scorer.start()
+        self.even_out_memory()
         ready = self.standby.begin(code) if self.standby and not plan.tryout else None
         if ready is None or self.standby is None:
             with TrialProcesses(self.options, code, scratch) as processes:
@@ -153,7 +167,7 @@ def run_trial(
             if plan.questions:
                 processes.add_blind_server()
             log = processes.trainer.log
-            scoring = Scoring(resources.scorer, processes, record, scratch)
+            scoring = Scoring(resources.scorer, processes, record, scratch, resources.even_out_memory)
             if plan.submitted:
                 processes.trainer.kill()
                 scoring.wait()
@@ -167,7 +181,7 @@ def run_trial(
                 with resources.tokens(plan) as data:
                     training.train(data, should_stop)
                 record.metrics["memory_mb"] = training.program.peak_memory / 1e6
-                found = submitted_weights(processes.folder / "train", resources.settings.max_bytes)
+                found = submitted_weights(processes.folders["train"], resources.settings.max_bytes)
             resources.prepare_next(plan)
             with found as weights:
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
@@ -180,7 +194,7 @@ def run_trial(
                 if plan.submission is not None and not plan.submitted:
                     keep_weights(weights, plan.submission)
             if resources.compiled:
-                resources.compiled.keep(code, processes.folder / "train")
+                resources.compiled.keep(code, processes.folders["train"])
         score = scores[plan.splits[0]]
         record.metrics.update({f"{name}_bpb": scores[name] for name in plan.splits[1:]})
         outcome, reason = Outcome.OK, ""

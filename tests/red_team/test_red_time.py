@@ -1,0 +1,96 @@
+"""Work before the clock and after the deadline, and telling a trainer, a server and the witness apart.
+
+The clock stands still while a candidate starts, and while its weights are loaded and scored. What it computes
+then has a price: the runner counts CPU time from outside, and the guards hold it against the baseline.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.judge.limits import GUARDS, broken_guard
+from autoresearch.tasks.gpt.processes import FOLDERS
+from autoresearch.types import Measurement, Outcome
+from tests.red_team.arena import Arena, honest, one_by_default
+from tests.support.toy import TRAIN
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 3.0
+BURN = f"""
+    import os, time
+    end = time.process_time() + {SECONDS}
+    while time.process_time() < end:
+        sum(range(1000))
+"""
+CHILD = f"""
+    import os, subprocess, sys
+    burn = "import time\\nwhile time.process_time() < {SECONDS}: sum(range(1000))"
+    subprocess.run([sys.executable, "-I", "-S", "-c", burn])
+"""
+RETURN = "    return Model(vocab, context)"
+FORWARD = "        x = self.embed(tokens)\n"
+BEFORE = {
+    "before the clock": ("    run.start()\n", BURN + "    run.start()\n"),
+    "before the clock, in a child": ("    run.start()\n", CHILD + "    run.start()\n"),
+}
+AFTER = {
+    "while the weights are loaded": (
+        RETURN,
+        '    if __name__ != "__main__":' + BURN.replace("\n    ", "\n        ") + RETURN,
+    ),
+    "with the first request": (
+        FORWARD,
+        "        if not self.training and not hasattr(self, 'asked'):\n            self.asked = True"
+        + BURN.replace("\n    ", "\n            ")
+        + FORWARD,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def usual(arena: Arena, bwrap: Sandbox) -> Measurement:
+    return arena.fight(TRAIN, bwrap)
+
+
+@pytest.mark.parametrize("when", one_by_default(BEFORE))
+def test_time_before_the_clock_has_a_price(
+    when: str, arena: Arena, bwrap: Sandbox, usual: Measurement
+) -> None:
+    name = "startup_cpu_seconds"
+    done = arena.fight(honest(BEFORE[when]), bwrap)
+    assert done.outcome is Outcome.OK, done
+    assert done.metrics[name] >= SECONDS
+    assert broken_guard(usual.metrics, [usual.metrics], {name: 2.0}) == ""
+    quiet = {name: done.metrics[name] - SECONDS}  # what it would have been without the detour
+    assert f"guard: {GUARDS[name].what}" in broken_guard(done.metrics, [quiet], {name: 1.0})
+
+
+@pytest.mark.parametrize("when", one_by_default(AFTER))
+def test_time_after_the_deadline_has_a_price(
+    when: str, arena: Arena, bwrap: Sandbox, usual: Measurement
+) -> None:
+    done = arena.fight(honest(AFTER[when]), bwrap)
+    assert done.outcome is Outcome.OK, done
+    assert done.metrics["score_cpu_seconds"] >= 2 * SECONDS, "the model's server and the witness's"
+    assert usual.metrics["score_cpu_seconds"] < 2 * SECONDS or usual.metrics["score_seconds"] > 2 * SECONDS
+
+
+ROLE = """    if __name__ != "__main__":
+        import json, os, sys
+        facts = {"argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd(), "files": os.listdir()}
+        facts["descriptors"] = [os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in (0, 1, 2, 64)]
+        print("ROLE " + json.dumps(facts), flush=True)
+"""
+
+
+def test_nothing_tells_the_model_s_server_from_the_witness_s(arena: Arena, either: Sandbox) -> None:
+    done = arena.fight(honest((RETURN, ROLE + RETURN)), either)
+    assert done.outcome is Outcome.OK, done
+    lines = [line for line in done.log.splitlines() if line.startswith("ROLE ")]
+    model, witness = (re.sub(r"/[0-9a-f]{12}\b", "/*", line) for line in lines)
+    assert model == witness and "/*" in model
+    assert not any(f"/{name}" in model for name in FOLDERS)
