@@ -83,14 +83,14 @@ ROLE = """    if __name__ != "__main__":
         import json, os, sys
         facts = {"argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd(), "files": os.listdir()}
         facts["descriptors"] = [os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in (0, 1, 2, 64)]
-        print("ROLE " + json.dumps(facts), flush=True)
+        open("role", "w").write(json.dumps(facts))
 """
 
 
 def test_nothing_tells_the_model_s_server_from_the_witness_s(arena: Arena, either: Sandbox) -> None:
     done = arena.fight(honest((RETURN, ROLE + RETURN)), either)
     assert done.outcome is Outcome.OK, done
-    lines = [line for line in done.log.splitlines() if line.startswith("ROLE ")]
-    model, witness = (re.sub(r"/[0-9a-f]{12}\b", "/*", line) for line in lines)
+    written = ((arena.scratch() / name / "role").read_text() for name in ("model", "witness"))
+    model, witness = (re.sub(r"/[0-9a-f]{12}\b", "/*", text) for text in written)
     assert model == witness and "/*" in model
     assert not any(f"/{name}" in model for name in FOLDERS)

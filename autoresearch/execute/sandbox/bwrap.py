@@ -52,7 +52,7 @@ class BwrapSandbox:
         words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
         words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
         words += ["--dev", "/dev", "--proc", "/proc"]
-        for path in visible.masked_proc(gpu=jail.gpu):
+        for path in visible.masked_proc(with_gpu=jail.gpu):
             words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
@@ -61,8 +61,7 @@ class BwrapSandbox:
             words += _binds("--dev-bind", gpu.device_nodes(jail.only))
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
-        documents = [path for path in visible.documents(jail.packages) if path.is_dir()]
-        for mount in ("/dev", "/", *map(str, (*visible.sites(), *documents))):
+        for mount in ("/dev", "/", *map(str, visible.sites())):
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
         return [*words, *visible.launcher(jail, **_restrictions(jail)), *argv]

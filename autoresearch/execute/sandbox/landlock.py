@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ class LandlockSandbox:
             "writable": [str(path) for path in jail.writable],
             "proc": own_proc,
             "hide": [str(path) for path in visible.sites()],
-            "show": [str(path) for path in _shown(jail)],
+            "show": [str(path) for path in _shown(jail.packages)],
             "mask": [
                 str(path)
                 for path in (
                     *visible.documents(jail.packages),
-                    *(visible.masked_proc(gpu=jail.gpu) if own_proc else ()),
+                    *(visible.masked_proc(with_gpu=jail.gpu) if own_proc else ()),
                 )
             ],
             "landlock": {
@@ -104,22 +105,31 @@ class LandlockSandbox:
 
 
 def _system(jail: Jail, namespaces: bool) -> tuple[list[Path], list[Path]]:
-    """Paths that can be read, and further folders whose names can be listed.
-
-    With a mount namespace the launcher hides packages. Without one, Landlock can only leave out some of the
-    paths that it opens. To hide all but a few packages would break imports that a library tries and can do
-    without, so Landlock hides only those that the jail names as hidden.
-    """
+    """Paths that can be read, and further folders whose names can be listed."""
+    if not namespaces:
+        paths, split = _without_mounts(jail.packages, jail.hidden)
+        return list(paths), list(split)
     roots = list(dict.fromkeys(root.resolve() for root in visible.roots()))
-    extra = _shown(jail)  # they may lie outside the roots
-    if namespaces:
-        return [*roots, *extra], []
-    hidden = (*visible.folders(jail.hidden), *visible.documents(jail.packages))
-    shown = list(dict.fromkeys([*roots, *extra]))
-    split = [path for path in shown if any(below.is_relative_to(path) for below in hidden)]
-    return [path for each in shown for path in visible.around(each, hidden)], split
+    return [*roots, *_shown(jail.packages)], []  # the packages may lie outside the roots
 
 
-def _shown(jail: Jail) -> list[Path]:
+@cache
+def _without_mounts(
+    packages: tuple[str, ...], hidden: tuple[str, ...]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The same where the launcher cannot hide anything by a mount.
+
+    Landlock can then only leave out some of the paths that it opens. To hide all packages but a few would
+    break imports that a library tries and can do without, so only those are hidden that the jail names, and
+    documentation; the system's headers are too many.
+    """
+    shown = dict.fromkeys([*(root.resolve() for root in visible.roots()), *_shown(packages)])
+    texts = [path for path in visible.documents(packages) if not path.is_relative_to("/usr/include")]
+    closed = (*visible.folders(hidden), *texts)
+    split = tuple(path for path in shown if any(below.is_relative_to(path) for below in closed))
+    return tuple(path for each in shown for path in visible.around(each, closed)), split
+
+
+def _shown(packages: tuple[str, ...]) -> list[Path]:
     """The installed packages that are shown, and the launcher's own files."""
-    return [*visible.packages(jail.packages), *visible.LAUNCHED]
+    return [*visible.packages(packages), *visible.LAUNCHED]

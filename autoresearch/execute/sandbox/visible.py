@@ -19,6 +19,7 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from autoresearch.execute.sandbox import gpu
 from autoresearch.execute.sandbox.base import Jail
 
 SYSTEM = (
@@ -50,7 +51,9 @@ DOCUMENTS = (
 )
 """Of the standard library: what consists of text, or is never needed in a training."""
 PACKAGE_DOCUMENTS = ("*.dist-info/licenses", "*.dist-info/LICENSE*", "*/tests", "*/doc", "*/docs")
-SYSTEM_DOCUMENTS = ("/usr/lib/*-linux-*/perl", "/usr/lib/*-linux-*/perl5", "/usr/include/*/*.txt")
+SYSTEM_DOCUMENTS = ("/usr/lib/*-linux-*/perl", "/usr/lib/*-linux-*/perl5", "/usr/include/*/")
+HEADERS = ("c++", "linux", "asm*", "arpa", "net*", "bits", "gnu", "sys", "*-linux-*", "python3*")
+"""Folders of headers that a compiler needs here; the others are hidden for their comments."""
 
 PROC_SHOWN = ("self", "thread-self", "net", "mounts", "cpuinfo", "filesystems", "version", "cmdline", "sys")
 PROC_FOR_GPU = ("driver", "devices", "modules", "meminfo", "stat")
@@ -68,7 +71,7 @@ LAUNCHED = tuple(
 def roots() -> tuple[Path, ...]:
     """Paths that are shown, except those in `sites`; includes symbolic links of the system."""
     system = [Path(name) for name in (*SYSTEM, *CPU)] + [Path("/etc", name) for name in ETC]
-    system += [*Path("/usr/local").glob("cuda*")]
+    system += Path("/usr/local").glob("cuda*") if gpu.device_nodes() else []
     folders = [Path(name) for name in LIBRARIES]
     for folder in map(Path, LINKS):
         (system if folder.is_symlink() else folders).append(folder)
@@ -126,13 +129,14 @@ def documents(names: tuple[str, ...]) -> tuple[Path, ...]:
         shown = {path for path in packages(names) if path.parent == site}
         texts = [path for pattern in PACKAGE_DOCUMENTS for path in site.glob(pattern)]
         found += [path for path in texts if any(path.is_relative_to(entry) for entry in shown)]
-    found += [path for pattern in SYSTEM_DOCUMENTS for path in Path("/").glob(pattern[1:])]
+    system = [path for pattern in SYSTEM_DOCUMENTS for path in Path("/").glob(pattern[1:])]
+    found += [path for path in system if not any(path.match(f"include/{name}") for name in HEADERS)]
     return tuple(sorted({path for path in found if path.exists() and path.resolve() == path}))
 
 
-def masked_proc(*, gpu: bool) -> list[Path]:
+def masked_proc(*, with_gpu: bool) -> list[Path]:
     """What is hidden of a /proc with process numbers of its own."""
-    shown = PROC_SHOWN + (PROC_FOR_GPU if gpu else ())
+    shown = PROC_SHOWN + (PROC_FOR_GPU if with_gpu else ())
     names = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and path.name not in shown]
     return [path for path in (*names, *(Path("/proc", name) for name in PROC_MASKED)) if path.exists()]
 

@@ -6,6 +6,7 @@ may change the training script; the rest of the package is frozen.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
 from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.places import fingerprint as device_name
-from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.execute.sandbox import Limits, Sandbox, visible
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
@@ -100,6 +101,24 @@ def _check_data(options: Mapping[str, Any]) -> None:
         raise UserError(f"data: {error.message}", error.hint) from None
 
 
+def refuse_visible(path: str) -> None:
+    """Refuse text that candidates could read themselves.
+
+    Args:
+        path: A file, a folder or a glob.
+
+    Raises:
+        UserError: If it lies in a folder that every sandbox shows.
+    """
+    fixed = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), Path(path).parts)).resolve()
+    for root in (root.resolve() for root in visible.roots()):
+        if fixed.is_relative_to(root):
+            raise UserError(
+                f"Candidates could read {path}, and so the text that they are scored on.",
+                f"Move it out of {root}, which every sandbox shows.",
+            )
+
+
 class GptTask:
     """Implements `tasks.base.Task` for the package `nanomodel`."""
 
@@ -131,6 +150,8 @@ class GptTask:
     def prepare(self, cache: Path) -> Dataset:
         """Make the corpus and its splits ready in `cache`, if they are not; see `Task.prepare`."""
         options = {key: value for key, value in self._config.data.items() if value is not None}
+        for path in (cache, *(options[key] for key in ("path", "other_path") if key in options)):
+            refuse_visible(str(path))
         arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
         # In a separate process, because preparing takes memory that a search should not keep.
         command = [sys.executable, "-m", self._task.prepare, "prepare", f"--cache={cache}", *arguments]

@@ -1,11 +1,13 @@
 """The training data between runners: what one does to it is seen, undone, and held against nobody else."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from autoresearch.errors import UserError
 from autoresearch.tasks.gpt.data import TrainingData
+from autoresearch.tasks.gpt.task import refuse_visible
 from tests.support import toy
 
 
@@ -92,3 +94,14 @@ def test_data_that_was_touched_or_changed_is_noticed(tmp_path):
     with pytest.raises(UserError, match="changed while a trial ran"):
         data.was_touched()
     data.close()
+
+
+@pytest.mark.parametrize("inside", ["texts.txt", "texts/*.jsonl", "[ab]/*"])
+def test_a_corpus_where_every_jail_can_read_is_refused(inside: str, tmp_path: Path) -> None:
+    library = Path(os.__file__).parent
+    with pytest.raises(UserError, match="Candidates could read"):
+        refuse_visible(f"{library}/{inside}")
+    (tmp_path / "link").symlink_to(library)
+    with pytest.raises(UserError, match="Candidates could read"):
+        refuse_visible(str(tmp_path / "link" / inside))
+    refuse_visible(str(tmp_path / inside))
