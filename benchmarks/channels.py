@@ -192,7 +192,10 @@ WAYS = (
     Way("names", "names that do not exist", 4000, True),
     Way("locks", "file locks", 300, True),
     Way("inodes", "numbers of new files", 400, True, 0.005),
-    *(Way("cpu", f"CPU, {1000 * slot:g} ms a bit", 400, True, slot) for slot in (0.002, 0.005, 0.01, 0.02)),
+    *(
+        Way("cpu", f"CPU, {1000 * slot:g} ms a bit", min(400, round(8 / slot)), True, slot)
+        for slot in (0.002, 0.005, 0.01, 0.02, 0.05)
+    ),
 )
 
 

@@ -32,7 +32,11 @@ SMALL = 1 << 18
 """Bytes up to which a file is read; a larger one is mapped, which copies nothing."""
 SHARE = 0.5
 """Share of the free memory that the files may take; what exceeds it is left out."""
-COUNTERS = ("pgsteal_", "drop_", "pginodesteal", "kswapd_inodesteal")
+COUNTERS = ("pgsteal_kswapd", "pgsteal_direct", "pgsteal_khugepaged", "drop_", "kswapd_inodesteal")
+"""What the kernel drops for want of memory on the machine, or when it is told to."""
+GROUP_COUNTERS = ("pgsteal_file",)
+"""What it drops for want of memory in a control group as well, also where `cgroup` empties one."""
+LIMITS = ("memory/{}/memory.limit_in_bytes", "{}/memory.max", "unified/{}/memory.max")
 _lock = threading.Lock()
 
 
@@ -117,10 +121,24 @@ def _counters() -> dict[str, str]:
     """What the kernel counts when it drops pages, and the start of the machine; empty if it does not tell."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
-        found = dict(line.split() for line in lines if line.startswith(COUNTERS))
+        names = COUNTERS + (GROUP_COUNTERS if _memory_is_limited() else ())
+        found = dict(line.split() for line in lines if line.startswith(names))
         return {**found, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()} if found else {}
     except OSError:
         return {}
+
+
+def _memory_is_limited() -> bool:
+    """Whether this process is in a control group with less memory than the machine, as in a container."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            group = line.split(":", 2)[2].strip("/")
+            for limit in LIMITS:
+                path = Path("/sys/fs/cgroup", limit.format(group))
+                # Version 1 writes a number near 2^63 for no limit, version 2 the word "max".
+                if path.exists() and (word := path.read_text().strip()) != "max" and int(word) < 1 << 60:
+                    return True
+    return False
 
 
 def _free_memory() -> float:
