@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,8 +23,13 @@ def counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "library"
+def folder() -> Iterator[Path]:
+    with TemporaryDirectory(dir="/var/tmp") as root:  # on a disk: other files never leave memory
+        yield fill(Path(root, "library"))
+
+
+def fill(folder: Path) -> Path:
+    """A library of three files and a link."""
     for name, size in {"small.py": 5000, "deep/large.so": 1 << 20, "empty": 0}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(os.urandom(size))
