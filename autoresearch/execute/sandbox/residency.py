@@ -169,7 +169,7 @@ def _remembered() -> dict[str, dict[str, str]]:
 
 def _remember(found: dict[str, dict[str, str]]) -> None:
     with contextlib.suppress(OSError):
-        descriptor, name = tempfile.mkstemp(prefix=".read-in-")
+        descriptor, name = tempfile.mkstemp(prefix=".read-in-", dir=_memory_file().parent)
         with os.fdopen(descriptor, "w") as file:
             json.dump(dict(list(found.items())[-8:]), file)
         Path(name).replace(_memory_file())
