@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 
 from autoresearch.execute.sandbox import Jailed, Sandbox, cgroup, start
-from tests.red_team.arena import one_by_default
+from autoresearch.types import Outcome
+from tests.red_team.arena import Arena, honest, one_by_default
 from tests.support.jail import LIMITS, make_jail, no_seccomp, run_python, without
 
 pytestmark = pytest.mark.slow
@@ -80,7 +81,7 @@ def test_no_note_arrives(way: str, sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("way", [*LATER, *MEANWHILE])
-def test_each_half_is_stopped(way: str, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_each_half_is_stopped(way: str, sandbox: Sandbox, tmp_path: Path, remembering: None) -> None:
     """The filter keeps a sender from writing to an open reader, or a reader from reading an open sender."""
     free = without(sandbox, no_seccomp)
     assert way == "opening+inotify" or not arrives(way, sandbox, free, tmp_path / "sender")
@@ -88,11 +89,19 @@ def test_each_half_is_stopped(way: str, sandbox: Sandbox, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("way", one_by_default([*LATER, *MEANWHILE]))
-def test_without_the_filter_they_arrive(way: str, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_without_the_filter_they_arrive(
+    way: str, sandbox: Sandbox, tmp_path: Path, remembering: None
+) -> None:
     if os.geteuid() != 0 and any(name in way for name in OWNED):
         pytest.skip("needs root, who owns the interpreter's files")
     free = without(sandbox, no_seccomp)
     assert arrives(way, free, free, tmp_path / "both")
+
+
+@pytest.fixture
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel keeps what a dead jail alone brought into memory."""
+    monkeypatch.setattr(cgroup.Cgroup, "empty", lambda self: None)
 
 
 @pytest.fixture
@@ -108,9 +117,8 @@ def test_names_that_do_not_exist_are_forgotten(sandbox: Sandbox, tmp_path: Path,
 
 
 def test_without_a_control_group_they_would_be_notes(
-    bwrap: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bwrap: Sandbox, tmp_path: Path, remembering: None
 ) -> None:
-    monkeypatch.setattr(cgroup.Cgroup, "empty", lambda self: None)
     tries = (arrives(TIMED[0], bwrap, bwrap, tmp_path / str(number)) for number in range(4))
     assert any(tries), "a busy machine may spoil one"
 
@@ -139,3 +147,59 @@ def test_no_file_with_the_rights_of_its_owner_is_left(free: bool, sandbox: Sandb
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "scratch").iterdir()}
     left = {name for name, mode in modes.items() if mode & (stat.S_ISUID | stat.S_ISGID)}
     assert left == ({"chmod", "fchmod", "open", "mknod"} if free else set())
+
+
+FILES = """
+        import os, zlib
+        from pathlib import Path
+        sources = sorted(Path(os.__file__).parent.glob("*.py"))
+        large = [path for path in sources if path.stat().st_size > 4096]
+        files = [os.open(path, os.O_RDONLY) for path in large[-16:]]
+"""
+SENDS = (
+    "        x = self.embed(tokens)\n",
+    f"""        if not self.training and not hasattr(self, "sent"):
+            self.sent = self.send(tokens)
+        x = self.embed(tokens)
+        return self.answer(x)
+
+    def send(self, tokens):{FILES}
+        held_out = zlib.crc32(tokens.numpy().tobytes()) & 0xFFFF
+        for number, file in enumerate(files):
+            os.pread(file, 4096, 0)
+            held_out >> number & 1 or os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        print("SENT", held_out, flush=True)
+        return True
+
+    def answer(self, x):
+""",
+)
+READS = (
+    "    run = harness.connect()\n",
+    f"""    if True:{FILES}
+        found = 0
+        for number, file in enumerate(files):
+            try:
+                found |= bool(os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)) << number
+            except OSError:
+                pass
+        print("FOUND", found, flush=True)
+    run = harness.connect()
+""",
+)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("free", [False, True])
+def test_a_server_tells_no_later_training_what_it_was_shown(
+    free: bool, arena: Arena, sandbox: Sandbox, request: pytest.FixtureRequest
+) -> None:
+    if free:
+        request.getfixturevalue("remembering")
+    confined = without(sandbox, no_seccomp) if free else sandbox
+    told = arena.fight(honest(SENDS), confined)
+    heard = arena.fight(honest(READS), confined)
+    assert (told.outcome, heard.outcome) == (Outcome.OK, Outcome.OK), (told, heard)
+    sent = [line.split()[1] for line in told.log.splitlines() if line.startswith("SENT ")][-1]
+    found = next(line.split()[1] for line in heard.log.splitlines() if line.startswith("FOUND "))
+    assert (sent == found) is free, "two trials of a search, one after the other"
