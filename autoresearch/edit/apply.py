@@ -2,9 +2,10 @@
 
 Invariant: `apply` either carries out all edits as written or raises `Refused` with a reason that helps the
 author (usually an LLM). It never skips an edit, guesses between two places, or applies half of a proposal.
-All edits refer to the text before any of them. Three harmless slips have only one possible meaning and are
-repaired: line endings that differ from the file's, a missing newline at the end of the file, and a block
-whose lines are all indented by the same wrong amount (or have other trailing blanks). The time it takes is
+All edits refer to the text before any of them. Four harmless slips have only one possible meaning and are
+repaired: line endings that differ from the file's, a missing newline at the end of the file, curly quotes and
+special blanks, and a block whose lines are all indented by the same wrong amount (or have other trailing
+blanks). The time it takes is
 bounded, whatever the edits are.
 
 Not covered: whether the result is valid, permitted or new (see `autoresearch.edit.rules`).
@@ -28,6 +29,9 @@ MAX_EDITS, MAX_CHARACTERS = 200, 400_000
 NEAREST_LINES, NEAREST_WORDS, NEAREST_PLACES, LINE_WIDTH = 60, 800, 5, 200
 """To find the nearest text, so many lines and words of a search block are compared, in full at so many
 places; so many characters of a line are shown."""
+
+PLAIN = str.maketrans("“”„‟‘’‚‛\u00a0\u2007\u202f", "\"\"\"\"''''   ")
+"""Quotes and blanks that word processors and models put in the place of plain ones."""
 
 MAX_SHIFTED = 1000
 """A block of more lines is not looked for with another indentation."""
@@ -105,6 +109,8 @@ def _splice(text: str, edit: Edit, number: int) -> Splice:
     tail = search.removesuffix(eol)
     if tail and tail != search and text.endswith(tail) and occurrences(text, tail) == [len(text) - len(tail)]:
         return Splice(len(text) - len(tail), len(text), replace.removesuffix(eol), number)
+    if (plain := _plain_quotes(text, search, replace)) is not None:
+        return Splice(*plain, number)
     drifted = _reindented(text, search, replace, eol)
     if len(drifted) == 1:
         start, end, new = drifted[0]
@@ -197,6 +203,19 @@ def _splits_token(text: str, at: int) -> bool:
     before_point = left[-1:].isdigit() and re.fullmatch(r"\.\d", right)
     after_point = re.fullmatch(r"\d\.", left) and right[:1].isdigit()
     return bool(before_point or after_point)
+
+
+def _plain_quotes(text: str, search: str, replace: str) -> tuple[int, int, str] | None:
+    """The one place that equals the search text but for curly quotes or special blanks, and the replacement.
+
+    If the search text has them where the file does not, those of the replacement are the same slip.
+    """
+    plain = search.translate(PLAIN)
+    starts = occurrences(text.translate(PLAIN), plain)
+    if len(starts) != 1:
+        return None
+    end = starts[0] + len(search)
+    return starts[0], end, replace.translate(PLAIN) if text[starts[0] : end] == plain else replace
 
 
 def _reindented(text: str, search: str, replace: str, eol: str) -> list[tuple[int, int, str]]:

@@ -285,3 +285,32 @@ def test_odd_blocks_are_refused_in_bounded_time(text, search):
     with pytest.raises(Refused) as refused:
         apply({"a.py": text}, [Edit("a.py", search, "y")])
     assert len(str(refused.value)) < 20_000
+
+
+QUOTED = "def f():\n    return \"masked\"\n\n\nname = 'it'\n"
+
+
+@pytest.mark.parametrize(
+    ("search", "replace", "line"),
+    [
+        ("    return “masked”", '    return "flex"', '    return "flex"'),
+        ("    return “masked”", "    return “flex”", '    return "flex"'),
+        ("name = ‘it’", "name = ‘them’", "name = 'them'"),
+        ('\u00a0\u00a0\u00a0\u00a0return\u202f"masked"', "    return 'flex'", "    return 'flex'"),
+    ],
+)
+def test_curly_quotes_and_special_blanks_are_mapped_where_the_match_is_unique(search, replace, line):
+    assert line in apply({"a.py": QUOTED}, [Edit("a.py", search, replace)])["a.py"].split("\n")
+
+
+def test_what_the_file_itself_has_is_kept():
+    text = "x = '“masked”'\n"
+    assert (
+        apply({"a.py": text}, [Edit("a.py", "x = '\"masked\"'", "x = '“flex”'")])["a.py"] == "x = '“flex”'\n"
+    )
+    assert apply({"a.py": text}, [Edit("a.py", "“masked”", "“flex”")])["a.py"] == "x = '“flex”'\n"
+
+
+def test_two_places_that_differ_in_their_quotes_are_not_guessed_between():
+    with pytest.raises(Refused):
+        apply({"a.py": "a = 'x'; b = \"x\"\nc = 'x'\n"}, [Edit("a.py", "‘x’", "y")])
