@@ -25,6 +25,7 @@ from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
+from autoresearch.search.reproduction import check_reproduction
 from autoresearch.search.revocation import revoke, revoke_claimed, settle, suspect, veto
 from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
@@ -40,7 +41,7 @@ from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.store.searches import STOPPED
 from autoresearch.tasks.base import Task
 from autoresearch.text import one_line
-from autoresearch.types import Arm, Experiment, Outcome, State, Verdict, VerdictKind
+from autoresearch.types import Arm, Experiment, Measurement, Outcome, State, Verdict, VerdictKind
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -128,6 +129,7 @@ class Search:
         while True:
             if (experiment := self.state.unfinished) is None:
                 self._recheck()
+                self._repeat()
                 if self.state.tried >= self.config.experiments:
                     break
             self.scheduler.checkpoint()
@@ -288,6 +290,13 @@ class Search:
                         self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             left = [number for number in read_rechecks(self.journal) if number != kept.number]
             self.journal.set(RECHECKS, json.dumps(left))
+
+    def _repeat(self) -> None:
+        """Run the incumbent again on an old seed, now and then, and take it back if its score is another."""
+        if reason := check_reproduction(self.state, self.scheduler):
+            tip = self.state.incumbent
+            trial = replace(tip.trials[-1], commit=tip.commit)
+            self._revoked(Ended(trial, Measurement(Outcome.INVALID, reason=reason)), recorded=False)
 
     def _revoked(self, ended: Ended, *, recorded: bool = True) -> bool:
         """Take back the kept change whose re-run was invalid; False if it is the starting script.

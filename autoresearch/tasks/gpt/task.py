@@ -124,7 +124,6 @@ class GptTask:
 
     metric = Metric("val_bpb", "bits per byte", Direction.MINIMIZE, digits=4, per_item=True)
     trust = Trust.SERVED
-    deterministic = False
     sealed: Split | None = Split.TEST
 
     def __init__(self, config: Config) -> None:
@@ -146,6 +145,7 @@ class GptTask:
         else:
             text, seconds = f"{budget.amount:,.0f} training tokens", None
         self.budget = Budget(text, seconds, budget.max_seconds)
+        self.deterministic = budget.kind == "tokens"  # but for the rounding of a device
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the corpus and its splits ready in `cache`, if they are not; see `Task.prepare`."""

@@ -1,0 +1,114 @@
+"""Runs the incumbent again on an old seed, whose score it must reproduce where trainings are deterministic.
+
+A kept change that scores differently on the same seed knows something that it should not, such as how often
+it was run before; or the machine is another one. The starting script, run again on one of its own old seeds,
+tells the two apart: if it reproduces its score and the incumbent does not, the incumbent is invalid. On a
+device whose trainings differ by chance the starting script differs too, and nothing is concluded.
+
+Not covered: what is done about an invalid change (`revocation`), and a machine that has become slower or
+faster (the judge).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from autoresearch.search.scheduler import Scheduler
+from autoresearch.search.state import SearchState
+from autoresearch.search.trials import CANDIDATE_ARMS
+from autoresearch.types import Arm, Experiment, Split
+
+REPRODUCTIONS = "reproductions"
+"""Key of the journal's note with every repetition."""
+
+HEARTBEAT = 20
+"""Trainings of candidates after which an incumbent is repeated, if the judge has no such option."""
+
+ROUNDING = 1e-5
+"""Largest difference of a repeated score, as a share of it."""
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One training that was run again.
+
+    Attributes:
+        experiment: Whose program; 0 is the starting script.
+        seed: The seed, as the journal counts.
+        score: The score before.
+        again: The score now; None if it failed, from which nothing is concluded.
+        at: Trainings of candidates in the journal by then.
+        time: Unix time in seconds.
+    """
+
+    experiment: int
+    seed: int
+    score: float
+    again: float | None
+    at: int
+    time: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the score was reproduced, as far as is known."""
+        return self.again is None or abs(self.again - self.score) <= ROUNDING * abs(self.score)
+
+
+def read_repetitions(state: SearchState) -> list[Repetition]:
+    """Every repetition of a search so far, in order."""
+    return [Repetition(**known) for known in json.loads(state.journal.get(REPRODUCTIONS) or "[]")]
+
+
+def check_reproduction(state: SearchState, scheduler: Scheduler) -> str:
+    """Repeat the incumbent, if it is time; says why it is invalid, or nothing.
+
+    Args:
+        state: Of the search.
+        scheduler: Runs the trainings, one after the other.
+
+    Raises:
+        Stopped: If a person stops the search.
+    """
+    incumbent, known = state.incumbent, read_repetitions(state)
+    by_chance = any(not r.experiment and not r.same for r in known)
+    if not incumbent.number or not state.task.deterministic or by_chance:
+        return ""
+    experiments = state.journal.experiments()
+    at, kept = _trainings(experiments), _trainings(experiments[: incumbent.number + 1])
+    since = max([kept, *(r.at for r in known if r.experiment == incumbent.number)])
+    if at - since < int(state.config.judge.get("heartbeat", HEARTBEAT)):
+        return ""
+    again = _repeat(state, scheduler, incumbent, at)
+    if again is None or again.same:
+        return ""
+    start = _repeat(state, scheduler, state.journal.experiment(0), at)
+    if start is None or start.again is None or not start.same:
+        return ""
+    name, digits = state.task.metric.name, state.task.metric.digits + 2
+    now = f"{again.again:.{digits}f}"
+    before = f"{name} was {again.score:.{digits}f}"
+    return f"on the same seed it has {now} where {before}; the starting script repeats its own score"
+
+
+def _trainings(experiments: Sequence[Experiment]) -> int:
+    """Trainings of candidates."""
+    return sum(t.arm in CANDIDATE_ARMS for e in experiments for t in e.trials)
+
+
+def _repeat(state: SearchState, scheduler: Scheduler, experiment: Experiment, at: int) -> Repetition | None:
+    """Train a program again on its oldest seed; None if there is none."""
+    old = next((t for t in experiment.trials if t.arm is not Arm.INCUMBENT and t.score is not None), None)
+    if old is None or old.score is None:
+        return None
+    label = f"repetition of {experiment.number}"
+    again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=time.time(), label=label)
+    trial = replace(again, finished=None, result=None)
+    items = f"losses/repetition-{experiment.number}-{at}"
+    starts = (scheduler.start_unrecorded(trial, (Split.VALIDATION,), items) for _ in range(1))
+    [ended] = scheduler.run_all(starts)
+    done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, time.time())
+    state.journal.set(REPRODUCTIONS, json.dumps([asdict(r) for r in [*read_repetitions(state), done]]))
+    return done
