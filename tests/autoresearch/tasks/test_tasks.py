@@ -79,7 +79,7 @@ def test_a_task_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     ("override", "says"),
     [
         ("budget.kind=hours", "budget.kind"),
-        ("budget.amount=x", "budget.amount: input should be a valid number"),
+        ("budget.amount=x", "budget.amount must be a number"),
         ("budget.amount=x", "not 'x'"),
         ("budget.slowdown=1", "budget.slowdown"),
         ("budget.vocab=100", "budget.vocab"),
