@@ -292,7 +292,7 @@ def test_a_trial_beside_spinning_processes_is_not_blamed_for_them(cache, tmp_pat
     )
     said = []
     runner = make_measurer(cache, max_seconds=300.0, slowdown=1.1, say=said.append, load=LoadMeter())
-    spin = "for i in $(seq $(($(nproc) * 2))); do timeout 120 sh -c 'while :; do :; done' & done; wait"
+    spin = "for i in $(seq $((2 * $(nproc)))); do timeout --foreground 120 yes > /dev/null & done; wait"
     try:
         quiet = measure(runner, code, tmp_path / "quiet").metrics
         others = foreign(spin)
