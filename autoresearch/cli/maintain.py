@@ -97,7 +97,9 @@ def clean(
     for folder in folders:
         try:
             if everything:
-                question = f"Remove {folder} with its journal and report? (its commits stay in git)"
+                question = (
+                    f"Remove {folder} with its journal and report? (git keeps its commits and its name)"
+                )
                 if not yes and not typer.confirm(question):
                     continue
                 freed = {"all of it": files.remove_search(folder)}

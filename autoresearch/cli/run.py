@@ -120,6 +120,7 @@ def audit(
 @contextmanager
 def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; a person's stop ends the command."""
+    from autoresearch.search.recovery import recover
     from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup import open_search
 
@@ -127,6 +128,7 @@ def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     named = [f"name={chosen(given).name}", *(o for o in given if not o.startswith("name="))]
     try:
         with open_search(named, "quiet" if quiet else "auto") as search:
+            recover(search.state, search.view)  # an earlier claim or audit may have been killed
             yield search
     except Stopped as stopped:
         typer.echo(str(stopped), err=True)

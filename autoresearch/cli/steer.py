@@ -25,12 +25,16 @@ idea = typer.Typer(no_args_is_help=True, help="Leave an idea or a patch for the 
 
 def note(words: Words = None) -> None:
     """Leave a note to the proposer, which sees it from its next call on."""
+    from autoresearch.search.setup import recorded_config, unread
+
     text, overrides = _split(words)
     if not text:
         raise UserError("There is nothing to say.", 'Say it in quotes: autoresearch note "try fewer heads"')
     inbox = _inbox(overrides)
     inbox.add_note(text)
     typer.echo(f"Noted for {inbox.path.parent.name}.")
+    for line in unread(recorded_config(inbox.path.parent), ""):
+        typer.echo(f"But nobody reads it now. {line}")
 
 
 @idea.command("add")

@@ -117,6 +117,7 @@ class Search:
         return by_itself
 
     def _search(self) -> None:
+        self.journal.update(finished=None)
         recover(self.state, self.view)
         revoke_claimed(self.state)
         settle(self.state)

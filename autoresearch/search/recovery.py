@@ -30,7 +30,6 @@ def recover(state: SearchState, view: View) -> None:
         UserError: If git has lost a commit that the search needs.
     """
     journal, folder = state.journal, state.journal.path.parent
-    journal.update(finished=None)
     journal.set(WAITS_KEY, "")
     if orphans := end_orphans(folder):
         view.message(f"Ended {orphans} processes that an earlier run had left.", warning=True)

@@ -24,8 +24,9 @@ from autoresearch.execute.places import device, require_device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.sandbox.plain import run_tool
-from autoresearch.propose import create_proposer
+from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.base import Proposer, SearchServices
+from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
 from autoresearch.search.create import (
@@ -162,6 +163,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         tell_protection(config, sandbox, shown)
         for warning in task.warnings(data):
             shown.message(warning, warning=True)
+        for line in unread(config, brief):
+            shown.message(line)
         if repository.is_modified(task.frozen):
             changed = ", ".join(task.frozen)
             shown.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
@@ -242,6 +245,17 @@ def proposer_of(
         folder / "agent", export, run_tool, Inbox(folder), calls.record, unbilled, say, refused
     )
     return create_proposer(**config.proposer, column=int(device(config) == "cuda"), services=services)
+
+
+def unread(config: Config, brief: str) -> list[str]:
+    """What to say of a proposer that reads neither the brief nor people's notes; nothing of others."""
+    name = config.proposer["name"]
+    if getattr(PROPOSERS.load(name), "reads_ideas", False):
+        return []
+    said = f"The proposer {name} reads neither the brief nor notes"
+    if knobs := scope(brief):
+        return [f"{said}; of the brief's front matter, proposers that tune knobs follow: {', '.join(knobs)}."]
+    return [f"{said}. A brief can limit what is tuned: docs/proposers.md, `knobs:`."]
 
 
 def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:

@@ -24,7 +24,7 @@ from autoresearch.errors import Refused
 from autoresearch.execute.base import Measurer, Place, TrialSpec
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.registry import Registry
-from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
+from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.types import (
     Direction,
     Fidelity,
@@ -41,7 +41,7 @@ SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\n"
 NOISE = 0.002
 
 
-class ToyTask:
+class ToyTask(Task):
     """Implements `tasks.base.Task`."""
 
     name = "toy"

@@ -9,9 +9,11 @@ the edited script says. A knob that the incumbent has lost, or turned into somet
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from random import Random
 
 from pydantic import validate_call
@@ -23,6 +25,9 @@ from autoresearch.types import Category, Edit, Knob, Proposal
 
 LARGEST = 1e300
 """No tuner computes with larger numbers."""
+
+FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(\n|$)", re.DOTALL)
+SCOPE = re.compile(r"^(?:knobs|scope):[ \t]*(\S.*)$", re.MULTILINE)
 
 Point = Mapping[str, Knob]
 """Knob name -> value."""
@@ -44,12 +49,24 @@ class Tunable:
         return number and abs(value) < LARGEST  # type: ignore[arg-type]
 
 
+def scope(brief: str) -> tuple[str, ...]:
+    """The knobs that a brief allows, as names with wildcards; empty if it allows all.
+
+    A brief may begin with front matter: lines between two lines of `---`, one of which is
+    `knobs: MATRIX_LR, BETA*`, or `scope:` with the same.
+    """
+    found = FRONT_MATTER.match(brief)
+    line = SCOPE.search(found[1]) if found else None
+    return tuple(re.split(r"[\s,]+", line[1].strip("[] "))) if line else ()
+
+
 def tunables(context: Context, column: int) -> dict[str, Tunable]:
-    """The knobs that can be tuned now, by name, with the incumbent's values.
+    """The knobs that can be tuned now and that the brief allows, by name, with the incumbent's values.
 
     Raises:
         ProposerError: If there is none.
     """
+    allowed = scope(context.brief)
     found: dict[str, Tunable] = {}
     for path, source in sorted(context.baseline_sources.items()):
         if not path.endswith(".py") or path not in context.sources:
@@ -58,9 +75,13 @@ def tunables(context: Context, column: int) -> dict[str, Tunable]:
         for knob in read_knobs(source, column):
             if knob.name in found or knob.name not in values:
                 continue
+            if allowed and not any(fnmatchcase(knob.name, pattern) for pattern in allowed):
+                continue
             tunable = Tunable(path, knob.space, values[knob.name])
             if tunable.holds(tunable.value):
                 found[knob.name] = tunable
+    if not found and allowed:
+        raise ProposerError(f"the brief allows no knob of the script, only {', '.join(allowed)}")
     if not found:
         raise ProposerError("the script has no knobs to tune: constants like `LR = 0.02  # x4` at its top")
     return found

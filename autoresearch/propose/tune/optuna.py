@@ -175,4 +175,4 @@ def _value(knob: Tunable, position: float) -> Knob:
 
 
 def _equal(a: Point, b: Point) -> bool:
-    return all(same(a[name], b[name]) for name in a)
+    return all(name in b and same(a[name], b[name]) for name in a)  # a knob may come and go

@@ -41,7 +41,8 @@ def inbox(root, name="new"):
 
 
 def test_a_note_goes_to_the_search_that_is_named_or_the_latest(root):
-    assert "Noted for new" in say("note", "try fewer heads")
+    said = say("note", "try fewer heads")
+    assert "Noted for new" in said and "The proposer optuna reads neither the brief nor notes" in said
     say("note", "and", "more", "depth", "name=old")
     assert inbox(root).notes() == ("try fewer heads",) and inbox(root, "old").notes() == ("and more depth",)
     with pytest.raises(UserError, match="nothing to say"):

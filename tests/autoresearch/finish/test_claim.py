@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
+from autoresearch.search.recovery import recover
 from autoresearch.search.scheduler import Stopped
 from autoresearch.store.files import read_losses
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import BASELINE, TIP, read_claims, read_revoked
 from autoresearch.types import Measurement, Outcome
+from tests.support.faults import KILLED, in_child
 from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, said
 
 
@@ -322,3 +325,24 @@ def test_a_search_that_a_person_stops_has_not_ended_by_itself(repository: Reposi
     more = make_search(repository, [0.2, 0.1], inbox=person)
     person.search = more
     assert not more.run()
+
+
+def test_a_command_clears_away_what_a_killed_claim_has_left(repository: Repository) -> None:
+    search = finished(repository)
+
+    search.journal.close()
+
+    def work() -> None:
+        mine = make_search(repository, (1.5, 0.2))
+        measurer(mine).on_run = lambda: os._exit(KILLED)  # as kill -9, with its folders left behind
+        recover(mine.state, mine.view)
+        make_claim(mine, 2)
+
+    for _ in range(3):
+        assert in_child(work) == KILLED
+        assert list(search.folder.glob("trials/*"))
+    again = make_search(repository, (1.5, 0.2))
+    finished_at = again.journal.info().finished
+    recover(again.state, again.view)
+    assert again.journal.info().finished == finished_at and not list(search.folder.glob("trials/*"))
+    assert make_claim(again, 2).result is not None

@@ -1,19 +1,21 @@
 """Proposers that tune knobs: ordinary edits, no repeats, rebuilt from the history, and a gain on a bowl."""
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.config import CONFIGS
 from autoresearch.edit.apply import apply
 from autoresearch.edit.knobs import Choice, read_knobs, read_values
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.tune.knobs import proposal, tunables
+from autoresearch.propose.tune.knobs import proposal, scope, tunables
 from autoresearch.propose.tune.local_sampler import fit
 from autoresearch.propose.tune.optuna import MAX_SEEN, observations
 from autoresearch.types import Category, Direction, Metric
@@ -286,3 +288,29 @@ def test_the_gradient_of_the_posterior_is_right():
         (lambda h: gp._loss(h, squares, y, prior)[1]),
     )
     assert check_grad(loss, gradient, at) < 1e-4 * np.linalg.norm(gradient(at))
+
+
+FRONT = "---\ntitle: x\nknobs: [LR, WARM*]\n---\n# Brief\nknobs: DEPTH\n"
+
+
+@every
+def test_a_brief_says_which_knobs_may_be_tuned(name, options):
+    proposer, past = create_proposer(name, column=0, **options), [baseline()]
+    for number in range(1, 5):
+        told = replace(context(past), brief=FRONT)
+        found = proposer.ask(told, check)[0]
+        assert found.params.keys() == {"LR", "WARMUP"} and "DEPTH" not in found.hypothesis
+        past.append(judged(number, found))
+    free = proposer.ask(replace(context(past), brief="# Brief\nknobs: LR\n"), check)[0]
+    assert "DEPTH" in free.params
+    with pytest.raises(ProposerError, match="allows no knob of the script, only NOTHING"):
+        proposer.ask(replace(context(past), brief="---\nscope: NOTHING\n---\n"), check)
+
+
+@pytest.mark.parametrize("brief", sorted((CONFIGS / "briefs").glob("*.md")), ids=lambda path: path.stem)
+def test_the_knobs_that_a_shipped_brief_names_are_in_the_shipped_script(brief):
+    source = (CONFIGS.parent / "nanomodel/train.py").read_text(encoding="utf-8")
+    names = [knob.name for column in (0, 1) for knob in read_knobs(source, column)]
+    patterns = scope(brief.read_text(encoding="utf-8"))
+    assert bool(patterns) == (brief.stem in ("optimizer", "architecture"))
+    assert all(any(fnmatchcase(name, pattern) for name in names) for pattern in patterns)
