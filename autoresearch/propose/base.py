@@ -112,7 +112,7 @@ class Defect(ProposerError):
 
     def __init__(self, name: str, error: Exception) -> None:
         what = one_line(f"{type(error).__name__}: {error}", 300)
-        super().__init__(f"{name} failed unexpectedly ({what})", retry=True)
+        super().__init__(f"{name} failed unexpectedly ({what})", retry=True, exhausted=False)
 
 
 class Proposer(ABC):

@@ -167,7 +167,8 @@ class Lookahead:
             if not error.retry:
                 raise
             if self._defects > MAX_DEFECTS:
-                raise ProposerError(f"{error}, {self._defects} times in a row") from None
+                why = f"{error}, {self._defects} times in a row"
+                raise ProposerError(why, exhausted=False) from None
             pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
             self._failures += 1
             self._events.put(Message(f"{error}; asking again in {pause} s.", warning=True))
