@@ -1,9 +1,10 @@
 """Judges against simulated searches whose truth is known: what they keep, gain and claim.
 
 Draws random worlds (noise over three decades, mixtures of gains, no-ops and harm with diminishing returns,
-heavy tails, noise that differs between candidates, luck shared by seeds, luck of the validation set, crashes,
-100 to 500 trials, 2 to 4 baselines), runs every judge in them through its public interface at equal numbers
-of trials, and prints a table. Exits with 1 if the default judge misses one of its criteria.
+heavy tails, noise that differs between candidates, luck shared by seeds, luck of the validation set, losses
+by document, crashes, 60 to 500 trials, 2 to 4 baselines; a third look like the real task), runs every judge
+in them through its public interface at equal numbers of trials, and prints a table. Exits with 1 if the
+default judge misses one of its criteria.
 
     python benchmarks/judge.py [--seed 1] [--worlds 150] [--searches 10] [--quick] [--plot runs/judge.png]
 
@@ -261,6 +262,10 @@ class MeanOfThree(Judge):
         self.effects.append(effect)
         return Verdict(VerdictKind.KEEP, effect)
 
+    def _restore(self, keeps: int, runs: dict[int, float]) -> None:
+        del self.effects[len(self.effects) - keeps :]
+        self.best, self.scores = fmean(runs.values()), []
+
     def report(self) -> Report:
         """Its scores at face value."""
         here = Estimate(self.best, None, 3)
@@ -385,6 +390,7 @@ class Row:
     ratio: float
     ratio_mean: float
     ratio_low: float
+    ratio_real: float
     against_three: float
     false: float
     false_high: float
@@ -414,8 +420,9 @@ def summarise(results: list[Result], name: str) -> Row:
     return Row(
         name=name,
         ratio=median(ratios),
-        ratio_mean=fmean(o.progress for o in mine) / fmean(real["greedy"].progress for _, real, _ in results),
+        ratio_mean=of_greedy(results, name),
         ratio_low=decile(ratios, 1),
+        ratio_real=of_greedy([result for result in results if result[0].real], name),
         against_three=median(progress_ratios(results, name, "mean of 3")),
         false=sum(o.false for o in mine) / max(1, keeps),
         false_high=decile([o.false / max(1, o.keeps) for o in mine], 9),
@@ -428,6 +435,12 @@ def summarise(results: list[Result], name: str) -> Row:
     )
 
 
+def of_greedy(results: list[Result], name: str) -> float:
+    """True progress against greedy's, these worlds together."""
+    mine = math.fsum(real[name].progress for _, real, _ in results)
+    return mine / max(1e-9, math.fsum(real["greedy"].progress for _, real, _ in results))
+
+
 def progress_ratios(results: list[Result], name: str, other: str) -> list[float]:
     """True progress against another judge's, world by world."""
     return [real[name].progress / max(real[other].progress, 1e-9) for _, real, _ in results]
@@ -436,14 +449,16 @@ def progress_ratios(results: list[Result], name: str, other: str) -> list[float]
 def table(rows: list[Row]) -> str:
     """The figures as text."""
     lines = [
-        "                true progress  vs 3  false keeps %  A/A per 500   optimism   keeps a  95% covers",
-        "judge       median  mean   p10 seeds  pooled   p90  (0 is best)  mean   p90  search  keep tip gain",
+        "                true progress        vs 3  false keeps %  A/A per 500   optimism   keeps a"
+        "  95% covers",
+        "judge       median  mean   p10  real seeds  pooled   p90  (0 is best)  mean   p90  search"
+        "  keep tip gain",
     ]
     for r in rows:
         cover = "".join(f"{100 * r.cover.get(key, 0.0):4.0f}" for key in ("keep", "tip", "gain"))
         known = r.name in ("default", "strict")
         lines.append(
-            f"{r.name:12s}{r.ratio:6.2f}{r.ratio_mean:6.2f}{r.ratio_low:6.2f}{r.against_three:6.2f}"
+            f"{r.name:12s}{r.ratio:6.2f}{r.ratio_mean:6.2f}{r.ratio_low:6.2f}{r.ratio_real:6.2f}{r.against_three:6.2f}"
             f"{100 * r.false:8.1f}{100 * r.false_high:6.1f}{r.aa:13.2f}{r.optimism:6.2f}"
             f"{r.optimism_high:6.2f}{r.keeps:8.1f}"
             f"  {cover if known else '   -   -   -'}"
@@ -460,9 +475,10 @@ def criteria(row: Row, worlds: int, seconds: float) -> list[tuple[str, float, fl
         ("random worlds", worlds, 60, math.inf),
         ("seconds on two cores, by processor time", seconds, 0, 120),
         ("false keeps in 500 trials without any gain", row.aa, 0.0, 0.5),
-        ("share of false keeps, pooled", row.false, 0.0, 0.05),
+        ("share of false keeps, pooled", row.false, 0.0, 0.035),
         ("share of false keeps, 90th percentile of worlds", row.false_high, 0.0, 0.10),
         ("true progress against greedy's, median world", row.ratio, 0.85, math.inf),
+        ("true progress against greedy's, worlds like the real task", row.ratio_real, 0.95, math.inf),
         ("true progress against the 3-seed mean's, median world", row.against_three, 1.2, math.inf),
         ("optimism of the reported score, in noise", row.optimism, -0.5, 0.5),
         ("cover of the 95% interval of a keep", row.cover["keep"], 0.93, 0.97),

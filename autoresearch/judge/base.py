@@ -184,6 +184,13 @@ class Judge(ABC):
         """
         return None
 
+    def learn_from(self, earlier: Judge) -> bool:
+        """Take what an earlier search of the same task on the same device found of the noise as a prior.
+
+        Before the first request, and after `with_items`. Returns whether it was taken; a judge may ignore it.
+        """
+        return False
+
     def candidate(self, complexity: float = 0.0, kind: str = "") -> None:
         """Announce the next candidate. Not needed if neither its complexity nor its kind matters.
 

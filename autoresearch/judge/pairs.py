@@ -119,6 +119,14 @@ class Pairs:
             self.log_spread += math.log(spread)
         self._rows = {}
 
+    def as_prior(self, weight: float) -> Pairs:
+        """What these candidates say of those of another search; each counts by `weight`."""
+        logs = {kind: [[weight * x for x in row] for row in rows] for kind, rows in self.logs.items()}
+        met = math.fsum(self.effects)
+        effects = [EFFECTS_PRIOR * len(EFFECTS) * count / met for count in self.effects]
+        mean = self.log_spread / max(1, self.candidates)
+        return Pairs(self.scale, logs, effects, min(1, self.candidates), mean)
+
     def predict(self, kind: str, spread: float, sigma: float) -> list[tuple[float, float]]:
         """(Variance of a gap, probability) for a candidate of which no pair is known yet."""
         moved = _half_octaves(math.sqrt(2) * sigma / self.scale) if self.scale else 0

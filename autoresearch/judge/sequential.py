@@ -40,6 +40,13 @@ PLANNED_RUNS = 2
 """Candidate runs planned at a time, so that free devices have something to do."""
 
 
+EARLIER_DF, EARLIER_PAIRS = 6, 0.5
+"""What an earlier search found counts like so many degrees of freedom, and so much for each of its pairs."""
+
+LEAST_RATIO, MOST_RATIO = 0.005, 5.0
+"""Beyond these ratios of the variances, of the baselines and of an earlier search, the noise is another."""
+
+
 class Wait(StrEnum):
     """What a candidate that would be kept still waits for; the values are written to JSON."""
 
@@ -93,6 +100,18 @@ class Sequential(Judge):
         """Say what the scores are made of, so that the error of each difference over documents is known."""
         self.weights = tuple(weights)
         self.incumbent.items = {seed: tuple(parts) for seed, parts in runs.items()}
+
+    def learn_from(self, earlier: Judge) -> bool:
+        """Take the noise of an earlier search as a prior, unless the baselines speak against it."""
+        if not isinstance(earlier, Sequential):
+            return False
+        own, theirs = self._noise(), earlier._noise()
+        if not LEAST_RATIO < own.variance / theirs.variance < MOST_RATIO:
+            return False
+        df = min(EARLIER_DF, int(theirs.df))
+        self.pool = Pool(df * theirs.variance, df)
+        self.pairs = earlier.pairs.as_prior(EARLIER_PAIRS)
+        return True
 
     # Requests
 

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
 from autoresearch.store.commits import check_branch
+from autoresearch.store.files import searches
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
@@ -33,6 +34,13 @@ from autoresearch.types import Split
 
 DATA = "prepared"
 """Key of the note that says where the data of a search lie."""
+
+SAME_NOISE: tuple[Callable[[SearchInfo], object], ...] = (
+    lambda info: (info.task, info.device, info.metric),
+    lambda info: info.data,
+    lambda info: (info.config.get("budget"), info.config.get("judge")),
+)
+"""What two searches must have in common for the noise of one to be the prior of the other."""
 
 DIFF = re.compile(r"^(?=diff --git |--- )", re.MULTILINE)
 """Where a unified diff begins, with or without the lines that git puts before it."""
@@ -272,3 +280,23 @@ def trusted_tree(config: Config, repository: Repository, journal: Journal, folde
     shutil.rmtree(tree, ignore_errors=True)
     repository.export(journal.info().base_commit, create_task(config).frozen, tree)
     return tree
+
+
+def earlier_judge(journal: Journal) -> tuple[str, str]:
+    """Name and judge, as JSON, of the latest other search whose noise should be that of this one.
+
+    Task, metric, data, budget and device must be the same. Both are empty if there is none.
+    """
+    ours, folder = journal.info(), journal.path.parent
+    for place in reversed(searches(folder.parent)):
+        if place == folder:
+            continue
+        try:
+            other = Journal(place / "journal.db")
+        except Exception:  # of another version, or broken: not used here
+            continue
+        theirs, state = other.info(), other.judge_state()
+        other.close()
+        if state and all(of(theirs) == of(ours) for of in SAME_NOISE):
+            return theirs.name, state
+    return "", ""

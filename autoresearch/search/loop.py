@@ -22,6 +22,7 @@ from autoresearch.execute.base import Executor
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.admission import Admission, FailureAlarm
+from autoresearch.search.create import earlier_judge
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
@@ -172,6 +173,9 @@ class Search:
         runs = {seed: scores[seed] for seed in seeds}  # in order, whatever was lost
         documents = {seed: document_losses(losses_folder(self.folder, trained[seed])) for seed in seeds}
         judge = ScoreJudge.create(self.task.metric, runs, self.config.judge, documents)
+        name, state = earlier_judge(self.journal)
+        if state and judge.learn_from(state):
+            self.view.message(f"What the search {name} found of the noise is the prior of this one.")
         self.journal.set("judge", judge.to_json())
         self.mirror.sync(self.journal)
         return judge

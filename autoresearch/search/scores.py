@@ -54,6 +54,10 @@ class ScoreJudge:
             judge.with_items(shares, {seed: _losses(metric, parts) for seed, parts in known.items()})
         return cls(judge, metric)
 
+    def learn_from(self, earlier: str) -> bool:
+        """Take what another judge, as JSON, found of the noise as a prior; returns whether that was done."""
+        return self._judge.learn_from(Judge.from_json(earlier))
+
     @classmethod
     def from_json(cls, text: str, metric: Metric) -> ScoreJudge:
         """The inverse of `to_json`."""

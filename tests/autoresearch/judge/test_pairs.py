@@ -112,3 +112,33 @@ def test_groups_of_documents_give_the_same_error_as_the_items_themselves():
     exact = document_variance(before, after, Items(weights, np.arange(12)))
     gaps = [list(before[s] - after[s]) for s in before]
     assert paired_variance(gaps, list(weights)).value == pytest.approx(exact.value, rel=1e-6)
+
+
+class TestEarlierSearch:
+    """What an earlier search of the same task on the same device found is a prior of the next."""
+
+    def earlier(self, sigma: float = 1.0):
+        lab = Simulation([-1.0, 0.0, -2.0, 3.0] * 10, seed=99, sigma=sigma)
+        judge = create_judge("default", lab.baseline())
+        serial(judge, lab)
+        return judge
+
+    def test_a_clear_gain_needs_fewer_trainings_then(self):
+        earlier, costs, taken = self.earlier(), [], 0
+        for known in (False, True):
+            found = trials = 0
+            for seed in range(40):
+                lab = Simulation([3.0], seed=seed)
+                judge = create_judge("default", lab.baseline())
+                taken += known and judge.learn_from(earlier)
+                [verdict] = serial(judge, lab)
+                found += verdict.kind is VerdictKind.KEEP
+                trials += verdict.trials
+            costs.append(trials / found)
+        assert taken >= 37 and costs[1] < 0.95 * costs[0]
+
+    def test_one_of_another_noise_is_no_prior(self):
+        judge = create_judge("default", Simulation([], seed=1).baseline())
+        before = judge.to_json()
+        assert not judge.learn_from(self.earlier(sigma=0.3)) and judge.to_json() == before
+        assert not judge.learn_from(create_judge("greedy", [(0, 1.0)]))

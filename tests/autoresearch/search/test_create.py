@@ -1,6 +1,8 @@
 """How a search begins: what is on its shelf of ideas."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +11,11 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
-from autoresearch.search.create import check_new, shelve
+from autoresearch.search.create import check_new, earlier_judge, shelve
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
+from autoresearch.store.journal import Journal
+from tests.support.searches import INFO
 from tests.support.stub import git
 from tests.support.toy_task import PATH, ToyTask, write_repository
 
@@ -141,3 +145,18 @@ def test_code_that_imports_what_is_not_committed_is_named(
     finally:
         (root / "toy" / "local.py").unlink()
         git(root, "reset", "-q", "--hard", start)
+
+
+def test_the_latest_search_of_the_same_task_and_device_gives_the_prior_of_the_noise(tmp_path: Path) -> None:
+    def search(name: str, judge: str = "", **other: Any) -> Journal:
+        journal = Journal.create(tmp_path / name / "journal.db", replace(INFO, name=name, **other))
+        if judge:
+            journal.set("judge", judge)
+        return journal
+
+    now = search("now", "its own")
+    assert earlier_judge(now) == ("", "")
+    search("elsewhere", "x", device="cuda"), search("more", "x", data={"key": "other"}), search("unjudged")
+    assert earlier_judge(now) == ("", "")
+    search("before", "state")
+    assert earlier_judge(now) == ("before", "state")
