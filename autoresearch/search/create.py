@@ -24,10 +24,10 @@ from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
 from autoresearch.store.commits import check_branch
-from autoresearch.store.files import searches
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.store.searches import searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task
 from autoresearch.types import Split
@@ -283,16 +283,16 @@ def trusted_tree(config: Config, repository: Repository, journal: Journal, folde
 
 
 def earlier_judge(journal: Journal) -> tuple[str, str]:
-    """Name and judge, as JSON, of the latest other search whose noise should be that of this one.
+    """Name and judge, as JSON, of the latest search that does not run now and had the noise of this one.
 
     Task, metric, data, budget and device must be the same. Both are empty if there is none.
     """
     ours, folder = journal.info(), journal.path.parent
-    for place in reversed(searches(folder.parent)):
-        if place == folder:
+    for known in reversed(searches(folder.parent)):
+        if known.folder == folder or known.runs:
             continue
         try:
-            other = Journal(place / "journal.db")
+            other = Journal(known.folder / "journal.db")
         except Exception:  # of another version, or broken: not used here
             continue
         theirs, state = other.info(), other.judge_state()
