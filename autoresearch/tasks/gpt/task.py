@@ -224,11 +224,21 @@ class GptTask:
         return prompt_text(self.budget.text)
 
     def warnings(self, data: Dataset) -> Sequence[str]:
-        """Warns if a GPU would read the whole corpus many times over."""
+        """Warns of a corpus that a GPU would read many times over, or that affords no slice for keeps."""
+        found = []
+        if self.shares(Split.HELD, data.about) < 1:
+            found.append(
+                f"Less than a slice ({SHARE_TOKENS:,} tokens) is held back beside the validation data, so no "
+                "keep is checked on text that no candidate has seen."
+            )
         tokens, budget = data.about["splits"]["train"]["tokens"], self._budget
-        if device(self._config) != "cuda" or budget.kind != "seconds" or tokens >= GPU_TOKENS * budget.amount:
-            return []
-        return [
-            f"{tokens:,} training tokens will be read many times over, so changes that help to memorise win. "
-            "Give more text: data=climbmix, or data=file data.path=..."
-        ]
+        if (
+            device(self._config) == "cuda"
+            and budget.kind == "seconds"
+            and tokens < GPU_TOKENS * budget.amount
+        ):
+            found.append(
+                f"{tokens:,} training tokens will be read many times over, so changes that help to memorise "
+                "win. Give more text: data=climbmix, or data=file data.path=..."
+            )
+        return found
