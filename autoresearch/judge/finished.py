@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autoresearch.judge.base import Kept
 from autoresearch.judge.documents import Variance, seed_variance, total
-from autoresearch.judge.noise import Z95, phi
+from autoresearch.judge.noise import MAX_BETA, Z95, Runs, phi, squares, t_from_z
+from autoresearch.types import Estimate, Levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,9 @@ SHARE = 0.03
 
 HARMFUL = 0.5
 """A simplification is removed if the probability that it loses more than its margin is larger than this."""
+
+PRIOR_SINGLES = 3
+"""Weight of the prior "runs on the same seed have nothing in common" in the whole gain, in pairs of runs."""
 
 PRIOR_SPREAD = 100.0
 """Standard deviation of the starting point's score before the audit, in standard deviations of the noise."""
@@ -106,6 +110,50 @@ def claim(
         sampling=sampling.error,
         overfit=None if validation_gain is None else validation_gain - effect,
     )
+
+
+def whole_gain(start: Runs, tip: Runs, levels: Levels) -> tuple[Estimate, Estimate, float]:
+    """How good start and tip are by every run of both, so that their difference is the whole gain.
+
+    The judge compares candidates with the incumbent of the moment; its level of the start rests on the first
+    runs alone. Here all runs count, and the luck that runs on common seeds share is taken out: that of the
+    seeds that only one side has moves the gain less. The judge's correction for selection stays.
+
+    Args:
+        start: Score by seed.
+        tip: The same, of the tip. The judge's level of the incumbent rests on these.
+        levels: The judge's.
+
+    Returns:
+        Start, tip, and half of the 95% interval of their difference.
+    """
+    variance, n, k = levels.noise**2, len(start), len(tip)
+    mean = math.fsum(start.values()) / n
+    both = [seed for seed in tip if seed in start]
+    ss, pairs = squares(start[seed] - tip[seed] for seed in both)
+    spread = (ss + 2 * variance * PRIOR_SINGLES) / (pairs + PRIOR_SINGLES)  # of pairs
+    beta = min(max(1 - spread / (2 * variance), 0.0), MAX_BETA) if pairs and variance else 0.0
+    left = (1 - beta**2) * variance  # what common seeds leave: too much where they share more than is known
+    luck = beta * math.fsum(start[seed] - mean for seed in both) / k  # of the start on the tip's seeds
+    own = (len(both) * left + (k - len(both)) * variance) / k**2
+    own += (1 - beta * len(both) / k) ** 2 * variance / n
+    reach = t_from_z(Z95, levels.freedom)
+    rest = 0.0  # what the judge's intervals have beside seeds: documents, selection, changes of the machine
+    for level in (levels.baseline, levels.incumbent):
+        low, high = level.interval or (level.mean, level.mean)
+        rest += max(0.0, ((high - low) / 2 / reach) ** 2 - variance / level.trials)
+    half = reach * math.sqrt(own + rest)
+    before = replace(levels.baseline, mean=mean, trials=n)
+    after = replace(levels.incumbent, mean=levels.incumbent.mean - luck)
+    return _moved(before, levels.baseline.mean), _moved(after, levels.incumbent.mean), half
+
+
+def _moved(level: Estimate, old: float) -> Estimate:
+    """The level, whose mean was `old`, with its interval moved along."""
+    if level.interval is None:
+        return level
+    low, high = (end + level.mean - old for end in level.interval)
+    return replace(level, interval=(low, high))
 
 
 @dataclass(frozen=True)

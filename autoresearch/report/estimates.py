@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from autoresearch.judge.finished import whole_gain
 from autoresearch.judge.noise import t_from_z
 from autoresearch.types import Arm, Estimate, Experiment, Levels, Metric, State, Trial, VerdictKind
 
@@ -38,12 +39,14 @@ class Estimates:
             None if nothing was repeated.
         freedom: Degrees of freedom of `noise`.
         start: The judge's estimate of the starting point; None if the judge gives none.
+        half: Half of the 95% interval of the whole gain, if it rests on all runs of start and tip.
     """
 
     incumbents: tuple[Incumbent, ...]
     noise: float | None
     freedom: int
     start: Estimate | None = None
+    half: float | None = None
 
     @property
     def baseline(self) -> Estimate | None:
@@ -74,7 +77,7 @@ class Estimates:
         if gain is None or self.noise is None or self.baseline is None:
             return None
         best = self.incumbents[-1].estimate
-        half = joint_half_width(self.baseline, best)
+        half = self.half if self.half is not None else joint_half_width(self.baseline, best)
         if half is None:
             error = self.noise * math.sqrt(1 / self.baseline.trials + 1 / best.trials)
             half = error * student_quantile(0.975, self.freedom)
@@ -146,12 +149,28 @@ class Estimator:
     def _result(self) -> Estimates:
         found = tuple(Incumbent(e, mean) for e in self._kept if (mean := self._estimate(e)))
         if found and (judged := self._judged.get(found[-1].experiment.number)):
-            return Estimates(found, judged.noise, judged.freedom, judged.baseline)
+            return self._whole(Estimates(found, judged.noise, judged.freedom, judged.baseline), judged)
         squares, freedom = self._squares, self._freedom
         for trials in self._runs.values():
             more, free = _spread(trials)
             squares, freedom = squares + more, freedom + free
         return Estimates(found, math.sqrt(squares / freedom) if freedom else None, freedom)
+
+    def _whole(self, now: Estimates, judged: Levels) -> Estimates:
+        """The same by all runs of start and tip, unless the machine changed: the judge knows by how much."""
+        first, last = now.incumbents[0], now.incumbents[-1]
+        start, tip = (self._runs.get(found.experiment.commit, ()) for found in (first, last))
+        before, after = ({t.seed: t.score for t in runs if t.score is not None} for runs in (start, tip))
+        known = [t.score for t in own_trials(first.experiment) if t.score is not None]
+        same = math.isclose(math.fsum(known) / len(known), judged.baseline.mean, abs_tol=1e-6 * judged.noise)
+        if len(now.incumbents) < 2 or len(before) < len(start) or not same:
+            return now
+        if not len(after) == len(tip) == judged.incumbent.trials:
+            return now
+        base, level, half = whole_gain(before, after, judged)
+        return replace(
+            now, incumbents=(*now.incumbents[:-1], replace(last, estimate=level)), start=base, half=half
+        )
 
     def _estimate(self, kept: Experiment) -> Estimate | None:
         """The latest estimate of an incumbent; None without a score."""

@@ -10,8 +10,10 @@ import pytest
 from scipy import stats
 
 from autoresearch.judge.documents import Variance
-from autoresearch.judge.finished import Claim
+from autoresearch.judge.finished import Claim, whole_gain
 from autoresearch.judge.finished import claim as claim_of
+from autoresearch.judge.noise import Z95, t_from_z
+from autoresearch.types import Estimate, Levels
 
 
 def claim(before: list[float], after: list[float], sampling: float = 0.0, **rest: float) -> Claim:
@@ -59,3 +61,33 @@ class TestClaim:
     def test_it_is_refused_without_enough_scores(self, before, after):
         with pytest.raises(ValueError):
             claim(before, after)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+def test_the_whole_gain_uses_every_run_and_what_common_seeds_share(shared: float) -> None:
+    """13 runs of the start, 6 of the tip on some of their seeds; the judge's level rests on the first 3."""
+    rng, hits, errors = random.Random(1), 0, []
+    for _ in range(800):
+        luck = [rng.gauss(0, 1) for _ in range(13)]
+        start, tip = (
+            {
+                seed: level + math.sqrt(shared) * luck[seed] + math.sqrt(1 - shared) * rng.gauss(0, 1)
+                for seed in range(count)
+            }
+            for level, count in ((50.0, 13), (48.0, 6))
+        )
+        first, end = np.mean([start[seed] for seed in range(3)]), np.mean(list(tip.values()))
+        levels = Levels(around(first, 3), around(end, 6), noise=1.0, freedom=40)
+        before, after, half = whole_gain(start, tip, levels)
+        gain = before.mean - after.mean
+        hits += abs(gain - 2.0) <= half
+        errors.append(((gain - 2.0) ** 2, (first - end - 2.0) ** 2))
+    ours, judges = np.mean(errors, axis=0)
+    assert hits / 800 >= 0.92, "too wide rather than too narrow: six pairs tell little about what is shared"
+    assert ours < (0.55 if shared else 0.75) * judges
+    assert before.trials == 13 and after.interval and before.interval
+
+
+def around(mean: float, runs: int) -> Estimate:
+    half = t_from_z(Z95, 40) / math.sqrt(runs)
+    return Estimate(float(mean), (float(mean) - half, float(mean) + half), runs)
