@@ -12,7 +12,15 @@ import pytest
 
 from autoresearch.execute.sandbox import Limits, cgroup, usage
 from autoresearch.store.files import remove_tree
-from tests.support.jail import BACKENDS, make_jail, no_seccomp, run_python, sandbox_or_skip, without
+from tests.support.jail import (
+    BACKENDS,
+    make_jail,
+    no_seccomp,
+    run_python,
+    sandbox_or_skip,
+    start_python,
+    without,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -276,3 +284,40 @@ def test_groups_of_dead_runners_are_swept() -> None:
     assert all(folder.exists() for folder in group.folders), "a living runner's groups stay"
     group.remove()
     second.remove()
+
+
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
+SPINS = """
+import os, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+for _ in range(int(sys.argv[1]) - 1):
+    if os.fork() == 0:
+        break
+end = time.time() + 1.5
+while time.time() < end:
+    pass
+"""
+
+
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.soak)])
+def test_many_threads_do_not_slow_a_neighbour(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process computes nearly as much as twelve on the same core, where the CPU is shared out by jail."""
+    group = cgroup.create(SMALL)
+    if group is None or group.cpu is None:
+        pytest.skip("no control group for the CPU can be made here")
+    group.remove()
+    if not shared:
+        if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
+            pytest.skip("this kernel gives each session the same share anyway")
+        parents = [(memory, pids, None) for memory, pids, _ in cgroup._parents()]
+        monkeypatch.setattr(cgroup, "_parents", lambda: iter(parents))
+    sandbox = sandbox_or_skip("bwrap")
+    with (
+        start_python(sandbox, SPINS, make_jail(tmp_path / "many"), "12") as many,
+        start_python(sandbox, SPINS, make_jail(tmp_path / "one"), "1") as one,
+    ):
+        for jailed in (many, one):
+            jailed.process.wait(60)
+    assert (one.cpu_seconds > many.cpu_seconds / 4) is shared, (one.cpu_seconds, many.cpu_seconds)
