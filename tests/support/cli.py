@@ -19,6 +19,13 @@ def environment() -> dict[str, str]:
 
 def inside(folder: Path, *arguments: str, code: int = 0) -> str:
     """What a command prints that is run in a folder; it must end with the given exit code."""
+    ended, said = outcome(folder, *arguments)
+    assert ended == code, said
+    return said
+
+
+def outcome(folder: Path, *arguments: str) -> tuple[object, str]:
+    """The exit code of a command that is run in a folder, and what it prints."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
         patch.chdir(folder)
@@ -27,8 +34,6 @@ def inside(folder: Path, *arguments: str, code: int = 0) -> str:
             patch.delenv(key)
         try:
             main()
-            ended: object = 0
         except SystemExit as exit:
-            ended = exit.code
-    assert ended == code, said.getvalue()
-    return said.getvalue()
+            return exit.code, said.getvalue()
+    return 0, said.getvalue()

@@ -56,6 +56,9 @@ class ToyTask(Task):
     def __init__(self, config: Config | None = None, *, noise: float = NOISE, places: int = 1) -> None:
         self.noise, self.deterministic, self._places = noise, True, places
 
+    def shares(self, split: Split, data: Mapping[str, object]) -> int:
+        return 0
+
     def prepare(self, cache: Path) -> Dataset:
         cache.mkdir(parents=True, exist_ok=True)
         splits = frozenset((Split.TRAIN, Split.VALIDATION, Split.TEST))
