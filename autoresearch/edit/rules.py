@@ -93,7 +93,7 @@ def _check_syntax(path: str, source: str) -> None:
             warnings.simplefilter("ignore")
             compile(source.encode(), path, "exec", dont_inherit=True)  # as Python reads the file
     except SyntaxError as error:
-        lines = source.splitlines()
+        lines = source.split("\n")
         line = error.lineno or 0
         text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
         raise Refused(f"{path}, line {line}: {error.msg}: {text[:160]}") from None

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from autoresearch.cli import app
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease, lock
-from autoresearch.types import Category, Edit, Measurement, Outcome, Proposal
+from autoresearch.store.notes import write_unbilled
+from autoresearch.types import Category, Cost, Edit, Measurement, Outcome, Proposal
 from tests.support.cli import inside
 from tests.support.stub import PATH, make_repository, make_search
 
@@ -84,3 +85,10 @@ def test_what_candidates_wrote_is_printed_harmlessly(done: Path) -> None:
         hidden = [c for c in said if unicodedata.category(c)[0] == "C" and c not in "\n\t"]
         assert not hidden and "\u2028" not in said, (command, hidden)
     assert "+# a\\x1b[2J" in inside(done.parent.parent, "diff", "1"), "a person sees that it is there"
+
+
+def test_status_says_which_model_does_not_deliver(done: Path) -> None:
+    journal = Journal(done / "journal.db")
+    write_unbilled(journal, {"openai:small": Cost(7), "openai:large": Cost()}, ["openai"])
+    said = inside(done.parent.parent, "status")
+    assert "openai:small: 7 calls since its last proposal led to none." in said and "large" not in said

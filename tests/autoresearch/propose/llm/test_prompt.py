@@ -16,7 +16,7 @@ import autoresearch.propose
 from autoresearch.judge import Bars
 from autoresearch.propose.llm.answer import tool
 from autoresearch.propose.llm.instructions import FILES, JSON
-from autoresearch.propose.llm.prompt import Prompt, build
+from autoresearch.propose.llm.prompt import Prompt, build, script
 from autoresearch.tasks.base import PromptText
 from autoresearch.tasks.gpt.task import prompt_text
 from autoresearch.types import Category, Direction, Idea, Metric
@@ -208,3 +208,9 @@ def test_the_room_names_no_task():
     for path in Path(autoresearch.propose.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"bits per byte|bpb|\bGPT\b|torch|nanomodel|training tokens", text), path
+
+
+@pytest.mark.parametrize("sign", ["\x0c", "\x0b", "\x85", "\u2028", "\u2029", "\x1c"])
+def test_lines_are_counted_as_python_does(sign):
+    shown = script("train.py", f"a = 1  # x{sign}y\nb = 2\n")
+    assert "   2 | b = 2\n" in shown and "   3 |" not in shown
