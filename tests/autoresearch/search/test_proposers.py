@@ -82,7 +82,8 @@ def test_a_model_improves_the_script(repository, server, search):
     assert not made.inbox.ideas() and "be bold" in json.dumps(server.requests[0])
     calls = CallLog(made.folder)
     paid = sum(e.proposal.cost.calls for e in made.journal.experiments() if e.proposal)
-    assert paid == calls.spent("anthropic").calls == len(server.requests) == 5
+    waiting = sum(cost.calls for cost in made.proposer.unbilled.values())  # of the model that was busy
+    assert (paid, waiting) == (4, 1) and calls.spent("anthropic").calls == len(server.requests) == 5
     assert all(calls.of(e.proposal.conversation) for e in made.journal.experiments() if e.proposal)
 
 
