@@ -1,15 +1,15 @@
 """The command line: `autoresearch COMMAND [key=value ...]`.
 
-Settings are Hydra overrides in any order; `name=` chooses
-the search (without it: for `run` the last one if it has not ended, else a new one; for everything else the
-one that runs, or was begun last). Exit codes: 0 done; 1 a defect of
-ours; 2 something in the request; 3 something on this machine; 4 the search is already running; 130 stopped
-by Ctrl-C. Nothing heavy is imported before a command needs it.
+Settings are Hydra overrides in any order; `name=` chooses the search (without it: for `run` the last one if
+it has not ended, else a new one; for everything else the one that runs, or was begun last). Exit codes: 0
+done; 1 a defect of ours; 2 something in the request; 3 something on this machine; 4 the search is already
+running; 130 stopped by Ctrl-C. Nothing heavy is imported before a command needs it.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -54,6 +54,9 @@ app.add_typer(steer.idea, name="idea")
 
 def main() -> None:
     """Entry point: errors a person can mend become one clear message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a folder may have a name that is no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

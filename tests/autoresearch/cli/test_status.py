@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import sqlite3
+import sys
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from autoresearch.cli import app
+from autoresearch.cli import app, main
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease, lock
 from autoresearch.store.notes import write_unbilled
@@ -92,3 +94,13 @@ def test_status_says_which_model_does_not_deliver(done: Path) -> None:
     write_unbilled(journal, {"openai:small": Cost(7), "openai:large": Cost()}, ["openai"])
     said = inside(done.parent.parent, "status")
     assert "openai:small: 7 calls since its last proposal led to none." in said and "large" not in said
+
+
+def test_a_folder_whose_name_is_no_text_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8"))
+    monkeypatch.setattr(sys, "argv", ["autoresearch", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    print("report: /home/r\udcff/report.html", flush=True)
+    assert rb"/home/r\udcff/report.html" in printed.getvalue()
