@@ -83,8 +83,9 @@ class Known:
 class Searches(RuleBasedStateMachine):
     """The model, and the checks."""
 
-    def __init__(self, template: Path, root: Path) -> None:
+    def __init__(self, template: Path, root: Path, store: Path | None = None) -> None:
         super().__init__()
+        self.store = store
         self.root = Path(shutil.copytree(template, root))
         os.chdir(root)
         self.known: dict[str, Known] = {}
@@ -94,6 +95,9 @@ class Searches(RuleBasedStateMachine):
         self.hours = 0.0
 
     def teardown(self) -> None:
+        if self.store and self.root.name.endswith("0"):
+            for name in self.known:
+                self.mlflow_agrees(name)
         os.chdir(self.root.parent)
         shutil.rmtree(self.root)
 
@@ -360,6 +364,24 @@ class Searches(RuleBasedStateMachine):
                     self.root, "log", "-1", "--format=%B", row["commit"]
                 )
 
+    def mlflow_agrees(self, target: str) -> None:
+        """A real store, filled from the journal, shows each experiment once, with its score and verdict."""
+        from mlflow.tracking import MlflowClient
+
+        (self.root / "runs" / "mlflow").mkdir(exist_ok=True)
+        if not (database := self.root / "runs" / "mlflow" / "mlflow.db").exists():
+            shutil.copy(self.store / "mlflow.db", database)
+        self.output("sync", f"name={target}")
+        client = MlflowClient(f"sqlite:///{database}")
+        found = client.get_experiment_by_name("autoresearch")
+        assert found
+        runs = client.search_runs([found.experiment_id])
+        for row in (json.loads(line) for line in self.output("log", f"name={target}", "--json").splitlines()):
+            if row["number"] and row["commit"]:
+                (run,) = [r for r in runs if r.data.tags.get("commit") == row["commit"]]
+                assert run.data.metrics.get("accuracy") == pytest.approx(row["score"])
+                assert run.data.tags.get("verdict") == row["verdict"]
+
     def person_has(self) -> list[object]:
         """HEAD, index, branches and files of a person."""
         files = {
@@ -449,8 +471,8 @@ class Searches(RuleBasedStateMachine):
         return next(x for n in itertools.count(1) if (x := f"{day}-{n}" if n > 1 else day) not in taken)
 
 
-def story(tmp_path: Path, patch: pytest.MonkeyPatch, **how: Any) -> None:
-    """Let hypothesis play it."""
+def story(tmp_path: Path, patch: pytest.MonkeyPatch, store: Path | None = None, **how: Any) -> None:
+    """Let hypothesis play it; with an empty MLflow store, that is filled after every tenth example."""
     template = write_repository(tmp_path / "template")
     (template / ".gitignore").write_text("runs/\n")
     (template / "corpus.txt").write_text("text")
@@ -468,7 +490,7 @@ def story(tmp_path: Path, patch: pytest.MonkeyPatch, **how: Any) -> None:
     numbers = itertools.count()
     patch.chdir(tmp_path)
     run_state_machine_as_test(
-        lambda: Searches(template, tmp_path / f"repo{next(numbers)}"),
+        lambda: Searches(template, tmp_path / f"repo{next(numbers)}", store),
         settings=settings(deadline=None, suppress_health_check=list(HealthCheck), **how),
     )
 
@@ -479,5 +501,13 @@ def test_all_views_tell_one_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_all_views_tell_one_story_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    story(tmp_path, monkeypatch, max_examples=int(os.environ.get("STORIES", "200")), stateful_step_count=40)
+def test_all_views_tell_one_story_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path
+) -> None:
+    story(
+        tmp_path,
+        monkeypatch,
+        empty_store,
+        max_examples=int(os.environ.get("STORIES", "200")),
+        stateful_step_count=40,
+    )
