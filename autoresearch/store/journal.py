@@ -189,14 +189,18 @@ class Journal(Reader):
     def abandon_open_trials(self) -> int:
         """Close the trials of a process that died; they have no result. Gives how many there were.
 
-        They ended, as far as is known, with the last thing that the journal tells of, not now.
+        They ended, as far as is known, with the last thing that the journal tells of since, not now. What it
+        tells of before does not count: the clock may have been set back when that process began.
         """
         with self._write() as db:
             _changed(db, "number IN (SELECT experiment FROM trials WHERE finished IS NULL)")
             cursor = db.execute(
                 "UPDATE trials SET finished = MAX(started, (SELECT MAX(last) FROM ("
-                "SELECT MAX(started) AS last FROM trials UNION SELECT MAX(finished) FROM trials "
-                "UNION SELECT MAX(finished) FROM timeline UNION SELECT MAX(created) FROM drafts))) "
+                "SELECT MAX(started) AS last FROM trials AS t WHERE t.id >= trials.id "
+                "UNION SELECT MAX(finished) FROM trials AS t WHERE t.id >= trials.id "
+                "UNION SELECT MAX(finished) FROM timeline AS s WHERE s.trial >= trials.id "
+                "UNION SELECT MAX(created) FROM drafts AS d "
+                "WHERE d.experiment IS NULL OR d.experiment > trials.experiment))) "
                 "WHERE finished IS NULL"
             )
         return cursor.rowcount

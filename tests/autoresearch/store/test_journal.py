@@ -105,6 +105,16 @@ def test_an_interruption_is_no_device_time(journal: Journal) -> None:
     assert first.id == lost.id and first.seconds == pytest.approx(30, abs=1) and second.seconds == 0
 
 
+def test_a_clock_that_was_set_back_between_two_processes_makes_no_trial_longer(journal: Journal) -> None:
+    ahead = journal.start_trial(0, Arm.BASELINE, 0, "b")
+    with journal._write() as db:  # the process before had a clock that was ten hours ahead
+        db.execute("UPDATE trials SET started = started + 36000, finished = started + 36001, result = '{}'")
+    journal.mark(0, ahead.id, "judge", ahead.started + 36_000, ahead.started + 36_002)
+    lost = journal.start_trial(0, Arm.BASELINE, 1, "b")
+    assert journal.abandon_open_trials() == 1
+    assert journal._rows("SELECT finished - started FROM trials WHERE id = ?", (lost.id,)) == [(0.0,)]
+
+
 def test_the_length_of_a_trial_is_that_of_its_phases(journal: Journal) -> None:
     trial = journal.start_trial(0, Arm.BASELINE, 0, "b")
     begun = trial.started + 400.0  # it waited
