@@ -25,6 +25,7 @@ from autoresearch.errors import UserError
 from autoresearch.store.calls import CallLog
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
+from autoresearch.store.searches import STOPPED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +185,7 @@ def remove_search(folder: Path) -> int:
         with lock(folder):  # a start that failed
             return _remove(folder)
     with locked_journal(folder) as journal:
-        if journal.info().finished is None:
+        if journal.info().finished is None or journal.get(STOPPED):
             raise UserError(
                 f"The search {folder.name} has not ended.",
                 f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",

@@ -100,6 +100,10 @@ def test_all_removes_finished_searches_once_it_may(done):
     journal = Journal(done / "journal.db")
     journal.update(finished=None)
     assert "has not ended" in call("clean", "--all", "--yes") and done.is_dir()
+    journal.update(finished=9.0)
+    journal.set("stopped", "yes")  # as a stop and a rejected key leave it
+    assert "has not ended" in call("clean", "--all", "--yes") and done.is_dir()
+    journal.set("stopped", "")
     journal.update(finished=1.0)
     journal.close()
     assert "all of it" in call("clean", "--all", "--yes")
