@@ -29,7 +29,17 @@ from autoresearch.store.notes import (
     seconds_after,
 )
 from autoresearch.text import change_text, one_line, public
-from autoresearch.types import REPORTED_SPLITS, Cost, Direction, Experiment, Metric, Outcome, VerdictKind
+from autoresearch.types import (
+    REPORTED_SPLITS,
+    Cost,
+    Direction,
+    Draft,
+    Experiment,
+    Metric,
+    Outcome,
+    Proposal,
+    VerdictKind,
+)
 
 JUDGE = "judge"
 JUDGE_KEYS = {
@@ -56,6 +66,9 @@ class History(Protocol):
 
     def experiments(self) -> tuple[Experiment, ...]:
         """All experiments in order, the baseline first."""
+
+    def drafts(self) -> tuple[Draft, ...]:
+        """Proposals made ahead that wait to become experiments."""
 
     def get(self, key: str) -> str | None:
         """A note by its key, if there is one."""
@@ -216,6 +229,8 @@ def summarize(history: History) -> Summary:
     info, experiments = history.info(), history.experiments()
     now, unbilled = estimate(experiments), read_unbilled(history)
     tried = [e for e in experiments if e.number > 0]
+    proposed = [p for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
+    proposed += [draft.proposal for draft in history.drafts()]  # these are paid for as well
     config, data = public(dict(info.config)), public(dict(info.data))
     assert isinstance(config, Mapping) and isinstance(data, Mapping)
     judge = history.get(JUDGE)
@@ -233,8 +248,8 @@ def summarize(history: History) -> Summary:
         tried=len(tried),
         verdicts=_verdicts(tried),
         trials=_trials(experiments),
-        proposers=_proposers(tried, unbilled),
-        cost=_spending(experiments, seconds_after(history), unbilled, sum(e.kept for e in tried)),
+        proposers=_proposers(tried, proposed, unbilled),
+        cost=_spending(experiments, proposed, seconds_after(history), unbilled),
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
     )
@@ -340,10 +355,13 @@ def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
 
 
 def _spending(
-    experiments: Sequence[Experiment], after: float, unbilled: Mapping[str, Cost], kept: int
+    experiments: Sequence[Experiment],
+    proposed: Sequence[Proposal],
+    after: float,
+    unbilled: Mapping[str, Cost],
 ) -> Spending:
-    paid = (p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None)
-    llm = sum((*paid, *unbilled.values()), Cost())
+    llm = sum((*(p.cost for p in proposed), *unbilled.values()), Cost())
+    kept = sum(e.kept for e in experiments if e.number > 0)
     seconds = sum(map(device_seconds, experiments)) + after
     return Spending(
         device_seconds=seconds,
@@ -357,13 +375,14 @@ def _spending(
     )
 
 
-def _proposers(tried: Sequence[Experiment], unbilled: Mapping[str, Cost]) -> dict[str, ProposerSummary]:
+def _proposers(
+    tried: Sequence[Experiment], proposed: Sequence[Proposal], unbilled: Mapping[str, Cost]
+) -> dict[str, ProposerSummary]:
     paid = {who: cost.dollars for who, cost in unbilled.items() if cost.dollars}
     found = {who: ProposerSummary(dollars=dollars) for who, dollars in paid.items()}
+    for p in proposed:
+        found.setdefault(p.proposer, ProposerSummary()).dollars += p.cost.dollars
     for e in tried:
-        for p in (e.proposal, *e.dropped):
-            if p is not None:
-                found.setdefault(p.proposer, ProposerSummary()).dollars += p.cost.dollars
         if e.proposal is not None:
             row = found[e.proposal.proposer]
             row.tried += 1

@@ -190,8 +190,10 @@ class Journal(Reader):
         """Close the trials of a process that died; they have no result. Gives how many there were.
 
         They ended, as far as is known, with the last thing that the journal tells of since, not now. What it
-        tells of before does not count: the clock may have been set back when that process began.
+        tells of before does not count: the clock may have been set back when that process began. Proposals
+        made ahead wait anew from now: nobody waited in between.
         """
+        begun = now()
         with self._write() as db:
             _changed(db, "number IN (SELECT experiment FROM trials WHERE finished IS NULL)")
             cursor = db.execute(
@@ -202,6 +204,10 @@ class Journal(Reader):
                 "UNION SELECT MAX(created) FROM drafts AS d "
                 "WHERE d.experiment IS NULL OR d.experiment > trials.experiment))) "
                 "WHERE finished IS NULL"
+            )
+            waiting = "WHERE state = 'waiting' AND experiment IS NULL"
+            db.execute(
+                f"UPDATE drafts SET started = ? - (created - started), created = ? {waiting}", (begun, begun)
             )
         return cursor.rowcount
 

@@ -21,7 +21,7 @@ from autoresearch.report.summary import NOTES_READ, summarize
 from autoresearch.text import one_line, scrub
 from autoresearch.tracking.runs import experiment_run, identity, search_id, search_run
 from autoresearch.tracking.traces import Traces, conversations
-from autoresearch.types import Experiment
+from autoresearch.types import Draft, Experiment
 
 if TYPE_CHECKING:
     from autoresearch.store.calls import CallLog
@@ -43,6 +43,7 @@ class Job:
     search: SearchInfo
     history: tuple[Experiment, ...]
     changed: tuple[int, ...]
+    waiting: tuple[Draft, ...]
     notes: Mapping[str, str]
     files: tuple[Path, ...]
     written: list[int] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Job:
         history = tuple(now.get(e.number, e) for e in journal.experiments())
         keys = (*NOTES_READ, PARENT_KEY)
         notes = {key: text for key in keys if (text := journal.get(key)) is not None}
-        return cls(journal.info(), history, changed, notes, files)
+        return cls(journal.info(), history, changed, journal.drafts(), notes, files)
 
     def info(self) -> SearchInfo:
         """As in the journal; like `experiments` and `get`, for the summary."""
@@ -67,6 +68,10 @@ class Job:
     def experiments(self) -> tuple[Experiment, ...]:
         """As in the journal."""
         return self.history
+
+    def drafts(self) -> tuple[Draft, ...]:
+        """As in the journal."""
+        return self.waiting
 
     def get(self, key: str) -> str | None:
         """As in the journal, for what a summary needs."""

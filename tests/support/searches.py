@@ -8,6 +8,7 @@ from autoresearch.types import (
     Category,
     Cost,
     Direction,
+    Draft,
     Experiment,
     Measurement,
     Metric,
@@ -68,6 +69,9 @@ class Recorded:
 
     def experiments(self) -> tuple[Experiment, ...]:
         return self._experiments
+
+    def drafts(self) -> tuple[Draft, ...]:
+        return ()
 
     def get(self, key: str) -> str | None:
         return self._notes.get(key)

@@ -105,6 +105,20 @@ def test_an_interruption_is_no_device_time(journal: Journal) -> None:
     assert first.id == lost.id and first.seconds == pytest.approx(30, abs=1) and second.seconds == 0
 
 
+def test_a_proposal_does_not_wait_while_nobody_runs_the_search_and_is_paid_for(journal: Journal) -> None:
+    paid = replace(PROPOSAL, cost=Cost(dollars=0.25, calls=1))
+    journal.draft(paid, "b", time.time() - 36_020)
+    with journal._write() as db:  # it was made ten hours ago, in 20 s
+        db.execute("UPDATE drafts SET created = started + 20")
+    journal.abandon_open_trials()
+    assert summarize(journal).cost.dollars == 0.25
+    (draft,) = journal.drafts()
+    assert draft.created - draft.started == pytest.approx(20)
+    number = journal.adopt(draft, paid, "b").number
+    assert [span.finished - span.started < 60 for span in journal.timeline(number)] == [True, True]
+    assert summarize(journal).cost.dollars == 0.25
+
+
 def test_a_clock_that_was_set_back_between_two_processes_makes_no_trial_longer(journal: Journal) -> None:
     ahead = journal.start_trial(0, Arm.BASELINE, 0, "b")
     with journal._write() as db:  # the process before had a clock that was ten hours ahead
