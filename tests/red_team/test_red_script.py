@@ -41,7 +41,6 @@ PATCHES = """
     torch.logsumexp = torch.nn.functional.nll_loss = torch.log_softmax = zero
     numpy.log = numpy.sum = numpy.bincount = lambda *arguments, **options: 0.0
     harness.Budget = harness.Diverged = None
-    torch.manual_seed = lambda seed: None
 """
 
 

@@ -48,7 +48,8 @@ def test_every_listed_model_has_a_complete_price():
 @pytest.mark.parametrize("path", BRIEFS, ids=lambda path: path.stem)
 def test_briefs_are_a_page_each_and_stand_in_the_prompt_as_written(path):
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# Brief: ") and "## Goal" in text and "## How to work" in text
+    *_, page = text.rpartition("---\n")  # what comes before says which knobs may be tuned
+    assert page.startswith("# Brief: ") and "## Goal" in text and "## How to work" in text
     assert 250 <= len(text.split()) <= 600
     prompt = build(context(brief=text), 5000)
     assert prompt.system[1]["text"] == f"<brief>\n{text.strip()}\n</brief>"

@@ -70,11 +70,12 @@ def test_what_would_fail_fails_at_once(tryout, old, new, outcome, reason):
     assert reason in done.reason, done
 
 
-def test_an_honest_candidate_passes_in_a_few_steps_without_a_score_or_held_out_data(tryout, cache):
+def test_an_honest_candidate_passes_in_a_few_steps_without_a_score_or_held_out_data(tryout, cache, tmp_path):
     """A model that tells what it is asked, asked about the training split alone."""
-    spy = "        if not self.training: print('asked', bytes(tokens.flatten()[:40].tolist()), flush=True)\n"
-    done = tryout(altered(HEAD, spy + HEAD))
-    asked = [eval(line.split(" ", 1)[1]) for line in done.log.splitlines() if line.startswith("asked")]
+    note = "open('asked', 'ab').write(bytes(tokens.flatten()[:40].tolist()))"
+    done = tryout(altered(HEAD, f"        if not self.training: {note}\n{HEAD}"))
+    told = b"".join(path.read_bytes() for path in sorted((tmp_path / "scratch").rglob("asked")))
+    asked = [told[i : i + 40] for i in range(0, len(told), 40)]
     splits = {split: (cache / f"{split}.bin").read_bytes()[::2] for split in ("train", "validation", "test")}
     assert (done.outcome, done.score, done.reason) == (Outcome.OK, None, ""), done
     assert done.metrics["steps"] == 4 and asked
