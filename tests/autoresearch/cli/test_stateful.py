@@ -510,6 +510,6 @@ def test_all_views_tell_one_story_for_long(
         tmp_path,
         monkeypatch,
         empty_store,
-        max_examples=int(os.environ.get("STORIES", "200")),
+        max_examples=int(os.environ.get("STORIES", "10")),
         stateful_step_count=40,
     )
