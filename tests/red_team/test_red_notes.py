@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from autoresearch.execute.sandbox import Jailed, Sandbox, cgroup, start
+from autoresearch.execute.sandbox import Jailed, Sandbox, cgroup, residency, start
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest, one_by_default
 from tests.support.jail import LIMITS, make_jail, no_seccomp, run_python, without
@@ -100,8 +100,9 @@ def test_without_the_filter_they_arrive(
 
 @pytest.fixture
 def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel keeps what a dead jail alone brought into memory."""
+    """The kernel keeps what a dead jail alone brought into memory, and nobody reads in what it dropped."""
     monkeypatch.setattr(cgroup.Cgroup, "empty", lambda self: None)
+    monkeypatch.setattr(residency, "read_in", lambda *paths, **options: None)
 
 
 @pytest.fixture
@@ -197,9 +198,12 @@ def test_a_server_tells_no_later_training_what_it_was_shown(
     if free:
         request.getfixturevalue("remembering")
     confined = without(sandbox, no_seccomp) if free else sandbox
-    told = arena.fight(honest(SENDS), confined)
-    sent = (arena.scratch() / "witness/sent").read_text()  # the last server to send
-    heard = arena.fight(honest(READS), confined)
-    assert (told.outcome, heard.outcome) == (Outcome.OK, Outcome.OK), (told, heard)
-    found = next(line.split()[1] for line in heard.log.splitlines() if line.startswith("FOUND "))
+    for _ in range(5 if free else 1):  # others who test at the same time may read the same files in between
+        told = arena.fight(honest(SENDS), confined)
+        sent = (arena.scratch() / "witness/sent").read_text()  # the last server to send
+        heard = arena.fight(honest(READS), confined)
+        assert (told.outcome, heard.outcome) == (Outcome.OK, Outcome.OK), (told, heard)
+        found = next(line.split()[1] for line in heard.log.splitlines() if line.startswith("FOUND "))
+        if sent == found:
+            break
     assert (sent == found) is free, "two trials of a search, one after the other"

@@ -31,9 +31,10 @@ POISON = """self.poison()
         own = int(os.path.basename(place))
         for number in {*range(own - 3, own + 9)} - {own}:
             other = f"{os.path.dirname(place)}/{number}"
-            for path in ("code/nanomodel/harness.py", "code/x.py", "scratch/train/torch.py"):
+            paths = [f"{other}/code/nanomodel/harness.py", f"{other}/code/x.py"]
+            for path in [*paths, *(f"{found}/torch.py" for found in glob.glob(f"{other}/scratch/*"))]:
                 try:
-                    open(f"{other}/{path}", "a").write("raise SystemExit('mine')")
+                    open(path, "a").write("raise SystemExit('mine')")
                     print("poisoned", path, flush=True)
                 except OSError:
                     pass
@@ -124,7 +125,8 @@ class Unconfined(PlainSandbox):
 def test_without_a_sandbox_waiting_processes_would_be_reached(arena: Arena, options: dict[str, Any]) -> None:
     prepare(arena, Unconfined(), options)
     attack = arena.fight(ATTACK, Unconfined(), **options)
-    assert "poisoned scratch/train/torch.py" in attack.log
+    poisoned = [line for line in attack.log.splitlines() if line.startswith("poisoned")]
+    assert any("/scratch/" in line and line.endswith("/torch.py") for line in poisoned), attack
 
 
 def test_without_a_sandbox_no_processes_are_kept_ready(arena: Arena, options: dict[str, Any]) -> None:
