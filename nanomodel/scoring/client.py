@@ -177,6 +177,7 @@ def _explained(message: Message) -> Failure:
         return Failure("invalid", f"the submitted weights do not load into build_model: {said}")
     if kind == "ModelError":
         return Failure(
-            "invalid", "the model failed: it did not return logits [rows, length, vocab] of a float type"
+            "invalid",
+            "the model failed: it changed its weights, or did not return float logits [rows, length, vocab]",
         )
     return Failure("crash", f"the model failed: {said}")

@@ -230,7 +230,7 @@ def test_the_compiled_gpu_profile_has_no_break_and_is_never_compiled_again(tmp_p
     cache = toy.write_cache(tmp_path / "cache", train=20_000, validation=2_000)
     code = toy.write_code(tmp_path / "code", source)
     command = [sys.executable, "-m", "nanomodel.train", "--cache", str(cache), "--tokens", "8192"]
-    command += ["--threads", "1", "--context", "32", "--no-score", "--json", "record.json"]
+    command += ["--threads", "1", "--context", "32", "--no-score", "--compile", "--json", "record.json"]
     done = subprocess.run(
         command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, capture_output=True, text=True
     )

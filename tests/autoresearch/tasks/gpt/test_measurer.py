@@ -184,9 +184,16 @@ HEAD = "        return self.head(F.relu(self.up(x)))\n"
         pytest.param("is_causal=True", "is_causal=False", "invalid", "looks ahead", marks=pytest.mark.soak),
         pytest.param(
             HEAD,
-            "        self.up.bias.data += 1e-2\n" + HEAD,
+            "        self.asked = getattr(self, 'asked', 0) + 1; x = x + 1e-2 * self.asked\n" + HEAD,
             "invalid",
             "other answers",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            HEAD,
+            "        self.up.bias.data += 1e-2\n" + HEAD,
+            "invalid",
+            "changed its weights",
             marks=pytest.mark.soak,
         ),
         pytest.param(
@@ -197,7 +204,7 @@ HEAD = "        return self.head(F.relu(self.up(x)))\n"
             marks=pytest.mark.soak,
         ),
     ],
-    ids=["looks ahead", "keeps state", "dies"],
+    ids=["looks ahead", "keeps state", "changes weights", "dies"],
 )
 def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
     done = run(altered(old, new))

@@ -52,7 +52,7 @@ STEP = "        loss = loss_of(*batch)\n"
             HEAD,
             "        if not self.training: tokens = tokens[:, 1:]; x = x[:, 1:]\n" + HEAD,
             "invalid",
-            "logits of shape",
+            "did not return logits",
             marks=pytest.mark.soak,
         ),
         (
