@@ -176,8 +176,6 @@ def _explained(message: Message) -> Failure:
     if message.get("stage") == "load":
         return Failure("invalid", f"the submitted weights do not load into build_model: {said}")
     if kind == "ModelError":
-        return Failure(
-            "invalid",
-            "the model failed: it changed its weights, or did not return float logits [rows, length, vocab]",
-        )
+        said = "it changed its weights, or did not return logits [rows, length, vocab] of a float type"
+        return Failure("invalid", f"the model failed: {said}")
     return Failure("crash", f"the model failed: {said}")
