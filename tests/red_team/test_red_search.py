@@ -62,7 +62,8 @@ def cheated(root: Path, held: int) -> Search:
     """The cheat in a search with so many tokens of unseen text."""
     cache = toy.write_cache(root / "cache", train=50_000, validation=2_001, held=held)
     repository = make_repository(root / "repository", toy.TRAIN)
-    measurer = make_measurer(cache, PlainSandbox(), questions=200)
+    # With half as many questions the cheat gains hardly more than chance allows, and is missed now and then.
+    measurer = make_measurer(cache, PlainSandbox(), questions=400)
     toy.write_code(root / "frozen")  # what the search exports of the repository lacks the package itself
     for path in (root / "frozen/nanomodel").rglob("*.py"):
         target = repository.root / path.relative_to(root / "frozen")
