@@ -62,7 +62,7 @@ def test_time_before_the_clock_has_a_price(
 ) -> None:
     name = "startup_cpu_seconds"
     done = arena.fight(honest(BEFORE[when]), bwrap)
-    assert done.outcome is Outcome.OK, done
+    assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
     assert done.metrics[name] >= SECONDS
     assert broken_guard(usual.metrics, [usual.metrics], {name: 2.0}) == ""
     quiet = {name: done.metrics[name] - SECONDS}  # what it would have been without the detour
@@ -74,7 +74,7 @@ def test_time_after_the_deadline_has_a_price(
     when: str, arena: Arena, bwrap: Sandbox, usual: Measurement
 ) -> None:
     done = arena.fight(honest(AFTER[when]), bwrap)
-    assert done.outcome is Outcome.OK, done
+    assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
     assert done.metrics["score_cpu_seconds"] >= 2 * SECONDS, "the model's server and the witness's"
     assert usual.metrics["score_cpu_seconds"] < 2 * SECONDS or usual.metrics["score_seconds"] > 2 * SECONDS
 
@@ -89,7 +89,7 @@ ROLE = """    if __name__ != "__main__":
 
 def test_nothing_tells_the_model_s_server_from_the_witness_s(arena: Arena, either: Sandbox) -> None:
     done = arena.fight(honest((RETURN, ROLE + RETURN)), either)
-    assert done.outcome is Outcome.OK, done
+    assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
     written = ((arena.scratch() / name / "role").read_text() for name in ("model", "witness"))
     model, witness = (re.sub(r"/[0-9a-f]{12}\b", "/*", text) for text in written)
     assert model == witness and "/*" in model

@@ -172,8 +172,13 @@ class Training:
             if message is not None:
                 self._expect(message, "log")
                 latest, told = self._note_log(message, seconds), False
-            if not told and (message is None or seconds - forwarded >= FORWARD_EVERY):
-                told, forwarded = True, seconds
+            if (
+                seconds - forwarded < FORWARD_EVERY
+            ):  # with a limit near, `_next` returns at once again and again
+                continue
+            forwarded = seconds
+            if not told:
+                told = True
                 self._forward(latest, should_stop)
             elif message is None:
                 used = self.budget.fraction(seconds, latest.tokens, latest.step)
