@@ -5,8 +5,7 @@ author (usually an LLM). It never skips an edit, guesses between two places, or 
 All edits refer to the text before any of them. Four harmless slips have only one possible meaning and are
 repaired: line endings that differ from the file's, a missing newline at the end of the file, curly quotes and
 special blanks, and a block whose lines are all indented by the same wrong amount (or have other trailing
-blanks). The time it takes is
-bounded, whatever the edits are.
+blanks). The time it takes is bounded, whatever the edits are.
 
 Not covered: whether the result is valid, permitted or new (see `autoresearch.edit.rules`).
 """
@@ -309,10 +308,8 @@ def _not_found(text: str, edit: Edit, search: str, number: int) -> str:
 
 def nearest(text: str, search: str, around: int = 2) -> str:
     """The lines of `text` most like `search`, numbered, with `around` lines before and after."""
-    lines, wanted = (
-        text.removesuffix("\n").split("\n") if text else [],
-        search.strip("\r\n").split("\n")[:NEAREST_LINES],
-    )
+    lines = text.removesuffix("\n").split("\n") if text else []
+    wanted = search.strip("\r\n").split("\n")[:NEAREST_LINES]
     words = [_words(line) for line in lines]
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2([word for line in wanted for word in _words(line)][:NEAREST_WORDS])

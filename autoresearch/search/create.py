@@ -27,7 +27,7 @@ from autoresearch.store.commits import check_branch
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
-from autoresearch.store.searches import searches
+from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task
 from autoresearch.types import Split
@@ -223,8 +223,8 @@ def recorded_data(task: Task, journal: Journal, runs: Path) -> Dataset:
         if (path := runs / known["path"]).is_dir():
             return Dataset(path, about, frozenset(map(Split, known["splits"])), known["sizes"])
     data = task.prepare(runs / "cache")
-    now = json.loads(json.dumps(dict(data.about)))
-    if changed := sorted(key for key in {*about, *now} if about.get(key) != now.get(key)):
+    found = json.loads(json.dumps(dict(data.about)))
+    if changed := sorted(key for key in {*about, *found} if about.get(key) != found.get(key)):
         raise UserError(
             f"The data are not those that the search {journal.path.parent.name} was begun with: "
             f"{', '.join(changed)} differ. Scores would not be comparable.",
@@ -288,15 +288,9 @@ def earlier_judge(journal: Journal) -> tuple[str, str]:
     Task, metric, data, budget and device must be the same. Both are empty if there is none.
     """
     ours, folder = journal.info(), journal.path.parent
-    for known in reversed(searches(folder.parent)):
-        if known.folder == folder or known.runs:
-            continue
-        try:
-            other = Journal(known.folder / "journal.db")
-        except Exception:  # of another version, or broken: not used here
-            continue
+    known = (search for search in reversed(searches(folder.parent)) if search.folder != folder)
+    for other in journals(search for search in known if not search.runs):
         theirs, state = other.info(), other.judge_state()
-        other.close()
         if state and all(of(theirs) == of(ours) for of in SAME_NOISE):
             return theirs.name, state
     return "", ""

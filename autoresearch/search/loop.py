@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from autoresearch.clock import now
@@ -27,7 +28,7 @@ from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
 from autoresearch.search.reproduction import check_reproduction
-from autoresearch.search.revocation import revoke, revoke_claimed, settle, suspect, veto
+from autoresearch.search.revocation import revoke, revoke_claimed, settle, stored_judge, suspect, veto
 from autoresearch.search.scheduler import Ended, Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
@@ -280,7 +281,7 @@ class Search:
         if kind is VerdictKind.INVALID:
             suspect(self.state, experiment)
         veto(self.state, experiment.number, Verdict(kind, reason=found.reason, trials=verdict.trials))
-        self.judge = ScoreJudge.from_json(self.journal.judge_state() or "", self.task.metric)
+        self.judge = stored_judge(self.state)
         return self.journal.experiment(experiment.number)
 
     def _recheck(self) -> None:
@@ -289,10 +290,9 @@ class Search:
             kept = self.journal.experiment(numbers[0])
             if kept.kept:
                 want = TrialRequest(Arm.INCUMBENT, kept.trials[-1].seed)
-                starts = (self.scheduler.start(kept.number, want, kept.commit) for _ in range(1))
-                for ended in self.scheduler.run_all(starts):
-                    if ended.result.outcome is not Outcome.INVALID or not self._revoked(ended):
-                        self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
+                ended = self.scheduler.run_one(partial(self.scheduler.start, kept.number, want, kept.commit))
+                if ended.result.outcome is not Outcome.INVALID or not self._revoked(ended):
+                    self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             left = [number for number in read_rechecks(self.journal) if number != kept.number]
             self.journal.set(RECHECKS, json.dumps(left))
 
@@ -317,7 +317,7 @@ class Search:
         reason = ended.result.reason
         revoke(self.state, invalid.number, reason, (ended.trial, ended.result) if recorded else None)
         where = settle(self.state)
-        self.judge = ScoreJudge.from_json(self.journal.judge_state() or "", self.task.metric)
+        self.judge = stored_judge(self.state)
         self.view.message(
             f"Experiment {invalid.number} was kept, and is invalid: {reason}. {where}", warning=True
         )
@@ -353,15 +353,15 @@ class Search:
         if time.monotonic() < self._look_again:
             return
         self._look_again = time.monotonic() + NEIGHBOUR_SECONDS
-        now = other_runners()
-        for pid, runner in now.items():
+        others = other_runners()
+        for pid, runner in others.items():
             if pid not in self._neighbours:
                 self.view.message(
                     f"Another search runs on this machine: {runner}. Both become slower; limits on time "
                     "allow for it. To leave it room, use fewer places: executor.workers, executor.devices.",
                     warning=True,
                 )
-        self._neighbours = now
+        self._neighbours = others
 
     def _ref(self, number: int) -> str:
         return f"refs/autoresearch/{self.config.name}/{number:04d}"

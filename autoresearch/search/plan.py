@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
 from autoresearch.search.create import check_new, check_settings
-from autoresearch.search.setup import named, proposer_of, recorded_config
+from autoresearch.search.setup import named, proposer_of, recorded_config, runs_of
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.searches import searches
+from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Task
 from autoresearch.text import duration
@@ -69,7 +70,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     """
     overrides = named(overrides)
     config, repository = load(overrides), Repository(folder)
-    runs = config.runs if config.runs.is_absolute() else repository.root / config.runs
+    runs = runs_of(config, repository)
     there = next(path for path in (runs, *runs.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise UserError(f"The folder {runs} cannot be written.", "Choose another: runs=/some/folder", code=3)
@@ -110,22 +111,14 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
 
 
 def _experiments(place: Path) -> tuple[Experiment, ...]:
-    journal = Journal(place / "journal.db")
-    try:
+    with closing(Journal(place / "journal.db")) as journal:
         return journal.experiments()
-    finally:
-        journal.close()
 
 
 def _pace(config: Config, runs: Path) -> Pace | None:
     """The latest search with the same budget on the same kind of device."""
-    for known in searches(runs)[:-21:-1]:
-        try:
-            journal = Journal(known.folder / "journal.db")
-        except Exception:  # of another version, or broken: not used here
-            continue
+    for journal in journals(searches(runs)[:-21:-1]):
         info, experiments = journal.info(), journal.experiments()
-        journal.close()
         same = info.config.get("budget") == config.budget
         spans = [t.seconds for e in experiments for t in e.trials if t.score is not None]
         if same and spans and info.device.startswith(device(config)):

@@ -11,15 +11,15 @@ faster (the judge).
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
+from autoresearch.clock import now
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import CANDIDATE_ARMS
-from autoresearch.types import Arm, Experiment, Split
+from autoresearch.store.notes import read_records, write_records
+from autoresearch.types import Arm, Experiment, Plain, Split
 
 REPRODUCTIONS = "reproductions"
 """Key of the journal's note with every repetition."""
@@ -32,7 +32,7 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
-class Repetition:
+class Repetition(Plain):
     """One training that was run again.
 
     Attributes:
@@ -59,7 +59,7 @@ class Repetition:
 
 def read_repetitions(state: SearchState) -> list[Repetition]:
     """Every repetition of a search so far, in order."""
-    return [Repetition(**known) for known in json.loads(state.journal.get(REPRODUCTIONS) or "[]")]
+    return read_records(state.journal, REPRODUCTIONS, Repetition)
 
 
 def check_reproduction(state: SearchState, scheduler: Scheduler) -> str:
@@ -88,9 +88,8 @@ def check_reproduction(state: SearchState, scheduler: Scheduler) -> str:
     if start is None or start.again is None or not start.same:
         return ""
     name, digits = state.task.metric.name, state.task.metric.digits + 2
-    now = f"{again.again:.{digits}f}"
-    before = f"{name} was {again.score:.{digits}f}"
-    return f"on the same seed it has {now} where {before}; the starting script repeats its own score"
+    scores = f"{again.again:.{digits}f} where {name} was {again.score:.{digits}f}"
+    return f"on the same seed it has {scores}; the starting script repeats its own score"
 
 
 def _trainings(experiments: Sequence[Experiment]) -> int:
@@ -104,11 +103,10 @@ def _repeat(state: SearchState, scheduler: Scheduler, experiment: Experiment, at
     if old is None or old.score is None:
         return None
     label = f"repetition of {experiment.number}"
-    again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=time.time(), label=label)
+    again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=now(), label=label)
     trial = replace(again, finished=None, result=None)
     items = f"losses/repetition-{experiment.number}-{at}"
-    starts = (scheduler.start_unrecorded(trial, (Split.VALIDATION,), items) for _ in range(1))
-    [ended] = scheduler.run_all(starts)
-    done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, time.time())
-    state.journal.set(REPRODUCTIONS, json.dumps([asdict(r) for r in [*read_repetitions(state), done]]))
+    ended = scheduler.run_one(lambda: scheduler.start_unrecorded(trial, (Split.VALIDATION,), items))
+    done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, now())
+    write_records(state.journal, REPRODUCTIONS, [*read_repetitions(state), done])
     return done

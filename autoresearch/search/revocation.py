@@ -48,8 +48,7 @@ def revoke(
     # What was found invalid on top of it has perhaps been blamed for it, and deserves another trial.
     blamed = [e for e in experiments if _is_invalid(e) and e.parent in commits]
     before = [e for e in experiments if e.kept and e.number < number]
-    judge = ScoreJudge.from_json(journal.judge_state() or "", state.task.metric)
-    judge.step_back(len(gone), _scores(experiments, before[-1] if before else experiments[0]))
+    judge = _stepped_back(state, len(gone), before)
     void = Verdict(VerdictKind.INVALID, reason=f"it was kept, and a later run showed: {reason}")
     redo = Verdict(
         VerdictKind.DISCARD,
@@ -71,11 +70,8 @@ def revoke(
 
 def veto(state: SearchState, number: int, verdict: Verdict) -> None:
     """Replace the verdict of a change that the judge has just kept, and that is not recorded yet."""
-    journal, experiments = state.journal, state.journal.experiments()
-    before = [e for e in experiments if e.kept and e.number < number]
-    judge = ScoreJudge.from_json(journal.judge_state() or "", state.task.metric)
-    judge.step_back(1, _scores(experiments, before[-1] if before else experiments[0]))
-    journal.revoke({number: verdict}, judge.to_json(), {}, [])
+    before = [e for e in state.journal.experiments() if e.kept and e.number < number]
+    state.journal.revoke({number: verdict}, _stepped_back(state, 1, before).to_json(), {}, [])
     state.forget_incumbent()
 
 
@@ -111,6 +107,18 @@ def settle(state: SearchState) -> str:
         repository.update_refs({f"refs/autoresearch/{state.config.name}/{e.number:04d}": final})
     state.forget_incumbent()
     return said
+
+
+def stored_judge(state: SearchState) -> ScoreJudge:
+    """The judge as the journal has it."""
+    return ScoreJudge.from_json(state.journal.judge_state() or "", state.task.metric)
+
+
+def _stepped_back(state: SearchState, keeps: int, before: list[Experiment]) -> ScoreJudge:
+    """The judge without its last keeps; `before`: what was kept before these."""
+    judge, experiments = stored_judge(state), state.journal.experiments()
+    judge.step_back(keeps, _scores(experiments, before[-1] if before else experiments[0]))
+    return judge
 
 
 def _is_invalid(experiment: Experiment) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -216,6 +216,17 @@ class Scheduler:
                 more = next(starts, None) is not None
             if (more or self.busy) and isinstance(event := self.next(), Ended):
                 yield event
+
+    def run_one(self, start: Callable[[], Trial]) -> Ended:
+        """Run a single trial.
+
+        Args:
+            start: Starts it; called when a place is free.
+
+        Raises:
+            Stopped: If a person stops the search.
+        """
+        return next(self.run_all(start() for _ in range(1)))
 
     def close(self) -> None:
         """Stop the trials of this search, and wait a few seconds for their ends.

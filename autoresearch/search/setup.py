@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -53,13 +53,18 @@ from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost, Proposal
 
 
+def runs_of(config: Config, repository: Repository) -> Path:
+    """The folder for everything that searches write; it need not exist."""
+    return config.runs if config.runs.is_absolute() else repository.root / config.runs
+
+
 def runs_folder(config: Config, repository: Repository) -> Path:
     """The folder for everything that searches write.
 
     Raises:
         UserError: If it cannot be written.
     """
-    folder = config.runs if config.runs.is_absolute() else repository.root / config.runs
+    folder = runs_of(config, repository)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
@@ -81,7 +86,7 @@ def search_folder(overrides: list[str]) -> Path:
         UserError: If there is none, or if several run.
     """
     config = load(overrides)
-    runs = _runs(config)
+    runs = runs_of(config, Repository(Path.cwd()))
     if not any(o.startswith("name=") for o in overrides):
         return meant(runs)[0].folder
     if not (runs / config.name / "journal.db").exists():
@@ -100,11 +105,7 @@ def named(overrides: Sequence[str]) -> list[str]:
     config, repository = load(list(overrides)), Repository(Path.cwd())
     taken = repository.refs("refs/heads/autoresearch") | repository.refs("refs/autoresearch")
     names = {re.sub(r"^refs/(heads/)?autoresearch/?", "", ref).partition("/")[0] for ref in taken}
-    return [f"name={unnamed(_runs(config), names)}", *overrides]
-
-
-def _runs(config: Config) -> Path:
-    return config.runs if config.runs.is_absolute() else Repository(Path.cwd()).root / config.runs
+    return [f"name={unnamed(runs_of(config, repository), names)}", *overrides]
 
 
 @contextmanager
@@ -220,25 +221,16 @@ def proposer_of(
     def unbilled(name: str) -> Cost:
         if not (folder / "journal.db").exists():
             return Cost()
-        journal = Journal(folder / "journal.db")
-        try:
+        with closing(Journal(folder / "journal.db")) as journal:
             return calls.unbilled(name, journal.experiments(), journal.drafts())
-        finally:
-            journal.close()
 
     def refused(proposal: Proposal, reason: str) -> None:
-        journal = Journal(folder / "journal.db")
-        try:
+        with closing(Journal(folder / "journal.db")) as journal:
             journal.refused(proposal, reason)
-        finally:
-            journal.close()
 
     def export(place: Path) -> None:
-        journal = Journal(folder / "journal.db")
-        try:
+        with closing(Journal(folder / "journal.db")) as journal:
             base = journal.info().base_commit
-        finally:
-            journal.close()
         repository.export(base, create_task(config).frozen, place)
 
     services = SearchServices(
@@ -276,11 +268,8 @@ def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
 
 def recorded_config(folder: Path) -> Config:
     """The configuration that a search was last run with, with what was chosen by itself when it was begun."""
-    journal = Journal(folder / "journal.db")
-    try:
+    with closing(Journal(folder / "journal.db")) as journal:
         info = journal.info()
-    finally:
-        journal.close()
     given = [o for o in info.config["overrides"] if o != "executor.device=auto"]
     keys = {override.partition("=")[0] for override in given}
     found = dict(info.config.get("choices", {}))

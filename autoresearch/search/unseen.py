@@ -15,6 +15,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,19 +89,17 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             started=now(),
             label=f"unseen text, {side}",
         )
-        starts = (
-            scheduler.start_unrecorded(
-                trial,
-                (Split.HELD, Split.VALIDATION),
-                _items(use, side),
-                thorough=True,
-                blind=True,
-                blind_seed=use.questions,
-                share=(share, count),
-            )
-            for _ in range(1)
+        start = partial(
+            scheduler.start_unrecorded,
+            trial,
+            (Split.HELD, Split.VALIDATION),
+            _items(use, side),
+            thorough=True,
+            blind=True,
+            blind_seed=use.questions,
+            share=(share, count),
         )
-        [ended] = scheduler.run_all(starts)
+        ended = scheduler.run_one(start)
         if ended.result.score is None:
             outcome = ended.result.outcome if side == "candidate" else Outcome.OK
             why = f"the training of the {side} for unseen text failed: {ended.result.reason}"

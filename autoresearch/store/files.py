@@ -17,7 +17,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,12 +108,8 @@ def locked_journal(folder: Path) -> Iterator[Journal]:
     Raises:
         UserError: If one does.
     """
-    with lock(folder):
-        journal = Journal(folder / "journal.db")
-        try:
-            yield journal
-        finally:
-            journal.close()
+    with lock(folder), closing(Journal(folder / "journal.db")) as journal:
+        yield journal
 
 
 def leftovers(runs: Path) -> list[Path]:

@@ -227,7 +227,7 @@ class Revoked(Plain):
 
 def read_revoked(notes: Notes) -> list[Revoked]:
     """Every kept change that was found to be invalid, oldest first."""
-    return _read(notes, REVOKED, Revoked)
+    return read_records(notes, REVOKED, Revoked)
 
 
 def read_rechecks(notes: Notes) -> list[int]:
@@ -260,33 +260,33 @@ class SliceUse(Plain):
 
 def read_slices(notes: Notes) -> list[SliceUse]:
     """Every slice of held-out text that was used, in order."""
-    return _read(notes, SLICES, SliceUse)
+    return read_records(notes, SLICES, SliceUse)
 
 
 def write_slice(notes: WritableNotes, use: SliceUse) -> None:
     """Record the use of a slice, or what it showed."""
-    _write(notes, SLICES, {u.share: u for u in [*read_slices(notes), use]})
+    write_records(notes, SLICES, {u.share: u for u in [*read_slices(notes), use]}.values())
 
 
 def read_claims(notes: Notes) -> list[ClaimRecord]:
     """Every claim of a search, oldest first."""
-    return _read(notes, CLAIMS, ClaimRecord)
+    return read_records(notes, CLAIMS, ClaimRecord)
 
 
 def write_claim(notes: WritableNotes, record: ClaimRecord) -> None:
     """Add a claim, or replace the record of the same number."""
     known = {r.number: r for r in [*read_claims(notes), record]}
-    _write(notes, CLAIMS, dict(sorted(known.items())))
+    write_records(notes, CLAIMS, (record for _, record in sorted(known.items())))
 
 
 def read_audits(notes: Notes) -> list[AuditRecord]:
     """Every audit of a search, oldest first."""
-    return _read(notes, AUDITS, AuditRecord)
+    return read_records(notes, AUDITS, AuditRecord)
 
 
 def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
     """Add an audit, or replace the record of the same tip."""
-    _write(notes, AUDITS, {r.tip: r for r in [*read_audits(notes), record]})
+    write_records(notes, AUDITS, {r.tip: r for r in [*read_audits(notes), record]}.values())
 
 
 def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
@@ -295,17 +295,19 @@ def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
     return tuple(Access(sides[i % 4], seed) for i, seed in enumerate(seeds))
 
 
-def _read(notes: Notes, key: str, kind: type[Record]) -> list[Record]:
+def read_records(notes: Notes, key: str, kind: type[Record]) -> list[Record]:
+    """The records under a key, in order; empty if there are none."""
     return [kind.from_dict(data) for data in json.loads(notes.get(key) or "[]")]
 
 
-def _write(notes: WritableNotes, key: str, records: Mapping[Any, Plain]) -> None:
-    notes.set(key, json.dumps([record.to_dict() for record in records.values()]))
+def write_records(notes: WritableNotes, key: str, records: Iterable[Plain]) -> None:
+    """Replace the records under a key."""
+    notes.set(key, json.dumps([record.to_dict() for record in records]))
 
 
 def read_briefs(notes: Notes) -> list[Brief]:
     """Every text that the brief has had, oldest first; empty for old searches, which did not record them."""
-    return _read(notes, BRIEFS, Brief)
+    return read_records(notes, BRIEFS, Brief)
 
 
 def current_brief(journal: Journal, path: Path, name: str = "") -> str:
@@ -334,7 +336,7 @@ def current_brief(journal: Journal, path: Path, name: str = "") -> str:
     if text != last.text or not journal.get(BRIEFS):
         if text != last.text:
             known.append(Brief(now(), name or info.brief, text))
-        _write(journal, BRIEFS, dict(enumerate(known)))
+        write_records(journal, BRIEFS, known)
     return text
 
 

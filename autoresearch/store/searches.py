@@ -10,12 +10,14 @@ import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
 from autoresearch.store.connection import open_read_only
+from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
 
 STOPPED = "stopped"
@@ -48,6 +50,17 @@ def searches(runs: Path) -> list[Known]:
     """All searches whose journals can be read, the one begun first at the beginning."""
     found = filter(None, (_look(path) for path in runs.glob("*/journal.db")))
     return sorted(found, key=lambda known: (known.created, known.name))
+
+
+def journals(found: Iterable[Known]) -> Iterator[Journal]:
+    """The journal of each search that can be read; it is closed before the next one is opened."""
+    for known in found:
+        try:
+            journal = Journal(known.folder / "journal.db")
+        except Exception:  # of another version, or broken
+            continue
+        with closing(journal):
+            yield journal
 
 
 def meant(runs: Path) -> tuple[Known, str]:

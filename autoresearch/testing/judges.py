@@ -99,6 +99,16 @@ def failures(seed: int, share: float) -> Callable[[int, TrialRequest], bool]:
     )
 
 
+def judged(judge: Judge, simulation: Simulation, number: int) -> Verdict:
+    """The verdict on one candidate, one trial after another."""
+    simulation.begin(number, judge)
+    while True:
+        request = judge.next()
+        assert request is not None, "the judge waits, but nothing is under way"
+        if (verdict := judge.observe(request, simulation.answer(number, request))) is not None:
+            return verdict
+
+
 def serial(judge: Judge, simulation: Simulation, trials: int = 10**9, reload: bool = False) -> list[Verdict]:
     """Judge all candidates, one trial after another.
 
@@ -247,12 +257,7 @@ class JudgeContract:
         judge = self.make(simulation.baseline())
         kept = 0
         for number in (1, 2):
-            simulation.begin(number, judge)
-            verdict = None
-            while verdict is None:
-                request = judge.next()
-                assert request is not None
-                verdict = judge.observe(request, simulation.answer(number, request))
+            verdict = judged(judge, simulation, number)
             simulation.end(number, verdict)
             kept += verdict.kind is VerdictKind.KEEP
         assert kept == judge.report().kept == 2
@@ -265,13 +270,7 @@ class JudgeContract:
         assert report.kept == 0
         assert report.incumbent.mean == pytest.approx(report.baseline.mean, abs=0.2)
         for number, wanted in ((3, VerdictKind.DISCARD), (4, VerdictKind.KEEP)):
-            simulation.begin(number, judge)
-            verdict = None
-            while verdict is None:
-                request = judge.next()
-                assert request is not None
-                verdict = judge.observe(request, simulation.answer(number, request))
-            assert verdict.kind is wanted
+            assert judged(judge, simulation, number).kind is wanted
 
     @pytest.mark.parametrize("every", [2, 3, 5, 11, 40])
     def test_failures_lose_neither_the_search_nor_its_estimates(self, every: int) -> None:

@@ -212,10 +212,7 @@ def measure(
         logits = client.answer(device)
         if following is not None:
             client.ask(inputs[following])  # the model computes while this process adds up
-        nats[batch] = cross_entropy(finite(logits), torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
-        if not np.isfinite(nats[batch]).all():
-            # The difference of finite logits can still overflow; then there is no score to compare.
-            raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
+        nats[batch] = nats_of(finite(logits), targets[batch])
     return nats
 
 
@@ -238,10 +235,20 @@ def ask(
     for batch in asked.batches(rows):
         client.ask(np.resize(inputs[batch], (rows, windows.length)))  # repeats questions until it is full
         logits = finite(client.answer(device))[np.arange(len(batch)), asked.positions[batch]]
-        nats[batch] = cross_entropy(logits, torch.from_numpy(targets[batch]).to(device)).cpu().numpy()
+        nats[batch] = nats_of(logits, targets[batch])
+    return Answers(asked, nats, windows.token_bytes[targets].astype(np.int64))
+
+
+def nats_of(logits: torch.Tensor, targets: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Nats of targets [...] by finite logits [..., vocab].
+
+    Raises:
+        Failure: If nats are not finite: the difference of finite logits can still overflow.
+    """
+    nats = cross_entropy(logits, torch.from_numpy(targets).to(logits.device)).cpu().numpy()
     if not np.isfinite(nats).all():
         raise Failure("invalid", "the model gives a token no chance at all: its nats are not finite")
-    return Answers(asked, nats, windows.token_bytes[targets].astype(np.int64))
+    return nats
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -55,17 +55,16 @@ class ReadIn:
     left_out: int = 0
 
 
-def read_in(paths: Sequence[Path], *, always: bool = False) -> ReadIn | None:
+def read_in(paths: Sequence[Path]) -> ReadIn | None:
     """Bring all files below these paths into memory; None if they are there already.
 
     Args:
         paths: Files and folders, without those of other file systems below them, such as /proc.
-        always: Whether to do it even if the kernel has dropped nothing since the last time.
     """
     key = hashlib.sha256("\0".join(map(str, paths)).encode()).hexdigest()
     with _lock:
         before = _counters()
-        if not always and before and _remembered().get(key) == before:
+        if before and _remembered().get(key) == before:
             return None
         done = ReadIn()
         room = SHARE * _free_memory()

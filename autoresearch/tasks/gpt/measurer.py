@@ -149,8 +149,7 @@ class GptMeasurer:
             since = load.mark
             result, spoiled = watch_gpu(health, whole, seen) if health else (whole(seen), "")
             shared = load.blame(since)
-            late = classify(result.reason) == TIMEOUT and not OWN_TIMEOUT.match(result.reason)
-            return result, spoiled or (shared if late else "")
+            return result, spoiled or (shared if _others_may_have_delayed(result) else "")
 
         def busy() -> str:
             return str(load) if load.full else ""
@@ -186,7 +185,7 @@ class GptMeasurer:
         since = load.mark
         with load.watching():
             result = run_trial(self._resources, plan, tree, scratch, progress)
-        if classify(result.reason) == TIMEOUT and load.blame(since) and not OWN_TIMEOUT.match(result.reason):
+        if _others_may_have_delayed(result) and load.blame(since):
             result = replace(result, outcome=Outcome.OK)  # a trial will show: it is repeated then
         again = settings.compile or self._resources.options.gpu
         if again and result.reason.startswith(MEMORY):
@@ -211,3 +210,8 @@ class GptMeasurer:
         fraction = 1.0 if result.outcome is Outcome.OK else reached
         place, host = self._place, socket.gethostname()
         return replace(result, provenance=Provenance(place.name, place.device, host, fidelity, fraction))
+
+
+def _others_may_have_delayed(result: Measurement) -> bool:
+    """Whether a trial was too late, and not in its own time: other programs may be the reason."""
+    return classify(result.reason) == TIMEOUT and not OWN_TIMEOUT.match(result.reason)

@@ -186,10 +186,8 @@ def run_trial(
             with found as weights:
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, record.metrics.get("train_seconds", 0.0), phase="score"))
-                most, job = (
-                    plan.score_seconds(resources.settings.score_seconds),
-                    resources.score_message(plan),
-                )
+                most = plan.score_seconds(resources.settings.score_seconds)
+                job = resources.score_message(plan)
                 scores = scoring.score(weights, job, most, resources.load.stretch)
                 if plan.submission is not None and not plan.submitted:
                     keep_weights(weights, plan.submission)
