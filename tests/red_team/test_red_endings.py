@@ -50,7 +50,7 @@ SUBMIT = 'open("weights.pt", "ab").write(b"x")\nwire.send({"type": "submit", "me
 
 
 def test_handlers_and_daemons_end_with_the_submission(arena: Arena, sandbox: Sandbox) -> None:
-    done = arena.fight(OPENING + UNDEAD + HELLO + READY + SUBMIT, sandbox, score_seconds=2.0)
+    done = arena.fight(OPENING + UNDEAD + HELLO + READY + SUBMIT, sandbox)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "do not load" in done.reason
     assert "train_seconds" in done.metrics

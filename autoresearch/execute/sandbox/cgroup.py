@@ -19,13 +19,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from autoresearch.execute.sandbox.base import Limits
 
 PREFIX = "autoresearch-"
 EVERYTHING = "1T"
+CPU = ("cpu", "cpuacct")
+"""What shares out the CPU, and what counts its time, in version 1."""
 _numbers = itertools.count(1)
 
 
@@ -37,16 +39,18 @@ class Cgroup:
         memory: Where memory is limited.
         pids: Where processes are limited.
         cpu: Where the CPU is shared out; None if it is not.
+        account: Where CPU time is counted; None if it is not.
     """
 
     memory: Path
     pids: Path
     cpu: Path | None = None
+    account: Path | None = None
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """Its folders, each once."""
-        return tuple(dict.fromkeys(filter(None, (self.memory, self.pids, self.cpu))))
+        return tuple(dict.fromkeys(filter(None, (self.memory, self.pids, self.cpu, self.account))))
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """The command that first moves itself into the group, so that no child can escape it."""
@@ -65,6 +69,8 @@ class Cgroup:
     def cpu_seconds(self) -> float:
         """CPU time of every process that was ever a member; 0 where this group does not count it."""
         with contextlib.suppress(OSError):
+            if self.account is not None:
+                return int((self.account / "cpuacct.usage").read_text()) / 1e9
             words = (self.memory / "cpu.stat").read_text().split()
             return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else 0.0
         return 0.0
@@ -116,10 +122,10 @@ def create(limits: Limits) -> Cgroup | None:
     if not Path("/proc/self/cgroup").exists():
         return None
     name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
-    for memory, pids, cpu in _parents():
-        for parent in filter(None, (memory, pids, cpu)):
+    for parents in _parents():
+        for parent in parents.folders:
             _sweep(parent)
-        group = Cgroup(memory / name, pids / name, cpu and cpu / name)
+        group = Cgroup(*(parent and parent / name for parent in astuple(parents)))
         try:
             for folder in group.folders:
                 folder.mkdir()
@@ -131,8 +137,8 @@ def create(limits: Limits) -> Cgroup | None:
     return None
 
 
-def _parents() -> Iterator[tuple[Path, Path, Path | None]]:
-    """Folders below which to try, for memory, for processes and for the CPU, best first."""
+def _parents() -> Iterator[Cgroup]:
+    """Groups below which to try, best first."""
     own = {
         controller: path
         for line in Path("/proc/self/cgroup").read_text().splitlines()
@@ -144,17 +150,17 @@ def _parents() -> Iterator[tuple[Path, Path, Path | None]]:
         candidates = [
             [mounts[kind] / own.get(kind, "/").lstrip("/"), mounts[kind]] for kind in ("memory", "pids")
         ]
-        shared = [mounts["cpu"] / own.get("cpu", "/").lstrip("/")] if "cpu" in mounts else []
-        for cpu in (*shared, None):
+        rest = [mounts[kind] / own.get(kind, "/").lstrip("/") if kind in mounts else None for kind in CPU]
+        for cpu, account in dict.fromkeys(((rest[0], rest[1]), (rest[0], None), (None, None))):
             for memory, pids in itertools.product(*candidates):
-                yield memory, pids, cpu
+                yield Cgroup(memory, pids, cpu, account)
     if "" in mounts and "" in own:
         here = mounts[""] / own[""].lstrip("/")
         for parent in dict.fromkeys((here.parent, here, mounts[""])):
             with contextlib.suppress(OSError):
                 controlled = set((parent / "cgroup.subtree_control").read_text().split())
                 if {"memory", "pids"} <= controlled:
-                    yield parent, parent, parent if "cpu" in controlled else None
+                    yield Cgroup(parent, parent, parent if "cpu" in controlled else None)
 
 
 def _mounts() -> Iterator[tuple[str, Path]]:
@@ -165,7 +171,7 @@ def _mounts() -> Iterator[tuple[str, Path]]:
             yield "", Path(folder)
         elif kind == "cgroup":
             yield from (
-                (option, Path(folder)) for option in options.split(",") if option in ("memory", "pids", "cpu")
+                (option, Path(folder)) for option in options.split(",") if option in ("memory", "pids", *CPU)
             )
 
 

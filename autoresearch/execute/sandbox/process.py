@@ -43,7 +43,6 @@ class Jailed:
             died of signal n exits with 128 + n.
         breach: Which limit the tree broke, as a sentence; empty while it keeps within them.
         peak_memory: Most main memory that the whole tree was seen to use, in bytes.
-        cpu_seconds: CPU time that the whole tree was seen to use, processes that have ended included.
         waited_seconds: Time in which its threads could have computed, but others had the cores, in all; None
             where the kernel does not say.
     """
@@ -52,9 +51,9 @@ class Jailed:
         self.process = process
         self.breach = ""
         self.peak_memory = 0
-        self.cpu_seconds = 0.0
         self.waited_seconds: float | None = None
         self._cpu: dict[int, float] = {}
+        self._cpu_seconds = 0.0
         self._waited: dict[int, float] = {}
         self._jail, self._group = jail, group
         self._memory_breach = f"used more than {jail.limits.memory_gb:g} GB of memory"
@@ -68,6 +67,12 @@ class Jailed:
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of the whole tree so far, in seconds, processes that were seen and have ended included."""
+        self._count_cpu()
+        return self._cpu_seconds
+
     def kill(self, *, empty: bool = True) -> None:
         """Kill the whole tree and wait until it is gone; harmless if it already is.
 
@@ -76,12 +81,14 @@ class Jailed:
                 next call does.
         """
         self._stop.set()
+        self._count_cpu()
         kill_tree(self.process)
         self._watcher.join()
         if self._group is not None:
             if not self.breach and self._group.out_of_memory():
                 self.breach = self._memory_breach
             self._group.kill()
+            self._count_cpu()
             if empty:
                 self._group.remove()
                 self._group = None
@@ -108,9 +115,7 @@ class Jailed:
         self.peak_memory = max(self.peak_memory, memory)
         if memory > most or (self._group is not None and self._group.out_of_memory()):
             return self._memory_breach
-        self._cpu |= usage.cpu_seconds(tree)
-        kernel = self._group.cpu_seconds() if self._group is not None else 0.0
-        self.cpu_seconds = max(self.cpu_seconds, kernel, sum(self._cpu.values()))
+        self._count_cpu()
         if disk:
             self._waited |= usage.waited_seconds(tree)
             if self._waited:
@@ -121,6 +126,16 @@ class Jailed:
         if disk and usage.disk_bytes(self._jail.writable, tree) > limits.file_gb * 1e9:
             return f"wrote more than {limits.file_gb:g} GB of files"
         return ""
+
+    def _count_cpu(self) -> None:
+        """Count the CPU time so far: by the control group, or else of the processes that are seen."""
+        group = self._group
+        used = group.cpu_seconds() if group is not None else 0.0
+        if not used and self.process.poll() is None:
+            tree = usage.descendants(self.process.pid)
+            self._cpu = {**self._cpu, **usage.cpu_seconds(tree)}
+            used = max(sum(self._cpu.values()), sum(usage.cpu_seconds(tree, ended=True).values()))
+        self._cpu_seconds = max(self._cpu_seconds, used)
 
 
 def start(

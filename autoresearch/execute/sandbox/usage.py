@@ -81,13 +81,18 @@ def task_count(pids: Iterable[int]) -> int:
     return count
 
 
-def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
-    """CPU time of each process so far, without that of its children."""
-    ticks, found = os.sysconf("SC_CLK_TCK"), {}
+def cpu_seconds(pids: Iterable[int], *, ended: bool = False) -> dict[int, float]:
+    """CPU time of each process so far.
+
+    Args:
+        pids: The processes.
+        ended: Whether to add that of children which have ended and were waited for, however short they lived.
+    """
+    ticks, found, last = os.sysconf("SC_CLK_TCK"), {}, 15 if ended else 13
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            found[pid] = (int(fields[11]) + int(fields[12])) / ticks
+            found[pid] = sum(map(int, fields[11:last])) / ticks
     return found
 
 

