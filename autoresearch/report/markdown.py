@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
 from autoresearch.store.notes import AuditRecord, ClaimRecord
-from autoresearch.text import clean, count, flatten, one_line, times
-from autoresearch.types import Direction, Metric
+from autoresearch.text import change_text, clean, count, flatten, one_line, times
+from autoresearch.types import Direction, Metric, VerdictKind
 
 VERDICTS = {
     "keep": "kept",
@@ -99,6 +99,10 @@ def lead(s: Summary) -> str:
         return f"{none}: {first}; noise {noise}.{running}"
     went = f"from **{text(start.mean)}** to **{text(best.estimate.mean)}** {unit}"
     gain = f"Validation went {went} ({direction(s.metric)} is better): a gain of **{text(s.gain.absolute)}**"
+    if s.claim and s.claim.result:
+        sealed = claim_sentence(s.claim, s.metric)
+        gain = f"{sealed} By the search's own estimate, on the validation data that chose it, the score went "
+        gain += f"{went}: a gain of {text(s.gain.absolute)}"
     if s.gain.interval:
         low, high = s.gain.interval
         gain += f", 95% interval {text(low)} to {text(high)}"
@@ -170,6 +174,17 @@ def void_sentence(record: ClaimRecord) -> str:
     return text + (" What it had kept was taken back." if record.caught else "")
 
 
+def near_misses(s: Summary) -> str:
+    """The discarded gains with the strongest evidence, at most five, as Markdown; empty if there are none."""
+    discarded = [
+        (e, v) for e in s.experiments if (v := e.verdict) and v.kind is VerdictKind.DISCARD and e.proposal
+    ]
+    gains = [(e, v) for e, v in discarded if (v.effect or 0.0) > 0 and (v.evidence or 0.0) > 0]
+    best = sorted(gains, key=lambda pair: -(pair[1].evidence or 0.0))[:5]
+    titles = {e.number: escape(e.proposal.hypothesis, 80) for e, _ in best if e.proposal}
+    return "; ".join(f"#{e.number} {titles[e.number]} ({escape(change_text(v, s.metric))})" for e, v in best)
+
+
 def audit_lines(record: AuditRecord, metric: Metric) -> list[str]:
     """An audit in lines for a terminal; effects are gains, so positive is better."""
 
@@ -216,7 +231,9 @@ def take_over(s: Summary) -> str:
     }
     task = s.info.config.get("task")
     if isinstance(task, Mapping) and (module := task.get("train")):
-        commands[f"git switch --detach {branch} && python -m {module}"] = "train it once, by hand"
+        commands[f"git switch --detach {branch} && python -m {module}"] = (
+            "train it once, with its own settings"
+        )
     width = max(len(command) for command in commands)
     return "\n".join(f"{command:{width}}  # {what}" for command, what in commands.items())
 
@@ -272,8 +289,8 @@ def command(s: Summary) -> str:
     overrides = s.info.config.get("overrides")
     if not isinstance(overrides, Sequence) or isinstance(overrides, str):
         return ""
-    others = [shlex.quote(str(o)) for o in overrides if not str(o).startswith("name=")]
-    return " ".join(["autoresearch run name=NAME", *others])
+    last = {str(o).partition("=")[0]: shlex.quote(str(o)) for o in overrides}
+    return " ".join(["autoresearch run name=NAME", *(o for key, o in last.items() if key != "name")])
 
 
 def minute(seconds: float) -> str:

@@ -8,7 +8,7 @@ nothing else, should all of these fail. Not covered: the words (`markdown`) and 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -20,6 +20,7 @@ from autoresearch.report.plot import write_progress_plot, write_timeline_plot
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
 from autoresearch.text import change_text, count, duration, one_line, scrub
+from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from autoresearch.store.database import Span
 
 DIFF_LINES = 3000
-"""A longer cumulative diff is cut, and the report says so."""
+"""A longer cumulative diff is cut, and the report says so. Those of single experiments share as many."""
 VERDICTS = ("keep", "discard", "prune", "crash", "invalid", "open")
 DIFF_CLASSES = {"diff ": "file", "+++": "file", "---": "file", "@@": "hunk", "+": "add", "-": "del"}
 """Start of a line of a diff -> class of the page's style; the first that fits."""
@@ -100,6 +101,7 @@ def to_markdown(
         use=use or TimeUse(0.0, 0.0, 1, {}, {}),
         kept=[e for e in s.experiments if e.kept],
         tried=[e for e in s.experiments if e.number > 0],
+        diffs=_diffs(s.experiments),
         diff="\n".join(lines[:DIFF_LINES]),
         diff_lines=len(lines),
         most_diff_lines=DIFF_LINES,
@@ -107,6 +109,17 @@ def to_markdown(
         time_picture=time_picture,
         now=words.minute(time.time()),
     )
+
+
+def _diffs(experiments: Sequence[Experiment]) -> dict[int, str]:
+    """The diffs by number of experiment; the kept ones first, then the latest, as far as `DIFF_LINES` go."""
+    found: dict[int, str] = {}
+    left = DIFF_LINES
+    for e in sorted(experiments, key=lambda e: (e.kept, e.number), reverse=True):
+        left -= len(e.diff.splitlines())
+        if e.diff and left >= 0:
+            found[e.number] = e.diff
+    return found
 
 
 @cache
@@ -136,21 +149,74 @@ def to_html(markdown: str, title: str, pictures: Mapping[str, str]) -> str:
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
-    for before, token in pairwise(tokens):
-        # A cell that holds nothing but the name of a verdict is painted in its colour.
-        if before.type == "td_open" and token.content in VERDICTS:
-            before.attrSet("class", f"verdict {token.content}")
+    contents = _label(tokens)
     rules = cast("dict[str, Any]", parser.renderer.rules)  # type: ignore[attr-defined]
     rules["table_open"] = lambda *_: '<div class="table"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
     rules["fence"] = lambda found, i, *_: _code_block(found[i])
-    rules["image"] = lambda found, i, *_: _picture(pictures.get(str(found[i].attrGet("src")), ""))
-    body = Markup(parser.renderer.render(tokens, parser.options, {}))
-    return _templates(autoescape=True).get_template("report.html").render(title=one_line(title), body=body)
+    rules["image"] = lambda found, i, *_: _picture(
+        pictures.get(str(found[i].attrGet("src")), ""), found[i].content
+    )
+    body = Markup("").join(
+        Markup("<details><summary>{}</summary>\n{}</details>\n").format(summary, text) if summary else text
+        for summary, part in _sections(tokens)
+        for text in [Markup(parser.renderer.render(part, parser.options, {}))]
+    )
+    page = _templates(autoescape=True).get_template("report.html")
+    return page.render(title=one_line(title), contents=contents, body=body)
 
 
-def _picture(svg: str) -> str:
+def _label(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """Give headings an id, and each cell the title of its column and, for a verdict, its colour.
+
+    Returns:
+        The headings of the second level: id and text.
+    """
+    contents: list[tuple[str, str]] = []
+    titles: list[str] = []
+    column = 0
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open" and before.tag == "h2":
+            contents.append((f"part-{len(contents) + 1}", token.content))
+            before.attrSet("id", contents[-1][0])
+        elif before.type == "thead_open":
+            titles = []
+        elif before.type == "tr_open":
+            column = 0
+        elif before.type == "th_open":
+            titles.append(token.content)
+        elif before.type == "td_open":
+            if all(titles):  # in a table of names and values, a cell needs no title
+                before.attrSet("data-label", titles[column])
+            column += 1
+            if token.content in VERDICTS:
+                before.attrSet("class", f"verdict {token.content}")
+    return contents
+
+
+def _sections(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
+    """The page in pieces: a heading of the third level begins a piece that is folded under its text."""
+    summary, skipped = "", 0
+    part: list[Token] = []
+    for i, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag in ("h2", "h3"):
+            yield summary, part
+            summary, part = "", []
+            if token.tag == "h3":
+                summary, skipped = _text(tokens[i + 1]), i + 3
+        if i >= skipped:
+            part.append(token)
+    yield summary, part
+
+
+def _text(inline: Token) -> str:
+    return "".join(child.content for child in inline.children or ())
+
+
+def _picture(svg: str, alt: str) -> str:
     """The picture without its XML prolog and white ground, its ink in the colours of the page."""
+    from markupsafe import escape
+
     if not svg:
         return ""
     svg = svg[svg.index("<svg") :]
@@ -158,7 +224,7 @@ def _picture(svg: str) -> str:
         svg = svg.replace(ink, "currentColor")
     for color, name in (("#666666", "--soft"), ("#ffffff", "--back"), ("#d9d9d9", "--line")):
         svg = svg.replace(color, f"var({name})")
-    return f'<span class="plot">{svg}</span>'
+    return f'<span class="plot" role="img" aria-label="{escape(alt)}">{svg}</span>'
 
 
 def _code_block(token: Token) -> Markup:

@@ -124,6 +124,21 @@ class ProposerSummary:
     dollars: float = 0.0
 
 
+@dataclass
+class KindSummary:
+    """What came of one kind of proposal.
+
+    Attributes:
+        best: The largest estimated gain, kept or not; None if none was estimated.
+    """
+
+    tried: int = 0
+    scored: int = 0
+    kept: int = 0
+    failed: int = 0
+    best: float | None = None
+
+
 @dataclass(frozen=True)
 class Failure:
     """Experiments that failed from the same cause."""
@@ -152,6 +167,7 @@ class Summary:
         verdicts: Number of experiments by verdict; "open" ones have none yet.
         trials: Number of trials by outcome; "lost" ones were interrupted or still run.
         proposers: By name, the busiest first.
+        kinds: By category of the proposals, the busiest first.
         cost: What was spent.
         wall_seconds: From the beginning to the end, or to the last trial.
         failures: Crashed and invalid experiments by cause, the most frequent first.
@@ -170,6 +186,7 @@ class Summary:
     verdicts: dict[str, int]
     trials: dict[str, int]
     proposers: dict[str, ProposerSummary]
+    kinds: dict[str, KindSummary]
     cost: Spending
     wall_seconds: float
     failures: list[Failure]
@@ -215,6 +232,7 @@ class Summary:
             "verdicts": self.verdicts,
             "trials": self.trials,
             "proposers": {name: asdict(proposer) for name, proposer in self.proposers.items()},
+            "kinds": {name: asdict(kind) for name, kind in self.kinds.items()},
             "cost": asdict(self.cost),
             "wall_seconds": self.wall_seconds,
             "failures": [asdict(failure) for failure in self.failures],
@@ -249,6 +267,7 @@ def summarize(history: History) -> Summary:
         verdicts=_verdicts(tried),
         trials=_trials(experiments),
         proposers=_proposers(tried, proposed, unbilled),
+        kinds=_kinds(tried),
         cost=_spending(experiments, proposed, seconds_after(history), unbilled),
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
@@ -388,4 +407,20 @@ def _proposers(
             row.tried += 1
             row.kept += e.kept
             row.gain += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
+    return dict(sorted(found.items(), key=lambda item: -item[1].tried))
+
+
+def _kinds(tried: Sequence[Experiment]) -> dict[str, KindSummary]:
+    found: dict[str, KindSummary] = {}
+    for e in tried:
+        if e.proposal is None:
+            continue
+        row = found.setdefault(e.proposal.category.value, KindSummary())
+        row.tried += 1
+        row.scored += e.score is not None
+        row.kept += e.kept
+        if e.verdict is not None:
+            row.failed += e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+            if (effect := e.verdict.effect) is not None:
+                row.best = effect if row.best is None else max(row.best, effect)
     return dict(sorted(found.items(), key=lambda item: -item[1].tried))

@@ -28,7 +28,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Task
-from autoresearch.text import duration
+from autoresearch.text import count, duration
 from autoresearch.types import Experiment
 
 ENTRY_TOKENS = 250
@@ -98,7 +98,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
             f"autoresearch/{config.name}, " + (f"goes on after {done} experiments" if found else "new"),
         ),
         ("task", f"{task.name} ({', '.join(sources)}), brief {config.brief}"),
-        ("device", f"{', '.join(places(config))}; {threads(config)} threads"),
+        ("device", f"{', '.join(places(config))}; {count(threads(config), 'thread')}"),
         ("budget", f"{task.budget.text} for each training ({config.choices.get('budget', 'own')})"),
         (
             "experiments",

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 import autoresearch
 from autoresearch.judge import create_judge
+from autoresearch.report import markdown as words
 from autoresearch.report.markdown import code, escape, fence, headline, table
 from autoresearch.report.page import to_html, to_markdown, write_report
 from autoresearch.report.summary import failures, summarize
@@ -30,12 +31,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: set[str] = set()
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links |= {value or "" for name, value in attrs if name == "href"}
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -147,7 +150,8 @@ def test_candidates_and_proposers_cannot_write_markup(tmp_path: Path) -> None:
     history = Recorded(evil, replace(INFO, device=EVIL, brief=EVIL, data={EVIL: EVIL}))
     report = write_report(history, diff, tmp_path)
     seen = Page(report.html.read_text())
-    assert not seen.tags & {"script", "img", "a", "iframe", "object", "em"}
+    assert not seen.tags & {"script", "img", "iframe", "object", "em"}
+    assert all(link.startswith("#part-") for link in seen.links)
     assert not {a for a in seen.attributes if a.startswith("on")}
     assert "<script>alert(1)</script>" in seen.text  # shown, as what it is
     for text in (report.html.read_text(), report.markdown.read_text()):
@@ -276,3 +280,43 @@ def test_the_framework_s_report_and_tracking_do_not_know_the_task() -> None:
     words = re.compile(r"bpb|bits per byte|\bgpt\b|torch|nanomodel", re.IGNORECASE)
     assert len(files) > 10
     assert not [(p.name, words.findall(p.read_text())) for p in files if words.search(p.read_text())]
+
+
+def test_the_page_has_contents_and_folds_diffs_and_settings(tmp_path: Path) -> None:
+    search = [replace(e, diff=f"diff --git a/x b/x\n+LR = {e.number}\n") for e in night()]
+    report = write_report(Recorded(search), DIFF, tmp_path)
+    page = report.html.read_text()
+    links = re.findall(r'<a href="#(part-\d+)">([^<]+)</a>', page)
+    titles = re.findall(r'<h2 id="(part-\d+)">([^<]+)</h2>', page)
+    assert links == titles and "Everything that was tried" in dict(links).values()
+    folded = re.findall(r"<summary>([^<]+)</summary>", page)
+    assert len([title for title in folded if title.startswith("Diff of #")]) == 8
+    assert folded[-1] == "All settings" and page.count("<details>") == page.count("</details>") == len(folded)
+    assert page.index("Written ") < page.index("<summary>All settings")
+    assert "### Diff of #1:" in report.markdown.read_text()
+
+
+def test_cells_say_their_column_where_a_narrow_window_has_no_header(tmp_path: Path) -> None:
+    page = write_report(Recorded(night()), DIFF, tmp_path).html.read_text()
+    assert '<td data-label="Verdict" class="verdict keep">keep</td>' in page
+    assert re.search(r'<span class="plot" role="img" aria-label="Progress of the search">', page)
+
+
+def test_what_each_kind_of_proposal_brought_is_summed_up() -> None:
+    search = [
+        baseline(1.7, 1.71),
+        tried(1, VerdictKind.KEEP, ("confirm", 1.6)),
+        tried(2, VerdictKind.CRASH),
+        tried(3, VerdictKind.DISCARD, ("screen", 1.69)),
+    ]
+    summary = summarize(Recorded(search))
+    (kind,) = summary.kinds.values()
+    assert (kind.tried, kind.kept, kind.failed, kind.scored) == (3, 1, 1, 2)
+    assert "What was learned, by kind" in to_markdown(summary, "", None)
+
+
+def test_a_repeated_override_is_told_once() -> None:
+    config = {**INFO.config, "overrides": ["experiments=5", "name=x", "experiments=9"]}
+    assert words.command(summarize(Recorded(night(), replace(INFO, config=config)))) == (
+        "autoresearch run name=NAME experiments=9"
+    )
