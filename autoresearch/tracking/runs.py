@@ -150,6 +150,7 @@ def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Num
         for key, value in values.items():
             if value is not None and math.isfinite(value):
                 yield Number(key, float(value), when, e.number)
+    yield from _answer(summary)
     total = summary.cost.dollars
     if finished and total > 0:  # with what was paid since the last proposal, and led to none
         last = max((e.number for e in summary.experiments), default=0) + 1
@@ -159,6 +160,31 @@ def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Num
         low, high = claimed.interval
         for key, value in {"claim_gain": claimed.effect, "claim_low": low, "claim_high": high}.items():
             yield Number(key, value, when)
+
+
+def _answer(summary: Summary) -> Iterator[Number]:
+    """The numbers of the whole search, in the columns of its experiments where these have them, too."""
+    experiments, start, best = summary.experiments, summary.estimates.baseline, summary.estimates.best
+    if start is None or best is None:
+        return
+    gain = summary.gain
+    low, high = (gain.interval if gain else None) or (None, None)
+    values = {
+        summary.metric.name: best.estimate.mean,
+        f"baseline_{summary.metric.name}": start.mean,
+        "effect": gain.absolute if gain else 0.0,
+        "effect_low": low,
+        "effect_high": high,
+        "gain_percent": 100 * gain.relative if gain and gain.relative is not None else None,
+        "noise": summary.estimates.noise,
+        "trials": float(summary.trials["total"]),
+        "device_hours": summary.cost.device_seconds / 3600,
+    }
+    times = [t.finished for e in experiments for t in e.trials if t.finished]
+    when, last = _milliseconds(max(times, default=summary.info.created)), max(e.number for e in experiments)
+    for key, value in values.items():
+        if value is not None and math.isfinite(value):
+            yield Number(key, round(value, DIGITS), when, last)
 
 
 def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], column: int) -> Run:
@@ -329,6 +355,7 @@ def search_note(summary: Summary) -> str:
             f"Each experiment is a child run: tag `verdict`; metric `{metric.name}`, {metric.unit} on the "
             f"validation set, {direction(metric)} is better; metric `effect`, the gain over the incumbent of "
             "its time.",
+            f"On this run, `{metric.name}` is the estimate of the tip, and `effect` the whole gain.",
             f"Charts of this run, by experiment: `best_{metric.name}` is the staircase, "
             f"`tried_{metric.name}` the score of each experiment. In the children, the steps of `train_loss` "
             "are thousandths of the budget.",

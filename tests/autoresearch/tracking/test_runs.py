@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from autoresearch.report.estimates import staircase
 from autoresearch.report.summary import summarize
 from autoresearch.tracking.runs import experiment_run, search_run
@@ -46,3 +48,15 @@ def test_a_trial_that_was_lost_is_not_counted_and_hides_no_curve() -> None:
     points = experiment_run(INFO, replace(e, trials=(lost, *e.trials)), {}, 0).metrics
     assert [p.value for p in points if p.key == "trials"] == [1.0]
     assert [p for p in points if p.key == "train_loss"]
+
+
+def test_the_run_of_a_search_has_its_answer_in_the_columns_of_its_experiments() -> None:
+    summary = summarize(Recorded(night()))
+    run = search_run(summary, staircase(night()))
+    found = {p.key: p.value for p in run.metrics if p.step == 8}
+    assert summary.gain is not None and summary.estimates.baseline is not None
+    assert found["effect"] == pytest.approx(summary.gain.absolute)
+    assert found["val_bpb"] == pytest.approx(summary.estimates.baseline.mean - summary.gain.absolute)
+    assert found["gain_percent"] == pytest.approx(5.59, abs=0.01)
+    assert found["trials"] == summary.trials["total"] and found["device_hours"] > 0
+    assert not [p for p in search_run(summarize(Recorded([baseline()])), []).metrics if p.key == "effect"]
