@@ -48,7 +48,8 @@ def run(
         with open_search(overrides or [], view) as search:
             name = search.config.name
             # The test split stays sealed until the search ends by itself: a person who stops it may go on.
-            if search.run() and search.config.claim and any(e.kept for e in search.journal.experiments()):
+            kept = search.run() and any(e.kept for e in search.journal.experiments())
+            if kept and search.config.claim and search.task.sealed:
                 try:
                     make_claim(search, search.config.claim)
                 except Stopped as stopped:

@@ -34,9 +34,12 @@ FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 LIMITS = {
     "tokens": ("startup_seconds", "max_seconds", "slowdown", "score_seconds"),
     "seconds": ("startup_seconds", "score_seconds"),
+    "own": ("max_seconds", "slowdown", "score_seconds"),
 }
 """Kind of budget -> options of it and of the guards that limit time but change no score: they may change."""
 
+OF_TASKS = ("budget", "data")
+"""Groups of which a task may have a choice of its own, named like itself: configs/budget/TASK.yaml."""
 
 RESERVED = ("cache", "mlflow", "readme.md")
 """What else lies in the folder of searches: no search can have such a name."""
@@ -182,7 +185,9 @@ class Config(Options):
             UserError: If there is none.
         """
         if self.brief.endswith(".md"):
-            path = Path(self.brief).expanduser().resolve()
+            path, own = Path(self.brief).expanduser().resolve(), user_files().values
+            if not path.is_file() and own and (own.parent / self.brief).is_file():
+                return own.parent / self.brief  # as the file that names it means it
             if not path.is_file():
                 raise UserError(
                     f"There is no brief at {path}.", "Give a Markdown file, or the name of a shipped brief."
@@ -226,7 +231,10 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
     automatic = []
     if "proposer" not in given and environment.get("ANTHROPIC_API_KEY"):
         automatic.append("proposer=anthropic")
-    if "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
+    task = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("task=")), "")
+    own = [g for g in OF_TASKS if any((f / g / f"{task}.yaml").is_file() for f in folders())]
+    automatic += [f"{group}={task}" for group in own if group not in given]
+    if "budget" not in own and "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
         automatic.append("budget=gpu_5min")
     tree, choices = deepcopy(compose_tree((*automatic, *overrides), tuple(folders())))
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())

@@ -16,6 +16,7 @@ from autoresearch.errors import UserError
 
 TEXTS = (
     *("name", "brief", "ideas", "runs", "data.path", "data.other_path", "data.text_column"),
+    *("task.prepare", "task.train", "task.score", "task.metrics", "task.python"),
     *("proposer.path", "proposer.base_url", "tracking.uri", "tracking.experiment"),
 )
 """Keys whose values are texts, whatever they look like: `name=1e5`, `data.path=a=b,c.txt`."""

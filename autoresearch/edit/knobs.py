@@ -25,7 +25,7 @@ import json
 import math
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoresearch.edit.apply import occurrences
@@ -101,12 +101,14 @@ class Knob:
     line: int
 
 
-def read_knobs(source: str, column: int) -> list[Knob]:
+def read_knobs(source: str, column: int, named: Collection[str] = ()) -> list[Knob]:
     """Every knob of a script, in order.
 
     Args:
         source: Text of the script.
         column: Which argument of `at(cpu, gpu)` counts: 0 for CPU, 1 for GPU.
+        named: Constants that are knobs even if their comment gives no space: a positive number from a quarter
+            to four times its value, `True` or `False`.
 
     Raises:
         SyntaxError: If the script cannot be parsed.
@@ -117,7 +119,7 @@ def read_knobs(source: str, column: int) -> list[Knob]:
         value = ast.literal_eval(node)
         _, comment = comments.get(node.lineno, (0, ""))
         try:
-            space = _space(comment, value)
+            space = _space(comment, value) or (_usual(value) if name in named else None)
             usable = space is not None and _usable(space)
         except (
             ValueError,
@@ -247,6 +249,13 @@ def _space(comment: str, value: Value) -> Space | None:
         if low < high and (low > 0 or not match[3]):
             return Range(low, high, log=bool(match[3]), integer=integer)
     return None
+
+
+def _usual(value: Value) -> Space | None:
+    """The space of a constant about which nothing is said."""
+    if isinstance(value, bool):
+        return Choice((False, True))
+    return None if isinstance(value, str) else _factor(value, 4.0)
 
 
 def _usable(space: Space) -> bool:

@@ -45,6 +45,7 @@ from autoresearch.store.notes import (
     read_claims,
     write_claim,
 )
+from autoresearch.tasks.base import Trust
 from autoresearch.types import Arm, Experiment, Measurement, Metric, Outcome, Split
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     Raises:
         UserError: If nothing was kept, or trainings fail; the claim then stays open.
     """
+    if search.task.sealed is None:
+        raise UserError(
+            f"The task {search.task.name} has no sealed split, so no result can be claimed on it.",
+            "docs/tasks.md says how a task gets one.",
+        )
     if not search.state.kept:
         raise UserError(
             "Nothing was kept, so there is nothing to claim.", "Search on: autoresearch run name=..."
@@ -95,6 +101,8 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
 
 def _tell_shares(search: Search, record: ClaimRecord) -> None:
     """Say so if the sealed split is no longer, or cannot be, what no program has seen."""
+    if search.task.trust is Trust.ARTIFACT:
+        return  # what a candidate leaves behind is scored; no program of its own sees the split
     if not record.shares:
         search.view.message(
             "The sealed test split is too small for a share for each training: all see the same text.",

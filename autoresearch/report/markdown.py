@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
 from autoresearch.store.notes import AuditRecord, ClaimRecord
+from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.text import change_text, clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric, VerdictKind
 
@@ -89,6 +90,8 @@ def lead(s: Summary) -> str:
     running = "" if s.info.finished else " The search has not ended; this is the result so far."
     if start is None:
         return f"No trial has ended with a score, so there is nothing to compare.{running}"
+    if s.info.trust == Trust.PRINTED:
+        running = f" {TRUST[Trust.PRINTED]}{running}"
     text, unit = s.metric.text, s.metric.unit
     noise = "not measured"
     if s.estimates.noise is not None:
@@ -230,10 +233,9 @@ def take_over(s: Summary) -> str:
         f"git merge {branch}": "take it",
     }
     task = s.info.config.get("task")
-    if isinstance(task, Mapping) and (module := task.get("train")):
-        commands[f"git switch --detach {branch} && python -m {module}"] = (
-            "train it once, with its own settings"
-        )
+    if isinstance(task, Mapping) and (train := task.get("train")):
+        run = f"python -m {train}" if re.fullmatch(r"[\w.]+", train) else train
+        commands[f"git switch --detach {branch} && {run}"] = "train it once, with its own settings"
     width = max(len(command) for command in commands)
     return "\n".join(f"{command:{width}}  # {what}" for command, what in commands.items())
 
@@ -274,6 +276,8 @@ def method(s: Summary) -> str:
 def settings(s: Summary) -> list[tuple[str, str]]:
     """What the search was about and how it was configured: names as plain text, values as Markdown."""
     rows = [("task, brief", f"{code(s.info.task)}, {code(s.info.brief)}"), ("device", code(s.info.device))]
+    if s.info.trust:
+        rows.append(("trust", f"{code(s.info.trust)}: {TRUST[Trust(s.info.trust)]}"))
     for brief in s.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(brief.time))
         rows.append(("brief changed", f"{when}, {code(brief.name)}: {escape(brief.text, 120)}"))

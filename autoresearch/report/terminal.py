@@ -310,6 +310,6 @@ def _setting(info: SearchInfo | None) -> tuple[str, ...]:
         return ()
     budget = info.config.get("budget")
     words = [f"brief {one_line(info.brief, 40)}", one_line(info.device, 40)]
-    if isinstance(budget, Mapping) and {"amount", "kind"} <= set(budget):
+    if isinstance(budget, Mapping) and budget.get("amount") and "kind" in budget:
         words.append(f"{budget['amount']:,.10g} {budget['kind']} a trial")
     return tuple(words)

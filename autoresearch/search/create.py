@@ -197,6 +197,7 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         config=config.model_dump(mode="json"),
         data=meta,
         metric=task.metric,
+        trust=task.trust.value,
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))

@@ -327,7 +327,7 @@ class Search:
     def _record(self, experiment: Experiment) -> None:
         """Write the verdict into the commit, and move the branch if the candidate is kept."""
         begun = now()
-        message = commit_message(experiment, self.task.metric)
+        message = commit_message(experiment, self.task.metric, self.journal.info().trust)
         final = self.repository.reword(experiment.commit, experiment.parent, message, experiment.created)
         experiment = self.journal.recorded(experiment.number, final)
         self.repository.update_refs({self._ref(experiment.number): final})

@@ -101,7 +101,7 @@ def settle(state: SearchState) -> str:
         if e.state is not State.JUDGED or e.number not in revoked:
             continue
         said = said or move_branch(journal, repository)  # before its commit gets another name
-        message = commit_message(e, state.task.metric)
+        message = commit_message(e, state.task.metric, state.journal.info().trust)
         final = repository.reword(e.commit, e.parent, message, e.created)
         journal.recorded(e.number, final)
         repository.update_refs({f"refs/autoresearch/{state.config.name}/{e.number:04d}": final})

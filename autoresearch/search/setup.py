@@ -49,6 +49,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.store.searches import meant, unnamed
 from autoresearch.tasks import create_task
+from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost, Proposal
 
@@ -162,6 +163,7 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         for warning in passed_over:
             shown.message(warning, warning=True)
         tell_protection(config, sandbox, shown)
+        shown.message(f"Trust: {task.trust}. {TRUST[task.trust]}", warning=task.trust is Trust.PRINTED)
         for warning in task.warnings(data):
             shown.message(warning, warning=True)
         for line in unread(config, brief):

@@ -103,6 +103,7 @@ class TrialRules:
             return result
         baseline = [known.metrics for known in self._baseline]
         broken = broken_guard(result.metrics, baseline, self._config.guards.model_dump())
+        broken = broken or self._task.guard(result.metrics, baseline)
         return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result
 
     def _splits(self, arm: Arm) -> tuple[Split, ...]:

@@ -16,18 +16,19 @@ from dataclasses import dataclass, replace
 from autoresearch.edit.apply import apply
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.git import Repository
-from autoresearch.store.journal import Journal
+from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.notes import read_revoked
 from autoresearch.text import evidence_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric, State
 
 
-def commit_message(experiment: Experiment, metric: Metric) -> str:
+def commit_message(experiment: Experiment, metric: Metric, trust: str = "") -> str:
     """The commit message of an experiment: what was tried, and in trailers what came of it.
 
     Args:
         experiment: With its proposal, and as much else as is known; without a verdict there is no result.
         metric: The number that decides.
+        trust: Who computes it; see `SearchInfo`.
     """
     proposal = experiment.proposal
     assert proposal, "the baseline is the user's own commit"
@@ -39,6 +40,7 @@ def commit_message(experiment: Experiment, metric: Metric) -> str:
         trailers["Verdict"] = verdict.kind.value
         trailers["Result"] = verdict_text(verdict, metric)
         trailers["Evidence"] = evidence_text(verdict)
+        trailers["Trust"] = trust
         if experiment.score is not None:
             trailers["Metric"] = f"{metric.name} {experiment.score:.6f}"
         if verdict.effect is not None:
@@ -92,7 +94,7 @@ def rebuild(journal: Journal, repository: Repository, editable: Iterable[str]) -
     remade = []
     if info.base_commit in present:
         for e in lost:  # in order, so that parents come first
-            if e.parent in present and _remake(repository, e, tuple(editable), info.metric):
+            if e.parent in present and _remake(repository, e, tuple(editable), info):
                 present.add(e.commit)
                 remade.append(e.number)
     reached = [e for e in tried if e.commit in present]
@@ -159,15 +161,17 @@ def check_branch(journal: Journal, repository: Repository) -> tuple[str | None, 
     return now, place
 
 
-def _remake(repository: Repository, e: Experiment, editable: tuple[str, ...], metric: Metric) -> bool:
+def _remake(repository: Repository, e: Experiment, editable: tuple[str, ...], info: SearchInfo) -> bool:
     """Make the commit of an experiment; whether it is the one that the journal names."""
     assert e.proposal, "the baseline is the user's own commit"
     try:
         sources = apply(repository.sources(e.parent, editable), e.proposal.edits)
-        message = commit_message(replace(e, verdict=None), metric)
+        message = commit_message(replace(e, verdict=None), info.metric)
         made = repository.commit(e.parent, sources, message, e.created)
     except (Refused, UserError):
         return False
     if made == e.commit:  # before the verdict
         return True
-    return repository.reword(made, e.parent, commit_message(e, metric), e.created) == e.commit
+    return (
+        repository.reword(made, e.parent, commit_message(e, info.metric, info.trust), e.created) == e.commit
+    )

@@ -9,6 +9,7 @@ user's branches.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -57,13 +58,26 @@ class Repository(Git):
         told = self._git("cat-file", "--batch-check", data=asked.encode()).splitlines()
         return {words[0] for words in map(str.split, told) if words[1:2] == ["commit"]}
 
+    def matching(self, commit: str, patterns: Iterable[str]) -> list[str]:
+        """Files of a commit that some paths and globs name; a plain path is given back, there or not.
+
+        `*` and `?` do not match a slash; `**/` matches any folders, or none.
+        """
+        found: dict[str, None] = {}
+        wanted = list(patterns)
+        files = self.files(commit, ["."]) if any(map(is_glob, wanted)) else []
+        for pattern in wanted:
+            matches = filter(re.compile(_expression(pattern)).fullmatch, files)
+            found |= dict.fromkeys(matches if is_glob(pattern) else [pattern])
+        return list(found)
+
     def sources(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
-        """The text of some files at a commit: path -> text.
+        """The text of some files at a commit, named by paths or globs: path -> text.
 
         Raises:
             UserError: If one of them is not there, or is not UTF-8.
         """
-        asked = list(paths)
+        asked = self.matching(commit, paths)
         found = {}
         for path, content in zip(asked, self._contents(f"{commit}:{path}" for path in asked), strict=True):
             if content is None:
@@ -83,8 +97,14 @@ class Repository(Git):
         return found
 
     def missing(self, commit: str, paths: Iterable[str]) -> list[str]:
-        """Those of some files and folders that a commit does not hold."""
-        return [path for path in paths if self._try("cat-file", "-e", f"{commit}:{path}") is None]
+        """Those of some files, folders and globs that a commit does not hold."""
+
+        def lacks(path: str) -> bool:
+            if is_glob(path):
+                return not self.matching(commit, [path])
+            return path != "." and self._try("cat-file", "-e", f"{commit}:{path}") is None
+
+        return [path for path in paths if lacks(path)]
 
     def is_modified(self, paths: Iterable[str]) -> bool:
         """Whether the user's checkout of some paths differs from HEAD."""
@@ -93,6 +113,23 @@ class Repository(Git):
     def files(self, commit: str, paths: Iterable[str]) -> list[str]:
         """Every file of a commit at or below some paths, in order."""
         return list(self._files(commit, paths))
+
+    def submodules(self, commit: str) -> list[str]:
+        """Where a commit has submodules."""
+        return [path for path, entry in self._files(commit, ["."]).items() if entry.mode == SUBMODULE]
+
+    def starting_with(self, commit: str, start: bytes, most: int = 1000) -> list[str]:
+        """Files of a commit of at most `most` bytes that begin so."""
+        files = {
+            path: entry.hash for path, entry in self._files(commit, ["."]).items() if entry.kind == "blob"
+        }
+        asked = "".join(f"{name}\n" for name in files.values()).encode()
+        told = self._git("cat-file", "--batch-check=%(objectsize)", data=asked).splitlines()
+        small = [path for path, size in zip(files, told, strict=True) if size.isdigit() and int(size) <= most]
+        contents = self._contents(files[path] for path in small)
+        return [
+            p for p, content in zip(small, contents, strict=True) if content and content.startswith(start)
+        ]
 
     def uncommitted(self, paths: Sequence[str]) -> list[str]:
         """Files of the user's checkout below some paths that the latest commit does not hold."""
@@ -109,7 +146,7 @@ class Repository(Git):
         wanted = list(paths)
         files = self._files(commit, wanted)
         for path in wanted:
-            if path not in files and not any(name.startswith(f"{path}/") for name in files):
+            if path not in (".", *files) and not any(name.startswith(f"{path}/") for name in files):
                 raise UserError(f"Commit {commit[:10]} does not hold {path}.", "Commit it.", code=3)
         folder.mkdir(parents=True, exist_ok=True)
         kept = {path: entry for path, entry in files.items() if entry.mode != SUBMODULE}
@@ -236,6 +273,21 @@ class Repository(Git):
             for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
         }
         return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, data=message.encode())
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern."""
+    return not set(path).isdisjoint("*?[")
+
+
+def _expression(glob: str) -> str:
+    """The regular expression of a glob."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]/]+\])", glob)
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        known.get(part) or (part.replace("[!", "[^") if index % 2 else re.escape(part))
+        for index, part in enumerate(parts)
+    )
 
 
 def _no_repository(folder: Path, why: str) -> UserError:

@@ -79,8 +79,10 @@ class Git:
     # Objects
 
     def _files(self, commit: str, paths: Iterable[str]) -> dict[str, Entry]:
-        """Every file, link and submodule of a commit at or below some paths: path -> entry."""
-        return _entries(self._raw("ls-tree", "-r", "-z", "--full-tree", "--", commit, *paths))
+        """Every file, link and submodule of a commit at or below some paths (".": all): path -> entry."""
+        wanted = list(paths)
+        below = [] if "." in wanted else wanted  # of a whole tree git is told no path
+        return _entries(self._raw("ls-tree", "-r", "-z", "--full-tree", "--", commit, *below))
 
     def _contents(self, names: Iterable[str]) -> Iterator[bytes | None]:
         """The bytes of blobs, in order; None for what is no blob or not there."""

@@ -49,6 +49,7 @@ class SearchInfo:
         data: The description of the prepared data.
         device: The device in words, e.g. "cpu (2 threads)".
         metric: The number that decides.
+        trust: Who computes it, as `tasks.base.Trust`; empty in searches of older versions.
         finished: Unix time in seconds; None while there is more to do.
     """
 
@@ -64,6 +65,7 @@ class SearchInfo:
     device: str
     metric: Metric
     finished: float | None = None
+    trust: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchInfo:

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from autoresearch.config import Config
     from autoresearch.tasks.base import Task
 
-TASKS = Registry("task", {"nanomodel": "autoresearch.tasks.gpt.task:GptTask"})
+BUILT_IN = {
+    "nanomodel": "autoresearch.tasks.gpt.task:GptTask",
+    "command": "autoresearch.tasks.command.task:CommandTask",
+}
+TASKS = Registry("task", BUILT_IN)
 
 
 def create_task(config: Config) -> Task:

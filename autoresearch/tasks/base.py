@@ -8,6 +8,7 @@ the data, the budget, the metric, and the words that tell a person or a model ab
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from autoresearch.errors import Refused
+from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
-from autoresearch.execute.sandbox import Sandbox
+from autoresearch.execute.sandbox import Sandbox, visible
 from autoresearch.types import Metric, Split
 
 
@@ -32,6 +33,14 @@ class Trust(StrEnum):
 
     PRINTED = "printed"
     """The candidate prints its own score; nothing checks it."""
+
+
+TRUST = {
+    Trust.SERVED: "A scorer outside the candidate's reach computes each score from answers of its model.",
+    Trust.ARTIFACT: "A frozen scorer computes each score, from files that the candidate leaves behind.",
+    Trust.PRINTED: "Candidates say their own scores, and nothing checks them: read what is kept.",
+}
+"""What a level of trust means, for a person."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,15 @@ class Task(Protocol):
         """
         return 0
 
+    def guard(self, metrics: Mapping[str, float], baseline: Sequence[Mapping[str, float]]) -> str:
+        """What further metrics of a candidate say against it, in words; empty if nothing.
+
+        Args:
+            metrics: Of one of its trials.
+            baseline: Of each trial of the starting point.
+        """
+        return ""
+
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""
         return [Place("cpu", "cpu")]
@@ -181,3 +199,21 @@ class Task(Protocol):
     def warnings(self, data: Dataset) -> Sequence[str]:
         """Warnings for a person, before the search begins."""
         return []
+
+
+def refuse_visible(path: str) -> None:
+    """Refuse data that candidates could read themselves.
+
+    Args:
+        path: A file, a folder or a glob.
+
+    Raises:
+        UserError: If it lies in a folder that every sandbox shows.
+    """
+    fixed = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), Path(path).parts)).resolve()
+    for root in (root.resolve() for root in visible.roots()):
+        if fixed.is_relative_to(root):
+            raise UserError(
+                f"Candidates could read {path}, and so the data that they are scored on.",
+                f"Move it out of {root}, which every sandbox shows.",
+            )

@@ -119,6 +119,7 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
             "brief": scrub(one_line(info.brief)),
             "branch": info.branch,
             "device": one_line(info.device),
+            **({"trust": info.trust} if info.trust else {}),
             "mlflow.source.name": "autoresearch run",
             "mlflow.source.git.commit": info.base_commit,
             "mlflow.source.git.branch": info.branch,

@@ -53,7 +53,8 @@ def scope(brief: str) -> tuple[str, ...]:
     """The knobs that a brief allows, as names with wildcards; empty if it allows all.
 
     A brief may begin with front matter: lines between two lines of `---`, one of which is
-    `knobs: MATRIX_LR, BETA*`, or `scope:` with the same.
+    `knobs: MATRIX_LR, BETA*`, or `scope:` with the same. A constant that is named in full needs no range in
+    the script.
     """
     found = FRONT_MATTER.match(brief)
     line = SCOPE.search(found[1]) if found else None
@@ -72,7 +73,7 @@ def tunables(context: Context, column: int) -> dict[str, Tunable]:
         if not path.endswith(".py") or path not in context.sources:
             continue
         values = read_values(context.sources[path], column)
-        for knob in read_knobs(source, column):
+        for knob in read_knobs(source, column, allowed):
             if knob.name in found or knob.name not in values:
                 continue
             if allowed and not any(fnmatchcase(knob.name, pattern) for pattern in allowed):

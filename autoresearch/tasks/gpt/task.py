@@ -6,7 +6,6 @@ may change the training script; the rest of the package is frozen.
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
 from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.places import fingerprint as device_name
-from autoresearch.execute.sandbox import Limits, Sandbox, visible
-from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust
+from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust, refuse_visible
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
 from autoresearch.types import Direction, Metric, Split
@@ -99,24 +98,6 @@ def _check_data(options: Mapping[str, Any]) -> None:
         DataSpec.from_dict(given)
     except DataError as error:
         raise UserError(f"data: {error.message}", error.hint) from None
-
-
-def refuse_visible(path: str) -> None:
-    """Refuse text that candidates could read themselves.
-
-    Args:
-        path: A file, a folder or a glob.
-
-    Raises:
-        UserError: If it lies in a folder that every sandbox shows.
-    """
-    fixed = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), Path(path).parts)).resolve()
-    for root in (root.resolve() for root in visible.roots()):
-        if fixed.is_relative_to(root):
-            raise UserError(
-                f"Candidates could read {path}, and so the text that they are scored on.",
-                f"Move it out of {root}, which every sandbox shows.",
-            )
 
 
 class GptTask:

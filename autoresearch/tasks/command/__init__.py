@@ -1,0 +1,1 @@
+"""The task `command`: anything that a command in a git repository makes better."""
