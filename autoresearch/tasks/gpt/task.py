@@ -23,7 +23,7 @@ from autoresearch.execute.health import Health
 from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
-from autoresearch.tasks.base import Budget, Dataset, PromptText, Trust, refuse_visible
+from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust, refuse_visible
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
 from autoresearch.types import Direction, Metric, Split
@@ -100,7 +100,7 @@ def _check_data(options: Mapping[str, Any]) -> None:
         raise UserError(f"data: {error.message}", error.hint) from None
 
 
-class GptTask:
+class GptTask(Task):
     """Implements `tasks.base.Task` for the package `nanomodel`."""
 
     metric = Metric("val_bpb", "bits per byte", Direction.MINIMIZE, digits=4, per_item=True)
