@@ -7,6 +7,9 @@ A machine that becomes faster makes every candidate look better than old runs of
 incumbent beside a candidate ("control runs") tell the two apart: on the same machine they score as its runs
 before did; on a faster one they score as the candidate does. A machine that slows down makes no false gain;
 two re-runs in a row that are out of line show it. In both cases the old runs are given up.
+
+A change that was kept may gain at first and lose later on purpose, which looks like a slower machine. So its
+re-runs never make the start's level worse, only better; the start's own re-runs move it both ways.
 """
 
 from __future__ import annotations
@@ -130,13 +133,14 @@ class Incumbent:
         self.sampling_variance *= share
         self.runs_since = heartbeat
 
-    def add(self, seed: int, score: float | None, pool: Pool) -> Pool:
+    def add(self, seed: int, score: float | None, pool: Pool, *, is_start: bool = True) -> Pool:
         """Take a re-run, and compare it to the runs before it.
 
         Args:
             seed: Its seed.
             score: None if it failed.
             pool: The spread of everything but these runs.
+            is_start: Whether it is the starting script.
 
         Returns:
             The pool, with the runs that were given up, if any.
@@ -161,9 +165,9 @@ class Incumbent:
         self.outliers = []
         if abs(z) < OUTLIER_Z or (outliers[0] - mean) * z <= 0:
             return pool
-        return self.give_up(list(old), pool)
+        return self.give_up(list(old), pool, is_start=is_start)
 
-    def give_up(self, old: Sequence[int], pool: Pool) -> Pool:
+    def give_up(self, old: Sequence[int], pool: Pool, *, is_start: bool = True) -> Pool:
         """Give up the runs of these seeds, since the machine has changed; returns the pool with them."""
         before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
         self.items = {seed: parts for seed, parts in self.items.items() if seed in self.runs}
@@ -172,6 +176,8 @@ class Incumbent:
         variance = noise.variance * (1 / len(self.runs) + 1 / len(old))
         z = z_from_t(by / math.sqrt(variance), noise.df)
         real = 1 / (1 + math.exp(PRIOR_LOG_ODDS - min(700.0, z**2 / 2)))
+        if by > 0 and not is_start:
+            real = 0.0
         self.shift += real * by
         self.shift_variance += real * variance + real * (1 - real) * by * by
         self.outliers = []

@@ -165,7 +165,7 @@ class Sequential(Judge):
         drifts, score = self.incumbent.drifts, observation.score
         if len(observation.items) == len(self.weights) > 1:
             self.incumbent.items[seed] = observation.items
-        self.pool = self.incumbent.add(seed, score, self.pool)
+        self.pool = self.incumbent.add(seed, score, self.pool, is_start=not self.keeps)
         if not self.runs:
             return None
         if self.incumbent.drifts > drifts:
@@ -216,7 +216,8 @@ class Sequential(Judge):
         if found is Machine.UNCLEAR:
             self.waits_for = Wait.CONTROL_RUN
         elif found is Machine.CHANGED:
-            self.pool = self.incumbent.give_up(list(self.incumbent.before(self.controls)), self.pool)
+            old = list(self.incumbent.before(self.controls))
+            self.pool = self.incumbent.give_up(old, self.pool, is_start=not self.keeps)
             self._start_over()
         return found is Machine.SAME
 

@@ -118,8 +118,9 @@ def drift(s: Summary) -> str:
     if not s.judge or not s.judge.drifts:
         return ""
     return (
-        f"The machine changed {times(s.judge.drifts)}: the incumbent's re-runs did not score as before. Runs "
-        "from before that no longer count, and the starting point is shown as it would score now."
+        f"The machine changed {times(s.judge.drifts)}, or a kept change gains only at times: the incumbent's "
+        "re-runs did not score as before. Runs from before that no longer count. The starting point is shown "
+        "as it would score now; that a kept change became worse does not move it."
     )
 
 

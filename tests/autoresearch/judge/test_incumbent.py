@@ -67,6 +67,32 @@ def test_a_steady_machine_does_not_drift():
     assert drifts <= 4
 
 
+class Fading(Simulation):
+    """The first candidate gains 4 sigma in its first runs, and loses 10 in all later ones."""
+
+    count = 0
+
+    def answer(self, number, want):
+        first = (self.tip if want.arm == "incumbent" else number) == 1
+        self.count += first
+        score = super().answer(number, want).score
+        return Observation.finished(score + 14 * self.sigma if first and self.count > 5 else score)
+
+
+def test_a_change_that_loses_later_does_not_move_the_start():
+    """Its re-runs look as if the machine had become slower."""
+    noticed = hidden = 0
+    for seed in range(20):
+        lab = Fading([4.0] + [-30.0] * 120, seed=seed)
+        judge = create_judge("default", lab.baseline())
+        serial(judge, lab)
+        report = judge.report()
+        noticed += report.drifts > 0
+        assert report.baseline.mean < 103, seed
+        hidden += lab.tip == 1 and report.incumbent.mean < report.baseline.mean + 5
+    assert noticed >= 15 and not hidden
+
+
 def ask(judge, score: float | None, incumbent: float | None, trials: int = 1):
     """Answer so many wants; gives the arms that were asked for, and the verdicts."""
     arms, verdicts = [], []
