@@ -23,6 +23,7 @@ from autoresearch.text import visible
 COMMANDS = (
     run.run,
     run.prepare,
+    inspect.list_searches,
     inspect.status,
     inspect.log,
     inspect.show,
@@ -45,10 +46,11 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Machine-learning research while you sleep, with results you can believe.",
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command("list" if command is inspect.list_searches else None)(command)
 app.add_typer(steer.idea, name="idea")
 
 

@@ -46,6 +46,48 @@ def dumps(value: Any, indent: int | None = 2) -> str:
     return jsonlib.dumps(value, indent=indent, default=str)
 
 
+def list_searches(overrides: Overrides = None, json: Json = False) -> None:
+    """List all searches, the latest last: what runs, what came of each, and what it cost."""
+    from autoresearch.config import load
+    from autoresearch.report.markdown import headline
+    from autoresearch.report.summary import summarize
+    from autoresearch.search.setup import runs_of
+    from autoresearch.store.git import Repository
+    from autoresearch.store.searches import journals, searches
+    from autoresearch.text import duration
+
+    runs = runs_of(load(overrides or []), Repository(Path.cwd()))
+    found = {known.name: known for known in searches(runs)}
+    rows = []
+    for journal in journals(found.values()):
+        summary = summarize(journal)
+        known = found[journal.path.parent.name]
+        rows.append(
+            {
+                "name": known.name,
+                "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(known.created)),
+                "state": "running" if known.runs else "ended" if known.done else "stopped",
+                "brief": summary.info.brief,
+                "tried": summary.tried,
+                "kept": summary.verdicts["keep"],
+                "device_seconds": summary.cost.device_seconds,
+                "dollars": summary.cost.dollars,
+                "result": headline(summary),
+            }
+        )
+    if json:
+        typer.echo(dumps(rows))
+        return
+    if not rows:
+        typer.echo(f"There is no search in {runs}. Start one: autoresearch run")
+        return
+    head = f"{'name':16}  {'begun':16}  {'state':7}  {'brief':12}  tried  kept  {'device time':>12}  result"
+    typer.echo(head)
+    for r in rows:
+        line = f"{r['name']:16}  {r['begun']}  {r['state']:7}  {r['brief']:12}  {r['tried']:5}  {r['kept']:4}"
+        typer.echo(f"{line}  {duration(float(r['device_seconds'])):>12}  {r['result']}")
+
+
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """Show how far a search has come."""
     from autoresearch.report.markdown import drift, headline
@@ -82,6 +124,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
 
 def log(overrides: Overrides = None, json: Json = False) -> None:
     """List the experiments, one in a line, newest last."""
+    from autoresearch.report.markdown import direction
     from autoresearch.report.summary import experiment_row, summarize
 
     summary = summarize(open_journal(overrides)[0])
@@ -92,6 +135,8 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.text import one_line
 
     metric = summary.metric
+    sign = f"{metric.unit}; {direction(metric)} is better; change: against the incumbent of its time"
+    typer.echo(f"{'#':>4}  {'verdict':8}  {metric.name:>7}  {'change':8} {'commit':8}  hypothesis  ({sign})")
     for e in summary.experiments:
         effect = e.verdict.effect if e.verdict else None
         score = "      -" if e.score is None else metric.text(e.score)
@@ -108,7 +153,7 @@ def show(
 ) -> None:
     """Show one experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.report.summary import experiment_row
-    from autoresearch.text import one_line
+    from autoresearch.text import one_line, visible
     from autoresearch.tracking.runs import experiment_note
 
     journal = open_journal(overrides)[0]
@@ -119,7 +164,8 @@ def show(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(experiment_note(experiment, journal.info().metric)))
+    Console().print(Markdown(experiment_note(experiment, journal.info().metric, diff=False)))
+    typer.echo(visible(experiment.diff))  # as it is: a wrapped line would be no diff
     for proposal, reason in journal.dropped(number):
         typer.echo(one_line(f"Dropped after it: {proposal.hypothesis} ({reason})", 1000))
 

@@ -315,8 +315,8 @@ def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def experiment_note(e: Experiment, metric: Metric) -> str:
-    """What a person reads on the page of an experiment's run, in Markdown."""
+def experiment_note(e: Experiment, metric: Metric, diff: bool = True) -> str:
+    """What a person reads on the page of an experiment's run, in Markdown; a short diff is part of it."""
     from autoresearch.execute.output import excerpt
 
     parts = []
@@ -334,7 +334,7 @@ def experiment_note(e: Experiment, metric: Metric) -> str:
     for number, log in logs[-1:]:
         lines = "\n".join(f"> {escape(line)}  " for line in excerpt(log).splitlines())
         parts.append(f"Trial {number} ended with:\n\n{lines}")
-    if 0 < len(e.diff) < DIFF_CHARACTERS:
+    if diff and 0 < len(e.diff) < DIFF_CHARACTERS:
         parts.append(fence(e.diff, "diff"))
     return "\n\n".join(part for part in parts if part)
 

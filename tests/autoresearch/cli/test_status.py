@@ -47,6 +47,33 @@ def test_show_tells_what_was_given_up_and_why(tmp_path: Path, monkeypatch: pytes
     assert "Dropped after it: three" in said and "(in the way)" in said and "\x1b[31m" not in said
 
 
+def test_every_search_is_listed_and_a_log_says_what_its_numbers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    monkeypatch.chdir(search.repository.root)
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+    (row,) = json.loads(said("list", "--json"))
+    assert (row["name"], row["state"], row["tried"]) == ("x", "ended", 1)
+    head, line = said("list").splitlines()
+    assert head.split()[:3] == ["name", "begun", "state"] and line.startswith("x ")
+    head = said("log", "name=x").splitlines()[0]
+    assert head.split()[:4] == ["#", "verdict", search.task.metric.name, "change"] and "is better" in head
+    assert said("log", "-h") == said("log", "--help")
+
+
+def test_a_diff_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make_search(make_repository(tmp_path / "repo"), [0.2])
+    search.run()
+    monkeypatch.chdir(search.repository.root)
+    said = CliRunner().invoke(app, ["show", "1", "name=x"], catch_exceptions=False).stdout
+    assert search.journal.experiment(1).diff in said
+
+
 def test_a_second_runner_exits_with_code_4_and_says_who_is_first(tmp_path: Path) -> None:
     root = make_repository(tmp_path / "repo").root
     with lock(root / "runs" / "x"):
