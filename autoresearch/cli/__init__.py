@@ -29,6 +29,7 @@ COMMANDS = (
     inspect.show,
     inspect.diff,
     inspect.report,
+    inspect.compare,
     run.claim,
     run.audit,
     inspect.ui,

@@ -88,6 +88,44 @@ def list_searches(overrides: Overrides = None, json: Json = False) -> None:
         typer.echo(f"{line}  {duration(float(r['device_seconds'])):>12}  {r['result']}")
 
 
+def compare(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches; none: all.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="What to compare: name, brief or proposer.")] = "name",
+    json: Json = False,
+) -> None:
+    """Compare searches, briefs or proposers: gains with intervals, cost, progress; as a table and a page."""
+    from autoresearch.config import load
+    from autoresearch.errors import UserError
+    from autoresearch.report import compare as comparing
+    from autoresearch.report.summary import summarize
+    from autoresearch.search.setup import runs_of
+    from autoresearch.store.git import Repository
+    from autoresearch.store.searches import journals, searches
+
+    given = names or []
+    wanted = [name for name in given if "=" not in name]
+    runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
+    if by not in list(comparing.By):
+        raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
+    found = {journal.path.parent.name: summarize(journal) for journal in journals(searches(runs))}
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(
+            f"There is no search called {missing[0]}.", f"There are: {', '.join(found) or 'none'}."
+        )
+    chosen_ones = [found[name] for name in wanted or found]
+    if not chosen_ones:
+        raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")
+    result = comparing.compare(chosen_ones, comparing.By(by))
+    if json:
+        typer.echo(dumps(result.to_dict()))
+        return
+    typer.echo(comparing.as_text(result))
+    comparing.write_comparison(chosen_ones, result, comparing.By(by), page := runs / "compare.html")
+    typer.echo(f"page: {page}")
+
+
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """Show how far a search has come."""
     from autoresearch.report.markdown import drift, headline

@@ -76,16 +76,16 @@ def write_progress_plot(
     Returns:
         The paths of the two pictures, SVG first; None without matplotlib, as on a machine that only trains.
     """
-    return _save(lambda: draw_progress(experiments, name, metric), folder / "progress")
+    return save(lambda: draw_progress(experiments, name, metric), folder / "progress")
 
 
 def write_timeline_plot(use: TimeUse, name: str, folder: Path) -> tuple[Path, Path] | None:
     """Draw `timeline.svg` and `timeline.png` in a folder; None without anything to draw, or matplotlib."""
-    return _save(lambda: draw_timeline(use, name), folder / "timeline") if use.experiments else None
+    return save(lambda: draw_timeline(use, name), folder / "timeline") if use.experiments else None
 
 
-def _save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
-    """Draw something, and save it as `path.svg` and `path.png`; None without matplotlib."""
+def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
+    """Draw something and save it as `path.svg` and `path.png`; None without matplotlib."""
     try:
         import matplotlib
     except ImportError:
