@@ -16,11 +16,13 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import inspect, maintain, run, steer
+from autoresearch.cli import begin, inspect, maintain, run, steer
 from autoresearch.errors import UserError
 from autoresearch.text import visible
 
 COMMANDS = (
+    begin.init,
+    begin.check,
     run.run,
     run.prepare,
     inspect.list_searches,

@@ -1,0 +1,97 @@
+"""Commands that begin in a repository of one's own: write its settings, and try them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoresearch.cli.inspect import Overrides
+
+if TYPE_CHECKING:
+    from autoresearch.tasks.command.look import Guess
+
+
+def init(
+    editable: Annotated[list[str] | None, typer.Option(help="Files that may change; a path or glob.")] = None,
+    run: Annotated[str | None, typer.Option(help="The command that runs a candidate.")] = None,
+    score: Annotated[str | None, typer.Option(help="The command that scores what it leaves.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Name of the number that decides.")] = None,
+    direction: Annotated[str | None, typer.Option(help="min or max.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="lines, json:FILE or regex:PATTERN.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take the guesses.")] = False,
+) -> None:
+    """Set up this git repository: look at it, ask what matters, write autoresearch.yaml and a brief."""
+    from autoresearch.errors import UserError
+    from autoresearch.store.git import Repository
+    from autoresearch.tasks.command import look
+
+    repository = Repository(Path.cwd())
+    if direction not in (None, "min", "max"):
+        raise UserError(f"--direction {direction} is neither min nor max.", "min: lower is better.")
+    guess = look.look(repository)
+    script = next((path for path in editable or () if path in guess.scripts), None)
+    if script and not run:
+        guess = look.with_script(repository, guess, script)
+    if not yes and not run and guess.scripts:
+        typer.echo(f"Programs here: {', '.join(guess.scripts)}")
+        guess = look.with_script(
+            repository, guess, typer.prompt("Which one is run", default=guess.scripts[0])
+        )
+    given: dict[str, Any] = {"editable": tuple(editable or ()), "run": run, "score": score, "metric": metric}
+    given |= {"direction": direction, "metrics": metrics}
+    guess = replace(guess, **{key: value for key, value in given.items() if value})
+    if metric and not metrics and metric != look.look(repository).metric:
+        guess = replace(guess, metrics="lines")
+    guess = guess if yes else _asked(guess, given)
+    guess = replace(guess, direction=guess.direction or look.usual_direction(guess.metric))
+    wanted = {"--run": guess.run, "--editable": guess.editable, "--metric": guess.metric}
+    wanted["--direction"] = guess.direction
+    if missing := [name for name, value in wanted.items() if not value]:
+        raise UserError(
+            f"{', '.join(missing)} cannot be guessed here.",
+            "For example: autoresearch init --editable train.py --run 'python train.py' --metric loss "
+            "--direction min --yes",
+        )
+    written = look.write(repository.root, guess)
+    typer.echo(f"Wrote {', '.join(written)}.")
+    typer.echo(f"  run     {guess.run}\n  edit    {', '.join(guess.editable)}")
+    typer.echo(f"  metric  {guess.metric} ({guess.direction}), said as {guess.metrics}")
+    if guess.score:
+        typer.echo(f"  score   {guess.score}: it reads AUTORESEARCH_OUT; trust is `artifact`")
+    else:
+        typer.echo("  trust   printed: the program's own words are believed. A score command would raise it.")
+    typer.echo("Next: autoresearch check, then autoresearch run")
+
+
+def _asked(guess: Guess, given: Mapping[str, Any]) -> Guess:
+    """The guess with a person's answers to what the options do not say."""
+    from autoresearch.tasks.command import look
+
+    def ask(key: str, question: str, default: str) -> str:
+        return default if given.get(key) else str(typer.prompt(question, default=default or None))
+
+    run = ask("run", "Command that runs a candidate", guess.run)
+    editable = ask("editable", "Files that may change (globs, with spaces between)", " ".join(guess.editable))
+    metric = ask("metric", "Metric that decides", guess.metric)
+    direction = ask(
+        "direction", "Is lower (min) or higher (max) better", look.usual_direction(metric) or guess.direction
+    )
+    metrics = ask("metrics", "How it is said: lines, json:FILE or regex:PATTERN", guess.metrics)
+    score = guess.score
+    if not score:
+        score = typer.prompt("Command that scores what it leaves (empty: believe what it says)", default="")
+    files = tuple(editable.split())
+    chosen = replace(guess, run=run, editable=files, metric=metric, direction=direction)
+    return replace(chosen, metrics=metrics, score=score)
+
+
+def check(overrides: Overrides = None) -> None:
+    """Try the task out: one tryout and two trainings; says noise, time, and what a night can show."""
+    from autoresearch.search.check import check_task
+
+    for heading, text in check_task(overrides or [], Path.cwd(), lambda said: typer.echo(said, err=True)):
+        typer.echo(f"{heading:14} {text}")
