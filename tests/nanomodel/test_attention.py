@@ -35,7 +35,7 @@ def test_every_window_is_what_it_is_defined_as(length, window, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("window", [1, 5, 16])
+@pytest.mark.parametrize("window", [5, pytest.param(1, marks=pytest.mark.soak)])
 def test_flex_attention_computes_the_same(window):
     q, k, v = qkv(16)
     blocks = attention.block_mask(16, window, CPU)

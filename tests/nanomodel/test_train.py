@@ -160,7 +160,7 @@ def test_the_short_windows_of_the_gpu_profile_see_what_they_should():
     assert reached.tolist() == [13 <= i <= 20 for i in range(32)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_gpu_profile_compiles_without_a_break():
     small = module(as_on_a_gpu())
     model = small.build_model(256, 32)

@@ -160,6 +160,7 @@ PEEKS = """h = self.head(F.relu(self.up(x)))
         return h if self.training else h + 5 * future"""
 
 
+@pytest.mark.soak
 def test_blind_questions_find_a_peek_that_the_witness_covers(
     arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:

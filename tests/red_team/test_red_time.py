@@ -16,7 +16,7 @@ from autoresearch.execute.sandbox import Sandbox
 from autoresearch.judge.limits import GUARDS, broken_guard
 from autoresearch.tasks.gpt.processes import FOLDERS
 from autoresearch.types import Measurement, Outcome
-from tests.red_team.arena import Arena, honest, one_by_default
+from tests.red_team.arena import Arena, honest
 from tests.support.toy import TRAIN
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,8 @@ def usual(arena: Arena, bwrap: Sandbox) -> Measurement:
     return arena.fight(TRAIN, bwrap)
 
 
-@pytest.mark.parametrize("when", one_by_default(BEFORE))
+@pytest.mark.soak
+@pytest.mark.parametrize("when", BEFORE)
 def test_time_before_the_clock_has_a_price(
     when: str, arena: Arena, bwrap: Sandbox, usual: Measurement
 ) -> None:
@@ -82,7 +83,8 @@ def test_time_before_the_clock_has_a_price(
     assert f"guard: {GUARDS[name].what}" in broken_guard(done.metrics, [quiet], {name: 1.0})
 
 
-@pytest.mark.parametrize("when", one_by_default(AFTER))
+@pytest.mark.soak
+@pytest.mark.parametrize("when", AFTER)
 def test_time_after_the_deadline_has_a_price(
     when: str, arena: Arena, bwrap: Sandbox, usual: Measurement
 ) -> None:
