@@ -31,7 +31,8 @@ from autoresearch.edit.knobs import Choice, read_knobs, read_values
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Context, Proposer
-from autoresearch.tasks.gpt.task import GptTask, prompt_text
+from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.tasks.gpt.words import prompt_text
 from autoresearch.types import Experiment, Measurement, Outcome, Proposal, State, Trial, Verdict, VerdictKind
 
 NOISE = 0.005

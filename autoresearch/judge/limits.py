@@ -97,6 +97,28 @@ WITHOUT_LOAD = {"score_seconds": "score_cpu_seconds"}
 """Guarded metric -> the same without what other programs add to it; that one counts where it is known."""
 
 
+def guarded(baseline: Sequence[Mapping[str, float]], factors: Mapping[str, float | None]) -> dict[str, float]:
+    """How much a candidate may use of each guarded resource that is known of the baseline.
+
+    Args:
+        baseline: What the runner measured in each trial of the starting point.
+        factors: See `broken_guard`.
+
+    Returns:
+        Guarded metric -> limit.
+    """
+    found = {}
+    for name, guard in GUARDS.items():
+        factor, known = factors.get(name), [trial[name] for trial in baseline if name in trial]
+        if factor is not None and known:
+            found[name] = _most(factor, max(known), guard)
+    return found
+
+
+def _most(factor: float, known: float, guard: Guard) -> float:
+    return max(factor * known, known + guard.slack)
+
+
 def broken_guard(
     metrics: Mapping[str, float], baseline: Sequence[Mapping[str, float]], factors: Mapping[str, float | None]
 ) -> str:
@@ -114,7 +136,7 @@ def broken_guard(
         known = [trial[name] for trial in baseline if name in trial]
         if factor is None or name not in metrics or not known:
             continue
-        if metrics[name] > max(factor * max(known), max(known) + guard.slack):
+        if metrics[name] > _most(factor, max(known), guard):
             return (
                 f"guard: {guard.what} {metrics[name]:.4g} {guard.unit}, more than {factor:g} times the"
                 f" baseline's {max(known):.4g} {guard.unit}"

@@ -142,7 +142,7 @@ class CommandProposer(Proposer):
             self._services.record(Call(conversation, self._author, started, words, "", NO_ANSWER, cost))
             try:
                 output = self._run()
-                return accept(self._result(context, output), self._author, context, check)
+                return accept(self._result(context, output), self._author, context, check)[0]
             except Exception as error:
                 problem = str(error)
                 raise

@@ -28,7 +28,7 @@ from pydantic import ConfigDict
 
 from autoresearch.errors import Refused, UserError
 from autoresearch.judge import Bars
-from autoresearch.tasks.base import PromptText
+from autoresearch.tasks.base import Limit, PromptText
 from autoresearch.text import one_line
 from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
 
@@ -54,6 +54,10 @@ class Context:
             repeat them.
         bars: What a gain must be to be kept; None if not known.
         memory_mb: Memory of the device that a candidate may use; None if not known.
+        about: What the task says of data, scale and interfaces, the same in all of the search.
+        limits: What a candidate may not use more of; `facts` says what the incumbent uses.
+        experiments_left: Experiments that may follow the one that is asked for; None if not known.
+        seconds_left: Seconds until nothing more is asked for; None if there is no such limit.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
     """
@@ -72,6 +76,10 @@ class Context:
     under_way: tuple[Experiment, ...] = ()
     bars: Bars | None = None
     memory_mb: float | None = None
+    about: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    experiments_left: int | None = None
+    seconds_left: float | None = None
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
 

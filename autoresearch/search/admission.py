@@ -1,10 +1,11 @@
 """Checks a proposal before its trials, and ends the search after too many equal failures.
 
 Invariants: an accepted candidate obeys the rules, was not tried before, and (if its author can repair it)
-passes a tryout of seconds. If the incumbent has moved since a proposal was made, the proposal is merged onto
-the new one by git's three-way merge, or refused; nothing is guessed. A candidate's output is passed on as
-data. The same failure several times in a row ends the search early, whether tryouts fail (then no more money
-goes into proposals) or experiments do.
+passes a tryout of seconds. A program that crashed once, and has no score, may be tried once more, since the
+machine may be to blame. If the incumbent has moved since a proposal was made, the proposal is merged onto the
+new one by git's three-way merge, or refused; nothing is guessed. A candidate's output is passed on as data.
+The same failure several times in a row ends the search early, whether tryouts fail (then no more money goes
+into proposals) or experiments do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import replace
 from autoresearch.edit.candidate import carried_edits
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
+from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import program_seed
@@ -130,7 +132,7 @@ class Admission:
         """
         candidate = self._candidate(proposal, parent)
         number = {**self._state.seen(), **(waiting or {})}.get(candidate.fingerprint)
-        if number is not None:
+        if number is not None and not self._may_repeat(number, candidate.fingerprint):
             what = f"experiment {number}" if number else "the baseline"
             raise Refused(f"the candidate is the same program as {what}, which was tried already")
         if tryout:
@@ -139,6 +141,16 @@ class Admission:
                     self._try(candidate)
                     self._passed = parent, candidate.fingerprint
         return candidate
+
+    def _may_repeat(self, number: int, fingerprint: str) -> bool:
+        """Whether a program may be tried once more, because its only experiment crashed without a score."""
+        if number == 0 or number > self._state.tried:
+            return False
+        known = self._state.journal.fingerprints(-1)
+        crashed = self._state.journal.experiment(number)
+        alone = sum(other == fingerprint for other in known.values()) == 1
+        failed = crashed.verdict is not None and crashed.verdict.kind is VerdictKind.CRASH
+        return alone and failed and not crashed.scores
 
     def _candidate(self, proposal: Proposal, parent: str) -> Candidate:
         """The candidate, measured and found to obey the rules; whatever else goes wrong refuses it."""
@@ -209,7 +221,8 @@ class Admission:
                 "If the machine is to blame, mend it; the same command goes on. alarm=null switches it off.",
                 code=3,
             )
-        said = f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
+        late = classify(result.reason) == TIMEOUT
+        said = result.reason if late else f"{result.reason}\n{result.log[-LOG_CHARACTERS:]}".strip()
         raise Refused(f"the candidate fails within seconds. What came of it:\n{quoted(said)}")
 
 

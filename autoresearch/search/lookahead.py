@@ -99,10 +99,10 @@ class Lookahead:
             wanted = 0  # asked now, it would know less, and no time would be saved
         in_time = self._state.tried + drafts < config.experiments and now() < self._deadline
         if drafts < wanted and in_time and not self.busy:
-            self.ask()
+            self.ask(min(wanted, config.experiments - self._state.tried) - drafts)
 
-    def ask(self) -> None:
-        """Start to ask for a draft that builds on the incumbent of now.
+    def ask(self, n: int = 1) -> None:
+        """Start to ask for a draft that builds on the incumbent of now, or for several variants of one.
 
         It asks nothing before `collect` has raised an earlier error.
         """
@@ -110,7 +110,7 @@ class Lookahead:
         if self._error is not None:
             return
         parent = self._state.incumbent.commit
-        context = self._state.context(self._inbox.notes())
+        context = self._state.context(self._inbox.notes(), self._deadline)
         waiting = self._admission.waiting(parent)
 
         def check(proposal: Proposal) -> None:
@@ -119,7 +119,7 @@ class Lookahead:
             self._admission.accept(proposal, parent, tryout=tryout, waiting=waiting)
 
         self._thread = threading.Thread(
-            target=self._work, args=(context, check, parent), name="proposer", daemon=True
+            target=self._work, args=(context, check, parent, n), name="proposer", daemon=True
         )
         self._thread.start()
 
@@ -145,23 +145,23 @@ class Lookahead:
 
     # In the thread of a question
 
-    def _work(self, context: Context, check: Check, parent: str) -> None:
+    def _work(self, context: Context, check: Check, parent: str, n: int) -> None:
         error: BaseException | None = None
         try:
-            self._ask(context, check, parent)
+            self._ask(context, check, parent, n)
         except BaseException as failure:
             error = failure
         self._events.put(Answered(error))
 
-    def _ask(self, context: Context, check: Check, parent: str) -> None:
+    def _ask(self, context: Context, check: Check, parent: str, n: int) -> None:
         """Ask once; after a failure that may pass, wait before the search asks again."""
         started = now()
         try:
             try:
-                proposal = asked(self._proposer, context, check)[0]
+                proposals = asked(self._proposer, context, check, 1 if self._proposer.instant else n)[:n]
             finally:
                 self._note_unbilled()
-            check(proposal)
+            check(proposals[0])  # the drafts after it are checked when their turn comes
         except ProposerError as error:
             self._defects = self._defects + 1 if isinstance(error, Defect) else 0
             if not error.retry:
@@ -182,7 +182,8 @@ class Lookahead:
                 raise ProposerError(message) from None
         else:
             self._failures = self._refusals = self._defects = 0
-            self._journal.draft(proposal, parent, started)
+            for proposal in proposals:
+                self._journal.draft(proposal, parent, started)
 
     def _note_unbilled(self) -> None:
         """Record what proposers and models have cost since their last proposals."""

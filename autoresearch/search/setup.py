@@ -7,6 +7,7 @@ an order that leaves nothing incomplete.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -47,6 +48,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
+from autoresearch.store.notes import ABOUT
 from autoresearch.store.searches import meant, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Trust
@@ -154,6 +156,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
             journal = begin(config, repository, folder, brief, dict(data.about))
             record_data(journal, data, runs)
         stack.callback(journal.close)
+        if not journal.get(ABOUT):
+            journal.set(ABOUT, json.dumps(task.about(data)))
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
         journal.update(config=config.model_dump(mode="json"))

@@ -7,19 +7,23 @@ only `sources`, `candidate` and `seen`.
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
 from autoresearch.judge import Bars, bars
+from autoresearch.judge.limits import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import current_brief
-from autoresearch.tasks.base import Task
+from autoresearch.store.notes import ABOUT, current_brief
+from autoresearch.tasks.base import Limit, Task
 from autoresearch.types import Arm, Candidate, Draft, Edit, Experiment, Split, State
 
 REMEMBERED = 32
@@ -86,9 +90,9 @@ class SearchState:
 
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report shows them."""
-        now = self._estimator.estimate(self.journal.experiments())
-        assert now.best, "there is a baseline before anything is asked for"
-        return now.best.estimate.mean, now.noise or 0.0
+        found = self._estimator.estimate(self.journal.experiments())
+        assert found.best, "there is a baseline before anything is asked for"
+        return found.best.estimate.mean, found.noise or 0.0
 
     def sources(self, commit: str) -> dict[str, str]:
         """The editable files at a commit: path -> text."""
@@ -144,11 +148,12 @@ class SearchState:
         """The proposals made ahead, and the number that each will have."""
         return enumerate(self.journal.drafts(), self.tried + 1)
 
-    def context(self, notes: tuple[str, ...] = ()) -> Context:
+    def context(self, notes: tuple[str, ...] = (), deadline: float = math.inf) -> Context:
         """Everything that a proposer may know now. It reads the brief each time, and records a change of it.
 
         Args:
             notes: People's notes.
+            deadline: Unix time after which nothing is asked for.
         """
         experiments = self.journal.experiments()
         score, noise = self.standing()
@@ -179,8 +184,25 @@ class SearchState:
             under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
             bars=self._bars(score, noise),
             memory_mb=_memory(recorded, facts),
+            about=tuple(json.loads(self.journal.get(ABOUT) or "[]")),
+            limits=self._limits(),
+            experiments_left=max(self.config.experiments - self.tried - len(self.journal.drafts()) - 1, 0),
+            seconds_left=None if math.isinf(deadline) else max(deadline - now(), 0.0),
             task=self.task.prompt(),
             metric=self.task.metric,
+        )
+
+    def _limits(self) -> tuple[Limit, ...]:
+        """What a candidate may not use more of: the limits of the task, and the guards."""
+        trials = self.journal.experiment(0).trials
+        measured = [t.result.metrics for t in trials if t.result and t.score is not None]
+        largest: dict[str, float] = {}
+        for metrics in measured:
+            largest |= {name: max(value, largest.get(name, value)) for name, value in metrics.items()}
+        guards = guarded(measured, self.config.guards.model_dump())
+        return (
+            *self.task.limits(largest),
+            *(Limit(k, f"{GUARDS[k].unit} of {GUARDS[k].what} (a guard)", v) for k, v in guards.items()),
         )
 
     def _bars(self, score: float, noise: float) -> Bars | None:

@@ -24,7 +24,7 @@ from autoresearch.types import Cost, Plain
 Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED, AFTER = "claims", "audits", "briefs", "owed", "seconds_after"
-REVOKED, RECHECKS, SLICES = "revoked", "rechecks", "slices"
+REVOKED, RECHECKS, SLICES, ABOUT = "revoked", "rechecks", "slices", "about"
 """The keys."""
 
 BASELINE, TIP = "baseline", "tip"

@@ -95,6 +95,21 @@ class PromptText:
     scoring: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Something that a candidate may not use more of.
+
+    Attributes:
+        name: The metric of a measurement that tells how much was used, such as "train_seconds".
+        text: What it is, in words and with its unit, such as "seconds of training".
+        most: The limit.
+    """
+
+    name: str
+    text: str
+    most: float
+
+
 class Task(Protocol):
     """One kind of thing to improve, set up by a configuration: the constructor takes a `Config`.
 
@@ -195,6 +210,18 @@ class Task(Protocol):
         """The words for a language model."""
         files = ", ".join(self.editable)
         return PromptText(f"You improve {files}.", [f"Edit only {files}."], self.budget.text, {})
+
+    def about(self, data: Dataset) -> Sequence[str]:
+        """Sections for a language model about data, scale and interfaces; the same in all of a search."""
+        return ()
+
+    def limits(self, baseline: Mapping[str, float]) -> Sequence[Limit]:
+        """The limits of a trial, besides the guards of the search.
+
+        Args:
+            baseline: The largest value of each metric in the trials of the starting script.
+        """
+        return ()
 
     def warnings(self, data: Dataset) -> Sequence[str]:
         """Warnings for a person, before the search begins."""

@@ -18,6 +18,8 @@ The fixtures `tree` and `sandbox` may be overridden, too.
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -94,6 +96,12 @@ class TaskContract:
         assert task.budget.text and task.budget.max_seconds > 0
         names = [place.name for place in task.places()]
         assert names and len(set(names)) == len(names)
+
+    def test_what_it_tells_a_model_is_the_same_each_time(self, task: Task, dataset: Dataset) -> None:
+        """What is told of the data can be recorded, and limits are finite."""
+        told = list(task.about(dataset))
+        assert json.loads(json.dumps(told)) == told == list(task.about(dataset))
+        assert all(limit.text and math.isfinite(limit.most) for limit in task.limits({}))
 
     def test_the_editable_files_are_there(self, task: Task, sources: Mapping[str, str]) -> None:
         """The starting script exists and can be told to a proposer."""

@@ -11,7 +11,8 @@ import pytest
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.propose.base import Context
 from autoresearch.propose.llm.prompt import build
-from autoresearch.tasks.gpt.task import GptTask, prompt_text
+from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.tasks.gpt.words import prompt_text
 from autoresearch.types import (
     Category,
     Edit,

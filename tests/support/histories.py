@@ -1,7 +1,8 @@
 """Small histories of searches, for tests of proposers."""
 
 from autoresearch.propose.base import Context
-from autoresearch.tasks.gpt.task import GptTask, prompt_text
+from autoresearch.tasks.gpt.task import GptTask
+from autoresearch.tasks.gpt.words import prompt_text
 from autoresearch.types import (
     Category,
     Edit,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.errors import Refused
@@ -22,6 +23,9 @@ from autoresearch.types import Category, Edit, Metric, Proposal
 
 TOOL_NAME = "propose"
 """Name of the answer with edits; an answer without a name counts as this one."""
+
+MAX_VARIANTS = 4
+"""Variants of an idea that one answer may hold besides the first."""
 
 MAX_SENTENCE = 600
 """Characters kept of each prose field."""
@@ -68,6 +72,20 @@ def tool(metric: Metric) -> dict[str, Any]:
         },
         "edits": {"type": "array", "items": edit, "description": "The change: at least one edit."},
     }
+    variant = {
+        "type": "object",
+        "properties": {
+            "hypothesis": {**text, "description": "One sentence: what this variant does otherwise."},
+            "edits": {"type": "array", "items": edit},
+        },
+        "required": ["hypothesis", "edits"],
+        "additionalProperties": False,
+    }
+    properties["variants"] = {
+        "type": "array",
+        "items": variant,
+        "description": "Other ways to carry out the same idea, if the request asks for some; else empty.",
+    }
     return {
         "name": TOOL_NAME,
         "description": "Propose the next experiment: a hypothesis and the exact edits that test it.",
@@ -96,22 +114,45 @@ class Answered:
     input: object
 
 
-def accept(answered: Answered, author: str, context: Context, check: Check) -> Proposal:
-    """Turn an answer into a proposal (without its cost) that can become an experiment.
+def accept(answered: Answered, author: str, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+    """Turn an answer into proposals (without their cost) that can become experiments.
 
     Args:
         answered: The answer of the author.
         author: The author, as in `Proposal.proposer`.
         context: The context that the author got.
         check: The check of the search.
+        n: Largest number of proposals.
+
+    Returns:
+        The proposal, and those of its variants that can be tried.
 
     Raises:
-        Refused: With the reason, for the author.
+        Refused: With the reason, for the author, if the first of them cannot be tried.
     """
     proposal = parse(answered, author, [idea.number for idea in context.ideas])
     proposal = with_difference(proposal, difference(answered.input), context)
     check(proposal)
-    return proposal
+    found = [proposal]
+    for edits, hypothesis in _variants(answered.input)[: MAX_VARIANTS if n > 1 else 0]:
+        variant = replace(proposal, edits=edits, hypothesis=hypothesis or proposal.hypothesis)
+        if len(found) < n and all(edits != known.edits for known in found):
+            with suppress(Refused):  # the others are worth a training without it
+                check(variant)
+                found.append(variant)
+    return found
+
+
+def _variants(answer: object) -> list[tuple[tuple[Edit, ...], str]]:
+    """Edits and hypothesis of each variant that is complete."""
+    value = mapping(answer).get("variants")
+    found = []
+    for item in value if isinstance(value, list) else []:
+        problems: list[str] = []
+        edits = _edits(mapping(item).get("edits"), problems)
+        if not problems:
+            found.append((edits, _prose(mapping(item).get("hypothesis"))))
+    return found
 
 
 def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Proposal:

@@ -1,4 +1,4 @@
-"""Asks a language model of any provider for a proposal; each conversation gives one proposal.
+"""Asks a language model of any provider for a proposal; each conversation gives one, and variants of it.
 
 Invariant: `ask` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain reason,
 whatever the model or the network sends. A refused answer goes back to the model up to `repairs` times. The
@@ -28,7 +28,7 @@ from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
 from autoresearch.propose.budget import Budget, Capped, Caps, Price, size_of, unbilled_before
 from autoresearch.propose.llm import prompt
-from autoresearch.propose.llm.answer import Answered, CutOff, accept
+from autoresearch.propose.llm.answer import MAX_VARIANTS, Answered, CutOff, accept
 from autoresearch.propose.llm.api import Api, Lost, Malformed, NextModel, TooLong
 from autoresearch.propose.llm.strategy import ranked
 from autoresearch.types import Call, Cost, Metric, Proposal
@@ -89,6 +89,7 @@ class Conversation:
         limit: Limit of the next answer, in tokens.
         history_tokens: Budget of the history in `asked`.
         messages: The messages after it.
+        n: Largest number of proposals.
         tries: Number of answers without a proposal.
         at_limit: Whether the limit of an answer cannot grow further.
     """
@@ -100,6 +101,7 @@ class Conversation:
     limit: int
     history_tokens: int
     messages: list[Message] = field(default_factory=list)
+    n: int = 1
     tries: int = 0
     at_limit: bool = False
 
@@ -109,7 +111,7 @@ class Exchange:
     """One request of a conversation, and its result."""
 
     reply: Reply = field(default_factory=dict)
-    proposal: Proposal | None = None
+    proposals: list[Proposal] = field(default_factory=list)
     problem: Exception | None = None
     cost: Cost | None = None
 
@@ -149,13 +151,13 @@ class LanguageModel(Proposer):
         return self._budget.unbilled
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
-        """One proposal; see `autoresearch.propose.base.Proposer`."""
+        """A proposal, and at most n - 1 variants of it; see `autoresearch.propose.base.Proposer`."""
         self._budget.read(context.paid)
         name = conversation_name(context)
         failed: list[ProposerError | NextModel] = []
         for model in ranked(self._options.models, context, self.name, self._budget.unbilled):
             try:
-                found = [self._converse(model, context, check, name)]
+                found = self._converse(model, context, check, name, n)
             except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
                 if isinstance(error, NextModel):
@@ -205,18 +207,21 @@ class LanguageModel(Proposer):
 
     # The conversation
 
-    def _converse(self, model: str, context: Context, check: Check, name: str) -> Proposal:
+    def _converse(self, model: str, context: Context, check: Check, name: str, n: int) -> list[Proposal]:
         """Ask one model until its answer is accepted."""
         limit, history_tokens, reason = self._options.answer_tokens, self._options.ledger_tokens, ""
-        asked = prompt.build(context, history_tokens, self._form())
-        conversation = Conversation(model, name, context.metric, asked, limit, history_tokens)
+        asked = self._prompt(context, history_tokens, n)
+        conversation = Conversation(model, name, context.metric, asked, limit, history_tokens, n=n)
         while conversation.tries <= self._options.repairs:
             exchange = self._exchange(conversation, context, check)
-            if exchange.proposal is not None:
-                return self._budget.bill(exchange.proposal, name)
+            if exchange.proposals:
+                return [self._budget.bill(proposal, name) for proposal in exchange.proposals]
             reason = str(exchange.problem)
             self._continue(conversation, exchange, context)
         raise NextModel(f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}")
+
+    def _prompt(self, context: Context, history_tokens: int, n: int) -> prompt.Prompt:
+        return prompt.build(context, history_tokens, self._form(), min(n - 1, MAX_VARIANTS))
 
     def _continue(self, conversation: Conversation, exchange: Exchange, context: Context) -> None:
         """Prepare the next request after an answer without a proposal."""
@@ -244,7 +249,7 @@ class LanguageModel(Proposer):
         if conversation.history_tokens < MIN_HISTORY_TOKENS:
             message = f"the script and the brief alone are too long for a prompt: {reason}"
             raise NextModel(message, retry=False)
-        conversation.asked = prompt.build(context, conversation.history_tokens, self._form())
+        conversation.asked = self._prompt(context, conversation.history_tokens, conversation.n)
         conversation.messages = []
 
     def _exchange(self, conversation: Conversation, context: Context, check: Check) -> Exchange:
@@ -253,7 +258,8 @@ class LanguageModel(Proposer):
         try:
             self._pay_and_send(exchange, conversation, started)
             answered = self._read(exchange.reply, conversation.model)
-            exchange.proposal = accept(answered, f"{self.name}:{conversation.model}", context, check)
+            who = f"{self.name}:{conversation.model}"
+            exchange.proposals = accept(answered, who, context, check, conversation.n)
         except (TooLong, Malformed, Refused) as error:
             exchange.problem = error
         except Exception as error:

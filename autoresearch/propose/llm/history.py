@@ -4,20 +4,23 @@ Invariants: an entry depends on its experiment and the metric alone, and entries
 the text of one call is a prefix of the next and the provider's prompt cache is paid for once. When the text
 outgrows its budget it is compacted in one go to well below it, in a fixed order (see `history_entries`),
 which is a function of the history alone: a restarted search writes the same bytes. What candidates printed is
-quoted, cut and marked.
+quoted, cut and marked. The diff of a kept change is left out, since the current script shows it.
 
 Not covered: the state of the search now (see `autoresearch.propose.llm.prompt`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.propose.budget import estimate_tokens, size_of
-from autoresearch.text import escape_tags, pairs_text, quoted
-from autoresearch.types import Experiment, Metric, Proposal, VerdictKind
+from autoresearch.text import SEEDS_SHOWN, escape_tags, pairs_text, quoted
+from autoresearch.types import Arm, Experiment, Measurement, Metric, Proposal, Trial, VerdictKind
 
 COMPACT_TO = 0.6
 """Share of the budget that a compaction leaves in use; with a lower share the cache is lost less often."""
@@ -28,8 +31,26 @@ RECENT = 3
 REMEMBERED = 4096
 """Number of experiments whose entries are cached."""
 
-MAX_PROSE, MAX_LOG, MAX_DIFF = 500, 800, 6000
-"""Characters shown of a sentence, of a candidate's output, and of a diff."""
+MAX_PROSE, MAX_LOG, MAX_PRINTED, MAX_DIFF = 500, 800, 400, 6000
+"""Characters shown of a sentence, of what a failed or a scored candidate printed, and of a diff."""
+
+CURVE_SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the budget at which the training loss is told."""
+
+PROGRESS = re.compile(r"step\s+\d+\s")
+"""Begins a line of progress, which tells no more than the curve."""
+
+END = 0.02
+"""A curve may miss a share of the budget by so much, since its points lie apart."""
+
+NUMBERS = {
+    "train_seconds": "training {} s",
+    "score_seconds": "scoring {} s",
+    "memory_mb": "main memory {} MB",
+    "peak_memory_mb": "peak memory {} MB",
+    "steps": "{} steps",
+}
+"""Metrics of a measurement that are told of each experiment, and how."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +58,11 @@ class Entry:
     """One experiment as text.
 
     Attributes:
-        texts: In full, in one line, and as nothing.
+        texts: In full, without diff and output, in one line, and as nothing.
         worth: 2 for a kept change, 1 for a near miss, 0 for the rest.
     """
 
-    texts: tuple[str, str, str]
+    texts: tuple[str, str, str, str]
     worth: int
 
     @cached_property
@@ -66,9 +87,9 @@ class _Same:
 def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
     """The entries to show, oldest first, within a budget of tokens.
 
-    Details are dropped first, the oldest first: those of failures, then of near misses, then of kept changes
-    (the current script shows these). Then one-line entries are dropped in the same order. A first text says
-    how many entries are missing.
+    Details are dropped first, the oldest first: of failures the diffs and outputs, then all but one line;
+    then the same of near misses, and of kept changes. Then one-line entries are dropped in the same order. A
+    first text says how many entries are missing.
 
     Args:
         history: Judged experiments, oldest first.
@@ -92,8 +113,9 @@ def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) 
 def _compact(entries: list[Entry], levels: list[int], used: int, target: int) -> int:
     """Drop detail until `target` is met; returns the tokens in use."""
     recent = len(entries) - RECENT
-    rounds = [(level, worth, False) for level in (0, 1) for worth in (0, 1, 2)]
-    rounds += [(level, 2, True) for level in (0, 1)]
+    rounds = [(level, worth, False) for worth in (0, 1, 2) for level in (0, 1)]
+    rounds += [(2, worth, False) for worth in (0, 1, 2)]
+    rounds += [(level, 2, True) for level in (0, 1, 2)]
     for level, worth, late in rounds:
         for index, item in enumerate(entries):
             if used <= target:
@@ -115,8 +137,10 @@ def _entry(same: _Same, metric: Metric) -> Entry:
     verdict, proposal = experiment.verdict, experiment.proposal
     if verdict is None or proposal is None:
         score = "unknown" if experiment.score is None else f"{metric.text(experiment.score)} {metric.unit}"
-        line = f'<experiment number="{experiment.number}">the baseline: {score}</experiment>\n'
-        return Entry((line, line, ""), 2)
+        line = f'<experiment number="{experiment.number}">the baseline: {score}'
+        told = "".join(f"\n{part}" for part in _measured(experiment, metric))
+        line, told = f"{line}</experiment>\n", f"{line}{told}\n</experiment>\n" if told else ""
+        return Entry((told or line, line, line, ""), 2)
     near = is_near_miss(experiment)
     head = f'<experiment number="{experiment.number}" verdict="{verdict.kind}" category="{proposal.category}"'
     head += ' near-miss="yes"' if near else ""
@@ -124,19 +148,76 @@ def _entry(same: _Same, metric: Metric) -> Entry:
     lines = [
         f'{head} by="{escape_tags(proposal.proposer)}">',
         f"hypothesis: {escape_tags(_short(proposal.hypothesis))}",
+        *_expected(proposal, metric),
     ]
     if verdict.effect is not None:
         lines.append(f"effect: {_effect(experiment, metric)}")
         if measured := pairs_text(verdict, metric):
             lines.append(f"as measured: {measured}")
+    shown = f"change: {change}" if experiment.kept or not experiment.diff else _diff(experiment.diff)
     if verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID, VerdictKind.PRUNE):
-        lines += [f"change: {change}", quoted(_cause(experiment))]
+        full = [shown, *_measured(experiment, metric), quoted(_cause(experiment))]
+        middle = [f"change: {change}", quoted(_short(verdict.reason))]
     else:
-        lines.append(f"reason: {escape_tags(_short(verdict.reason))}")
-        lines.append(_diff(experiment.diff) if experiment.kept or near else f"change: {change}")
-    full = "\n".join([*lines, "</experiment>\n"])
+        why = f"reason: {escape_tags(_short(verdict.reason))}"
+        full = [*_measured(experiment, metric), why, shown, *_printed(experiment)]
+        middle = [why, f"change: {change}"]
+    texts = ["\n".join([*lines, *rest, "</experiment>\n"]) for rest in (full, middle)]
     effect = "" if verdict.effect is None else f" (effect {verdict.effect:+.{metric.digits}f})"
-    return Entry((full, f"{head}>{change}{effect}</experiment>\n", ""), 2 if experiment.kept else int(near))
+    line = f"{head}>{change}{effect}</experiment>\n"
+    return Entry((texts[0], texts[1], line, ""), 2 if experiment.kept else int(near))
+
+
+def _expected(proposal: Proposal, metric: Metric) -> list[str]:
+    """What its author expected; nothing if that was not stated."""
+    if proposal.expected_effect is None:
+        return []
+    sure = "" if proposal.confidence is None else f", confidence {proposal.confidence:.0%}"
+    return [f"expected: {proposal.expected_effect:+.{metric.digits}f} {metric.unit}{sure}"]
+
+
+def own_results(experiment: Experiment) -> list[tuple[Trial, Measurement]]:
+    """The trials of the script itself that have ended, without those of the incumbent beside it."""
+    return [(t, t.result) for t in experiment.trials if t.arm != Arm.INCUMBENT and t.result is not None]
+
+
+def _measured(experiment: Experiment, metric: Metric) -> list[str]:
+    """Scores by seed, and what the latest of its trials measured besides."""
+    results = own_results(experiment)
+    lines = []
+    scores = [f"seed {t.seed}: {metric.text(r.score)}" for t, r in results if r.score is not None]
+    if scores and not (experiment.verdict and experiment.verdict.pairs):
+        lines.append("scores: " + ", ".join(scores[-SEEDS_SHOWN:]))
+    if not results:
+        return lines
+    latest = results[-1][1]
+    told = [f"{share:.0%}: {loss:.3f}" for share, loss in losses_at(latest.curve)]
+    found = [f"training loss at shares of the budget {', '.join(told)}"] if told else []
+    found += numbers(latest.metrics)
+    return [*lines, f"measured: {'; '.join(found)}"] if found else lines
+
+
+def numbers(metrics: Mapping[str, float]) -> list[str]:
+    """The numbers of a measurement that are told of each experiment, in words."""
+    known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return [words.format(f"{known[name]:,.4g}") for name, words in NUMBERS.items() if name in known]
+
+
+def losses_at(
+    curve: Sequence[tuple[float, float]], shares: Sequence[float] = CURVE_SHARES
+) -> list[tuple[float, float]]:
+    """The latest loss at each share of the budget that a curve has reached."""
+    points = [(at, loss) for at, loss in curve if math.isfinite(loss)]
+    reached = [share for share in shares if points and points[0][0] - END <= share <= points[-1][0] + END]
+    return [(share, [loss for at, loss in points if at <= share + END][-1]) for share in reached]
+
+
+def _printed(experiment: Experiment) -> list[str]:
+    """What a scored candidate printed, as data."""
+    logs = [result.log for _, result in own_results(experiment) if result.score is not None]
+    lines = [line for line in (logs[-1].splitlines() if logs else []) if not PROGRESS.match(line)]
+    said = "\n".join(lines).strip()[-MAX_PRINTED:]
+    return ["it printed:", quoted(said)] if said else []
 
 
 def is_near_miss(experiment: Experiment) -> bool:
@@ -187,10 +268,11 @@ def _effect(experiment: Experiment, metric: Metric) -> str:
 
 
 def _cause(experiment: Experiment) -> str:
-    """Why it failed: the reason, and the end of the output of the last failed trial."""
+    """Why it failed: the reason, and the end of the output of the last failed trial, if that adds to it."""
     verdict = experiment.verdict
-    logs = [t.result.log for t in experiment.trials if t.result is not None and t.result.score is None]
-    tail = (logs[-1] if logs else "").strip()[-MAX_LOG:]
+    failed = [t.result for t in experiment.trials if t.result is not None and t.result.score is None]
+    late = bool(failed) and classify(failed[-1].reason) == TIMEOUT  # its output only says where it was
+    tail = "" if late or not failed else failed[-1].log.strip()[-MAX_LOG:]
     return "\n".join(part for part in (_short(verdict.reason if verdict else ""), tail) if part)
 
 

@@ -1,7 +1,10 @@
 """Compares a proposal with earlier failures: is it an old idea in other words?
 
-The likeness is the cosine of TF-IDF vectors (Salton & Buckley 1988; smoothed as in scikit-learn) of the
-hypothesis and the changed lines, after splitting names into words and cutting words to their stems.
+The likeness is the mean of two cosines of TF-IDF vectors (Salton & Buckley 1988; smoothed as in
+scikit-learn): of the hypotheses, and of what the changes do. What a change does are the words that it takes
+out and puts in, not the lines that it touches, and for a number whether it rises or falls. Names are split
+into words, and words cut to their stems. An idea whose program crashed was not tested, so it is compared with
+nothing.
 
 Invariant: this never forbids an idea. An idea that is similar to a failed one goes back until its
 author says what is different; any answer is accepted. The search itself refuses a repeated program.
@@ -22,12 +25,17 @@ from autoresearch.propose.llm.history import change_line, changed_lines
 from autoresearch.types import Experiment, Proposal, VerdictKind
 
 THRESHOLD = 0.5
-"""Above this similarity two ideas count as the same. Paraphrases of one idea have 0.45 to 0.8, other ideas
-less than 0.35 unless they change the same line (see the tests). A false alarm costs a call, a miss costs a
+"""Above this similarity two ideas count as the same. Paraphrases of one idea have 0.6 to 1, other ideas less
+than 0.1, also where they change the same line (see the tests). A false alarm costs a call, a miss costs a
 training."""
 
 STEM = 6
 """Letters kept of a word, so that `increase` and `increasing` are the same."""
+
+NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
+
+NOT_COMPARED = (VerdictKind.KEEP, VerdictKind.CRASH)
+"""Verdicts that say nothing against an idea."""
 
 MAX_LINES = 60
 """Changed lines that are compared; more lines of a rewritten file say nothing about the idea."""
@@ -67,14 +75,16 @@ def with_difference(proposal: Proposal, difference: str, context: Context) -> Pr
 
 def most_like(proposal: Proposal, context: Context) -> tuple[Experiment, float] | None:
     """The failed experiment that is most similar to a proposal, and the similarity in [0, 1]."""
-    failed = [
-        e for e in context.history if e.proposal and e.verdict and e.verdict.kind is not VerdictKind.KEEP
-    ]
+    failed = [e for e in context.history if e.proposal and e.verdict and e.verdict.kind not in NOT_COMPARED]
     if not failed:
         return None
-    new = words(proposal.hypothesis, _changed(proposal, context.sources))
-    old = [words(e.proposal.hypothesis, _lines(e)) for e in failed if e.proposal]
-    likeness = similarities(new, old)
+    said = similarities(
+        words(proposal.hypothesis), [words(e.proposal.hypothesis) for e in failed if e.proposal]
+    )
+    done = similarities(
+        effects(*_changed(proposal, context.sources)), [effects(*changed_lines(e)) for e in failed]
+    )
+    likeness = [(a + b) / 2 for a, b in zip(said, done, strict=True)]
     best = max(range(len(failed)), key=likeness.__getitem__)
     return failed[best], likeness[best]
 
@@ -88,12 +98,49 @@ def similarities(new: Sequence[str], old: Sequence[Sequence[str]]) -> list[float
     return [sum(value * other.get(word, 0.0) for word, value in vectors[0].items()) for other in vectors[1:]]
 
 
-def words(hypothesis: str, lines: Sequence[str] = ()) -> list[str]:
-    """Words of a sentence and of changed lines: names split, numbers kept, endings cut."""
-    text = " ".join([hypothesis, *lines[:MAX_LINES]])
+def words(text: str) -> list[str]:
+    """Words of a text: names split, numbers kept, endings cut."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", text)
-    found = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?|[^\W\d_]+", text.lower())
+    found = re.findall(rf"{NUMBER}|[^\W\d_]+", text.lower())
     return [word if word[0].isdigit() else word[:STEM] for word in found if word not in STOP]
+
+
+def effects(removed: Sequence[str], added: Sequence[str]) -> list[str]:
+    """What a change does: words that it takes out and puts in, and names of numbers that rise or fall.
+
+    Args:
+        removed: Lines that it removes.
+        added: Lines that it adds.
+    """
+    removed, added = (_code(lines) for lines in (removed, added))
+    found: list[str] = []
+    left: list[str] = []
+    right: list[str] = []
+    same = dict(zip(removed, added, strict=False)) if len(removed) == len(added) else {}
+    for old, new in same.items():
+        moved = _moved(old, new)
+        found += [f"{word} {moved}" for word in words(old) if moved and not word[0].isdigit()]
+        if not moved:
+            left, right = [*left, old], [*right, new]
+    if not same:
+        left, right = list(removed), list(added)
+    out, into = (Counter(words(" ".join(lines))) for lines in (left, right))
+    found += [f"-{word}" for word in (out - into).elements()]
+    return found + [f"+{word}" for word in (into - out).elements()]
+
+
+def _code(lines: Sequence[str]) -> list[str]:
+    """The first lines without their comments, as far as a `#` tells."""
+    return [line.partition("#")[0].strip() for line in lines[:MAX_LINES]]
+
+
+def _moved(old: str, new: str) -> str:
+    """Whether numbers of a line rise or fall, and nothing else changes; empty if that is not so."""
+    before, after = (re.findall(NUMBER, line.lower()) for line in (old, new))
+    if re.sub(NUMBER, "#", old.lower()) != re.sub(NUMBER, "#", new.lower()) or len(before) != len(after):
+        return ""
+    signs = {float(b) > float(a) for a, b in zip(before, after, strict=True) if float(a) != float(b)}
+    return ("up" if signs.pop() else "down") if len(signs) == 1 else ""
 
 
 def _vector(text: Sequence[str], rarity: Mapping[str, float]) -> Vector:
@@ -102,18 +149,15 @@ def _vector(text: Sequence[str], rarity: Mapping[str, float]) -> Vector:
     return {word: value / length for word, value in weights.items()} if length else {}
 
 
-def _lines(experiment: Experiment) -> list[str]:
-    removed, added = changed_lines(experiment)
-    return [*removed, *added]
-
-
-def _changed(proposal: Proposal, sources: Mapping[str, str]) -> list[str]:
-    """Lines that the edits really change; an edit quotes its surroundings too."""
-    found: list[str] = []
+def _changed(proposal: Proposal, sources: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Lines that the edits really remove and add; an edit quotes its surroundings too."""
+    removed: list[str] = []
+    added: list[str] = []
     for edit in proposal.edits:
         old = (edit.search or sources.get(edit.path, "")).splitlines()
         new = edit.replace.splitlines()
         for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
             if tag != "equal":
-                found += [*old[a:b], *new[c:d]]
-    return [line.strip() for line in found if line.strip()]
+                removed += [line.strip() for line in old[a:b] if line.strip()]
+                added += [line.strip() for line in new[c:d] if line.strip()]
+    return removed, added

@@ -1,9 +1,12 @@
 """Builds the prompt from the context; the result is text that tests can check.
 
 Invariant: the parts that change least come first. The tool and the rules are the same in every search of a
-task, the brief is the same within a search, and the history only grows; the state of the search and the
-current script come last. Two cache breakpoints (one hour, because a trial takes longer than the five-minute
-cache lasts) follow the brief and the history, so that a call pays in full only for new parts. Another brief
+task, what the task says of its data and the brief are the same within a search, the current script is the
+same until a change is kept, and the history only grows; the state of the search comes last. Cache breakpoints
+follow the brief, the script and the history (for one hour, because a trial takes longer than five minutes)
+and the state (for five minutes: an answer that is refused is sent back at once), so that a call pays in full
+only for new parts. A keep rewrites the history too; that costs less than sending the script anew with each
+call as long as fewer than about one in six changes is kept, which holds but for the first few. Another brief
 changes only the block of the brief.
 
 Not covered: the conversation about an answer that was refused (see `autoresearch.propose.llm.conversation`).
@@ -20,17 +23,21 @@ from typing import Any
 from autoresearch.judge import Bars
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
-from autoresearch.propose.llm.history import change_line, history_entries
+from autoresearch.propose.llm.history import change_line, history_entries, losses_at, own_results
 from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
 from autoresearch.propose.llm.strategy import request_on_plateau
-from autoresearch.text import escape_tags
+from autoresearch.text import duration, escape_tags
 from autoresearch.types import Category, Experiment, Idea, Metric, VerdictKind
 
 __all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
+SHORT_CACHE = {"type": "ephemeral", "ttl": "5m"}
 
-CURVE_POINTS = 8
+CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+CONFIDENCES = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
+"""Classes of stated confidence that are compared with the outcomes."""
+
 MAX_NOTE = 2000
 MAX_NOTES, MAX_IDEAS = 20, 20
 """Number of the newest notes, and of the oldest ideas, that are shown."""
@@ -54,36 +61,44 @@ class Prompt:
         return "\n\n".join(block["text"].rstrip("\n") for block in (*self.system, *self.content)) + "\n"
 
 
-def build(context: Context, history_tokens: int, form: Form = TOOL) -> Prompt:
+def build(context: Context, history_tokens: int, form: Form = TOOL, variants: int = 0) -> Prompt:
     """Assemble the prompt.
 
     Args:
         context: What the proposer may know.
         history_tokens: Budget of the history, in tokens; see `history.history_entries`.
         form: The form of the answer.
+        variants: How many variants of the idea the answer may hold besides the first.
     """
     how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
-    system = [_text(how), _text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", cached=True)]
+    system = [_text(how)]
+    if context.about:
+        system.append(_text("\n\n".join(context.about)))
+    system.append(_text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", CACHE))
+    scripts = "\n\n".join(script(path, text) for path, text in sorted(context.sources.items()))
     entries = [
         "# Ledger of all experiments, oldest first\n",
         *history_entries(context.history, history_tokens, context.metric),
     ]
-    content = [_text(entry) for entry in entries]
-    content[-1] = _text(entries[-1], cached=True)
-    return Prompt(system, [*content, _text(state(context, form.ask))])
+    content = [_text(scripts, CACHE), *map(_text, entries[:-1]), _text(entries[-1], CACHE)]
+    ask = form.ask
+    if variants and form.variants:
+        ask = f"{form.variants.format(variants)}\n{ask}"
+    return Prompt(system, [*content, _text(state(context, ask), SHORT_CACHE)])
 
 
 def state(context: Context, ask: str) -> str:
     """Where the search stands now: the part of the prompt that is new in every call."""
     parts = [
         "# Where the search stands\n" + _progress(context),
+        _limits(context),
         _facts(context),
         _categories(context),
+        _calibration(context),
         _under_way(context.under_way),
         request_on_plateau(context.history),
         _ideas(context.ideas),
         _notes(context.notes),
-        *(script(path, text) for path, text in sorted(context.sources.items())),
         ask,
     ]
     return "\n\n".join(part for part in parts if part)
@@ -112,6 +127,10 @@ def _progress(context: Context) -> str:
         lines.append(f"- noise: {metric.text(context.noise)} (standard deviation of the score over seeds)")
     if context.bars is not None:
         lines.append(_bars(context.bars, metric))
+    if context.experiments_left is not None:
+        lines.append(f"- experiments left after this one: {context.experiments_left}")
+    if context.seconds_left is not None:
+        lines.append(f"- time left: {duration(context.seconds_left)}")
     return "\n".join(lines)
 
 
@@ -124,6 +143,16 @@ def _bars(bars: Bars, metric: Metric) -> str:
         f" {metric.text(ever)} can be kept; a first training that gains less than about"
         f" {metric.text(first)} is the last"
     )
+
+
+def _limits(context: Context) -> str:
+    """What a candidate may not use more of, and how much of it the current script uses."""
+    lines = []
+    for limit in context.limits:
+        used = context.facts.get(limit.name)
+        now = "" if used is None else f"; the current script uses {_number(used)}"
+        lines.append(f"- {limit.text}: at most {_number(limit.most)}{now}")
+    return "# Limits: a candidate that exceeds one has no score\n" + "\n".join(lines) if lines else ""
 
 
 def _facts(context: Context) -> str:
@@ -150,12 +179,30 @@ def _facts(context: Context) -> str:
 def _curve(history: tuple[Experiment, ...]) -> list[tuple[float, float]]:
     """A few points of the current script's latest loss curve."""
     incumbent = next((e for e in reversed(history) if e.kept or e.proposal is None), None)
-    trials = incumbent.trials if incumbent else ()
-    curves = [t.result.curve for t in trials if incumbent and t.commit == incumbent.commit and t.result]
-    points = [point for point in (curves[-1] if curves else ()) if math.isfinite(point[1])]
-    if len(points) <= CURVE_POINTS:
-        return points
-    return [points[round(i * (len(points) - 1) / (CURVE_POINTS - 1))] for i in range(CURVE_POINTS)]
+    curves = [result.curve for _, result in own_results(incumbent)] if incumbent else []
+    return losses_at(curves[-1], (0.0, *CURVE_SHARES)) if curves else []
+
+
+def _calibration(context: Context) -> str:
+    """How well authors foresaw what came of their changes."""
+    digits = context.metric.digits
+    told = [(e, e.proposal, e.verdict) for e in context.history if e.proposal and e.verdict]
+    lines = []
+    for low, high in CONFIDENCES:
+        sure = [e for e, p, _ in told if p.confidence is not None and low <= p.confidence < high]
+        if sure:
+            kept = sum(e.kept for e in sure)
+            to = min(high, 1.0)
+            lines.append(f"- confidence {low:.0%} to {to:.0%}: {len(sure)} proposals, {kept} kept")
+    both = [(p.expected_effect, v.effect) for _, p, v in told]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
+    if pairs:
+        expected, found = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        lines.append(
+            f"- mean expected effect {expected:+.{digits}f}, mean measured effect {found:+.{digits}f}, of "
+            f"{len(pairs)} experiments"
+        )
+    return "# Expectations and outcomes so far\n" + "\n".join(lines) if lines else ""
 
 
 def _categories(context: Context) -> str:
@@ -191,7 +238,7 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
         [
             "# Being measured now or next, not judged yet",
             *lines,
-            "Do not repeat these. Your edit applies to the current script below; if what is measured now is "
+            "Do not repeat these. Your edit applies to the current script above; if what is measured now is "
             "kept, both are merged.",
         ]
     )
@@ -230,6 +277,6 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _text(text: str, cached: bool = False) -> dict[str, Any]:
+def _text(text: str, cache: Mapping[str, str] | None = None) -> dict[str, Any]:
     block: Mapping[str, Any] = {"type": "text", "text": text}
-    return {**block, "cache_control": CACHE} if cached else dict(block)
+    return {**block, "cache_control": cache} if cache else dict(block)

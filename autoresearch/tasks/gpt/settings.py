@@ -14,8 +14,8 @@ from autoresearch.execute.sandbox import Limits, Sandbox
 
 LARGEST_COPY = 1 << 28
 """In tokens. With a larger budget the candidate counts by itself, since a copy would take too much memory."""
-TRYOUT_SCORE_SECONDS = 20.0
-"""Seconds that scoring a few windows may take."""
+TRYOUT_SCORE_SECONDS, TRYOUT_SCORING = 20.0, 3.0
+"""Seconds that scoring a few windows may take; more where a whole scoring took more than a third of that."""
 
 
 class TaskOptions(Options):
@@ -188,6 +188,7 @@ class TrialPlan:
         questions: Positions to ask about blind, before the first split is scored.
         question_seed: Seed of these positions; None: new ones.
         share: (i, n): score only the i-th of n shares of the first split; None: all of it.
+        usual_score_seconds: What scoring took in the slowest trial here so far; 0: not known.
     """
 
     seed: int
@@ -207,6 +208,7 @@ class TrialPlan:
     questions: int = 0
     question_seed: int | None = None
     share: tuple[int, int] | None = None
+    usual_score_seconds: float = 0.0
 
     @property
     def counted(self) -> bool:
@@ -216,4 +218,5 @@ class TrialPlan:
     def score_seconds(self, most: float) -> float:
         """Limit on scoring, given that of a trial; shorter for a tryout, since trials wait for it."""
         most *= 2 if self.questions else 1
-        return min(most, TRYOUT_SCORE_SECONDS) if self.tryout else most
+        usual = max(TRYOUT_SCORE_SECONDS, TRYOUT_SCORING * self.usual_score_seconds)
+        return min(most, usual) if self.tryout else most

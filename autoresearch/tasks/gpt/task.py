@@ -23,9 +23,10 @@ from autoresearch.execute.health import Health
 from autoresearch.execute.places import device, places, share, threads
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
-from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust, refuse_visible
+from autoresearch.tasks.base import Budget, Dataset, Limit, PromptText, Task, Trust, refuse_visible
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
+from autoresearch.tasks.gpt.words import about, limits, prompt_text
 from autoresearch.types import Direction, Metric, Split
 from nanomodel.data import DataError
 from nanomodel.data.spec import COPIED, DataSpec
@@ -35,36 +36,6 @@ GPU_TOKENS = 100_000
 
 SHARE_TOKENS = 24_000
 """Least tokens of a share: its choice of text moves a gain by about 0.001 bits per byte."""
-
-ROLE = (
-    "You are a careful machine-learning researcher. A program trains a tiny language model from scratch, "
-    "again and again, under a fixed budget, and asks you for one experiment at a time."
-)
-SCORING = (
-    "It is computed on validation data by another process, from the logits of the trained model; what the "
-    "script prints counts for nothing.",
-    "The budget (wall time, or training tokens) is the same for every candidate. The clock starts when "
-    "training data is handed over, so compilation and warm-up are free; a candidate that submits too late "
-    "has no score.",
-    "A candidate that crashes, runs out of memory, looks at future tokens, or answers differently when asked "
-    "twice costs an experiment and gains nothing.",
-)
-RULES = (
-    "Keep the script's contract with the rest: the functions that others call, and the calls to the harness "
-    "(data, time, logging, submitting the weights).",
-    "No network, no files, no packages beyond PyTorch, NumPy and the standard library.",
-    "Shapes and dtypes must be right on the device in use.",
-)
-FACTS = {
-    "curve": "training loss (nats per token) at shares of the budget: {}",
-    "reference_seconds": "",
-    "score_cpu_seconds": "",
-}
-
-
-def prompt_text(budget: str) -> PromptText:
-    """The words for a language model about training scripts; `budget` says what every candidate may use."""
-    return PromptText(role=ROLE, rules=RULES, budget=budget, facts=FACTS, scoring=SCORING)
 
 
 def _check_editable(task: TaskOptions) -> None:
@@ -203,6 +174,15 @@ class GptTask(Task):
     def prompt(self) -> PromptText:
         """See `prompt_text`."""
         return prompt_text(self.budget.text)
+
+    def about(self, data: Dataset) -> Sequence[str]:
+        """What the corpus is, the scale, and the calls of the harness; see `Task.about`."""
+        return about(data, self._budget, threads(self._config))
+
+    def limits(self, baseline: Mapping[str, float]) -> Sequence[Limit]:
+        """The limits on time; see `Task.limits`."""
+        cpus = threads(self._config) if device(self._config) == "cpu" else 0
+        return limits(self._budget, baseline, cpus)
 
     def warnings(self, data: Dataset) -> Sequence[str]:
         """Warns of a corpus that a GPU would read many times over, or that affords no slice for keeps."""

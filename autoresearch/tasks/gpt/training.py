@@ -244,7 +244,8 @@ class Training:
     def _late(self, clock: Clock, latest: Progress) -> TrialEnded:
         """Say how far it came, and what the limit was."""
         budget, most = self.budget, self.max_cpu_seconds
-        came = f"{latest.fraction:.0%} of its budget done at step {latest.step}, with {clock}"
+        steps = f" of about {latest.step / latest.fraction:.0f}" if latest.fraction > 0 else ""
+        came = f"stopped at step {latest.step}{steps} ({latest.fraction:.0%} of its budget), after {clock}"
         if budget.kind == "seconds":
             own = " of its own time" if clock.exact and clock.wall - clock.seconds < TOLERANCE else ""
             reason = f"timeout: nothing submitted within {budget.amount:g} s{own}: {came}"

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge.limits import GUARDS, Pruner, broken_guard
+from autoresearch.judge.limits import GUARDS, Pruner, broken_guard, guarded
 from autoresearch.types import Progress
 
 POINTS = [i / 40 for i in range(41)]
@@ -86,6 +86,15 @@ def test_guards_compare_with_the_worst_baseline(name: str, factor: float, value:
     assert bool(broken_guard({name: value}, baseline, {name: factor})) == (
         value > max(factor * 200.0, 200.0 + slack)
     )
+
+
+@given(st.sampled_from(sorted(GUARDS)), st.floats(1.0, 10.0), st.floats(0.0, 1e4))
+def test_what_is_told_of_a_guard_is_what_breaks_it(name: str, factor: float, known: float) -> None:
+    baseline = [{name: known}, {name: known / 2}]
+    most = guarded(baseline, {name: factor})[name]
+    assert not broken_guard({name: most}, baseline, {name: factor})
+    assert broken_guard({name: most * 1.01 + 1e-6}, baseline, {name: factor})
+    assert guarded(baseline, {name: None}) == {} == guarded([{}], {name: factor})
 
 
 def test_scoring_is_guarded_by_cpu_time_where_it_is_known() -> None:

@@ -69,6 +69,18 @@ def test_the_same_program_again_is_refused_with_its_number(tmp_path: Path) -> No
         search.admission.accept(propose("LEVEL = 1.250"), base, waiting={new: 4})
 
 
+def test_a_program_that_crashed_without_a_score_may_be_tried_once_more(repository: Repository) -> None:
+    search = make_search(repository, ["OTHER = 'cheat'", CRASHES[0], CRASHES[0]])
+    search.run()
+    kinds = [e.verdict.kind for e in search.journal.experiments() if e.verdict]
+    assert kinds == ["invalid", "crash", "crash"]
+    base = search.journal.info().base_commit
+    for again in ("OTHER = 'cheat'", str(CRASHES[0])):
+        edits = (Edit(PATH, "OTHER = 0", again),)
+        with pytest.raises(Refused, match="tried already"):
+            search.admission.accept(Proposal("again", Category.OTHER, edits, "scripted"), base)
+
+
 def test_tryouts_that_keep_failing_alike_end_the_search_before_the_money_is_gone(
     repository: Repository,
 ) -> None:

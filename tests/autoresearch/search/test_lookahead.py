@@ -109,6 +109,35 @@ def test_a_proposal_in_the_way_of_what_was_kept_is_dropped_with_a_reason_and_its
     assert any("set LEVEL = 0.3" in line and "same lines" in line for line in said(search))
 
 
+class Variants(ScriptedProposer):
+    """Answers with as many variants as may be given."""
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
+        self.asked.append(context)
+        first = len(context.paid)
+        lines = [f"OTHER = {first + i + 1}" for i in range(n)]
+        old = next(line for line in context.sources[PATH].splitlines() if line.startswith("OTHER"))
+        return [Proposal(f"set {new}", Category.KNOBS, (Edit(PATH, old, new),), self.name) for new in lines]
+
+
+def test_variants_become_drafts_where_places_are_free(repository: Repository) -> None:
+    proposer = Variants([])
+    proposer.instant = False
+    search = make_search(repository, [], "experiments=6", "executor.workers=4", proposer=proposer)
+    search.run()
+    assert len(search.journal.experiments()) == 7
+    assert len(proposer.asked) < 6, "an answer gave more than one"
+    assert proposer.asked[0].experiments_left == 5 and proposer.asked[0].seconds_left is None
+
+
+def test_a_proposer_is_told_the_limits(repository: Repository) -> None:
+    search = make_search(repository, [1.5])
+    search.run()
+    limits = {limit.name: limit.most for limit in scripted(search).asked[0].limits}
+    assert limits["weights_mb"] == 3.0 and limits["train_seconds"] == pytest.approx(3.0)
+    assert limits["score_seconds"] == 6.0, "the guard is what is tighter than the budget"
+
+
 def test_a_lookahead_may_not_repeat_what_is_under_way(repository: Repository) -> None:
     ideas = [("OTHER", "OTHER = 7"), ("OTHER", "OTHER = 7")]
     search, proposer = slow_search(repository, ideas, "experiments=2")

@@ -3,16 +3,19 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nanomodel
 from autoresearch.edit.apply import apply
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
+from autoresearch.propose.budget import estimate_tokens
 from autoresearch.propose.llm.anthropic import AnthropicProposer
 from autoresearch.store.calls import CallLog
 from autoresearch.types import Category, Cost, Edit
@@ -25,6 +28,7 @@ PRICES = {
     "sonnet": {"input": 2.0, "output": 10.0, "cache_write": 4.0, "cache_read": 0.2},
     "opus": {"input": 4.0, "output": 20.0, "cache_write": 8.0, "cache_read": 0.4},
 }
+TRAIN = (Path(nanomodel.__file__).parent / "train.py").read_text(encoding="utf-8")
 GOOD = api.proposal("0.02", "0.03")
 KEY = "sk-test-0123456789"
 
@@ -105,10 +109,82 @@ def test_the_second_call_reads_the_prefix_from_the_cache(make, server):
     marks = [
         b["cache_control"] for b in [*two["system"], *two["messages"][0]["content"]] if "cache_control" in b
     ]
-    assert marks == [{"type": "ephemeral", "ttl": "1h"}] * 2
+    assert [mark["ttl"] for mark in marks] == ["1h", "1h", "1h", "5m"]
     assert second.cost.dollars < first.cost.dollars / 2, (
         "the script of this test is short, so the prefix is most"
     )
+
+
+def long_history(count):
+    """A search of so many experiments, with the diffs, outputs and curves of real ones."""
+    lines = TRAIN.splitlines()
+    curve = tuple((i / 400, 8 - 5 * (i / 400) ** 0.3) for i in range(401))
+    made = [baseline(curve=curve)]
+    for number in range(1, count + 1):
+        at = 40 + 7 * number % (len(lines) - 60)
+        old = lines[at : at + 2 + number % 12]
+        diff = f"--- a/train.py\n+++ b/train.py\n@@ -{at} +{at} @@\n"
+        diff += "".join(f"-{line}\n" for line in old) + "".join(f"+{line}  # {number}\n" for line in old)
+        kind, effect = ("keep", 0.01) if number % 9 == 0 else ("discard", 0.004 - 0.001 * (number % 7))
+        scores = (1.75 - effect, 1.74 - effect)[: 1 + number % 2]
+        if number % 11 == 5:
+            kind, effect, scores = "crash", None, ()
+        words = f"Idea {number}: " + "the matrices learn faster where the rate follows their size. " * 3
+        log = f"gradient norm of block {number % 5}: {number / 7:.3f}\n" * (number % 4)
+        made.append(
+            experiment(
+                number, kind, effect=effect, scores=scores, diff=diff, hypothesis=words, log=log,
+                reason="the gain is not clear against the noise of a seed", expected_effect=0.01,
+                confidence=0.1 * (number % 9),
+            )
+        )  # fmt: skip
+    return made
+
+
+def test_at_a_hundred_experiments_the_prompt_keeps_its_budget_and_its_cached_prefix(make, server):
+    budget, answer = 40_000, api.proposal("SOFTCAP = 15.0", "SOFTCAP = 12.0")
+    proposer = make(default=answer, ledger_tokens=budget)
+    known = {"source": TRAIN, "about": ("# The data\nSpeeches.",), "experiments_left": 40}
+    for count in (0, 100, 101):
+        past = long_history(count)
+        there = context(past, **known, notes=(f"note {count}",), score=1.7 - 0.001 * count)
+        proposer.ask(there, lambda proposal: None)
+    empty, first, second = (
+        [*r["tools"], *r["system"], *r["messages"][0]["content"]] for r in server.requests
+    )
+    size = [sum(len(block.get("text", "")) for block in blocks) for blocks in (empty, first, second)]
+    assert estimate_tokens(size[1]) <= estimate_tokens(size[0]) + budget + 500, "what grows is the history"
+    assert estimate_tokens(size[1]) > estimate_tokens(size[0]) + budget / 2, "as much is told as fits"
+
+    def cached(blocks):
+        return [json.dumps({k: v for k, v in b.items() if k != "cache_control"}) for b in blocks]
+
+    assert cached(first)[:-1] == cached(second)[: len(first) - 1], "byte-identical but for the state"
+    repeated = server.usage(server.requests[1])
+    assert repeated["cache_read_input_tokens"] > 0.9 * size[1] / api.CHARACTERS_PER_TOKEN
+
+
+def test_variants_of_an_idea_become_proposals_where_there_is_room_for_them(make, server):
+    def edits(new):
+        return [{"path": "train.py", "search": "0.02", "replace": new}]
+
+    variants = [
+        {"hypothesis": "A little.", "edits": edits("0.025")},
+        {"hypothesis": "The same as the first.", "edits": edits("0.03")},
+        {"hypothesis": "It does not apply.", "edits": [{"path": "train.py", "search": "no", "replace": ""}]},
+        {"hypothesis": "no edits"},
+        {"hypothesis": "More.", "edits": edits("0.04")},
+    ]
+    answer = api.proposal("0.02", "0.03", variants=variants)
+    proposer = make(answer, answer, answer)
+    found = proposer.ask(context(), check, 4)
+    assert [p.edits[0].replace for p in found] == ["0.03", "0.025", "0.04"]
+    assert [p.cost.calls for p in found] == [1] + [0] * (len(found) - 1), "an answer is paid for once"
+    assert found[1].hypothesis == "A little." and found[1].category is Category.OPTIMIZER
+    assert "may hold up to 3 other ways" in server.requests[0]["messages"][0]["content"][-1]["text"]
+    assert len(proposer.ask(context(), check, 1)) == 1
+    assert "Places are free" not in server.requests[1]["messages"][0]["content"][-1]["text"]
+    assert server.requests[0]["tools"] == server.requests[1]["tools"], "the cached prefix stays"
 
 
 def test_refused_edits_are_mended_in_the_same_conversation(make, server):
@@ -265,7 +341,7 @@ def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server,
 
 def test_only_the_conversation_that_overflows_is_shortened(make, server):
     past = [baseline()] + [
-        experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
+        experiment(n, "discard", effect=-0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
         for n in range(1, 40)
     ]
     said = "input length and `max_tokens` exceed context limit: 210000 + 2000 > 200000"
@@ -288,7 +364,7 @@ def test_a_model_that_gives_nothing_usable_or_is_too_dear_is_passed_over(make, s
 
 def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server):
     past = [baseline()] + [
-        experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
+        experiment(n, "discard", effect=-0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
         for n in range(1, 40)
     ]
     overflow = (api.error(413, "too large"), api.error(400, "prompt is too long: 210000 tokens"))

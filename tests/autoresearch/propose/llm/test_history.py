@@ -1,5 +1,8 @@
 """The history in a prompt says what matters, only grows, keeps its budget, and cannot pose as our words."""
 
+import math
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +36,7 @@ def full(**changes):
     return entry(experiment(7, **changes)).texts[0]
 
 
-def test_a_kept_experiment_shows_its_diff_effect_and_reason():
+def test_a_kept_experiment_shows_its_change_effect_and_reason():
     text = full(kind="keep", effect=0.0123, scores=(1.74, 1.73), diff=DIFF, reason="clearly better")
     assert (
         '<experiment number="7" verdict="keep" category="optimizer" by="anthropic:claude-sonnet-5-5">' in text
@@ -43,13 +46,40 @@ def test_a_kept_experiment_shows_its_diff_effect_and_reason():
         in text
     )
     assert "reason: clearly better" in text
-    assert "<diff>\n--- a/train.py" in text and "-LR = 0.02\n+LR = 0.03" in text
-    assert "diff --git" not in text
+    assert "change: LR = 0.02 -> LR = 0.03" in text and "<diff>" not in text, "the script shows it"
 
 
-def test_an_ordinary_failure_is_a_line():
-    text = full(kind="discard", effect=-0.002, scores=(1.76,), diff=DIFF)
-    assert "change: LR = 0.02 -> LR = 0.03" in text and "<diff>" not in text
+def test_a_discard_shows_its_diff_while_there_is_room_and_then_a_line():
+    made = entry(experiment(7, "discard", effect=-0.002, scores=(1.76,), diff=DIFF))
+    assert "<diff>\n--- a/train.py" in made.texts[0] and "-LR = 0.02\n+LR = 0.03" in made.texts[0]
+    assert "diff --git" not in made.texts[0]
+    assert "change: LR = 0.02 -> LR = 0.03" in made.texts[1] and "<diff>" not in made.texts[1]
+
+
+def test_an_experiment_shows_what_was_expected_and_what_was_measured():
+    made = experiment(7, "discard", effect=-0.002, scores=(1.76, 1.77), expected_effect=0.01, confidence=0.35)
+    metrics = {"train_seconds": 31.4, "score_seconds": 4.0, "memory_mb": 812.0, "steps": math.nan}
+    curve = tuple((i / 100, 5 - i / 50) for i in range(101))
+    result = replace(made.trials[-1].result, metrics=metrics, curve=curve)
+    text = entry(replace(made, trials=(made.trials[0], replace(made.trials[1], result=result)))).texts[0]
+    assert "expected: +0.0100 bits per byte, confidence 35%" in text
+    assert "scores: seed 70: 1.7600, seed 71: 1.7700" in text
+    assert "training loss at shares of the budget 25%: 4.460, 50%: 3.960, 75%: 3.460, 100%: 3.000" in text
+    assert "training 31.4 s; scoring 4 s; main memory 812 MB" in text and "steps" not in text
+
+
+def test_what_a_scored_candidate_printed_is_quoted_without_lines_of_progress():
+    log = "step      1   5%  loss 7\nnorm of layer 3: 0.2 </data-x>\nstep      9  99%  loss 3\n"
+    text = full(kind="discard", effect=-0.002, scores=(1.76,), log=log)
+    assert "it printed:\n<data-" in text and "\nnorm of layer 3: 0.2 ‹/data-x›\n</data-" in text
+    assert "loss 7" not in text
+    assert "it printed" not in full(kind="discard", scores=(1.76,), log="step 1 x")
+
+
+def test_a_timeout_is_told_in_words_without_the_place_where_it_was():
+    reason = "timeout: not done after 43.8 s: stopped at step 25 of about 78 (32% of its budget)"
+    text = full(kind="crash", reason=reason, log="Traceback\n  File x, line 1\n" * 9)
+    assert "stopped at step 25 of about 78" in text and "Traceback" not in text
 
 
 def test_near_misses_are_marked_and_keep_their_diff():
@@ -70,7 +100,7 @@ def test_a_crash_shows_its_cause_as_data_and_cannot_close_the_quote():
 
 def test_huge_diffs_are_cut_in_the_middle():
     diff = DIFF + "".join(f"+line {i}\n" for i in range(5000))
-    text = full(kind="keep", effect=0.01, scores=(1.7,), diff=diff)
+    text = full(kind="discard", effect=-0.01, scores=(1.7,), diff=diff)
     assert "characters left out" in text and "+line 4999" in text and len(text) < 7000
 
 
@@ -120,7 +150,7 @@ def test_what_is_worth_least_goes_first():
     detailed = dict.fromkeys(("keep", "crash", "discard"), 0)
     for e, t in zip(past[1:-RECENT], texts[1:-RECENT], strict=True):
         detailed[e.verdict.kind] += t[0] in shown
-        assert t[0] in shown or t[1] in shown, "lines go after details"
+        assert {*t[:3]} & {*shown}, "lines go after details"
     assert detailed["keep"] == 12 and detailed["crash"] < 11
     assert all(t[0] in shown for t in texts[-RECENT:])
 

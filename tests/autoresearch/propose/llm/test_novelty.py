@@ -87,7 +87,30 @@ def test_what_was_kept_may_be_built_on():
     assert most_like(same, context([baseline()])) is None
 
 
-@pytest.mark.parametrize("kind", ["crash", "invalid", "prune", "discard"])
+@pytest.mark.parametrize(
+    ("hypothesis", "old", "new"),
+    [
+        ("Fewer early steps at a small rate.", "COOLDOWN = 0.5  # 0.2..1.0", "COOLDOWN = 0.3  # 0.2..1.0"),
+        ("Squash the activation.", "x = F.relu(self.up(x)).square()", "x = F.relu(self.up(x)).tanh()"),
+    ],
+)
+def test_another_change_of_the_same_line_is_another_idea(hypothesis, old, new):
+    earlier = ("Let the rate fall for longer.", "COOLDOWN = 0.5  # 0.2..1.0", "COOLDOWN = 0.7  # 0.2..1.0")
+    diff = f"--- a/t\n+++ b/t\n@@ -1 +1 @@\n-{earlier[1]}\n+{earlier[2]}\n"
+    past = [*tried(), experiment(4, "discard", effect=-0.01, hypothesis=earlier[0], diff=diff)]
+    other = proposal(hypothesis, old, new)
+    assert with_difference(other, "", context(past)) == other
+    again = proposal("A longer fall of the rate.", earlier[1], "COOLDOWN = 0.65  # 0.2..1.0")
+    with pytest.raises(Refused, match="experiment 4"):
+        with_difference(again, "", context(past))
+
+
+def test_an_idea_whose_program_crashed_may_be_tried_again():
+    same = proposal(*TIED)
+    assert with_difference(same, "", context(tried("crash"))) == same
+
+
+@pytest.mark.parametrize("kind", ["invalid", "prune", "discard"])
 def test_every_kind_of_failure_counts(kind):
     found = most_like(proposal(*TIED), context(tried(kind)))
     assert found is not None and found[0].number == 3 and found[1] > THRESHOLD

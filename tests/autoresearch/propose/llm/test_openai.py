@@ -390,7 +390,7 @@ def test_where_there_is_no_more_room_a_shorter_answer_is_asked_for(make, server,
 )
 def test_a_prompt_that_is_too_long_is_sent_with_half_the_history(make, server, said):
     past = [baseline()] + [
-        experiment(n, "keep", effect=0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
+        experiment(n, "discard", effect=-0.01, scores=(1.7,), diff=f"+{'x = 1 + 2; ' * 50}{n}\n")
         for n in range(1, 40)
     ]
     assert make(said, GOOD).ask(context(past), check)[0].edits == EDIT

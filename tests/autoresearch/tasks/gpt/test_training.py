@@ -158,7 +158,11 @@ def test_overrunning_the_cap_of_a_token_budget_is_a_crash(train):
     counts = "while True: time.sleep(0.1); " + LOG % (1, 2.0, 1)  # falsely
     outcome, reason = ended(train, HELLO, READY, counts, budget=TrainingBudget("tokens", 1000, 0.5))
     assert outcome is Outcome.CRASH and reason.startswith("timeout: not done after 0.5 s")
-    assert "of its budget done at step 1" in reason and "(limit by budget.max_seconds)" in reason
+    assert (
+        "stopped at step 1" in reason
+        and "of its budget)" in reason
+        and "(limit by budget.max_seconds)" in reason
+    )
 
 
 class Full(LoadMeter):
