@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,10 @@ from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journa
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
+
+
+ENDING = ("SIGTERM", "SIGHUP")
+"""Signals that end a command as Ctrl-C does. One that is ignored, as under nohup, stays so."""
 
 
 class ViewKind(StrEnum):
@@ -45,7 +51,7 @@ def run(
 
     name = ""
     try:
-        with open_search(overrides or [], view) as search:
+        with _told_to_end(), open_search(overrides or [], view) as search:
             name = search.config.name
             # The test split stays sealed until the search ends by itself: a person who stops it may go on.
             kept = search.run() and any(e.kept for e in search.journal.experiments())
@@ -54,11 +60,8 @@ def run(
                     make_claim(search, search.config.claim)
                 except Stopped as stopped:
                     search.view.message(str(stopped))
-    except KeyboardInterrupt:
-        typer.echo(
-            "\nStopped; nothing is lost." + (f" Go on with: autoresearch run name={name}" if name else "")
-        )
-        sys.exit(130)
+    except KeyboardInterrupt as end:
+        _say_the_end(end, f"autoresearch run name={name}" if name else "")
     journal, _ = open_journal([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
     print_result(journal, journal.path.parent / "report" / "report.html")  # written as the search was closed
 
@@ -119,6 +122,40 @@ def audit(
 
 
 @contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Within it a termination signal raises KeyboardInterrupt with its number; a second one kills."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt(number)
+
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _say_the_end(end: KeyboardInterrupt, again: str) -> None:
+    """Leave a line that says what ended the command and how to go on; exits.
+
+    Args:
+        end: From Ctrl-C, or with the number of a signal.
+        again: The command that goes on; empty if there is none.
+    """
+    number = signal.Signals(end.args[0]) if end.args else signal.SIGINT
+    by = f" by {number.name}" if end.args else ""
+    with suppress(OSError):  # the terminal may be gone
+        typer.echo(f"\nStopped{by}; nothing is lost." + (f" Go on with: {again}" if again else ""))
+        sys.stdout.flush()
+    sys.exit(128 + number)
+
+
+@contextmanager
 def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; a person's stop ends the command."""
     from autoresearch.search.recovery import recover
@@ -128,9 +165,11 @@ def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     given = overrides or []
     named = [f"name={chosen(given).name}", *(o for o in given if not o.startswith("name="))]
     try:
-        with open_search(named, "quiet" if quiet else "auto") as search:
+        with _told_to_end(), open_search(named, "quiet" if quiet else "auto", proposes=False) as search:
             recover(search.state, search.view)  # an earlier claim or audit may have been killed
             yield search
     except Stopped as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit from None
+    except KeyboardInterrupt as end:
+        _say_the_end(end, "the same command")

@@ -107,12 +107,22 @@ def resume(overrides: Overrides = None) -> None:
 
 
 def stop(overrides: Overrides = None) -> None:
-    """Stop a search at its next step, as if it were done; `run` with its name continues it."""
-    _wish("stop", overrides, "{name} stops at its next step. Go on later with: autoresearch run name={name}")
+    """Stop a search at its next step; `run` with its name continues it. No claim follows by itself."""
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.tasks import create_task
+
+    folder = _wish("stop", overrides, "{name} stops at its next step.")
+    config, name = recorded_config(folder), folder.name
+    if config.claim and create_task(config).sealed:
+        typer.echo(
+            "No claim follows, because the search may go on: the test split stays sealed. To claim what it "
+            f"has found: autoresearch claim name={name}"
+        )
+    typer.echo(f"Go on later with: autoresearch run name={name}")
 
 
-def _wish(value: str, overrides: list[str] | None, words: str) -> None:
-    """Ask a search for something.
+def _wish(value: str, overrides: list[str] | None, words: str) -> Path:
+    """Ask a search for something; returns its folder.
 
     Raises:
         UserError: If no process runs it, so that nobody would hear.
@@ -126,6 +136,7 @@ def _wish(value: str, overrides: list[str] | None, words: str) -> None:
 
     Inbox(journal.path.parent).wish(value)
     typer.echo(words.format(name=name))
+    return journal.path.parent
 
 
 def _inbox(overrides: list[str]) -> Inbox:

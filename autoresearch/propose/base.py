@@ -165,6 +165,21 @@ class Proposer(ABC):
         """Learn the verdict of an experiment of any proposer; `Context.history` holds it too."""
 
 
+class Nobody(Proposer):
+    """Stands for a proposer that nobody will ask, as in a claim; it needs no key, and proposes nothing.
+
+    Args:
+        name: Of the proposer that it stands for.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+        """Raises that it proposes nothing."""
+        raise ProposerError("nothing is proposed here")
+
+
 def asked(proposer: Proposer, context: Context, check: Check, n: int = 1) -> list[Proposal]:
     """Ask a proposer; whatever goes wrong in it is a `ProposerError`.
 

@@ -26,7 +26,7 @@ from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import PROPOSERS, create_proposer
-from autoresearch.propose.base import Proposer, SearchServices
+from autoresearch.propose.base import Nobody, Proposer, SearchServices
 from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.live import create_view
 from autoresearch.report.page import Report, write_report
@@ -112,12 +112,13 @@ def named(overrides: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
+def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = True) -> Iterator[Search]:
     """A search that is ready to run, new or continued by its name; closed at the end.
 
     Args:
         overrides: Configuration, see `autoresearch.config`.
         view: How to show it: "live", "plain", "quiet" or "auto".
+        proposes: Whether it will ask its proposer for anything. If not, that needs no key and no program.
 
     Raises:
         UserError: For every error that a person can fix before the first trial.
@@ -144,7 +145,8 @@ def open_search(overrides: list[str], view: str = "auto") -> Iterator[Search]:
         inbox.begin()
         if not found:
             shelve(inbox, config.idea_paths)
-        proposer = proposer_of(config, repository, folder, say)
+        who = str(config.proposer["name"])
+        proposer = proposer_of(config, repository, folder, say) if proposes else Nobody(who)
         task = create_task(config)
         if not found:
             check_new(config.name, repository, task)

@@ -136,7 +136,8 @@ def mlflow_tells(root: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.soak
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(root: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_and_the_same_command_goes_on(root: Path, sent: signal.Signals) -> None:
     arguments = command("run", "name=stopped", "experiments=0", "tracking=none", *QUICK)
     process = subprocess.Popen(
         arguments, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -146,10 +147,12 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(root: Path) -> None:
         if "training" in line:
             break
     time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
+    os.kill(process.pid, sent)
     said = process.stdout.read()
-    assert process.wait(60) == 130
-    assert "autoresearch run name=stopped" in said
+    assert process.wait(60) == 128 + sent
+    assert ("Stopped by SIGTERM" in said) == (
+        sent == signal.SIGTERM
+    ) and "autoresearch run name=stopped" in said
     assert not subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout
     autoresearch(root, "run", "name=stopped")
     assert json.loads(autoresearch(root, "status", "name=stopped", "--json"))["baseline"]["runs"] == 2

@@ -100,7 +100,9 @@ def test_pause_resume_stop(root):
     assert "asked to pause (go on with: autoresearch resume), 1 open idea" in say("status", "name=new")
     say("resume", "name=new")
     assert inbox(root).wished == "run"
-    assert "run name=old" in say("stop", "name=old") and inbox(root, "old").wished == "stop"
+    said = say("stop", "name=old")
+    assert "No claim follows" in said and "autoresearch claim name=old" in said
+    assert "run name=old" in said and inbox(root, "old").wished == "stop"
     say("resume", "name=old")  # within seconds: it was not heard yet
     assert inbox(root, "old").wished == "run"
 

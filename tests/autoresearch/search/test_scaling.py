@@ -61,7 +61,9 @@ def test_the_sixtieth_experiment_costs_what_the_tenth_did(tmp_path: Path, proces
     assert max(counter.git[1:]) <= 15
 
 
-def test_going_on_costs_the_same_after_five_and_after_twenty_five(tmp_path: Path, processes: list[str]) -> None:
+def test_going_on_costs_the_same_after_five_and_after_twenty_five(
+    tmp_path: Path, processes: list[str]
+) -> None:
     repository = make_repository(tmp_path / "repo")
     started: list[int] = []
     for experiments in (5, 5, 25, 25):

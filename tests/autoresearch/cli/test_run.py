@@ -1,0 +1,67 @@
+"""What ends `run` and `claim`, and what they need."""
+
+import os
+import signal
+
+import pytest
+
+from autoresearch.cli.run import _say_the_end, _told_to_end
+from autoresearch.config import load
+from autoresearch.propose.base import ProposerError
+from autoresearch.search.setup import open_search
+from tests.support import toy_task
+from tests.support.cli import inside, outcome
+from tests.support.stub import git
+
+MODEL = ("proposer=anthropic", "tracking=none", "task=toy", "baselines=2", "experiments=1")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    toy_task.install(monkeypatch, tmp_path / "site")
+    root = toy_task.write_repository(tmp_path / "repo")
+    (root / ".gitignore").write_text("runs/\n")
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "start")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_a_claim_needs_no_key(root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", "sk-test-0123456789")
+        with open_search(["name=x", *MODEL], "quiet"):
+            pass  # begun, and nobody asked
+    assert "needs an API key" in inside(root, "run", "name=x", "--view", "quiet", code=2)
+    _, said = outcome(root, "claim", "name=x")
+    assert "Nothing was kept" in said, said
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with open_search(["name=x"], "quiet", proposes=False) as search:
+        assert search.proposer.name == "anthropic"
+        with pytest.raises(ProposerError, match="nothing is proposed"):
+            search.proposer.ask(None, None)
+    assert load(["name=x"], {}).proposer["name"] == "optuna"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_termination_signal_leaves_a_line_that_says_how_to_go_on(sent, capsys):
+    before = signal.getsignal(sent)
+    signal.signal(sent, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            try:
+                with _told_to_end():
+                    os.kill(os.getpid(), sent)
+                    signal.pause()
+            except KeyboardInterrupt as end:
+                _say_the_end(end, "autoresearch run name=x")
+        assert ended.value.code == 128 + sent
+        told = capsys.readouterr().out
+        assert f"Stopped by {sent.name}; nothing is lost. Go on with: autoresearch run name=x" in told
+        assert signal.getsignal(sent) is signal.SIG_DFL
+        signal.signal(sent, signal.SIG_IGN)
+        with _told_to_end():
+            os.kill(os.getpid(), sent)  # ignored, as under nohup
+    finally:
+        signal.signal(sent, before)
