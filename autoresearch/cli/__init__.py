@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import begin, inspect, maintain, run, steer
+from autoresearch.cli import begin, inspect, maintain, run, steer, watch
 from autoresearch.errors import UserError
 from autoresearch.text import visible
 
@@ -27,6 +27,7 @@ COMMANDS = (
     run.prepare,
     inspect.list_searches,
     inspect.status,
+    watch.watch,
     inspect.log,
     inspect.show,
     inspect.diff,

@@ -89,6 +89,7 @@ class SearchView:
         self.hypothesis = ""
         self.running: dict[int, tuple[Trial, Progress | None]] = {}
         self.places = 1
+        self.left: float | None = None  # if another process says how long it will take
         self.lock = threading.Lock()
         self._baseline_scores: list[float] = [s for e in experiments[:1] for s in e.scores]
         self._clock = clock
@@ -182,6 +183,8 @@ class SearchView:
 
     def seconds_left(self) -> float | None:
         """Time until the search and its claim end, at the pace so far; None if that is not known."""
+        if self.left is not None:
+            return self.left
         limits = []
         if self.minutes is not None:
             limits.append(60 * self.minutes - (self._clock() - self._began))

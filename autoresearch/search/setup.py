@@ -29,6 +29,7 @@ from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.base import Nobody, Proposer, SearchServices
 from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.live import create_view
+from autoresearch.report.now import Published
 from autoresearch.report.page import Report, write_report
 from autoresearch.search.create import (
     begin,
@@ -163,7 +164,7 @@ def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = Tr
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
         journal.update(config=config.model_dump(mode="json"))
-        shown: View = create_view(view, journal.info(), journal.experiments())
+        shown: View = Published(create_view(view, journal.info(), journal.experiments()), folder)
         stack.enter_context(shown)
         journal.say = partial(shown.message, warning=True)
         for warning in passed_over:

@@ -1,0 +1,113 @@
+"""The command that shows a search from another terminal, or on a page in the browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoresearch.cli.inspect import Overrides, chosen
+
+if TYPE_CHECKING:
+    from autoresearch.report.terminal import SearchView
+
+EVERY = 0.5
+"""Seconds between two looks at a search."""
+
+
+def watch(
+    overrides: Overrides = None,
+    web: Annotated[bool, typer.Option("--web", help="Serve a page for the browser.")] = False,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 0,
+) -> None:
+    """Watch a search from anywhere: in this terminal, or with --web on a page that also steers it."""
+    folder = chosen(overrides)
+    if web:
+        _serve(folder, host, port)
+    else:
+        _show(folder)
+
+
+def _show(folder: Path) -> None:
+    """Draw the panel of a search until it ends, or until Ctrl-C."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from autoresearch.report.live import SearchPanel
+    from autoresearch.report.markdown import headline
+    from autoresearch.report.summary import summarize
+    from autoresearch.store.journal import Journal
+
+    journal = Journal(folder / "journal.db")
+    console = Console()
+    try:
+        if console.is_terminal:
+            with Live(console=console, refresh_per_second=4, screen=False) as live:
+                while view := _view(journal, folder):
+                    live.update(SearchPanel(view))
+                    time.sleep(EVERY)
+    except KeyboardInterrupt:
+        pass
+    typer.echo(headline(summarize(journal)))
+    lease = journal.lease()
+    runs = lease is not None and not lease.dead
+    typer.echo(
+        f"Running: {lease}." if runs else f"Not running. Continue: autoresearch run name={folder.name}"
+    )
+
+
+def _view(journal: object, folder: Path) -> SearchView | None:
+    """The state of a search as its own terminal shows it; None if nobody runs it."""
+    from autoresearch.report.now import read_now
+    from autoresearch.report.terminal import SearchView
+    from autoresearch.store.journal import Journal
+    from autoresearch.types import Progress
+
+    assert isinstance(journal, Journal)
+    lease = journal.lease()
+    if lease is None or lease.dead:
+        return None
+    experiments = journal.experiments()
+    view = SearchView(journal.info(), experiments)
+    now = read_now(folder)
+    view.doing, view.hypothesis = now.get("doing", "getting ready"), now.get("hypothesis", "")
+    view.places = now.get("places", 1)
+    view.left = now.get("seconds_left")
+    view.messages.extend((m["text"], m["warning"]) for m in now.get("messages", ()))
+    trials = {t.id: t for e in experiments for t in e.trials}
+    for told in now.get("trials", ()):
+        if trial := trials.get(told["id"]):
+            view.running[trial.id] = trial, Progress(**told["progress"]) if told["progress"] else None
+    return view
+
+
+def _serve(folder: Path, host: str, port: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        UserError: If the port cannot be listened on.
+    """
+    import secrets
+    import socket
+
+    import uvicorn
+
+    from autoresearch.errors import UserError
+    from autoresearch.report.web import create_app
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be listened on: {error.strerror}.", "Choose another --port, or 0.", code=3
+        ) from None
+    token = secrets.token_urlsafe(24)
+    typer.echo(f"page: http://{host}:{listener.getsockname()[1]}/#{token}")
+    typer.echo("Who has this address can steer the search. End the page with Ctrl-C; the search goes on.")
+    app = create_app(folder, token, [host, "localhost", "127.0.0.1"])
+    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listener])
