@@ -64,7 +64,8 @@ def headline(s: Summary) -> str:
     if s.estimates.baseline is None:
         return "nothing has been scored yet"
     if s.gain is None:
-        return "nothing kept" if s.tried else "only the starting point has been measured"
+        nothing = "nothing kept" if s.info.finished else "nothing kept so far"
+        return nothing if s.tried else "only the starting point has been measured"
     if s.claim and (result := s.claim.result):
         if result.interval[0] <= 0:
             return "no gain on unseen data"
