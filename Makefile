@@ -1,6 +1,6 @@
 # make run    search on this machine with what is in the box (ARGS="name=x experiments=50 ..." to say more)
 # make test   every test; make quick   those that start no processes, and those of the modules touched
-# make check  linters and types; make soak   slow endurance tests
+# make check  linters and types; make soak   slow endurance tests; make red-team-user   attacks as an ordinary user
 # make setup  only the installation; make lock   pin the versions installed now
 PYTHON ?= python3
 ARGS ?= experiments=12 ideas=configs/shelf claim=4
@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: run test quick check soak setup lock clean
+.PHONY: run test quick check soak red-team-user setup lock clean
 run: setup
 	$(BIN)/autoresearch run $(ARGS)
 
@@ -26,8 +26,11 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-soak: .venv/.dev
+soak: .venv/.dev red-team-user
 	$(BIN)/pytest -m soak
+
+red-team-user: .venv/.dev  # every attack, as an ordinary user; root becomes nobody
+	tests/red_team/as_user $(BIN)/pytest -p no:cacheprovider -n 2 -m "not live" tests/red_team
 
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt

@@ -101,9 +101,11 @@ def test_scoring_is_guarded_by_cpu_time_where_it_is_known() -> None:
     """The clock on the wall also counts what other programs take."""
     factors = {"score_seconds": 3.0}
     baseline = [{"score_seconds": 2.0, "score_cpu_seconds": 1.5}]
-    assert not broken_guard({"score_seconds": 60.0, "score_cpu_seconds": 1.6}, baseline, factors)
-    assert "time of scoring" in broken_guard(
-        {"score_seconds": 60.0, "score_cpu_seconds": 9.0}, baseline, factors
-    )
+    for seconds, broken in ((1.6, False), (4.4, False), (4.6, True)):  # 3 x 1.5 s
+        used = {"score_seconds": 60.0, "score_cpu_seconds": seconds}
+        assert ("time of scoring" in broken_guard(used, baseline, factors)) is broken
+    twice = {"score_seconds": 2.0}
+    for seconds, broken in ((3.4, False), (3.6, True)):  # 2 s more than 1.5 s
+        assert bool(broken_guard({"score_cpu_seconds": seconds}, baseline, twice)) is broken
     assert "time of scoring" in broken_guard({"score_seconds": 60.0}, baseline, factors)
     assert not broken_guard({"score_cpu_seconds": 60.0}, [{}], factors)
