@@ -19,6 +19,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; see configs/.", show_default=False),
 ]
+SHOWN_CHANGES = 5
+"""Of so many changed settings `status` tells, the last ones; the report tells of all."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -128,7 +131,7 @@ def compare(
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """Show how far a search has come."""
-    from autoresearch.report.markdown import drift, headline
+    from autoresearch.report.markdown import drift, headline, setting_text
     from autoresearch.report.summary import summarize
     from autoresearch.report.timeline import time_use
     from autoresearch.search.scheduler import WAITS_KEY
@@ -158,6 +161,9 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     if changes := summary.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1].time))
         typer.echo(f"The brief was changed {times(len(changes))}, last at {when}.")
+    for change in summary.setting_changes[-SHOWN_CHANGES:]:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(change.time))
+        typer.echo(f"Since {when}: {setting_text(change)}.")
 
 
 def log(overrides: Overrides = None, json: Json = False) -> None:

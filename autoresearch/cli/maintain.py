@@ -80,6 +80,10 @@ def _sync_mlflow(journal: Journal, repository: Repository, overrides: list[str])
 def clean(
     overrides: Overrides = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove whole searches that have ended.")] = False,
+    git: Annotated[
+        bool,
+        typer.Option("--git", help="With --all: their branches and candidates, too. The name is free then."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Make room: remove what searches leave behind, and shorten old logs. Without name=: of all searches."""
@@ -90,29 +94,61 @@ def clean(
     from autoresearch.store.git import Repository
 
     given = overrides or []
+    if git and not everything:
+        raise UserError(
+            "clean --git is not enough.", "To remove searches with their branches: clean --all --git"
+        )
     config, repository = load(given), Repository(Path.cwd())
-    named = any(o.startswith("name=") for o in given)
-    folders = [search_folder(given)] if named else files.leftovers(runs_folder(config, repository))
+    runs = runs_folder(config, repository)
+    folders = files.leftovers(runs)
+    if any(o.startswith("name=") for o in given):
+        folder = runs / config.name
+        if folder not in folders and not (git and repository.refs(f"refs/autoresearch/{config.name}")):
+            search_folder(given)  # says that there is none
+        folders = [folder]
     total = 0
     for folder in folders:
         try:
             if everything:
-                question = (
-                    f"Remove {folder} with its journal and report? (git keeps its commits and its name)"
+                kept = "" if git else " (git keeps its branch and candidates)"
+                what = " with its journal and report" + (
+                    ", its branch and its candidates in git" if git else ""
                 )
-                if not yes and not typer.confirm(question):
+                if not yes and not typer.confirm(f"Remove {folder}{what}?{kept}"):
                     continue
-                freed = {"all of it": files.remove_search(folder)}
+                freed = {"all of it": _remove(folder, repository, git)}
             else:
                 freed = files.clean(folder, config.keep_logs)
         except UserError as error:
-            typer.echo(f"{folder.name}: left alone: {error}")
+            typer.echo(f"{folder.name}: left alone: {error}" + (f" {error.hint}" if error.hint else ""))
             continue
         total += sum(freed.values())
         said = ", ".join(f"{what} {_megabytes(size)}" for what, size in freed.items())
         typer.echo(f"{folder.name}: {said or 'nothing to remove'}")
-    repository.prune_worktrees(runs_folder(config, repository))
+    repository.prune_worktrees(runs)
     typer.echo(f"freed {_megabytes(total)}")
+
+
+def _remove(folder: Path, repository: Repository, git: bool) -> int:
+    """Remove a whole search, and say what git has of it, or had."""
+    from autoresearch.store.commits import forget
+    from autoresearch.store.files import remove_search
+
+    name, removed = folder.name, ""
+
+    def forgotten() -> None:
+        nonlocal removed
+        removed = forget(repository, name)
+
+    freed = remove_search(folder, forgotten if git else lambda: None)
+    if removed:
+        typer.echo(f"{name}: removed from git: {removed}")
+    elif repository.refs(f"refs/autoresearch/{name}"):
+        typer.echo(
+            f"{name}: git keeps its branch and candidates, so a new search cannot have this name. To remove "
+            f"them, too: autoresearch clean --all --git name={name}"
+        )
+    return freed
 
 
 def trace(overrides: Overrides = None) -> None:

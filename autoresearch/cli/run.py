@@ -163,7 +163,8 @@ def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     from autoresearch.search.setup import open_search
 
     given = overrides or []
-    named = [f"name={chosen(given).name}", *(o for o in given if not o.startswith("name="))]
+    place = [o for o in given if o.startswith(("name=", "runs="))]
+    named = [f"name={chosen(place).name}", *(o for o in given if not o.startswith("name="))]
     try:
         with _told_to_end(), open_search(named, "quiet" if quiet else "auto", proposes=False) as search:
             recover(search.state, search.view)  # an earlier claim or audit may have been killed

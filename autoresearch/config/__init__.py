@@ -10,10 +10,12 @@ proposer, judge, sandbox) stay plain mappings: that room's constructor checks th
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
+from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -43,6 +45,20 @@ OF_TASKS = ("budget", "data")
 
 RESERVED = ("cache", "mlflow", "readme.md")
 """What else lies in the folder of searches: no search can have such a name."""
+
+STORES = (
+    "http",
+    "https",
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mssql",
+    "file",
+    "databricks",
+    "databricks-uc",
+    "uc",
+)
+"""How addresses of MLflow stores begin."""
 
 WANTED = {
     "int_": "a whole number",
@@ -94,11 +110,19 @@ class SandboxLimits(Options):
     open_files: int = Field(ge=16, le=1_000_000)
 
 
+def _store(uri: str) -> str:
+    """An address that MLflow can open; a host that does not answer now may answer later."""
+    scheme = uri.partition(":")[0].partition("+")[0] if re.match(r"[\w+.-]+:", uri) else "file"
+    if scheme in STORES or scheme in entry_points(group="mlflow.tracking_store").names:
+        return uri
+    raise ValueError(f"is no address of an MLflow store: those begin with {', '.join(STORES)}")
+
+
 class Tracking(Options):
     """Which MLflow store mirrors the journal."""
 
     enabled: bool
-    uri: str | None
+    uri: Annotated[str, AfterValidator(_store)] | None
     experiment: str
 
 
@@ -249,7 +273,7 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
         # What the environment chose is recorded too: a search goes on as it was begun, on any machine.
         return Config(**{**tree, "name": name, "choices": choices, "overrides": (*automatic, *overrides)})
     except ValidationError as error:
-        raise _explained(error) from None
+        raise explained(error) from None
 
 
 def parse(model: type[M], values: Mapping[str, Any], group: str) -> M:
@@ -264,13 +288,18 @@ def parse(model: type[M], values: Mapping[str, Any], group: str) -> M:
         UserError: If a value is missing, unknown, of a wrong type, or out of range.
     """
     try:
-        return model(**values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise _explained(error, group) from None
+        raise explained(error, group) from None
 
 
-def _explained(error: ValidationError, group: str = "") -> UserError:
-    """The first thing that is wrong with some values, as a sentence."""
+def explained(error: ValidationError, group: str = "") -> UserError:
+    """The first thing that is wrong with some values, as a sentence.
+
+    Args:
+        error: What pydantic says.
+        group: Of the keys, such as "proposer".
+    """
     first = error.errors()[0]
     key = ".".join(str(part) for part in ([group] if group else []) + list(first["loc"]))
     hint = f"See configs/ for what {key} means."
@@ -279,7 +308,8 @@ def _explained(error: ValidationError, group: str = "") -> UserError:
         return UserError(f"{key}={first['input']} {limits['error']}.", hint)
     if key == "name":
         hint = (
-            "A name begins with a letter (a-z) or a digit; dots, lines and underscores may follow; 64 in all."
+            "It names a branch and a folder: letters from a to z, also capitals, digits, dots, hyphens and "
+            "underscores, 64 at most, with a letter or a digit first."
         )
         return UserError(f"name={first['input']} is no name for a search.", hint)
     if kind == "missing":

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autoresearch.config import CONFIGS
+from autoresearch.config import CONFIGS, explained
 from autoresearch.errors import UserError
 from autoresearch.propose.base import Proposer, SearchServices
 from autoresearch.registry import Registry
@@ -52,7 +52,7 @@ def create_proposer(
     if fallback == name:
         raise UserError(f"proposer.fallback: {name!r} cannot stand in for itself", "optuna needs no network")
     if fallback is not None:
-        PROPOSERS.load(fallback)
+        PROPOSERS.load(str(fallback))
         second = _create(fallback, column, services, settings(fallback))
     if services is None and second is None:
         return first
@@ -80,8 +80,5 @@ def _create(name: str, column: int, services: SearchServices | None, options: di
     try:
         proposer: Proposer = kind(**options, **{key: lent[key] for key in lent.keys() & wanted.keys()})
     except ValidationError as error:
-        wrong = "; ".join(f"proposer.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(
-            f"the proposer {name!r} cannot be set up so: {wrong}", "see configs/proposer"
-        ) from None
+        raise explained(error, "proposer") from None
     return proposer

@@ -8,6 +8,7 @@ order of the report (`page` and its template) and pictures (`plot`).
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
-from autoresearch.store.notes import AuditRecord, ClaimRecord
+from autoresearch.store.notes import AuditRecord, ClaimRecord, SettingChange
 from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.text import change_text, clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric, VerdictKind
@@ -283,11 +284,20 @@ def settings(s: Summary) -> list[tuple[str, str]]:
     for brief in s.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(brief.time))
         rows.append(("brief changed", f"{when}, {code(brief.name)}: {escape(brief.text, 120)}"))
+    for change in s.setting_changes:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(change.time))
+        rows.append(("setting changed", f"{when}, {code(setting_text(change))}"))
     rows += [("started from", code(s.info.base_commit)), ("tip", code(s.tip_commit))]
     measured = {k: s.info.config[k] for k in MEASURED if k in s.info.config}
     rows += [(k, code(str(v))) for k, v in flatten(measured).items()]
     data = flatten(s.info.data).items()
     return rows + [(f"data: {k}", code(str(v))) for k, v in data if not isinstance(v, list)]
+
+
+def setting_text(change: SettingChange) -> str:
+    """A changed setting in a line: `claim=8, was 0`."""
+    before, after = (json.dumps(value) for value in (change.before, change.after))
+    return one_line(f"{change.key}={after}, was {before}", 200)
 
 
 def command(s: Summary) -> str:

@@ -20,11 +20,14 @@ from autoresearch.store.notes import (
     AFTER,
     BRIEFS,
     CLAIMS,
+    SETTINGS,
     UNBILLED,
     Brief,
     ClaimRecord,
+    SettingChange,
     read_briefs,
     read_claims,
+    read_setting_changes,
     read_unbilled,
     seconds_after,
 )
@@ -54,7 +57,7 @@ JUDGE_KEYS = {
 """Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
-NOTES_READ = (CLAIMS, JUDGE, BRIEFS, UNBILLED, AFTER)
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER)
 """Notes of the journal that a summary reads."""
 
 
@@ -160,6 +163,7 @@ class Summary:
         gain: What was gained; None before anything was kept.
         tip_commit: The incumbent.
         brief_changes: Later texts of the brief, with the time from which they were used.
+        setting_changes: Settings that were changed when the search went on; without secrets.
         claims: The records of all final tests, oldest first.
         judge: What the judge says about the search as a whole; None before it was asked.
         guards: The scores on splits that decide nothing.
@@ -179,6 +183,7 @@ class Summary:
     gain: Gain | None
     tip_commit: str
     brief_changes: list[Brief]
+    setting_changes: list[SettingChange]
     claims: list[ClaimRecord]
     judge: Report | None
     guards: list[ExtraCheck]
@@ -211,6 +216,7 @@ class Summary:
             "search": info.name,
             **{key: getattr(info, key) for key in ("branch", "task", "brief")},
             "brief_changes": [asdict(brief) for brief in self.brief_changes],
+            "setting_changes": [asdict(change) for change in self.setting_changes],
             **{key: getattr(info, key) for key in ("device", "created", "finished", "base_commit")},
             "tip_commit": self.tip_commit,
             "metric": {
@@ -260,6 +266,7 @@ def summarize(history: History) -> Summary:
         gain=_gain(now, info.metric),
         tip_commit=now.best.experiment.commit if now.best else info.base_commit,
         brief_changes=read_briefs(history)[1:],
+        setting_changes=[_public(change) for change in read_setting_changes(history)],
         claims=read_claims(history),
         judge=Judge.from_json(judge).report() if judge else None,
         guards=_extra_checks(now, info.metric),
@@ -272,6 +279,13 @@ def summarize(history: History) -> Summary:
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
     )
+
+
+def _public(change: SettingChange) -> SettingChange:
+    """A change without secrets, which both values may hold."""
+    before, after = (public({change.key: value}) for value in (change.before, change.after))
+    assert isinstance(before, Mapping) and isinstance(after, Mapping)
+    return replace(change, before=before[change.key], after=after[change.key])
 
 
 def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:

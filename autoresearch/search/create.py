@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from glob import iglob
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def check_settings(config: Config, *, new: bool) -> None:
         _read_idea(path)
     for key in ("path", "other_path"):
         given = config.data.get(key)
-        if given and not {*"*?["} & {*given} and not Path(given).expanduser().exists():
+        there = str(Path(str(given)).expanduser())
+        if given and not Path(there).exists() and not any(iglob(there, recursive=True)):  # noqa: PTH207
             hint = "Give a file, a folder, or a glob in quotes."
             raise UserError(f"data.{key}: there is no {given}.", hint)
 
@@ -100,16 +102,16 @@ def check_new(name: str, repository: Repository, task: Task) -> None:
                 if kind == "branch"
                 else f"Remove it if you do not need it: git update-ref -d {ref}",
             )
+    if repository.refs(place := f"refs/autoresearch/{name}"):
+        raise UserError(
+            f"Git still has the candidates of an earlier search {name}, below {place}, and its branch.",
+            "Choose another name=, or remove them if you do not need them: autoresearch clean --all --git "
+            f"name={name}",
+        )
     if repository.refs(f"refs/heads/{branch}"):
         raise UserError(
             f"The branch {branch} exists already, but no search of that name is recorded here.",
             f"Choose another name=, or delete the branch if you do not need it: git branch -D {branch}",
-        )
-    if repository.refs(place := f"refs/autoresearch/{name}"):
-        raise UserError(
-            f"Git still has the candidates of an earlier search {name}, below {place}.",
-            "Choose another name=, or delete them if you do not need them: git for-each-ref "
-            f"--format='delete %(refname)' {place} | git update-ref --stdin",
         )
     require_files(repository, task)
     repository.sources("HEAD", task.editable)

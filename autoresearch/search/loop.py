@@ -133,9 +133,9 @@ class Search:
             if (experiment := self.state.unfinished) is None:
                 self._recheck()
                 self._repeat()
-                if self.state.tried >= self.config.experiments:
-                    break
-            self.scheduler.checkpoint()
+            self.scheduler.checkpoint()  # also after the last experiment, before the search ends
+            if experiment is None and self.state.tried >= self.config.experiments:
+                break
             self._tell_of_neighbours()
             if experiment is None:
                 experiment = self._propose()
@@ -190,8 +190,9 @@ class Search:
                 try:
                     return self.admission.adopt(draft, self.state.incumbent.commit)
                 except Refused as error:
-                    dropped = f"Dropped a queued proposal: its parent changed ({draft.proposal.hypothesis})"
-                    self.view.message(f"{dropped}: {error}", warning=True)
+                    self.view.message(
+                        f"Dropped a queued proposal ({draft.proposal.hypothesis}): {error}", warning=True
+                    )
                     self.journal.drop(draft, str(error))
             self.scheduler.checkpoint()
             self.lookahead.collect()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoresearch.config import Config, load, resume
+from autoresearch.config import Config, resume
 from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, require_device, threads
 from autoresearch.execute.sandbox import create_sandbox
@@ -22,7 +22,7 @@ from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
 from autoresearch.search.create import check_new, check_settings
-from autoresearch.search.setup import named, proposer_of, recorded_config, runs_of
+from autoresearch.search.setup import meant_by, named, proposer_of, recorded_config, runs_of
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.searches import journals, searches
@@ -69,7 +69,8 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         UserError: If the run could not start, as far as that can be seen without starting it.
     """
     overrides = named(overrides)
-    config, repository = load(overrides), Repository(folder)
+    repository = Repository(folder)
+    config = meant_by(overrides, repository)
     runs = runs_of(config, repository)
     there = next(path for path in (runs, *runs.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):

@@ -49,7 +49,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
-from autoresearch.store.notes import ABOUT
+from autoresearch.store.notes import ABOUT, record_settings
 from autoresearch.store.searches import meant, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Trust
@@ -102,11 +102,24 @@ def search_folder(overrides: list[str]) -> Path:
     return runs / config.name
 
 
+def meant_by(overrides: Sequence[str], repository: Repository) -> Config:
+    """The settings of `run` as far as they can be read without those of a search that goes on.
+
+    Of such a search they say only its name and its place: its options are those of its own choices.
+
+    Raises:
+        UserError: If the settings of a new search are wrong.
+    """
+    place = load([o for o in overrides if o.startswith(("name=", "runs="))])
+    known = (runs_of(place, repository) / place.name / "journal.db").exists()
+    return place if known else load(overrides)
+
+
 def named(overrides: Sequence[str]) -> list[str]:
     """The settings of `run` with the name of the search that they mean, if they name none."""
     if any(o.startswith("name=") for o in overrides):
         return list(overrides)
-    config, repository = load(list(overrides)), Repository(Path.cwd())
+    config, repository = load([o for o in overrides if o.startswith("runs=")]), Repository(Path.cwd())
     taken = repository.refs("refs/heads/autoresearch") | repository.refs("refs/autoresearch")
     names = {re.sub(r"^refs/(heads/)?autoresearch/?", "", ref).partition("/")[0] for ref in taken}
     return [f"name={unnamed(runs_of(config, repository), names)}", *overrides]
@@ -129,14 +142,13 @@ def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = Tr
         search.scheduler.events.put(Message(text, warning=True))
 
     overrides = named(overrides)
-    config = load(overrides)
     repository = Repository(Path.cwd())
-    runs = runs_folder(config, repository)
-    folder = runs / config.name
+    place = meant_by(overrides, repository)
+    runs = runs_folder(place, repository)
+    folder = runs / place.name
     with lock(folder) as lease, ExitStack() as stack:
         found = (folder / "journal.db").exists()
-        if found:
-            config = resume(recorded_config(folder), overrides)
+        config = resume(recorded_config(folder), overrides) if found else load(overrides)
         check_settings(config, new=not found)
         brief = config.read_brief()
         require_device(config)
@@ -163,12 +175,14 @@ def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = Tr
             journal.set(ABOUT, json.dumps(task.about(data)))
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
-        journal.update(config=config.model_dump(mode="json"))
+        anew = record_settings(journal, config.model_dump(mode="json"))
         shown: View = Published(create_view(view, journal.info(), journal.experiments()), folder)
         stack.enter_context(shown)
         journal.say = partial(shown.message, warning=True)
         for warning in passed_over:
             shown.message(warning, warning=True)
+        if anew:
+            shown.message(f"It goes on with other settings: {', '.join(change.key for change in anew)}.")
         tell_protection(config, sandbox, shown)
         shown.message(f"Trust: {task.trust}. {TRUST[task.trust]}", warning=task.trust is Trust.PRINTED)
         for warning in task.warnings(data):

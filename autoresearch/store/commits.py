@@ -18,7 +18,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.notes import read_revoked
-from autoresearch.text import evidence_text, verdict_text
+from autoresearch.text import count, evidence_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric, State
 
 
@@ -159,6 +159,32 @@ def check_branch(journal: Journal, repository: Repository) -> tuple[str | None, 
             f"the same command again: the search puts its branch back.",
         )
     return now, place
+
+
+def forget(repository: Repository, name: str) -> str:
+    """Remove the branch and the candidates of a search from git, so that its name is free.
+
+    Returns:
+        What was removed, in words; empty if there was nothing.
+
+    Raises:
+        UserError: If the branch is checked out, or holds commits of somebody else; nothing is removed then.
+    """
+    branch = f"autoresearch/{name}"
+    ref, own = f"refs/heads/{branch}", repository.refs(f"refs/autoresearch/{name}")
+    now, place = repository.branch(branch)
+    if place:
+        raise UserError(f"{branch} is checked out in {place}.", "Switch to another branch there.")
+    if now and now not in own.values() and not repository.holders(now) - {ref, *own}:
+        raise UserError(
+            f"The branch {branch} holds commits that are not of the search.",
+            f"Keep them on another branch (git branch mine {branch}), or remove it: git branch -D {branch}",
+        )
+    gone = {**own, **({ref: now} if now else {})}
+    repository.update_refs(dict.fromkeys(gone), expected=gone)
+    parts = [f"the branch {branch}"] if now else []
+    parts += [f"{count(len(own), 'ref')} below refs/autoresearch/{name}"] if own else []
+    return " and ".join(parts)
 
 
 def _remake(repository: Repository, e: Experiment, editable: tuple[str, ...], info: SearchInfo) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,8 +168,12 @@ def clean(folder: Path, keep_logs: int) -> dict[str, int]:
     return freed
 
 
-def remove_search(folder: Path) -> int:
+def remove_search(folder: Path, before: Callable[[], object] = lambda: None) -> int:
     """Remove a search that has ended; what git and MLflow have of it stays.
+
+    Args:
+        folder: Of the search.
+        before: Called when it is certain that the search has ended, before anything is removed.
 
     Returns:
         Bytes that were freed.
@@ -177,8 +181,9 @@ def remove_search(folder: Path) -> int:
     Raises:
         UserError: If it runs, or has not ended.
     """
-    if not (folder / "journal.db").exists():
-        with lock(folder):  # a start that failed
+    if not (folder / "journal.db").exists():  # a start that failed, or what git has of a search that is gone
+        with lock(folder):
+            before()
             return _remove(folder)
     with locked_journal(folder) as journal:
         if journal.info().finished is None or journal.get(STOPPED):
@@ -186,6 +191,7 @@ def remove_search(folder: Path) -> int:
                 f"The search {folder.name} has not ended.",
                 f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",
             )
+        before()
         return _remove(folder)
 
 

@@ -215,14 +215,14 @@ class Repository(Git):
 
     def update_refs(
         self,
-        refs: Mapping[str, str],
+        refs: Mapping[str, str | None],
         expected: Mapping[str, str | None] | None = None,
         message: str = "autoresearch",
     ) -> None:
-        """Point refs at commits: all of them, or none.
+        """Point refs at commits, or remove them: all of them, or none.
 
         Args:
-            refs: Ref -> commit.
+            refs: Ref -> commit, None to remove it.
             expected: Ref -> the commit that it must be at before, None if it must not exist.
             message: What the reflog says.
 
@@ -232,6 +232,8 @@ class Repository(Git):
         known = expected or {}
         lines = [
             f"update {ref} {commit}" + (f" {known[ref] or '0' * len(commit)}" if ref in known else "")
+            if commit
+            else f"delete {ref} {known.get(ref) or ''}".rstrip()
             for ref, commit in refs.items()
         ]
         if lines:
@@ -242,6 +244,13 @@ class Repository(Git):
         """Ref -> commit, of every ref below a prefix, or of the one of that name."""
         listed = self._git("for-each-ref", "--format=%(objectname) %(refname)", prefix)
         return {ref: commit for commit, ref in (line.split(" ", 1) for line in listed.splitlines())}
+
+    def holders(self, commit: str) -> set[str]:
+        """The refs from which a commit can be reached, HEAD among them."""
+        found = set(self._git("for-each-ref", "--contains", commit, "--format=%(refname)").splitlines())
+        return found | (
+            {"HEAD"} if self._try("merge-base", "--is-ancestor", commit, "HEAD") is not None else set()
+        )
 
     def branch(self, name: str) -> tuple[str | None, str]:
         """The commit of a branch, None if there is no such branch; and where it is checked out, or ""."""

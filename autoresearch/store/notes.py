@@ -1,4 +1,4 @@
-"""Records that the journal keeps as notes: claims and audits, texts of the brief, costs of no proposal.
+"""Records that the journal keeps as notes: claims, audits, changed briefs and settings, costs of no proposal.
 
 Each kind is JSON under one key. A claim trains the search's start and its result on fresh seeds, and scores
 them on the sealed test split when all are trained. An audit trains the result with some of the kept changes
@@ -19,13 +19,18 @@ from typing import Any, Protocol, TypeVar
 from autoresearch.clock import now
 from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.journal import Journal
+from autoresearch.text import flatten
 from autoresearch.types import Cost, Plain
 
 Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED, AFTER = "claims", "audits", "briefs", "owed", "seconds_after"
 REVOKED, RECHECKS, SLICES, ABOUT = "revoked", "rechecks", "slices", "about"
+SETTINGS = "settings"
 """The keys."""
+
+UNTOLD = ("name", "runs", "brief", "experiments", "minutes", "choices", "overrides")
+"""Keys that say how long to go on, or follow from others; a brief has records of its own."""
 
 BASELINE, TIP = "baseline", "tip"
 """The two sides of a claim."""
@@ -338,6 +343,54 @@ def current_brief(journal: Journal, path: Path, name: str = "") -> str:
             known.append(Brief(now(), name or info.brief, text))
         write_records(journal, BRIEFS, known)
     return text
+
+
+@dataclass(frozen=True)
+class SettingChange(Plain):
+    """A setting that was another when a search went on; none of these decides what a score means.
+
+    Attributes:
+        time: From when on, Unix time in seconds.
+        key: Such as "proposer.models".
+        before: Its value before; None too for an option that the choice before did not have.
+        after: Its value since then.
+    """
+
+    time: float
+    key: str
+    before: Any
+    after: Any
+
+
+def read_setting_changes(notes: Notes) -> list[SettingChange]:
+    """Every setting that was changed when the search went on, oldest first."""
+    return read_records(notes, SETTINGS, SettingChange)
+
+
+def record_settings(journal: Journal, config: Mapping[str, Any]) -> list[SettingChange]:
+    """Record the settings with which a search goes on, and give those among them that have changed.
+
+    Args:
+        journal: Of the search.
+        config: All settings, as JSON-ready values. Those of a choice that is left behind are not told.
+    """
+    known, given, time = flatten(journal.info().config), flatten(config), now()
+
+    def chosen(key: str) -> bool:
+        name = f"{key.partition('.')[0]}.name"
+        return key not in known and known.get(name) != given.get(name)  # an option of another choice
+
+    changed = [
+        SettingChange(time, key, known.get(key), value)
+        for key, value in given.items()
+        if key.partition(".")[0] not in UNTOLD
+        and (key in known or chosen(key))  # an older version did not know some
+        and known.get(key) != value
+    ]
+    if changed:
+        write_records(journal, SETTINGS, [*read_setting_changes(journal), *changed])
+    journal.update(config=dict(config))
+    return changed
 
 
 def read_unbilled(notes: Notes) -> dict[str, Cost]:

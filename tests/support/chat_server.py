@@ -5,9 +5,10 @@ with ChatServer([answer(...), api.error(429)]) as server:
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.messages_server import Behaviour, MessagesServer
+from tests.support.messages_server import Behaviour, MessagesServer, pieces
 
 
 class ChatServer(MessagesServer):
@@ -26,6 +27,38 @@ class ChatServer(MessagesServer):
             "completion_tokens": 100,
             "prompt_tokens_details": {"cached_tokens": size // 2},
         }
+
+    def rows(self, answer: dict[str, Any]) -> Sequence[object] | None:
+        return completion_events(answer)
+
+
+def completion_events(answer: dict[str, Any], size: int = 7) -> list[object] | None:
+    """The chunks of a completion, as servers stream it; None if it has another form."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    message, finish = choices[0].get("message"), choices[0].get("finish_reason")
+    if not isinstance(message, dict) or set(message) - {"role", "content", "tool_calls", "reasoning_content"}:
+        return None
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    for key in ("reasoning_content", "content"):
+        if not isinstance(message.get(key), str | None):
+            return None
+        deltas += [{key: part} for part in pieces(message.get(key) or "", size)]
+    calls = message.get("tool_calls")
+    for index, call in enumerate(calls if isinstance(calls, list) else []):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+            return None
+        deltas.append({"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]})
+        for part in pieces(function["arguments"], size):
+            deltas.append({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
+    rest = {key: value for key, value in answer.items() if key not in ("choices", "usage")}
+    rows: list[object] = [
+        {**rest, "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas
+    ]
+    rows.append({**rest, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    return [*rows, {**rest, "choices": [], "usage": answer.get("usage")}, "[DONE]"]
 
 
 def completion(message: object, finish_reason: object = "stop", **fields: object) -> Behaviour:

@@ -5,15 +5,16 @@
 
 Every request uses up one behaviour; when the list is empty, `default` answers, or else an error 500.
 Usage is counted as the real service would: a prefix that ends at a cache breakpoint is written once and read
-afterwards. Requests are kept in `requests`, for tests to look at.
+afterwards. Requests are kept in `requests`, for tests to look at. Who asks for a stream gets one, if the
+answer has a form that can be streamed.
 """
 
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 
@@ -86,6 +87,47 @@ def garbage(body: bytes, content_type: str = "application/json") -> Behaviour:
 HANG_UP = Behaviour(status=0)
 
 
+def events(rows: Iterable[object]) -> bytes:
+    """Server-sent events, each with some data; named after its type, if it has one."""
+    parts = []
+    for row in rows:
+        name = f"event: {row['type']}\n" if isinstance(row, dict) and "type" in row else ""
+        parts.append(f"{name}data: {row if isinstance(row, str) else json.dumps(row)}\n\n")
+    return "".join(parts).encode()
+
+
+def pieces(text: str, size: int = 7) -> list[str]:
+    """A text in pieces."""
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def message_events(answer: dict[str, Any], size: int = 7) -> list[dict[str, Any]] | None:
+    """The events of a message, as the Messages API streams it; None if it has another form."""
+    blocks = answer.get("content")
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        return None
+    usage = answer.get("usage")
+    tokens = {"output_tokens": usage.get("output_tokens")} if isinstance(usage, dict) else {}
+    begun = {**answer, "content": [], "stop_reason": None, "stop_sequence": None}
+    rows: list[dict[str, Any]] = [{"type": "message_start", "message": begun}, {"type": "ping"}]
+    for index, block in enumerate(blocks):
+        deltas = []
+        rest = dict(block)
+        for key, kind in (("text", "text"), ("thinking", "thinking"), ("signature", "signature")):
+            if isinstance(block.get(key), str):
+                deltas += [{"type": f"{kind}_delta", key: part} for part in pieces(block[key], size)]
+                rest[key] = ""
+        if isinstance(block.get("input"), dict):
+            text = json.dumps(block["input"])
+            deltas += [{"type": "input_json_delta", "partial_json": part} for part in pieces(text, size)]
+            rest["input"] = {}
+        rows.append({"type": "content_block_start", "index": index, "content_block": rest})
+        rows += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        rows.append({"type": "content_block_stop", "index": index})
+    end = {key: answer.get(key) for key in ("stop_reason", "stop_sequence", "stop_details") if key in answer}
+    return [*rows, {"type": "message_delta", "delta": end, "usage": tokens}, {"type": "message_stop"}]
+
+
 class MessagesServer:
     """Serves `POST /v1/messages` on a free local port while its context is open."""
 
@@ -142,7 +184,15 @@ class MessagesServer:
             last = self.default or error(500, "the script is over")
             behaviour = self.script.pop(0) if self.script else last
             body = behaviour.body(self.usage(request)) if callable(behaviour.body) else behaviour.body
+        if request.get("stream") and callable(behaviour.body) and not behaviour.headers:
+            rows = self.rows(json.loads(body))
+            if rows is not None:
+                return replace(behaviour, content_type="text/event-stream; charset=utf-8"), events(rows)
         return behaviour, body
+
+    def rows(self, answer: dict[str, Any]) -> Sequence[object] | None:
+        """The data of the events of an answer that is streamed."""
+        return message_events(answer)
 
     def _drip(self, file: BinaryIO, content: bytes, pace: float) -> None:
         """Write a byte at a time, until nobody listens any more or the server is closed."""

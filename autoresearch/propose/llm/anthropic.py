@@ -70,7 +70,7 @@ class AnthropicProposer(LanguageModel):
                 api_key=key, base_url=values.base_url, max_retries=values.retries, http_client=http
             )
 
-        api = Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout)
+        api = Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout, {"stream": True})
         super().__init__(values, prices, services, api)
         self._fixed = _fixed(values.effort, values.thinking)
 

@@ -5,10 +5,11 @@ what to do next; no data from the network raises anything else. The SDK repeats 
 decides whether it may: only if the server did not carry out the request (no connection, 429, 5xx) and asks
 for no long pause. A request without an answer may have been billed: it raises `Lost` and is never sent again.
 A request and its answer end by a deadline, however slowly bytes come, and no more of an answer is read or
-unpacked than an answer can hold. Redirects are not followed: prompt and key go only to the server, and the
-key is removed from every message.
+unpacked than an answer can hold. Answers are streamed, so that no proxy takes a model that thinks for one
+that is gone; a server that cannot stream is asked without. Redirects are not followed: prompt and key go only
+to the server, and the key is removed from every message.
 
-Not covered: the content of requests and answers (`anthropic`, `openai`).
+Not covered: the content of requests and answers (`anthropic`, `openai`), the form of a stream (`stream`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import httpx2
 
 from autoresearch.errors import UserError
 from autoresearch.propose.base import ProposerError
+from autoresearch.propose.llm.stream import EVENTS, assembled
 
 LONGEST_PAUSE = 30.0
 """Seconds. If a server asks for a longer pause, another model proposes meanwhile."""
@@ -38,7 +40,9 @@ CONNECT_SECONDS = 10.0
 """Seconds to connect: a network that drops packets is noticed soon, while an answer may take minutes."""
 
 MAX_BYTES = 20_000_000
-"""Larger answers are refused, packed or unpacked."""
+"""Larger answers are refused, packed or unpacked; a stream says the same with more bytes."""
+
+MAX_STREAM = 4 * MAX_BYTES
 
 MAX_ERROR = 20_000
 """Bytes of an answer that may be an error."""
@@ -55,6 +59,7 @@ BUSY = (408, 409, 429, 502, 503, 504, 529)
 CONTEXT = re.compile(r"context.{0,3}(window|length|limit|size)", re.IGNORECASE)
 LONG = re.compile(r"too (long|large|many tokens)", re.IGNORECASE)
 CREDIT = re.compile(r"credit balance|insufficient.{0,10}(credit|quota|balance|funds)", re.IGNORECASE)
+NO_STREAM = re.compile(r"\bstream(s|ing|_options)?\b", re.IGNORECASE)
 NO_TOOLS = re.compile(r"\btools?\b|tool_choice|function|jinja|\bstrict\b")
 OLD_NAME = re.compile(r"max_completion_tokens|un(supported|known|recognized|expected)|not supported")
 
@@ -84,7 +89,7 @@ class Malformed(Exception):
 
 
 class Unsupported(Exception):
-    """The server does not know something in the request; `what` is "tools" or "max_tokens"."""
+    """The server does not know something in the request; `what` is "tools", "max_tokens" or "stream"."""
 
     def __init__(self, what: str, said: str) -> None:
         super().__init__(said)
@@ -117,12 +122,18 @@ class Api:
         connect: Makes the SDK's client around an HTTP client; called at the first request, because importing
             an SDK takes about a second.
         timeout: Seconds for one request and its answer.
+        stream: What in a request asks for a streamed answer.
     """
 
     def __init__(
-        self, server: Server, path: str, connect: Callable[[httpx2.Client], Any], timeout: float
+        self,
+        server: Server,
+        path: str,
+        connect: Callable[[httpx2.Client], Any],
+        timeout: float,
+        stream: Mapping[str, Any],
     ) -> None:
-        self._server = server
+        self._server, self._stream = server, dict(stream)
         self._path = path
         self._connect = connect
         self._timeout = timeout
@@ -141,6 +152,17 @@ class Api:
             ProposerError: If the network is down.
             NextModel, TooLong, Malformed, Unsupported: See there.
         """
+        try:
+            return self._ask({**body, **self._stream})
+        except Unsupported as error:
+            if error.what != "stream":
+                raise
+            if not self._stream:  # it speaks of something else
+                raise NextModel(f"{body['model']}: {error}", retry=False) from None
+        self._stream = {}
+        return self.ask(body)
+
+    def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if self._sdk is None:
                 self._sdk = self._connect(_Client(self._server, self._timeout))
@@ -221,21 +243,28 @@ class _Client(httpx2.Client):
 
         Raises:
             _TooLarge: If it is larger than an answer can be.
+            httpx2.RemoteProtocolError: If a stream ends too early.
         """
+        events = stream.headers.get("content-type", "").lower().startswith(EVENTS)
+        most = MAX_STREAM if events else MAX_BYTES
         with closing(stream):
             raw = bytearray()
             for part in stream.iter_raw():
                 raw += part
-                if len(raw) > MAX_BYTES:
-                    raise _TooLarge(f"more than {MAX_BYTES / 1e6:g} MB")
+                if len(raw) > most:
+                    raise _TooLarge(f"more than {most / 1e6:g} MB")
         packing = stream.headers.get("content-encoding", "identity").strip().lower()
         content = bytes(raw)
         if packing in ("gzip", "x-gzip", "deflate"):
             unpacking = zlib.decompressobj(wbits=47)
             with suppress(zlib.error):  # what is cut off is no JSON either
-                content = unpacking.decompress(content, MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise _TooLarge(f"more than {MAX_BYTES / 1e6:g} MB, packed")
+                content = unpacking.decompress(content, most + 1)
+            if len(content) > most:
+                raise _TooLarge(f"more than {most / 1e6:g} MB, packed")
+        if events and stream.status_code < 300:
+            if (whole := assembled(content)) is None:
+                raise httpx2.RemoteProtocolError("the stream ended early")
+            content = whole
         names = ("content-encoding", "content-length", "transfer-encoding")
         headers = {name: value for name, value in stream.headers.items() if name not in names}
         status = stream.status_code if stream.status_code >= 300 else _status_within(content)
@@ -321,6 +350,8 @@ def meaning(response: httpx2.Response, server: Server, model: str) -> Exception:
         return TooLong(f"{model}: {text}")
     if status not in BUSY and LONG.search(said) and "max_tokens" not in said:
         return TooLong(f"{model}: {text}")
+    if status in (400, 422, *((500, 501) if server.varied else ())) and NO_STREAM.search(said):
+        return Unsupported("stream", text)
     # A server also answers 500 or 501 if it lacks a feature; a busy server may say anything.
     if server.varied and status in (400, 422, 500, 501):
         if NO_TOOLS.search(said):

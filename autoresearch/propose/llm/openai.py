@@ -2,7 +2,7 @@
 
 Invariant: prompt, answer and limits are the same as for Anthropic's models; only the wire format differs.
 Features that the server lacks are left out after its first refusal: tools (the answer is then JSON in a
-fenced block, which is accepted at any time), and the older name of the answer's limit.
+fenced block, which is accepted at any time), the older name of the answer's limit, and streams (`api`).
 
 Not covered: the conversation itself (`conversation`), the network (`api`).
 """
@@ -178,7 +178,8 @@ def _api(values: OpenAIOptions) -> Api:
 
     host = re.sub(r"^https?://([^/@]*@)?|/.*$", "", values.base_url)
     server = Server(host, key, values.key_variable, varied=True)
-    return Api(server, "/chat/completions", connect, values.timeout)
+    stream = {"stream": True, "stream_options": {"include_usage": True}}
+    return Api(server, "/chat/completions", connect, values.timeout, stream)
 
 
 def _choice(reply: Reply) -> Mapping[str, Any]:

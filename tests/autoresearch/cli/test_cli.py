@@ -136,6 +136,39 @@ def mlflow_tells(root: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.soak
+def test_two_searches_begun_at_once_are_both_whole_in_a_new_store(root: Path, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    inside(root, "prepare", f"runs={tmp_path}", *QUICK)
+    asked = [f"runs={tmp_path}", "experiments=1", *QUICK]
+    both = {
+        name: subprocess.Popen(
+            command("run", f"name={name}", "--view", "plain", *asked),
+            cwd=root,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("one", "two")
+    }
+    for name, process in both.items():
+        told = process.communicate(timeout=200)[0]
+        assert process.returncode == 0 and "MLflow is not" not in told and "duplicate" not in told, told
+        assert f"{name}/report" in told
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("autoresearch")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    for name in both:
+        log = inside(root, "log", f"name={name}", f"runs={tmp_path}", "--json")
+        commits = {row["commit"] for row in map(json.loads, log.splitlines()) if row["number"]}
+        parent = next(r.info.run_id for r in runs if r.data.tags.get("mlflow.runName", "").endswith(name))
+        children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent]
+        assert commits <= {r.data.tags.get("commit") for r in children}, name
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_cleanly_and_the_same_command_goes_on(root: Path, sent: signal.Signals) -> None:
     arguments = command("run", "name=stopped", "experiments=0", "tracking=none", *QUICK)

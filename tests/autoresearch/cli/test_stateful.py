@@ -132,9 +132,8 @@ class Searches(RuleBasedStateMachine):
             return
         self.known[target] = new
         new.wish, new.exact = "run", code == 0
-        new.done = (
-            "rejected" not in said if code == 0 else self.ended(target)
-        )  # or trouble came after its end
+        unsaid = code or kind == "kill"  # trouble may have come after its end; another process told it
+        new.done = self.ended(target) if unsaid else "rejected" not in said
         assert not new.done or code or len(self.journal(target).experiments()) - 1 == asked, said
         self.check(target)
 
@@ -178,18 +177,19 @@ class Searches(RuleBasedStateMachine):
             known.wish = "run"
             self.check(target)
 
-    @rule(name=NAMES, how=st.sampled_from(["", "--all"]))
+    @rule(name=NAMES, how=st.sampled_from(["", "--all", "--all --git"]))
     def clean(self, name: str | None, how: str) -> None:
         with self.only(name if name else ...):
-            code, said = self.command("clean", "--yes", *filter(None, [how, name and f"name={name}"]))
+            code, said = self.command("clean", "--yes", *how.split(), *([f"name={name}"] if name else []))
         assert code == (2 if name and name not in self.known else 0), said
         for target, known in list(self.known.items()):
             if how and name in (None, target) and known.done:
                 assert not self.folder(target).exists() and target in said
                 del self.known[target]
-                for ref in (f"refs/autoresearch/{target}", f"refs/heads/autoresearch/{target}"):
-                    for line in git(self.root, "for-each-ref", "--format=%(refname)", ref).splitlines():
-                        git(self.root, "update-ref", "-d", line)  # as the refusal of the name says
+                words = ("clean", "--yes", "--all", "--git", f"name={target}")
+                if "--git" not in how and words[-1] in said:  # as it says: else the name stays taken
+                    assert self.command(*words)[0] == 0
+                assert f"autoresearch/{target}\n" not in git(self.root, "for-each-ref") + "\n"
             elif name in (None, target):
                 self.check(target)
 
@@ -257,10 +257,12 @@ class Searches(RuleBasedStateMachine):
                 time.sleep(0.01)
             for what in commands:
                 self.meanwhile(target, what, words)
-            if end != "kill" and known.wish == "pause":
-                self.meanwhile(target, "resume", words)
             if end != "kill":
                 (self.root / HOLD).unlink()
+            if end != "kill" and known.wish == "pause":
+                time.sleep(0.2)  # its trial ends, and perhaps it was the last
+                assert os.waitpid(child, os.WNOHANG) == (0, 0), (self.root / "runs" / "said").read_text()
+                self.meanwhile(target, "resume", words)
         finally:
             if end == "kill" or sys.exc_info()[0]:
                 os.kill(child, signal.SIGKILL)

@@ -138,6 +138,20 @@ def test_a_proposer_is_told_the_limits(repository: Repository) -> None:
     assert limits["score_seconds"] == 6.0, "the guard is what is tighter than the budget"
 
 
+def test_a_waiting_proposal_is_dropped_for_the_reason_that_is_said(repository: Repository) -> None:
+    make_search(repository, [1.5], "experiments=1").run()
+    search = make_search(repository, [], "experiments=2")
+    tip = search.state.incumbent.commit
+    for level in ("1.5", "2 words"):
+        edit = Edit(PATH, "LEVEL = 1.0", f"LEVEL = {level}")
+        search.journal.draft(Proposal(f"say {level}", Category.KNOBS, (edit,), "x"), tip, 1.0)
+    search.run()
+    dropped = [line for line in said(search) if line.startswith("Dropped a queued proposal")]
+    assert len(dropped) == 2 and not any("parent" in line for line in dropped)
+    assert "(say 1.5): the candidate is the same program as experiment 1" in dropped[0]
+    assert "(say 2 words): " in dropped[1] and "yntax" in dropped[1]
+
+
 def test_a_lookahead_may_not_repeat_what_is_under_way(repository: Repository) -> None:
     ideas = [("OTHER", "OTHER = 7"), ("OTHER", "OTHER = 7")]
     search, proposer = slow_search(repository, ideas, "experiments=2")

@@ -86,6 +86,9 @@ def test_what_would_keep_it_from_starting_is_said(root, monkeypatch):
         ("name=cache", "something else"),
         ("executor.devices=[0]", "names GPUs"),
         ("runs=/dev/null/x", "cannot be written"),
+        ("data.other_path=*.nothing", "no \\*.nothing"),
+        ("tracking.uri=foo://x", "no address of an MLflow store"),
+        ("sandbox.limits=abc", "a mapping in braces"),
     ],
 )
 def test_it_refuses_what_a_run_refuses(root, setting, says):

@@ -15,8 +15,8 @@ from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import WAITS_KEY
 from autoresearch.store.git import Repository
-from autoresearch.types import WAITING, Measurement, Outcome, Progress, Proposal, VerdictKind
-from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurers, said
+from autoresearch.types import WAITING, Measurement, Outcome, Progress, Proposal, State, VerdictKind
+from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurer, measurers, said
 
 IDEAS: list[float | str] = [1.5, 0.2, "OTHER = 'crash'", 0.1, "OTHER = 7"]
 
@@ -212,6 +212,41 @@ def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: 
     assert pausing.open_when_it_went_on == 0
     assert any(line.startswith("Paused.") for line in said(search)) and "Going on." in said(search)
     assert story(search)[0][2] == "keep"
+
+
+class Late(EmptyInbox):
+    """A person who says something while the last trial runs."""
+
+    def __init__(self, word: str) -> None:
+        self.word, self.asked = word, False
+        self.heard: list[State] = []
+        self.search: Search | None = None
+
+    @property
+    def wished(self) -> str:  # type: ignore[override]
+        if not self.asked:
+            return "run"
+        assert self.search
+        self.heard.append(self.search.journal.experiments()[-1].state)
+        if self.word == "pause" and self.heard.count(State.RECORDED) == 2:
+            self.asked = False
+        return self.word
+
+
+@pytest.mark.parametrize("word", ["pause", "stop"])
+def test_a_person_is_heard_while_the_last_trial_runs(repository: Repository, word: str) -> None:
+    late = Late(word)
+    search = make_search(repository, [1.5], "experiments=1", inbox=late)
+    late.search = search
+
+    def ask() -> None:
+        late.asked = bool(search.state.tried)
+
+    measurer(search).on_run = ask
+    assert search.run() == (word == "pause"), "a search that was stopped has not ended by itself"
+    assert late.heard[-1] is State.RECORDED
+    assert any(line.startswith("Paused.") for line in said(search)) == (word == "pause")
+    assert make_search(repository, [1.5], "experiments=1").run() and story(search)[0][2] == "discard"
 
 
 @pytest.mark.slow

@@ -4,20 +4,31 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
+from autoresearch.config import CONFIGS
+from autoresearch.config.compose import _keys
 from autoresearch.errors import UserError
 from autoresearch.report import page
 from autoresearch.search import setup
+from autoresearch.search.plan import make_plan
+from autoresearch.store.commits import forget
+from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
-from autoresearch.store.notes import read_briefs
+from autoresearch.store.notes import read_briefs, read_claims
 from autoresearch.tasks.base import Dataset
 from autoresearch.types import Split
-from tests.support import toy_task
+from tests.support import chat_server, toy_task
+from tests.support import messages_server as api
 from tests.support.cli import inside
 from tests.support.stub import git
 
@@ -122,8 +133,8 @@ def test_what_was_chosen_by_itself_stays(root: Path, monkeypatch: pytest.MonkeyP
     fresh = setup.load(["name=x"])
     assert fresh.choices["proposer"] == "anthropic" and fresh.choices["budget"] == "gpu_5min"
     recorded = setup.recorded_config(root / "runs" / "x")
-    for given in ([], ["executor.device=auto"], ["executor=local"], ["experiments=3"]):
-        config = setup.resume(recorded, ["name=x", *given])
+    for asked in ([], ["executor.device=auto"], ["executor=local"], ["experiments=3"]):
+        config = setup.resume(recorded, ["name=x", *asked])
         assert config.choices == begun.choices and config.executor.device == "cpu"
     assert setup.resume(recorded, ["name=x", "proposer=anthropic"]).choices["proposer"] == "anthropic"
     with pytest.raises(UserError, match=r"another executor\.device"):
@@ -138,6 +149,62 @@ def test_workers_belong_to_a_budget_of_seconds(root: Path) -> None:
     assert setup.resume(counted, ["executor.workers=2"]).executor.workers == 2
     with pytest.raises(UserError, match=r"another executor\.workers"):
         setup.resume(timed, ["executor.workers=2"])
+
+
+WRONG = ("abc", "-1", "null", "", "[]", "{a: 1}", "foo://x", "0")
+OF_TASKS = ("budget", "data", "task")
+
+
+def keys() -> list[list[str]]:
+    """Every key that is not the task's, after the choice of its group that has it, if it needs one."""
+    found = []
+    for key in _keys():
+        group, _, name = key.partition(".")
+        files = sorted((CONFIGS / group).glob("*.yaml")) if name else []
+        owners = [f"{group}={file.stem}" for file in files if name in OmegaConf.load(file)]
+        if group not in OF_TASKS and key != "name":
+            found.append([*owners[-1:], key])
+    return found
+
+
+def refusal(ask: Callable[[], object]) -> str:
+    """What is said if something is refused; empty otherwise. Whatever else happens is a fault."""
+    try:
+        ask()
+    except UserError as error:
+        return f"{error.code}: {error}"
+    return ""
+
+
+def agree(root: Path, settings: list[str]) -> None:
+    """A dry run refuses what a run refuses, with the same words, and approves the rest."""
+
+    def run() -> None:
+        with setup.open_search(asked, "quiet"):
+            pass
+
+    asked = ["name=x", *SETTINGS, "budget=smoke", *settings]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123456789")
+        patch.setattr(setup, "_conclude", lambda *_: None)
+        planned, begun = refusal(lambda: make_plan(asked, root)), refusal(run)
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    forget(Repository(root), "x")
+    assert planned == begun, settings
+
+
+@given(st.sampled_from(keys()), st.sampled_from(WRONG))
+@hypothesis.settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_dry_run_refuses_what_a_run_refuses(root: Path, key: list[str], value: str) -> None:
+    agree(root, [*key[:-1], f"{key[-1]}={value}"])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_dry_run_refuses_what_a_run_refuses_for_every_key(root: Path) -> None:
+    for *choice, key in keys():
+        for value in WRONG:
+            agree(root, [*choice, f"{key}={value}"])
 
 
 def lease(root: Path, name: str, value: str) -> None:
@@ -199,3 +266,49 @@ def test_a_search_goes_on_with_the_data_it_was_begun_with_or_not_at_all(root: Pa
     corpus.write_text("a corpus")
     run(root, "name=x", "experiments=4")
     assert tried(root, "x") == 4
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_never_opens_the_sealed_split(root: Path, status: int) -> None:
+    rejected = api.error(status, "this key is not known", "authentication_error")
+    better = chat_server.proposal("LEVEL = 1.0", "LEVEL = 1.5", toy_task.PATH)
+    with chat_server.ChatServer([chat_server.call(better)], rejected) as server:
+        asked = ["name=x", "experiments=3", "claim=2", "proposer=openai", "proposer.fallback=null"]
+        said = run(root, *asked, f"proposer.base_url={server.url}", "proposer.models=[m]", "lookahead=0")
+        known = journal(root, "x")
+        assert [e.kept for e in known.experiments()[1:]] == [True] and "No further proposal" in said
+        assert not read_claims(known) and known.get("stopped")
+        assert "sealed test" not in said and not any(
+            "claim" in t.arm for e in known.experiments() for t in e.trials
+        )
+        known.close()
+        # once a person has mended it, the search goes on, and is claimed when it ends by itself
+        worse = chat_server.proposal("OTHER = 0", "OTHER = 1", toy_task.PATH)
+        server.script = [chat_server.call(worse)]
+        run(root, *asked, "experiments=2", f"proposer.base_url={server.url}", "proposer.models=[m]")
+    [record] = read_claims(journal(root, "x"))
+    assert record.finished and all(access.looked for access in record.accesses)
+
+
+def test_settings_that_are_changed_on_the_way_are_told_with_their_time(root: Path) -> None:
+    run(root, "name=x", "experiments=1")
+    assert "Since " not in inside(root, "status", "name=x")
+    begun = journal(root, "x").info().config
+    run(root, "name=x", "experiments=2")  # how long it goes on is no change
+    assert json.loads(inside(root, "status", "name=x", "--json"))["setting_changes"] == []
+    url = "http://me:hunter22@localhost:9/v1"
+    plain = ["run", "--view", "plain", "name=x", "experiments=2"]
+    inside(root, *plain, "proposer=openai", "proposer.models=[small]", f"proposer.base_url={url}", "alarm=7")
+    inside(root, *plain, "proposer.models=[large]")
+    told = json.loads(inside(root, "status", "name=x", "--json"))
+    changes = {change["key"]: (change["before"], change["after"]) for change in told["setting_changes"]}
+    times = [change["time"] for change in told["setting_changes"]]
+    assert changes["proposer.name"] == ("random", "openai") and changes["alarm"] == (begun["alarm"], 7)
+    assert changes["proposer.models"] == (["small"], ["large"]) and times == sorted(times)
+    assert times[0] > journal(root, "x").experiments()[2].finished and "choices" not in "".join(changes)
+    said = inside(root, "status", "name=x")
+    assert 'proposer.models=["large"], was ["small"].' in said
+    inside(root, "report", "name=x")
+    page = (root / "runs" / "x" / "report" / "report.md").read_text()
+    assert page.count("setting changed") == len(times) and "alarm=7" in page
+    assert "hunter22" not in page + said + json.dumps(told)

@@ -9,15 +9,20 @@ import pytest
 from typer.testing import CliRunner
 
 from autoresearch.cli import app
+from autoresearch.errors import UserError
+from autoresearch.search.create import check_new
 from autoresearch.search.setup import _conclude
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import digest, keep_losses, read_losses
 from autoresearch.store.git import Repository
+from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Call, Cost, Measurement, Outcome, VerdictKind
+from tests.support.faults import in_child
 from tests.support.stub import git, make_search
+from tests.support.toy_task import ToyTask
 
 
 def call(*arguments, code=0, **options):
@@ -106,9 +111,61 @@ def test_all_removes_finished_searches_once_it_may(done):
     journal.set("stopped", "")
     journal.update(finished=1.0)
     journal.close()
-    assert "all of it" in call("clean", "--all", "--yes")
+    said = call("clean", "--all", "--yes")
+    assert "all of it" in said and "clean --all --git name=x" in said
     assert not done.exists()
     assert git(done.parent.parent, "rev-parse", "--verify", "autoresearch/x"), "what was kept stays in git"
+
+
+def refs(root: Path) -> str:
+    return git(root, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/autoresearch")
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["at once", "later"])
+def test_a_name_is_free_again_when_git_s_part_is_removed_as_well(done, gone):
+    root = done.parent.parent
+    if gone:  # its folder was removed before
+        call("clean", "--all", "--yes")
+        with pytest.raises(UserError, match="earlier search x") as told:
+            check_new("x", Repository(root), ToyTask())
+        assert "clean --all --git name=x" in str(told.value.hint)
+    git(root, "switch", "-q", "autoresearch/x")
+    assert "left alone: autoresearch/x is checked out" in call("clean", "--all", "--git", "--yes", "name=x")
+    git(root, "commit", "-q", "--allow-empty", "-m", "mine")
+    git(root, "switch", "-q", "main")
+    assert "are not of the search" in call("clean", "--all", "--git", "--yes", "name=x")
+    assert "refs/heads/autoresearch/x" in refs(root) and done.exists() != gone
+    git(root, "branch", "mine", "autoresearch/x")
+    assert "removed from git: the branch autoresearch/x" in call("clean", "--all", "--git", "--yes", "name=x")
+    assert refs(root).split() == ["refs/heads/main", "refs/heads/mine"] and not done.exists()
+    with pytest.raises(UserError, match="needs toy"):  # and nothing of its name
+        check_new("x", Repository(root), ToyTask())
+
+
+def test_git_s_part_is_removed_only_with_the_whole_search(done):
+    with pytest.raises(UserError, match="not enough"):
+        call("clean", "--git", catch_exceptions=False)
+    Journal(done / "journal.db").set("stopped", "yes")
+    before = refs(done.parent.parent)
+    assert "has not ended" in call("clean", "--all", "--git", "--yes") and refs(done.parent.parent) == before
+
+
+@pytest.mark.parametrize("how", [["name=y"], [], ["--all", "--yes", "name=y"]])
+def test_a_start_that_was_killed_is_removed(done, how):
+    folder = done.parent / "y"
+
+    def start() -> None:
+        with lock(folder):
+            Inbox(folder).add_idea("an idea")
+            os._exit(9)  # while the data are prepared, say
+
+    assert in_child(start) == 9 and folder.exists()
+    with lock(folder):
+        assert "left alone: The search y is already running" in call("clean", *how) and folder.exists()
+    assert "y: " in (said := call("clean", *how)) and not folder.exists(), said
+    assert (done / "journal.db").exists()
+    with pytest.raises(UserError, match="no search called y"):
+        call("clean", "name=y", catch_exceptions=False)
 
 
 def test_phases_of_a_trial_are_in_the_timeline_once(done):
