@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "nanomodel": "autoresearch.tasks.gpt.task:GptTask",
     "command": "autoresearch.tasks.command.task:CommandTask",
+    "kernel": "autoresearch.tasks.kernel.task:KernelTask",
 }
 TASKS = Registry("task", BUILT_IN)
 

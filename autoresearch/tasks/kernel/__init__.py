@@ -1,0 +1,1 @@
+"""The task `kernel`: make a function faster with exactly the same behaviour."""
