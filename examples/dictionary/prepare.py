@@ -24,11 +24,13 @@ rng = random.Random(0)
 
 def line() -> str:
     host = f"10.{rng.randrange(4)}.{rng.randrange(256)}.{rng.randrange(256)}"
-    when = f"2026-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}T{rng.randrange(24):02}:{rng.randrange(60):02}"
+    day, minute = f"{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}", rng.randrange(24 * 60)
+    when = f"2026-{day}T{minute // 60:02}:{minute % 60:02}"
     path, status = rng.choice(PATHS), rng.choices([200, 304, 404, 500], [80, 12, 6, 2])[0]
     if path.startswith("/api"):
         path += f"/{rng.randrange(10_000)}"
-    return f'{host} [{when}] "{rng.choices(["GET", "POST"], [9, 1])[0]} {path} HTTP/1.1" {status} "{rng.choice(AGENTS)}"'
+    verb, agent = rng.choices(["GET", "POST"], [9, 1])[0], rng.choice(AGENTS)
+    return f'{host} [{when}] "{verb} {path} HTTP/1.1" {status} "{agent}"'
 
 
 for split, count in {"train": 2000, "validation": 1000, "test": 1000}.items():

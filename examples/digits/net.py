@@ -20,7 +20,7 @@ def build(layers: list[list], shape: tuple[int, int, int] = (1, 8, 8)) -> nn.Seq
     """A network whose last layer gives 10 logits.
 
     Args:
-        layers: Such as [["conv", 8, 3], ["relu"], ["pool", 2], ["linear", 10]]; also batchnorm, dropout, gelu.
+        layers: Such as [["conv", 8, 3], ["relu"], ["pool", 2], ["linear", 10]]; see KINDS for others.
         shape: Channels, height and width of an image.
     """
     modules: list[nn.Module] = []
