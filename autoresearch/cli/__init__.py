@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import begin, inspect, maintain, run, steer, watch
+from autoresearch.cli import attempt, begin, inspect, maintain, run, steer, watch
 from autoresearch.errors import UserError
 from autoresearch.text import visible
 
@@ -36,6 +36,7 @@ COMMANDS = (
     run.claim,
     run.audit,
     inspect.ui,
+    attempt.attempt,
     steer.note,
     steer.pause,
     steer.resume,
@@ -46,6 +47,9 @@ COMMANDS = (
     run.doctor,
 )
 
+NAMES = {inspect.list_searches: "list", attempt.attempt: "try"}
+"""Commands whose names are words of Python's."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -54,7 +58,7 @@ app = typer.Typer(
     help="Machine-learning research while you sleep, with results you can believe.",
 )
 for command in COMMANDS:
-    app.command("list" if command is inspect.list_searches else None)(command)
+    app.command(NAMES.get(command))(command)
 app.add_typer(steer.idea, name="idea")
 
 

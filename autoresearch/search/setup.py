@@ -50,7 +50,7 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.store.notes import ABOUT, record_settings
-from autoresearch.store.searches import meant, unnamed
+from autoresearch.store.searches import STOPPED, meant, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.tracking.mirror import Mirror
@@ -126,13 +126,16 @@ def named(overrides: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = True) -> Iterator[Search]:
+def open_search(
+    overrides: list[str], view: str = "auto", *, proposes: bool = True, patches_only: bool = False
+) -> Iterator[Search]:
     """A search that is ready to run, new or continued by its name; closed at the end.
 
     Args:
         overrides: Configuration, see `autoresearch.config`.
         view: How to show it: "live", "plain", "quiet" or "auto".
         proposes: Whether it will ask its proposer for anything. If not, that needs no key and no program.
+        patches_only: Try the patches that wait in its inbox, and nothing else; its own plan stays recorded.
 
     Raises:
         UserError: For every error that a person can fix before the first trial.
@@ -158,6 +161,9 @@ def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = Tr
         inbox.begin()
         if not found:
             shelve(inbox, config.idea_paths)
+        planned = config
+        if patches_only:
+            config = config.model_copy(update={"proposer": {"name": "queue", "wait": False}})
         who = str(config.proposer["name"])
         proposer = proposer_of(config, repository, folder, say) if proposes else Nobody(who)
         task = create_task(config)
@@ -175,7 +181,12 @@ def open_search(overrides: list[str], view: str = "auto", *, proposes: bool = Tr
             journal.set(ABOUT, json.dumps(task.about(data)))
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
-        anew = record_settings(journal, config.model_dump(mode="json"))
+        anew = record_settings(journal, planned.model_dump(mode="json"))
+        if patches_only:
+            waiting = len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())
+            config = config.model_copy(update={"experiments": waiting})
+            ended = journal.info().finished is not None and not journal.get(STOPPED)
+            stack.callback(journal.set, STOPPED, "" if ended else "yes")
         shown: View = Published(create_view(view, journal.info(), journal.experiments()), folder)
         stack.enter_context(shown)
         journal.say = partial(shown.message, warning=True)

@@ -52,6 +52,10 @@ class Repository(Git):
         """The full hash of the commit that a revision names, or None."""
         return self._try("rev-parse", "--verify", "-q", f"{revision}^{{commit}}")
 
+    def common_ancestor(self, one: str, other: str) -> str | None:
+        """The latest commit that two revisions share, or None."""
+        return self._try("merge-base", one, other)
+
     def existing(self, commits: Iterable[str]) -> set[str]:
         """Which of these commits, given by their full hashes, are in the repository."""
         asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
