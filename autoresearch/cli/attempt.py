@@ -49,7 +49,7 @@ def attempt(
     number = inbox.add_idea(message, _checked(journal, read_patch(patch) if patch else None))
     if wait:
         if _idle(journal):
-            _run(given, folder.name)
+            _run(given, folder.name, "quiet" if json else "auto")
         found = _verdict(journal, inbox, number)
     else:
         found = None
@@ -108,12 +108,12 @@ def _idle(journal: Journal) -> bool:
     return lease is None or lease.dead
 
 
-def _run(overrides: list[str], name: str) -> None:
+def _run(overrides: list[str], name: str, view: str) -> None:
     """Run the search until the patches that wait are judged; its own plan of experiments stays as it is."""
     from autoresearch.search.setup import open_search
 
     chosen_ones = [o for o in overrides if not o.startswith("name=")]
-    with open_search([f"name={name}", *chosen_ones], patches_only=True) as search:
+    with open_search([f"name={name}", *chosen_ones], view, patches_only=True) as search:
         search.run()
 
 

@@ -55,8 +55,8 @@ def test_only_what_is_changed_here_is_tried_on_the_incumbent(
     edit(root, "OTHER = 0", "OTHER = 1")
     ran = []
 
-    def run(overrides: list[str], patches_only: bool) -> object:
-        assert patches_only and overrides == ["name=x"]
+    def run(overrides: list[str], view: str, patches_only: bool) -> object:
+        assert patches_only and view == "quiet" and overrides == ["name=x"]
         ran.append(1)
         inside_search = make_search(
             setup.Repository(root), [], "tracking=none", "experiments=2", proposer=queue(root)
