@@ -33,6 +33,7 @@ COMMANDS = (
     inspect.diff,
     inspect.report,
     inspect.compare,
+    inspect.importance,
     run.claim,
     run.audit,
     inspect.ui,

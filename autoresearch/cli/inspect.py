@@ -237,6 +237,45 @@ def report(overrides: Overrides = None) -> None:
     print_result(journal, write_page(journal, repository).html)
 
 
+def importance(overrides: Overrides = None, json: Json = False) -> None:
+    """Show which knobs matter, by what the search has tried of them, as a list and a plot."""
+    from autoresearch.errors import UserError
+    from autoresearch.execute.places import device
+    from autoresearch.propose.base import ProposerError
+    from autoresearch.propose.tune.knobs import tunables
+    from autoresearch.propose.tune.optuna import observations
+    from autoresearch.propose.tune.study import ENOUGH, importances
+    from autoresearch.report.importance import write_importance_plot
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.state import SearchState
+    from autoresearch.tasks import create_task
+
+    journal, repository = open_journal(overrides)
+    config, folder = recorded_config(journal.path.parent), journal.path.parent
+    column = int(device(config) == "cuda")
+    context = SearchState(config, journal, repository, create_task(config)).context(brief="")
+    try:
+        knobs = tunables(context, column)
+    except ProposerError as error:
+        raise UserError(
+            f"There is nothing to compare: {error}.", "docs/proposers.md says what a knob is."
+        ) from None
+    shares = importances(knobs, observations(context, knobs, column))
+    if json:
+        typer.echo(dumps(shares))
+        return
+    if not shares:
+        raise UserError(
+            f"Fewer than {ENOUGH} points with a score, or no knob was moved: too little to say what matters.",
+            "Let the search try more of them: proposer=optuna",
+        )
+    for name, share in shares.items():
+        typer.echo(f"{share:6.1%}  {name}  (now {knobs[name].value})")
+    (folder / "report").mkdir(exist_ok=True)
+    if plot := write_importance_plot(shares, folder.name, folder / "report"):
+        typer.echo(f"plot: {plot[0]}")
+
+
 def print_result(journal: Journal, page: Path) -> None:
     """Print what a search has found, and where its page lies."""
     from autoresearch.report.markdown import claim_sentence, headline, void_sentence

@@ -93,12 +93,14 @@ class Knob:
         value: Current value, in the active column.
         space: Its search space.
         line: Line number, from 1.
+        declared: The words of its space, as they stand in the comment.
     """
 
     name: str
     value: Value
     space: Space
     line: int
+    declared: str = ""
 
 
 def read_knobs(source: str, column: int, named: Collection[str] = ()) -> list[Knob]:
@@ -118,18 +120,29 @@ def read_knobs(source: str, column: int, named: Collection[str] = ()) -> list[Kn
     for name, node in constants.items():
         value = ast.literal_eval(node)
         _, comment = comments.get(node.lineno, (0, ""))
-        try:
-            space = _space(comment, value) or (_usual(value) if name in named else None)
-            usable = space is not None and _usable(space)
-        except (
-            ValueError,
-            OverflowError,
-            ZeroDivisionError,
-        ):  # infinite, or too large or too small to compute with
-            continue
-        if space is not None and usable:
-            knobs.append(Knob(name, value, space, node.lineno))
+        if space := space_of(comment, value, name in named):
+            knobs.append(Knob(name, value, space, node.lineno, declared(comment)))
     return knobs
+
+
+def space_of(comment: str, value: Value, named: bool = False) -> Space | None:
+    """The space that a comment describes; None if it describes none that can be computed with.
+
+    Args:
+        comment: Without the signs that end it.
+        value: The current value, which the space will hold.
+        named: Whether the usual space is meant if the comment gives none.
+    """
+    try:
+        space = _space(comment, value) or (_usual(value) if named else None)
+        return space if space is not None and _usable(space) else None
+    except (ValueError, OverflowError, ZeroDivisionError):  # infinite, or too large or too small
+        return None
+
+
+def declared(comment: str) -> str:
+    """The part of a comment that gives the space, without its sign and the remark."""
+    return comment.lstrip("#").partition(";")[0].strip()
 
 
 def read_values(source: str, column: int) -> dict[str, Value]:
@@ -160,7 +173,7 @@ def set_knobs(path: str, source: str, values: Mapping[str, Value], column: int) 
             continue
         number = node.lineno - 1
         new = _replaced(lines, node, value, {line: column for line, (column, _) in comments.items()})
-        first, last = _unique_block(lines, number)
+        first, last = unique_block(lines, number)
         after = [*lines[first:number], new, *lines[number + 1 : last + 1]]
         edits.append(Edit(path, "\n".join(lines[first : last + 1]), "\n".join(after)))
     return tuple(edits)
@@ -232,7 +245,7 @@ def _comments(source: str) -> dict[int, tuple[int, str]]:
 
 def _space(comment: str, value: Value) -> Space | None:
     """The space that a comment describes, or None if it describes none."""
-    text = comment.lstrip("#").partition(";")[0].strip()
+    text = declared(comment)
     if "|" in text:
         options: list[Value] = []
         for option in (_word(word.strip()) for word in text.split("|")):
@@ -335,7 +348,7 @@ def _in_columns(lines: list[str], number: int, comments: Mapping[int, int]) -> b
     return any(_gap(lines, line, comments[line]) > 2 for line in range(first, last + 1))
 
 
-def _unique_block(lines: list[str], number: int) -> tuple[int, int]:
+def unique_block(lines: list[str], number: int) -> tuple[int, int]:
     """First and last line of the smallest block around a line whose text occurs only once."""
     text = "\n".join(lines)
     first = last = number

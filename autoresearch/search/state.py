@@ -148,12 +148,15 @@ class SearchState:
         """The proposals made ahead, and the number that each will have."""
         return enumerate(self.journal.drafts(), self.tried + 1)
 
-    def context(self, notes: tuple[str, ...] = (), deadline: float = math.inf) -> Context:
+    def context(
+        self, notes: tuple[str, ...] = (), deadline: float = math.inf, brief: str | None = None
+    ) -> Context:
         """Everything that a proposer may know now. It reads the brief each time, and records a change of it.
 
         Args:
             notes: People's notes.
             deadline: Unix time after which nothing is asked for.
+            brief: Its text, if it is not to be read.
         """
         experiments = self.journal.experiments()
         score, noise = self.standing()
@@ -172,7 +175,9 @@ class SearchState:
         )
         return Context(
             search=self.config.name,
-            brief=current_brief(self.journal, self.config.brief_path, self.config.brief),
+            brief=current_brief(self.journal, self.config.brief_path, self.config.brief)
+            if brief is None
+            else brief,
             sources=self.sources(best.commit),
             baseline_sources=self.sources(self.journal.info().base_commit),
             history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),

@@ -1,8 +1,9 @@
 """Tuning as editing: the knobs of a search are a space of points, and a point becomes an ordinary proposal.
 
-Invariant: the space comes from the scripts as they were when the search began, so that it stays the same
-while the incumbent moves; a point is applied to the incumbent's scripts, and what `params` say is what
-the edited script says. A knob that the incumbent has lost, or turned into something else, is left out.
+Invariant: the space of a knob is the one that it was first declared with, in the files as they were when the
+search began or by a kept change, so that it stays the same while the incumbent moves; a kept change may add,
+remove, rename or redeclare knobs. A point is applied to the incumbent's files, and what `params` say is what
+the edited files say. A knob that the incumbent has lost, or turned into something else, is left out.
 
 `RandomProposer` is the control arm: what another proposer gains over it is what that one is worth.
 """
@@ -12,16 +13,20 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from random import Random
 
 from pydantic import validate_call
 
-from autoresearch.edit.knobs import Choice, Space, literal, read_knobs, read_values, same, set_knobs
+from autoresearch.edit.knob_lines import knobs_in, set_in, values_in
+from autoresearch.edit.knobs import Choice, Space, literal, same
+from autoresearch.edit.knobs import Knob as Declared
+from autoresearch.edit.python import UNPARSABLE
 from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
-from autoresearch.types import Category, Edit, Knob, Proposal
+from autoresearch.types import Category, Edit, Experiment, Knob, Proposal
 
 LARGEST = 1e300
 """No tuner computes with larger numbers."""
@@ -35,11 +40,19 @@ Point = Mapping[str, Knob]
 
 @dataclass(frozen=True)
 class Tunable:
-    """A knob that both the starting script and the incumbent have."""
+    """A knob of the incumbent.
+
+    Attributes:
+        path: Its file.
+        space: Its search space.
+        value: What the incumbent says.
+        name: What the file calls it.
+    """
 
     path: str
     space: Space
     value: Knob
+    name: str = ""
 
     def holds(self, value: object) -> bool:
         """Whether a value is of the kind that the space holds."""
@@ -64,27 +77,86 @@ def scope(brief: str) -> tuple[str, ...]:
 def tunables(context: Context, column: int) -> dict[str, Tunable]:
     """The knobs that can be tuned now and that the brief allows, by name, with the incumbent's values.
 
+    A name that several files have stands for that of the first; the others have their path before it.
+
     Raises:
         ProposerError: If there is none.
     """
-    allowed = scope(context.brief)
+    allowed, changes = scope(context.brief), knob_changes(context.history, column)
     found: dict[str, Tunable] = {}
-    for path, source in sorted(context.baseline_sources.items()):
-        if not path.endswith(".py") or path not in context.sources:
-            continue
-        values = read_values(context.sources[path], column)
-        for knob in read_knobs(source, column, allowed):
-            if knob.name in found or knob.name not in values:
+    for path, source in sorted(context.sources.items()):
+        values = values_in(path, source, column)
+        now = {knob.name: knob for knob in knobs_in(path, source, column, allowed)}
+        start = context.baseline_sources.get(path, "")
+        first = {knob.name: knob for knob in knobs_in(path, start, column, allowed)}
+        for name in [*first, *(name for name in now if name not in first)]:
+            if name not in values or not _allowed(name, allowed):
                 continue
-            if allowed and not any(fnmatchcase(knob.name, pattern) for pattern in allowed):
-                continue
-            tunable = Tunable(path, knob.space, values[knob.name])
+            space = _space(path, first.get(name), now.get(name), changes)
+            key = name if name not in found else f"{path}:{name}"
+            tunable = Tunable(path, space, values[name], name)
             if tunable.holds(tunable.value):
-                found[knob.name] = tunable
+                found[key] = tunable
     if not found and allowed:
         raise ProposerError(f"the brief allows no knob of the script, only {', '.join(allowed)}")
     if not found:
         raise ProposerError("the script has no knobs to tune: constants like `LR = 0.02  # x4` at its top")
+    return found
+
+
+def _allowed(name: str, allowed: Sequence[str]) -> bool:
+    return not allowed or any(fnmatchcase(name, pattern) for pattern in allowed)
+
+
+def _space(path: str, first: Declared | None, now: Declared | None, changes: Sequence[KnobChange]) -> Space:
+    """The space of a knob: the one of the start, unless a kept change has declared it otherwise since."""
+    if first is not None and (now is None or now.declared == first.declared):
+        return first.space
+    assert now is not None
+    added = (c.added for c in changes if c.path == path)
+    same_words = (knobs[now.name] for knobs in added if now.name in knobs)
+    return next((knob.space for knob in same_words if knob.declared == now.declared), now.space)
+
+
+@dataclass(frozen=True)
+class KnobChange:
+    """What a kept change did to the knobs of a file: those of lines that it removed and added, by name."""
+
+    number: int
+    path: str
+    removed: Mapping[str, Declared]
+    added: Mapping[str, Declared]
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Old name -> new name of each knob that keeps its value and its space."""
+        gone = [knob for name, knob in self.removed.items() if name not in self.added]
+        new = [knob for name, knob in self.added.items() if name not in self.removed]
+        found = {}
+        for old in gone:
+            alike = [k for k in new if k.declared == old.declared and same(k.value, old.value)]
+            if len(alike) == 1:
+                found[old.name] = alike[0].name
+        return found
+
+
+def knob_changes(history: Sequence[Experiment], column: int) -> list[KnobChange]:
+    """What kept changes did to the declarations of knobs, oldest first, from their diffs."""
+    found = []
+    for experiment in history:
+        if not experiment.kept or not experiment.diff or (experiment.proposal and experiment.proposal.params):
+            continue
+        path, lines = "", dict[tuple[str, str], dict[str, Declared]]()
+        for line in experiment.diff.splitlines():
+            if line.startswith("+++ "):
+                path = line[4:].removeprefix("b/")
+            elif line[:1] in ("+", "-") and not line.startswith("--- "):
+                with suppress(*UNPARSABLE):
+                    side = lines.setdefault((path, line[0]), {})
+                    side |= {knob.name: knob for knob in knobs_in(path, line[1:], column)}
+        for path in dict.fromkeys(path for path, _ in lines):
+            sides = (lines.get((path, sign), {}) for sign in "-+")
+            found.append(KnobChange(experiment.number, path, *sides))
     return found
 
 
@@ -171,8 +243,8 @@ def proposal(
     changed = {k: v for k, v in point.items() if not same(knobs[k].value, v)}
     edits: list[Edit] = []
     for path in sorted({knobs[k].path for k in changed}):
-        values = {k: v for k, v in changed.items() if knobs[k].path == path}
-        edits += set_knobs(path, context.sources[path], values, column)
+        values = {knobs[k].name: v for k, v in changed.items() if knobs[k].path == path}
+        edits += set_in(path, context.sources[path], values, column)
     moves = ", ".join(f"{k} {literal(knobs[k].value)} -> {literal(v)}" for k, v in changed.items())
     return Proposal(
         hypothesis=moves,

@@ -50,6 +50,9 @@ MARGIN = 1.5
 CATEGORY = 0.35
 """Distance between two categories along each of their axes, where a number's whole space has length 1."""
 
+REACH = 0.15
+"""How far a failure tells of its neighbourhood, where a number's whole space has length 1."""
+
 LENGTH, LENGTH_SPREAD = 0.6, 0.8
 """Log-normal prior of the length scales, where inputs go from 0 to 1."""
 
@@ -105,16 +108,21 @@ class LocalSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The candidate with the best chance."""
+        """The candidate with the best chance to be better and not to fail."""
+        from scipy.special import log_ndtr
+
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        failed = np.array([any(value > 0 for value in t.constraints.values()) for t in trials])
         scores = np.array([(t.value or 0.0) - self._score for t in trials]) / self._noise
-        process = fit(self._encode([t.params for t in trials]), scores)
+        tried = self._encode([t.params for t in trials])
+        process = fit(tried, scores)
         points = [a_few_moved(self._knobs, self._random) for _ in range(CANDIDATES)]
         candidates = [positions(self._knobs, point) for point in points]
         here = positions(self._knobs, {name: knob.value for name, knob in self._knobs.items()})
-        mean, deviation = process.predict(self._encode([here, *candidates]))
-        chance = (mean[0] - MARGIN - mean[1:]) / np.sqrt(deviation[1:] ** 2 + 1)
-        return candidates[int(np.argmax(chance))]
+        there = self._encode([here, *candidates])
+        mean, deviation = process.predict(there)
+        chance = log_ndtr((mean[0] - MARGIN - mean[1:]) / np.sqrt(deviation[1:] ** 2 + 1))
+        return candidates[int(np.argmax(chance + np.log(feasible(there[1:], tried, failed))))]
 
     def _encode(self, params: Sequence[Mapping[str, float]]) -> Array:
         """Inputs of the Gaussian process [n, d]: positions as they are, choices one-hot."""
@@ -161,6 +169,15 @@ def _step(space: Range, value: Knob) -> float:
         return 0.0
     at = space.unit(value)
     return max(space.unit(value + 1) - at, at - space.unit(value - 1))
+
+
+def feasible(z: Array, x: Array, failed: NDArray[np.bool_]) -> Array:
+    """Probability [m] that a trial at inputs [m, d] does not fail, from trials at inputs [n, d].
+
+    A kernel estimate with the weight of one trial that went well, so that it is 1 far from every failure.
+    """
+    near = np.exp(-0.5 * _squares(z, x).sum(-1) / REACH**2)
+    return np.asarray((1 + near[:, ~failed].sum(1)) / (1 + near.sum(1)))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Tuning the knobs of the script without an LLM, by Optuna.
 
-Each proposal rebuilds a study from the history (ask and tell, in memory) and asks a sampler for a point,
-which becomes an ordinary edit of the script. The default sampler stays near the incumbent (`local`); Optuna's
-own Gaussian process and TPE search the whole space, for comparison and for scripts that nobody has tuned.
+Each proposal makes a study from the history, whose scores are brought to the level of the incumbent, and asks
+a sampler for a point, which becomes an ordinary edit of the script. What was tried is also recorded in one
+study on disk for each search (`study`), for people and for Optuna's dashboard. The default sampler stays near
+the incumbent (`local`); Optuna's own Gaussian process and TPE search the whole space, for comparison and for
+scripts that nobody has tuned.
 
 Invariants: no point is proposed twice; the work for one proposal is bounded, however long the history;
 nothing is remembered that the history does not tell, except points that were proposed and are not judged yet,
@@ -16,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import validate_call
+from pydantic import ConfigDict, InstanceOf, validate_call
 
-from autoresearch.edit.knobs import Choice, read_values, same
-from autoresearch.propose.base import Context
-from autoresearch.propose.tune.knobs import KnobProposer, Point, Tunable
+from autoresearch.edit.knob_lines import values_in
+from autoresearch.edit.knobs import Choice, same
+from autoresearch.propose.base import Context, SearchServices
+from autoresearch.propose.tune.knobs import KnobProposer, Point, Tunable, knob_changes
+from autoresearch.propose.tune.study import FAILED, STUDY, Observation, record
 from autoresearch.types import Knob
 
 if TYPE_CHECKING:
@@ -36,9 +40,6 @@ WORST = 12.0
 STARTUP = 10
 """Random points before Optuna's own samplers start to model."""
 
-Observation = tuple[Point, float]
-"""A point that was tried, and its score, turned so that lower is better (`Metric.loss`)."""
-
 
 class OptunaProposer(KnobProposer):
     """Tunes the knobs of the script.
@@ -46,20 +47,30 @@ class OptunaProposer(KnobProposer):
     Args:
         column: Which argument of `at(cpu, gpu)` is set: 0 for CPU, 1 for GPU.
         sampler: "local", or "gp" or "tpe" over the whole space.
+        services: What the search lends: its folder, where the study is recorded.
     """
 
     name = "optuna"
 
-    @validate_call
-    def __init__(self, *, column: int, sampler: Literal["local", "gp", "tpe"]) -> None:
+    @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        *,
+        column: int,
+        sampler: Literal["local", "gp", "tpe"],
+        services: InstanceOf[SearchServices] | None = None,
+    ) -> None:
         super().__init__(column, tries=40)
         self._sampler = sampler
         self._proposed: list[Point] = []
+        self._study = services.folder.parent / STUDY if services else None
 
     def _point(self, context: Context, knobs: Mapping[str, Tunable], attempt: int) -> Point | None:
         seen = observations(context, knobs, self._column)
+        if self._study is not None and self._study.parent.is_dir() and not attempt:
+            record(self._study, context.search, knobs, seen)
         assumed = _assumed(context, knobs, seen)
-        tried = [*(point for point, _ in (*seen, *assumed)), *self._proposed]
+        tried = [*(one.point for one in (*seen, *assumed)), *self._proposed]
         known = len(context.history) + len(context.under_way)
         seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
         point = self._sample(context, knobs, [*assumed, *seen[-MAX_SEEN:]], seed)
@@ -81,9 +92,15 @@ class OptunaProposer(KnobProposer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of experimental features
             study = optuna.create_study(sampler=self._make(context, knobs, space, seed))
-            for point, score in seen:
-                params = positions(knobs, point)
-                study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
+            for one in seen:
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=positions(knobs, one.point),
+                        distributions=space,
+                        value=one.score,
+                        constraints={FAILED: 1.0 if one.failed else -1.0},
+                    )
+                )
             asked = study.ask(space).params
         return {name: _value(knob, asked[name]) for name, knob in knobs.items()}
 
@@ -105,23 +122,30 @@ class OptunaProposer(KnobProposer):
 def observations(context: Context, knobs: Mapping[str, Tunable], column: int) -> list[Observation]:
     """What the history says about the knobs, oldest first; the incumbent comes last.
 
-    What crashed or was stopped early counts as a bad score, so that its neighbourhood is avoided; bad scores
-    are cut off, so that one of them cannot bend a model of the good ones. What a kept change of code gained
-    is taken off the scores from before it, so that they stay comparable.
+    What crashed or was stopped early is marked, so that its neighbourhood is avoided; its score and other bad
+    ones are cut off, so that none of them can bend a model of the good ones. What a kept change of code
+    gained is taken off the scores from before it, so that they stay comparable. A knob that did not exist yet
+    counts as it is now, and one that was renamed under its new name.
     """
     loss = context.metric.loss
     incumbent = loss(context.incumbent_score)
     worst = incumbent + WORST * _noise(context)
-    found: list[Observation] = [({name: knob.value for name, knob in knobs.items()}, incumbent)]
-    gained = 0.0
+    here = {name: knob.value for name, knob in knobs.items()}
+    found = [Observation(here, incumbent)]
+    gained, names = 0.0, dict[str, str]()
+    renamed = {change.number: change.renamed for change in knob_changes(context.history, column)}
     for experiment in reversed(context.history):
-        params = experiment.proposal.params if experiment.proposal else _start(context, column)
-        point = {name: params[name] for name, knob in knobs.items() if knob.holds(params.get(name))}
-        if len(point) == len(knobs):
+        params = experiment.proposal.params if experiment.proposal else _start(context, knobs, column)
+        old = {names.get(name, name): value for name, value in params.items()}
+        point = {name: old.get(name, value) for name, value in here.items()}
+        if old.keys() & knobs.keys() and all(knob.holds(point[name]) for name, knob in knobs.items()):
+            failed = experiment.score is None
             score = worst if experiment.score is None else min(loss(experiment.score) - gained, worst)
-            found.append((point, score))
+            found.append(Observation(point, score, failed, experiment.number))
         elif experiment.kept and experiment.verdict:
             gained += experiment.verdict.effect or 0.0
+        for before, after in renamed.get(experiment.number, {}).items():
+            names[before] = names.get(after, after)
     return found[::-1]
 
 
@@ -130,22 +154,23 @@ def _assumed(
 ) -> list[Observation]:
     """Points under way, as if each came out like the average one, so that the next is not its twin."""
     # The constant liar of Ginsbourger, Le Riche & Carraro (2010).
-    lie = sum(score for _, score in seen) / len(seen)
+    lie = sum(one.score for one in seen) / len(seen)
     points = (e.proposal.params for e in context.under_way if e.proposal)
     return [
-        ({name: point[name] for name in knobs}, lie)
+        Observation({name: point[name] for name in knobs}, lie)
         for point in points
         if all(knob.holds(point.get(name)) for name, knob in knobs.items())
     ]
 
 
-def _start(context: Context, column: int) -> Point:
-    """The values in the script that the search began with."""
-    values: dict[str, Knob] = {}
-    for path, source in context.baseline_sources.items():
-        if path.endswith(".py"):
-            values |= read_values(source, column)
-    return values
+def _start(context: Context, knobs: Mapping[str, Tunable], column: int) -> Point:
+    """The values in the files that the search began with."""
+    files = {
+        path: values_in(path, source, column)
+        for path, source in context.baseline_sources.items()
+        if any(knob.path == path for knob in knobs.values())
+    }
+    return {k: files[t.path][t.name] for k, t in knobs.items() if t.name in files.get(t.path, {})}
 
 
 def _noise(context: Context) -> float:

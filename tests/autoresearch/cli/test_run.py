@@ -1,5 +1,6 @@
 """What ends `run` and `claim`, and what they need."""
 
+import json
 import os
 import signal
 
@@ -42,6 +43,16 @@ def test_a_claim_needs_no_key(root, monkeypatch):
         with pytest.raises(ProposerError, match="nothing is proposed"):
             search.proposer.ask(None, None)
     assert load(["name=x"], {}).proposer["name"] == "optuna"
+
+
+def test_importance_says_which_knobs_matter(root):
+    settings = ("tracking=none", "task=toy", "baselines=2", "claim=0", "--view", "quiet")
+    inside(root, "run", "name=few", "proposer=random", "experiments=2", *settings)
+    assert "too little to say" in inside(root, "importance", "name=few", code=2)
+    inside(root, "run", "name=few", "proposer=random", "experiments=9", *settings)
+    said = inside(root, "importance", "name=few")
+    assert "100.0%  LEVEL  (now" in said and (root / "runs/few/report/importance.svg").exists()
+    assert json.loads(inside(root, "importance", "name=few", "--json")) == {"LEVEL": 1.0}
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])

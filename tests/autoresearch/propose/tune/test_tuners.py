@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 
 from autoresearch.config import CONFIGS
 from autoresearch.edit.apply import apply
-from autoresearch.edit.knobs import Choice, read_knobs, read_values
+from autoresearch.edit.knobs import Choice, Range, read_knobs, read_values
 from autoresearch.edit.rules import check as check_rules
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
 from autoresearch.propose.tune.knobs import proposal, scope, tunables
-from autoresearch.propose.tune.local_sampler import fit
+from autoresearch.propose.tune.local_sampler import feasible, fit
 from autoresearch.propose.tune.optuna import MAX_SEEN, observations
+from autoresearch.propose.tune.study import STUDY, importances
 from autoresearch.types import Category, Direction, Metric
 from tests.support.histories import SOURCE, baseline, context, experiment
+from tests.support.services import make_services
 
 TUNERS = [
     ("random", {}),
@@ -149,13 +151,92 @@ def test_knobs_of_several_files():
     sources = {
         "a.py": "LR = 0.1  # x2\n",
         "b.py": "LR = 0.5  # x2\nWD = 0.1  # 0..1\n",
-        "c.txt": "X = 1  # x2",
+        "c.yaml": "X: 1.0  # x2\n",
     }
     both = replace(context(), sources=sources, baseline_sources=sources)
     knobs = tunables(both, 0)
-    assert {name: knob.path for name, knob in knobs.items()} == {"LR": "a.py", "WD": "b.py"}
-    found = proposal(both, knobs, {"LR": 0.2, "WD": 0.3}, 0, "me")
-    assert apply(sources, found.edits)["b.py"] == "LR = 0.5  # x2\nWD = 0.3  # 0..1\n"
+    files = {"LR": "a.py", "WD": "b.py", "b.py:LR": "b.py", "X": "c.yaml"}
+    assert {name: knob.path for name, knob in knobs.items()} == files
+    found = proposal(both, knobs, {"LR": 0.2, "WD": 0.3, "b.py:LR": 0.4, "X": 1.5}, 0, "me")
+    new = apply(sources, found.edits)
+    assert new["b.py"] == "LR = 0.4  # x2\nWD = 0.3  # 0..1\n" and new["a.py"] == "LR = 0.2  # x2\n"
+    assert new["c.yaml"] == "X: 1.5  # x2\n"
+
+
+def kept_code(number, old, new):
+    diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n"
+    diff += "".join(f"-{line}\n" for line in old) + "".join(f"+{line}\n" for line in new)
+    return experiment(number, "keep", effect=0.05, scores=(1.70,), diff=diff)
+
+
+def test_an_edit_adds_renames_and_removes_knobs_and_what_was_learned_carries_over():
+    before = {"DEPTH": 4, "LR": 0.03, "WARMUP": 0.1, "ACT": "gelu"}
+    source = SOURCE.replace("LR = at", "MATRIX_LR = at").replace("WARMUP = 0.0          # 0..0.2\n", "")
+    source = source.replace("ACT =", "GATE = 2.0            # x2\nACT =")
+    past = [
+        baseline(1.75),
+        experiment(1, "discard", effect=-0.01, scores=(1.76,), params=before),
+        kept_code(
+            2,
+            ["LR = at(0.02, 0.01)   # x4", "WARMUP = 0.0          # 0..0.2"],
+            ["MATRIX_LR = at(0.02, 0.01)   # x4", "GATE = 1.0            # x2; of the residual"],
+        ),
+        experiment(3, "keep", effect=0.001, scores=(1.70,), params={"GATE": 2.0}),
+    ]
+    now = context(past, source=source, score=1.70)
+    knobs = tunables(now, 0)
+    assert set(knobs) == {"DEPTH", "MATRIX_LR", "ACT", "GATE"}
+    assert knobs["MATRIX_LR"].space == read_knobs(SOURCE, 0)[1].space
+    assert knobs["GATE"].space == Range(0.5, 2.0, log=True), "as it was declared, though it has moved since"
+    seen = {one.experiment: one for one in observations(now, knobs, 0)}
+    assert seen[1].point == {"DEPTH": 4, "MATRIX_LR": 0.03, "ACT": "gelu", "GATE": 2.0}
+    assert seen[1].score == pytest.approx(1.71), "relative to the incumbent of its time"
+    assert seen[0].point["MATRIX_LR"] == 0.02
+
+
+def test_a_changed_declaration_counts():
+    source = SOURCE.replace("# 2..6", "# 2..12")
+    past = [baseline(), kept_code(1, ["DEPTH = at(3, 8)      # 2..6"], ["DEPTH = at(3, 8)      # 2..12"])]
+    assert tunables(context(past, source=source), 0)["DEPTH"].space == Range(2, 12, integer=True)
+    other = SOURCE.replace("# 2..6", "# 2..6; blocks")
+    assert tunables(context(source=other), 0)["DEPTH"].space == Range(2, 6, integer=True)
+
+
+def test_a_failure_keeps_the_next_points_away():
+    at, failed = np.array([[0.5], [0.9], [0.1]]), np.array([False, True, False])
+    near, far, good = feasible(np.array([[0.88], [0.3], [0.5]]), at, failed)
+    assert near < 0.6 < 0.98 < far and good > 0.98
+
+
+def test_what_was_tried_is_recorded_once_in_a_study_on_disk(tmp_path):
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    services = replace(make_services(tmp_path), folder=tmp_path / "agent")
+    proposer = create_proposer("optuna", column=0, sampler="tpe", services=services)
+    past = [baseline()]
+    for number in range(1, 6):
+        found = proposer.ask(context(past), check)[0]
+        past.append(judged(number, found, score=None if number == 2 else 1.75 + number / 100))
+    proposer.ask(context(past), check)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / STUDY)))
+    trials = optuna.load_study(study_name="night1", storage=storage).trials
+    assert [t.user_attrs["experiment"] for t in trials] == [0, 1, 2, 3, 4, 5]
+    assert trials[1].params["LR"] == past[1].proposal.params["LR"] and trials[1].value == pytest.approx(1.76)
+    assert trials[2].state is optuna.trial.TrialState.FAIL and trials[2].constraints == {"failed": 1.0}
+
+
+def test_the_knob_that_decides_is_found_to_matter():
+    proposer, past = create_proposer("random", column=0), [baseline()]
+    for number in range(1, 41):
+        found = proposer.ask(context(past), check)[0]
+        score = 1.7 + abs(np.log(found.params["LR"] / 0.03)) / 10
+        past.append(judged(number, found, score=float(score)))
+    knobs = tunables(context(past), 0)
+    shares = importances(knobs, observations(context(past), knobs, 0))
+    assert next(iter(shares)) == "LR" and sum(shares.values()) == pytest.approx(1.0)
+    assert importances(knobs, observations(context(past[:5]), knobs, 0)) == {}
 
 
 @pytest.mark.slow
@@ -181,8 +262,9 @@ def test_observations_cut_bad_scores_and_take_off_gains_of_code():
     found = observations(now, tunables(now, 0), 0)
     start = {"DEPTH": 3, "LR": 0.02, "WARMUP": 0.0, "ACT": "relu2"}
     worst = pytest.approx(1.70 + 12 * 0.005)
-    assert [dict(point) for point, _ in found] == [start, point, point, point, start]
-    assert [score for _, score in found] == [pytest.approx(1.70), pytest.approx(1.71), worst, worst, 1.70]
+    assert [one.failed for one in found] == [False, False, True, False, False]
+    assert [dict(one.point) for one in found] == [start, point, point, point, start]
+    assert [one.score for one in found] == [pytest.approx(1.70), pytest.approx(1.71), worst, worst, 1.70]
 
 
 def test_work_does_not_grow_with_the_history(monkeypatch):
@@ -211,7 +293,7 @@ def test_a_score_that_is_better_attracts_whichever_way_the_metric_goes(direction
         for e, change in zip(tried, (better, worse), strict=True)
     )]  # fmt: skip
     known = replace(context(past), metric=metric)
-    scores = [score for _, score in observations(known, tunables(known, 0), 0)]
+    scores = [one.score for one in observations(known, tunables(known, 0), 0)]
     assert scores[1] < scores[3] < scores[2], "as losses: the baseline, the better, the worse, the incumbent"
     makers = [create_proposer("optuna", column=0, sampler="local") for _ in range(8)]
     moved = [p.ask(replace(known, seed=n), check)[0].params["LR"] for n, p in enumerate(makers)]
