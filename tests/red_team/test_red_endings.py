@@ -67,6 +67,26 @@ def test_who_ignores_every_signal_is_killed(arena: Arena, sandbox: Sandbox) -> N
     assert "not ready after 2 s" in done.reason
 
 
+HEAD = "return self.head(F.relu(self.up(x)))"
+WHILE_SCORED = """import os, signal, time
+        if not self.training and not hasattr(self, "child"):
+            self.child = os.fork()
+            if self.child == 0:
+                os.setsid()
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                    signal.signal(number, signal.SIG_IGN)
+                if os.fork() == 0:
+                    while True:
+                        time.sleep(0.01)
+                os._exit(0)
+        return self.head(F.relu(self.up(x)))"""
+
+
+def test_daemons_of_a_model_that_is_scored_end_with_its_server(arena: Arena, sandbox: Sandbox) -> None:
+    done = arena.fight(honest((HEAD, WHILE_SCORED)), sandbox)  # which looks for survivors
+    assert done.score is not None, "it could fork, or it would have failed"
+
+
 SMALL = replace(LIMITS, memory_gb=0.5, file_gb=0.05)
 FORKS = """
 while True:
