@@ -40,6 +40,8 @@ SLOWEST = 50.0
 LEAST = 2.0
 TRYOUT_PAIRS = 2
 MOST_CALLS = 256
+SAMPLE = 4
+"""Calls by whose time the number of calls in a run is chosen."""
 
 
 @dataclass(frozen=True)
@@ -246,14 +248,15 @@ class _Trial:
     def _batches(self) -> Callable[[int], Batch]:
         """Draws the inputs of one timed run: as many calls as take the reference `batch_seconds`."""
         bounds = self.about["timed"]
-        first = self._draw(sizes(bounds, 1, self._start))
-        used = self._cost_of_reference(first)
+        some = sizes(bounds, SAMPLE, self._start)
+        first = self._draw(some)
+        used = self._cost_of_reference(first) / SAMPLE
         self._seconds = max(LEAST, SLOWEST * max(used, self.settings.batch_seconds))
         several = max(1, min(MOST_CALLS, round(self.settings.batch_seconds / max(used, 1e-6))))
         room = len(self.author.outputs) // 2
-        bytes_each = max(len(first.inputs), len(first.right), 1) * max(1.0, bounds[1] / max(1, bounds[0]))
-        several = max(1, min(several, int(room / (2 * bytes_each))))
-        while several > 1 and not fits(first.calls * several):
+        largest = self._draw([bounds[1]])
+        several = max(1, min(several, int(room / (1.5 * max(len(largest.inputs), len(largest.right), 1)))))
+        while several > 1 and not fits(largest.calls * several):
             several -= several // 4 + 1
         self.metrics["calls"] = float(several)
         return lambda number: self._draw(sizes(bounds, several, self._start, 1 + number * several))

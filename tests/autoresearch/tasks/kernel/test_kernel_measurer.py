@@ -164,3 +164,14 @@ def test_the_speedup_is_the_median_and_waiting_for_others_is_told() -> None:
     assert speedup(pairs) == pytest.approx(5) and speedup(pairs, wall=True) == pytest.approx(7.5)
     assert too_idle(pairs) == ""
     assert "waits 8 ms" in too_idle([Pair(busy, Cost(0.001, 0.010, 0.001))])
+
+
+@pytest.mark.slow
+def test_the_example_in_numba_gives_right_results(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="needs the extra numba")
+    example = Path(__file__).parents[4] / "examples" / "kernel-numba"
+    tree = write_tree(
+        tmp_path / "tree", (example / "kernel.py").read_text(), (example / "spec.py").read_text()
+    )
+    done = measure(tmp_path, tree, "task.packages=[numpy,numba]")
+    assert done.outcome is Outcome.OK, done
