@@ -30,8 +30,9 @@ sys.path.insert(0, str(ROOT))
 from autoresearch.errors import UserError  # noqa: E402
 from autoresearch.execute.sandbox import Jail, Limits, Sandbox, create_sandbox, start  # noqa: E402
 from autoresearch.execute.sandbox.landlock import LandlockSandbox  # noqa: E402
+from autoresearch.execute.sandbox.launch import read_spec  # noqa: E402
 from autoresearch.execute.sandbox.residency import read_in  # noqa: E402
-from autoresearch.execute.sandbox.visible import LAUNCHER, readable  # noqa: E402
+from autoresearch.execute.sandbox.visible import LAUNCHER, as_word, readable  # noqa: E402
 from autoresearch.tasks.gpt.program import CORPORA, PACKAGES  # noqa: E402
 
 LIMITS = Limits(memory_gb=2.0, processes=64, file_gb=0.1, open_files=1024)
@@ -209,7 +210,7 @@ class Unfiltered:
         """The command without the filter."""
         words = self.sandbox.wrap(argv, jail)
         at = words.index(str(LAUNCHER), words.index("-S")) + 1
-        return [*words[:at], json.dumps({**json.loads(words[at]), "seccomp": None}), *words[at + 1 :]]
+        return [*words[:at], as_word({**read_spec(words[at]), "seccomp": None}), *words[at + 1 :]]
 
 
 def capacity(way: Way, sandbox: Sandbox | Unfiltered) -> float:

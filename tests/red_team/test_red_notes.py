@@ -207,3 +207,16 @@ def test_a_server_tells_no_later_training_what_it_was_shown(
         if sent == found:
             break
     assert (sent == found) is free, "two trials of a search, one after the other"
+
+
+LEFT = """    if __name__ != "__main__":
+        open("left", "w").close()
+    return Model(vocab, context)"""
+
+
+def test_what_a_server_wrote_is_gone_when_the_next_one_is_asked(arena: Arena, bwrap: Sandbox) -> None:
+    """The disk gives new files the free numbers, so files that stay are notes: 2,000 bits in 0.1 s."""
+    done = arena.fight(honest(("    return Model(vocab, context)", LEFT)), bwrap)
+    assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
+    assert (arena.scratch() / "witness/left").exists()
+    assert not (arena.scratch() / "model").exists()

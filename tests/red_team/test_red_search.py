@@ -21,7 +21,7 @@ from tests.support import toy
 from tests.support.gpt import make_measurer
 from tests.support.stub import PATH, OneAtATime, git, make_repository, make_search
 
-pytestmark = [pytest.mark.slow, pytest.mark.soak]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 HEAD = "        return self.head(F.relu(self.up(x)))\n"
 TELLS = """        h = self.head(F.relu(self.up(x)))

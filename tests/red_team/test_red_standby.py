@@ -51,7 +51,15 @@ POISON = """self.poison()
                         print("found", name, flush=True)
             except OSError:
                 pass"""
-ATTACK = honest((HEAD, POISON))
+SUBMIT = "    run.submit(model)\n"
+LINGER = """    import time
+    for _ in range(20):  # the next one's processes start near the end, when the runner hears how far it is
+        time.sleep(0.15)
+        run.log(step, loss=loss)
+        model.poison()
+    run.submit(model)
+"""
+ATTACK = honest((HEAD, POISON), (SUBMIT, LINGER))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.judge.limits import GUARDS, broken_guard
+from autoresearch.tasks.gpt import scoring
 from autoresearch.tasks.gpt.processes import FOLDERS
 from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest
@@ -103,7 +104,10 @@ ROLE = """    if __name__ != "__main__":
 """
 
 
-def test_nothing_tells_the_model_s_server_from_the_witness_s(arena: Arena, either: Sandbox) -> None:
+def test_nothing_tells_the_model_s_server_from_the_witness_s(
+    arena: Arena, either: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "remove_tree", lambda folder: None)  # what each has written is read below
     with ExitStack() as stack:  # the lowest free number would be another one for each process
         for _ in range(100):
             stack.callback(os.close, os.dup(0))

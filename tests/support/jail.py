@@ -6,7 +6,6 @@ protection removed, and the attack must then succeed.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,8 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import Jail, Jailed, Limits, Sandbox, create_sandbox, start
 from autoresearch.execute.sandbox.landlock import LandlockSandbox
-from autoresearch.execute.sandbox.visible import LAUNCHER
+from autoresearch.execute.sandbox.launch import read_spec
+from autoresearch.execute.sandbox.visible import LAUNCHER, as_word
 from autoresearch.tasks.gpt.program import CORPORA, PACKAGES
 
 BACKENDS = ("bwrap", "landlock", "landlock-bare")
@@ -102,9 +102,9 @@ class Weakened:
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         words = self.sandbox.wrap(argv, jail)
         at = next(i for i, word in enumerate(words) if word == str(LAUNCHER) and words[i - 1] == "-S")
-        outer, spec = words[: at - 3], json.loads(words[at + 1])
+        outer, spec = words[: at - 3], read_spec(words[at + 1])
         self.change(outer, spec)
-        return [*outer, *words[at - 3 : at + 1], json.dumps(spec), *words[at + 2 :]]
+        return [*outer, *words[at - 3 : at + 1], as_word(spec), *words[at + 2 :]]
 
 
 def no_landlock(outer: list[str], spec: dict[str, Any]) -> None:

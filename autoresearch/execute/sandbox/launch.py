@@ -2,7 +2,7 @@
 
 Run as a file by an isolated interpreter (`python -I -S launch.py SPEC -- COMMAND...`), inside bubblewrap or
 alone; so it imports nothing but the standard library and its neighbours `restrictions.py` and
-`system_calls.py`. SPEC is JSON:
+`system_calls.py`. SPEC is JSON, or that compressed (`read_spec`):
 
     env, cwd, fds, gpu, limits   as in `Jail`
     fresh_user                   whether a user namespace was made already (by bubblewrap)
@@ -20,6 +20,7 @@ runs with fewer restrictions.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
 import importlib.util
@@ -30,6 +31,7 @@ import select
 import signal
 import stat
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -54,7 +56,7 @@ FAILED = 125
 
 def main() -> None:
     """Carry out the specification, then become the command."""
-    spec: dict[str, Any] = json.loads(sys.argv[1])
+    spec = read_spec(sys.argv[1])
     command = sys.argv[sys.argv.index("--") + 1 :]
     close_descriptors(spec["fds"])
     with contextlib.suppress(OSError):  # if memory runs out, the kernel kills the candidate first
@@ -77,6 +79,14 @@ def main() -> None:
         if spec.get("seccomp"):
             load_neighbour("system_calls").seccomp(**spec["seccomp"])
     os.execvpe(command[0], command, spec["env"])
+
+
+def read_spec(word: str) -> dict[str, Any]:
+    """The specification in a word: JSON, or base 64 of it compressed, since a word may not be very long."""
+    if not word.startswith("{"):
+        word = zlib.decompress(base64.b64decode(word)).decode()
+    spec: dict[str, Any] = json.loads(word)
+    return spec
 
 
 def load_neighbour(name: str) -> ModuleType:

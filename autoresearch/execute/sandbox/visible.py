@@ -10,10 +10,12 @@ be kept in memory (`residency`).
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -60,6 +62,8 @@ PROC_FOR_GPU = ("driver", "devices", "modules", "meminfo", "stat")
 PROC_MASKED = ("sys/fs", "sys/kernel/ns_last_pid", "sys/kernel/pty", "sys/kernel/random/entropy_avail")
 """Of /proc, what counts the use of the machine by everyone is hidden: it tells what other jails do."""
 
+LONG = 1 << 15
+"""Characters from which a specification is compressed."""
 LAUNCHER = Path(__file__).with_name("launch.py")
 LAUNCHED = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("launch", "restrictions", "system_calls")
@@ -169,7 +173,16 @@ def launcher(jail: Jail, **restrictions: object) -> list[str]:
     """
     told = {"env": dict(jail.env), "cwd": str(jail.cwd), "fds": jail.fds, "gpu": jail.gpu}
     spec = {**told, "limits": asdict(jail.limits), **restrictions}
-    return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(spec), "--"]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), as_word(spec), "--"]
+
+
+def as_word(spec: Mapping[str, object]) -> str:
+    """The word from which the launcher reads a specification (`launch.read_spec`).
+
+    Linux allows 128 KB a word; bare Landlock lists thousands of paths, which may all be long.
+    """
+    text = json.dumps(spec)
+    return text if len(text) < LONG else base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def around(root: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 Invariant: the servers run no candidate code before they get weights. So they can start while the candidate
 still warms up, and any failure before that is the host's fault. Each server is dead before the next one gets
 its own copy of the weights: the one that is asked blind, the one that is scored, the witness. So they cannot
-agree on answers, neither while both run nor through a file that both hold.
+agree on answers, neither while both run nor through a file that both hold, nor by the files that one leaves.
 
 If the scorer dies, new servers score the same weights once more, because the host may have killed it. If it
 dies twice in a row, the candidate is blamed, so that one candidate cannot end the search.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
+from autoresearch.store.files import remove_tree
 from autoresearch.tasks.gpt.data import sealed_copy
 from autoresearch.tasks.gpt.processes import BLIND, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
@@ -174,6 +175,8 @@ class Scoring:
                 self._record.metrics["blind_seconds"] = time.monotonic() - begun
                 begun = time.monotonic()
             server.kill()
+            # What it left shapes the numbers of the files that the next one makes.
+            remove_tree(self._processes.folders[name])
             self._before_server()
             return sealed_copy(weights, os.fstat(weights).st_size)
 

@@ -253,3 +253,12 @@ def test_the_gpu_s_variables_are_passed_on_and_no_others(monkeypatch: pytest.Mon
     assert gpu.environment()["CUDA_VISIBLE_DEVICES"] == "1"
     assert set(gpu.environment()) <= set(gpu.VARIABLES)
     assert os.environ["API_KEY"] == "secret"
+
+
+@pytest.mark.slow
+def test_a_jail_may_list_more_paths_than_a_word_of_a_command_holds(tmp_path: Path) -> None:
+    """Linux allows 128 KB a word; bare Landlock lists thousands of paths, and some environments lie deep."""
+    paths = tuple(Path("/nowhere", "x" * 150, str(number)) for number in range(1000))
+    sandbox = sandbox_or_skip("landlock-bare")
+    output, status, _ = run_python(sandbox, "print('runs')", make_jail(tmp_path / "x", read_only=paths))
+    assert (output.strip(), status) == ("runs", 0), output
