@@ -6,10 +6,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from autoresearch.store.journal import Journal
 from tests.support import toy
 from tests.support.stub import git
 
@@ -106,3 +108,67 @@ def test_what_a_repository_lacks_is_said(installed: Path, tmp_path: Path) -> Non
         "it is said before data is made"
     )
     assert "nanomodel" in done.stderr and "cp -r" in done.stderr
+
+
+SCRIPT = """\
+\"\"\"Fits a line to noisy points by gradient descent, and says how far off it is on others.\"\"\"
+
+import os
+import random
+
+LR = 0.01  # 0.001..0.2 log
+STEPS = 200
+MOMENTUM = 0.0  # 0..0.95
+BATCH = 4  # 1..32 log
+POINTS = 100
+
+rng = random.Random(int(os.environ.get("AUTORESEARCH_SEED", "0")))
+
+
+def points(count: int) -> list[tuple[float, float]]:
+    found = []
+    for _ in range(count):
+        x = rng.uniform(-1, 1)
+        found.append((x, 3 * x - 1 + rng.gauss(0, 0.1)))
+    return found
+
+
+train, held = points(POINTS), points(POINTS)
+slope = offset = speed_slope = speed_offset = 0.0
+for step in range(STEPS):
+    slope_gradient = offset_gradient = 0.0
+    for x, y in rng.sample(train, BATCH):
+        error = slope * x + offset - y
+        slope_gradient += error * x / BATCH
+        offset_gradient += error / BATCH
+    speed_slope = MOMENTUM * speed_slope - LR * slope_gradient
+    speed_offset = MOMENTUM * speed_offset - LR * offset_gradient
+    slope += speed_slope
+    offset += speed_offset
+    if step % 50 == 0:
+        print(f"step {step}: slope {slope:.3f}, offset {offset:.3f}")
+loss = sum((slope * x + offset - y) ** 2 for x, y in held) / len(held)
+print(f"METRIC loss={loss:.6f}")
+"""
+
+
+@pytest.mark.soak
+def test_from_a_script_in_a_new_repository_to_verdicts(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "fit.py").write_text(SCRIPT)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "start")
+    said = autoresearch(installed, tmp_path, "init", "--yes")
+    assert said.returncode == 0 and "python fit.py" in said.stdout, said.stdout + said.stderr
+    said = autoresearch(
+        installed, tmp_path, "run", "name=new", "experiments=5", "proposer=optuna", "--view", "plain"
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "Trust: printed" in said.stdout + said.stderr
+    with closing(Journal(tmp_path / "runs" / "new" / "journal.db")) as journal:
+        verdicts = [e.verdict for e in journal.experiments()[1:]]
+        assert len(verdicts) == 5 and all(verdicts)
+    assert len(git(tmp_path, "for-each-ref", "refs/autoresearch/new").splitlines()) == 5
+    kept = any(verdict and verdict.kind == "keep" for verdict in verdicts)
+    assert bool(git(tmp_path, "branch", "--list", "autoresearch/new")) is kept
+    assert (tmp_path / "runs" / "new" / "report" / "report.html").exists()
