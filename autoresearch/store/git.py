@@ -156,7 +156,12 @@ class Repository(Git):
         kept = {path: entry for path, entry in files.items() if entry.mode != SUBMODULE}
         contents = self._contents(entry.hash for entry in kept.values())
         for (path, entry), content in zip(kept.items(), contents, strict=True):
-            assert content is not None, "git has listed it"
+            if content is None:
+                raise UserError(
+                    f"Git does not hold the content of {path} at commit {commit[:10]} (a partial clone?).",
+                    "Fetch it (git fetch --refetch), or leave the file out of the repository.",
+                    code=3,
+                )
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if entry.mode == LINK:

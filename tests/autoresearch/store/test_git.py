@@ -391,3 +391,28 @@ def test_what_the_checkout_has_beyond_the_commit(root: Path) -> None:
     git(root, "add", "pkg/staged.py")
     (root / "pkg" / "train.py").write_text("changed\n")
     assert Repository(root).uncommitted(["pkg"]) == ["pkg/local.py", "pkg/staged.py"]
+
+
+def test_a_commit_without_all_its_content_is_said_to_be_so(root: Path, tmp_path: Path) -> None:
+    repository = Repository(root)
+    (root / "large.bin").write_text("large")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "large")
+    name = git(root, "rev-parse", "HEAD:large.bin")
+    (root / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    with pytest.raises(UserError, match=r"does not hold the content of large.bin"):
+        repository.export("HEAD", ["."], tmp_path / "out")
+
+
+def test_globs_name_files_of_a_commit_and_plain_paths_stay(root: Path) -> None:
+    for path in ("a.py", "src/b.py", "src/deep/c.py", "src/d[1].txt"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("x")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "files")
+    repository = Repository(root)
+    assert {"src/b.py", "src/deep/c.py"} <= set(repository.matching("HEAD", ["src/**/*.py"]))
+    assert set(repository.matching("HEAD", ["src/*.py"])) == {"src/b.py"}
+    assert repository.matching("HEAD", ["none.py"]) == ["none.py"]
+    assert repository.missing("HEAD", ["none/*.py", "src/*.py", ".", "none.py"]) == ["none/*.py", "none.py"]
+    assert "a.py" in repository.sources("HEAD", ["?.py"])
