@@ -105,6 +105,7 @@ def measure(
     trusted: Path | None = None,
     sandbox: Sandbox | None = None,
     progress: Callable[[Progress], None] = lambda sign: None,
+    say: Callable[[str], None] = lambda text: None,
     **spec: Any,
 ) -> Measurement:
     """One trial of the kernel in `tree`, in a new folder below `place`."""
@@ -112,9 +113,7 @@ def measure(
     scratch = place / f"scratch{sum(1 for _ in place.iterdir())}"
     scratch.mkdir()
     data = task.prepare(place / "cache")
-    made = task.measurer(
-        task.places()[0], data, sandbox or create_sandbox("auto"), trusted or tree, lambda text: None
-    )
+    made = task.measurer(task.places()[0], data, sandbox or create_sandbox("auto"), trusted or tree, say)
     try:
         return made.measure(tree, TrialSpec("test", 1, "", **{"seed": 5, **spec}), scratch, progress)
     finally:

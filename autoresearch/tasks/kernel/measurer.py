@@ -58,6 +58,7 @@ class KernelSettings:
         batch_seconds: CPU seconds of the reference in one run, by enough calls in it.
         checks: Calls whose results are checked before anything is timed.
         load_seconds: Limit on the CPU time of loading: import, compilation, the first calls.
+        max_seconds: Limit on the CPU time of a candidate.
         wall: Whether the wall clock counts, as it must on a GPU.
     """
 
@@ -70,6 +71,7 @@ class KernelSettings:
     batch_seconds: float
     checks: int
     load_seconds: float
+    max_seconds: float
     wall: bool = False
 
 
@@ -109,6 +111,7 @@ class KernelMeasurer:
     ) -> None:
         self._settings, self._setup, self._place, self._say = settings, setup, place, say
         self._one_trial = threading.Lock()
+        self._told = False
 
     def measure(
         self,
@@ -150,8 +153,9 @@ class KernelMeasurer:
             except TrialEnded as ended:
                 outcome, reason = ended.outcome, str(ended)
             log = trial.candidate.log if trial.candidate else None
-        if trial.notes:
-            self._say(trial.notes)
+        if trial.note and not self._told:
+            self._told = True
+            self._say(trial.note)
         phases = (("startup", begun, trial.loaded), ("train", trial.loaded, now())) if trial.loaded else ()
         fraction = 1.0 if outcome is Outcome.OK else trial.fraction
         source = Provenance(self._place.name, self._place.device, socket.gethostname(), fidelity, fraction)
@@ -173,7 +177,7 @@ class _Trial:
         self.settings, self.pairs, self._progress, self._stop = settings, pairs, progress, should_stop
         self.metrics: dict[str, float] = {}
         self.candidate: KernelServer | None = None
-        self.fraction, self.loaded, self.notes = 0.0, 0.0, ""
+        self.fraction, self.loaded, self.note = 0.0, 0.0, ""
         self._begun, self._seed, self._draws = now(), seed, itertools.count()
         self._start = random.Random(self._secret("sizes")).random()
         self._seconds = settings.load_seconds  # that the candidate's next request may take
@@ -202,6 +206,11 @@ class _Trial:
                 "answer.",
                 "Draw the inputs from rng.",
             )
+        if self.about["constant"]:
+            listed = ", ".join(map(str, self.about["constant"]))
+            self.note = (
+                f"Argument {listed} of the kernel never changes: candidates may compute from it at import."
+            )
         before = self.candidate.cpu
         path = str(tree / settings.kernel)
         self._ask({**load, "path": path, "function": settings.function, "strided": self.about["strided"]})
@@ -217,6 +226,12 @@ class _Trial:
         for number in range(self.pairs):
             self.fraction = number / self.pairs
             self.progress("train")
+            if self.candidate.cpu > self.settings.max_seconds:
+                raise TrialEnded(
+                    Outcome.CRASH,
+                    f"timeout: {self.settings.max_seconds:g} s of CPU time were over after {number} of "
+                    f"{self.pairs} runs (budget.max_seconds)",
+                )
             drawn = batch(number)
             for side in (0, 1) if number % 2 else (1, 0):
                 self._timed(drawn, watches[side], candidate=side == 1)

@@ -175,6 +175,7 @@ class KernelTask(Task):
             batch_seconds=own.batch_seconds,
             checks=own.checks,
             load_seconds=own.load_seconds,
+            max_seconds=own.max_seconds,
             wall=gpu,
         )
         setup = Setup(

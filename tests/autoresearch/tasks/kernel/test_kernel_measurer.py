@@ -167,6 +167,26 @@ def test_the_speedup_is_the_median_and_waiting_for_others_is_told() -> None:
 
 
 @pytest.mark.slow
+def test_a_candidate_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    done = measure(tmp_path, write_tree(tmp_path / "tree"), "budget.max_seconds=0.01")
+    assert (done.outcome, done.score) == (Outcome.CRASH, None) and "budget.max_seconds" in done.reason, done
+    assert done.provenance.fraction < 1
+    hangs = HONEST.replace("    y = x\n", "    while len(x) > 100:\n        pass\n    y = x\n")
+    done = measure(tmp_path, write_tree(tmp_path / "hangs", hangs), "budget.load_seconds=0.5")
+    assert done.outcome is Outcome.CRASH and done.reason.startswith("timeout: no answer"), done
+
+
+@pytest.mark.slow
+def test_arguments_that_never_change_are_told_once(tmp_path: Path) -> None:
+    spec = C_SPEC.replace("[rng.integers(0, 100, size)]", "[rng.integers(0, 100, size), np.arange(3)]")
+    spec = spec.replace("def reference(x)", "def reference(x, weights)")
+    kernel = C_FAST.replace("const int64_t *x,", "const int64_t *x, const int64_t *weights,")
+    said: list[str] = []
+    measure(tmp_path, write_tree(tmp_path / "tree", kernel, spec, "kernel.c"), C, say=said.append)
+    assert len(said) == 1 and "Argument 1 of the kernel never changes" in said[0]
+
+
+@pytest.mark.slow
 def test_the_example_in_numba_gives_right_results(tmp_path: Path) -> None:
     pytest.importorskip("numba", reason="needs the extra numba")
     example = Path(__file__).parents[4] / "examples" / "kernel-numba"
