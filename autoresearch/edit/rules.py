@@ -10,7 +10,9 @@ Not covered: whether the candidate was tried before (the search compares fingerp
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -26,10 +28,14 @@ MAX_CHARACTERS, MAX_LINES = 200_000, 10_000
 HIDDEN = re.compile(
     r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
-    r"\U000e0000-\U000e0fff]"
+    r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Characters that a reviewer does not see, or that end a line for Python and not for an editor, or the other
 way round: lone carriage returns, control and bidirectional characters, invisible ones, line separators."""
+
+COMPUTED = re.compile(r"\{.*\}", re.S)
+"""All that an f-string may compute, with the text in between."""
+FSTRING_MIDDLE = getattr(tokenize, "FSTRING_MIDDLE", -1)
 
 COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 """A comment in the first two lines that tells Python how to decode the file (PEP 263)."""
@@ -55,6 +61,7 @@ def check(parent: Mapping[str, str], new: Mapping[str, str], editable: Collectio
             raise Refused(f"{path} cannot be deleted or emptied")
         _check_text(path, parent.get(path, ""), new[path])
         _check_syntax(path, new[path])
+        _check_letters(path, parent.get(path, ""), new[path])
     if not changed:
         raise Refused("the proposal changes nothing")
     _check_meaning(parent, new)
@@ -99,6 +106,37 @@ def _check_syntax(path: str, source: str) -> None:
         raise Refused(f"{path}, line {line}: {error.msg}: {text[:160]}") from None
     except UNPARSABLE as error:
         raise Refused(f"{path} cannot be compiled: {type(error).__name__}: {error}") from None
+
+
+def _check_letters(path: str, parent: str, source: str) -> None:
+    """Refuse names in other letters than ASCII: some look alike, and Python reads some as others (NFKC)."""
+    try:
+        found = _foreign(path, source)
+        known = {word for word, _ in _foreign(path, parent)} if found else set()
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise Refused(f"{path} cannot be divided into words: {error}") from None
+    for word, line in found:
+        if word not in known:
+            raise Refused(
+                f"{path}, line {line}: {word[:40]!a} has letters that may look like others; outside of "
+                "comments and strings only ASCII is allowed"
+            )
+
+
+def _foreign(path: str, source: str) -> list[tuple[str, int]]:
+    """Words of the code with characters beyond ASCII, and their lines; not of comments and plain strings."""
+    found: list[tuple[str, int]] = []
+    if not path.endswith(".py") or source.isascii():
+        return found
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        words = [token.string]
+        if token.type in (tokenize.COMMENT, FSTRING_MIDDLE):
+            continue
+        if token.type == tokenize.STRING:  # before Python 3.12 with what an f-string computes
+            prefix = token.string[: token.string.find(token.string[-1])].lower()
+            words = COMPUTED.findall(token.string) if "f" in prefix else []
+        found += [(word, token.start[0]) for word in words if not word.isascii()]
+    return found
 
 
 def _check_meaning(parent: Mapping[str, str], new: Mapping[str, str]) -> None:

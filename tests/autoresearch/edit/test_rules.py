@@ -190,6 +190,21 @@ def test_text_that_can_be_seen_is_allowed(words):
     accept(TRAIN.replace("0.02", "0.03") + f"# {words}\nx = '{words}'\n")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "r\u0430te = 0.03",  # a Cyrillic letter: another name than rate
+        "x = \U0001d41e\U0001d42f\U0001d41a\U0001d425('1')",  # Python reads eval
+        "x = f'{\U0001d41e\U0001d42f\U0001d41a\U0001d425(\"1\")}'",
+    ],
+)
+def test_names_in_other_letters_are_refused(line):
+    message = refusal(TRAIN.replace("0.02", "0.03") + line + "\n")
+    assert "line 18" in message and message.isascii()
+    accept(TRAIN.replace("0.02", "0.04") + line + "\n", TRAIN + line + "\n")
+    accept(TRAIN.replace("0.02", "0.03") + "x = f'\u00e9 {1 + 1} \u00e9'  # \u0430\n")
+
+
 def test_what_the_parent_holds_may_stay_but_not_be_added_to():
     parent = TRAIN + "# a\fform feed, and \ufeffanother\n"
     accept(parent.replace("0.02", "0.03"), parent)
