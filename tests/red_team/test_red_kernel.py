@@ -21,6 +21,7 @@ from autoresearch.tasks.kernel.process import KernelServer
 from autoresearch.tasks.kernel.results import first_wrong
 from autoresearch.tasks.kernel.timing import Cost, Stopwatch
 from autoresearch.types import Measurement, Outcome
+from tests.red_team.arena import one_by_default
 from tests.support.kernels import HONEST, SPEC, measure, write_tree
 
 pytestmark = pytest.mark.slow
@@ -413,7 +414,7 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("what", NONSENSE)
+@pytest.mark.parametrize("what", one_by_default(NONSENSE))
 def test_nonsense_fails_the_candidate_and_not_the_runner(what: str, tmp_path: Path, bwrap: Sandbox) -> None:
     done = fight(tmp_path, f"def kernel(x):\n    {NONSENSE[what]}\n    return slowly(x)\n", bwrap)
     assert done.outcome in (Outcome.CRASH, Outcome.INVALID) or earned(done), done

@@ -82,8 +82,18 @@ FAILING = {
 }
 
 
+RARE = ("returns 2", "returns float64[0]", "no attribute")
+"""What is left to soak tests."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", FAILING, ids=[says.split()[0] for _, says in FAILING.values()])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param(k, id=says, marks=[pytest.mark.soak] if says.startswith(RARE) else [])
+        for k, (_, says) in FAILING.items()
+    ],
+)
 def test_a_kernel_that_fails_is_told_why(kernel: str, tmp_path: Path) -> None:
     outcome, says = FAILING[kernel]
     done = measure(tmp_path, write_tree(tmp_path / "tree", kernel))
