@@ -320,3 +320,16 @@ def test_a_repeated_override_is_told_once() -> None:
     assert words.command(summarize(Recorded(night(), replace(INFO, config=config)))) == (
         "autoresearch run name=NAME experiments=9"
     )
+
+
+@pytest.mark.parametrize("experiments", [night(), night()[:2]])
+def test_scores_that_candidates_said_themselves_are_called_so_at_the_top(
+    experiments: list[Experiment],
+) -> None:
+    said = "Candidates say their own scores, and nothing checks them"
+    page = markdown(experiments, trust="printed")
+    assert said in page[: page.index("\n## ")] and "printed" in page
+    assert said not in markdown(experiments, trust="artifact") and "`artifact`" in markdown(
+        experiments, trust="artifact"
+    )
+    assert said not in markdown(experiments)

@@ -72,3 +72,9 @@ def test_text_of_a_proposer_cannot_pass_for_a_trailer(hypothesis: str, mechanism
     message = commit_message(replace(EXPERIMENT, proposal=proposal, verdict=discard), METRIC)
     assert trailers(message)["Verdict"] == "discard"
     assert max(map(len, message.splitlines()[:1])) <= 72
+
+
+def test_a_commit_says_who_computed_its_score() -> None:
+    assert trailers(commit_message(EXPERIMENT, METRIC, "printed"))["Trust"] == "printed"
+    assert "Trust" not in trailers(commit_message(EXPERIMENT, METRIC)), "as commits of older versions"
+    assert "Trust" not in trailers(commit_message(replace(EXPERIMENT, verdict=None), METRIC, "printed"))
