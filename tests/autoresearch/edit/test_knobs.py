@@ -4,6 +4,7 @@ import ast
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -51,11 +52,13 @@ KNOBS = [
 
 
 def test_reads_every_kind_of_space():
-    assert [k for k in read_knobs(SCRIPT, 0) if k.name != "NAME"] == KNOBS
+    assert [replace(k, declared="") for k in read_knobs(SCRIPT, 0) if k.name != "NAME"] == KNOBS
+    assert read_knobs(SCRIPT, 0)[0].declared == "2..6"
 
 
 def test_the_active_column_counts_and_its_value_always_belongs_to_its_space():
     knobs = {k.name: k for k in read_knobs(SCRIPT, 1)}
+    knobs = {name: replace(knob, declared="") for name, knob in knobs.items()}
     assert knobs["DEPTH"] == Knob("DEPTH", 8, Range(2, 8, integer=True), 4)
     assert knobs["MATRIX_LR"] == Knob("MATRIX_LR", 0.01, Range(0.0025, 0.04, log=True), 5)
     assert knobs["WARMUP"].value == 0.0
@@ -224,3 +227,10 @@ def test_any_comment_gives_a_space_to_compute_with_or_none(comment, value):
 def test_equal_options_count_once():
     [knob] = read_knobs("K = 1  # 1 | 2 | 1 | True\n", 0)
     assert knob.space == Choice((1, 2, True))
+
+
+def test_a_constant_that_is_named_needs_no_range():
+    script = "LR = 0.1\nUSE = False\nNAME = 'x'\nLOSS = -1.0\nOTHER = 3\n"
+    found = {knob.name: knob.space for knob in read_knobs(script, 0, ("LR", "USE", "NAME", "LOSS", "NONE"))}
+    assert found == {"LR": Range(0.025, 0.4, log=True), "USE": Choice((False, True))}
+    assert not read_knobs(script, 0)
