@@ -170,7 +170,7 @@ def _unexpected(message: Message) -> Failure:
 def _explained(message: Message) -> Failure:
     """Why a server failed, in words of our own."""
     kind, line = message.get("kind"), message.get("line")
-    said = kind if kind in KINDS else "an error of its own"
+    said = kind if isinstance(kind, str) and kind in KINDS else "an error of its own"
     if isinstance(line, int) and 0 < line <= LAST_LINE:
         said += f" at line {line} of the script"
     if message.get("stage") == "load":

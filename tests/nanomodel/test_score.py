@@ -314,7 +314,18 @@ def test_a_slow_server_is_given_up_in_time(score_of):
     assert caught.value.outcome == "crash" and time.monotonic() - begun < 30
 
 
-@pytest.mark.parametrize("answer", [{"type": "logits", "dtype": "int8"}, {"type": "loaded"}, {"no": "type"}])
+NONSENSE = (
+    {"type": "logits", "dtype": "int8"},
+    {"type": "loaded"},
+    {"no": "type"},
+    {"type": ["logits"]},
+    {"type": "logits", "dtype": []},
+    {"type": "failed", "stage": "load", "kind": [], "line": {}},
+    {"type": "failed", "stage": "load", "kind": {"a": 1}, "line": 10**400},
+)
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
 def test_a_server_that_speaks_nonsense_is_invalid(cache, tmp_path, answer):
     ours, theirs = pair()
 
