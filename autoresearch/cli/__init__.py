@@ -79,7 +79,9 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         typer.echo(f"error: {error.strerror}: {error.filename or 'the runs folder'}", err=True)
-        typer.echo("  Make room there, then run the same command again: nothing is lost.", err=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "Make room there" if full else "Make it writable, or choose another folder with runs="
+        typer.echo(f"  {what}, then run the same command again: nothing is lost.", err=True)
         sys.exit(3)
 
 

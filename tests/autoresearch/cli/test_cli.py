@@ -1,5 +1,6 @@
 """The command line as a person and a script meet it: a real repository and real trials."""
 
+import errno
 import json
 import os
 import random
@@ -346,3 +347,19 @@ def test_preparing_leaves_nothing_in_a_repository_that_a_search_would_refuse(tmp
     )
     assert "does not hold" in inside(tmp_path, "prepare", code=2)
     assert [path.name for path in tmp_path.iterdir()] == [".git"]
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.EROFS, "Make it writable"), (errno.ENOSPC, "Make room there")]
+)
+def test_a_disk_that_cannot_be_written_is_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "runs/x/lock")
+
+    monkeypatch.setattr("autoresearch.search.setup.runs_folder", fails)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "-c", "user.name=S", "-c", "user.email=s@e.org", "commit", "-q", "--allow-empty", "-m", "x")
+    said = inside(tmp_path, "clean", code=3)
+    assert f"{os.strerror(number)}: runs/x/lock" in said and says in said and "nothing is lost" in said

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
 from autoresearch.store.notes import read_briefs, read_claims
+from autoresearch.store.searches import searches
 from autoresearch.tasks.base import Dataset
 from autoresearch.types import Split
 from tests.support import chat_server, toy_task
@@ -312,3 +314,25 @@ def test_settings_that_are_changed_on_the_way_are_told_with_their_time(root: Pat
     page = (root / "runs" / "x" / "report" / "report.md").read_text()
     assert page.count("setting changed") == len(times) and "alarm=7" in page
     assert "hunter22" not in page + said + json.dumps(told)
+
+
+def test_another_time_zone_changes_dates_and_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(zone: str) -> tuple[str, str, str]:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        return tuple(inside(root, *command.split()) for command in ("status --json", "log", "status"))  # type: ignore[return-value]
+
+    run(root, "name=x", "experiments=1")
+    run(root, "name=x", "experiments=1", "alarm=7")  # of which status tells the time
+    try:
+        with monkeypatch.context() as patch:
+            one, two = told("Pacific/Kiritimati"), told("Pacific/Pago_Pago")  # 25 hours apart
+            assert one[:2] == two[:2]
+            days = [re.search(r"Since (\S+) ", said[2]) for said in (one, two)]
+            assert days[0] and days[1] and days[0][1] > days[1][1], "a day is that of who looks"
+            run(root, "experiments=1", "name=later")
+            assert [known.name for known in searches(root / "runs")] == ["x", "later"]
+    finally:
+        time.tzset()

@@ -119,3 +119,30 @@ def test_a_branch_with_somebody_s_work_is_left_alone(done):
     git(root, "switch", "-q", "main")
     assert "Somebody moved the branch" in call("sync", "name=x", "--git")
     assert git(root, "rev-parse", "autoresearch/x") == mine
+
+
+def test_what_a_person_has_stays_through_sync_and_clean(done):
+    root = done.parent.parent
+    (root / "runs" / "mine").mkdir()
+    (root / ".git" / "info" / "exclude").write_text("ignored\n")
+    for name in ("untracked", "ignored", "staged", "runs/mine/notes", "runs/lock.txt"):
+        (root / name).write_text(name)
+    git(root, "add", "staged")
+    (root / ".gitignore").write_text("runs/\n# dirty\n")
+
+    def has():
+        own = [
+            p
+            for p in sorted(root.rglob("*"))
+            if p.is_file() and ".git" not in p.parts and done not in p.parents
+        ]
+        kept = {p: p.read_bytes() for p in own if "mlflow" not in p.parts}
+        return kept, [(root / ".git" / name).read_bytes() for name in ("index", "HEAD", "config")]
+
+    before = has()
+    forget(root)
+    assert "git: 5 candidates can be reached" in call("sync", "--git", "name=x")
+    call("clean")
+    assert has() == before
+    call("clean", "--all", "--git", "--yes")
+    assert has() == before and not done.exists()
