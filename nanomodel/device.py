@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import getpass
 import hashlib
 import os
 import platform
@@ -16,6 +17,7 @@ import resource
 import shutil
 import sys
 import sysconfig
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +134,23 @@ def why_no_compiler(device: torch.device) -> str:
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         return "no Python headers"
     return ""
+
+
+def use_own_compile_cache() -> str:
+    """Compile into a new folder if the usual one cannot be written, for instance as another user made it.
+
+    Returns:
+        What to say of that; empty if the usual folder is used.
+    """
+    usual = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    usual = usual or str(Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"))
+    try:
+        Path(usual).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=usual):
+            return ""
+    except OSError as error:
+        own = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="torchinductor_")
+        return f"the compile cache {usual} cannot be written ({error.strerror}): compiling into {own} instead"
 
 
 def peak_flops(device: torch.device) -> float | None:

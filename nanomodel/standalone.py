@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nanomodel.data import DataError, Prepared, open_cache
 from nanomodel.data.token_budget import draw_tokens
-from nanomodel.device import choose_device, describe
+from nanomodel.device import choose_device, describe, use_own_compile_cache
 from nanomodel.training_warnings import compile_warnings, repetition_warnings
 from nanomodel.wire import Message
 
@@ -57,6 +57,8 @@ class Standalone:
         cache = open_prepared(options.cache, options.vocab)
         if options.compile is None:  # on a CPU it takes a minute, for seconds of training
             options.compile = choose_device(options.device).type == "cuda"
+        if options.compile and (said := use_own_compile_cache()):
+            print(said, file=sys.stderr)
         if options.vocab not in (None, cache.vocab):
             message = f"The data in {cache.path} has a vocabulary of {cache.vocab}, not {options.vocab}."
             raise SystemExit(f"{message} Prepare some that has, or say --cache FOLDER")

@@ -103,7 +103,7 @@ def clean(
     folders = files.leftovers(runs)
     if any(o.startswith("name=") for o in given):
         folder = runs / config.name
-        if folder not in folders and not (git and repository.refs(f"refs/autoresearch/{config.name}")):
+        if folder not in folders and not (git and _in_git(repository, config.name)):
             search_folder(given)  # says that there is none
         folders = [folder]
     total = 0
@@ -129,6 +129,11 @@ def clean(
     typer.echo(f"freed {_megabytes(total)}")
 
 
+def _in_git(repository: Repository, name: str) -> bool:
+    """Whether git has a branch or candidates of a search of this name."""
+    return any(repository.refs(f"refs/{place}/{name}") for place in ("heads/autoresearch", "autoresearch"))
+
+
 def _remove(folder: Path, repository: Repository, git: bool) -> int:
     """Remove a whole search, and say what git has of it, or had."""
     from autoresearch.store.commits import forget
@@ -143,7 +148,7 @@ def _remove(folder: Path, repository: Repository, git: bool) -> int:
     freed = remove_search(folder, forgotten if git else lambda: None)
     if removed:
         typer.echo(f"{name}: removed from git: {removed}")
-    elif repository.refs(f"refs/autoresearch/{name}"):
+    elif _in_git(repository, name):
         typer.echo(
             f"{name}: git keeps its branch and candidates, so a new search cannot have this name. To remove "
             f"them, too: autoresearch clean --all --git name={name}"

@@ -18,7 +18,7 @@ import nanomodel
 from autoresearch.edit import knobs
 from autoresearch.edit.apply import apply
 from nanomodel import attention, train
-from nanomodel.device import why_no_compiler
+from nanomodel.device import use_own_compile_cache, why_no_compiler
 from tests.support import toy
 
 SOURCE = Path(nanomodel.__file__).with_name("train.py").read_text()
@@ -242,3 +242,17 @@ def test_the_compiled_gpu_profile_has_no_break_and_is_never_compiled_again(tmp_p
     assert numbers["compiled_graphs"] == 1 + 2, "the loss, and Muon for each shape"
     assert numbers["graph_breaks"] == numbers["compile_failures"] == numbers["recompiles"] == 0
     assert record["warnings"] == []
+
+
+def test_a_compile_cache_that_cannot_be_written_is_replaced_by_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "mine"))
+    assert use_own_compile_cache() == "" and (tmp_path / "mine").is_dir()
+    (tmp_path / "theirs").touch()  # root could write into another user's folder
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "theirs"))
+    said, own = use_own_compile_cache(), Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert f"{tmp_path / 'theirs'} cannot be written" in said and str(own) in said
+    assert own.parent == tmp_path and own.stat().st_mode & 0o077 == 0
+    assert use_own_compile_cache() == ""

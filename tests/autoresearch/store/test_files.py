@@ -142,6 +142,17 @@ def test_a_name_is_free_again_when_git_s_part_is_removed_as_well(done, gone):
         check_new("x", Repository(root), ToyTask())
 
 
+def test_a_search_that_tried_nothing_has_a_branch_all_the_same(done):
+    root = done.parent.parent
+    git(root, "update-ref", "refs/heads/autoresearch/x", "main")
+    for ref in refs(root).split():
+        if ref.startswith("refs/autoresearch/x"):
+            git(root, "update-ref", "-d", ref)
+    assert "clean --all --git name=x" in call("clean", "--all", "--yes")
+    assert "the branch autoresearch/x" in call("clean", "--all", "--git", "--yes", "name=x")
+    assert refs(root) == "refs/heads/main"
+
+
 def test_git_s_part_is_removed_only_with_the_whole_search(done):
     with pytest.raises(UserError, match="not enough"):
         call("clean", "--git", catch_exceptions=False)
