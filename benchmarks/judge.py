@@ -2,11 +2,11 @@
 
 Draws random worlds (noise over three decades, mixtures of gains, no-ops and harm with diminishing returns,
 heavy tails, noise that differs between candidates, luck shared by seeds, luck of the validation set, losses
-by document, crashes, 60 to 500 trials, 2 to 4 baselines; a third look like the real task), runs every judge
-in them through its public interface at equal numbers of trials, and prints a table. Exits with 1 if the
-default judge misses one of its criteria.
+by document, crashes, edits that conflict, 60 to 500 trials, 2 to 4 baselines; a third look like the real
+task), runs every judge in them through its public interface at equal numbers of trials, and prints a table.
+The default judge has 1, 4 and 16 places. Exits with 1 if it misses one of its criteria.
 
-    python benchmarks/judge.py [--seed 1] [--worlds 150] [--searches 10] [--quick] [--plot runs/judge.png]
+    python benchmarks/judge.py [--seed 1] [--worlds 60] [--searches 2] [--quick] [--plot runs/judge.png]
 
 Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
 searches, which pooled figures hide; the unit tests look at those.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
@@ -36,6 +37,9 @@ from autoresearch.report.estimates import joint_half_width
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 AA_TRIALS = 500
+
+PROPOSED_AGAIN = 0.5
+"""Share of the candidates with a conflict whose author proposes them again on top of the new incumbent."""
 
 
 # The worlds
@@ -65,6 +69,8 @@ class World:
         crash: Share of candidates that fail.
         trials: Budget, baselines not counted.
         baselines: Replicates to begin with.
+        conflict: Share of candidates in flight that cannot be merged onto a change that is kept.
+        overlap: Share of the others that gain nothing on top of it.
     """
 
     unit: float
@@ -85,6 +91,8 @@ class World:
     crash: float
     trials: int
     baselines: int
+    conflict: float = 0.0
+    overlap: float = 0.0
 
     @property
     def real(self) -> bool:
@@ -98,11 +106,13 @@ class World:
     @classmethod
     def draw(cls, rng: random.Random) -> World:
         """A random world; a third of them look like the real task."""
-        world = cls._draw(rng)
-        if rng.random() > 1 / 3:
-            return world
+        world = cls._like_the_real_task(rng) if rng.random() < 1 / 3 else cls._draw(rng)
+        return replace(world, conflict=rng.uniform(0.0, 0.2), overlap=rng.uniform(0.0, 0.1))
+
+    @classmethod
+    def _like_the_real_task(cls, rng: random.Random) -> World:
         return replace(
-            world,
+            cls._draw(rng),
             gain=math.exp(rng.uniform(math.log(0.4), math.log(1.5))),
             common=rng.uniform(0.85, 0.97),
             unlike=rng.uniform(0.2, 0.6),
@@ -165,6 +175,7 @@ class Nature:
         self.seed = seed
         self.rng = random.Random(seed)
         self.drawn = 0
+        self.again: list[Script] = []
 
     def noise(self, script: Script, seed: int) -> list[float]:
         """A script's noise on a seed, by document: the same every time, and correlated with its parent's."""
@@ -202,6 +213,8 @@ class Nature:
 
     def candidate(self, parent: Script) -> Script:
         """The next idea. The same for every judge, as far as the size of gains left allows."""
+        if self.again:
+            return self._on(self.again.pop(0), parent)
         w, rng = self.world, random.Random(self.seed * 1_000_003 + self.drawn)
         self.drawn += 1
         kind, size, log_size = rng.random(), rng.expovariate(1.0), rng.gauss(0, 1)
@@ -218,6 +231,28 @@ class Nature:
         luck = [old + rng.gauss(0, scale) for old in parent.luck]
         common = math.sqrt(max(0.0, 1 - (1 - w.common**2) * distance**2)) if w.common else 0.0
         return Script(parent.mean - gain, luck, math.exp(calm), gain, crashes, parent, common)
+
+    def merged(self, script: Script, tip: Script) -> Script | None:
+        """A candidate on top of what was kept since it was made; None if they conflict.
+
+        Then its author, who is told, may have the same idea again.
+        """
+        w, rng = self.world, self.rng
+        if rng.random() < w.conflict:
+            if rng.random() < PROPOSED_AGAIN:
+                self.again.append(script)
+            return None
+        return self._on(script, tip)
+
+    def _on(self, script: Script, tip: Script) -> Script:
+        """An idea that was had for another tip, as it is worth on this one."""
+        w, old = self.world, script.parent
+        assert old is not None
+        gain = 0.0 if script.gain > 0 and self.rng.random() < w.overlap else script.gain
+        if gain > 0:
+            gain *= math.exp((tip.mean - old.mean) / (w.capacity * w.gain))
+        luck = [now + own - before for now, own, before in zip(tip.luck, script.luck, old.luck, strict=True)]
+        return Script(tip.mean - gain, luck, script.noise, gain, script.crashes, tip, script.common)
 
     def _shock(self) -> float:
         """A draw with mean 0 and variance 1."""
@@ -273,13 +308,16 @@ class MeanOfThree(Judge):
         return Report(self.name, None, here, here, keeps, self.candidates, 0, self.failed)
 
 
-JUDGES: dict[str, Callable[..., Judge]] = {
-    "greedy": partial(create_judge, "greedy"),
-    "threshold": partial(create_judge, "threshold"),
-    "mean of 3": MeanOfThree,
-    "default": partial(create_judge, "default"),
-    "strict": partial(create_judge, "strict"),
+JUDGES: dict[str, tuple[Callable[..., Judge], int]] = {
+    "greedy": (partial(create_judge, "greedy"), 1),
+    "threshold": (partial(create_judge, "threshold"), 1),
+    "mean of 3": (MeanOfThree, 1),
+    "default": (partial(create_judge, "default"), 1),
+    "default 4": (partial(create_judge, "default"), 4),
+    "default 16": (partial(create_judge, "default"), 16),
+    "strict": (partial(create_judge, "strict"), 1),
 }
+"""Name in the table -> what makes the judge, and its places."""
 
 
 @dataclass
@@ -307,34 +345,82 @@ def covers(interval: tuple[float, float] | None, truth: float) -> bool:
     return interval is not None and interval[0] <= truth <= interval[1]
 
 
+class Places:
+    """One search on several places, whose trials end when they end."""
+
+    def __init__(self, judge: Judge, nature: Nature, start: Script, places: int, out: Outcome) -> None:
+        self.world, self.judge, self.nature, self.places, self.out = nature.world, judge, nature, places, out
+        self.tip = start
+        self.in_flight: dict[int, Script] = {}
+        self.drawn = self.started = 0
+        self.confirmed: set[int] = set()
+        self.busy = 0.0
+        self.clock = 0.0
+        self.running: list[tuple[float, int, TrialRequest, Observation]] = []
+        self.last: Levels | None = None
+
+    def run(self, trials: int) -> None:
+        """Search with so many trials; the last of them go to candidates in flight, as when a search ends."""
+        self.judge.use_places(self.places)
+        while True:
+            while self.started < trials and len(self.running) < self.places:
+                if (request := self._next(trials)) is None:
+                    break
+                if request.arm == Arm.CONFIRM:
+                    self.confirmed.add(request.candidate)
+                script = self.in_flight[request.candidate] if request.arm != Arm.INCUMBENT else self.tip
+                answer = self.nature.run(script, request.seed)
+                lasts = self.nature.rng.uniform(*((0.95, 1.05) if answer.score is not None else (0.1, 1.0)))
+                heappush(self.running, (self.clock + lasts, self.started, request, answer))
+                self.started += 1
+            if not self.running:
+                return
+            now, _, request, answer = heappop(self.running)
+            self.busy += (now - self.clock) * (1 + len(self.running))
+            self.clock = now
+            for number, verdict in self.judge.digest(request, answer):
+                self._decided(self.in_flight.pop(number), verdict)
+            needed = self.judge.unanswered
+            self.running = [trial for trial in self.running if trial[2] in needed]
+            heapify(self.running)
+
+    def _next(self, trials: int) -> TrialRequest | None:
+        for number in self.judge.behind:
+            merged = self.nature.merged(self.in_flight.pop(number), self.tip)
+            if merged is None:
+                self.judge.withdraw(number)
+            else:
+                self.in_flight[number] = merged
+                self.judge.rebased(number)
+        left = sum(2.0 if number in self.confirmed else 0.6 for number in self.in_flight)
+        if self.judge.wants_candidate and self.started + left < trials:
+            self.drawn += 1
+            self.in_flight[self.drawn] = self.nature.candidate(self.tip)
+            self.judge.candidate(number=self.drawn)
+        return self.judge.next() if self.in_flight else None
+
+    def _decided(self, script: Script, verdict: Verdict) -> None:
+        self.last = verdict.levels
+        if verdict.kind is VerdictKind.KEEP:
+            self.tip = script
+            self.out.keeps += 1
+            self.out.false += script.gain <= 0
+            self.out.cover["keep"].append(covers(verdict.interval, script.gain * self.world.unit))
+
+
 def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcome:
     """Run one search to the end of its budget, and compare what the judge reports to the truth."""
     nature = Nature(world, seed, no_gains)
-    start = tip = Script(luck=[0.0] * max(1, world.documents))
+    start = Script(luck=[0.0] * max(1, world.documents))
+    make, places = JUDGES[name]
     items = {s: nature.items(start, s) for s in range(world.baselines)}
-    baseline = [(s, math.fsum(parts)) for s, parts in items.items()]
-    judge = JUDGES[name](baseline, tau=world.luck * world.unit)
+    judge = make([(s, math.fsum(parts)) for s, parts in items.items()], tau=world.luck * world.unit)
     if world.documents:
         judge.with_items([1 / world.documents] * world.documents, items)
-    candidate: Script | None = None
     out = Outcome(searches=1, cover={"keep": [], "tip": [], "gain": [], "claim": []})
-    last: Levels | None = None
-    for _ in range(AA_TRIALS if no_gains else world.trials):
-        request = judge.next()
-        assert request is not None
-        if request.arm != Arm.INCUMBENT and candidate is None:
-            candidate = nature.candidate(tip)
-        script = tip if request.arm == Arm.INCUMBENT or candidate is None else candidate
-        verdict = judge.observe(request, nature.run(script, request.seed))
-        if verdict is None:
-            continue
-        if verdict.kind is VerdictKind.KEEP and candidate is not None:
-            tip = candidate
-            out.keeps += 1
-            out.false += tip.gain <= 0
-            out.cover["keep"].append(covers(verdict.interval, tip.gain * world.unit))
-        candidate, last = None, verdict.levels
-    report = judge.report()
+    run = Places(judge, nature, start, places, out)
+    run.run(AA_TRIALS if no_gains else world.trials)
+    report, tip, last = judge.report(), run.tip, run.last
     truth = world.unit * (world.level + tip.mean)
     out.progress = -tip.mean
     out.optimism = (truth - report.incumbent.mean) / world.unit
@@ -456,7 +542,7 @@ def table(rows: list[Row]) -> str:
     ]
     for r in rows:
         cover = "".join(f"{100 * r.cover.get(key, 0.0):4.0f}" for key in ("keep", "tip", "gain"))
-        known = r.name in ("default", "strict")
+        known = r.name.startswith(("default", "strict"))
         lines.append(
             f"{r.name:12s}{r.ratio:6.2f}{r.ratio_mean:6.2f}{r.ratio_low:6.2f}{r.ratio_real:6.2f}{r.against_three:6.2f}"
             f"{100 * r.false:8.1f}{100 * r.false_high:6.1f}{r.aa:13.2f}{r.optimism:6.2f}"
@@ -469,23 +555,29 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def criteria(row: Row, worlds: int, seconds: float) -> list[tuple[str, float, float, float]]:
-    """(What, value, least, most) that the default judge must meet, in so many worlds and so much time."""
-    return [
-        ("random worlds", worlds, 60, math.inf),
-        ("seconds on two cores, by processor time", seconds, 0, 120),
+LEAST_PROGRESS = {"default": 0.85, "default 4": 0.85, "default 16": 0.75}
+"""Of greedy's on one place, all worlds together."""
+
+
+def criteria(row: Row) -> list[tuple[str, float, float, float]]:
+    """(What, value, least, most) that the default judge must meet, with any number of places."""
+    found = [
         ("false keeps in 500 trials without any gain", row.aa, 0.0, 0.5),
         ("share of false keeps, pooled", row.false, 0.0, 0.035),
         ("share of false keeps, 90th percentile of worlds", row.false_high, 0.0, 0.10),
-        ("true progress against greedy's, median world", row.ratio, 0.85, math.inf),
-        ("true progress against greedy's, worlds like the real task", row.ratio_real, 0.95, math.inf),
-        ("true progress against the 3-seed mean's, median world", row.against_three, 1.2, math.inf),
+        ("true progress against greedy's, all worlds", row.ratio_mean, LEAST_PROGRESS[row.name], math.inf),
         ("optimism of the reported score, in noise", row.optimism, -0.5, 0.5),
         ("cover of the 95% interval of a keep", row.cover["keep"], 0.93, 0.97),
         ("cover of the 95% interval of the tip", row.cover["tip"], 0.93, 0.97),
         ("cover of the 95% interval of the whole gain, as it is shown", row.cover["gain"], 0.93, 0.97),
         ("cover of the 95% interval of the claim", row.cover["claim"], 0.93, 0.97),
     ]
+    if row.name == "default":
+        found += [
+            ("true progress in worlds like the real task", row.ratio_real, 0.95, math.inf),
+            ("true progress against the 3-seed mean's, median world", row.against_three, 1.2, math.inf),
+        ]
+    return found
 
 
 def plot(results: list[Result], rows: list[Row], path: Path) -> None:
@@ -511,8 +603,8 @@ def plot(results: list[Result], rows: list[Row], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=150)
-    parser.add_argument("--searches", type=int, default=10, help="searches a world")
+    parser.add_argument("--worlds", type=int, default=60)
+    parser.add_argument("--searches", type=int, default=2, help="searches a world")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
     plot_help = "where to write a PNG (default: runs/judge.png)"
     parser.add_argument("--plot", type=Path, default=Path("runs/judge.png"), help=plot_help)
@@ -525,15 +617,20 @@ def main() -> int:
         results = list(pool.map(explore, jobs))
     rows = [summarise(results, name) for name in JUDGES]
     print(table(rows))
-    default = next(row for row in rows if row.name == "default")
-    print(f"\nThe default judge itself expected {100 * default.expected_false:.1f}% false keeps.\n")
-    failed, seconds = 0, sum(os.times()[:4]) / 2  # others may use the cores, too
-    for what, value, least, most in criteria(default, args.worlds, seconds):
-        met = least <= value <= most
-        failed += not met
-        bounds = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-        print(f"{'ok  ' if met else 'MISS'} {what}: {value:.3f} ({bounds})")
-    print(f"{args.worlds} worlds, {args.searches} searches each, {time.monotonic() - began:.0f} s")
+    failed = 0
+    for row in rows:
+        if row.name not in LEAST_PROGRESS:
+            continue
+        places, expected = JUDGES[row.name][1], 100 * row.expected_false
+        print(f"\nThe default judge, {places} places; it expected {expected:.1f}% false keeps itself.")
+        for what, value, least, most in criteria(row):
+            met = least <= value <= most
+            failed += not met
+            bounds = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            print(f"{'ok  ' if met else 'MISS'} {what}: {value:.3f} ({bounds})")
+    seconds = sum(os.times()[:4]) / 2  # others may use the cores, too
+    print(f"{args.worlds} worlds, {args.searches} searches each, {time.monotonic() - began:.0f} s", end="")
+    print(f" ({seconds:.0f} s by processor time on two cores)")
     args.plot.parent.mkdir(parents=True, exist_ok=True)
     plot(results, rows, args.plot)
     print(f"A picture: {args.plot}")

@@ -84,9 +84,16 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
         noise: Standard deviation of the score over seeds.
 
     Returns:
-        None if a candidate is being judged, or no gain is kept.
+        None if the only candidate is being judged, or no gain is kept. Candidates in flight beside each
+        other are left out.
     """
-    if noise <= 0 or Judge.from_json(state).unanswered:
+    judge = Judge.from_json(state)
+    if judge.places > 1:
+        judge.use_places(1)
+        for number in judge.in_flight:
+            judge.withdraw(number)
+        state = judge.to_json()
+    if noise <= 0 or judge.unanswered:
         return None
     ever = _least(lambda gain: _judged(state, level, gain, MAX_RUNS) is True, noise)
     if ever is None:

@@ -1,11 +1,12 @@
 """The judge seam: what a judge is asked and told, and what it reports.
 
-A judge decides which candidates become commits. It asks for trials of one candidate after another (and of the
-incumbent), is told how each ended, and says a verdict. What every judge promises, and
-`autoresearch.testing.judges.JudgeContract` checks:
+A judge decides which candidates become commits. It asks for trials of candidates (and of the incumbent), is
+told how each ended, and says verdicts. It has one candidate in flight, or with several places many, if it can
+(`wants_candidate`). What every judge promises, and `autoresearch.testing.judges.JudgeContract` checks:
 
 - It is pure: no input or output, no clock, no chance of its own. Lower scores are better.
-- Its requests and verdicts depend on the answers alone, not on the order in which they arrive.
+- It reads answers in the order of asking, so its verdicts do not depend on the order of their arrival. Nor do
+  its requests, with one candidate in flight.
 - A judge restored from JSON at any moment goes on exactly as the one that wrote it.
 - It is free of units: multiplying all scores by a constant changes no decision.
 - It never keeps a candidate of which no trial finished, and a failed trial never ends the search.
@@ -26,7 +27,7 @@ from typing import Any, ClassVar
 
 from autoresearch.judge.requests import Observation, RequestQueue, TrialRequest
 from autoresearch.registry import Registry
-from autoresearch.types import Estimate, Levels, Verdict, VerdictKind
+from autoresearch.types import Arm, Estimate, Levels, Verdict, VerdictKind
 
 JUDGES = Registry(
     "judge",
@@ -123,14 +124,28 @@ class Report:
 
 
 class Judge(ABC):
-    """Asks for trials of one candidate after another, and decides.
+    """Asks for trials of candidates, and decides.
 
-    A judge is used like this, until the budget is spent::
+    With one place, a judge is used like this until the budget is spent::
 
         judge.candidate(complexity=lines_added - lines_removed)     # optional
         while verdict is None:
             request = judge.next()
             verdict = judge.observe(request, Observation.finished(run(request)))
+
+    With several, whenever one is free::
+
+        judge.use_places(4)                                         # once
+        for number in judge.behind:
+            judge.rebased(number)                                   # or withdraw it, if it conflicts
+        if judge.wants_candidate:
+            judge.candidate(growth, kind, number)                   # the next proposal, under a number > 0
+        request = judge.next()                                      # while any is in flight
+
+    and whenever a trial has ended::
+
+        for number, verdict in judge.digest(request, observation):
+            ...                                                     # then end the trials that need no answer
     """
 
     name: ClassVar[str]
@@ -141,6 +156,12 @@ class Judge(ABC):
 
     kind: str = ""
     """Kind of the current candidate's edit; older states lack it."""
+
+    places: int = 1
+    """Trials that can run at the same time, as far as this judge makes use of it."""
+
+    number: int | None = None
+    """Number of the current candidate; None if none was announced."""
 
     _classes: ClassVar[dict[str, type[Judge]]] = {}
 
@@ -191,26 +212,68 @@ class Judge(ABC):
         """
         return False
 
-    def candidate(self, complexity: float = 0.0, kind: str = "") -> None:
-        """Announce the next candidate. Not needed if neither its complexity nor its kind matters.
+    def use_places(self, places: int) -> None:
+        """Say how many trials can run at the same time. A judge may ignore it."""
+        return None
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Numbers of the candidates that were announced and have no verdict."""
+        return () if self.number is None else (self.number,)
+
+    @property
+    def wants_candidate(self) -> bool:
+        """Whether a new candidate should be announced before the next request."""
+        return self.number is None
+
+    @property
+    def behind(self) -> tuple[int, ...]:
+        """Candidates in flight that need another trial, but were made for an incumbent before.
+
+        The judge asks for none until it is told that they were merged onto the present one (`rebased`), or
+        that they cannot be (`withdraw`).
+        """
+        return ()
+
+    def candidate(self, complexity: float = 0.0, kind: str = "", number: int = 0) -> None:
+        """Announce the next candidate. With one in flight it is not needed if nothing of this matters.
 
         Args:
             complexity: Net growth in size, such as lines added minus lines removed.
             kind: Kind of its edit.
+            number: Its name in requests and verdicts. Announcing the same number again is no new candidate.
         """
         self.complexity = float(complexity)
         self.kind = kind
+        self.number = number
+
+    def rebased(self, number: int, complexity: float | None = None) -> None:
+        """Say that a candidate in flight was merged onto the present incumbent, and its net growth now."""
+        return None
+
+    def withdraw(self, number: int) -> None:
+        """Forget a candidate in flight; there will be no verdict."""
+        if number == self.number:
+            self._requests.clear()
+            self.complexity, self.kind, self.number = 0.0, "", None
 
     def next(self) -> TrialRequest | None:
-        """The next trial to run, or None if the judge must see answers first.
+        """The next trial to run, or None if the judge must see answers, or a new candidate, first.
 
         May be called again before an answer arrives, to use several devices.
         """
         if self._requests.idle:
-            self._requests.plan(self._plan())
+            wanted = self._plan()
+            number = self.number or 0
+            self._requests.plan(r if r.arm is Arm.INCUMBENT else replace(r, candidate=number) for r in wanted)
         return self._requests.issue()
 
     def observe(self, request: TrialRequest, observation: Observation) -> Verdict | None:
+        """`digest` for callers with one candidate in flight, which has one verdict at most."""
+        decided = self.digest(request, observation)
+        return decided[0][1] if decided else None
+
+    def digest(self, request: TrialRequest, observation: Observation) -> list[tuple[int, Verdict]]:
         """Take an answer, in any order.
 
         Args:
@@ -218,30 +281,28 @@ class Judge(ABC):
             observation: How the trial ended.
 
         Returns:
-            The verdict on the current candidate once there is one. After that, answers to its other requests
-            no longer matter; they may still be observed, or be dropped.
+            Verdicts as they fall due, each with the number of its candidate; at most one keeps. Answers to
+            other requests of these candidates no longer matter; they may still be observed, or be dropped.
 
         Raises:
             ValueError: If the request was never issued, or is answered already.
         """
         self._requests.answer(request, observation)
+        decided: list[tuple[int, Verdict]] = []
         while (answered := self._requests.take()) is not None:
-            verdict = self._take(*answered)
-            if verdict is not None:
-                self._requests.clear()
-                self.complexity, self.kind = 0.0, ""
-                return replace(verdict, levels=self._levels())
-        return None
+            for number, verdict in self._read(*answered):
+                decided.append((number, replace(verdict, levels=self._levels())))
+        return decided
 
     def step_back(self, keeps: int, runs: Mapping[int, float]) -> None:
-        """Take back accepted changes that turned out to be void, and drop the current candidate.
+        """Take back accepted changes that turned out to be void, and drop all candidates in flight.
 
         Args:
             keeps: How many, the latest first.
             runs: Scores of the incumbent before them, by seed; at least one.
         """
         self._requests.clear()
-        self.complexity = 0.0
+        self.complexity, self.number = 0.0, None
         self._restore(keeps, dict(runs))
 
     def expected(self, seed: int) -> tuple[float, float] | None:
@@ -280,6 +341,15 @@ class Judge(ABC):
     @abstractmethod
     def _plan(self) -> list[TrialRequest]:
         """The trials to ask for next; called when nothing is planned or under way."""
+
+    def _read(self, request: TrialRequest, observation: Observation) -> list[tuple[int, Verdict]]:
+        """Take one answer, and say verdicts; here that of the only candidate in flight."""
+        verdict, number = self._take(request, observation), self.number or 0
+        if verdict is None:
+            return []
+        self._requests.clear()
+        self.complexity, self.kind, self.number = 0.0, "", None
+        return [(number, verdict)]
 
     @abstractmethod
     def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:

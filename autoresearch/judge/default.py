@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
+from autoresearch.judge.candidates import Candidate
 from autoresearch.judge.evidence import BARS, Evidence
 from autoresearch.judge.noise import Comparison, phi
 from autoresearch.judge.sequential import Sequential
@@ -63,13 +64,16 @@ class Default(Sequential):
         options = {"odds": odds, "refresh": refresh, "heartbeat": heartbeat, "limit": limit}
         super().__init__(baseline, tau, {**options, "price": price, "margin": margin})
 
-    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
+    def _accept(
+        self, c: Candidate, view: Comparison, unselected: Comparison, scale: float
+    ) -> Evidence | None:
         if unselected.z < UNSELECTED_Z:
             return None
         kept = sum(not keep.simplification for keep in self.keeps)
-        share = (kept + PRIOR_KEPT) / (self.confirmed - 1 + PRIOR_CONFIRMED)
+        undecided = sum(bool(other.runs) for other in self.active.values())
+        share = (kept + PRIOR_KEPT) / (self.confirmed - undecided + PRIOR_CONFIRMED)
         score = log_evidence(view.z, scale / view.error)
-        score += math.log(ODDS_FACTOR * share / (1 - share)) + log_pass(BARS[0], self.gain_ratio)
+        score += math.log(ODDS_FACTOR * share / (1 - share)) + log_pass(BARS[0], c.gain_ratio)
         if score < math.log(self.options["odds"]):
             return None
         return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"evidence {view.z:.1f}")

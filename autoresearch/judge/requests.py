@@ -7,7 +7,7 @@ its decisions are the same on one device and on eight. Nothing here knows what a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
@@ -23,12 +23,14 @@ class TrialRequest:
         seed: The random seed to use.
         number: Counts the requests of one judge from 1; the queue sets it.
         thorough: Whether to look for cheating more closely than usual.
+        candidate: Number under which the candidate was announced; 0 if it has none, and for the incumbent.
     """
 
     arm: Arm
     seed: int
     number: int = 0
     thorough: bool = False
+    candidate: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,16 @@ class RequestQueue:
         """Requests under way that still count, in order; to be run again after an interruption."""
         return tuple(request for request in self._open if request.number not in self._answers)
 
+    @property
+    def planned(self) -> bool:
+        """Whether a request can be issued."""
+        return bool(self._planned)
+
+    @property
+    def under_way(self) -> tuple[TrialRequest, ...]:
+        """Requests that still count and that the judge has not read an answer to, in order."""
+        return tuple(self._open)
+
     def plan(self, requests: Iterable[TrialRequest]) -> None:
         """Queue requests; their numbers are set when they are issued."""
         self._planned.extend(requests)
@@ -137,13 +149,28 @@ class RequestQueue:
 
     def clear(self) -> None:
         """Drop what is planned; answers to what is under way no longer count."""
-        self._late.extend(self.unanswered)
-        self._planned, self._open, self._answers = [], [], {}
+        self.drop(lambda request: True)
+
+    def drop(self, needless: Callable[[TrialRequest], bool]) -> None:
+        """Drop requests, planned or under way; answers to those no longer count."""
+        self._late.extend(request for request in self.unanswered if needless(request))
+        self._planned = [request for request in self._planned if not needless(request)]
+        for request in filter(needless, self._open):
+            self._answers.pop(request.number, None)
+        self._open = [request for request in self._open if not needless(request)]
+
+    def rename(self, old: int, new: int) -> None:
+        """Give a candidate another number."""
+        for requests in (self._planned, self._open):
+            requests[:] = [
+                replace(r, candidate=new) if r.candidate == old and r.arm is not Arm.INCUMBENT else r
+                for r in requests
+            ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "planned": [(request.arm, request.seed, request.thorough) for request in self._planned],
+            "planned": [(r.arm, r.seed, r.thorough, r.candidate) for r in self._planned],
             "open": [astuple(request) for request in self._open],
             "answers": [(number, asdict(answer)) for number, answer in self._answers.items()],
             "late": [astuple(request) for request in self._late],

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from enum import StrEnum
+from dataclasses import asdict, replace
 from typing import Any
 
 from autoresearch.judge.base import Baseline, Judge, Kept, Report
+from autoresearch.judge.candidates import MOST_IN_FLIGHT, PLANNED_RUNS, Candidate, Earlier, Wait, wanted
 from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
     Evidence,
@@ -36,9 +36,8 @@ from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 MIN_RUNS = 3
 """A screening run and two confirmations."""
 
-PLANNED_RUNS = 2
-"""Candidate runs planned at a time, so that free devices have something to do."""
-
+ONLY_CANDIDATE = ("runs", "items", "spread", "gain_ratio", "inspected", "controls", "waits_for")
+"""What the JSON of older versions, which held one candidate, has of it beside its complexity and kind."""
 
 EARLIER_DF, EARLIER_PAIRS = 6, 0.5
 """What an earlier search found counts like so many degrees of freedom, and so much for each of its pairs."""
@@ -47,25 +46,10 @@ LEAST_RATIO, MOST_RATIO = 0.005, 5.0
 """Beyond these ratios of the variances, of the baselines and of an earlier search, the noise is another."""
 
 
-class Wait(StrEnum):
-    """What a candidate that would be kept still waits for; the values are written to JSON."""
-
-    NOTHING = ""
-    THOROUGH_RUN = "look"
-    CONTROL_RUN = "check"
-
-
 class Sequential(Judge):
     """Shared by `default` and `strict`; see those for the arguments."""
 
     min_baselines = 2
-
-    # The JSON of older versions lacks these.
-    waits_for: Wait = Wait.NOTHING
-    spread: float = 0.0
-    """How differently the candidate behaves on single documents, by its first run; 0 if that is not known."""
-    controls: Sequence[int] = ()
-    """Seeds of the incumbent's runs that were made beside the current candidate's."""
 
     def __init__(self, baseline: Baseline, tau: float, options: dict[str, float]) -> None:
         for key, least in (("refresh", 2), ("heartbeat", 2), ("limit", MIN_RUNS)):
@@ -76,21 +60,22 @@ class Sequential(Judge):
                 raise ValueError(f"{key} must be >= 0, not {options[key]}")
         super().__init__(baseline, tau, options)
         self.incumbent = Incumbent(dict(self.baseline))
-        self.runs: Runs = {}
+        self.active: dict[int, Candidate] = {}
+        self.earlier: dict[int, Earlier] = {}
         self.pool = Pool()
         self.pairs = Pairs()
         self.weights: Sequence[float] = ()
-        self.items: dict[int, tuple[float, ...]] = {}
         self.keeps: list[Kept] = []
-        self.gain_ratio = 1.0
-        self.inspected = False
         self.screens = 0
 
     @abstractmethod
-    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
-        """The evidence if it is enough to keep the current candidate, else None.
+    def _accept(
+        self, c: Candidate, view: Comparison, unselected: Comparison, scale: float
+    ) -> Evidence | None:
+        """The evidence if it is enough to keep a candidate, else None.
 
         Args:
+            c: The candidate.
             view: All its runs against the incumbent.
             unselected: Its confirmation runs only, which were not selected for being good.
             scale: Mean size of a real gain.
@@ -113,29 +98,103 @@ class Sequential(Judge):
         self.pairs = earlier.pairs.as_prior(EARLIER_PAIRS)
         return True
 
+    # Candidates in flight
+
+    def use_places(self, places: int) -> None:
+        """Hold many candidates in flight if there are several places."""
+        self.places = places
+
+    @property
+    def many(self) -> bool:
+        """Whether candidates are in flight beside each other."""
+        return self.places > 1 or len(self.active) > 1
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Numbers of the candidates that were announced and have no verdict."""
+        return tuple(self.active)
+
+    @property
+    def wants_candidate(self) -> bool:
+        """With several places a new one is wanted when the others leave nothing to ask."""
+        if not self.active or not self.many:
+            return not self.active
+        in_reach = len(self.active) < MOST_IN_FLIGHT * self.places
+        return in_reach and not self._requests.planned and self._wanted() is None
+
+    @property
+    def behind(self) -> tuple[int, ...]:
+        """Those that passed the screening, or wait for it, and were made for an incumbent before."""
+        asked = {request.candidate for request in self._requests.under_way}
+        return tuple(n for n, c in self.active.items() if c.behind and (c.runs or n not in asked))
+
+    def candidate(self, complexity: float = 0.0, kind: str = "", number: int = 0) -> None:
+        """Announce a candidate; see `Judge.candidate`."""
+        if number and 0 in self.active:  # from a state of an older version, which did not number them
+            self.active[number] = replace(self.active.pop(0), number=number)
+            self._requests.rename(0, number)
+        known = self.active.setdefault(number, Candidate(number))
+        known.complexity, known.kind = float(complexity), kind
+
+    def rebased(self, number: int, complexity: float | None = None) -> None:
+        """Go on with a candidate on top of the present incumbent."""
+        known = self.active[number]
+        known.behind = False
+        known.complexity = known.complexity if complexity is None else float(complexity)
+
+    def withdraw(self, number: int) -> None:
+        """Forget a candidate in flight; its runs still tell about the noise."""
+        if number in self.active:
+            self._end(self.active[number])
+
     # Requests
 
+    def next(self) -> TrialRequest | None:
+        """The next trial to run, or None if the judge must see answers, or a new candidate, first."""
+        if self.many and not self._requests.planned:
+            if (request := self._wanted() or self._wanted(PLANNED_RUNS)) is None:
+                return None
+            seed = request.seed
+            if request.arm is Arm.SCREEN:
+                seed = self._screening_seed()
+            elif seed < 0:
+                seed = self._new_seed()
+            self._requests.plan([replace(request, seed=seed)])
+        return super().next()
+
+    def _wanted(self, ahead: int = 1) -> TrialRequest | None:
+        """What to ask of the next free one of several places, with a seed below 0 for one to be chosen."""
+        active, under_way = list(self.active.values()), self._requests.under_way
+        return wanted(active, self.incumbent, under_way, self.options, self.places, ahead)
+
+    def _screening_seed(self) -> int:
+        """The incumbent's seeds in turn."""
+        self.screens += 1
+        return list(self.incumbent.runs)[self.screens % len(self.incumbent.runs)]
+
     def _plan(self) -> list[TrialRequest]:
-        if self.runs:
-            return self._confirmation()
+        """At one place: a step for the only candidate."""
+        c = next(iter(self.active.values()), None) or Candidate()
+        self.number = c.number
+        if c.runs:
+            return self._confirmation(c)
         if self.incumbent.due(int(self.options["heartbeat"])):
             return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
-        seeds = list(self.incumbent.runs)
-        missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - len(seeds))
+        n = len(self.incumbent.runs)
+        missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - n)
         requests = [TrialRequest(Arm.INCUMBENT, self._new_seed()) for _ in range(missing)]
-        self.screens += 1
-        return [*requests, TrialRequest(Arm.SCREEN, seeds[self.screens % len(seeds)])]
+        return [*requests, TrialRequest(Arm.SCREEN, self._screening_seed())]
 
-    def _confirmation(self) -> list[TrialRequest]:
+    def _confirmation(self, c: Candidate) -> list[TrialRequest]:
         """The next trials of a screened candidate, on seeds on which the incumbent has run or will."""
-        if self.waits_for == Wait.CONTROL_RUN or self.incumbent.outliers:
+        if c.waits_for is Wait.CONTROL_RUN or self.incumbent.outliers:
             return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
-        free = [seed for seed in self.incumbent.runs if seed not in self.runs]
-        if self.waits_for == Wait.THOROUGH_RUN:
+        free = [seed for seed in self.incumbent.runs if seed not in c.runs]
+        if c.waits_for is Wait.THOROUGH_RUN:
             return [TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed(), thorough=True)]
         requests: list[TrialRequest] = []
         n = len(self.incumbent.runs)
-        for k in range(len(self.runs), len(self.runs) + PLANNED_RUNS):
+        for k in range(len(c.runs), len(c.runs) + PLANNED_RUNS):
             if n < k + 1 and not self.incumbent.failing:
                 free.append(self._new_seed())
                 requests.append(TrialRequest(Arm.INCUMBENT, free[-1]))
@@ -145,92 +204,109 @@ class Sequential(Judge):
 
     # Answers
 
-    def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
-        if request.arm == Arm.INCUMBENT:
-            return self._incumbent_ran(request.seed, observation)
-        self.incumbent.runs_since += 1
-        self.inspected |= request.thorough
-        self.candidates += request.arm == Arm.SCREEN
-        self.incumbent.survived += request.arm == Arm.SCREEN
-        if observation.score is None:
-            self._end_candidate()
-            return self._failed_candidate()
-        self.runs[request.seed] = observation.score
-        if len(observation.items) == len(self.weights) > 1:
-            self.items[request.seed] = observation.items
-        return self._screen() if request.arm == Arm.SCREEN else self._decide()
+    def _read(self, request: TrialRequest, observation: Observation) -> list[tuple[int, Verdict]]:
+        if request.arm is not Arm.INCUMBENT:
+            verdict = self._take(request, observation)
+            return [] if verdict is None else [(request.candidate, verdict)]
+        self._incumbent_ran(request.seed, observation)
+        decided = []
+        for c in list(self.active.values()):
+            if c.waits_for is Wait.CONTROL_RUN and (verdict := self._decide(c)) is not None:
+                decided.append((c.number, verdict))
+        return decided
 
-    def _incumbent_ran(self, seed: int, observation: Observation) -> Verdict | None:
-        """After a run of the incumbent: has the machine changed, and may a candidate that waited be kept?"""
+    def _take(self, request: TrialRequest, observation: Observation) -> Verdict | None:
+        earlier = self.earlier.pop(request.number, None)
+        c = self.active.setdefault(request.candidate, Candidate(request.candidate))
+        self.incumbent.runs_since += 1
+        c.inspected |= request.thorough
+        if request.arm is Arm.SCREEN:
+            self.candidates += 1
+            self.incumbent.survived += 1
+            c.ordinal = self.candidates
+        if observation.score is None:
+            self._end(c)
+            return self._failed_candidate()
+        known = len(observation.items) == len(self.weights) > 1
+        c.add(request.seed, observation if known else replace(observation, items=()), earlier)
+        return self._screen(c) if request.arm is Arm.SCREEN else self._decide(c)
+
+    def _incumbent_ran(self, seed: int, observation: Observation) -> None:
+        """After a run of the incumbent: has the machine changed?"""
         drifts, score = self.incumbent.drifts, observation.score
         if len(observation.items) == len(self.weights) > 1:
             self.incumbent.items[seed] = observation.items
         self.pool = self.incumbent.add(seed, score, self.pool, is_start=not self.keeps)
-        if not self.runs:
-            return None
         if self.incumbent.drifts > drifts:
             self._start_over()
-            return None
-        if score is not None:
-            self.controls = [*self.controls, seed]
-        return self._decide() if self.waits_for == Wait.CONTROL_RUN else None
+        elif score is not None:
+            for c in self.active.values():
+                if c.runs:
+                    c.controls = [*c.controls, seed]
 
-    def _screen(self) -> Verdict | None:
+    def _screen(self, c: Candidate) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""
         noise = self._noise()
-        self.spread = self._sampling(self.runs).error if self.items else 0.0
-        view = self._compare(noise, self.runs)
-        terms = self._terms(noise)
-        self.gain_ratio = expected_gain(self.keeps, noise.sigma) / view.error
-        if why := why_stop(view, 1, math.inf, terms, self.complexity):
-            return self._discard(view, why)
+        c.spread = self._sampling(c, c.runs).error if c.items else 0.0
+        view = self._compare(noise, c, c.runs)
+        terms = self._terms(noise, c)
+        c.gain_ratio, c.z = expected_gain(self.keeps, noise.sigma) / view.error, view.z
+        if why := why_stop(view, 1, math.inf, terms, c.complexity):
+            return self._discard(c, view, why)
         self.confirmed += 1
         return None
 
-    def _decide(self) -> Verdict | None:
+    def _decide(self, c: Candidate) -> Verdict | None:
         """After a further run: keep, discard, or go on."""
-        k, noise = len(self.runs), self._noise()
-        scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise)
-        view, unselected = self._compare(noise, self.runs), self._compare(noise, self._unselected())
-        self.waits_for = Wait.NOTHING
+        k, noise = len(c.runs), self._noise()
+        scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise, c)
+        view, unselected = self._compare(noise, c, c.runs), self._compare(noise, c, c.unselected)
+        c.waits_for, c.z = Wait.NOTHING, view.z
         if k >= MIN_RUNS:
-            evidence = self._accept(view.plus(-terms.price), unselected.plus(-terms.price), scale)
-            if evidence and not self.inspected and surprising(view.gain, self.keeps, self.incumbent.mean):
-                self.waits_for = Wait.THOROUGH_RUN
+            evidence = self._accept(c, view.plus(-terms.price), unselected.plus(-terms.price), scale)
+            if evidence and not c.inspected and surprising(view.gain, self.keeps, self.incumbent.mean):
+                c.waits_for = Wait.THOROUGH_RUN
                 return None
             if evidence or terms.simplifies(unselected):
-                if not self._same_machine(noise, -terms.price if evidence else terms.margin):
+                if c.behind or not c.here:
+                    return None  # first it must run on top of the present incumbent
+                if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
                 if evidence:
-                    return self._keep(view, evidence, scale)
-                return self._keep_simplification(unselected, terms, scale)
-        if not (why := why_stop(view, k, self.options["limit"], terms, self.complexity)):
+                    return self._keep(c, view, evidence, scale)
+                return self._keep_simplification(c, unselected, terms, scale)
+        if not (why := why_stop(view, k, self.options["limit"], terms, c.complexity)):
             return None
-        if terms.price and self._accept(view, unselected, scale):
-            why = f"the gain does not pay for the size it adds ({self.complexity:+g})"
-        return self._discard(view, why)
+        if terms.price and self._accept(c, view, unselected, scale):
+            why = f"the gain does not pay for the size it adds ({c.complexity:+g})"
+        return self._discard(c, view, why)
 
-    def _same_machine(self, noise: Noise, bonus: float) -> bool:
+    def _same_machine(self, c: Candidate, noise: Noise, bonus: float) -> bool:
         """Whether the machine is known to be the same; if not, asks for a control run or starts over."""
-        found = self.incumbent.machine(self.controls, self.runs, noise, bonus)
+        found = self.incumbent.machine(c.controls, c.runs, noise, bonus)
         if found is Machine.UNCLEAR:
-            self.waits_for = Wait.CONTROL_RUN
+            c.waits_for = Wait.CONTROL_RUN
         elif found is Machine.CHANGED:
-            old = list(self.incumbent.before(self.controls))
+            old = list(self.incumbent.before(c.controls))
             self.pool = self.incumbent.give_up(old, self.pool, is_start=not self.keeps)
             self._start_over()
         return found is Machine.SAME
 
     def _start_over(self) -> None:
-        """Screen the candidate again: it is unknown which of its runs are older than the machine's change."""
-        self.candidates -= 1
-        self.confirmed -= 1
-        self._requests.clear()
-        self._forget_candidate()
+        """Screen candidates again: it is unknown which of their runs are older than the machine's change."""
+        over = [c for c in self.active.values() if c.runs]
+        numbers, alone = {c.number for c in over}, not self.many
+        for c in over:
+            self.candidates -= 1
+            self.confirmed -= 1
+            c.start_over()
+        if over:
+            self._requests.drop(lambda request: alone or request.candidate in numbers)
 
     def _restore(self, keeps: int, runs: dict[int, float]) -> None:
         """The incumbent before starts from its runs; it is run again before the next candidate."""
-        self._end_candidate()
+        for c in list(self.active.values()):
+            self._end(c)
         self.pool = self.pool.with_runs(self.incumbent.runs)
         left = len(self.keeps) - keeps
         self.incumbent.step_back(runs, left / len(self.keeps), int(self.options["heartbeat"]))
@@ -238,91 +314,104 @@ class Sequential(Judge):
 
     # Verdicts
 
-    def _keep(self, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k, pairs = len(self.runs), self._measured(self.runs)
+    def _keep(self, c: Candidate, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
+        k, pairs = len(c.runs), self._measured(c, c.runs)
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
-        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=self.inspected)
+        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=c.inspected)
         bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
         sampling = view.error**2 * view.sampling_share
         self.incumbent.sampling_variance += sampling * (1 - view.sampling_share)
-        self._replace_incumbent(self.runs, bias * view.own_share * k, keep)
+        self._replace_incumbent(c, c.runs, bias * view.own_share * k, keep)
         reason = f"kept after {k} runs: gain {gain:.3g}, {evidence.words}"
         if keep.suspicious:
             reason += "; much larger than earlier gains, so one more thorough run confirmed it"
         return Verdict(VerdictKind.KEEP, gain, interval, evidence.value, k, reason, None, len(pairs), pairs)
 
-    def _keep_simplification(self, unselected: Comparison, terms: SizeTerms, scale: float) -> Verdict:
-        k, pairs = len(self.runs) - 1, self._measured(self._unselected())
+    def _keep_simplification(
+        self, c: Candidate, unselected: Comparison, terms: SizeTerms, scale: float
+    ) -> Verdict:
+        k, pairs = len(c.runs) - 1, self._measured(c, c.unselected)
         keep = simplification(unselected, terms, scale, k)
         self.incumbent.sampling_variance += unselected.error**2 * unselected.sampling_share
         bias = unselected.gain - keep.effect
-        self._replace_incumbent(self._unselected(), bias * unselected.own_share * k, keep)
-        reason = f"kept after {k} runs: a simplification ({self.complexity:+g}), no worse than the margin"
+        self._replace_incumbent(c, c.unselected, bias * unselected.own_share * k, keep)
+        reason = f"kept after {k} runs: a simplification ({c.complexity:+g}), no worse than the margin"
         found = (keep.effect, keep.interval, unselected.z, k, reason, None, len(pairs), pairs)
         return Verdict(VerdictKind.KEEP, *found)
 
-    def _discard(self, view: Comparison, why: str) -> Verdict:
-        k, pairs = len(self.runs), self._measured(self.runs)
-        self._end_candidate()
+    def _discard(self, c: Candidate, view: Comparison, why: str) -> Verdict:
+        k, pairs = len(c.runs), self._measured(c, c.runs)
+        self._end(c)
         found = (view.gain, view.interval, view.z, k, why, None, len(pairs), pairs)
         return Verdict(VerdictKind.DISCARD, *found)
 
-    def _replace_incumbent(self, runs: Runs, selection_bias: float, keep: Kept) -> None:
-        """These runs of the candidate become the incumbent's."""
-        self._learn_pairs()
-        self.pool = self.pool.with_runs(self.incumbent.runs)
-        self.incumbent.replace(runs, self.items, selection_bias)
+    def _replace_incumbent(self, c: Candidate, runs: Runs, selection_bias: float, keep: Kept) -> None:
+        """These runs of a candidate become the incumbent's; the others go on, on top of it."""
+        self._learn_pairs(c)
+        inc, before = self.incumbent, replace(self.incumbent)
+        self.pool = self.pool.with_runs(inc.runs)
+        inc.replace(runs, {s: x for s, x in c.items.items() if s not in c.beside}, selection_bias)
         self.keeps.append(keep)
-        self._forget_candidate()
+        self._forget(c)
+        self._requests.drop(lambda request: request.arm is Arm.INCUMBENT)
+        shift = inc.mean - before.mean
+        for other in self.active.values():
+            other.move(before, shift)
+        for request in self._requests.under_way:
+            earlier = self.earlier.get(request.number) or Earlier.of(request.seed, before)
+            self.earlier[request.number] = earlier.moved(shift)
 
-    def _end_candidate(self) -> None:
-        """The candidate is discarded; its runs still tell about the noise."""
-        self._learn_pairs()
-        self.pool = self.pool.with_runs(self.runs)
-        self._forget_candidate()
+    def _end(self, c: Candidate) -> None:
+        """A candidate is not kept; its runs still tell about the noise."""
+        self._learn_pairs(c)
+        self.pool = self.pool.with_runs(c.runs)
+        self._forget(c)
 
-    def _learn_pairs(self) -> None:
-        """What its runs tell about the spread of pairs."""
-        inc = self.incumbent.runs
-        gaps = [inc[seed] - score for seed, score in self.runs.items() if seed in inc]
-        sampling = self._sampling(self.runs)
-        self.pairs.add(self.kind, gaps, self.spread, self._noise().sigma, sampling.value)
+    def _learn_pairs(self, c: Candidate) -> None:
+        """What the runs of a candidate tell about the spread of pairs."""
+        inc = self.incumbent.runs | c.beside
+        gaps = [inc[seed] - score for seed, score in c.runs.items() if seed in inc]
+        sampling = self._sampling(c, c.runs)
+        self.pairs.add(c.kind, gaps, c.spread, self._noise().sigma, sampling.value)
 
-    def _forget_candidate(self) -> None:
-        self.runs, self.items, self.spread = {}, {}, 0.0
-        self.inspected, self.controls, self.waits_for = False, (), Wait.NOTHING
+    def _forget(self, c: Candidate) -> None:
+        alone = not self.many
+        self.active.pop(c.number, None)
+        self._requests.drop(lambda request: alone or request.candidate == c.number)
+        under_way = {request.number for request in self._requests.under_way}
+        self.earlier = {number: run for number, run in self.earlier.items() if number in under_way}
 
     # Estimates
 
-    def _compare(self, noise: Noise, runs: Runs) -> Comparison:
-        inc, sampling = self.incumbent, self._sampling(runs)
+    def _compare(self, noise: Noise, c: Candidate, runs: Runs) -> Comparison:
+        inc, sampling = self.incumbent, self._sampling(c, runs)
         return compare(
             noise,
-            inc.runs,
+            inc.runs | {seed: score for seed, score in c.beside.items() if seed in runs},
             runs,
-            pairs=self.pairs.predict(self.kind, self.spread, noise.sigma),
+            pairs=self.pairs.predict(c.kind, c.spread, noise.sigma),
             tau=sampling.error,
             tau_df=sampling.df,
             selection_bias=inc.selection_bias,
         )
 
-    def _sampling(self, runs: Runs) -> Variance:
-        """What the choice of documents adds to the difference of these runs and the incumbent's.
+    def _sampling(self, c: Candidate, runs: Runs) -> Variance:
+        """What the choice of documents adds to the difference of these runs of a candidate and the incumbent.
 
         It follows from the contributions of documents on the common seeds. Where those are not known, it is
         `tau` as given.
         """
-        seeds = [seed for seed in runs if seed in self.items and seed in self.incumbent.items]
+        before = self.incumbent.items | c.beside_items
+        seeds = [seed for seed in runs if seed in c.items and before.get(seed)]
         if not seeds:
             return Variance(self.tau**2, math.inf)
-        before = self.incumbent.items
-        gaps = [[b - a for b, a in zip(before[s], self.items[s], strict=True)] for s in seeds]
+        gaps = [[b - a for b, a in zip(before[s], c.items[s], strict=True)] for s in seeds]
         return paired_variance(gaps, self.weights)
 
-    def _measured(self, runs: Runs) -> tuple[tuple[int, float, float], ...]:
+    def _measured(self, c: Candidate, runs: Runs) -> tuple[tuple[int, float, float], ...]:
         """Seed, score of the incumbent and score of the candidate, on each common seed."""
-        inc = self.incumbent.runs
+        inc = self.incumbent.runs | c.beside
         return tuple((seed, inc[seed], score) for seed, score in runs.items() if seed in inc)
 
     def expected(self, seed: int) -> tuple[float, float]:
@@ -331,16 +420,15 @@ class Sequential(Judge):
         typical = math.exp(0.5 * math.fsum(w * math.log(v) for v, w in pairs))
         return self.incumbent.runs.get(seed, self.incumbent.mean), typical
 
-    def _unselected(self) -> Runs:
-        return dict(list(self.runs.items())[1:])
-
     def _noise(self) -> Noise:
-        """The noise by all that is known, the current runs included."""
-        pool = self.pool.with_runs(self.incumbent.runs).with_runs(self.runs)
+        """The noise by all that is known, runs of candidates in flight included."""
+        pool = self.pool.with_runs(self.incumbent.runs)
+        for c in self.active.values():
+            pool = pool.with_runs(c.runs)
         return pool.noise(next(iter(self.baseline.values())))
 
-    def _terms(self, noise: Noise) -> SizeTerms:
-        return SizeTerms.of(self.complexity, self.options["price"], self.options["margin"], noise.sigma)
+    def _terms(self, noise: Noise, c: Candidate) -> SizeTerms:
+        return SizeTerms.of(c.complexity, self.options["price"], self.options["margin"], noise.sigma)
 
     def _levels(self) -> Levels:
         noise = self._noise()
@@ -367,13 +455,22 @@ class Sequential(Judge):
 
     def _dump(self) -> dict[str, Any]:
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}
+        state |= {"active": [c.to_dict() for c in self.active.values()]}
+        state |= {"earlier": [(number, asdict(run)) for number, run in self.earlier.items()]}
         return state | {"keeps": [asdict(keep) for keep in self.keeps], "pairs": asdict(self.pairs)}
 
     def _load(self, state: dict[str, Any]) -> None:
+        only = {key: state.pop(key) for key in ONLY_CANDIDATE if key in state}
         super()._load(state)
         self.pool = Pool(state["pool"]["ss"], state["pool"]["df"])  # older states hold more
         self.pairs = Pairs(**state.get("pairs", {}))
-        self.items = {seed: tuple(parts) for seed, parts in state.get("items", ())}
         self.weights = tuple(state.get("weights", ()))
         self.incumbent = Incumbent.from_dict(state["incumbent"])
         self.keeps = [Kept(**(keep | {"interval": tuple(keep["interval"])})) for keep in state["keeps"]]
+        active = [Candidate.from_dict(values) for values in state.get("active", ())]
+        if "active" not in state and only["runs"]:
+            own = {"complexity": self.complexity, "kind": self.kind, "here": len(only["runs"])}
+            active = [Candidate.from_dict({**own, "ordinal": self.candidates, **only})]
+        self.active = {c.number: c for c in active}
+        earlier = ((n, {**values, "items": tuple(values["items"])}) for n, values in state.get("earlier", ()))
+        self.earlier = {number: Earlier(**values) for number, values in earlier}

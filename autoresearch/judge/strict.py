@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
+from autoresearch.judge.candidates import Candidate
 from autoresearch.judge.evidence import Evidence
 from autoresearch.judge.noise import Comparison, Noise, Runs, compare, phi, z_from_t
 from autoresearch.judge.sequential import Sequential
@@ -60,14 +61,16 @@ class Strict(Sequential):
         rest = {"heartbeat": heartbeat, "limit": limit, "price": price, "margin": margin}
         super().__init__(baseline, tau, first | rest)
 
-    def _compare(self, noise: Noise, runs: Runs) -> Comparison:
+    def _compare(self, noise: Noise, c: Candidate, runs: Runs) -> Comparison:
         """Without control variate and bias correction, which the proof does not cover."""
-        sampling = self._sampling(runs)
+        sampling = self._sampling(c, runs)
         return compare(noise, self.incumbent.runs, runs, tau=sampling.error, tau_df=sampling.df)
 
-    def _accept(self, view: Comparison, unselected: Comparison, scale: float) -> Evidence | None:
+    def _accept(
+        self, c: Candidate, view: Comparison, unselected: Comparison, scale: float
+    ) -> Evidence | None:
         kept = sum(not keep.simplification for keep in self.keeps)
-        share = weight(self.candidates, int(self.options["horizon"]))
+        share = weight(c.ordinal, int(self.options["horizon"]))
         level = self.options["rate"] * share * (kept + 1)
         evidence = log_e(view, self._noise().variance)
         if evidence < -math.log(level):

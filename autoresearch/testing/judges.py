@@ -69,9 +69,13 @@ class Simulation:
             self.score(self.tip if request.arm == Arm.INCUMBENT else number, request.seed)
         )
 
+    def build(self, number: int) -> None:
+        """Candidate `number` stands on top of the incumbent of now."""
+        self.progress[number] = self.progress[self.tip] + self.gains[number - 1]
+
     def begin(self, number: int, judge: Judge) -> None:
         """Candidate `number` is proposed on top of the incumbent."""
-        self.progress[number] = self.progress[self.tip] + self.gains[number - 1]
+        self.build(number)
         if self.growth:
             judge.candidate(complexity=self.growth[number - 1])
 
@@ -155,6 +159,67 @@ def parallel(judge: Judge, simulation: Simulation, devices: int, rng: random.Ran
     return verdicts
 
 
+@dataclass
+class Many:
+    """A search on several places: candidates in flight, and answers that come back in random order.
+
+    Attributes:
+        judge: Decides.
+        simulation: The candidates.
+        places: How many trials run at the same time.
+        conflicts: Share of the candidates in flight that cannot be merged onto a new incumbent.
+        reload: Whether the judge is written to JSON and read back after every step.
+        steps: All that was said to the judge and that it said, in order, to be compared.
+    """
+
+    judge: Judge
+    simulation: Simulation
+    places: int
+    conflicts: float = 0.0
+    reload: bool = False
+    steps: list[tuple[object, ...]] = field(default_factory=list)
+
+    def run(self, rng: random.Random) -> dict[int, Verdict]:
+        """The verdict on each candidate that was not withdrawn."""
+        simulation, verdicts, begun = self.simulation, dict[int, Verdict](), 0
+        in_flight: set[int] = set()
+        running: list[tuple[TrialRequest, Observation]] = []
+        self.judge.use_places(self.places)
+        while True:
+            while len(running) < self.places:
+                for number in self.judge.behind:
+                    if rng.random() < self.conflicts:
+                        self.judge.withdraw(number)
+                        in_flight.remove(number)
+                    else:
+                        simulation.build(number)
+                        self.judge.rebased(number)
+                if begun < len(simulation.gains) and self.judge.wants_candidate:
+                    begun += 1
+                    in_flight.add(begun)
+                    simulation.build(begun)
+                    self.judge.candidate(simulation.growth[begun - 1] if simulation.growth else 0, "", begun)
+                if not in_flight or (request := self._reloaded().next()) is None:
+                    break
+                running.append((request, simulation.answer(request.candidate, request)))
+                self.steps.append((request,))
+            if not running:
+                assert not in_flight, "the judge waits, but nothing is under way"
+                return verdicts
+            request, answer = running.pop(rng.randrange(len(running)))
+            for number, verdict in self._reloaded().digest(request, answer):
+                in_flight.remove(number)
+                verdicts[number] = verdict
+                self.simulation.end(number, verdict)
+                self.steps.append((number, verdict))
+            running = [trial for trial in running if trial[0] in self.judge.unanswered]
+
+    def _reloaded(self) -> Judge:
+        if self.reload:
+            self.judge = Judge.from_json(self.judge.to_json())
+        return self.judge
+
+
 class JudgeContract:
     """What every judge promises. Subclass it, and implement `make`."""
 
@@ -209,6 +274,47 @@ class JudgeContract:
                 answer = Observation.finished(99.0)
                 assert first.observe(next_request, answer) == second.observe(next_request, answer)
         assert first.to_json() == second.to_json()
+
+    @pytest.mark.parametrize("places", [2, 4, 16])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_on_several_places_each_candidate_has_its_verdict(self, seed: int, places: int) -> None:
+        """However answers arrive, and whatever is merged, withdrawn and restored from JSON in between."""
+
+        def search(reload: bool) -> Many:
+            growth = [random.Random(seed + i).choice([-40, 0, 60]) for i in range(30)]
+            failing = failures(seed, 0.05)
+            simulation = Simulation(mixture(seed), seed=seed, failing=failing, growth=growth)
+            return Many(self.make(simulation.baseline(), 0.2), simulation, places, 0.3 * (seed % 2), reload)
+
+        plain, restored = search(False), search(True)
+        verdicts = plain.run(random.Random(seed))
+        assert restored.run(random.Random(seed)) == verdicts and restored.steps == plain.steps
+        assert restored.judge.to_json() == plain.judge.to_json()
+        assert len(verdicts) == 30 or (seed % 2 and len(verdicts) > 20)
+        assert plain.judge.report().kept == sum(v.kind is VerdictKind.KEEP for v in verdicts.values())
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_answers_are_read_in_the_order_of_asking(self, seed: int) -> None:
+        """The same requests with the same answers give the same verdicts in whatever order they arrive."""
+        said = []
+        for order in range(2):
+            simulation, rng = Simulation(mixture(seed), seed=seed), random.Random(f"{seed}/{order}")
+            judge = self.make(simulation.baseline())
+            judge.use_places(4)
+            requests = []
+            for number in range(1, 5):
+                if judge.wants_candidate:
+                    simulation.build(number)
+                    judge.candidate(0, "", number)
+                if (request := judge.next()) is not None:
+                    requests.append(request)
+            rng.shuffle(requests)
+            verdicts = []
+            for r in requests:
+                if r in judge.unanswered:
+                    verdicts += judge.digest(r, simulation.answer(r.candidate, r))
+            said.append((verdicts, judge.to_json()))
+        assert said[0] == said[1]
 
     @pytest.mark.parametrize("factor", [2.0**-40, 1e-4, 3.7, 2.0**40])
     @pytest.mark.parametrize("seed", SEEDS)

@@ -98,7 +98,8 @@ def test_the_error_over_documents_is_that_of_these_runs_and_not_of_other_seeds()
         request = judge.next()
         parts = run(request.seed, gain)
         judge.observe(request, Observation.finished(sum(parts), parts))
-        errors.append(judge._sampling(judge.runs).error)
+        (candidate,) = judge.active.values()
+        errors.append(judge._sampling(candidate, candidate.runs).error)
     assert errors[0] < 0.01
     assert errors[1] == pytest.approx(np.std(uneven, ddof=1) / 4, rel=1e-6)
 
