@@ -70,7 +70,7 @@ class Default(Sequential):
         if unselected.z < UNSELECTED_Z:
             return None
         kept = sum(not keep.simplification for keep in self.keeps)
-        undecided = sum(bool(other.runs) for other in self.active.values())
+        undecided = sum(bool(other.seeds) for other in self.active.values())
         share = (kept + PRIOR_KEPT) / (self.confirmed - undecided + PRIOR_CONFIRMED)
         score = log_evidence(view.z, scale / view.error)
         score += math.log(ODDS_FACTOR * share / (1 - share)) + log_pass(BARS[0], c.gain_ratio)

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from autoresearch.judge.base import Baseline, Judge, Kept, Report
-from autoresearch.judge.candidates import MOST_IN_FLIGHT, PLANNED_RUNS, Candidate, Earlier, Wait, wanted
+from autoresearch.judge.candidates import Candidate, Earlier, Wait, earlier_from_dict
 from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
     Evidence,
@@ -27,6 +27,7 @@ from autoresearch.judge.evidence import (
     surprising,
     why_stop,
 )
+from autoresearch.judge.in_flight import InFlight
 from autoresearch.judge.incumbent import Incumbent, Machine
 from autoresearch.judge.noise import Comparison, Noise, Pool, Runs, common_luck, compare
 from autoresearch.judge.pairs import Pairs
@@ -46,7 +47,7 @@ LEAST_RATIO, MOST_RATIO = 0.005, 5.0
 """Beyond these ratios of the variances, of the baselines and of an earlier search, the noise is another."""
 
 
-class Sequential(Judge):
+class Sequential(InFlight):
     """Shared by `default` and `strict`; see those for the arguments."""
 
     min_baselines = 2
@@ -98,110 +99,6 @@ class Sequential(Judge):
         self.pairs = earlier.pairs.as_prior(EARLIER_PAIRS)
         return True
 
-    # Candidates in flight
-
-    def use_places(self, places: int) -> None:
-        """Hold many candidates in flight if there are several places."""
-        self.places = places
-
-    @property
-    def many(self) -> bool:
-        """Whether candidates are in flight beside each other."""
-        return self.places > 1 or len(self.active) > 1
-
-    @property
-    def in_flight(self) -> tuple[int, ...]:
-        """Numbers of the candidates that were announced and have no verdict."""
-        return tuple(self.active)
-
-    @property
-    def wants_candidate(self) -> bool:
-        """With several places a new one is wanted when the others leave nothing to ask."""
-        if not self.active or not self.many:
-            return not self.active
-        in_reach = len(self.active) < MOST_IN_FLIGHT * self.places
-        return in_reach and not self._requests.planned and self._wanted() is None
-
-    @property
-    def behind(self) -> tuple[int, ...]:
-        """Those that passed the screening, or wait for it, and were made for an incumbent before."""
-        asked = {request.candidate for request in self._requests.under_way}
-        return tuple(n for n, c in self.active.items() if c.behind and (c.runs or n not in asked))
-
-    def candidate(self, complexity: float = 0.0, kind: str = "", number: int = 0) -> None:
-        """Announce a candidate; see `Judge.candidate`."""
-        if number and 0 in self.active:  # from a state of an older version, which did not number them
-            self.active[number] = replace(self.active.pop(0), number=number)
-            self._requests.rename(0, number)
-        known = self.active.setdefault(number, Candidate(number))
-        known.complexity, known.kind = float(complexity), kind
-
-    def rebased(self, number: int, complexity: float | None = None) -> None:
-        """Go on with a candidate on top of the present incumbent."""
-        known = self.active[number]
-        known.behind = False
-        known.complexity = known.complexity if complexity is None else float(complexity)
-
-    def withdraw(self, number: int) -> None:
-        """Forget a candidate in flight; its runs still tell about the noise."""
-        if number in self.active:
-            self._end(self.active[number])
-
-    # Requests
-
-    def next(self) -> TrialRequest | None:
-        """The next trial to run, or None if the judge must see answers, or a new candidate, first."""
-        if self.many and not self._requests.planned:
-            if (request := self._wanted() or self._wanted(PLANNED_RUNS)) is None:
-                return None
-            seed = request.seed
-            if request.arm is Arm.SCREEN:
-                seed = self._screening_seed()
-            elif seed < 0:
-                seed = self._new_seed()
-            self._requests.plan([replace(request, seed=seed)])
-        return super().next()
-
-    def _wanted(self, ahead: int = 1) -> TrialRequest | None:
-        """What to ask of the next free one of several places, with a seed below 0 for one to be chosen."""
-        active, under_way = list(self.active.values()), self._requests.under_way
-        return wanted(active, self.incumbent, under_way, self.options, self.places, ahead)
-
-    def _screening_seed(self) -> int:
-        """The incumbent's seeds in turn."""
-        self.screens += 1
-        return list(self.incumbent.runs)[self.screens % len(self.incumbent.runs)]
-
-    def _plan(self) -> list[TrialRequest]:
-        """At one place: a step for the only candidate."""
-        c = next(iter(self.active.values()), None) or Candidate()
-        self.number = c.number
-        if c.runs:
-            return self._confirmation(c)
-        if self.incumbent.due(int(self.options["heartbeat"])):
-            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
-        n = len(self.incumbent.runs)
-        missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - n)
-        requests = [TrialRequest(Arm.INCUMBENT, self._new_seed()) for _ in range(missing)]
-        return [*requests, TrialRequest(Arm.SCREEN, self._screening_seed())]
-
-    def _confirmation(self, c: Candidate) -> list[TrialRequest]:
-        """The next trials of a screened candidate, on seeds on which the incumbent has run or will."""
-        if c.waits_for is Wait.CONTROL_RUN or self.incumbent.outliers:
-            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
-        free = [seed for seed in self.incumbent.runs if seed not in c.runs]
-        if c.waits_for is Wait.THOROUGH_RUN:
-            return [TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed(), thorough=True)]
-        requests: list[TrialRequest] = []
-        n = len(self.incumbent.runs)
-        for k in range(len(c.runs), len(c.runs) + PLANNED_RUNS):
-            if n < k + 1 and not self.incumbent.failing:
-                free.append(self._new_seed())
-                requests.append(TrialRequest(Arm.INCUMBENT, free[-1]))
-                n += 1
-            requests.append(TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed()))
-        return requests
-
     # Answers
 
     def _read(self, request: TrialRequest, observation: Observation) -> list[tuple[int, Verdict]]:
@@ -228,7 +125,7 @@ class Sequential(Judge):
             self._end(c)
             return self._failed_candidate()
         known = len(observation.items) == len(self.weights) > 1
-        c.add(request.seed, observation if known else replace(observation, items=()), earlier)
+        c.add(request.seed, observation.score, observation.items if known else (), earlier)
         return self._screen(c) if request.arm is Arm.SCREEN else self._decide(c)
 
     def _incumbent_ran(self, seed: int, observation: Observation) -> None:
@@ -241,14 +138,15 @@ class Sequential(Judge):
             self._start_over()
         elif score is not None:
             for c in self.active.values():
-                if c.runs:
+                if c.seeds:
                     c.controls = [*c.controls, seed]
 
     def _screen(self, c: Candidate) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""
         noise = self._noise()
-        c.spread = self._sampling(c, c.runs).error if c.items else 0.0
-        view = self._compare(noise, c, c.runs)
+        runs = self._runs(c)
+        c.spread = self._sampling(c, runs).error if c.gaps(self.incumbent.items, c.seeds) else 0.0
+        view = self._compare(noise, c, runs)
         terms = self._terms(noise, c)
         c.gain_ratio, c.z = expected_gain(self.keeps, noise.sigma) / view.error, view.z
         if why := why_stop(view, 1, math.inf, terms, c.complexity):
@@ -258,9 +156,10 @@ class Sequential(Judge):
 
     def _decide(self, c: Candidate) -> Verdict | None:
         """After a further run: keep, discard, or go on."""
-        k, noise = len(c.runs), self._noise()
+        runs, noise = self._runs(c), self._noise()
+        k = len(runs)
         scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise, c)
-        view, unselected = self._compare(noise, c, c.runs), self._compare(noise, c, c.unselected)
+        view, unselected = self._compare(noise, c, runs), self._compare(noise, c, _but_the_first(runs))
         c.waits_for, c.z = Wait.NOTHING, view.z
         if k >= MIN_RUNS:
             evidence = self._accept(c, view.plus(-terms.price), unselected.plus(-terms.price), scale)
@@ -268,7 +167,7 @@ class Sequential(Judge):
                 c.waits_for = Wait.THOROUGH_RUN
                 return None
             if evidence or terms.simplifies(unselected):
-                if c.behind or not c.here:
+                if c.behind or not c.runs:
                     return None  # first it must run on top of the present incumbent
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
@@ -283,7 +182,7 @@ class Sequential(Judge):
 
     def _same_machine(self, c: Candidate, noise: Noise, bonus: float) -> bool:
         """Whether the machine is known to be the same; if not, asks for a control run or starts over."""
-        found = self.incumbent.machine(c.controls, c.runs, noise, bonus)
+        found = self.incumbent.machine(c.controls, self._runs(c), noise, bonus)
         if found is Machine.UNCLEAR:
             c.waits_for = Wait.CONTROL_RUN
         elif found is Machine.CHANGED:
@@ -294,7 +193,7 @@ class Sequential(Judge):
 
     def _start_over(self) -> None:
         """Screen candidates again: it is unknown which of their runs are older than the machine's change."""
-        over = [c for c in self.active.values() if c.runs]
+        over = [c for c in self.active.values() if c.seeds]
         numbers, alone = {c.number for c in over}, not self.many
         for c in over:
             self.candidates -= 1
@@ -315,14 +214,14 @@ class Sequential(Judge):
     # Verdicts
 
     def _keep(self, c: Candidate, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
-        k, pairs = len(c.runs), self._measured(c, c.runs)
+        k, pairs = len(c.seeds), self._measured(c, self._runs(c))
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=c.inspected)
         bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
         sampling = view.error**2 * view.sampling_share
         self.incumbent.sampling_variance += sampling * (1 - view.sampling_share)
-        self._replace_incumbent(c, c.runs, bias * view.own_share * k, keep)
+        self._replace_incumbent(c, c.runs, bias * view.own_share, keep)
         reason = f"kept after {k} runs: gain {gain:.3g}, {evidence.words}"
         if keep.suspicious:
             reason += "; much larger than earlier gains, so one more thorough run confirmed it"
@@ -331,48 +230,55 @@ class Sequential(Judge):
     def _keep_simplification(
         self, c: Candidate, unselected: Comparison, terms: SizeTerms, scale: float
     ) -> Verdict:
-        k, pairs = len(c.runs) - 1, self._measured(c, c.unselected)
+        runs = _but_the_first(self._runs(c))
+        k, pairs = len(runs), self._measured(c, runs)
         keep = simplification(unselected, terms, scale, k)
         self.incumbent.sampling_variance += unselected.error**2 * unselected.sampling_share
         bias = unselected.gain - keep.effect
-        self._replace_incumbent(c, c.unselected, bias * unselected.own_share * k, keep)
+        here = {seed: score for seed, score in c.runs.items() if seed in runs}
+        self._replace_incumbent(c, here, bias * unselected.own_share, keep)
         reason = f"kept after {k} runs: a simplification ({c.complexity:+g}), no worse than the margin"
         found = (keep.effect, keep.interval, unselected.z, k, reason, None, len(pairs), pairs)
         return Verdict(VerdictKind.KEEP, *found)
 
     def _discard(self, c: Candidate, view: Comparison, why: str) -> Verdict:
-        k, pairs = len(c.runs), self._measured(c, c.runs)
+        k, pairs = len(c.seeds), self._measured(c, self._runs(c))
         self._end(c)
         found = (view.gain, view.interval, view.z, k, why, None, len(pairs), pairs)
         return Verdict(VerdictKind.DISCARD, *found)
 
-    def _replace_incumbent(self, c: Candidate, runs: Runs, selection_bias: float, keep: Kept) -> None:
-        """These runs of a candidate become the incumbent's; the others go on, on top of it."""
+    def _replace_incumbent(self, c: Candidate, runs: Runs, bias: float, keep: Kept) -> None:
+        """A candidate takes the incumbent's place; the others go on, on top of it.
+
+        Args:
+            c: The candidate.
+            runs: Of it, on top of the incumbent before: earlier ones are of another program.
+            bias: How much too low each of these is expected to be because of selection.
+            keep: What is reported.
+        """
         self._learn_pairs(c)
         inc, before = self.incumbent, replace(self.incumbent)
         self.pool = self.pool.with_runs(inc.runs)
-        inc.replace(runs, {s: x for s, x in c.items.items() if s not in c.beside}, selection_bias)
+        inc.replace(runs, c.items, bias * len(runs))
         self.keeps.append(keep)
         self._forget(c)
         self._requests.drop(lambda request: request.arm is Arm.INCUMBENT)
-        shift = inc.mean - before.mean
         for other in self.active.values():
-            other.move(before, shift)
+            other.move(before)
         for request in self._requests.under_way:
-            earlier = self.earlier.get(request.number) or Earlier.of(request.seed, before)
-            self.earlier[request.number] = earlier.moved(shift)
+            self.earlier.setdefault(request.number, Earlier.of(before, request.seed))
 
     def _end(self, c: Candidate) -> None:
         """A candidate is not kept; its runs still tell about the noise."""
         self._learn_pairs(c)
-        self.pool = self.pool.with_runs(c.runs)
+        self.pool = self.pool.with_runs(self._runs(c))
         self._forget(c)
 
     def _learn_pairs(self, c: Candidate) -> None:
         """What the runs of a candidate tell about the spread of pairs."""
-        inc = self.incumbent.runs | c.beside
-        gaps = [inc[seed] - score for seed, score in c.runs.items() if seed in inc]
-        sampling = self._sampling(c, c.runs)
+        runs = self._runs(c)
+        gaps = [before - score for _, before, score in self._measured(c, runs)]
+        sampling = self._sampling(c, runs)
         self.pairs.add(c.kind, gaps, c.spread, self._noise().sigma, sampling.value)
 
     def _forget(self, c: Candidate) -> None:
@@ -388,7 +294,7 @@ class Sequential(Judge):
         inc, sampling = self.incumbent, self._sampling(c, runs)
         return compare(
             noise,
-            inc.runs | {seed: score for seed, score in c.beside.items() if seed in runs},
+            inc.runs | c.beside(inc.mean),
             runs,
             pairs=self.pairs.predict(c.kind, c.spread, noise.sigma),
             tau=sampling.error,
@@ -402,16 +308,14 @@ class Sequential(Judge):
         It follows from the contributions of documents on the common seeds. Where those are not known, it is
         `tau` as given.
         """
-        before = self.incumbent.items | c.beside_items
-        seeds = [seed for seed in runs if seed in c.items and before.get(seed)]
-        if not seeds:
+        gaps = c.gaps(self.incumbent.items, list(runs))
+        if not gaps:
             return Variance(self.tau**2, math.inf)
-        gaps = [[b - a for b, a in zip(before[s], c.items[s], strict=True)] for s in seeds]
         return paired_variance(gaps, self.weights)
 
     def _measured(self, c: Candidate, runs: Runs) -> tuple[tuple[int, float, float], ...]:
         """Seed, score of the incumbent and score of the candidate, on each common seed."""
-        inc = self.incumbent.runs | c.beside
+        inc = self.incumbent.runs | c.beside(self.incumbent.mean)
         return tuple((seed, inc[seed], score) for seed, score in runs.items() if seed in inc)
 
     def expected(self, seed: int) -> tuple[float, float]:
@@ -420,11 +324,15 @@ class Sequential(Judge):
         typical = math.exp(0.5 * math.fsum(w * math.log(v) for v, w in pairs))
         return self.incumbent.runs.get(seed, self.incumbent.mean), typical
 
+    def _runs(self, c: Candidate) -> Runs:
+        """All runs of a candidate, as if measured on top of the present incumbent."""
+        return c.seen(self.incumbent.mean) if c.past else c.runs
+
     def _noise(self) -> Noise:
         """The noise by all that is known, runs of candidates in flight included."""
         pool = self.pool.with_runs(self.incumbent.runs)
         for c in self.active.values():
-            pool = pool.with_runs(c.runs)
+            pool = pool.with_runs(self._runs(c))
         return pool.noise(next(iter(self.baseline.values())))
 
     def _terms(self, noise: Noise, c: Candidate) -> SizeTerms:
@@ -469,8 +377,12 @@ class Sequential(Judge):
         self.keeps = [Kept(**(keep | {"interval": tuple(keep["interval"])})) for keep in state["keeps"]]
         active = [Candidate.from_dict(values) for values in state.get("active", ())]
         if "active" not in state and only["runs"]:
-            own = {"complexity": self.complexity, "kind": self.kind, "here": len(only["runs"])}
+            own = {"complexity": self.complexity, "kind": self.kind}
             active = [Candidate.from_dict({**own, "ordinal": self.candidates, **only})]
         self.active = {c.number: c for c in active}
-        earlier = ((n, {**values, "items": tuple(values["items"])}) for n, values in state.get("earlier", ()))
-        self.earlier = {number: Earlier(**values) for number, values in earlier}
+        self.earlier = {number: earlier_from_dict(run) for number, run in state.get("earlier", ())}
+
+
+def _but_the_first(runs: Runs) -> Runs:
+    """Without the screening run, which was selected for being good."""
+    return dict(list(runs.items())[1:])

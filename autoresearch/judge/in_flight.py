@@ -1,0 +1,221 @@
+"""Which trial is next: the candidates in flight, on one place and on many.
+
+With one place there is one candidate, and each step waits for the answers of the one before. With several
+places many are in flight, so that no place waits: whenever one is free, the most promising candidate gets
+another run, the incumbent one more replicate if it is due, or a new candidate is screened.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from autoresearch.judge.base import Judge
+from autoresearch.judge.candidates import Candidate, Earlier, Wait
+from autoresearch.judge.incumbent import Incumbent
+from autoresearch.judge.requests import TrialRequest
+from autoresearch.types import Arm
+
+PLANNED_RUNS = 2
+"""Most runs of a candidate under way at a time, so that free places have something to do. While there are
+enough candidates one is better: what it shows may save the next."""
+
+REPLICATES_AHEAD, MOST_REPLICATES = 2, 12
+"""With several places, the incumbent is to have so many more runs than any candidate in flight, and at most
+so many because of that."""
+
+PLACES_FOR_REPLICATE = 3
+"""One in so many places may run replicates of the incumbent ahead of need."""
+
+PLACES_FOR_HEARTBEAT = 16
+"""The heartbeat is stretched by one in so many places: more candidates are screened in the same time."""
+
+MOST_IN_FLIGHT = 4
+"""Candidates in flight for each place. More would only wait for a trial that hangs."""
+
+
+class InFlight(Judge):
+    """A judge that may have many candidates in flight.
+
+    Attributes:
+        active: The candidates in flight, by number.
+        earlier: Number of a request -> the incumbent that its run is on top of, if that was replaced since.
+        incumbent: The incumbent.
+        screens: Screenings that were asked for.
+    """
+
+    active: dict[int, Candidate]
+    earlier: dict[int, Earlier]
+    incumbent: Incumbent
+    screens: int
+
+    @abstractmethod
+    def _end(self, c: Candidate) -> None:
+        """A candidate is not kept."""
+
+    def use_places(self, places: int) -> None:
+        """Hold many candidates in flight if there are several places."""
+        self.places = places
+
+    @property
+    def many(self) -> bool:
+        """Whether candidates are in flight beside each other."""
+        return self.places > 1 or len(self.active) > 1
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Numbers of the candidates that were announced and have no verdict."""
+        return tuple(self.active)
+
+    @property
+    def wants_candidate(self) -> bool:
+        """With several places a new one is wanted when the others leave nothing to ask."""
+        if not self.active or not self.many:
+            return not self.active
+        in_reach = len(self.active) < MOST_IN_FLIGHT * self.places
+        return in_reach and not self._requests.planned and self._wanted() is None
+
+    @property
+    def behind(self) -> tuple[int, ...]:
+        """Those that passed the screening, or wait for it, and were made for an incumbent before."""
+        asked = {request.candidate for request in self._requests.under_way}
+        return tuple(n for n, c in self.active.items() if c.behind and (c.seeds or n not in asked))
+
+    def candidate(self, complexity: float = 0.0, kind: str = "", number: int = 0) -> None:
+        """Announce a candidate; see `Judge.candidate`."""
+        if number and 0 in self.active:  # from a state of an older version, which did not number them
+            self.active[number] = replace(self.active.pop(0), number=number)
+            self._requests.rename(0, number)
+        known = self.active.setdefault(number, Candidate(number))
+        known.complexity, known.kind = float(complexity), kind
+
+    def rebased(self, number: int, complexity: float | None = None) -> None:
+        """Go on with a candidate on top of the present incumbent."""
+        known = self.active[number]
+        known.behind = False
+        known.complexity = known.complexity if complexity is None else float(complexity)
+
+    def withdraw(self, number: int) -> None:
+        """Forget a candidate in flight; its runs still tell about the noise."""
+        if number in self.active:
+            self._end(self.active[number])
+
+    def next(self) -> TrialRequest | None:
+        """The next trial to run, or None if the judge must see answers, or a new candidate, first."""
+        if self.many and not self._requests.planned:
+            if (request := self._wanted() or self._wanted(PLANNED_RUNS)) is None:
+                return None
+            seed = request.seed
+            if request.arm is Arm.SCREEN:
+                seed = self._screening_seed()
+            elif seed < 0:
+                seed = self._new_seed()
+            self._requests.plan([replace(request, seed=seed)])
+        return super().next()
+
+    def _wanted(self, ahead: int = 1) -> TrialRequest | None:
+        """What to ask of the next free one of several places, with a seed below 0 for one to be chosen."""
+        active, under_way = list(self.active.values()), self._requests.under_way
+        return wanted(active, self.incumbent, under_way, self.options, self.places, ahead)
+
+    def _screening_seed(self) -> int:
+        """The incumbent's seeds in turn."""
+        self.screens += 1
+        return list(self.incumbent.runs)[self.screens % len(self.incumbent.runs)]
+
+    def _plan(self) -> list[TrialRequest]:
+        """At one place: a step for the only candidate."""
+        c = next(iter(self.active.values()), None) or Candidate()
+        self.number = c.number
+        if c.seeds:
+            return self._confirmation(c)
+        if self.incumbent.due(int(self.options["heartbeat"])):
+            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
+        n = len(self.incumbent.runs)
+        missing = 0 if self.incumbent.failing else max(0, int(self.options["refresh"]) - n)
+        requests = [TrialRequest(Arm.INCUMBENT, self._new_seed()) for _ in range(missing)]
+        return [*requests, TrialRequest(Arm.SCREEN, self._screening_seed())]
+
+    def _confirmation(self, c: Candidate) -> list[TrialRequest]:
+        """The next trials of a screened candidate, on seeds on which the incumbent has run or will."""
+        if c.waits_for is Wait.CONTROL_RUN or self.incumbent.outliers:
+            return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
+        free = [seed for seed in self.incumbent.runs if seed not in c.seeds]
+        if c.waits_for is Wait.THOROUGH_RUN:
+            return [TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed(), thorough=True)]
+        requests: list[TrialRequest] = []
+        n = len(self.incumbent.runs)
+        for k in range(len(c.seeds), len(c.seeds) + PLANNED_RUNS):
+            if n < k + 1 and not self.incumbent.failing:
+                free.append(self._new_seed())
+                requests.append(TrialRequest(Arm.INCUMBENT, free[-1]))
+                n += 1
+            requests.append(TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed()))
+        return requests
+
+
+def wanted(
+    active: Sequence[Candidate],
+    incumbent: Incumbent,
+    under_way: Sequence[TrialRequest],
+    options: Mapping[str, float],
+    places: int,
+    ahead: int = 1,
+) -> TrialRequest | None:
+    """The next trial for a free one of many places; seed -1: to be chosen. None: nothing is left to ask.
+
+    Args:
+        active: Candidates in flight.
+        incumbent: Of now.
+        under_way: Requests whose answers were not read.
+        options: The judge's.
+        places: How many there are.
+        ahead: Runs of one candidate that may be under way at a time.
+    """
+    replicates = [r.seed for r in under_way if r.arm is Arm.INCUMBENT]
+    asked: dict[int, list[TrialRequest]] = {}
+    for request in under_way:
+        if request.arm is not Arm.INCUMBENT:
+            asked.setdefault(request.candidate, []).append(request)
+    if _replicate(active, asked, incumbent, replicates, options, places):
+        return TrialRequest(Arm.INCUMBENT, -1)
+    seeds = [*incumbent.runs, *replicates]
+    for c in sorted((c for c in active if c.seeds and not c.behind), key=lambda c: (-c.z, c.number)):
+        mine = asked.get(c.number, [])
+        spent = len(c.seeds) + len(mine) >= options["limit"] and (c.runs or mine)
+        if c.waits_for is Wait.CONTROL_RUN or spent:
+            continue
+        if len(mine) < (1 if c.waits_for else ahead):
+            used = {*c.seeds, *(request.seed for request in mine)}
+            free = [seed for seed in seeds if seed not in used]
+            thorough = c.waits_for is Wait.THOROUGH_RUN
+            return TrialRequest(Arm.CONFIRM, free[-1] if free else -1, 0, thorough, c.number)
+    for c in sorted(active, key=lambda c: c.number):
+        if not c.seeds and not c.behind and c.number not in asked:
+            return TrialRequest(Arm.SCREEN, -1, candidate=c.number)
+    return None
+
+
+def _replicate(
+    active: Sequence[Candidate],
+    asked: Mapping[int, Sequence[TrialRequest]],
+    incumbent: Incumbent,
+    replicates: Sequence[int],
+    options: Mapping[str, float],
+    places: int,
+) -> bool:
+    """Whether the incumbent must be run again now."""
+    if incumbent.outliers or any(c.waits_for is Wait.CONTROL_RUN for c in active):
+        return not replicates
+    if not replicates and incumbent.due(int(options["heartbeat"]) * max(1, places // PLACES_FOR_HEARTBEAT)):
+        return True
+    n = len(incumbent.runs) + len(replicates)
+    if incumbent.failing:
+        return False
+    if n < options["refresh"]:
+        return True
+    if len(replicates) >= max(1, places // PLACES_FOR_REPLICATE):
+        return False
+    most = max((len(c.seeds) + len(asked.get(c.number, ())) for c in active if c.seeds), default=0)
+    return n < min(MOST_REPLICATES, most + REPLICATES_AHEAD)
