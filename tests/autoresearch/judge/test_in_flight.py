@@ -1,0 +1,88 @@
+"""On several places a judge keeps every place busy, and nothing that never ran on top of the incumbent."""
+
+import random
+
+import pytest
+
+from autoresearch.judge import Judge, create_judge
+from autoresearch.testing.judges import Many, Simulation, mixture
+from autoresearch.types import Arm, VerdictKind
+
+
+def begun(places: int, candidates: int) -> tuple[Judge, Simulation, list]:
+    """A judge with up to so many candidates, and its first requests, one for each place."""
+    simulation = Simulation([6.0] * candidates, seed=5)
+    judge = create_judge("default", simulation.baseline())
+    judge.use_places(places)
+    requests = []
+    while len(requests) < places and None not in requests:
+        if len(judge.in_flight) < candidates and judge.wants_candidate:
+            simulation.build(number := len(judge.in_flight) + 1)
+            judge.candidate(number=number)
+        requests.append(judge.next())
+    return judge, simulation, requests
+
+
+@pytest.mark.parametrize("places", [2, 4, 16])
+def test_no_place_waits_while_there_are_candidates(places):
+    _, _, requests = begun(places, places + 2)
+    assert None not in requests
+    screened = [request.candidate for request in requests if request.arm is Arm.SCREEN]
+    assert len(screened) == len(set(screened)) >= places / 2
+
+
+def test_without_further_candidates_places_confirm_ahead_and_then_wait():
+    judge, simulation, requests = begun(4, 1)
+    (screen,) = (request for request in requests if request is not None and request.arm is Arm.SCREEN)
+    for request in requests:
+        if request is not None and request.arm is Arm.INCUMBENT:
+            judge.digest(request, simulation.answer(0, request))
+    assert judge.digest(screen, simulation.answer(1, screen)) == []
+    asked = []
+    while (request := judge.next()) is not None:
+        asked.append(request)
+    assert [request.candidate for request in asked if request.arm is Arm.CONFIRM] == [1, 1]
+    assert judge.wants_candidate
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_keep_needs_a_run_on_top_of_the_incumbent_of_now(seed):
+    """Also if the candidate looked good on top of the incumbent before."""
+    simulation = Simulation([3.0 if gain > 0 else gain for gain in mixture(seed, 60)], seed=seed)
+    search = Many(create_judge("default", simulation.baseline()), simulation, 8)
+    verdicts = search.run(random.Random(seed))
+    kept = [n for n, v in verdicts.items() if v.kind is VerdictKind.KEEP]
+    assert len(kept) >= 4
+    since: set[int] = set()
+    for step in search.steps:
+        if len(step) == 1:
+            since.add(step[0].candidate)
+        elif step[1].kind is VerdictKind.KEEP:
+            assert step[0] in since
+            since = set()
+    total = sum(simulation.gains[number - 1] for number in kept)
+    assert search.judge.report().baseline.mean - search.judge.report().incumbent.mean == pytest.approx(
+        total, abs=2.5
+    )
+
+
+def test_a_candidate_is_not_asked_about_until_it_stands_on_the_new_incumbent():
+    judge, simulation, requests = begun(4, 3)
+    running, kept = [r for r in requests if r is not None], None
+    while kept is None:
+        while len(running) < 4 and (request := judge.next()) is not None:
+            running.append(request)
+        request = running.pop(0)
+        for number, verdict in judge.digest(request, simulation.answer(request.candidate, request)):
+            if verdict.kind is VerdictKind.KEEP:
+                kept = number
+        running = [r for r in running if r in judge.unanswered]
+    assert not any(request.arm is Arm.INCUMBENT for request in judge.unanswered)
+    assert judge.behind
+    asked = []
+    while (request := judge.next()) is not None:
+        asked.append(request)
+    assert not {request.candidate for request in asked} & set(judge.behind)
+    for number in judge.behind:
+        judge.rebased(number)
+    assert judge.behind == ()
