@@ -111,7 +111,7 @@ WRONG_SPECS = {
         "disagrees with itself",
     ),
     "inputs that are too large": (
-        SPEC.replace("rng.random(size)", "rng.random(2_000_000)"),
+        C_SPEC.replace("100, size", "100, 2_000_000"),
         "budget.memory_mb",
     ),
 }
