@@ -514,4 +514,5 @@ def test_all_views_tell_one_story_for_long(
         empty_store,
         max_examples=int(os.environ.get("STORIES", "10")),
         stateful_step_count=40,
+        derandomize="CI" in os.environ,
     )
