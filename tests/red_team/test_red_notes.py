@@ -215,7 +215,7 @@ LEFT = """    if __name__ != "__main__":
 
 
 def test_what_a_server_wrote_is_gone_when_the_next_one_is_asked(arena: Arena, bwrap: Sandbox) -> None:
-    """The disk gives new files the free numbers, so files that stay are notes: 2,000 bits in 0.1 s."""
+    """A precaution: what stays may shape the numbers that the disk gives to new files."""
     done = arena.fight(honest(("    return Model(vocab, context)", LEFT)), bwrap)
     assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
     assert (arena.scratch() / "witness/left").exists()

@@ -175,7 +175,7 @@ class Scoring:
                 self._record.metrics["blind_seconds"] = time.monotonic() - begun
                 begun = time.monotonic()
             server.kill()
-            # What it left shapes the numbers of the files that the next one makes.
+            # A precaution: what it left may shape the numbers of the files that the next one makes.
             remove_tree(self._processes.folders[name])
             self._before_server()
             return sealed_copy(weights, os.fstat(weights).st_size)
