@@ -234,6 +234,7 @@ class Proposal(Plain):
         cost: The cost of this proposal.
         idea: Number of the person's idea that it tests, if any; see `Idea`.
         conversation: Name under which its calls of language models are stored; see `Call`.
+        kind: What its author was asked for, if by kind; see `propose.bandit`.
     """
 
     hypothesis: str
@@ -248,6 +249,7 @@ class Proposal(Plain):
     cost: Cost = Cost()
     idea: int | None = None
     conversation: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)

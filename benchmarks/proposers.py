@@ -149,7 +149,8 @@ def search(surface: Surface, proposer: Proposer, experiments: int, seed: int) ->
         found = proposer.ask(context, check)[0]
         candidate = apply({"train.py": script}, found.edits)["train.py"]
         kept, seen = _judge(surface.true(candidate), scores, random)
-        history.append(_experiment(number, found, seen, kept))
+        effect = float(np.mean(scores) - np.mean(seen[1:])) if kept else None
+        history.append(_experiment(number, found, seen, kept, effect))
         if kept:
             script, scores = candidate, seen[1:]
         left.append((surface.true(script) - surface.floor) / (start - surface.floor))
@@ -174,12 +175,14 @@ def _judge(
     return False, [screen, *runs]
 
 
-def _experiment(number: int, found: Proposal | None, scores: list[float], kept: bool) -> Experiment:
+def _experiment(
+    number: int, found: Proposal | None, scores: list[float], kept: bool, effect: float | None = None
+) -> Experiment:
     commit = f"c{number}"
     results = [Measurement(Outcome.OK, START + score) for score in scores] or [Measurement(Outcome.CRASH)]
-    trials = tuple(Trial(i, number, "screen", i, commit, 0, 0, result) for i, result in enumerate(results))
+    trials = tuple(Trial(i, number, "screen", i, commit, 0, 20, result) for i, result in enumerate(results))
     kind = VerdictKind.KEEP if kept else VerdictKind.DISCARD if scores else VerdictKind.CRASH
-    return Experiment(number, State.RECORDED, "c0", 0, commit, found, Verdict(kind), trials=trials)
+    return Experiment(number, State.RECORDED, "c0", 0, commit, found, Verdict(kind, effect), trials=trials)
 
 
 def main() -> None:

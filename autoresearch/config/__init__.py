@@ -254,7 +254,8 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
     given = {override.partition("=")[0].lstrip("+~") for override in overrides}
     automatic = []
     if "proposer" not in given and environment.get("ANTHROPIC_API_KEY"):
-        automatic.append("proposer=anthropic")
+        one = any(key.startswith("proposer.") for key in given)  # settings of a single proposer
+        automatic.append("proposer=anthropic" if one else "proposer=portfolio")
     task = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("task=")), "")
     own = [g for g in OF_TASKS if any((f / g / f"{task}.yaml").is_file() for f in folders())]
     automatic += [f"{group}={task}" for group in own if group not in given]

@@ -19,6 +19,7 @@ PROPOSERS = Registry(
         "command": "autoresearch.propose.agent:CommandProposer",
         "openai": "autoresearch.propose.llm.openai:OpenAIProposer",
         "optuna": "autoresearch.propose.tune.optuna:OptunaProposer",
+        "portfolio": "autoresearch.propose.bandit:BanditProposer",
         "queue": "autoresearch.propose.queue:QueueProposer",
         "random": "autoresearch.propose.tune.knobs:RandomProposer",
         "replay": "autoresearch.propose.queue:ReplayProposer",
@@ -47,13 +48,13 @@ def create_proposer(
     Raises:
         UserError: If there is no such proposer, an option is wrong, or it cannot start (e.g. a missing key).
     """
-    first = _create(name, column, services, options)
+    first = member(name, column, services, options)
     second = None
     if fallback == name:
         raise UserError(f"proposer.fallback: {name!r} cannot stand in for itself", "optuna needs no network")
     if fallback is not None:
         PROPOSERS.load(str(fallback))
-        second = _create(fallback, column, services, settings(fallback))
+        second = member(fallback, column, services, settings(fallback))
     if services is None and second is None:
         return first
     from autoresearch.propose.portfolio import Portfolio
@@ -73,7 +74,8 @@ def settings(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in loaded.items() if key not in ("name", "fallback")}
 
 
-def _create(name: str, column: int, services: SearchServices | None, options: dict[str, Any]) -> Proposer:
+def member(name: str, column: int, services: SearchServices | None, options: dict[str, Any]) -> Proposer:
+    """Make one proposer, without a stand-in; see `create_proposer`."""
     kind = PROPOSERS.load(name)
     lent = {"column": column, "services": services}
     wanted = inspect.signature(kind).parameters

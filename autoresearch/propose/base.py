@@ -57,6 +57,8 @@ class Context:
         about: What the task says of data, scale and interfaces, the same in all of the search.
         limits: What a candidate may not use more of; `facts` says what the incumbent uses.
         experiments_left: Experiments that may follow the one that is asked for; None if not known.
+        request: What is asked for this time, as a sentence; empty: anything.
+        without_history: Whether a model is not to be told what was tried, as a control.
         seconds_left: Seconds until nothing more is asked for; None if there is no such limit.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
@@ -80,6 +82,8 @@ class Context:
     limits: tuple[Limit, ...] = ()
     experiments_left: int | None = None
     seconds_left: float | None = None
+    request: str = ""
+    without_history: bool = False
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
 

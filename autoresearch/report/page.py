@@ -19,6 +19,7 @@ from autoresearch.report import markdown as words
 from autoresearch.report.plot import write_progress_plot, write_timeline_plot
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
+from autoresearch.report.worth import comparisons
 from autoresearch.text import change_text, count, duration, one_line, scrub
 from autoresearch.types import Experiment
 
@@ -99,6 +100,7 @@ def to_markdown(
         count=count,
         change_text=change_text,
         use=use or TimeUse(0.0, 0.0, 1, {}, {}),
+        worth=_worth(s),
         kept=[e for e in s.experiments if e.kept],
         tried=[e for e in s.experiments if e.number > 0],
         diffs=_diffs(s.experiments),
@@ -109,6 +111,14 @@ def to_markdown(
         time_picture=time_picture,
         now=words.minute(time.time()),
     )
+
+
+def _worth(s: Summary) -> list[str]:
+    """What the controls of a portfolio say, if it was one."""
+    proposer = s.info.config.get("proposer")
+    price = proposer.get("device_hour") if isinstance(proposer, Mapping) else None
+    known = comparisons(s.experiments, price) if isinstance(price, int | float) else []
+    return [comparison.sentence(s.metric) for comparison in known]
 
 
 def _diffs(experiments: Sequence[Experiment]) -> dict[int, str]:

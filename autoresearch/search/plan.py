@@ -18,6 +18,7 @@ from autoresearch.config import Config, resume
 from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, require_device, threads
 from autoresearch.execute.sandbox import create_sandbox
+from autoresearch.propose import settings
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
@@ -168,6 +169,10 @@ def _money(
 ) -> list[Line]:
     """What models might cost, and the caps."""
     proposer = config.proposer
+    if proposer["name"] == "portfolio":  # at most all proposals are those of its first model
+        names = [m if isinstance(m, str) else m["name"] for m in proposer["members"]]
+        known = ({"name": name, **settings(name)} for name in names)
+        proposer = next((options for options in known if options.get("models")), proposer)
     if not proposer.get("models"):
         return [("model cost", "not known here" if proposer["name"] == "command" else "$0")]
     brief = config.read_brief()

@@ -36,7 +36,8 @@ def test_every_choice_of_every_group_composes(turn: int) -> None:
 
 def test_a_key_makes_the_llm_the_default_proposer_and_a_choice_wins_over_it() -> None:
     environment = {"ANTHROPIC_API_KEY": "sk-test"}
-    assert load([], environment).choices["proposer"] == "anthropic"
+    assert load([], environment).choices["proposer"] == "portfolio"
+    assert load(["proposer.max_dollars=5"], environment).choices["proposer"] == "anthropic"
     assert load(["proposer=optuna"], environment).choices["proposer"] == "optuna"
     assert "sk-test" not in str(load([], environment))
 

@@ -58,6 +58,8 @@ def with_difference(proposal: Proposal, difference: str, context: Context) -> Pr
     Raises:
         Refused: If it is similar to a failed one, and the author does not say how it differs.
     """
+    if context.without_history:
+        return proposal
     if difference:
         why = f"{proposal.mechanism} What is different now: {difference}".strip()
         return replace(proposal, mechanism=why)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.judge import Bars
@@ -70,6 +70,8 @@ def build(context: Context, history_tokens: int, form: Form = TOOL, variants: in
         form: The form of the answer.
         variants: How many variants of the idea the answer may hold besides the first.
     """
+    if context.without_history:
+        context = replace(context, history=context.history[:1], under_way=())
     how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
     system = [_text(how)]
     if context.about:
@@ -96,7 +98,7 @@ def state(context: Context, ask: str) -> str:
         _categories(context),
         _calibration(context),
         _under_way(context.under_way),
-        request_on_plateau(context.history),
+        f"# This time\nPropose {context.request}" if context.request else request_on_plateau(context.history),
         _ideas(context.ideas),
         _notes(context.notes),
         ask,

@@ -133,7 +133,7 @@ def test_what_was_chosen_by_itself_stays(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("autoresearch.config.has_gpu", lambda: True)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
     fresh = setup.load(["name=x"])
-    assert fresh.choices["proposer"] == "anthropic" and fresh.choices["budget"] == "gpu_5min"
+    assert fresh.choices["proposer"] == "portfolio" and fresh.choices["budget"] == "gpu_5min"
     recorded = setup.recorded_config(root / "runs" / "x")
     for asked in ([], ["executor.device=auto"], ["executor=local"], ["experiments=3"]):
         config = setup.resume(recorded, ["name=x", *asked])
