@@ -10,7 +10,9 @@ do, and in "both" the two are alike. The table shows the share of the gap betwee
 left (1 is no progress; below 0 ideas have gained more than the knobs could), by the true score, with its
 standard error over surfaces, and for the portfolio the paired difference to the best single member.
 
-MEASURED
+Measured (8 surfaces, 30 experiments each):
+
+    RESULT
 """
 
 from __future__ import annotations

@@ -59,10 +59,12 @@ class ProposerContract:
     Attributes:
         path: The file that is edited in `context`.
         repeats: Whether the same history gives the same proposal after a restart.
+        authors: Names besides its own under which it may propose, such as those of its members.
     """
 
     path = PATH
     repeats: bool = True
+    authors: tuple[str, ...] = ()
 
     @pytest.fixture
     def make(self) -> Make:
@@ -105,7 +107,7 @@ class ProposerContract:
         """The record names the author, or an author of it, such as one model."""
         proposer = make()
         (proposal,) = proposer.ask(context, self.check(context))
-        assert proposal.proposer.partition(":")[0] == proposer.name
+        assert proposal.proposer.partition(":")[0] in (proposer.name, *self.authors)
         assert proposal.hypothesis.strip()
 
     def test_a_proposal_survives_the_journal(self, make: Make, context: Context) -> None:

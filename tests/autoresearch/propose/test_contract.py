@@ -44,6 +44,15 @@ class TestOptuna(ProposerContract):
         return lambda: create_proposer("optuna", column=0, sampler=request.param)
 
 
+class TestPortfolio(ProposerContract):
+    authors = ("random", "optuna")
+
+    @pytest.fixture
+    def make(self):
+        values = settings("portfolio") | {"members": ["random", {"name": "optuna", "sampler": "tpe"}]}
+        return lambda: create_proposer("portfolio", column=0, **values)
+
+
 class TestReplay(ProposerContract):
     @pytest.fixture
     def make(self, tmp_path):
