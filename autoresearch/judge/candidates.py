@@ -14,6 +14,9 @@ from typing import Any
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Runs
 
+MERGED_RUNS = 2
+"""Least runs of a candidate on top of an incumbent that was kept after its first runs."""
+
 
 class Wait(StrEnum):
     """What a candidate that would be kept still waits for; the values are written to JSON."""
@@ -105,6 +108,11 @@ class Candidate:
     def seeds(self) -> list[int]:
         """Of all its runs, in order; empty until its screening has ended."""
         return [*self.past, *self.runs]
+
+    @property
+    def runs_needed(self) -> int:
+        """On top of the present incumbent before a keep: a gain may be lost beside another change."""
+        return MERGED_RUNS if self.past else 1
 
     def seen(self, level: float) -> Runs:
         """All its runs, as if measured on top of the present incumbent, which scores `level`."""

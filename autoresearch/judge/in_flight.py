@@ -183,7 +183,7 @@ def wanted(
     seeds = [*incumbent.runs, *replicates]
     for c in sorted((c for c in active if c.seeds and not c.behind), key=lambda c: (-c.z, c.number)):
         mine = asked.get(c.number, [])
-        spent = len(c.seeds) + len(mine) >= options["limit"] and (c.runs or mine)
+        spent = len(c.seeds) + len(mine) >= options["limit"] and (len(c.runs) >= c.runs_needed or mine)
         if c.waits_for is Wait.CONTROL_RUN or spent:
             continue
         if len(mine) < (1 if c.waits_for else ahead):

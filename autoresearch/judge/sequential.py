@@ -167,7 +167,7 @@ class Sequential(InFlight):
                 c.waits_for = Wait.THOROUGH_RUN
                 return None
             if evidence or terms.simplifies(unselected):
-                if c.behind or not c.runs:
+                if c.behind or len(c.runs) < c.runs_needed:
                     return None  # first it must run on top of the present incumbent
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
