@@ -147,8 +147,11 @@ class ImpatientProxy:
         with client, socket.create_connection(("127.0.0.1", self._target)) as server, suppress(OSError):
             threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
             server.settimeout(self._patience)
-            while part := server.recv(65536):
-                client.sendall(part)
+            try:
+                while part := server.recv(65536):
+                    client.sendall(part)
+            finally:
+                client.shutdown(socket.SHUT_RDWR)  # closing alone would wait for who still reads from it
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
