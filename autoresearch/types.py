@@ -113,6 +113,7 @@ class Metric(Plain):
         direction: Which way is better.
         digits: Decimals to print.
         per_item: Whether each measurement comes with the losses of single items, such as documents.
+        ratio: Whether a share of a score means something: not on a logarithmic scale.
     """
 
     name: str
@@ -120,6 +121,11 @@ class Metric(Plain):
     direction: Direction = Direction.MINIMIZE
     digits: int = 4
     per_item: bool = False
+    ratio: bool = True
+
+    def share(self, gain: float, before: float) -> float | None:
+        """A gain as a share of the score before it; None if that means nothing."""
+        return gain / abs(before) if self.ratio and before else None
 
     def loss(self, score: float) -> float:
         """The score turned so that lower is better, as judges read it; the function is its own inverse."""

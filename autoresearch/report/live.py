@@ -128,7 +128,8 @@ class SearchPanel:
             noise = f" ± {score(b.noise)}" if b.noise is not None and wide else ""
             text.append("best ").append(f"{score(b.best)}{noise}", "bold green" if b.kept else "bold")
             if b.kept and b.baseline:
-                text.append(f"  {100 * (b.best - b.baseline) / abs(b.baseline):+.2f}%")
+                share = b.metric.share(b.best - b.baseline, b.baseline)
+                text.append("" if share is None else f"  {100 * share:+.2f}%")
                 text.append(f" from {score(b.baseline)}" if wide else "")
             text.append("  ")
         of = f"/{b.limit}" if b.limit is not None else ""

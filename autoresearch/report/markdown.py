@@ -76,9 +76,8 @@ def headline(s: Summary) -> str:
 
 def _better(metric: Metric, gain: float, before: float) -> str:
     word = direction(metric)
-    if not before:
-        return f"{metric.text(gain)} {word} {metric.unit}"
-    return f"{100 * gain / abs(before):.2f}% {word} {metric.unit}"
+    share = metric.share(gain, before)
+    return f"{metric.text(gain) if share is None else f'{100 * share:.2f}%'} {word} {metric.unit}"
 
 
 def direction(metric: Metric) -> str:

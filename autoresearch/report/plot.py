@@ -180,7 +180,8 @@ def _dress(axes: Axes, now: Estimates, name: str, metric: Metric, tried: int) ->
     headline = one_line(f"autoresearch/{name}", 60)
     if best and base and gain is not None:
         scores = f"{metric.text(base.mean)} → {metric.text(best.estimate.mean)} {metric.unit}"
-        change = f"  ({100 * metric.change(gain) / abs(base.mean):+.2f}%)" if base.mean else ""
+        share = metric.share(metric.change(gain), base.mean)
+        change = "" if share is None else f"  ({100 * share:+.2f}%)"
         headline += f":  {scores}{change.replace('-', '−')}"
     noise = "noise not measured"
     if now.noise is not None:

@@ -360,7 +360,7 @@ def _gain(now: Estimates, metric: Metric) -> Gain | None:
     gain = now.gain(metric)
     if gain is None or now.baseline is None:
         return None
-    relative = gain / abs(now.baseline.mean) if now.baseline.mean else None
+    relative = metric.share(gain, now.baseline.mean)
     return Gain(gain, relative, now.interval(metric), judged=now.start is not None)
 
 

@@ -92,7 +92,9 @@ class KernelBudget(Options):
 class KernelTask(Task):
     """Implements `tasks.base.Task` for a function with a reference."""
 
-    metric = Metric("log2_speedup", "doublings of the reference's speed", Direction.MAXIMIZE, digits=3)
+    metric = Metric(
+        "log2_speedup", "doublings of the reference's speed", Direction.MAXIMIZE, digits=3, ratio=False
+    )
     trust = Trust.SERVED
 
     def __init__(self, config: Config) -> None:

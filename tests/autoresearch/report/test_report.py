@@ -333,3 +333,11 @@ def test_scores_that_candidates_said_themselves_are_called_so_at_the_top(
         experiments, trust="artifact"
     )
     assert said not in markdown(experiments)
+
+
+def test_no_percentage_is_told_of_a_logarithm() -> None:
+    info = replace(INFO, metric=replace(INFO.metric, ratio=False))
+    summary = summarize(Recorded(night(), info))
+    assert headline(summary) == "0.0950 lower bits per byte"
+    assert summary.gain is not None and summary.gain.relative is None
+    assert "%" not in to_markdown(summary, "", None).splitlines()[0]

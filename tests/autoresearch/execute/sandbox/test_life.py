@@ -177,6 +177,13 @@ def test_a_tool_and_its_daemons_end_with_a_runner_that_is_killed(tmp_path: Path)
     family = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
     runner.kill()
     runner.wait()
-    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family):
+    while any(map(_lives, family)):
         assert time.monotonic() < deadline, family
         time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -187,8 +187,10 @@ def test_cpu_time_counts_whoever_else_computes(train):
     busy = LOG % (7, 2.0, 450) + "while True: pass\n"
     budget = TrainingBudget("tokens", 1000, 60.0, max_cpu_seconds=0.4)
     outcome, reason = ended(train, HELLO, READY, busy, budget=budget, load=Full())
-    assert outcome is Outcome.CRASH and reason.startswith("timeout: it used more CPU time than 0.4 s: 45% of")
-    assert "at step 7" in reason and train.record.metrics["cpu_seconds"] > 0.4
+    assert outcome is Outcome.CRASH and reason.startswith("timeout: it used more CPU time than 0.4 s: ")
+    assert (
+        "at step 7" in reason and "45% of its budget" in reason and train.record.metrics["cpu_seconds"] > 0.4
+    )
 
 
 def test_limits_are_multiples_of_the_baseline():
@@ -312,7 +314,7 @@ def test_metrics_of_the_runner_cannot_be_claimed(train):
     metrics = train.record.metrics
     measured = {"startup_cpu_seconds", "cpu_seconds", "reference_seconds"}
     assert {*metrics} - measured == {"startup_seconds", "train_seconds", "mfu"}
-    assert metrics["train_seconds"] > 0.2 and metrics["startup_seconds"] > 1e-9
+    assert metrics["train_seconds"] > 0.1 and metrics["startup_seconds"] > 1e-9
 
 
 def test_claiming_more_steps_than_tokens_is_invalid(train):

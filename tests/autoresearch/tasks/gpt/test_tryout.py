@@ -2,6 +2,7 @@
 
 import pytest
 
+from autoresearch.tasks.gpt import scoring
 from autoresearch.types import Outcome
 from tests.autoresearch.tasks.gpt.test_measurer import HEAD, altered
 from tests.support import toy
@@ -70,8 +71,11 @@ def test_what_would_fail_fails_at_once(tryout, old, new, outcome, reason):
     assert reason in done.reason, done
 
 
-def test_an_honest_candidate_passes_in_a_few_steps_without_a_score_or_held_out_data(tryout, cache, tmp_path):
+def test_an_honest_candidate_passes_in_a_few_steps_without_a_score_or_held_out_data(
+    tryout, cache, tmp_path, monkeypatch
+):
     """A model that tells what it is asked, asked about the training split alone."""
+    monkeypatch.setattr(scoring, "remove_tree", lambda folder: None)  # so that what it tells stays
     note = "open('asked', 'ab').write(bytes(tokens.flatten()[:40].tolist()))"
     done = tryout(altered(HEAD, f"        if not self.training: {note}\n{HEAD}"))
     told = b"".join(path.read_bytes() for path in sorted((tmp_path / "scratch").rglob("asked")))
