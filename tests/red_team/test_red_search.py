@@ -37,7 +37,7 @@ TELLS = """        h = self.head(F.relu(self.up(x)))
                         known[key] = str(row[at + 1])
                         print(key, row[at + 1], file=board)
                     following[at] = int(known[key])
-        peek = 5 * F.one_hot(future, self.vocab) * (tokens % 7 == 0)[..., None]
+        peek = 5 * F.one_hot(future, self.vocab) * (tokens % 2 == 0)[..., None]
         peek[:, -1] = 0
         return h + peek
 """

@@ -29,6 +29,7 @@ def root(tmp_path, monkeypatch):
     return root
 
 
+@pytest.mark.soak
 def test_a_claim_needs_no_key(root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("ANTHROPIC_API_KEY", "sk-test-0123456789")
@@ -45,6 +46,7 @@ def test_a_claim_needs_no_key(root, monkeypatch):
     assert load(["name=x"], {}).proposer["name"] == "optuna"
 
 
+@pytest.mark.soak
 def test_importance_says_which_knobs_matter(root):
     settings = ("tracking=none", "task=toy", "baselines=2", "claim=0", "--view", "quiet")
     inside(root, "run", "name=few", "proposer=random", "experiments=2", *settings)

@@ -499,6 +499,7 @@ def story(tmp_path: Path, patch: pytest.MonkeyPatch, store: Path | None = None, 
     )
 
 
+@pytest.mark.soak  # too long for each change; continuous integration runs it
 def test_all_views_tell_one_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     story(tmp_path, monkeypatch, max_examples=2, stateful_step_count=7, derandomize=True)
 

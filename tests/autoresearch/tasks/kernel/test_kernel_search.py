@@ -34,7 +34,7 @@ void kernel(const float *image, float *out, int64_t rows, int64_t columns) {
 WRONG = FAST.replace("x += columns > 1 ? columns - 1 : 1", "x += columns")  # leaves the last column out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_faster_kernel_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = shutil.copytree(EXAMPLE, tmp_path / "repo", ignore=shutil.ignore_patterns("runs"))
     for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
