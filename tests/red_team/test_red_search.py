@@ -62,7 +62,6 @@ def cheated(root: Path, held: int) -> Search:
     """The cheat in a search with so many tokens of unseen text."""
     cache = toy.write_cache(root / "cache", train=50_000, validation=2_001, held=held)
     repository = make_repository(root / "repository", toy.TRAIN)
-    # With half as many questions the cheat gains hardly more than chance allows, and is missed now and then.
     measurer = make_measurer(cache, PlainSandbox(), questions=400)
     toy.write_code(root / "frozen")  # what the search exports of the repository lacks the package itself
     for path in (root / "frozen/nanomodel").rglob("*.py"):
@@ -95,8 +94,9 @@ def test_a_cheat_through_an_open_channel_is_found_where_nothing_was_to_be_seen(
     monkeypatch.setattr(gpt, "SHARE_TOKENS", 2_000)
     search = cheated(tmp_path, held=2_400)
     verdict = search.journal.experiments()[1].verdict
-    assert verdict is not None and verdict.kind == "invalid", verdict
-    assert "missing where nothing was to be seen" in verdict.reason
+    # By answers given blind, or by the slice itself, whichever is surer of it.
+    assert verdict is not None and verdict.kind in ("invalid", "discard"), verdict
+    assert "its gain is missing" in verdict.reason
     assert [use.experiment for use in read_slices(search.journal)] == [1], "the judge had kept it"
     assert search.state.incumbent.number == 0
 
