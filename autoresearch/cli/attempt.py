@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Json, chosen, dumps
+from autoresearch.cli.steer import incumbent_of
 from autoresearch.errors import Refused, UserError
 
 if TYPE_CHECKING:
+    from autoresearch.store.inbox import Inbox
     from autoresearch.store.journal import Journal
     from autoresearch.types import Experiment
 
@@ -48,7 +50,7 @@ def attempt(
     journal, inbox = Journal(folder / "journal.db"), Inbox(folder)
     number = inbox.add_idea(message, _checked(journal, read_patch(patch) if patch else None))
     if wait:
-        if _idle(journal):
+        if journal.runner() is None:
             _run(given, folder.name, "quiet" if json else "auto")
         found = _verdict(journal, inbox, number)
     else:
@@ -67,27 +69,22 @@ def _checked(journal: Journal, patch: str | None) -> str:
     """
     from autoresearch.edit.candidate import diff
     from autoresearch.edit.patch import edits_from_patch
-    from autoresearch.search.setup import recorded_config
     from autoresearch.store.git import Repository
-    from autoresearch.tasks import create_task
 
     repository = Repository(Path.cwd())
-    kept = [e.commit for e in journal.experiments() if e.kept]
-    tip = kept[-1] if kept else journal.info().base_commit
-    task = create_task(recorded_config(journal.path.parent))
-    incumbent = repository.sources(tip, task.editable)
+    tip, incumbent = incumbent_of(journal, repository)
     hint = f"Start from the branch: git switch --detach {journal.info().branch}"
     if patch is None:
         # The change is carried over from where it was begun, so that it does not undo what was kept since.
         start = repository.common_ancestor("HEAD", tip) or journal.info().base_commit
-        base = repository.sources(start, task.editable)
+        base = repository.sources(start, incumbent)
         here = {path: _read(repository.root / path) for path in incumbent}
         merged = {path: repository.merge(incumbent[path], base[path], here[path]) for path in incumbent}
         if clash := [path for path, text in merged.items() if text is None]:
             raise UserError(f"The incumbent has changed the same lines of {', '.join(clash)}.", hint)
         patch = diff(incumbent, {path: text for path, text in merged.items() if text is not None})
     if not patch.strip():
-        files = ", ".join(task.editable)
+        files = ", ".join(incumbent)
         raise UserError(f"Nothing is changed in {files}.", "Edit there, or give a diff with --patch.")
     try:
         edits_from_patch(patch, incumbent)
@@ -103,11 +100,6 @@ def _read(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error}.", "Restore it: git checkout -- FILE") from None
 
 
-def _idle(journal: Journal) -> bool:
-    lease = journal.lease()
-    return lease is None or lease.dead
-
-
 def _run(overrides: list[str], name: str, view: str) -> None:
     """Run the search until the patches that wait are judged; its own plan of experiments stays as it is."""
     from autoresearch.search.setup import open_search
@@ -117,17 +109,14 @@ def _run(overrides: list[str], name: str, view: str) -> None:
         search.run()
 
 
-def _verdict(journal: Journal, inbox: object, number: int) -> Experiment | None:
+def _verdict(journal: Journal, inbox: Inbox, number: int) -> Experiment | None:
     """Wait for the experiment that tests an idea; None if nobody runs the search any more.
 
     Raises:
         UserError: If the idea was refused.
     """
-    from autoresearch.store.inbox import Inbox
-
-    assert isinstance(inbox, Inbox)
     while True:
-        idle = _idle(journal)
+        idle = journal.runner() is None
         for e in journal.experiments():
             if e.proposal and e.proposal.idea == number and e.verdict:
                 return e

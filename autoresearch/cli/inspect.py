@@ -140,8 +140,7 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.text import count, one_line, times
 
     journal = open_journal(overrides)[0]
-    lease = journal.lease()
-    runner = lease if lease and not lease.dead else None
+    runner = journal.runner()
     summary = summarize(journal)
     if json:
         runs = {"runner": asdict(runner) if runner else None}

@@ -5,6 +5,7 @@ They write into its inbox and return at once; the search reads it between its st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from autoresearch.cli.inspect import Overrides, chosen, open_journal
 from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
+    from autoresearch.store.git import Repository
     from autoresearch.store.inbox import Inbox
+    from autoresearch.store.journal import Journal
 
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[TEXT] [KEY=VALUE]...", help="What to say, in quotes.")
@@ -128,9 +131,9 @@ def _wish(value: str, overrides: list[str] | None, words: str) -> Path:
         UserError: If no process runs it, so that nobody would hear.
     """
     journal, _ = open_journal(overrides)
-    name, lease = journal.path.parent.name, journal.lease()
+    name, runner = journal.path.parent.name, journal.runner()
     journal.close()
-    if lease is None or lease.dead:
+    if runner is None:
         raise UserError(f"No process runs {name}.", f"Go on with it: autoresearch run name={name}")
     from autoresearch.store.inbox import Inbox
 
@@ -154,21 +157,26 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
     return " ".join(said).strip(), overrides
 
 
+def incumbent_of(journal: Journal, repository: Repository) -> tuple[str, Mapping[str, str]]:
+    """The incumbent's commit, and its editable files: path -> text."""
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.tasks import create_task
+
+    kept = [e.commit for e in journal.experiments() if e.kept]
+    tip = kept[-1] if kept else journal.info().base_commit
+    return tip, repository.sources(tip, create_task(recorded_config(journal.path.parent)).editable)
+
+
 def _check(diff: str, folder: Path) -> None:
     """Refuse at once a patch that does not apply to the script as it is now."""
     from autoresearch.edit.patch import edits_from_patch
     from autoresearch.errors import Refused
-    from autoresearch.search.setup import recorded_config
     from autoresearch.store.git import Repository
     from autoresearch.store.journal import Journal
-    from autoresearch.tasks import create_task
 
-    journal, repository = Journal(folder / "journal.db"), Repository(Path.cwd())
-    kept = [e.commit for e in journal.experiments() if e.kept]
-    tip = kept[-1] if kept else journal.info().base_commit
-    editable = create_task(recorded_config(folder)).editable
+    _, sources = incumbent_of(Journal(folder / "journal.db"), Repository(Path.cwd()))
     try:
-        edits_from_patch(diff, repository.sources(tip, editable))
+        edits_from_patch(diff, sources)
     except Refused as error:
         raise UserError(
             f"That patch cannot be tried: {error}", "Make it against the branch of the search."

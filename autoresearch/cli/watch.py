@@ -12,6 +12,7 @@ from autoresearch.cli.inspect import Overrides, chosen
 
 if TYPE_CHECKING:
     from autoresearch.report.terminal import SearchView
+    from autoresearch.store.journal import Journal
 
 EVERY = 0.5
 """Seconds between two looks at a search."""
@@ -52,23 +53,19 @@ def _show(folder: Path) -> None:
     except KeyboardInterrupt:
         pass
     typer.echo(headline(summarize(journal)))
-    lease = journal.lease()
-    runs = lease is not None and not lease.dead
+    runner = journal.runner()
     typer.echo(
-        f"Running: {lease}." if runs else f"Not running. Continue: autoresearch run name={folder.name}"
+        f"Running: {runner}." if runner else f"Not running. Continue: autoresearch run name={folder.name}"
     )
 
 
-def _view(journal: object, folder: Path) -> SearchView | None:
+def _view(journal: Journal, folder: Path) -> SearchView | None:
     """The state of a search as its own terminal shows it; None if nobody runs it."""
     from autoresearch.report.now import read_now
     from autoresearch.report.terminal import SearchView
-    from autoresearch.store.journal import Journal
     from autoresearch.types import Progress
 
-    assert isinstance(journal, Journal)
-    lease = journal.lease()
-    if lease is None or lease.dead:
+    if journal.runner() is None:
         return None
     experiments = journal.experiments()
     view = SearchView(journal.info(), experiments)

@@ -14,6 +14,7 @@ import json
 import math
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,8 @@ def tell(folder: Path, what: str, text: str) -> str:
     inbox = Inbox(folder)
     if what in WISHES:
         with _opened(folder) as journal:
-            lease = journal.lease()
-        if lease is None or lease.dead:
+            runner = journal.runner()
+        if runner is None:
             raise UserError(f"No process runs {folder.name}.", f"Run: autoresearch run name={folder.name}")
         inbox.wish(WISHES[what])
         return f"asked to {what}"
@@ -137,9 +138,9 @@ def tell(folder: Path, what: str, text: str) -> str:
 def state(folder: Path) -> dict[str, Any]:
     """All that the page shows, as JSON-ready values; texts of others are clean and without secrets."""
     with _opened(folder) as journal:
-        summary, lease = summarize(journal), journal.lease()
+        summary, runs = summarize(journal), journal.runner() is not None
     inbox = Inbox(folder)
-    metric, info, runs = summary.metric, summary.info, lease is not None and not lease.dead
+    metric, info = summary.metric, summary.info
     rows = [_row(experiment_row(e, metric)) for e in summary.experiments[-SHOWN:]]
     return {
         "name": info.name,
@@ -192,7 +193,5 @@ def _incumbent_curve(summary: Summary) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def _opened(folder: Path) -> Any:
-    from contextlib import closing
-
+def _opened(folder: Path) -> closing[Journal]:
     return closing(Journal(folder / "journal.db"))

@@ -103,6 +103,11 @@ class Reader(Database):
         """Which process runs the search, or ran it last."""
         return Lease.from_json(self.get("lease"))
 
+    def runner(self) -> Lease | None:
+        """Which process runs the search now, as far as can be known from here; None if none does."""
+        lease = self.lease()
+        return lease if lease and not lease.dead else None
+
     def experiment(self, number: int) -> Experiment:
         """One experiment with its trials.
 
