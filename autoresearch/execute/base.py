@@ -7,13 +7,14 @@ queue that came with them. So several searches can share one executor.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from autoresearch.types import Fidelity, Measurement, Plain, Progress, Split
+from autoresearch.types import Fidelity, Measurement, Outcome, Plain, Progress, Provenance, Split
 
 Curve = tuple[tuple[float, float], ...]
 """(fraction of the budget, training loss), in order."""
@@ -30,6 +31,22 @@ class Place:
 
     name: str
     device: str
+
+    def provenance(self, fidelity: Fidelity, fraction: float) -> Provenance:
+        """Where a measurement comes from that this process made here."""
+        return Provenance(self.name, self.device, socket.gethostname(), fidelity, fraction)
+
+
+class TrialEnded(Exception):
+    """The trial is over without a score; measurers raise it among themselves.
+
+    Attributes:
+        outcome: How it ended.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)

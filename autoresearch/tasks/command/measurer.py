@@ -12,13 +12,12 @@ fixed; files that scored the same twice are not run again.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.execute.base import Place, TrialEnded, TrialSpec
 from autoresearch.execute.load import this_machine
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.execute.retry import repeat_spoiled
@@ -26,8 +25,8 @@ from autoresearch.execute.sandbox import Sandbox
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.command.artifact import pack, unpack
 from autoresearch.tasks.command.settings import Environment
-from autoresearch.tasks.command.stages import Commands, Record, Stages, TrialEnded, ignore, named
-from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance
+from autoresearch.tasks.command.stages import Commands, Record, Stages, ignore, named
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress
 
 SIGN = re.compile(r"^PROGRESS\s+([\d.]+)(?:\s+(\S+))?\s*$", re.MULTILINE)
 """A line by which a program tells how far it is, from 0 to 1, and its loss: for the view and early stops."""
@@ -167,8 +166,7 @@ class CommandMeasurer:
         self, record: Record, outcome: Outcome, reason: str, score: float | None, fidelity: Fidelity
     ) -> Measurement:
         fraction = 1.0 if outcome is Outcome.OK and fidelity is Fidelity.FULL else record.reached
-        place = self._place
-        origin = Provenance(place.name, place.device, socket.gethostname(), fidelity, fraction)
+        origin = self._place.provenance(fidelity, fraction)
         metrics, curve, phases = dict(record.metrics), tuple(record.curve), tuple(record.phases)
         return Measurement(outcome, score, reason, metrics, curve, record.log, phases, provenance=origin)
 

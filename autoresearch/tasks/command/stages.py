@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.clock import now
-from autoresearch.execute.base import TrialSpec
+from autoresearch.execute.base import TrialEnded, TrialSpec
 from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import OTHER, TIMEOUT, classify
 from autoresearch.execute.sandbox import Sandbox
@@ -31,14 +31,6 @@ RESULT, ITEMS = "result.json", "items.npy"
 
 def ignore(seconds: float, log: str) -> None:
     """Look at nothing."""
-
-
-class TrialEnded(Exception):
-    """Ends a trial with an outcome and its reason."""
-
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
 
 
 @dataclass

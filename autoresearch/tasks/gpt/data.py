@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.tasks.gpt.training import TrialEnded
+from autoresearch.execute.base import TrialEnded
 from autoresearch.types import Outcome
 from nanomodel.data import DataError, open_cache
 from nanomodel.data.token_budget import draw_tokens

@@ -12,7 +12,6 @@ their start to a result. A trial that the GPU spoiled, or that was late on a bus
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +30,7 @@ from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
 from autoresearch.tasks.gpt.training import OWN_TIMEOUT
 from autoresearch.tasks.gpt.trial import Resources, clear, run_trial
-from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance, Split
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 TRYOUT_STEPS = 4
@@ -218,8 +217,7 @@ class GptMeasurer:
     def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
         """The result, with its provenance."""
         fraction = 1.0 if result.outcome is Outcome.OK else reached
-        place, host = self._place, socket.gethostname()
-        return replace(result, provenance=Provenance(place.name, place.device, host, fidelity, fraction))
+        return replace(result, provenance=self._place.provenance(fidelity, fraction))
 
 
 def _others_may_have_delayed(result: Measurement) -> bool:

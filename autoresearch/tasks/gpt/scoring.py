@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
+from autoresearch.execute.base import TrialEnded
 from autoresearch.store.files import remove_tree
 from autoresearch.tasks.gpt.data import sealed_copy
 from autoresearch.tasks.gpt.processes import BLIND, TrialProcesses
 from autoresearch.tasks.gpt.scorer import Scorer, ScorerDied, ScorerSlow
-from autoresearch.tasks.gpt.training import TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.training import TrialRecord
 from autoresearch.types import Outcome
 from nanomodel.wire import Timeout, WireError
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.clock import now
+from autoresearch.execute.base import TrialEnded
 from autoresearch.execute.load import LEAST, Clock, LoadMeter
 from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
@@ -52,18 +53,6 @@ TOLERANCE = 0.25
 CPU_TIMEOUT = "timeout: it used more CPU time than"
 OWN_TIMEOUT = re.compile(CPU_TIMEOUT + r"|timeout: [a-z ]+ [\d.e+]+ s of its own time")
 """Begins the reason of a late trial if other programs cannot have caused it."""
-
-
-class TrialEnded(Exception):
-    """The trial is over without a score.
-
-    Attributes:
-        outcome: How it ended.
-    """
-
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
 
 
 @dataclass

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.execute.base import TrialEnded
 from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import gpu as gpus
@@ -26,7 +27,7 @@ from autoresearch.tasks.gpt.program import PACKAGES
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrialPlan
-from autoresearch.tasks.gpt.training import Training, TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.training import Training, TrialRecord
 from autoresearch.types import Measurement, Outcome, Progress
 
 FULL_BYTES = 64 << 20

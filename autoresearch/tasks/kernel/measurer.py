@@ -17,7 +17,6 @@ import itertools
 import math
 import random
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,11 +26,11 @@ from typing import Any
 
 from autoresearch.clock import now
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.execute.base import Place, TrialEnded, TrialSpec
 from autoresearch.tasks.kernel.process import KernelServer, ServerFailed, Setup, fits
 from autoresearch.tasks.kernel.results import first_wrong
 from autoresearch.tasks.kernel.timing import Pair, Stopwatch, sizes, speedup, too_idle
-from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Provenance
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress
 
 AUTHOR_SECONDS = 120.0
 """CPU seconds that drawing some inputs may take, or one run of the reference."""
@@ -95,14 +94,6 @@ def blank(batch: Batch) -> bytes:
     return bytes([secrets.randbelow(254) + 1]) * len(batch.right)
 
 
-class TrialEnded(Exception):
-    """The trial is over without a score."""
-
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
-
-
 class KernelMeasurer:
     """Implements `execute.base.Measurer`."""
 
@@ -158,7 +149,7 @@ class KernelMeasurer:
             self._say(trial.note)
         phases = (("startup", begun, trial.loaded), ("train", trial.loaded, now())) if trial.loaded else ()
         fraction = 1.0 if outcome is Outcome.OK else trial.fraction
-        source = Provenance(self._place.name, self._place.device, socket.gethostname(), fidelity, fraction)
+        source = self._place.provenance(fidelity, fraction)
         text = log.text(wait=1.0).strip() if log else ""
         return Measurement(outcome, score, reason, trial.metrics, (), text, phases, provenance=source)
 

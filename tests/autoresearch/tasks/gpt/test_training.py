@@ -8,12 +8,13 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from autoresearch.execute.base import TrialEnded
 from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import classify
 from autoresearch.execute.sandbox import Limits, create_sandbox
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.settings import LaunchOptions, TrainingBudget
-from autoresearch.tasks.gpt.training import OWN_TIMEOUT, Training, TrialEnded, TrialRecord
+from autoresearch.tasks.gpt.training import OWN_TIMEOUT, Training, TrialRecord
 from autoresearch.types import Outcome
 from tests.support.candidates import HELLO, READY, SUBMIT, WEIGHTS, write_script
 from tests.support.gpt import SETTINGS

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from autoresearch.execute.base import TrialEnded
 from autoresearch.tasks.gpt.data import submitted_weights
-from autoresearch.tasks.gpt.training import TrialEnded
 from autoresearch.types import Outcome
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure
