@@ -112,10 +112,13 @@ def compare(
     runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
     if by not in list(comparing.By):
         raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
-    found = {journal.path.parent.name: summarize(journal) for journal in journals(searches(runs))}
+    known = searches(runs)
+    asked = [search for search in known if not wanted or search.name in wanted]
+    found = {journal.path.parent.name: summarize(journal) for journal in journals(asked)}
     if missing := [name for name in wanted if name not in found]:
         raise UserError(
-            f"There is no search called {missing[0]}.", f"There are: {', '.join(found) or 'none'}."
+            f"There is no search called {missing[0]}.",
+            f"There are: {', '.join(search.name for search in known) or 'none'}.",
         )
     chosen_ones = [found[name] for name in wanted or found]
     if not chosen_ones:
