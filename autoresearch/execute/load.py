@@ -129,6 +129,10 @@ class LoadMeter:
         others, used = self._rates()
         return others > BUSY_SHARE * self.cores and used > FULL_SHARE * self.cores
 
+    def problem(self) -> str:
+        """What other programs do while they leave no room; else empty."""
+        return str(self) if self.full else ""
+
     @property
     def stretch(self) -> float:
         """By what factor a limit on a wall clock is longer now than on a quiet machine."""

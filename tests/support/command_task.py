@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from autoresearch.config import load
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import create_sandbox
+from autoresearch.tasks.command import measurer
 from autoresearch.tasks.command.measurer import CommandMeasurer
 from autoresearch.tasks.command.task import CommandTask
 from autoresearch.types import Measurement, Progress, Split
+from tests.support.gpt import quiet_machine
 from tests.support.stub import git
 
 PRINTED = """\
@@ -95,9 +99,11 @@ class Arena:
         self.data = self.task.prepare(folder / "cache")
         self.trusted = self.export("trusted")
         self.said: list[str] = []
-        made = self.task.measurer(
-            self.task.places()[0], self.data, create_sandbox(sandbox), self.trusted, self.said.append
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(measurer, "this_machine", quiet_machine)
+            made = self.task.measurer(
+                self.task.places()[0], self.data, create_sandbox(sandbox), self.trusted, self.said.append
+            )
         assert isinstance(made, CommandMeasurer)
         self.measurer, self.trials = made, 0
 

@@ -34,6 +34,11 @@ SETTINGS = Settings(
 )
 
 
+def quiet_machine() -> LoadMeter:
+    """Sees no other program, so that no trial of a test is excused, paused and repeated."""
+    return LoadMeter(lambda: Look(time.monotonic(), 0.0, 0.0, 0.0))
+
+
 def make_measurer(
     data: Path,
     sandbox: Sandbox | None = None,
@@ -49,7 +54,7 @@ def make_measurer(
     """A measurer with some settings changed."""
     budget = TrainingBudget(kind, amount, max_seconds)
     settings = replace(SETTINGS, budget=budget, **changes)
-    load = load or LoadMeter(lambda: Look(time.monotonic(), 0.0, 0.0, 0.0))  # as on a quiet machine
+    load = load or quiet_machine()
     return GptMeasurer(settings, sandbox or create_sandbox("auto"), data, health=health, say=say, load=load)
 
 

@@ -90,7 +90,8 @@ class CommandMeasurer:
 
         with self._load.watching():
             timed = commands.budget.kind == "seconds"
-            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress)
+            busy = self._load.problem
+            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=busy)
         if result.outcome is Outcome.OK:
             known.append(result)
         return result

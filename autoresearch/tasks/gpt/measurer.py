@@ -151,12 +151,9 @@ class GptMeasurer:
             shared = load.blame(since)
             return result, spoiled or (shared if _others_may_have_delayed(result) else "")
 
-        def busy() -> str:
-            return str(load) if load.full else ""
-
         with self._one_trial, load.watching():
             timed = budget.kind == "seconds"
-            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=busy)
+            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=load.problem)
         if result.outcome is Outcome.OK and spec.fidelity is Fidelity.FULL and not plan.questions:
             usual = self._usual_score_seconds, result.metrics.get("score_seconds", 0.0)
             self._usual_score_seconds = max(usual)
