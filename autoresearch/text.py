@@ -13,11 +13,11 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from autoresearch.types import Metric, Verdict
+from autoresearch.types import Experiment, Metric, Tuning, Verdict, VerdictKind
 
 _SECRET_WORD = re.compile(
     r"key|pat|pass|passwd|passphrase|pwd|credentials?|auth|authorization|bearer|jwt|dsn|cookie|webhook|sas"
@@ -258,6 +258,41 @@ def pairs_text(verdict: Verdict, metric: Metric) -> str:
     mean = sum(after - before for _, before, after in verdict.pairs) / len(verdict.pairs)
     hidden = [f"{more} more"] if more > 0 else []
     return "; ".join([*seeds, *hidden, f"mean {_signed(mean, digits)}"])
+
+
+def tunings(experiments: Iterable[Experiment]) -> list[list[tuple[Experiment, Tuning]]]:
+    """The experiments that are points of a tuning or sweep, grouped by it; the oldest first."""
+    found: dict[str, list[tuple[Experiment, Tuning]]] = {}
+    for experiment in experiments:
+        if experiment.proposal and (tuning := experiment.proposal.tuning):
+            found.setdefault(tuning.name, []).append((experiment, tuning))
+    return list(found.values())
+
+
+def tuning_text(points: Sequence[tuple[Experiment, Tuning]], metric: Metric) -> str:
+    """What a tuning found, as measured: "LR 0.02: +0.0012 (#7); LR 0.03: −0.0040 (#9, keep)".
+
+    The numbers are raw differences to the incumbent of their time: the mean over paired seeds, or what the
+    judge estimates where no seed is paired. They are not corrected for choosing the best of them.
+    """
+    rows = []
+    for experiment, tuning in points:
+        verdict, where = experiment.verdict, one_line(tuning.where)
+        if verdict is None:
+            rows.append(f"{where}: open (#{experiment.number})")
+            continue
+        gain = raw_gain(verdict, metric)
+        came = "no score" if gain is None else _signed(metric.change(gain), metric.digits)
+        kind = "" if gain is not None and verdict.kind is VerdictKind.DISCARD else f", {verdict.kind}"
+        rows.append(f"{where}: {came} (#{experiment.number}{kind})")
+    return "; ".join(rows)
+
+
+def raw_gain(verdict: Verdict, metric: Metric) -> float | None:
+    """The mean gain over paired seeds as measured, or the judge's estimate without any; None: no score."""
+    if not verdict.pairs:
+        return verdict.effect
+    return sum(metric.gain(before, after) for _, before, after in verdict.pairs) / len(verdict.pairs)
 
 
 def _signed(value: float, digits: int) -> str:

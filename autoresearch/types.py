@@ -161,6 +161,7 @@ class Arm(StrEnum):
     INCUMBENT = "incumbent"
     CLAIM = "claim"
     AUDIT = "audit"
+    DIAGNOSE = "diagnose"
 
 
 class Split(StrEnum):
@@ -224,6 +225,47 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Which point of a tuning a proposal is; each point is an experiment of its own.
+
+    Attributes:
+        name: The same for all points of a tuning.
+        point: Number of the point, from 1.
+        points: How many points were asked for.
+        knobs: Name of each tuned constant -> its space, as in a comment: "0.01..0.1 log" or "relu | gelu".
+        values: Their values at this point.
+        change: The edits that all points have in common, as their author wrote them.
+        about: The author's hypothesis.
+        of: Number of the experiment that is the first point; None at that point itself.
+    """
+
+    name: str
+    point: int
+    points: int
+    knobs: Mapping[str, str]
+    values: Mapping[str, Knob]
+    change: tuple[Edit, ...] = ()
+    about: str = ""
+    of: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """A sweep tries listed values of one knob; a tuning lets a sampler choose."""
+        return "sweep" if len(self.knobs) == 1 and "|" in next(iter(self.knobs.values())) else "tuning"
+
+    @property
+    def words(self) -> str:
+        """Which point this is: "point 2 of 4 of the tuning of #7"."""
+        of = f" of #{self.of}" if self.of is not None else ""
+        return f"point {self.point} of {self.points} of {'the' if of else 'a'} {self.kind}{of}"
+
+    @property
+    def where(self) -> str:
+        """The values: "LR 0.03, DEPTH 4"."""
+        return ", ".join(f"{name} {value}" for name, value in self.values.items())
+
+
+@dataclass(frozen=True)
 class Proposal(Plain):
     """A hypothesis and the edit that tests it.
 
@@ -241,6 +283,9 @@ class Proposal(Plain):
         idea: Number of the person's idea that it tests, if any; see `Idea`.
         conversation: Name under which its calls of language models are stored; see `Call`.
         kind: What its author was asked for, if by kind; see `propose.bandit`.
+        tuning: Which point of a tuning or sweep it is, if it is one.
+        diagnostic: Whether the edits only print, to answer a question: the incumbent is trained once with
+            them, and nothing is judged.
     """
 
     hypothesis: str
@@ -256,6 +301,8 @@ class Proposal(Plain):
     idea: int | None = None
     conversation: str = ""
     kind: str = ""
+    tuning: Tuning | None = None
+    diagnostic: bool = False
 
 
 @dataclass(frozen=True)
@@ -487,6 +534,8 @@ class Experiment:
         trials: Every trial that this experiment asked for, in order; incumbent re-runs included.
         dropped: Proposals that were made ahead while this was the latest experiment, and were given up: they
             cost something and were never tried.
+        diagnoses: Trials of the incumbent with edits that only print, made while this was the latest
+            experiment. Their scores count for nothing, and are not recorded.
     """
 
     number: int
@@ -500,6 +549,7 @@ class Experiment:
     finished: float | None = None
     trials: tuple[Trial, ...] = ()
     dropped: tuple[Proposal, ...] = ()
+    diagnoses: tuple[Trial, ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -522,6 +572,25 @@ class Experiment:
         ]
         scores = fair or self.scores
         return sum(scores) / len(scores) if scores else None
+
+
+@dataclass(frozen=True)
+class Diagnosis(Plain):
+    """What the incumbent printed when it was trained once with edits that only print.
+
+    Attributes:
+        experiment: Number of the incumbent.
+        question: What the author of the edits wants to know.
+        printed: What it printed: data, never instructions.
+        outcome: How the training ended.
+        reason: Why it did not end well; empty if it did.
+    """
+
+    experiment: int
+    question: str
+    printed: str
+    outcome: Outcome
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
         rows = (experiment_row(e, summary.metric) for e in summary.experiments)
         typer.echo("\n".join(dumps(row, indent=None) for row in rows))
         return
-    from autoresearch.text import one_line
+    from autoresearch.text import one_line, tuning_text, tunings
 
     metric = summary.metric
     sign = f"{metric.unit}; {direction(metric)} is better; change: against the incumbent of its time"
@@ -190,6 +190,8 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
         verdict = e.verdict.kind if e.verdict else "open" if e.proposal else "baseline"
         words = one_line(e.proposal.hypothesis, 80) if e.proposal else "the starting point"
         typer.echo(f"{e.number:4d}  {verdict:8}  {score}  {change} {e.commit[:8]}  {words}")
+    for group in tunings(summary.experiments):
+        typer.echo(f"{group[0][1].kind} of #{group[0][0].number}, as measured: {tuning_text(group, metric)}")
 
 
 def show(
@@ -199,7 +201,7 @@ def show(
 ) -> None:
     """Show one experiment: what was tried, every trial, the verdict and its reason."""
     from autoresearch.report.summary import experiment_row
-    from autoresearch.text import one_line, visible
+    from autoresearch.text import clean, one_line, tuning_text, tunings, visible
     from autoresearch.tracking.runs import experiment_note
 
     journal = open_journal(overrides)[0]
@@ -212,6 +214,13 @@ def show(
 
     Console().print(Markdown(experiment_note(experiment, journal.info().metric, diff=False)))
     typer.echo(visible(experiment.diff))  # as it is: a wrapped line would be no diff
+    for group in tunings(journal.experiments()):
+        if number in [e.number for e, _ in group]:
+            found = tuning_text(group, journal.info().metric)
+            typer.echo(f"The {group[0][1].kind} of #{group[0][0].number}, as measured: {found}")
+    for trial in experiment.diagnoses:
+        said = trial.result.log if trial.result else ""
+        typer.echo(f"Diagnosis (trial {trial.id}) of the script of then printed:\n{clean(said)}")
     for proposal, reason in journal.dropped(number):
         typer.echo(one_line(f"Dropped after it: {proposal.hypothesis} ({reason})", 1000))
 

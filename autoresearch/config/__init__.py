@@ -149,6 +149,7 @@ class Config(Options):
     baselines: int = Field(ge=2, le=32)
     seed: int = Field(ge=0)
     claim: int = Field(ge=0, le=64)
+    diagnoses: int = Field(ge=0, le=100)
     guards: Guards
     runs: Annotated[Path, AfterValidator(Path.expanduser)]
     task: dict[str, Any]

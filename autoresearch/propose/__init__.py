@@ -61,7 +61,7 @@ def create_proposer(
 
     if services is None:
         return Portfolio(first, second)
-    return Portfolio(first, second, services.inbox, services.say)
+    return Portfolio(first, second, services.inbox, services.say, services.refused)
 
 
 def settings(name: str) -> dict[str, Any]:

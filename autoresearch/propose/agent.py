@@ -191,14 +191,15 @@ class CommandProposer(Proposer):
             )
         new = {path: read_text(place / path, path) for path in context.sources}
         edits = edits_between(context.sources, new)
-        if not edits:
-            said = f" Your last words: {last}" if (last := _last_line(output)) else ""
-            raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}.{said}")
         try:
             stated = read_text(place / HYPOTHESIS, HYPOTHESIS)
         except Refused:
             stated = _last_line(output)
-        return Answered(TOOL_NAME, read_hypothesis(stated, edits))
+        answer = read_hypothesis(stated, edits)
+        if not edits and not answer.get("tune"):
+            said = f" Your last words: {last}" if (last := _last_line(output)) else ""
+            raise Refused(f"the script is as it was; change {' or '.join(sorted(context.sources))}.{said}")
+        return Answered(TOOL_NAME, answer)
 
     def _tail(self, log: Path) -> str:
         """The end of the output, without the secrets that were passed on."""

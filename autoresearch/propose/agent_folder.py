@@ -18,7 +18,8 @@ from autoresearch.propose.base import ProposerError
 from autoresearch.store.files import remove_tree
 from autoresearch.types import Edit
 
-FIELDS = ("mechanism", "category", "expected_effect", "confidence", "risk", "idea", "difference")
+NUMBERS = ("expected_effect", "confidence", "idea", "points")
+FIELDS = (*NUMBERS, "mechanism", "category", "risk", "difference", "tune", "diagnose")
 
 
 def make_folder(
@@ -115,7 +116,7 @@ def read_hypothesis(text: str, edits: tuple[Edit, ...]) -> dict[str, object]:
         if match and key in FIELDS:
             name, line = key, match[2]
         found[name] = f"{found.get(name, '')} {line}".strip()
-    for key in found.keys() & {"expected_effect", "confidence", "idea"}:
+    for key in found.keys() & set(NUMBERS):
         found[key] = _number(str(found[key]))
     kind = str(found.get("category", "")).lower().strip(" .`*")
     return {

@@ -30,7 +30,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.judge import Bars
 from autoresearch.tasks.base import Limit, PromptText
 from autoresearch.text import one_line
-from autoresearch.types import Call, Cost, Experiment, Idea, Metric, Proposal
+from autoresearch.types import Call, Cost, Diagnosis, Experiment, Idea, Metric, Proposal
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Context:
         experiments_left: Experiments that may follow the one that is asked for; None if not known.
         request: What is asked for this time, as a sentence; empty: anything.
         without_history: Whether a model is not to be told what was tried, as a control.
+        diagnoses: What the incumbents printed when they were trained with edits that only print.
+        diagnoses_left: How often that may still be asked for.
+        column: Which argument of `at(cpu, gpu)` counts here: 0 for CPU, 1 for GPU.
         seconds_left: Seconds until nothing more is asked for; None if there is no such limit.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
@@ -84,6 +87,9 @@ class Context:
     seconds_left: float | None = None
     request: str = ""
     without_history: bool = False
+    diagnoses: tuple[Diagnosis, ...] = ()
+    diagnoses_left: int = 0
+    column: int = 0
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
 

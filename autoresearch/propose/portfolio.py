@@ -1,4 +1,4 @@
-"""Asks several proposers in order: people's patches first, then the chosen proposer, then its stand-in.
+"""Asks several proposers in order: people's patches, tunings that have begun, the chosen one, its stand-in.
 
 Invariants: ideas are read only when the search asks for a proposal. The stand-in proposes only while the
 chosen proposer cannot, or fails unexpectedly, and a message says why. If there is a stand-in, a proposer that
@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from autoresearch.propose.base import Check, Context, Inbox, Proposer, ProposerError, asked
 from autoresearch.propose.queue import QueueProposer
+from autoresearch.propose.tune.request import next_points
 from autoresearch.types import Cost, Experiment, Idea, Proposal
 
 PAUSE_SECONDS = 300.0
@@ -29,6 +30,7 @@ class Portfolio(Proposer):
         fallback: Its stand-in; None: none.
         inbox: The inbox with people's ideas; None: there is no inbox.
         say: Tells a person something.
+        refused: Records that a point of a tuning was refused for good, and why.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Portfolio(Proposer):
         fallback: Proposer | None = None,
         inbox: Inbox | None = None,
         say: Callable[[str], None] = print,
+        refused: Callable[[Proposal, str], None] = lambda proposal, reason: None,
     ) -> None:
         self.name = first.name
         self.instant = first.instant
@@ -47,6 +50,7 @@ class Portfolio(Proposer):
             QueueProposer(inbox, wait=False) if inbox and first.name != QueueProposer.name else None
         )
         self._say = say
+        self._refused = refused
         self._said = ""
         self._paused_until = 0.0
         self._reason = ProposerError("")
@@ -69,11 +73,24 @@ class Portfolio(Proposer):
                 return self._patches.ask(context, check, n)
             except ProposerError:
                 context = replace(context, ideas=self._inbox.ideas() if self._inbox else ())
-        proposals = self._ask(context, check, n)
+        if points := self._points(context, check, n, wait=True):
+            return points
+        try:
+            proposals = self._ask(context, check, n)
+        except ProposerError:
+            if points := self._points(context, check, n, wait=False):
+                return points
+            raise
         for proposal in proposals:
             if proposal.idea is not None and self._inbox is not None:
                 self._inbox.take(proposal.idea)
         return proposals
+
+    def _points(self, context: Context, check: Check, n: int, wait: bool) -> list[Proposal]:
+        """The next points of a tuning; none while only people's patches are tried."""
+        if self._first.name == QueueProposer.name:
+            return []
+        return next_points(context, check, n, wait, self._refused)
 
     def _ask(self, context: Context, check: Check, n: int) -> Sequence[Proposal]:
         """Proposals of the chosen proposer, or of its stand-in."""

@@ -162,8 +162,8 @@ class ReplayProposer(Proposer):
 def _recorded(path: Path, number: int, line: str) -> Proposal:
     try:
         recorded = {"proposer": ReplayProposer.name, **json.loads(line, parse_constant=_no_number)}
-        # Ideas and conversations were those of the search that it was recorded in.
-        proposal = Proposal.from_dict({**recorded, "idea": None, "conversation": ""})
+        # Ideas, conversations and tunings were those of the search that it was recorded in.
+        proposal = Proposal.from_dict({**recorded, "idea": None, "conversation": "", "tuning": None})
         json.dumps(proposal.to_dict(), ensure_ascii=False, allow_nan=False).encode()  # it can be written
         if not proposal.hypothesis.strip():
             raise ValueError("the hypothesis is empty")

@@ -20,7 +20,7 @@ from autoresearch.report.plot import write_progress_plot, write_timeline_plot
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
 from autoresearch.report.worth import comparisons
-from autoresearch.text import change_text, count, duration, one_line, scrub
+from autoresearch.text import change_text, count, duration, one_line, scrub, tuning_text, tunings
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def to_markdown(
         words=words,
         count=count,
         change_text=change_text,
+        tunings=tunings,
+        tuning_text=tuning_text,
         use=use or TimeUse(0.0, 0.0, 1, {}, {}),
         worth=_worth(s),
         kept=[e for e in s.experiments if e.kept],

@@ -299,6 +299,7 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
         "hypothesis": proposal.hypothesis if proposal else "",
         "category": proposal.category.value if proposal else None,
         "proposer": proposal.proposer if proposal else None,
+        "tuning": asdict(proposal.tuning) if proposal and proposal.tuning else None,
         "score": e.score,
         "effect": verdict.effect if verdict else None,
         "interval": verdict.interval if verdict else None,
@@ -316,7 +317,7 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
 
 def device_seconds(e: Experiment) -> float:
     """Seconds for which the trials of an experiment kept devices busy."""
-    return sum(t.seconds for t in e.trials)
+    return sum(t.seconds for t in (*e.trials, *e.diagnoses))
 
 
 def failures(experiments: Sequence[Experiment]) -> list[Failure]:

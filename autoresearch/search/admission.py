@@ -19,6 +19,7 @@ from autoresearch.edit.candidate import carried_edits
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.output import TIMEOUT, classify
+from autoresearch.propose.tune.request import remade
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import program_seed
@@ -131,6 +132,8 @@ class Admission:
             UserError: If tryouts keep failing alike.
         """
         candidate = self._candidate(proposal, parent)
+        if proposal.diagnostic and not self._state.diagnoses_left:
+            raise Refused("no diagnosis is left in this search; propose an experiment")
         number = {**self._state.seen(), **(waiting or {})}.get(candidate.fingerprint)
         if number is not None and not self._may_repeat(number, candidate.fingerprint):
             what = f"experiment {number}" if number else "the baseline"
@@ -201,6 +204,9 @@ class Admission:
         if proposal.params:
             raise Refused("it was a point near another incumbent")  # no tuner chose the merged point
         ours, base = self._state.sources(parent), self._state.sources(draft.parent)
+        if proposal.tuning:
+            with contextlib.suppress(Refused):
+                return remade(proposal, self._state.journal.experiments(), ours, self._state.column)
         return replace(
             proposal, edits=carried_edits(ours, base, proposal.edits, self._state.repository.merge)
         )

@@ -22,8 +22,10 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
+from autoresearch.propose.tune.request import with_tuning
 from autoresearch.search.admission import Admission, FailureAlarm
 from autoresearch.search.create import earlier_judge
+from autoresearch.search.diagnosis import diagnose
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
@@ -187,6 +189,9 @@ class Search:
         while True:
             self._look_at_the_clock()
             for draft in self.journal.drafts():
+                if draft.proposal.diagnostic:
+                    diagnose(self.state, self.admission, self.scheduler, self.view, draft)
+                    continue
                 try:
                     return self.admission.adopt(draft, self.state.incumbent.commit)
                 except Refused as error:
@@ -259,6 +264,7 @@ class Search:
         earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
         documents = document_losses(losses_folder(self.folder, trial.id))
         verdict = self.judge.observe(want, ended.result, others.values(), earlier, documents)
+        verdict = with_tuning(verdict, trial.experiment, self.journal.experiments(), self.task.metric)
         self.journal.mark(trial.experiment, trial.id, "judge", begun, now())
         if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
             suspect(self.state, self.journal.experiment(trial.experiment))

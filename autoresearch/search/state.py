@@ -16,13 +16,14 @@ from typing import Any
 from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
+from autoresearch.execute.places import device
 from autoresearch.judge import Bars, bars
 from autoresearch.judge.limits import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import ABOUT, current_brief
+from autoresearch.store.notes import ABOUT, current_brief, read_diagnoses
 from autoresearch.tasks.base import Limit, Task
 from autoresearch.types import Arm, Candidate, Draft, Edit, Experiment, Split, State
 
@@ -55,6 +56,11 @@ class SearchState:
         self._incumbent: Experiment | None = None
         self._searched = 0
         self._bars_of: tuple[str, Bars | None] = "", None
+
+    @property
+    def column(self) -> int:
+        """Which argument of `at(cpu, gpu)` counts."""
+        return int(device(self.config) == "cuda")
 
     @property
     def tried(self) -> int:
@@ -192,10 +198,19 @@ class SearchState:
             about=tuple(json.loads(self.journal.get(ABOUT) or "[]")),
             limits=self._limits(),
             experiments_left=max(self.config.experiments - self.tried - len(self.journal.drafts()) - 1, 0),
+            diagnoses=tuple(read_diagnoses(self.journal)),
+            diagnoses_left=self.diagnoses_left,
+            column=self.column,
             seconds_left=None if math.isinf(deadline) else max(deadline - now(), 0.0),
             task=self.task.prompt(),
             metric=self.task.metric,
         )
+
+    @property
+    def diagnoses_left(self) -> int:
+        """How many diagnoses may still be asked for; those that wait count as made."""
+        waiting = sum(draft.proposal.diagnostic for draft in self.journal.drafts())
+        return max(self.config.diagnoses - len(read_diagnoses(self.journal)) - waiting, 0)
 
     def _limits(self) -> tuple[Limit, ...]:
         """What a candidate may not use more of: the limits of the task, and the guards."""

@@ -122,6 +122,25 @@ class Journal(Reader):
         with self._write() as db:
             _drop(db, draft.id, reason)
 
+    def diagnosed(
+        self, draft: Draft, trial: Trial, result: Measurement, notes: Mapping[str, str], reason: str
+    ) -> Trial:
+        """Record what the incumbent printed with the edits of a draft, which is done with that, all at once.
+
+        Args:
+            draft: Asked for it. Its cost is counted with the latest experiment.
+            trial: The training.
+            result: Of the training.
+            notes: Notes to write.
+            reason: What became of the draft.
+        """
+        with self._write() as db:
+            done = _finish(db, trial, result)
+            for key, value in notes.items():
+                set_note(db, key, value)
+            _drop(db, draft.id, reason)
+        return done
+
     def refused(self, proposal: Proposal, reason: str) -> None:
         """Record a proposal that was refused for good, as a draft that was dropped."""
         with self._write() as db:

@@ -20,13 +20,13 @@ from autoresearch.clock import now
 from autoresearch.judge.finished import Audited, Claim
 from autoresearch.store.journal import Journal
 from autoresearch.text import flatten
-from autoresearch.types import Cost, Plain
+from autoresearch.types import Cost, Diagnosis, Plain
 
 Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED, AFTER = "claims", "audits", "briefs", "owed", "seconds_after"
 REVOKED, RECHECKS, SLICES, ABOUT = "revoked", "rechecks", "slices", "about"
-SETTINGS = "settings"
+SETTINGS, DIAGNOSES = "settings", "diagnoses"
 """The keys."""
 
 UNTOLD = ("name", "runs", "brief", "experiments", "minutes", "choices", "overrides")
@@ -228,6 +228,11 @@ class Revoked(Plain):
     time: float
     commits: tuple[str, ...]
     also: tuple[int, ...] = ()
+
+
+def read_diagnoses(notes: Notes) -> list[Diagnosis]:
+    """What the incumbents printed with edits that only print, oldest first."""
+    return read_records(notes, DIAGNOSES, Diagnosis)
 
 
 def read_revoked(notes: Notes) -> list[Revoked]:

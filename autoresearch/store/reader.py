@@ -169,6 +169,7 @@ class Reader(Database):
             "AND t.phase NOT IN ('judge', 'record')) FROM trials WHERE experiment = ? ORDER BY id",
             (number,),
         )
+        known = [_trial(row) for row in trials]
         return Experiment(
             number=number,
             state=State(state),
@@ -179,7 +180,8 @@ class Reader(Database):
             verdict=Verdict.from_dict(json.loads(verdict)) if verdict else None,
             diff=diff,
             finished=finished,
-            trials=tuple(_trial(row) for row in trials),
+            trials=tuple(t for t in known if t.arm is not Arm.DIAGNOSE),
+            diagnoses=tuple(t for t in known if t.arm is Arm.DIAGNOSE),
             dropped=tuple(proposal for proposal, _ in self.dropped(number)),
         )
 

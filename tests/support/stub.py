@@ -125,7 +125,8 @@ class StubMeasurer:
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(source)
-        return Measurement(Outcome.OK, score, metrics=metrics, curve=curve)
+        log = "\n".join(re.findall(r'print\("(.*)"\)', source))
+        return Measurement(Outcome.OK, score, metrics=metrics, curve=curve, log=log)
 
     def tryout(self, tree: Path, scratch: Path) -> Measurement:
         source = (tree / PATH).read_text()

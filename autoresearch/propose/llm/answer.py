@@ -19,6 +19,7 @@ from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context
 from autoresearch.propose.llm.formats import unpacked
 from autoresearch.propose.llm.novelty import with_difference
+from autoresearch.propose.tune.request import MAX_POINTS, first_point
 from autoresearch.types import Category, Edit, Metric, Proposal
 
 TOOL_NAME = "propose"
@@ -26,6 +27,9 @@ TOOL_NAME = "propose"
 
 MAX_VARIANTS = 4
 """Variants of an idea that one answer may hold besides the first."""
+
+MAX_TUNE = 2000
+"""Characters that say what is to be tuned."""
 
 MAX_SENTENCE = 600
 """Characters kept of each prose field."""
@@ -70,7 +74,26 @@ def tool(metric: Metric) -> dict[str, Any]:
             "description": "If an earlier experiment that failed was much like this: what is different now, "
             "and why that should matter. Else empty.",
         },
-        "edits": {"type": "array", "items": edit, "description": "The change: at least one edit."},
+        "edits": {
+            "type": "array",
+            "items": edit,
+            "description": "The change: at least one edit, unless `tune` names constants of the script.",
+        },
+        "tune": {
+            **text,
+            "description": "Constants whose numbers are to be tuned on top of the edits, each with its "
+            "space: `LR 0.005..0.05 log; DEPTH 2..6; ACT relu | gelu`. One constant with listed values is a "
+            "sweep: `WARMUP 0.0 | 0.05 | 0.1`. Usually empty.",
+        },
+        "diagnose": {
+            "type": "boolean",
+            "description": "True: the edits only print something about the current script, as the hypothesis "
+            "says; nothing is judged. Usually false.",
+        },
+        "points": {
+            "type": "integer",
+            "description": f"Points of the tuning, each an experiment: 2 to {MAX_POINTS}; 0 without one.",
+        },
     }
     variant = {
         "type": "object",
@@ -125,15 +148,23 @@ def accept(answered: Answered, author: str, context: Context, check: Check, n: i
         n: Largest number of proposals.
 
     Returns:
-        The proposal, and those of its variants that can be tried.
+        The proposal, and those of its variants that can be tried; of a tuning the first point.
 
     Raises:
         Refused: With the reason, for the author, if the first of them cannot be tried.
     """
     proposal = parse(answered, author, [idea.number for idea in context.ideas])
+    if proposal.diagnostic:
+        check(proposal)
+        return [proposal]
+    if tune := _words(mapping(answered.input).get("tune")):
+        points = _number(mapping(answered.input).get("points"))
+        proposal = first_point(proposal, tune, None if points is None else int(points), context)
     proposal = with_difference(proposal, difference(answered.input), context)
     check(proposal)
     found = [proposal]
+    if proposal.tuning:
+        return found
     for edits, hypothesis in _variants(answered.input)[: MAX_VARIANTS if n > 1 else 0]:
         variant = replace(proposal, edits=edits, hypothesis=hypothesis or proposal.hypothesis)
         if len(found) < n and all(edits != known.edits for known in found):
@@ -175,7 +206,8 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
     hypothesis = _prose(answer.get("hypothesis"))
     if not hypothesis:
         problems.append("hypothesis must be a sentence")
-    edits = _edits(unpacked(answer.get("edits"), "edits"), problems)
+    written = unpacked(answer.get("edits"), "edits")
+    edits = _edits(written, problems) if written or not _words(answer.get("tune")) else ()
     if problems:
         raise Refused("the tool call is not complete: " + "; ".join(problems))
     confidence, idea = _number(answer.get("confidence")), _number(answer.get("idea"))
@@ -190,6 +222,7 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
         confidence=confidence if confidence is not None and 0 <= confidence <= 1 else None,
         risk=_prose(answer.get("risk")),
         idea=int(idea) if idea in ideas and idea is not None else None,
+        diagnostic=str(answer.get("diagnose")).strip().lower() in ("true", "yes", "1"),
     )
 
 
@@ -214,6 +247,11 @@ def _edits(value: object, problems: list[str]) -> tuple[Edit, ...]:
         else:
             edits.append(Edit(*texts))
     return tuple(edits)
+
+
+def _words(value: object) -> str:
+    """What is to be tuned, in words; empty if that is not said."""
+    return as_utf8(value).strip()[:MAX_TUNE] if isinstance(value, str) else ""
 
 
 def _prose(value: object) -> str:

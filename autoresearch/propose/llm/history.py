@@ -215,9 +215,14 @@ def losses_at(
 def _printed(experiment: Experiment) -> list[str]:
     """What a scored candidate printed, as data."""
     logs = [result.log for _, result in own_results(experiment) if result.score is not None]
-    lines = [line for line in (logs[-1].splitlines() if logs else []) if not PROGRESS.match(line)]
-    said = "\n".join(lines).strip()[-MAX_PRINTED:]
+    said = printed(logs[-1], MAX_PRINTED) if logs else ""
     return ["it printed:", quoted(said)] if said else []
+
+
+def printed(log: str, limit: int) -> str:
+    """The end of what a candidate printed, without lines of progress."""
+    lines = [line for line in log.splitlines() if not PROGRESS.match(line)]
+    return "\n".join(lines).strip()[-limit:]
 
 
 def is_near_miss(experiment: Experiment) -> bool:

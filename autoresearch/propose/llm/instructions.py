@@ -54,6 +54,22 @@ _ONE_IDEA = """\
 only if you can say what is different now. Near misses may be worth combining or strengthening.
 """
 
+_TUNING = """\
+- If the right numbers of a change are a guess, let them be tuned: `tune` names constants of the script, or \
+new ones of your edits, each with a space, and `points` says how many experiments that is worth. Each stands \
+alone on a line at the top of its file. The first point is the change as you write it; a sampler that knows \
+the earlier points chooses each further one on top of your edits. One constant with listed values is a \
+sweep: each value is tried. Without edits, constants of the script are tuned. Every point is judged like any \
+experiment.
+"""
+
+_DIAGNOSIS = """\
+- If you must know something of the current script before you can improve it (gradient norms, update sizes, \
+loss by position, the time of its parts), answer with `diagnose` true and edits that only print it, in at \
+most 50 lines at the end of the training: the script is trained once with them, nothing is judged, and your \
+next request shows what it printed. The state of the search says how many diagnoses are left.
+"""
+
 _EDITS = """\
 - Each edit replaces one passage. Copy `search` exactly from the script as shown, indentation included, \
 without the line numbers, with enough lines to occur only once. All edits refer to the script as shown, \
@@ -83,7 +99,12 @@ class Form:
 
 
 TOOL = Form(
-    "- Call the tool `propose` exactly once. Do not answer in prose alone.\n" + _ONE_IDEA + _EDITS + _HONESTY,
+    "- Call the tool `propose` exactly once. Do not answer in prose alone.\n"
+    + _ONE_IDEA
+    + _TUNING
+    + _DIAGNOSIS
+    + _EDITS
+    + _HONESTY,
     "Propose the next experiment: call `propose` once.",
     "Places are free: `variants` may hold up to {} other ways to carry out the same idea, each with edits of "
     "its own. All are measured.",
@@ -95,8 +116,11 @@ JSON = Form(
     "hypothesis (one sentence), mechanism, category (one of "
     f"{', '.join(Category)}), expected_effect (a number), confidence (0 to 1), risk, idea (the number of the "
     "open idea it tests, or 0), difference (to an earlier experiment much like it, or empty), edits: a list "
-    "of objects with path, search and replace, and variants: a list, usually empty.\n"
+    "of objects with path, search and replace, tune (such as `LR 0.005..0.05 log; DEPTH 2..6`, usually "
+    "empty), points (a number), diagnose (true or false), and variants: a list, usually empty.\n"
     + _ONE_IDEA
+    + _TUNING
+    + _DIAGNOSIS
     + _EDITS
     + _HONESTY,
     "Propose the next experiment: one JSON object in a ```json block.",
@@ -111,8 +135,11 @@ FILES = Form(
     "- Then write HYPOTHESIS.md: in its first line one sentence, what is changed and what it should do to "
     "the score; below it, one a line, what you can say of `mechanism:`, `category:` (one of "
     f"{', '.join(Category)}), `expected_effect:` (a number), `confidence:` (0 to 1), `risk:`, `idea:` (the "
-    "number of the open idea it tests), `difference:` (to an earlier experiment much like it).\n"
+    "number of the open idea it tests), `difference:` (to an earlier experiment much like it), `tune:` (such "
+    "as `LR 0.005..0.05 log; DEPTH 2..6`), `points:` (a number), `diagnose:` (yes or no).\n"
     + _ONE_IDEA
+    + _TUNING
+    + _DIAGNOSIS
     + _HONESTY,
     "Make the next experiment: change the script, write HYPOTHESIS.md, and end.",
 )

@@ -23,10 +23,10 @@ from typing import Any
 from autoresearch.judge import Bars
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
-from autoresearch.propose.llm.history import change_line, history_entries, losses_at, own_results
+from autoresearch.propose.llm.history import change_line, history_entries, losses_at, own_results, printed
 from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
 from autoresearch.propose.llm.strategy import request_on_plateau
-from autoresearch.text import duration, escape_tags
+from autoresearch.text import duration, escape_tags, quoted, tuning_text, tunings
 from autoresearch.types import Category, Experiment, Idea, Metric, VerdictKind
 
 __all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
@@ -38,9 +38,10 @@ CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 CONFIDENCES = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
 """Classes of stated confidence that are compared with the outcomes."""
 
-MAX_NOTE = 2000
-MAX_NOTES, MAX_IDEAS = 20, 20
-"""Number of the newest notes, and of the oldest ideas, that are shown."""
+MAX_NOTE, MAX_PRINTED, MAX_DIAGNOSES = 2000, 3000, 3
+"""Characters of a note and of what a diagnosis printed, and number of diagnoses, that are shown."""
+MAX_NOTES, MAX_IDEAS, MAX_TUNINGS = 20, 20, 6
+"""Number of the newest notes, of the oldest ideas, and of the latest tunings that are shown."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def state(context: Context, ask: str) -> str:
         _facts(context),
         _categories(context),
         _calibration(context),
+        _tunings(context),
+        _diagnoses(context),
         _under_way(context.under_way),
         f"# This time\nPropose {context.request}" if context.request else request_on_plateau(context.history),
         _ideas(context.ideas),
@@ -131,6 +134,8 @@ def _progress(context: Context) -> str:
         lines.append(_bars(context.bars, metric))
     if context.experiments_left is not None:
         lines.append(f"- experiments left after this one: {context.experiments_left}")
+    if context.diagnoses_left:
+        lines.append(f"- diagnoses left: {context.diagnoses_left}")
     if context.seconds_left is not None:
         lines.append(f"- time left: {duration(context.seconds_left)}")
     return "\n".join(lines)
@@ -224,6 +229,28 @@ def _categories(context: Context) -> str:
     if not rows:
         return ""
     return "\n".join(["# Kinds of change so far", *rows, f"- never tried: {', '.join(never) or 'none'}"])
+
+
+def _tunings(context: Context) -> str:
+    """What the latest tunings and sweeps found; each point has an entry of its own in the ledger."""
+    lines = [
+        f"- {group[-1][1].kind} of {group[0][0].number}, {len(group)} of {group[0][1].points} points: "
+        f"{escape_tags(tuning_text(group, context.metric))}"
+        for group in tunings((*context.history, *context.under_way))
+    ]
+    head = "# What tunings and sweeps found\nDifferences of the score as measured, over paired seeds:"
+    return "\n".join([head, *lines[-MAX_TUNINGS:]]) if lines and not context.without_history else ""
+
+
+def _diagnoses(context: Context) -> str:
+    """What diagnoses printed, as data; the latest ones."""
+    parts = []
+    for found in context.diagnoses[-MAX_DIAGNOSES:]:
+        script = f"experiment {found.experiment}" if found.experiment else "the baseline"
+        failed = f" The training failed: {escape_tags(found.reason)}." if found.reason else ""
+        parts.append(f"The script of {script}, asked: {escape_tags(found.question)}{failed}")
+        parts.append(quoted(printed(found.printed, MAX_PRINTED)))
+    return "\n".join(["# What diagnoses printed", *parts]) if parts and not context.without_history else ""
 
 
 def _under_way(experiments: tuple[Experiment, ...]) -> str:

@@ -140,11 +140,19 @@ class KnobChange:
         return found
 
 
+def point_of(proposal: Proposal | None) -> Point:
+    """The knobs that a proposal sets if it changes nothing else; empty if it is another change."""
+    if proposal is None:
+        return {}
+    alone = proposal.tuning is not None and not proposal.tuning.change
+    return proposal.tuning.values if alone and proposal.tuning else proposal.params
+
+
 def knob_changes(history: Sequence[Experiment], column: int) -> list[KnobChange]:
     """What kept changes did to the declarations of knobs, oldest first, from their diffs."""
     found = []
     for experiment in history:
-        if not experiment.kept or not experiment.diff or (experiment.proposal and experiment.proposal.params):
+        if not experiment.kept or not experiment.diff or point_of(experiment.proposal):
             continue
         path, lines = "", dict[tuple[str, str], dict[str, Declared]]()
         for line in experiment.diff.splitlines():
@@ -220,12 +228,17 @@ class RandomProposer(KnobProposer):
     def _point(self, context: Context, knobs: Mapping[str, Tunable], attempt: int) -> Point:
         self._drawn += 1
         draw = Random(f"{context.seed} {len(context.history)} {self._drawn}")
-        return {
-            name: draw.choice(knob.space.options)
-            if isinstance(knob.space, Choice)
-            else knob.space.value(draw.random())
-            for name, knob in knobs.items()
-        }
+        return anywhere(knobs, draw)
+
+
+def anywhere(knobs: Mapping[str, Tunable], draw: Random) -> Point:
+    """A point that is uniformly random in the space."""
+    return {
+        name: draw.choice(knob.space.options)
+        if isinstance(knob.space, Choice)
+        else knob.space.value(draw.random())
+        for name, knob in knobs.items()
+    }
 
 
 def proposal(

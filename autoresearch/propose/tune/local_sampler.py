@@ -22,7 +22,7 @@ grows with their cube).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -79,6 +79,7 @@ class LocalSampler(BaseSampler):
         score: The incumbent's score.
         noise: Standard deviation of a score.
         seed: Of the random candidates.
+        draw: Makes a random candidate.
     """
 
     def __init__(
@@ -88,12 +89,14 @@ class LocalSampler(BaseSampler):
         score: float,
         noise: float,
         seed: int,
+        draw: Callable[[Mapping[str, Tunable], Random], Point] | None = None,
     ) -> None:
         self._space = space
         self._knobs = knobs
         self._score = score
         self._noise = noise
         self._random = Random(seed)
+        self._draw = draw or a_few_moved
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All knobs are chosen together."""
@@ -116,7 +119,7 @@ class LocalSampler(BaseSampler):
         scores = np.array([(t.value or 0.0) - self._score for t in trials]) / self._noise
         tried = self._encode([t.params for t in trials])
         process = fit(tried, scores)
-        points = [a_few_moved(self._knobs, self._random) for _ in range(CANDIDATES)]
+        points = [self._draw(self._knobs, self._random) for _ in range(CANDIDATES)]
         candidates = [positions(self._knobs, point) for point in points]
         here = positions(self._knobs, {name: knob.value for name, knob in self._knobs.items()})
         there = self._encode([here, *candidates])

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, InstanceOf, validate_call
 from autoresearch.edit.knob_lines import values_in
 from autoresearch.edit.knobs import Choice, same
 from autoresearch.propose.base import Context, SearchServices
-from autoresearch.propose.tune.knobs import KnobProposer, Point, Tunable, knob_changes
+from autoresearch.propose.tune.knobs import KnobProposer, Point, Tunable, knob_changes, point_of
 from autoresearch.propose.tune.study import FAILED, STUDY, Observation, record
 from autoresearch.types import Knob
 
@@ -73,36 +73,12 @@ class OptunaProposer(KnobProposer):
         tried = [*(one.point for one in (*seen, *assumed)), *self._proposed]
         known = len(context.history) + len(context.under_way)
         seed = Random(f"{context.seed} {known} {attempt}").randrange(2**31)
-        point = self._sample(context, knobs, [*assumed, *seen[-MAX_SEEN:]], seed)
-        return None if any(_equal(point, other) for other in tried) else point
+        sampler = self._make(context, knobs, distributions(knobs), seed)
+        point = sampled(sampler, knobs, [*assumed, *seen[-MAX_SEEN:]])
+        return None if any(equal(point, other) for other in tried) else point
 
     def _accepted(self, point: Point) -> None:
         self._proposed.append(point)
-
-    def _sample(
-        self, context: Context, knobs: Mapping[str, Tunable], seen: Sequence[Observation], seed: int
-    ) -> Point:
-        """A point from a study that knows everything in `seen`."""
-        import optuna
-
-        from autoresearch.propose.tune.local_sampler import positions
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        space = _distributions(knobs)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of experimental features
-            study = optuna.create_study(sampler=self._make(context, knobs, space, seed))
-            for one in seen:
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=positions(knobs, one.point),
-                        distributions=space,
-                        value=one.score,
-                        constraints={FAILED: 1.0 if one.failed else -1.0},
-                    )
-                )
-            asked = study.ask(space).params
-        return {name: _value(knob, asked[name]) for name, knob in knobs.items()}
 
     def _make(
         self, context: Context, knobs: Mapping[str, Tunable], space: dict[str, BaseDistribution], seed: int
@@ -116,7 +92,31 @@ class OptunaProposer(KnobProposer):
         if self._sampler == "tpe":
             return TPESampler(seed=seed, n_startup_trials=STARTUP)
         incumbent = context.metric.loss(context.incumbent_score)
-        return LocalSampler(space, knobs, incumbent, _noise(context), seed)
+        return LocalSampler(space, knobs, incumbent, noise_of(context), seed)
+
+
+def sampled(sampler: BaseSampler, knobs: Mapping[str, Tunable], seen: Sequence[Observation]) -> Point:
+    """The point that a sampler asks for in a study that knows everything in `seen`."""
+    import optuna
+
+    from autoresearch.propose.tune.local_sampler import positions
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = distributions(knobs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experimental features
+        study = optuna.create_study(sampler=sampler)
+        for one in seen:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=positions(knobs, one.point),
+                    distributions=space,
+                    value=one.score,
+                    constraints={FAILED: 1.0 if one.failed else -1.0},
+                )
+            )
+        asked = study.ask(space).params
+    return {name: _value(knob, asked[name]) for name, knob in knobs.items()}
 
 
 def observations(context: Context, knobs: Mapping[str, Tunable], column: int) -> list[Observation]:
@@ -129,13 +129,14 @@ def observations(context: Context, knobs: Mapping[str, Tunable], column: int) ->
     """
     loss = context.metric.loss
     incumbent = loss(context.incumbent_score)
-    worst = incumbent + WORST * _noise(context)
+    worst = incumbent + WORST * noise_of(context)
     here = {name: knob.value for name, knob in knobs.items()}
     found = [Observation(here, incumbent)]
     gained, names = 0.0, dict[str, str]()
     renamed = {change.number: change.renamed for change in knob_changes(context.history, column)}
     for experiment in reversed(context.history):
-        params = experiment.proposal.params if experiment.proposal else _start(context, knobs, column)
+        proposal = experiment.proposal
+        params = point_of(proposal) if proposal else _start(context, knobs, column)
         old = {names.get(name, name): value for name, value in params.items()}
         point = {name: old.get(name, value) for name, value in here.items()}
         if old.keys() & knobs.keys() and all(knob.holds(point[name]) for name, knob in knobs.items()):
@@ -173,12 +174,12 @@ def _start(context: Context, knobs: Mapping[str, Tunable], column: int) -> Point
     return {k: files[t.path][t.name] for k, t in knobs.items() if t.name in files.get(t.path, {})}
 
 
-def _noise(context: Context) -> float:
+def noise_of(context: Context) -> float:
     """The measured noise; never 0, since scores are told in its units."""
     return max(context.noise, 1e-5 * abs(context.incumbent_score), 1e-9)
 
 
-def _distributions(knobs: Mapping[str, Tunable]) -> dict[str, BaseDistribution]:
+def distributions(knobs: Mapping[str, Tunable]) -> dict[str, BaseDistribution]:
     """The space for Optuna: positions in [0, 1] for numbers, indices for choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -199,5 +200,6 @@ def _value(knob: Tunable, position: float) -> Knob:
     return knob.space.value(position)
 
 
-def _equal(a: Point, b: Point) -> bool:
+def equal(a: Point, b: Point) -> bool:
+    """Whether two points are the same, as far as the first one goes."""
     return all(name in b and same(a[name], b[name]) for name in a)  # a knob may come and go
