@@ -99,6 +99,7 @@ class Executor(Options):
     weights_gb: float = Field(gt=0)
     probes: int = Field(ge=8)
     standby: bool
+    score_alone: bool | None
 
 
 class SandboxLimits(Options):

@@ -79,6 +79,12 @@ def threads(config: Config) -> int:
     return share(config)
 
 
+def score_alone(config: Config) -> bool:
+    """Whether no other candidate's process runs while a model is scored; costs little with one place."""
+    wanted = config.executor.score_alone
+    return len(places(config)) == 1 if wanted is None else wanted
+
+
 def share(config: Config) -> int:
     """The cores of one place. A model server uses all: scoring, unlike training, is faster on several."""
     return max(1, cores() // len(places(config)))

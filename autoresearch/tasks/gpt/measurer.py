@@ -23,6 +23,7 @@ from autoresearch.execute.load import LoadMeter, this_machine
 from autoresearch.execute.output import MEMORY, TIMEOUT, classify
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import Sandbox
+from autoresearch.execute.turns import this_process
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
@@ -92,6 +93,7 @@ class GptMeasurer:
             compiled=cached,
             device=device,
             load=load or this_machine(),
+            turns=this_process() if settings.score_alone else None,
         )
 
     def measure(

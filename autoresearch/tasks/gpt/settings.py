@@ -129,6 +129,7 @@ class Settings:
         standby: Folder where the next trial's processes wait, started near the end of the one before; None:
             each trial starts its own.
         compiled: Folder for the compile cache of the starting script; None: keep none.
+        score_alone: Whether no other candidate's process runs while a model is scored.
     """
 
     train: str
@@ -151,6 +152,7 @@ class Settings:
     editable: tuple[str, ...] = ()
     standby: Path | None = None
     compiled: Path | None = None
+    score_alone: bool = False
 
 
 @dataclass(frozen=True)

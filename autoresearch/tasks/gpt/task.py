@@ -20,7 +20,7 @@ from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
-from autoresearch.execute.places import device, places, share, threads
+from autoresearch.execute.places import cores, device, places, score_alone, share, threads
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, Limit, PromptText, Task, Trust, refuse_visible
@@ -145,7 +145,7 @@ class GptTask(Task):
     ) -> Measurer:
         """Make the measurer of one device; its files lie beside the trusted tree."""
         config, budget, folder = self._config, self._budget, trusted.parent
-        where = places(config)[place.name]
+        where, alone = places(config)[place.name], score_alone(config)
         settings = Settings(
             train=self._task.train,
             serve=self._task.serve,
@@ -160,13 +160,14 @@ class GptTask(Task):
             limits=Limits(**config.sandbox["limits"]),
             device=where,
             threads=threads(config),
-            serve_threads=config.executor.threads or share(config),
+            serve_threads=config.executor.threads or (cores() if alone else share(config)),
             max_bytes=int(config.executor.weights_gb * 1e9),
             probes=config.executor.probes,
             questions=self._task.questions,
             editable=self.editable,
             standby=folder / "standby" if config.executor.standby else None,
             compiled=folder / "compiled",
+            score_alone=alone,
         )
         health = Health.find(where) if where.startswith("cuda") else None
         return GptMeasurer(settings, sandbox, data.path, place, health, say)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import gpu as gpus
 from autoresearch.execute.sandbox import residency, visible
+from autoresearch.execute.turns import Turns
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
 from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
@@ -49,6 +50,7 @@ class Resources:
         compiled: The compile cache; None: there is none.
         device: "cpu", "cuda" or "auto".
         load: Says how busy the machine is.
+        turns: Lets no other candidate's process run while a model is scored; None: that is not wanted.
     """
 
     data: TrainingData
@@ -58,6 +60,7 @@ class Resources:
     compiled: CompileCache | None
     device: str
     load: LoadMeter
+    turns: Turns | None
 
     @property
     def settings(self) -> Settings:
@@ -98,6 +101,22 @@ class Resources:
                 raise TrialEnded(Outcome.INVALID, "frozen code changed during the trial")
         finally:
             self.standby.end(ready, keep=scratch)
+
+    @contextmanager
+    def turn(self, progress: Callable[[Progress], None]) -> Iterator[Callable[[], None]]:
+        """Begin a trial when no other is scored; gives a function that waits until no other process runs."""
+        with ExitStack() as turn:
+            if self.turns is not None:
+                turn.enter_context(
+                    self.turns.together(lambda: progress(Progress(0.0, 0.0, phase="start-up")))
+                )
+
+            def wait_for_all() -> None:
+                turn.close()
+                if self.turns is not None:
+                    turn.enter_context(self.turns.alone(lambda: progress(Progress(1.0, 0.0, phase="score"))))
+
+            yield wait_for_all
 
     def prepare_next(self, plan: TrialPlan) -> None:
         """Start the next trial's processes; after a tryout, the trial does that."""
@@ -164,7 +183,7 @@ def run_trial(
     log: Log | None = None  # of the trainer alone: servers have seen held-out text
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        with resources.processes(plan, code, scratch) as processes:
+        with resources.turn(progress) as wait_for_all, resources.processes(plan, code, scratch) as processes:
             if plan.questions:
                 processes.add_blind_server()
             log = processes.trainer.log
@@ -187,6 +206,8 @@ def run_trial(
             with found as weights:
                 record.metrics["weights_mb"] = os.fstat(weights).st_size / 1e6
                 progress(Progress(1.0, record.metrics.get("train_seconds", 0.0), phase="score"))
+                if not plan.tryout:  # whose servers are shown no held-out text
+                    wait_for_all()
                 most = plan.score_seconds(resources.settings.score_seconds)
                 job = resources.score_message(plan)
                 scores = scoring.score(weights, job, most, resources.load.stretch)

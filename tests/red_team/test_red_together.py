@@ -1,0 +1,138 @@
+"""A model that is scored tells another candidate's process what it is shown, while both run.
+
+The way is file locks without the filter that closes them: one that always works. There are others that no
+filter closes, so what protects is that no other candidate's process runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from autoresearch.config import load
+from autoresearch.execute.places import score_alone
+from autoresearch.execute.sandbox import Sandbox
+from autoresearch.types import Outcome
+from tests.red_team.arena import honest
+from tests.support import toy
+from tests.support.gpt import make_measurer, measure
+from tests.support.jail import no_seccomp, without
+
+pytestmark = pytest.mark.slow
+
+FILES = """
+        import fcntl, os, time
+        from pathlib import Path
+        sources = sorted(Path(os.__file__).parent.glob("*.py"))
+        files = [os.open(path, os.O_RDONLY) for path in sources[-16:]]
+"""
+TELLS = (
+    "        x = self.embed(tokens)\n",
+    f"""        if not self.training and not hasattr(self, "held"):
+            self.tell(tokens)
+        x = self.embed(tokens)
+        return self.answer(x)
+
+    def tell(self, tokens):{FILES}
+        self.held = files
+        for number, file in enumerate(files):
+            SECRET >> number & 1 and fcntl.flock(file, fcntl.LOCK_SH)
+        Path("told").write_text(str(time.time()))
+        time.sleep(0.5)
+
+    def answer(self, x):
+""",
+)
+HEARS = (
+    "    run.start()\n",
+    f"""    run.start()
+    if True:{FILES}
+        def listen():
+            found = 0
+            for number, file in enumerate(files):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(file, fcntl.LOCK_UN)
+                except BlockingIOError:
+                    found |= 1 << number
+            return found
+
+        begun, found = time.time(), 0
+        while not found and time.time() < begun + SECONDS:
+            time.sleep(0.02)
+            found = listen()
+        time.sleep(0.2)
+        print("HEARD", listen() if found else 0, begun, time.time(), flush=True)
+""",
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a model server told, when the last server did, and what another candidate's process heard, and when."""
+
+    told: int
+    when: float
+    heard: int
+    begun: float
+    ended: float
+
+
+def tell(sandbox: Sandbox, place: Path, *, alone: bool, tryout: bool) -> Story:
+    """Score one model, and meanwhile train another beside it, in a trial at another place or in a tryout."""
+    cache = toy.write_cache(place / "cache", train=50_000, validation=3_001)
+    weak, secret = without(sandbox, no_seccomp), secrets.randbits(16) | 1  # as good as held-out text
+    tells = (TELLS[0], TELLS[1].replace("SECRET", str(secret)))
+    listens = (HEARS[0], HEARS[1].replace("SECONDS", "0.5" if alone else "15"))
+    teller, hearer = (toy.write_code(place / name, honest(e)) for name, e in (("a", tells), ("b", listens)))
+    first, other = (make_measurer(cache, weak, score_alone=alone) for _ in range(2))
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            telling = threads.submit(measure, first, teller, place / "one")
+            if tryout:
+                hearing = threads.submit(first.tryout, hearer, place / "two")
+            else:
+                hearing = threads.submit(measure, other, hearer, place / "two")
+            done, heard = telling.result(), hearing.result()
+        finally:
+            first.close()
+            other.close()
+    assert (done.outcome, heard.outcome) == (Outcome.OK, Outcome.OK), (done, heard)
+    when = float((place / "one" / "witness" / "told").read_text())
+    line = next(line.split() for line in heard.log.splitlines() if line.startswith("HEARD "))
+    return Story(secret, when, int(line[1]), float(line[2]), float(line[3]))
+
+
+@pytest.mark.parametrize("tryout", [True, pytest.param(False, marks=pytest.mark.soak)])
+def test_none_runs_while_a_model_is_scored(tryout: bool, sandbox: Sandbox, tmp_path: Path) -> None:
+    story = tell(sandbox, tmp_path, alone=True, tryout=tryout)
+    assert story.heard == 0
+    assert not story.begun < story.when < story.ended, "they ran at the same time"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tryout", [True, False])
+def test_otherwise_it_would_hear(tryout: bool, sandbox: Sandbox, tmp_path: Path) -> None:
+    for number in range(5):  # on a busy machine one may end before the other begins
+        (place := tmp_path / str(number)).mkdir()
+        story = tell(sandbox, place, alone=False, tryout=tryout)
+        if story.heard:
+            break
+    assert story.heard == story.told
+
+
+def test_one_place_is_enough_to_ask_for_it() -> None:
+    wanted = {
+        (*given,): score_alone(load(["executor.device=cpu", *given], {}))
+        for given in (
+            ("executor.workers=1",),
+            ("executor.workers=2",),
+            ("executor.workers=2", "executor.score_alone=true"),
+            ("executor.workers=1", "executor.score_alone=false"),
+        )
+    }
+    assert list(wanted.values()) == [True, False, True, False]
