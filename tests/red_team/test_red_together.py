@@ -73,7 +73,7 @@ HEARS = (
 
 @dataclass(frozen=True)
 class Story:
-    """What a model server told, when the last server did, and what another candidate's process heard, and when."""
+    """What model servers told, when the last one did, and what another process heard, and when."""
 
     told: int
     when: float

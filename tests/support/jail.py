@@ -132,6 +132,7 @@ def no_mounts(outer: list[str], spec: dict[str, Any]) -> None:
             "--proc",
             "/proc",
         ]
+        spec["fixed"] = []
     spec["namespaces"] = [name for name in spec.get("namespaces", []) if name != "mount"]
 
 

@@ -19,6 +19,10 @@ from pathlib import Path
 from autoresearch.execute.sandbox import gpu, visible
 from autoresearch.execute.sandbox.base import Jail
 
+DEVICES = ("null", "zero", "full", "random", "urandom")
+STREAMS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+"""Links in /dev, and where they lead below /proc/self."""
+
 TMP_BYTES = 1 << 28
 """Size of the candidate's own /tmp and /dev/shm, which are kept in memory."""
 
@@ -50,21 +54,32 @@ class BwrapSandbox:
     def wrap(self, argv: Sequence[str], jail: Jail) -> list[str]:
         """The command inside bubblewrap; see `Sandbox.wrap`."""
         words = [shutil.which(self.executable) or self.executable, "--unshare-all", "--unshare-user"]
-        words += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--clearenv"]
-        words += ["--dev", "/dev", "--proc", "/proc"]
+        words += ["--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
+        # The launcher makes devices read-only, and drops this right. Bubblewrap's own --dev would forbid
+        # that, since it makes one more user namespace, and its --remount-ro closes devices.
+        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
+        words += ["--tmpfs", "/dev", "--proc", "/proc"]
+        words += [
+            word for name, to in STREAMS.items() for word in ("--symlink", f"/proc/self/{to}", f"/dev/{name}")
+        ]
+        words += _binds("--dev-bind", _devices(jail))
         for path in visible.masked_proc(with_gpu=jail.gpu):
             words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
         words += _system(jail.packages)
         if jail.gpu:
-            words += _binds("--dev-bind", gpu.device_nodes(jail.only))
             words += _binds("--ro-bind", [Path("/sys"), *gpu.library_folders()])
         words += _binds("--ro-bind", jail.read_only) + _binds("--bind", jail.writable)
         for mount in ("/dev", "/", *map(str, visible.sites())):
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
         return [*words, *visible.launcher(jail, **_restrictions(jail)), *argv]
+
+
+def _devices(jail: Jail) -> list[Path]:
+    """The host's devices that are shown."""
+    return [*(Path("/dev", name) for name in DEVICES), *(gpu.device_nodes(jail.only) if jail.gpu else [])]
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
@@ -95,6 +110,7 @@ def _restrictions(jail: Jail) -> dict[str, object]:
     """
     return {
         "fresh_user": True,
+        "fixed": [str(path) for path in _devices(jail)],
         "landlock": {
             "names": [],
             "read": ["/"],

@@ -10,6 +10,7 @@ alone; so it imports nothing but the standard library and its neighbours `restri
     writable                     folders that stay writable when everything else is made read-only
     proc                         whether to mount a /proc of its own
     hide, show                   folders that appear empty, and the paths in them that are shown all the same
+    fixed                        mounts that nobody shall change (where bubblewrap made them)
     mask                         files and folders that appear empty, after all these mounts
     landlock                     null, or the arguments of `restrictions.landlock`, a list of paths each
     seccomp                      null, or the arguments of `system_calls.seccomp`
@@ -23,6 +24,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import errno
 import importlib.util
 import json
 import os
@@ -59,6 +61,8 @@ def main() -> None:
     spec = read_spec(sys.argv[1])
     command = sys.argv[sys.argv.index("--") + 1 :]
     close_descriptors(spec["fds"])
+    if "fixed" in spec:
+        fix_mounts(spec["fixed"])
     with contextlib.suppress(OSError):  # if memory runs out, the kernel kills the candidate first
         Path("/proc/self/oom_score_adj").write_text("1000")
     if spec.get("namespaces"):
@@ -89,6 +93,22 @@ def read_spec(word: str) -> dict[str, Any]:
     return spec
 
 
+def fix_mounts(paths: list[str]) -> None:
+    """Make mounts read-only, and give up the right to mount.
+
+    Devices stay usable. What cannot be changed any more is their times and modes, which are the host's: one
+    jail could leave notes in them for another, and one of root could close /dev/null to all users.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for path in paths:
+        try:
+            set_readonly(libc, path, True)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # before Linux 5.12
+                raise
+    load_neighbour("restrictions").drop_privileges()
+
+
 def load_neighbour(name: str) -> ModuleType:
     """A file beside this one, by its path: an isolated interpreter does not look beside the script."""
     found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
@@ -111,7 +131,8 @@ def set_limits(limits: dict[str, float], *, gpu: bool, fresh_user: bool) -> None
     """
     already = 0 if fresh_user else count_tasks()
     wanted = {
-        resource.RLIMIT_CORE: 0,
+        # With 0, a program that collects core dumps for the whole machine would still be started, outside.
+        resource.RLIMIT_CORE: 1,
         resource.RLIMIT_FSIZE: int(limits["file_gb"] * 1e9),
         resource.RLIMIT_NOFILE: int(limits["open_files"]),
         resource.RLIMIT_NPROC: int(limits["processes"]) + already,

@@ -143,7 +143,7 @@ def start(
     argv: Sequence[str],
     jail: Jail,
     *,
-    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdin: int | IO[bytes] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> Jailed:
@@ -156,16 +156,19 @@ def start(
         sandbox: How to confine it.
         argv: The command; its first word is looked up on the jail's PATH.
         jail: What it may touch.
-        stdin: As for `subprocess.Popen`; nothing by default.
+        stdin: As for `subprocess.Popen`; None: an empty pipe. (/dev/null is the host's: who has it open can
+            change its times or its mode, which later jails and the host would see.)
         stdout: As for `subprocess.Popen`.
         stderr: As for `subprocess.Popen`.
     """
     command = sandbox.wrap(argv, jail)
     group = cgroup.create(jail.limits)
+    empty, end = os.pipe()
+    os.close(end)
     try:
         process = subprocess.Popen(
             command if group is None else group.enter(command),
-            stdin=stdin,
+            stdin=empty if stdin is None else stdin,
             stdout=stdout,
             stderr=stderr,
             pass_fds=jail.fds,
@@ -177,6 +180,8 @@ def start(
         if group is not None:
             group.remove()
         raise
+    finally:
+        os.close(empty)
     return Jailed(process, jail, group)
 
 

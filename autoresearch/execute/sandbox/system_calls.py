@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-EPERM, ENOTTY, EINVAL, ENOSYS = 1, 25, 22, 38
+EPERM, ENOTTY, EINVAL, ENOSYS, ENOTSUP = 1, 25, 22, 38, 95
 REFUSE, NO_EFFECT, MISSING = ERRNO | EPERM, ERRNO, ERRNO | ENOSYS
 
 Numbers = tuple[int | None, int | None]
@@ -72,6 +72,9 @@ DENIED: dict[str, Numbers] = {
     "fstatfs": (138, 44),
     "ustat": (136, None),
     "syslog": (103, 116),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "memfd_secret": (447, 447),
 }
 # Memory that belongs to no process, so the watcher cannot count it; only CUDA may need it.
 MEMORY_FILES: dict[str, Numbers] = {"memfd_create": (319, 279), "shmget": (29, 194)}
@@ -176,6 +179,8 @@ join them into large ones, or merge equal pages of several processes, which all 
 FILE_SYSTEM_IOCTLS = (0x6600, 0x5800, 0x7600, 0x9400, 0x1500)
 """The types of ioctls on files, such as flags, versions and a reset of what is cached of a file."""
 SET_ID, CREATE = 0o6000, 0o100
+CORE = 4
+"""The limit on core dumps, which the launcher sets so that none is made; see there."""
 
 
 def rules(column: int, *, memory_files: bool, namespaces: bool) -> list[Rule]:
@@ -206,7 +211,11 @@ def rules(column: int, *, memory_files: bool, namespaces: bool) -> list[Rule]:
         Rule((2, None), ERRNO | EINVAL, (Test(1, direct, (direct,)),)),
         Rule((257, 56), ERRNO | EINVAL, (Test(2, direct, (direct,)),)),
         Rule((16, 29), ERRNO | ENOTTY, (Test(1, 0xFF00, FILE_SYSTEM_IOCTLS),)),
-        Rule((157, 167), REFUSE, (Test(0, WORD, (67,)),)),  # PR_SET_MEMORY_MERGE, which merges equal pages
+        Rule((302, 261), REFUSE, (Test(1, WORD, (CORE,)),)),  # prlimit64
+        Rule((160, 164), REFUSE, (Test(0, WORD, (CORE,)),)),  # setrlimit
+        # In no time it takes more of the disk than is free. libc then writes, which the watcher sees.
+        Rule((285, 47), ERRNO | ENOTSUP),  # fallocate
+        Rule((157, 167), REFUSE, (Test(0, WORD, (62, 67)),)),  # PR_SCHED_CORE, PR_SET_MEMORY_MERGE
         Rule((85, None), REFUSE, (Test(1, SET_ID, set_id),)),  # creat
         Rule((2, None), REFUSE, (Test(1, CREATE, (CREATE,)), Test(2, SET_ID, set_id))),
         Rule((257, 56), REFUSE, (Test(2, CREATE, (CREATE,)), Test(3, SET_ID, set_id))),

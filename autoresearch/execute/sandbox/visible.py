@@ -43,7 +43,10 @@ LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/
 LIBRARY_FOLDERS = ("gcc", "gcc-*", "*-linux-*", "llvm*", "clang*", "cuda*", "nvidia*", "wsl")
 MOST_ENTRIES = 200
 """A folder of libraries with more entries is shown as it is: each would take a mount."""
-CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+CPU = tuple(
+    f"/sys/devices/system/cpu/{name}" for name in ("online", "possible", "present", "isolated", "kernel_max")
+)
+"""How many cores there are. What lies beside it counts the use of cores and of memory by everyone."""
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "alternatives", "localtime")
 INSTALLATION = ("bin", "lib", "lib32", "lib64", "include", "share/zoneinfo", "pyvenv.cfg")
 SITES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
