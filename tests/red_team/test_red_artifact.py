@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoresearch.tasks.command import stages
+from autoresearch.execute.sandbox import Jail, Sandbox
+from autoresearch.tasks.command import processes, stages
 from autoresearch.types import Outcome
 from tests.support import command_task as support
 from tests.support.command_task import Arena
@@ -61,6 +63,35 @@ def programs_of_what_was_left(arena: Arena, patch: pytest.MonkeyPatch) -> None:
     made = arena.measurer.stages
     programs = (arena.folder / "scratch1" / "artifact", *made._around.programs)
     patch.setattr(made, "_around", replace(made._around, programs=programs))
+
+
+def scored_while_it_lives(arena: Arena, patch: pytest.MonkeyPatch) -> None:
+    """The program's children live on when it has ended, and the scorer reads where they write."""
+    patch.setattr(stages, "collect", lambda source, target, most: target.symlink_to(source) or 1)
+    patch.setattr(processes, "start", Unwatched)
+
+
+class Unwatched:
+    """A command in its jail, of which only the first process is ended, as `start` gives it otherwise."""
+
+    breach, peak_memory, cpu_seconds, waited_seconds = "", 0, 0.0, None
+
+    def __init__(self, sandbox: Sandbox, argv: list[str], jail: Jail, **streams: int) -> None:
+        if "score.py" not in argv[-1]:  # else the daemon would end with its namespace
+            made = {"env": dict(jail.env), "cwd": jail.cwd}
+        else:
+            argv, made = sandbox.wrap(argv, jail), {"env": {}, "cwd": "/"}
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **made, **streams)  # type: ignore[call-overload]
+
+    def __enter__(self) -> Unwatched:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def kill(self, *, empty: bool = True) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 @dataclass(frozen=True)
@@ -136,6 +167,16 @@ ATTACKS = {
         copied_blindly,
         score=LISTING,
         settings=("task.metrics='regex:METRIC error=(\\S+)'", "task.items=false"),
+    ),
+    "a better file when its time is over": Attack(
+        (
+            WRITE,
+            f"{WRITE}import time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(0.5)\n"
+            "    (out / 'better').write_text(json.dumps([0.7 for _ in inputs]))\n"
+            "    (out / 'better').rename(out / 'predictions.json')\n    os._exit(0)\n",
+        ),
+        scored_while_it_lives,
+        score="import time; time.sleep(1)\n" + support.SCORE,
     ),
     "code in what it leaves": Attack(
         (

@@ -1,6 +1,7 @@
 """What a trial of a command measures, hands over, refuses and hides."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +155,42 @@ def test_inputs_that_git_does_not_hold_are_shown_read_only(printed: Make, folder
     changed = arena.measure({"train.py": script + "Path('data/x.txt').write_text('0')\n"})
     assert changed.outcome is Outcome.CRASH
     assert (folder / "repository" / "data" / "x.txt").read_text() == "0.125"
+
+
+def test_much_data_outside_git_is_shown_and_not_copied(printed: Make, folder: Path) -> None:
+    root = support.write(folder / "repository", {".gitignore": "data/\nruns/\n"})
+    (root / "data").mkdir()
+    with (root / "data" / "large.bin").open("wb") as file:
+        file.truncate(2 << 30)
+    script = "import os\nprint(f'METRIC error={os.path.getsize(\"data/large.bin\") >> 30}')\n"
+    done = printed(script, "task.inputs=[data]", "sandbox.limits.file_gb=0.01").measure()
+    assert done.score == 2, done
+
+
+def test_what_is_committed_is_measured_and_the_checkout_stays_as_it_is(printed: Make, folder: Path) -> None:
+    root = support.write_printed(folder / "repository")
+    changes = {"train.py": "print('METRIC error=9')\n", "level.py": "LEVEL = 9\n", ".gitignore": "runs/\n"}
+    (root / "staged.py").write_text("1\n")
+    support.git(root, "add", "staged.py")
+    support.git(root, "rm", "-q", "--cached", ".gitignore")
+    for name, text in changes.items():
+        (root / name).write_text(text)
+    before = support.git(root, "status", "--porcelain"), support.git(root, "diff")
+    os.chdir(root)
+    arena = Arena(root, folder / "arena", *support.PRINTED_SETTINGS)
+    assert arena.measure().score == pytest.approx(0.2, abs=0.01), "what git holds, not what lies there"
+    assert (support.git(root, "status", "--porcelain"), support.git(root, "diff")) == before
+
+
+def test_a_scorer_that_looks_for_the_candidate_s_folder_by_a_link_is_told_so(artifact: Make) -> None:
+    """A link that is committed leads into the starting commit's tree, where no candidate has written."""
+    score = support.SCORE.replace('pathlib.Path(os.environ["AUTORESEARCH_OUT"])', 'pathlib.Path("latest")')
+    arena = artifact(score_py=score)
+    (arena.trusted / "latest").symlink_to("../scratch1/train/out")
+    done = arena.measure()
+    assert (done.outcome, done.score) == (Outcome.CRASH, None)
+    assert "the score command fails on what it left" in done.reason
+    assert any("latest/predictions.json" in line for line in arena.said), arena.said
 
 
 def test_the_repository_s_own_environment_runs_its_commands(printed: Make, folder: Path) -> None:
