@@ -40,7 +40,7 @@ WINDOW = 8 * 1500
 """Bits of one window of text, as the model reads it."""
 
 PROGRAM = r'''
-import ctypes, fcntl, json, os, statistics, sys, time
+import ctypes, fcntl, json, mmap, os, statistics, struct, sys, threading, time
 from pathlib import Path
 role, way, mark, count, begin, slot = sys.argv[1], sys.argv[2], sys.argv[3], *map(float, sys.argv[4:7])
 count, bits = int(count), json.loads(sys.argv[7])
@@ -159,10 +159,72 @@ def read_inodes():
     low = min(found)
     return [int(value > low) for value in found]
 
+# The kernel knows a word of a file on which processes wait by file and position, whoever has mapped it.
+def words():
+    for path in files[:count]:
+        with open(path, "rb") as file:
+            mapped = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+        yield ctypes.c_void_p(mapped), ctypes.c_uint32.from_address(mapped).value
+
+def send_futex():
+    libc.mmap.restype = ctypes.c_void_p
+    for (word, value), bit in zip(words(), bits):
+        if bit:
+            threading.Thread(target=libc.syscall, args=(202, word, 0, value, None), daemon=True).start()
+
+def read_futex():
+    libc.mmap.restype = ctypes.c_void_p
+    return [libc.syscall(202, word, 1, 1) for word, _ in words()]
+
+# Whether a page of a file is mapped by this process alone. The kernel maps windows of 16 pages at once.
+def windows():
+    libc.mmap.restype = ctypes.c_void_p
+    left = count
+    for path in sorted(Path("/usr/bin").iterdir()):
+        size = path.stat().st_size // 65536 * 65536 if path.is_file() and not path.is_symlink() else 0
+        if size and left:
+            with open(path, "rb") as file:
+                mapped = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+            for at in range(0, min(size, 65536 * left), 65536):
+                left -= 1
+                yield mapped + at
+
+def send_mapped():
+    for address, bit in zip(windows(), bits):
+        if bit:
+            ctypes.string_at(address, 1)
+
+def read_mapped():
+    found = []
+    with open("/proc/self/pagemap", "rb") as pages:
+        for address in windows():
+            ctypes.string_at(address, 1)
+            entry, = struct.unpack("Q", os.pread(pages.fileno(), 8, address // 4096 * 8))
+            found.append(int(not entry >> 56 & 1))
+    return found
+
+# Pipes of one user share a limit, beyond which new ones are small.
+def send_pipes():
+    held = [os.pipe() for _ in range(70)]
+    for number, bit in enumerate(bits):
+        for _, end in held:
+            fcntl.fcntl(end, 1031, 1 << 20 if bit else 4096)
+        wait_for(number + 1)
+
+def read_pipes():
+    found = []
+    for number in range(count):
+        wait_for(number + 0.7)
+        ends = os.pipe()
+        found.append(int(fcntl.fcntl(ends[0], 1032) < 65536))
+        for end in ends:
+            os.close(end)
+    return found
+
 start = time.perf_counter()
 found = globals()[f"{role}_{way}"]()
 print(json.dumps({"found": found, "seconds": time.perf_counter() - start}), flush=True)
-if way in ("locks",) and role == "send":
+if way in ("locks", "futex", "mapped") and role == "send":
     sys.stdin.readline()
 '''
 
@@ -192,6 +254,9 @@ WAYS = (
     Way("names", "names that do not exist", 4000, False),
     Way("names", "names that do not exist", 4000, True),
     Way("locks", "file locks", 300, True),
+    Way("futex", "threads that wait on a word of a file", 48, True),
+    Way("mapped", "pages of files that are mapped", 2000, True),
+    Way("pipes", "sizes of new pipes", 400, True, 0.01),
     Way("inodes", "numbers of new files", 400, True, 0.005),
     *(
         Way("cpu", f"CPU, {1000 * slot:g} ms a bit", min(400, round(8 / slot)), True, slot)
