@@ -47,6 +47,8 @@ class Meter:
         self.rows = 0
         self._latest: tuple[Any, Mapping[str, Any]] | None = None
         self._loss, self._step = math.nan, 0
+        self._sum: Any = 0.0  # of the losses since the last report, on the device: nothing waits for it
+        self._count = 0
         self._reported = self._printed = 0.0
         self._compiled: int | None = None
 
@@ -63,19 +65,24 @@ class Meter:
     def note(self, step: int, loss: Any, numbers: Mapping[str, Any]) -> bool:
         """Keep an entry; returns whether it is time to `report` it."""
         self._step, self._latest = step, (loss, numbers)
+        if isinstance(loss, torch.Tensor | float | int):  # nothing else is looked at before it is reported
+            self._sum = self._sum + (loss.detach().float() if isinstance(loss, torch.Tensor) else loss)
+            self._count += 1
         return time.monotonic() - self._reported >= LOG_EVERY
 
     def report(self, progress: float, tokens: int, seconds: float) -> None:
-        """Pass on the latest entry, if there is a new one.
+        """Pass on the latest entry, if there is a new one, with the mean loss since the last report.
 
         Raises:
-            Diverged: If its loss is not finite.
+            Diverged: If a loss since then is not finite.
         """
         if self._latest is None:
             return
         self._reported = time.monotonic()
-        self._loss, numbers = _number(self._latest[0]), {k: _number(v) for k, v in self._latest[1].items()}
-        self._latest = None
+        loss, numbers = self._latest
+        self._loss = _number(self._sum) / self._count if self._count else _number(loss)
+        numbers = {name: _number(value) for name, value in numbers.items()}
+        self._latest, self._sum, self._count = None, 0.0, 0
         if not math.isfinite(self._loss):
             raise Diverged(f"the training loss is {self._loss} at step {self._step}")
         message = {"step": self._step, "loss": self._loss, "progress": progress, "tokens": tokens}

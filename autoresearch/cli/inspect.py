@@ -135,6 +135,7 @@ def compare(
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """Show how far a search has come."""
     from autoresearch.report.markdown import drift, headline, setting_text
+    from autoresearch.report.stopping import stopping
     from autoresearch.report.summary import summarize
     from autoresearch.report.timeline import time_use
     from autoresearch.search.scheduler import WAITS_KEY
@@ -158,7 +159,8 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
     for who, cost in read_unbilled(journal).items():
         if cost.calls:
             typer.echo(f"{one_line(who)}: {count(cost.calls, 'call')} since its last proposal led to none.")
-    for line in filter(None, (drift(summary), Inbox(journal.path.parent).told())):
+    saved = stopping(summary.experiments).sentence(summary.metric)
+    for line in filter(None, (drift(summary), saved, Inbox(journal.path.parent).told())):
         typer.echo(line)
     if changes := summary.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1].time))

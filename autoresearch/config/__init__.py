@@ -151,6 +151,7 @@ class Config(Options):
     seed: int = Field(ge=0)
     claim: int = Field(ge=0, le=64)
     diagnoses: int = Field(ge=0, le=100)
+    early_stopping: bool
     guards: Guards
     runs: Annotated[Path, AfterValidator(Path.expanduser)]
     task: dict[str, Any]

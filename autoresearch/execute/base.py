@@ -66,6 +66,9 @@ class TrialSpec(Plain):
             them. Empty while there is no baseline.
         reference: Training curves of the baseline; a trial that is hopeless against them is stopped early.
             Empty: never stop it early.
+        stop_above: (share of the budget, training loss), in order: a trial whose mean loss before that share
+            is higher is stopped early; see `judge.early_stopping`.
+        spare: Whether such a trial is only marked, and finished.
         thorough: Whether to look for cheating more closely than usual.
         submission: File, below the folder of the search, that keeps what the candidate submits. If it exists,
             nothing is trained: it is scored. Empty: keep nothing. A measurer gets the whole path.
@@ -85,6 +88,8 @@ class TrialSpec(Plain):
     items: str = ""
     baseline: Mapping[str, float] = field(default_factory=dict)
     reference: tuple[Curve, ...] = ()
+    stop_above: Curve = ()
+    spare: bool = False
     thorough: bool = False
     submission: str = ""
     blind: bool = False

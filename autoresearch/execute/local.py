@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
-from autoresearch.judge.limits import Pruner
+from autoresearch.judge.early_stopping import STOP_SHARE, EarlyStop
 from autoresearch.store.files import digest, keep_losses, remove_tree
 from autoresearch.store.git import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance
@@ -172,14 +172,18 @@ class LocalExecutor:
             self._export(spec.tree, folder / "code", spec.files)
             (folder / "scratch").mkdir()
             frozen = digest(folder / "code"), digest(home / "trusted")
+            watched = spec.reference or spec.stop_above
+            stop = EarlyStop(spec.reference, spec.stop_above, spec.spare) if watched else None
             kept = str((home / spec.submission).resolve()) if spec.submission else ""
             result = worker.measurer.measure(
                 folder / "code",
                 replace(spec, submission=kept),
                 folder / "scratch",
                 progress,
-                Pruner(spec.reference) if spec.reference else None,
+                stop,
             )
+            if stop is not None and stop.share is not None:
+                result = replace(result, metrics={**result.metrics, STOP_SHARE: stop.share})
             if (digest(folder / "code"), digest(home / "trusted")) != frozen:
                 reason = "frozen code changed during the trial"
                 return Measurement(Outcome.INVALID, reason=reason, log=result.log)

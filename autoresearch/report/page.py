@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
 from autoresearch.report.plot import write_progress_plot, write_timeline_plot
+from autoresearch.report.stopping import stopping
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
 from autoresearch.report.worth import comparisons
@@ -102,7 +103,7 @@ def to_markdown(
         tunings=tunings,
         tuning_text=tuning_text,
         use=use or TimeUse(0.0, 0.0, 1, {}, {}),
-        worth=_worth(s),
+        worth=[*_worth(s), *filter(None, [stopping(s.experiments).sentence(s.metric)])],
         kept=[e for e in s.experiments if e.kept],
         tried=[e for e in s.experiments if e.number > 0],
         diffs=_diffs(s.experiments),

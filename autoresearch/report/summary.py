@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from autoresearch.judge import Judge
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate, own_trials
+from autoresearch.report.stopping import stopping
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.notes import (
     AFTER,
@@ -241,6 +242,7 @@ class Summary:
             "kinds": {name: asdict(kind) for name, kind in self.kinds.items()},
             "cost": asdict(self.cost),
             "wall_seconds": self.wall_seconds,
+            "early_stopping": asdict(stopping(self.experiments)),
             "failures": [asdict(failure) for failure in self.failures],
             "config": info.config,
             "data": info.data,

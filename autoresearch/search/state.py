@@ -193,7 +193,7 @@ class SearchState:
             notes=notes,
             seed=self.config.seed,
             under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
-            bars=self._bars(score, noise),
+            bars=self.bars(),
             memory_mb=_memory(recorded, facts),
             about=tuple(json.loads(self.journal.get(ABOUT) or "[]")),
             limits=self._limits(),
@@ -225,8 +225,9 @@ class SearchState:
             *(Limit(k, f"{GUARDS[k].unit} of {GUARDS[k].what} (a guard)", v) for k, v in guards.items()),
         )
 
-    def _bars(self, score: float, noise: float) -> Bars | None:
+    def bars(self) -> Bars | None:
         """What a gain must be; while the judge is busy with a candidate, what it said before."""
+        score, noise = self.standing()
         state = self.journal.judge_state() or ""
         if state and state != self._bars_of[0]:
             found = bars(state, self.task.metric.loss(score), noise)

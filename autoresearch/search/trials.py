@@ -13,12 +13,13 @@ from pathlib import Path
 
 from autoresearch.execute.base import TrialSpec
 from autoresearch.judge.limits import broken_guard
+from autoresearch.search.early_stopping import EarlyStopping
 from autoresearch.search.state import SearchState
 from autoresearch.store.files import losses_folder
 from autoresearch.types import REPORTED_SPLITS, Arm, Measurement, Outcome, Split, Trial
 
 CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
-"""Arms that measure a candidate: those may be stopped early, and are held against the guards."""
+"""Arms that measure a candidate, and are held against the guards."""
 
 BLIND_ARMS = (Arm.CONFIRM, Arm.INCUMBENT)
 """Arms on which a keep rests: their scores need blind answers, except those of the starting script."""
@@ -56,6 +57,7 @@ class TrialRules:
         self._journal = state.journal
         self._secret = state.journal.seed_secret()
         self._largest: dict[str, float] = {}
+        self._stopping = EarlyStopping(state)
 
     def limit_time(self) -> None:
         """Let the time of every further trial be limited by that of the whole baseline."""
@@ -70,10 +72,12 @@ class TrialRules:
             trial: As written down.
             thorough: Whether the candidate is suspected of cheating.
         """
-        judged = trial.arm in CANDIDATE_ARMS
+        first = trial.arm is Arm.SCREEN  # a run that a keep may rest on is never stopped
         return replace(
             self.unrecorded(trial, trial.id, self._splits(trial.arm), _items(trial)),
-            reference=tuple(result.curve for result in self._baseline) if judged else (),
+            reference=tuple(result.curve for result in self._baseline) if first else (),
+            stop_above=self._stopping.bars(trial),
+            spare=self._stopping.spares(trial),
             thorough=thorough,
             blind=trial.arm in BLIND_ARMS and trial.commit != self._journal.info().base_commit,
         )

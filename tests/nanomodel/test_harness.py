@@ -343,6 +343,17 @@ def test_log_looks_at_its_arguments_a_few_times_a_second_only(clock):
     }
 
 
+def test_the_loss_that_is_reported_is_the_mean_since_the_report_before(clock):
+    runner = FakeRunner()
+    run = Run(runner)
+    run.start()
+    for step, loss in enumerate((9.0, 5.0, torch.tensor(4.0), torch.tensor(3.0, dtype=torch.bfloat16)), 1):
+        run.batch(1, 8)
+        run.log(step, loss=loss)
+        clock.now += 0.1
+    assert [entry["loss"] for entry in runner.logged] == [9.0, 4.0], "the first at once, then all three"
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, torch.tensor(math.nan)])
 def test_a_loss_that_is_not_finite_ends_the_run(loss):
     with pytest.raises(Diverged, match="at step 7"):
@@ -366,7 +377,7 @@ def test_submit_saves_raw_weights_and_reports_the_last_step(tmp_path, monkeypatc
     state = torch.load(weights, weights_only=True)
     assert set(state) == {"weight", "bias"} and torch.equal(state["weight"], model.weight)
     assert metrics["steps"] == 3 and metrics["tokens"] == 60 and metrics["parameters"] == 8
-    assert metrics["train_loss"] == pytest.approx(1 / 3)
+    assert metrics["train_loss"] == pytest.approx((1 / 2 + 1 / 3) / 2), "since the report before"
     assert metrics["tokens_per_second"] == pytest.approx(60 / 0.3)
     assert metrics["mine"] == 4.0 and metrics["peak_memory_mb"] > 10 and "mfu" not in metrics
 

@@ -93,7 +93,8 @@ class StubMeasurer:
         if "cheat" in source:
             return Measurement(Outcome.INVALID, reason="not causal")
         hopeless = "diverge" in source
-        curve = tuple((i / 20, 9.0 if hopeless else 9.0 - 5 * i / 20) for i in range(21))
+        slow = _number("SLOW", source)
+        curve = tuple((i / 20, slow + (9.0 if hopeless else 9.0 - 5 * i / 20)) for i in range(21))
         for fraction, loss in curve:
             sign = Progress(fraction, fraction, loss=loss)
             progress(sign)
@@ -102,7 +103,7 @@ class StubMeasurer:
         found = re.search(r"LEVEL = ([-\d.e]+)", source)
         assert found
         noise = random.Random(f"{seed}").gauss(0, NOISE)
-        score = 1.0 + float(found[1]) / 10 + noise
+        score = 1.0 + float(found[1]) / 10 + slow / 10 + noise
         if gain := re.search(r"GAIN = ([-\d.e]+)", source):
             score -= float(gain[1])
         peek, notes = (_number(name, source) for name in ("PEEK", "NOTES"))

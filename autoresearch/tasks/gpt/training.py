@@ -72,10 +72,13 @@ class TrialRecord:
         self._now = None if phase is None else (phase, moment)
 
     def add_point(self, fraction: float, loss: float) -> None:
-        """Record a point of the learning curve; if there are too many, every other point is dropped."""
+        """Record a point of the learning curve; if there are too many, each two become their mean."""
         self.curve.append((fraction, loss))
         if len(self.curve) > CURVE_POINTS:
-            del self.curve[1:-1:2]
+            first, *rest = self.curve
+            pairs = list(zip(rest[::2], rest[1::2], strict=False))
+            merged = [(after, (one + two) / 2) for (_, one), (after, two) in pairs]
+            self.curve = [first, *merged, *rest[2 * len(pairs) :]]
 
 
 @dataclass
