@@ -444,9 +444,9 @@ def claimed(nature: Nature, start: Script, tip: Script) -> bool:
     seeds, w = range(10_000, 10_008), nature.world
     shift = nature.rng.gauss(0, w.luck)
     before = [w.unit * (w.level + start.mean + fmean(nature.noise(start, s))) for s in seeds]
-    noises = [tip.noise * fmean(nature.noise(tip, s + 100)) for s in seeds]
+    noises = [tip.noise * fmean(nature.noise(tip, s)) for s in seeds]
     after = [w.unit * (w.level + tip.mean + shift + noise) for noise in noises]
-    runs = dict(enumerate(before)), dict(enumerate(after, len(before)))
+    runs = dict(enumerate(before)), dict(enumerate(after))
     split = Variance((w.luck * w.unit) ** 2, math.inf)
     return covers(claim(*runs, sampling=split).interval, (start.mean - tip.mean) * w.unit)
 

@@ -1,8 +1,8 @@
 """The final claim of a search: its start and its result, trained on fresh seeds, scored on the sealed split.
 
-Each training is scored on a share of the sealed split that no other program of this search was shown before,
-except that a training of the start and one of the result have the same share, so that they are compared in
-pairs. There is nothing anywhere to be known about it. Each is first asked blind questions: the gain by those
+A training of the start and one of the result have the same seed, so that they are compared in pairs: what
+a seed gives both is not in their difference. Each pair is scored on a share of the sealed split that no other
+program of this search was shown before. There is nothing anywhere to be known about it. Each is first asked blind questions: the gain by those
 answers alone must agree with the claim, whatever the servers tell each other. A split that is too small for
 this is scored as a whole, and that is said.
 
@@ -87,7 +87,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     _tell_shares(search, record)
     left = sum(access.validation is None and not access.done for access in record.accesses)
     search.view.message(
-        f"Final claim: {left} trainings of start and result on fresh seeds, then the sealed test split."
+        f"Final claim: {left} trainings of start and result, in pairs on fresh seeds, then the sealed test split."
     )
     record = _train(search, record)
     record = record if record.void else _open(search, record)
@@ -123,7 +123,7 @@ def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
     sides: dict[str, int] = {BASELINE: 0, TIP: 0}
     secret = [secrets.randbits(32) for _ in range(seeds)]
     accesses = []
-    for access in interleaved(range(first, first + 2 * seeds)):
+    for access in interleaved(range(first, first + seeds)):
         pair, sides[access.side] = sides[access.side], sides[access.side] + 1
         accesses.append(replace(access, share=pair if divided else None, questions=secret[pair]))
     record = ClaimRecord(
@@ -262,7 +262,7 @@ def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
 def _result(record: ClaimRecord, metric: Metric, folder: Path) -> Claim:
     """The statistics, which are of losses; means of scores are told as scores."""
     before, after = (
-        # Of trainings that saw the same share, the differences are compared: its text is part of both.
+        # Pairs have a seed and a share in common. In claims planned by earlier versions only the share.
         {
             a.seed if a.share is None else a.share: metric.loss(a.test)
             for a in record.accesses

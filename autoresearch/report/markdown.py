@@ -160,7 +160,7 @@ def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
     text = (
         f"On the sealed test set {metric.text(result.baseline)} became {metric.text(result.tip)} "
         f"{metric.unit}: a gain of {metric.text(result.effect)}, 95% interval {metric.text(low)} to "
-        f"{metric.text(high)}, from {before} baseline and {after} final trainings on fresh seeds."
+        f"{metric.text(high)}, from {before} baseline and {after} final trainings, in pairs on fresh seeds."
     )
     text += " The interval includes zero: this is no evidence of a gain." if low <= 0 else ""
     if record.shares:

@@ -112,7 +112,8 @@ class StubMeasurer:
             score, self.lucky = score - float(luck[1]), False
         scores = {split: score - notes * (split == "validation") for split in spec.splits}
         for number, (split, score) in enumerate(scores.items()):
-            chance = np.random.default_rng((seed, number)).normal(1.0, 0.0003, DOCUMENTS)
+            own = abs(hash(float(found[1])))  # programs differ on single documents
+            chance = np.random.default_rng((seed, number, own)).normal(1.0, 0.0003, DOCUMENTS)
             losses = score * SIZE * chance * DOCUMENTS / chance.sum()
             np.save(scratch / f"{split}.npy", np.stack([losses, np.full(DOCUMENTS, SIZE)], axis=1))
         if spec.blind:  # a PEEK gains nothing where nothing is to be seen
