@@ -2,9 +2,9 @@
 
 A training of the start and one of the result have the same seed, so that they are compared in pairs: what
 a seed gives both is not in their difference. Each pair is scored on a share of the sealed split that no other
-program of this search was shown before. There is nothing anywhere to be known about it. Each is first asked blind questions: the gain by those
-answers alone must agree with the claim, whatever the servers tell each other. A split that is too small for
-this is scored as a whole, and that is said.
+program of this search was shown before. There is nothing anywhere to be known about it. Each program is first
+asked blind questions: the gain by those answers alone must agree with the claim, whatever the servers tell
+each other. A split that is too small for this is scored as a whole, and that is said.
 
 A claim needs all its trainings: one whose tip fails on some seeds has no result, or it would be chosen by its
 luck. A training of the tip that is invalid voids the claim, and the change is taken back (`revocation`).
@@ -87,7 +87,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     _tell_shares(search, record)
     left = sum(access.validation is None and not access.done for access in record.accesses)
     search.view.message(
-        f"Final claim: {left} trainings of start and result, in pairs on fresh seeds, then the sealed test split."
+        f"Final claim: {left} trainings of start and result in pairs on fresh seeds, then the sealed test split."
     )
     record = _train(search, record)
     record = record if record.void else _open(search, record)

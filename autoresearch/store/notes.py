@@ -300,7 +300,7 @@ def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
 
 
 def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:
-    """A plan in which drift of the machine cancels: for each seed baseline and tip, the first of them in turn."""
+    """A plan in which drift of the machine cancels: on each seed both sides, in turn first."""
     orders = ((BASELINE, TIP), (TIP, BASELINE))
     return tuple(Access(side, seed) for i, seed in enumerate(seeds) for side in orders[i % 2])
 
