@@ -87,7 +87,7 @@ def make_claim(search: Search, seeds: int) -> ClaimRecord:
     _tell_shares(search, record)
     left = sum(access.validation is None and not access.done for access in record.accesses)
     search.view.message(
-        f"Final claim: {left} trainings of start and result in pairs on fresh seeds, then the sealed test split."
+        f"Final claim: {left} trainings of start and result on fresh seeds, in pairs, then the sealed split."
     )
     record = _train(search, record)
     record = record if record.void else _open(search, record)
