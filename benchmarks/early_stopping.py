@@ -1,6 +1,7 @@
 """What does stopping screening runs early save, and what does it cost? Three rules on the same curves.
 
-    python -m benchmarks.early_stopping [--searches 20] [JOURNAL.db ...]
+    python -m benchmarks.early_stopping [--searches 20] [JOURNAL.db | CURVES.jsonl ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.early_stopping --record CURVES.jsonl --seeds 2
 
 Synthetic searches of 100 candidates each: a candidate has a true effect (most lose, some gain), a run adds
 seed noise to its score, and candidate and incumbent share part of the luck of a seed (a correlation of 0.62,
@@ -14,19 +15,24 @@ Optuna's `WilcoxonPruner` with the steps of a curve as its instances; and the me
 the same share of the budget.
 
 With journals of recorded searches, each screening run is replayed in order against the other finished ones of
-its search, and the same numbers are told of them.
+its search. `--record FILE` trains the starting script under the smallest budget with one of its rates or
+shares changed at a time, on the seeds 1, 2, ..., goes on with what the file holds, and keeps score and curve
+of each training; such a file (`FILE.jsonl`) is replayed like a journal, in 20 random orders.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sqlite3
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from random import Random
 from statistics import fmean, median, stdev
 
@@ -45,6 +51,9 @@ CANDIDATES, CONFIRMING, POINTS = 100, 2, 40
 CORRELATION = 0.62
 NEEDED = 0.9
 """Gain that the first look asks for, in standard deviations of a paired difference."""
+
+SMOKE_NOISE = 0.02
+"""Of the smallest budget, if only one seed was recorded, in bits per byte."""
 
 NATS = 3.0
 """Training loss for one unit of score."""
@@ -77,6 +86,12 @@ class Run:
     def pair(self) -> Pair:
         """Its gaps and its difference."""
         return pair(self.curve, self.incumbent, self.difference, self.weight)
+
+    @cached_property
+    def levels(self) -> dict[float, float]:
+        """Mean loss before each checkpoint."""
+        found = {at: loss_at(self.curve, at) for at in CHECKPOINTS}
+        return {at: loss for at, loss in found.items() if loss is not None}
 
 
 @dataclass
@@ -148,8 +163,8 @@ def ours(needed: float, noise: float) -> Rule:
 def median_rule(run: Run, before: Sequence[Run]) -> float | None:
     """Stop what is worse than the median of at least eight earlier candidates."""
     for at in CHECKPOINTS:
-        levels = [level for b in before if (level := loss_at(b.curve, at)) is not None]
-        here = loss_at(run.curve, at)
+        levels = [b.levels[at] for b in before if at in b.levels]
+        here = run.levels.get(at)
         if len(levels) >= 8 and here is not None and here > median(levels):
             return at
     return None
@@ -219,23 +234,87 @@ def recorded(path: str) -> tuple[list[Run], float]:
     return found, stdev(r["score"] for _, arm, _, _, r in trials if arm == "baseline" and r["score"])
 
 
+CHANGED = {
+    "MATRIX_LR": (0.25, 0.5, 0.7, 1.4, 2.0, 4.0),
+    **dict.fromkeys(("EMBED_LR", "SCALAR_LR", "HEAD_LR", "FLOOR", "COOLDOWN", "WEIGHT_DECAY"), (0.5, 1.5)),
+}
+"""Knob of the starting script -> factors that are tried when curves are recorded."""
+
+
+def record(path: Path, seeds: int) -> None:
+    """Train variants of the starting script, and add what the file does not hold yet."""
+    from benchmarks import noise as training
+    from nanomodel import meter, train
+
+    budget = training.read_budget("smoke")
+    cache = training.prepared(budget)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    known = {(line["name"], line["seed"]) for line in lines}
+    curve: Curve = []
+    training.Runner.log = lambda self, m: curve.append((m["progress"], m["loss"]))  # type: ignore[method-assign]
+    meter.LOG_EVERY = 0.05
+    changes = [("", "", 1.0), *((f"{k} x{f}", k, f) for k, factors in CHANGED.items() for f in factors)]
+    for seed, (name, knob, factor) in itertools.product(range(1, seeds + 1), changes):
+        if (name, seed) in known:
+            continue
+        before = getattr(train, knob, None)
+        if knob:
+            setattr(train, knob, factor * before)
+        curve.clear()
+        score = training.trained(training.Training(seed, seed, seed), cache, budget).bits_per_byte
+        if knob:
+            setattr(train, knob, before)
+        with path.open("a") as file:
+            file.write(json.dumps({"name": name, "seed": seed, "score": score, "curve": curve}) + "\n")
+
+
+def variants(path: str) -> tuple[list[Run], float]:
+    """The recorded trainings of variants, beside that of the starting script on the same seed; the noise."""
+    lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    start = {line["seed"]: line for line in lines if not line["name"]}
+    found = []
+    for line in lines:
+        if line["name"] and (beside := start.get(line["seed"])):
+            difference = line["score"] - beside["score"]
+            curves = ([(a, b) for a, b in one["curve"]] for one in (line, beside))
+            found.append(Run(-difference, difference, *curves))
+    scores = [line["score"] for line in start.values()]
+    return found, stdev(scores) if len(scores) > 1 else SMOKE_NOISE
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("journals", nargs="*")
     parser.add_argument("--searches", type=int, default=20)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
+    if options.record:
+        return record(options.record, options.seeds)
     needed = NEEDED * math.sqrt(2 * (1 - CORRELATION))
     made = [synthetic(seed) for seed in range(options.searches)]
     signs = fmean(map(wrong_signs, made))
     print(f"synthetic: {len(made)} searches; wrong sign at 40%: {signs:.0%} of the real effects")
     table(made, needed, 1.0, wilcoxon_of=max(1, len(made) // 10))
     for path in options.journals:
-        runs, noise = recorded(path)
-        print(f"\n{path}: {len(runs)} screening runs beside the incumbent's")
+        runs, noise = variants(path) if path.endswith(".jsonl") else recorded(path)
+        print(f"\n{Path(path).name}: {len(runs)} runs beside the incumbent's on the same seed")
+        orders = [Random(i).sample(runs, len(runs)) for i in range(20)] if path.endswith(".jsonl") else [runs]
         if runs:
-            table([runs], NEEDED * noise * math.sqrt(2 * (1 - CORRELATION)), noise, wilcoxon_of=1)
+            told = {at: correlation(runs, at) for at in (0.3, 0.5, 0.7, 0.9)}
+            print(
+                "correlation of gap and difference: "
+                + ", ".join(f"{a:.0%} {c:+.2f}" for a, c in told.items())
+            )
+            table(orders, NEEDED * noise * math.sqrt(2 * (1 - CORRELATION)), noise, wilcoxon_of=2)
+
+
+def correlation(runs: Sequence[Run], at: float) -> float:
+    """How much the gap at a share of the budget tells of the difference of the scores."""
+    known = [(run.pair.gaps[at], run.difference) for run in runs if at in run.pair.gaps]
+    return statistics.correlation(*zip(*known, strict=True)) if len(known) > 2 else math.nan
 
 
 def table(searches: Sequence[Sequence[Run]], needed: float, noise: float, wilcoxon_of: int) -> None:

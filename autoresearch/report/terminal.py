@@ -142,7 +142,7 @@ class SearchView:
     def trial(self, trial: Trial) -> None:
         """A trial starts or has ended; one that was started ahead of its turn is announced twice."""
         with self.lock:
-            if trial.experiment == 0:
+            if trial.experiment == 0 and trial.arm == Arm.BASELINE:
                 self.doing, self.hypothesis = "#0: measuring the starting point and the noise", ""
                 if trial.score is not None:
                     self._baseline_scores.append(trial.score)

@@ -80,6 +80,22 @@ def test_its_change_is_the_proposal(make, tmp_path):
     assert not (tmp_path / "agent").exists(), "the folder is gone"
 
 
+@pytest.mark.parametrize(
+    ("script", "line", "found"),
+    [
+        (IMPROVE, "tune: LR 0.01..0.1 log; WARMUP 0.0..0.1\\npoints: 3 of them", ("tuning", 3)),
+        ("import pathlib\n", "tune: LR 0.01 | 0.04", ("sweep", 2)),
+        (IMPROVE, "diagnose: yes", None),
+    ],
+)
+def test_it_may_ask_for_a_tuning_a_sweep_or_a_diagnosis(make, script, line, found):
+    say = f'pathlib.Path("HYPOTHESIS.md").write_text("The rate is a guess.\\n{line}\\n")'
+    proposal = make(script + say).ask(context(), check)[0]
+    tuning = proposal.tuning
+    assert (tuning and (tuning.kind, tuning.points)) == found and proposal.diagnostic is (found is None)
+    assert "The rate is a guess." in proposal.hypothesis and applied(proposal) != SOURCE
+
+
 def test_without_a_file_the_last_line_is_the_hypothesis(make):
     proposal = make(IMPROVE + "print('Working...\\nI raised the learning rate.\\n')").ask(context(), check)[0]
     assert proposal.hypothesis == "I raised the learning rate."

@@ -80,6 +80,20 @@ def test_a_tool_call_becomes_a_proposal(make, server):
     assert sent(server)["authorization"] == f"Bearer {KEY}" and KEY not in json.dumps(request)
 
 
+def test_an_answer_may_ask_for_a_tuning_a_sweep_or_a_diagnosis(make):
+    tuned = GOOD_ANSWER | {"tune": "LR 0.01..0.1 log; WARMUP 0.0..0.1", "points": 3}
+    told = f"```json\n{json.dumps(GOOD_ANSWER | {'edits': [], 'tune': 'LR: 0.01 | 0.04'})}\n```"
+    asked = GOOD_ANSWER | {"diagnose": True, "tune": "LR x4"}
+    proposer = make(
+        chat.call(tuned), chat.words(told), chat.call(asked), chat.call(GOOD_ANSWER | {"edits": []}), GOOD
+    )
+    tuning, sweep, diagnosis, mended = (proposer.ask(context(), check)[0] for _ in range(4))
+    assert (tuning.tuning.kind, tuning.tuning.points, tuning.edits) == ("tuning", 3, EDIT)
+    assert (sweep.tuning.kind, sweep.tuning.values) == ("sweep", {"LR": 0.01})
+    assert diagnosis.diagnostic and diagnosis.tuning is None and diagnosis.edits == EDIT
+    assert mended.edits == EDIT, "without a tuning edits are needed"
+
+
 def test_no_key_no_header(make, server, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     assert make(GOOD, key_variable="NOBODY_HAS_THIS").ask(context(), check)[0].edits == EDIT
