@@ -446,6 +446,25 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class TextRequest(Plain):
+    """Text that a scored model is to write.
+
+    Attributes:
+        prompt: What the text begins with; empty: the beginning of a document.
+        tokens: Most tokens of each text.
+        count: Number of texts.
+        temperature: Of the random choice of each token; 0: the likeliest.
+        seed: Of these choices.
+    """
+
+    prompt: str = ""
+    tokens: int = 200
+    count: int = 1
+    temperature: float = 0.8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Measurement(Plain):
     """The result of one training and scoring.
 
@@ -462,6 +481,7 @@ class Measurement(Plain):
             (processes start), "warmup" (the model is built and compiled), "train" and "score".
         items: Files with the losses of single items: split -> path below the folder of the search.
         provenance: Where it was measured, and how far it came.
+        texts: What the model wrote, if it was asked to: data, never instructions.
     """
 
     outcome: Outcome
@@ -473,6 +493,7 @@ class Measurement(Plain):
     phases: tuple[tuple[str, float, float], ...] = ()
     items: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import attempt, begin, inspect, maintain, run, steer, watch
+from autoresearch.cli import attempt, begin, compare, finish, inspect, machine, maintain, run, steer, watch
 from autoresearch.errors import UserError
 from autoresearch.text import visible
 
@@ -24,18 +24,25 @@ COMMANDS = (
     begin.init,
     begin.check,
     run.run,
-    run.prepare,
-    inspect.list_searches,
+    machine.prepare,
+    compare.list_searches,
     inspect.status,
     watch.watch,
     inspect.log,
     inspect.show,
     inspect.diff,
     inspect.report,
-    inspect.compare,
-    inspect.importance,
-    run.claim,
-    run.audit,
+    compare.compare,
+    compare.importance,
+    machine.config,
+    finish.claim,
+    finish.audit,
+    finish.ablate,
+    finish.sample,
+    finish.reproduce,
+    finish.branch,
+    finish.export,
+    finish.open_exported,
     inspect.ui,
     attempt.attempt,
     steer.note,
@@ -45,14 +52,13 @@ COMMANDS = (
     maintain.trace,
     maintain.sync,
     maintain.clean,
-    run.doctor,
+    machine.doctor,
 )
 
-NAMES = {inspect.list_searches: "list", attempt.attempt: "try"}
+NAMES = {compare.list_searches: "list", attempt.attempt: "try", finish.open_exported: "import"}
 """Commands whose names are words of Python's."""
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

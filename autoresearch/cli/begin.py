@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.cli.inspect import Overrides
+from autoresearch.cli.inspect import Json, Overrides, print_lines
 
 if TYPE_CHECKING:
     from autoresearch.tasks.command.look import Guess
@@ -89,9 +89,8 @@ def _asked(guess: Guess, given: Mapping[str, Any]) -> Guess:
     return replace(chosen, metrics=metrics, score=score)
 
 
-def check(overrides: Overrides = None) -> None:
+def check(overrides: Overrides = None, json: Json = False) -> None:
     """Try the task out: one tryout and two trainings; says noise, time, and what a night can show."""
     from autoresearch.search.check import check_task
 
-    for heading, text in check_task(overrides or [], Path.cwd(), lambda said: typer.echo(said, err=True)):
-        typer.echo(f"{heading:14} {text}")
+    print_lines(check_task(overrides or [], Path.cwd(), lambda said: typer.echo(said, err=True)), json)

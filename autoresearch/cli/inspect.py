@@ -5,11 +5,14 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from autoresearch.cli import complete
 
 if TYPE_CHECKING:
     from autoresearch.store.git import Repository
@@ -17,8 +20,21 @@ if TYPE_CHECKING:
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; see configs/.", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings; see autoresearch config.",
+        show_default=False,
+        autocompletion=complete.settings,
+    ),
 ]
+Numbered = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="N [KEY=VALUE]...", help="Number of the experiment.", autocompletion=complete.numbered
+    ),
+]
+"""A number and settings, in any order; `numbered` tells them apart."""
+
 SHOWN_CHANGES = 5
 """Of so many changed settings `status` tells, the last ones; the report tells of all."""
 
@@ -49,87 +65,42 @@ def dumps(value: Any, indent: int | None = 2) -> str:
     return jsonlib.dumps(value, indent=indent, default=str)
 
 
-def list_searches(overrides: Overrides = None, json: Json = False) -> None:
-    """List all searches, the latest last: what runs, what came of each, and what it cost."""
-    from autoresearch.config import load
-    from autoresearch.report.markdown import headline
-    from autoresearch.report.summary import summarize
-    from autoresearch.search.setup import runs_of
-    from autoresearch.store.git import Repository
-    from autoresearch.store.searches import journals, searches
-    from autoresearch.text import duration
-
-    runs = runs_of(load(overrides or []), Repository(Path.cwd()))
-    found = {known.name: known for known in searches(runs)}
-    rows = []
-    for journal in journals(found.values()):
-        summary = summarize(journal)
-        known = found[journal.path.parent.name]
-        rows.append(
-            {
-                "name": known.name,
-                "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(known.created)),
-                "state": "running" if known.runs else "ended" if known.done else "stopped",
-                "brief": summary.info.brief,
-                "tried": summary.tried,
-                "kept": summary.verdicts["keep"],
-                "device_seconds": summary.cost.device_seconds,
-                "dollars": summary.cost.dollars,
-                "result": headline(summary),
-            }
-        )
+def print_lines(lines: Iterable[tuple[str, str]], json: bool, width: int = 14) -> None:
+    """Print headings and texts as they come, or all of them as JSON."""
     if json:
-        typer.echo(dumps(rows))
+        typer.echo(dumps([{"about": heading, "text": text} for heading, text in lines]))
         return
-    if not rows:
-        typer.echo(f"There is no search in {runs}. Start one: autoresearch run")
-        return
-    head = f"{'name':16}  {'begun':16}  {'state':7}  {'brief':12}  tried  kept  {'device time':>12}  result"
-    typer.echo(head)
-    for r in rows:
-        line = f"{r['name']:16}  {r['begun']}  {r['state']:7}  {r['brief']:12}  {r['tried']:5}  {r['kept']:4}"
-        typer.echo(f"{line}  {duration(float(r['device_seconds'])):>12}  {r['result']}")
+    for heading, text in lines:
+        typer.echo(f"{heading:{width}} {text}")
 
 
-def compare(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches; none: all.")
-    ] = None,
-    by: Annotated[str, typer.Option(help="What to compare: name, brief or proposer.")] = "name",
-    json: Json = False,
-) -> None:
-    """Compare searches, briefs or proposers: gains with intervals, cost, progress; as a table and a page."""
-    from autoresearch.config import load
+def numbered(words: list[str] | None) -> tuple[str, list[str]]:
+    """The one word that is no setting, or an empty text; and the settings.
+
+    Raises:
+        UserError: If there are several such words.
+    """
     from autoresearch.errors import UserError
-    from autoresearch.report import compare as comparing
-    from autoresearch.report.summary import summarize
-    from autoresearch.search.setup import runs_of
-    from autoresearch.store.git import Repository
-    from autoresearch.store.searches import journals, searches
 
-    given = names or []
-    wanted = [name for name in given if "=" not in name]
-    runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
-    if by not in list(comparing.By):
-        raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
-    known = searches(runs)
-    asked = [search for search in known if not wanted or search.name in wanted]
-    found = {journal.path.parent.name: summarize(journal) for journal in journals(asked)}
-    if missing := [name for name in wanted if name not in found]:
-        raise UserError(
-            f"There is no search called {missing[0]}.",
-            f"There are: {', '.join(search.name for search in known) or 'none'}.",
-        )
-    chosen_ones = [found[name] for name in wanted or found]
-    if not chosen_ones:
-        raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")
-    result = comparing.compare(chosen_ones, comparing.By(by))
-    if json:
-        typer.echo(dumps(result.to_dict()))
-        return
-    typer.echo(comparing.as_text(result))
-    comparing.write_comparison(chosen_ones, result, comparing.By(by), page := runs / "compare.html")
-    typer.echo(f"page: {page}")
+    given = words or []
+    plain = [word for word in given if "=" not in word]
+    if len(plain) > 1:
+        raise UserError(f"{' and '.join(plain)}: one experiment at a time.", "Its number: autoresearch log")
+    return "".join(plain), [word for word in given if "=" in word]
+
+
+def an_experiment(words: list[str] | None) -> tuple[int | None, list[str]]:
+    """The number of an experiment, None if there is none, and the settings.
+
+    Raises:
+        UserError: If it is no number.
+    """
+    from autoresearch.errors import UserError
+
+    word, overrides = numbered(words)
+    if word and not word.isdigit():
+        raise UserError(f"{word!r} is no number of an experiment.", f"Did you mean name={word}?")
+    return int(word) if word else None, overrides
 
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
@@ -196,16 +167,16 @@ def log(overrides: Overrides = None, json: Json = False) -> None:
         typer.echo(f"{group[0][1].kind} of #{group[0][0].number}, as measured: {tuning_text(group, metric)}")
 
 
-def show(
-    number: Annotated[int, typer.Argument(metavar="N", help="Number of the experiment.")],
-    overrides: Overrides = None,
-    json: Json = False,
-) -> None:
+def show(words: Numbered = None, json: Json = False) -> None:
     """Show one experiment: what was tried, every trial, the verdict and its reason."""
+    from autoresearch.errors import UserError
     from autoresearch.report.summary import experiment_row
     from autoresearch.text import clean, one_line, tuning_text, tunings, visible
     from autoresearch.tracking.runs import experiment_note
 
+    number, overrides = an_experiment(words)
+    if number is None:
+        raise UserError("Which experiment?", "Give its number: autoresearch show 7. See: autoresearch log")
     journal = open_journal(overrides)[0]
     experiment = journal.experiment(number)
     if json:
@@ -227,66 +198,27 @@ def show(
         typer.echo(one_line(f"Dropped after it: {proposal.hypothesis} ({reason})", 1000))
 
 
-def diff(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[N] [KEY=VALUE]...")] = None,
-) -> None:
+def diff(words: Numbered = None, json: Json = False) -> None:
     """Print the change of experiment N or, without N, everything that was kept so far."""
     from autoresearch.search.setup import cumulative_diff
     from autoresearch.text import visible
 
-    number, overrides = None, arguments or []
-    if overrides and overrides[0].isdigit():
-        number, overrides = int(overrides[0]), overrides[1:]
+    number, overrides = an_experiment(words)
     journal, repository = open_journal(overrides)
     kept = cumulative_diff(journal, repository) if number is None else journal.experiment(number).diff
-    typer.echo(visible(kept))
+    typer.echo(dumps({"experiment": number, "diff": kept}) if json else visible(kept))
 
 
-def report(overrides: Overrides = None) -> None:
-    """Write the report page and print where it lies."""
+def report(overrides: Overrides = None, json: Json = False) -> None:
+    """Write the report page and print its path."""
     from autoresearch.search.setup import write_page
 
     journal, repository = open_journal(overrides)
-    print_result(journal, write_page(journal, repository).html)
-
-
-def importance(overrides: Overrides = None, json: Json = False) -> None:
-    """Show which knobs matter, by what the search has tried of them, as a list and a plot."""
-    from autoresearch.errors import UserError
-    from autoresearch.execute.places import device
-    from autoresearch.propose.base import ProposerError
-    from autoresearch.propose.tune.knobs import tunables
-    from autoresearch.propose.tune.optuna import observations
-    from autoresearch.propose.tune.study import ENOUGH, importances
-    from autoresearch.report.importance import write_importance_plot
-    from autoresearch.search.setup import recorded_config
-    from autoresearch.search.state import SearchState
-    from autoresearch.tasks import create_task
-
-    journal, repository = open_journal(overrides)
-    config, folder = recorded_config(journal.path.parent), journal.path.parent
-    column = int(device(config) == "cuda")
-    context = SearchState(config, journal, repository, create_task(config)).context(brief="")
-    try:
-        knobs = tunables(context, column)
-    except ProposerError as error:
-        raise UserError(
-            f"There is nothing to compare: {error}.", "docs/proposers.md says what a knob is."
-        ) from None
-    shares = importances(knobs, observations(context, knobs, column))
+    written = write_page(journal, repository)
     if json:
-        typer.echo(dumps(shares))
-        return
-    if not shares:
-        raise UserError(
-            f"Fewer than {ENOUGH} points with a score, or no knob was moved: too little to say what matters.",
-            "Let the search try more of them: proposer=optuna",
-        )
-    for name, share in shares.items():
-        typer.echo(f"{share:6.1%}  {name}  (now {knobs[name].value})")
-    (folder / "report").mkdir(exist_ok=True)
-    if plot := write_importance_plot(shares, folder.name, folder / "report"):
-        typer.echo(f"plot: {plot[0]}")
+        typer.echo(dumps(asdict(written)))
+    else:
+        print_result(journal, written.html)
 
 
 def print_result(journal: Journal, page: Path) -> None:
@@ -306,10 +238,13 @@ def print_result(journal: Journal, page: Path) -> None:
 def ui(
     overrides: Overrides = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Start the MLflow UI on the store that the search writes to, and say where to look."""
     import os
     import subprocess
+    import webbrowser
 
     from autoresearch.search.setup import recorded_config
     from autoresearch.tracking import store as tracking
@@ -318,11 +253,22 @@ def ui(
     journal, _ = open_journal(overrides)
     folder = journal.path.parent
     uri = recorded_config(folder).tracking.uri
-    shown = tracking.ui(uri, folder.parent / "mlflow", port, journal.info(), journal.get(EXPERIMENT_KEY))
+    about = journal.info(), journal.get(EXPERIMENT_KEY)
+    shown = tracking.ui(uri, folder.parent / "mlflow", port, *about, host=host)
     typer.echo(f"MLflow: {shown.url}")
-    if shown.command:
-        typer.echo("It takes some seconds to start; end it with Ctrl-C.")
-        try:
-            sys.exit(subprocess.run(shown.command, env={**os.environ, **shown.environment}).returncode)
-        except KeyboardInterrupt:
-            sys.exit(130)
+    if not shown.command:
+        if browser:
+            webbrowser.open(shown.url)
+        return
+    if host not in tracking.LOOPBACK:
+        typer.echo(
+            f"Who reaches {host}:{port} can read and change the store: it asks for no password.", err=True
+        )
+    typer.echo("It takes some seconds to start; end it with Ctrl-C.")
+    try:
+        with subprocess.Popen(shown.command, env={**os.environ, **shown.environment}) as server:
+            if browser and tracking.answers(host, port, lambda: server.poll() is None):
+                webbrowser.open(shown.url)
+            sys.exit(server.wait())
+    except KeyboardInterrupt:
+        sys.exit(130)

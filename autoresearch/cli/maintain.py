@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Overrides, chosen, open_journal
+from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal
 
 if TYPE_CHECKING:
     from autoresearch.store.git import Repository
@@ -156,8 +155,8 @@ def _remove(folder: Path, repository: Repository, git: bool) -> int:
     return freed
 
 
-def trace(overrides: Overrides = None) -> None:
-    """Write what was done when as a Chrome trace, for ui.perfetto.dev, and print where it lies."""
+def trace(overrides: Overrides = None, json: Json = False) -> None:
+    """Write what was done when as a Chrome trace, for ui.perfetto.dev, and print its path."""
     from autoresearch.report import timeline
     from autoresearch.text import duration
 
@@ -166,7 +165,10 @@ def trace(overrides: Overrides = None) -> None:
     path = journal.path.parent / "report" / "trace.json"
     path.parent.mkdir(exist_ok=True)
     made = timeline.trace(journal.info().name, found, journal.experiments())
-    path.write_text(json.dumps(made), encoding="utf-8")
+    path.write_text(dumps(made, indent=None), encoding="utf-8")
+    if json:
+        typer.echo(dumps({"trace": path}))
+        return
     time = timeline.time_use(found)
     if time.busy is not None:
         typer.echo(f"training {time.busy:.1%} of {duration(time.wall)}")

@@ -1,12 +1,13 @@
-"""Commands that do the work: run a search, claim and audit its result; prepare the data, check protection."""
+"""The command that runs a search, here or in the background, and what a signal means to it."""
 
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal, print_result
+from autoresearch.cli.inspect import Overrides, open_journal, print_lines, print_result
 
 if TYPE_CHECKING:
-    from autoresearch.search.loop import Search
+    from autoresearch.store.lock import Lease
 
+DETACH_SECONDS = 20.0
+"""How long `run --detach` waits for the search to begin; preparing a corpus may take longer."""
 
 ENDING = ("SIGTERM", "SIGHUP")
 """Signals that end a command as Ctrl-C does. One that is ignored, as under nohup, stays so."""
@@ -37,21 +40,29 @@ def run(
     overrides: Overrides = None,
     view: Annotated[ViewKind, typer.Option(help="How to show it.")] = ViewKind.AUTO,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; start nothing.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background; closing the terminal ends nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
-    if dry_run:
-        from autoresearch.search.plan import make_plan
+    from autoresearch.search.plan import make_plan
+    from autoresearch.search.setup import named, open_search
 
-        for heading, text in make_plan(overrides or [], Path.cwd()):
-            typer.echo(f"{heading:12} {text}")
+    given = named(overrides or [])
+    if dry_run or view is not ViewKind.QUIET:
+        print_lines(make_plan(given, Path.cwd()), json and dry_run, 12)
+    if dry_run:
+        return
+    if detach:
+        _detach(given)
         return
     from autoresearch.finish.claim import make_claim
     from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup import open_search
 
     name = ""
     try:
-        with _told_to_end(), open_search(overrides or [], view) as search:
+        with told_to_end(), open_search(given, view) as search:
             name = search.config.name
             # The test split stays sealed until the search ends by itself: a person who stops it may go on.
             kept = search.run() and any(e.kept for e in search.journal.experiments())
@@ -61,68 +72,61 @@ def run(
                 except Stopped as stopped:
                     search.view.message(str(stopped))
     except KeyboardInterrupt as end:
-        _say_the_end(end, f"autoresearch run name={name}" if name else "")
+        say_the_end(end, f"autoresearch run name={name}" if name else "")
     journal, _ = open_journal([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
     print_result(journal, journal.path.parent / "report" / "report.html")  # written as the search was closed
 
 
-def prepare(overrides: Overrides = None) -> None:
-    """Prepare the corpus and print where it lies. `run` does this by itself."""
+def _detach(given: list[str]) -> None:
+    """Start a search in a session of its own, and wait until it runs or has failed.
+
+    Raises:
+        UserError: If it ends before it runs; with what it said.
+    """
+    import subprocess
+
     from autoresearch.config import load
-    from autoresearch.search.create import require_files
+    from autoresearch.errors import UserError
     from autoresearch.search.setup import runs_folder
     from autoresearch.store.git import Repository
-    from autoresearch.tasks import create_task
 
-    config, repository = load(overrides or []), Repository(Path.cwd())
-    task = create_task(config)
-    require_files(repository, task)
-    data = task.prepare(runs_folder(config, repository) / "cache")
-    typer.echo(f"{data.path}\n{data.sizes}")
-
-
-def doctor(overrides: Overrides = None) -> None:
-    """Show what protects this machine from candidate code, and what does not."""
-    from autoresearch.config import load
-    from autoresearch.execute.sandbox import create_sandbox, describe
-    from autoresearch.execute.sandbox.gpu import describe as describe_gpu
-
-    sandbox = create_sandbox(load(overrides or []).sandbox["backend"], typer.echo)
-    report = describe(sandbox)
-    typer.echo(f"sandbox: {report.backend}")
-    for item in report.protections:
-        typer.echo(f"  {'yes' if item.held else 'NO ':3}  {item.name}: {item.how}")
-    typer.echo(f"  GPU: {describe_gpu(sandbox)}")
-    if report.warning:
-        typer.echo(report.warning)
-
-
-def claim(overrides: Overrides = None, json: Json = False) -> None:
-    """Claim the result: train start and tip on fresh seeds, score them on the sealed test split, once."""
-    from autoresearch.finish.claim import make_claim
-    from autoresearch.report.markdown import claim_sentence
-
-    with _opened(overrides, json) as search:
-        record = make_claim(search, search.config.claim)
-    typer.echo(dumps(asdict(record)) if json else claim_sentence(record, search.task.metric))
+    place = load([o for o in given if o.startswith(("name=", "runs="))])
+    runs = runs_folder(place, Repository(Path.cwd()))
+    journal, log = runs / place.name / "journal.db", runs / f"{place.name}.log"
+    command = [sys.executable, "-m", "autoresearch", "run", "--view", "plain", *given]
+    with log.open("ab") as output:
+        started = log.stat().st_size
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    deadline = time.monotonic() + DETACH_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if journal.exists() and (runner := _runner(journal)) and runner.pid == process.pid:
+            break
+        time.sleep(0.1)
+    if process.returncode:
+        said = log.read_text(encoding="utf-8", errors="replace")[started:].strip()
+        raise UserError(f"It did not start: {said[-2000:]}", code=process.returncode)
+    typer.echo(f"{place.name} runs in the background, as process {process.pid}; it writes {log}")
+    typer.echo(
+        f"Watch it: autoresearch watch name={place.name}; stop it: autoresearch stop name={place.name}"
+    )
 
 
-def audit(
-    overrides: Overrides = None,
-    runs: Annotated[int, typer.Option(min=0, help="Trainings to spend on it.")] = 24,
-    json: Json = False,
-) -> None:
-    """Audit what was kept: train it with random halves left out, and say what is doubtful."""
-    from autoresearch.finish.audit import make_audit
-    from autoresearch.report.markdown import audit_lines
+def _runner(journal: Path) -> Lease | None:
+    """Which process runs a search; None also while its journal is being made."""
+    from autoresearch.errors import UserError
+    from autoresearch.store.journal import Journal
 
-    with _opened(overrides, json) as search:
-        record = make_audit(search, runs)
-    typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record, search.task.metric)))
+    try:
+        with closing(Journal(journal)) as opened:
+            return opened.runner()
+    except (UserError, sqlite3.Error):
+        return None
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
+def told_to_end() -> Iterator[None]:
     """Within it a termination signal raises KeyboardInterrupt with its number; a second one kills."""
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -140,7 +144,7 @@ def _told_to_end() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _say_the_end(end: KeyboardInterrupt, again: str) -> None:
+def say_the_end(end: KeyboardInterrupt, again: str) -> None:
     """Leave a line that says what ended the command and how to go on; exits.
 
     Args:
@@ -153,24 +157,3 @@ def _say_the_end(end: KeyboardInterrupt, again: str) -> None:
         typer.echo(f"\nStopped{by}; nothing is lost." + (f" Go on with: {again}" if again else ""))
         sys.stdout.flush()
     sys.exit(128 + number)
-
-
-@contextmanager
-def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
-    """A search that has ended, opened again; a person's stop ends the command."""
-    from autoresearch.search.recovery import recover
-    from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup import open_search
-
-    given = overrides or []
-    place = [o for o in given if o.startswith(("name=", "runs="))]
-    named = [f"name={chosen(place).name}", *(o for o in given if not o.startswith("name="))]
-    try:
-        with _told_to_end(), open_search(named, "quiet" if quiet else "auto", proposes=False) as search:
-            recover(search.state, search.view)  # an earlier claim or audit may have been killed
-            yield search
-    except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
-        raise typer.Exit from None
-    except KeyboardInterrupt as end:
-        _say_the_end(end, "the same command")

@@ -6,12 +6,13 @@ They write into its inbox and return at once; the search reads it between its st
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Overrides, chosen, open_journal
+from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal
 from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def add(
 
 
 @idea.command("list")
-def list_ideas(overrides: Overrides = None) -> None:
+def list_ideas(overrides: Overrides = None, json: Json = False) -> None:
     """List every idea and what became of it."""
     from autoresearch.store.inbox import Inbox
     from autoresearch.text import one_line
@@ -80,6 +81,10 @@ def list_ideas(overrides: Overrides = None) -> None:
         if e.proposal and e.proposal.idea
     }
     entries = inbox.entries()
+    if json:
+        told = {e.idea.number: tested.get(e.idea.number) or e.reason for e in entries}
+        typer.echo(dumps([{**asdict(e), "about": told[e.idea.number]} for e in entries]))
+        return
     for entry in entries:
         about = tested.get(entry.idea.number) or entry.reason
         kind = "patch" if entry.idea.patch else "words"

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from autoresearch.config.compose import compose_tree, suggest
+from autoresearch.config.explain import comment
 from autoresearch.config.files import BRIEFS as BRIEFS
 from autoresearch.config.files import CONFIGS as CONFIGS
 from autoresearch.config.files import folders, overrides_of, user_files
@@ -306,7 +307,8 @@ def explained(error: ValidationError, group: str = "") -> UserError:
     """
     first = error.errors()[0]
     key = ".".join(str(part) for part in ([group] if group else []) + list(first["loc"]))
-    hint = f"See configs/ for what {key} means."
+    said = comment(key)
+    hint = f"{key}: {said}" if said else f"See what is set: autoresearch config {key.partition('.')[0]}"
     kind, limits = first["type"], first.get("ctx", {})
     if kind == "value_error":
         return UserError(f"{key}={first['input']} {limits['error']}.", hint)

@@ -93,7 +93,7 @@ def _look_in_all_folders() -> None:
 
 QUOTING = (
     "Text with signs goes in quotes, and the whole in those of the shell: 'proposer.models=[\"a:b\"]'. "
-    "See configs/ for what there is."
+    "All settings: autoresearch config"
 )
 
 
@@ -131,7 +131,9 @@ def _check_override(override: str) -> None:
     """Refuse what Hydra would take silently or explain badly."""
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UserError(f"{override!r} is not an override.", "Write key=value, for example: experiments=20")
+        named = (CONFIGS / key).is_dir() or key in _keys()
+        hint = f"Did you mean {key}=VALUE?" if named else f"Did you mean name={key}?"
+        raise UserError(f"{override!r} is no setting: those are key=value.", hint)
     if key[0] in "+~" or "@" in key:
         raise UserError(
             f"{override!r}: keys cannot be added or removed.", suggest(key.strip("+~"), _keys(), "keys")

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from autoresearch.types import Fidelity, Measurement, Outcome, Plain, Progress, Provenance, Split
+from autoresearch.types import Fidelity, Measurement, Outcome, Plain, Progress, Provenance, Split, TextRequest
 
 Curve = tuple[tuple[float, float], ...]
 """(fraction of the budget, training loss), in order."""
@@ -76,6 +76,7 @@ class TrialSpec(Plain):
             follows. A task that does not serve its candidate ignores this.
         blind_seed: Seed of what is asked so; None: a new one each time.
         share: (i, n): score only the i-th of n disjoint shares of the first split; None: all of it.
+        text: What the model is to write once it is scored; None: nothing. Only tasks that say so write.
     """
 
     search: str
@@ -95,6 +96,7 @@ class TrialSpec(Plain):
     blind: bool = False
     blind_seed: int | None = None
     share: tuple[int, int] | None = None
+    text: TextRequest | None = None
 
 
 @dataclass(frozen=True)

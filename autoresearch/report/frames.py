@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
@@ -22,15 +23,16 @@ class SearchFrames:
 
     Args:
         folder: Of the search.
+        place: Removed with this object, if the folder lies in a temporary one.
 
     Raises:
         UserError: If there is no search in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: TemporaryDirectory[str] | None = None) -> None:
         if not (folder / "journal.db").exists():
             raise UserError(f"There is no search in {folder}.", "List them: autoresearch list")
-        self.folder = folder
+        self.folder, self._place = folder, place
 
     @property
     def summary(self) -> Summary:

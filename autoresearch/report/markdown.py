@@ -203,7 +203,7 @@ def audit_lines(record: AuditRecord, metric: Metric) -> list[str]:
         note = note or ("" if record.separable[i] else "  later changes build on it")
         text.append(f"{number:4d}  {signed(found.effect):>8}  {interval:>20}  {found.doubt:5.0%}{note}")
     done = sum(run.score is not None for run in record.runs)
-    text.append(f"{done} trainings with random halves left out; gains are taken to add up.")
+    text.append(f"{done} trainings with {record.design.left_out} left out; gains are taken to add up.")
     if record.audited and (share := false_share(record.audited, record.removed)) > SHARE:
         text.append(f"Of what stays, {share:.0%} is expected to gain nothing: it cannot be left out.")
     if record.branch:

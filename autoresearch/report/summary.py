@@ -21,13 +21,16 @@ from autoresearch.store.notes import (
     AFTER,
     BRIEFS,
     CLAIMS,
+    SAMPLES,
     SETTINGS,
     UNBILLED,
     Brief,
     ClaimRecord,
+    Sample,
     SettingChange,
     read_briefs,
     read_claims,
+    read_samples,
     read_setting_changes,
     read_unbilled,
     seconds_after,
@@ -58,7 +61,7 @@ JUDGE_KEYS = {
 """Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
-NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER)
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER, SAMPLES)
 """Notes of the journal that a summary reads."""
 
 
@@ -166,6 +169,7 @@ class Summary:
         brief_changes: Later texts of the brief, with the time from which they were used.
         setting_changes: Settings that were changed when the search went on; without secrets.
         claims: The records of all final tests, oldest first.
+        samples: What models of it wrote last, the start first.
         judge: What the judge says about the search as a whole; None before it was asked.
         guards: The scores on splits that decide nothing.
         tried: Number of experiments, the baseline not counted.
@@ -186,6 +190,7 @@ class Summary:
     brief_changes: list[Brief]
     setting_changes: list[SettingChange]
     claims: list[ClaimRecord]
+    samples: list[Sample]
     judge: Report | None
     guards: list[ExtraCheck]
     tried: int
@@ -232,6 +237,7 @@ class Summary:
             "gain": self.gain and asdict(self.gain),
             "claim": self.claim and asdict(self.claim),
             "claims": [asdict(claim) for claim in self.claims],
+            "samples": [asdict(sample) for sample in self.samples],
             "judge": judge and judge | {"kept": len(judge["kept"])},
             "guards": [asdict(check) for check in self.guards],
             "noise": {"sd": self.estimates.noise, "degrees_of_freedom": self.estimates.freedom},
@@ -270,6 +276,7 @@ def summarize(history: History) -> Summary:
         brief_changes=read_briefs(history)[1:],
         setting_changes=[_public(change) for change in read_setting_changes(history)],
         claims=read_claims(history),
+        samples=read_samples(history),
         judge=Judge.from_json(judge).report() if judge else None,
         guards=_extra_checks(now, info.metric),
         tried=len(tried),

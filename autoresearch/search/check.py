@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -35,7 +36,35 @@ RAISE = {
 """What would make scores more trustworthy."""
 
 
-def check_task(overrides: Sequence[str], folder: Path, say: Callable[[str], None]) -> Iterator[Line]:
+MEASURED = {
+    "tokens_per_second": ("throughput", "{:,.0f} tokens a second"),
+    "mfu": ("utilisation", "{:.0%} of what the device can compute"),
+    "memory_mb": ("memory", "{:,.0f} MB of main memory"),
+    "peak_memory_mb": ("GPU memory", "{:,.0f} MB at most"),
+    "startup_seconds": ("start", "{:.1f} s before the clock starts"),
+    "score_seconds": ("scoring", "{:.1f} s"),
+}
+"""Metric of a trial -> heading and text, for those that tell of the machine."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One training of the starting script.
+
+    Attributes:
+        score: Its score.
+        seconds: How long the whole trial took.
+        metrics: What was measured besides.
+    """
+
+    score: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def check_task(
+    overrides: Sequence[str], folder: Path, say: Callable[[str], None]
+) -> Generator[Line, None, list[Tried]]:
     """Try the configured task out in a repository.
 
     Args:
@@ -45,6 +74,9 @@ def check_task(overrides: Sequence[str], folder: Path, say: Callable[[str], None
 
     Yields:
         What was found, as lines of a heading and a text.
+
+    Returns:
+        The trainings.
 
     Raises:
         UserError: If the start does not get through.
@@ -72,13 +104,17 @@ def check_task(overrides: Sequence[str], folder: Path, say: Callable[[str], None
         try:
             say("A tryout ...")
             _ended(task, measurer.tryout(tree, _scratch(temporary, 0)))
-            done: list[tuple[float, float]] = []
+            done: list[Tried] = []
             for seed in SEEDS:
                 say(f"Training {len(done) + 1} of {len(SEEDS)} ...")
                 done.append(_train(task, measurer, tree, _scratch(temporary, seed), seed))
         finally:
             measurer.close()
-    yield from _findings(task, [score for score, _ in done], [seconds for _, seconds in done], config.judge)
+    yield from _findings(task, [t.score for t in done], [t.seconds for t in done], config.judge)
+    for name, (heading, text) in MEASURED.items():
+        if values := [t.metrics[name] for t in done if name in t.metrics]:
+            yield heading, text.format(fmean(values))
+    return done
 
 
 def _scratch(temporary: str, number: int) -> Path:
@@ -87,13 +123,13 @@ def _scratch(temporary: str, number: int) -> Path:
     return folder
 
 
-def _train(task: Task, measurer: Measurer, tree: Path, scratch: Path, seed: int) -> tuple[float, float]:
-    """Score and duration of a training."""
+def _train(task: Task, measurer: Measurer, tree: Path, scratch: Path, seed: int) -> Tried:
+    """Train the starting script once."""
     begun = time.monotonic()
     result = measurer.measure(tree, TrialSpec("check", -seed, "", seed), scratch, lambda sign: None)
     score = _ended(task, result).score
     assert score is not None
-    return score, time.monotonic() - begun
+    return Tried(score, time.monotonic() - begun, result.metrics)
 
 
 def _ended(task: Task, result: Measurement) -> Measurement:

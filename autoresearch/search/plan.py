@@ -17,7 +17,7 @@ from typing import Any
 from autoresearch.config import Config, resume
 from autoresearch.errors import UserError
 from autoresearch.execute.places import device, places, require_device, threads
-from autoresearch.execute.sandbox import create_sandbox
+from autoresearch.execute.sandbox import Report, create_sandbox, describe
 from autoresearch.propose import settings
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
@@ -82,7 +82,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         config = resume(recorded_config(place), overrides)
     require_device(config)
     check_settings(config, new=not found)
-    create_sandbox(config.sandbox["backend"])
+    protection = describe(create_sandbox(config.sandbox["backend"]))
     history = _experiments(place) if found else ()
     proposer_of(config, repository, place)
     done = len(history[1:])
@@ -109,7 +109,14 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         *_time(config, task, left, 0 if found else config.baselines, pace),
         ("proposer", _who(config.proposer)),
         *_money(config, task, sources, history, left),
+        ("protection", _protection(protection)),
     ]
+
+
+def _protection(report: Report) -> str:
+    """What a sandbox protects, in a line."""
+    held = sum(item.held for item in report.protections)
+    return f"{report.backend}: {held} of {len(report.protections)} protections hold (autoresearch doctor)"
 
 
 def _experiments(place: Path) -> tuple[Experiment, ...]:

@@ -41,6 +41,7 @@ from autoresearch.search.create import (
     shelve,
     trusted_tree,
 )
+from autoresearch.search.environment import record_environment
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
 from autoresearch.store.calls import CallLog
@@ -181,6 +182,7 @@ def open_search(
             journal.set(ABOUT, json.dumps(task.about(data)))
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
+        record_environment(journal, config, task)
         anew = record_settings(journal, planned.model_dump(mode="json"))
         if patches_only:
             waiting = len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-REMAKABLE = ("trials", "standby", "compiled", "compiled.*", "worktree", "trusted", "journal.partial", "agent")
+REMAKABLE = (
+    *("trials", "standby", "compiled", "compiled.*", "worktree", "trusted", "journal.partial", "agent"),
+    "weights",
+)
 """Patterns of what a search makes again when it goes on."""
 
 CHARACTERS = 2000
@@ -192,7 +195,7 @@ def remove_search(folder: Path, before: Callable[[], object] = lambda: None) -> 
                 f"Go on with it (autoresearch run name={folder.name}), or delete {folder} yourself.",
             )
         before()
-        return _remove(folder)
+        return _remove(folder) + _remove(folder.with_name(f"{folder.name}.log"))
 
 
 def remove_tree(folder: Path) -> bool:

@@ -20,6 +20,19 @@ from autoresearch.store.objects import FILE, LINK, SUBMODULE, Git, said
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
 
+START = "refs/autoresearch-start"
+"""Where a bundle is put before a new repository has a branch."""
+
+HARMLESS = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
+"""Faults of objects that old versions of git made."""
+
+CHECKED = (
+    "-c",
+    "fetch.fsckObjects=true",
+    *(x for name in HARMLESS for x in ("-c", f"fetch.fsck.{name}=ignore")),
+)
+"""Settings under which git checks every object that it is given."""
+
 
 class Repository(Git):
     """The user's repository. Nothing here touches what is checked out.
@@ -275,6 +288,44 @@ class Repository(Git):
         common = self.root / self._git("rev-parse", "--git-common-dir")
         for ref in refs:
             (common / f"{ref}.lock").unlink(missing_ok=True)
+
+    def bundle(self, path: Path, refs: Iterable[str]) -> None:
+        """Write some refs with all of their history into a file that `fetch` reads elsewhere."""
+        names = "".join(f"{ref}\n" for ref in refs)
+        self._git("bundle", "create", "--quiet", str(path), "--stdin", data=names.encode())
+
+    def fetch(self, bundle: Path, refs: Mapping[str, str]) -> None:
+        """Take refs over from a file that `bundle` wrote: name there -> name here; none is overwritten.
+
+        Raises:
+            UserError: If the file is damaged or lacks one of them, or an object in it is malformed.
+        """
+        wanted = "".join(f"{there}:{here}\n" for there, here in refs.items())
+        command = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no")
+        self._git(*CHECKED, *command, "--stdin", str(bundle), data=wanted.encode())
+
+    @classmethod
+    def create(cls, folder: Path, bundle: Path, ref: str, commit: str) -> Repository:
+        """A new repository whose branch `main` is at a commit of a bundle, and checked out.
+
+        Args:
+            folder: Where; made if it is missing.
+            bundle: A file that `bundle` wrote.
+            ref: A ref in it from which the commit can be reached.
+            commit: The full hash.
+
+        Raises:
+            UserError: If the bundle does not hold the commit.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        made = cls.__new__(cls)
+        made.root = folder
+        made._git("init", "--quiet", "--initial-branch=main")
+        made.fetch(bundle, {ref: START})
+        made._git("update-ref", "refs/heads/main", commit)
+        made._git("update-ref", "-d", START)
+        made._git("reset", "--quiet", "--hard")
+        return cls(folder)
 
     def prune_worktrees(self, below: Path) -> None:
         """Remove git's entries of worktrees below a folder that are gone; earlier versions made some."""

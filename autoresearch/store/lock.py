@@ -22,7 +22,7 @@ import psutil
 
 from autoresearch.errors import UserError
 
-RUNNING = (["run"], ["claim"], ["audit"])
+RUNNING = (["run"], ["claim"], ["audit"], ["ablate"], ["sample"], ["reproduce"], ["try"])
 """Commands that train."""
 
 

@@ -1,11 +1,11 @@
-"""Records that the journal keeps as notes: claims, audits, changed briefs and settings, costs of no proposal.
+"""Records that the journal keeps as notes: claims, audits, samples, changes of settings, unbilled costs.
 
 Each kind is JSON under one key. A claim trains the search's start and its result on fresh seeds, and scores
 them on the sealed test split when all are trained. An audit trains the result with some of the kept changes
 left out. Each training is recorded before it starts, so a killed claim or audit goes on, and no use of the
 test split is forgotten. The scores are kept apart from the trials of the search, so nothing that steers the
-search reads them. Each tip is claimed once and audited once. Not covered: the statistics (`judge`), the words
-(`report`), the trainings (`finish`).
+search reads them. Each tip is claimed once, and audited once in each design. Not covered: the statistics
+(`judge`), the words (`report`), the trainings (`finish`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +27,7 @@ Record = TypeVar("Record", bound=Plain)
 
 CLAIMS, AUDITS, BRIEFS, UNBILLED, AFTER = "claims", "audits", "briefs", "owed", "seconds_after"
 REVOKED, RECHECKS, SLICES, ABOUT = "revoked", "rechecks", "slices", "about"
-SETTINGS, DIAGNOSES = "settings", "diagnoses"
+SETTINGS, DIAGNOSES, SAMPLES = "settings", "diagnoses", "samples"
 """The keys."""
 
 UNTOLD = ("name", "runs", "brief", "experiments", "minutes", "choices", "overrides")
@@ -140,6 +141,23 @@ class ClaimRecord(Plain):
         return replace(self, accesses=(*self.accesses[:index], changed, *self.accesses[index + 1 :]))
 
 
+class Design(StrEnum):
+    """What the trainings of an audit leave out; the value names its refs."""
+
+    HALVES = "audit"
+    ONE_LEFT_OUT = "ablation"
+
+    @property
+    def left_out(self) -> str:
+        """In words."""
+        return "random halves" if self is Design.HALVES else "one at a time"
+
+    @property
+    def past(self) -> str:
+        """What the branch is called that it leaves."""
+        return "audited" if self is Design.HALVES else "ablated"
+
+
 @dataclass(frozen=True)
 class AuditRun:
     """One training of some of the kept changes.
@@ -178,6 +196,7 @@ class AuditRecord(Plain):
         audited: What is known of each kept change afterwards.
         removed: Indices in `keeps` of the changes that are too doubtful.
         branch: A branch without them; empty if there is none.
+        design: What its trainings leave out.
     """
 
     tip: str
@@ -189,6 +208,7 @@ class AuditRecord(Plain):
     audited: tuple[Audited, ...] = ()
     removed: tuple[int, ...] = ()
     branch: str = ""
+    design: Design = Design.HALVES
 
     def with_run(self, index: int, **changes: Any) -> AuditRecord:
         """The record with one training changed."""
@@ -295,8 +315,37 @@ def read_audits(notes: Notes) -> list[AuditRecord]:
 
 
 def write_audit(notes: WritableNotes, record: AuditRecord) -> None:
-    """Add an audit, or replace the record of the same tip."""
-    write_records(notes, AUDITS, {r.tip: r for r in [*read_audits(notes), record]}.values())
+    """Add an audit, or replace the record of the same tip and design."""
+    write_records(notes, AUDITS, {(r.tip, r.design): r for r in [*read_audits(notes), record]}.values())
+
+
+@dataclass(frozen=True)
+class Sample(Plain):
+    """Text that one model of a search has written.
+
+    Attributes:
+        experiment: Of the model; 0 is the start.
+        commit: Its commit.
+        prompt: What the text begins with.
+        texts: Of the model, without control characters: data, never instructions.
+        time: Unix time in seconds.
+    """
+
+    experiment: int
+    commit: str
+    prompt: str
+    texts: tuple[str, ...]
+    time: float
+
+
+def read_samples(notes: Notes) -> list[Sample]:
+    """What the models of a search wrote last, the start first."""
+    return read_records(notes, SAMPLES, Sample)
+
+
+def write_samples(notes: WritableNotes, samples: Iterable[Sample]) -> None:
+    """Record what models wrote, in place of what was recorded before."""
+    write_records(notes, SAMPLES, samples)
 
 
 def interleaved(seeds: Iterable[int]) -> tuple[Access, ...]:

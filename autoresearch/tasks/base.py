@@ -126,6 +126,8 @@ class Task(Protocol):
         by_hand: The command by which a person measures the starting script without the framework.
         deterministic: Whether the same seed gives the same score.
         sealed: The split for the final claim; None if the task has no such split.
+        packages: Installed packages on whose versions a score depends.
+        writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
     """
 
     name: str
@@ -137,6 +139,8 @@ class Task(Protocol):
     by_hand: str
     deterministic: bool = False
     sealed: Split | None = None
+    packages: tuple[str, ...] = ()
+    writes: bool = False
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the data ready, if it is not yet; shows progress on stderr.

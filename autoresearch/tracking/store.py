@@ -15,7 +15,8 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,10 @@ LIGHT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
 
 
 def local_uri(folder: Path) -> str:
@@ -296,17 +301,33 @@ def saved_view(info: SearchInfo) -> tuple[str, str]:
     return f"mlflow.sharedViewState.{search_id(info)}", json.dumps(view)
 
 
+def answers(host: str, port: int, alive: Callable[[], bool]) -> bool:
+    """Wait until a server listens; returns whether it does."""
+    while alive():
+        with suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def ui(
-    uri: str | None, folder: Path, port: int, info: SearchInfo | None = None, experiment_id: str | None = None
+    uri: str | None,
+    folder: Path,
+    port: int,
+    info: SearchInfo | None = None,
+    experiment_id: str | None = None,
+    *,
+    host: str = LOOPBACK[0],
 ) -> Ui:
     """How to show what was mirrored.
 
     Args:
         uri: Tracking URI; None is the local store in `folder`.
         folder: Of the local store.
-        port: For the server to listen on, on this machine only.
+        port: For the server to listen on.
         info: The search to open, if one is wanted.
         experiment_id: Of the MLflow experiment it is in; the journal's note "mlflow.experiment".
+        host: Address for the server to listen on; by default nobody else reaches it.
 
     Raises:
         UserError: If there is no local store yet, or the port is in use.
@@ -318,19 +339,19 @@ def ui(
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"Port {port} cannot be listened on: {error.strerror}.",
+                f"Port {port} of {host} cannot be listened on: {error.strerror}.",
                 f"Something else uses it. Choose another: autoresearch ui --port {port % 65535 + 1}",
                 code=3,
             ) from None
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", host, "--port", str(port)]
     environment = LIGHT | {"MLFLOW_BACKEND_STORE_URI": uri or local_uri(folder)}
     if uri is None:
         command += ["--artifacts-destination", str(folder.resolve() / "artifacts")]
-    return Ui(tuple(command), environment, f"http://127.0.0.1:{port}{_page(info, experiment_id)}")
+    return Ui(tuple(command), environment, f"http://{host}:{port}{_page(info, experiment_id)}")
 
 
 def _page(info: SearchInfo | None, experiment_id: str | None) -> str:

@@ -129,6 +129,7 @@ class GptMeasurer:
             questions=settings.questions * (CLOSER if spec.thorough else 1) if spec.blind else 0,
             question_seed=spec.blind_seed,
             share=spec.share,
+            text=spec.text,
         )
         trains = not plan.submitted
         tree, scratch = tree.resolve(), scratch.resolve()

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from autoresearch.config import Options
 from autoresearch.execute.sandbox import Limits, Sandbox
+from autoresearch.types import TextRequest
 
 LARGEST_COPY = 1 << 28
 """In tokens. With a larger budget the candidate counts by itself, since a copy would take too much memory."""
@@ -191,6 +192,7 @@ class TrialPlan:
         question_seed: Seed of these positions; None: new ones.
         share: (i, n): score only the i-th of n shares of the first split; None: all of it.
         usual_score_seconds: What scoring took in the slowest trial here so far; 0: not known.
+        text: What the scored model is to write; None: nothing.
     """
 
     seed: int
@@ -211,6 +213,7 @@ class TrialPlan:
     question_seed: int | None = None
     share: tuple[int, int] | None = None
     usual_score_seconds: float = 0.0
+    text: TextRequest | None = None
 
     @property
     def counted(self) -> bool:

@@ -25,6 +25,7 @@ from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, Limit, PromptText, Task, Trust, refuse_visible
 from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.program import PACKAGES
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
 from autoresearch.tasks.gpt.words import about, limits, prompt_text
 from autoresearch.types import Direction, Metric, Split
@@ -77,6 +78,8 @@ class GptTask(Task):
     metric = Metric("val_bpb", "bits per byte", Direction.MINIMIZE, digits=4, per_item=True)
     trust = Trust.SERVED
     sealed: Split | None = Split.TEST
+    packages = PACKAGES
+    writes = True
 
     def __init__(self, config: Config) -> None:
         """Check the groups `task` and `budget`.

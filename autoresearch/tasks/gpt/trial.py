@@ -25,6 +25,7 @@ from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
 from autoresearch.tasks.gpt.processes import FOLDERS, CompileCache, Standby, TrialProcesses
 from autoresearch.tasks.gpt.program import PACKAGES
+from autoresearch.tasks.gpt.sampling import write_texts
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.scoring import Scoring
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrialPlan
@@ -33,6 +34,8 @@ from autoresearch.types import Measurement, Outcome, Progress
 
 FULL_BYTES = 64 << 20
 """A disk with less free space than this counts as full."""
+TEXT = "text"
+"""The folder of the server that writes text."""
 STANDBY_AT = 0.8
 """Share of the budget after which the next trial's processes start. That takes a few seconds of one core,
 which matter little near the end of a training but would delay the next trial."""
@@ -181,6 +184,7 @@ def run_trial(
 
     score: float | None = None
     log: Log | None = None  # of the trainer alone: servers have seen held-out text
+    texts: tuple[str, ...] = ()
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with resources.turn(progress) as wait_for_all, resources.processes(plan, code, scratch) as processes:
@@ -213,6 +217,10 @@ def run_trial(
                 scores = scoring.score(weights, job, most, resources.load.stretch)
                 if plan.submission is not None and not plan.submitted:
                     keep_weights(weights, plan.submission)
+                if plan.text is not None:
+                    texts = write_texts(
+                        resources.options, code, scratch / TEXT, weights, resources.data.path, plan.text
+                    )
             if resources.compiled:
                 resources.compiled.keep(code, processes.folders["train"])
         score = scores[plan.splits[0]]
@@ -232,12 +240,12 @@ def run_trial(
         _check_disk(scratch)
     text = log.text(wait=1.0).strip() if log else ""
     metrics, curve, phases = dict(record.metrics), tuple(record.curve), tuple(record.phases)
-    return Measurement(outcome, score, reason, metrics, curve, text, phases)
+    return Measurement(outcome, score, reason, metrics, curve, text, phases, texts=texts)
 
 
 def clear(scratch: Path) -> None:
     """Remove what the candidate's processes wrote."""
-    for name in FOLDERS:
+    for name in (*FOLDERS, TEXT):
         remove_tree(scratch / name)
 
 

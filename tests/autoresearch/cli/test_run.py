@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from autoresearch.cli.run import _say_the_end, _told_to_end
+from autoresearch.cli.run import say_the_end, told_to_end
 from autoresearch.config import load
 from autoresearch.propose.base import ProposerError
 from autoresearch.search.setup import open_search
@@ -64,17 +64,17 @@ def test_a_termination_signal_leaves_a_line_that_says_how_to_go_on(sent, capsys)
     try:
         with pytest.raises(SystemExit) as ended:
             try:
-                with _told_to_end():
+                with told_to_end():
                     os.kill(os.getpid(), sent)
                     signal.pause()
             except KeyboardInterrupt as end:
-                _say_the_end(end, "autoresearch run name=x")
+                say_the_end(end, "autoresearch run name=x")
         assert ended.value.code == 128 + sent
         told = capsys.readouterr().out
         assert f"Stopped by {sent.name}; nothing is lost. Go on with: autoresearch run name=x" in told
         assert signal.getsignal(sent) is signal.SIG_DFL
         signal.signal(sent, signal.SIG_IGN)
-        with _told_to_end():
+        with told_to_end():
             os.kill(os.getpid(), sent)  # ignored, as under nohup
     finally:
         signal.signal(sent, before)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import Refused, UserError
-from autoresearch.finish.audit import Stack, make_audit
+from autoresearch.finish.audit import make_audit
+from autoresearch.finish.stack import Stack
 from autoresearch.report.markdown import audit_lines
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_audits
+from autoresearch.store.notes import Design, read_audits
 from tests.support.searches import METRIC
 from tests.support.stub import PATH, git, make_repository, make_search, measurer
 
@@ -62,13 +63,29 @@ def test_what_is_not_real_is_taken_out_on_a_branch_of_its_own(repository: Reposi
 
 def test_a_change_that_others_build_on_is_not_separable(repository: Repository) -> None:
     search = finished(repository, [0.8, 0.5])
-    stack = Stack(search, tuple(e for e in search.journal.experiments() if e.kept))
+    stack = Stack(search.state, tuple(e for e in search.journal.experiments() if e.kept))
     with pytest.raises(Refused):
         stack.commits([False, True])
     assert stack.separable() == (False, True)
     record = make_audit(search, 6)
     assert {run.present for run in record.runs} == {(True, True), (True, False)}
     assert "build on it" in "\n".join(audit_lines(record, METRIC))
+
+
+@pytest.mark.slow
+def test_an_ablation_leaves_one_change_out_at_a_time_and_marks_what_does_not_pay(
+    repository: Repository,
+) -> None:
+    search = finished(repository, [0.8, "OTHER = 1; BLUFF = 0.02"], "judge=greedy")
+    record = make_audit(search, 6, Design.ONE_LEFT_OUT)
+    chosen = [run.present for run in record.runs]
+    assert [chosen.count(p) for p in ((True, True), (False, True), (True, False))] == [6, 6, 6]
+    assert record.removed == (1,) and record.branch == "autoresearch/x-ablated"
+    told = "\n".join(audit_lines(record, METRIC))
+    assert "one at a time left out" in told and "to be taken out" in told
+    other = make_audit(search, 4)
+    assert read_audits(search.journal) == [record, other], "an audit of random halves is another record"
+    assert make_audit(search, 6, Design.ONE_LEFT_OUT).runs == record.runs
 
 
 class Killed(BaseException):

@@ -419,7 +419,7 @@ def test_two_searches_may_make_a_new_store_at_once(tmp_path: Path) -> None:
 def test_the_ui_says_when_its_port_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"Port {port} cannot be listened on") as error:
+        with pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 cannot be listened on") as error:
             ui(None, folder, port)
     assert error.value.code == 3 and "--port" in error.value.hint
     assert ui(None, folder, port).command

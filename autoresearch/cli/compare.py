@@ -1,0 +1,133 @@
+"""Commands about several searches, and about what mattered in one: list, compare, importance."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal
+
+
+def list_searches(overrides: Overrides = None, json: Json = False) -> None:
+    """List all searches, the latest last: what runs, what came of each, and what it cost."""
+    from autoresearch.config import load
+    from autoresearch.report.markdown import headline
+    from autoresearch.report.summary import summarize
+    from autoresearch.search.setup import runs_of
+    from autoresearch.store.git import Repository
+    from autoresearch.store.searches import journals, searches
+    from autoresearch.text import duration
+
+    runs = runs_of(load(overrides or []), Repository(Path.cwd()))
+    found = {known.name: known for known in searches(runs)}
+    rows = []
+    for journal in journals(found.values()):
+        summary = summarize(journal)
+        known = found[journal.path.parent.name]
+        rows.append(
+            {
+                "name": known.name,
+                "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(known.created)),
+                "state": "running" if known.runs else "ended" if known.done else "stopped",
+                "brief": summary.info.brief,
+                "tried": summary.tried,
+                "kept": summary.verdicts["keep"],
+                "device_seconds": summary.cost.device_seconds,
+                "dollars": summary.cost.dollars,
+                "result": headline(summary),
+            }
+        )
+    if json:
+        typer.echo(dumps(rows))
+        return
+    if not rows:
+        typer.echo(f"There is no search in {runs}. Start one: autoresearch run")
+        return
+    head = f"{'name':16}  {'begun':16}  {'state':7}  {'brief':12}  tried  kept  {'device time':>12}  result"
+    typer.echo(head)
+    for r in rows:
+        line = f"{r['name']:16}  {r['begun']}  {r['state']:7}  {r['brief']:12}  {r['tried']:5}  {r['kept']:4}"
+        typer.echo(f"{line}  {duration(float(r['device_seconds'])):>12}  {r['result']}")
+
+
+def compare(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches; none: all.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="What to compare: name, brief or proposer.")] = "name",
+    json: Json = False,
+) -> None:
+    """Compare searches, briefs or proposers: gains with intervals, cost, progress; as a table and a page."""
+    from autoresearch.config import load
+    from autoresearch.errors import UserError
+    from autoresearch.report import compare as comparing
+    from autoresearch.report.summary import summarize
+    from autoresearch.search.setup import runs_of
+    from autoresearch.store.git import Repository
+    from autoresearch.store.searches import journals, searches
+
+    given = names or []
+    wanted = [name for name in given if "=" not in name]
+    runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
+    if by not in list(comparing.By):
+        raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
+    known = searches(runs)
+    asked = [search for search in known if not wanted or search.name in wanted]
+    found = {journal.path.parent.name: summarize(journal) for journal in journals(asked)}
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(
+            f"There is no search called {missing[0]}.",
+            f"There are: {', '.join(search.name for search in known) or 'none'}.",
+        )
+    chosen_ones = [found[name] for name in wanted or found]
+    if not chosen_ones:
+        raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")
+    result = comparing.compare(chosen_ones, comparing.By(by))
+    if json:
+        typer.echo(dumps(result.to_dict()))
+        return
+    typer.echo(comparing.as_text(result))
+    comparing.write_comparison(chosen_ones, result, comparing.By(by), page := runs / "compare.html")
+    typer.echo(f"page: {page}")
+
+
+def importance(overrides: Overrides = None, json: Json = False) -> None:
+    """Show which knobs matter, by what the search has tried of them, as a list and a plot."""
+    from autoresearch.errors import UserError
+    from autoresearch.execute.places import device
+    from autoresearch.propose.base import ProposerError
+    from autoresearch.propose.tune.knobs import tunables
+    from autoresearch.propose.tune.optuna import observations
+    from autoresearch.propose.tune.study import ENOUGH, importances
+    from autoresearch.report.importance import write_importance_plot
+    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.state import SearchState
+    from autoresearch.tasks import create_task
+
+    journal, repository = open_journal(overrides)
+    config, folder = recorded_config(journal.path.parent), journal.path.parent
+    column = int(device(config) == "cuda")
+    context = SearchState(config, journal, repository, create_task(config)).context(brief="")
+    try:
+        knobs = tunables(context, column)
+    except ProposerError as error:
+        raise UserError(
+            f"There is nothing to compare: {error}.", "docs/proposers.md says what a knob is."
+        ) from None
+    shares = importances(knobs, observations(context, knobs, column))
+    if json:
+        typer.echo(dumps(shares))
+        return
+    if not shares:
+        raise UserError(
+            f"Fewer than {ENOUGH} points with a score, or no knob was moved: too little to say what matters.",
+            "Let the search try more of them: proposer=optuna",
+        )
+    for name, share in shares.items():
+        typer.echo(f"{share:6.1%}  {name}  (now {knobs[name].value})")
+    (folder / "report").mkdir(exist_ok=True)
+    if plot := write_importance_plot(shares, folder.name, folder / "report"):
+        typer.echo(f"plot: {plot[0]}")
