@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,19 +35,15 @@ def watch(
 
 def _show(folder: Path) -> None:
     """Draw the panel of a search until it ends, or until Ctrl-C."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from autoresearch.report.live import SearchPanel
+    from autoresearch.report.live import SearchPanel, redrawn
     from autoresearch.report.markdown import headline
     from autoresearch.report.summary import summarize
     from autoresearch.store.journal import Journal
 
     journal = Journal(folder / "journal.db")
-    console = Console()
     try:
-        if console.is_terminal:
-            with Live(console=console, refresh_per_second=4, screen=False) as live:
+        if sys.stdout.isatty() and (view := _view(journal, folder)):
+            with redrawn(SearchPanel(view), sys.stdout) as live:
                 while view := _view(journal, folder):
                     live.update(SearchPanel(view))
                     time.sleep(EVERY)

@@ -106,12 +106,13 @@ def comment(key: str, choice: str = "") -> str:
 
     Args:
         key: Such as "budget.amount".
-        choice: Of its group, whose own words come first.
+        choice: Of its group; without it only what all choices say counts.
     """
     group, _, inside = key.partition(".")
     path = CONFIGS / group / f"{choice}.yaml"
-    own = dict(_read(path)) if choice and path.is_file() else {}
-    return own.get(inside) or _comments().get(key, "")
+    if choice and path.is_file():
+        return dict(_read(path)).get(inside, "")
+    return _comments().get(key, "")
 
 
 def keys() -> list[str]:
@@ -121,13 +122,13 @@ def keys() -> list[str]:
 
 @cache
 def _comments() -> dict[str, str]:
-    """Key -> comment, of every shipped file; the comment of a file's top stands for its group's choice."""
+    """Key -> comment, of every shipped file; empty where choices of a group say different things."""
     found: dict[str, str] = {}
     for path in sorted(CONFIGS.rglob("*.yaml"), key=lambda path: (path.parent != CONFIGS, path)):
         group = "" if path.parent == CONFIGS else path.parent.relative_to(CONFIGS).as_posix()
         for key, said in _read(path):
             name = f"{group}.{key}" if group else key
-            found[name] = found.get(name) or said
+            found[name] = said if found.get(name, said) == said else ""
         if group:
             found.setdefault(group, "")
     return found

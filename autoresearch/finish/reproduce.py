@@ -120,7 +120,7 @@ def reproduce(search: Search, experiment: Experiment) -> Reproduced:
         reason=result.reason,
         noise=search.state.standing()[1] or None,
         deterministic=search.task.deterministic,
-        differences=then and then.differences(here),
+        differences=then.differences(here) if then else None,
         time=now(),
     )
     known = read_records(search.journal, REPRODUCED, Reproduced)

@@ -26,6 +26,7 @@ from autoresearch.types import Experiment, Progress, Trial, VerdictKind
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
     from rich.table import Table
     from rich.text import Text
 
@@ -54,12 +55,12 @@ def create_view(
         kind: "live", "plain", "quiet", or "auto": live on a terminal that can redraw, plain elsewhere.
         info: The search that is shown.
         experiments: What an earlier run of it has done.
-        stream: Where to write; standard output if None.
+        stream: Where to write; if None, standard output, or for warnings only standard error.
 
     Raises:
         ValueError: If `kind` is none of these.
     """
-    stream = stream or sys.stdout
+    stream = stream or (sys.stderr if kind == "quiet" else sys.stdout)
     if kind == "auto":
         able = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         kind = "live" if able else "plain"
@@ -76,11 +77,8 @@ class LiveView(SearchView):
     """
 
     def __init__(self, stream: TextIO, *args: Any, **kwargs: Any) -> None:
-        from rich.live import Live
-
         super().__init__(*args, **kwargs)
-        panel = SearchPanel(self)
-        self._live = Live(panel, console=_console(stream), refresh_per_second=4, vertical_overflow="crop")
+        self._live = redrawn(SearchPanel(self), stream)
 
     def __enter__(self) -> Self:
         never_raises(self._live.start)(refresh=True)
@@ -182,6 +180,29 @@ class SearchPanel:
     def _messages(self) -> list[Text]:
         shown = list(self._view.messages)[-2:]
         return [_text(text, "yellow" if warning else "bright_black") for text, warning in shown]
+
+
+def redrawn(panel: SearchPanel, stream: TextIO) -> Live:
+    """A panel that is redrawn in place, and after a change of the terminal's size on a cleared screen.
+
+    When a terminal becomes narrower, it folds the lines of the frame before, so that nobody knows how many
+    there are to be erased.
+    """
+    from rich.control import Control
+    from rich.live import Live
+
+    class Redrawn(Live):
+        shape: tuple[int, int] = (0, 0)
+
+        def refresh(self) -> None:
+            with self._lock:
+                before, self.shape = self.shape, tuple(self.console.size)
+                if self.shape != before and before != (0, 0):
+                    self._live_render._shape = None  # nothing is left above to be erased
+                    self.console.control(Control.home(), Control.clear())
+                super().refresh()
+
+    return Redrawn(panel, console=_console(stream), refresh_per_second=4, vertical_overflow="crop")
 
 
 def _console(stream: TextIO) -> Console:

@@ -140,13 +140,15 @@ def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Num
         e, score, dollars = moment.experiment, moment.experiment.score, moment.dollars
         when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
         values = {
-            f"best_{name}": moment.best,
-            "tried": moment.tried,
-            "kept": moment.kept,
-            "failed": moment.failed,
-            f"tried_{name}": None if score is None else round(score, DIGITS),
-            "llm_dollars": round(dollars, DIGITS) or None,
-            "llm_dollars_per_keep": round(dollars / moment.kept, DIGITS) or None if moment.kept else None,
+            f"progress/best_{name}": moment.best,
+            "progress/tried": moment.tried,
+            "progress/kept": moment.kept,
+            "progress/failed": moment.failed,
+            f"progress/tried_{name}": None if score is None else round(score, DIGITS),
+            "cost/llm_dollars": round(dollars, DIGITS) or None,
+            "cost/llm_dollars_per_keep": round(dollars / moment.kept, DIGITS) or None
+            if moment.kept
+            else None,
         }
         for key, value in values.items():
             if value is not None and math.isfinite(value):
@@ -155,11 +157,11 @@ def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Num
     total = summary.cost.dollars
     if finished and total > 0:  # with what was paid since the last proposal, and led to none
         last = max((e.number for e in summary.experiments), default=0) + 1
-        yield Number("llm_dollars", round(total, DIGITS), _milliseconds(finished), last)
+        yield Number("cost/llm_dollars", round(total, DIGITS), _milliseconds(finished), last)
     if summary.claim and (claimed := summary.claim.result):
         when = _milliseconds(summary.claim.finished or summary.claim.started)
         low, high = claimed.interval
-        for key, value in {"claim_gain": claimed.effect, "claim_low": low, "claim_high": high}.items():
+        for key, value in {"claim/gain": claimed.effect, "claim/low": low, "claim/high": high}.items():
             yield Number(key, value, when)
 
 
@@ -179,7 +181,7 @@ def _answer(summary: Summary) -> Iterator[Number]:
         "gain_percent": 100 * gain.relative if gain and gain.relative is not None else None,
         "noise": summary.estimates.noise,
         "trials": float(summary.trials["total"]),
-        "device_hours": summary.cost.device_seconds / 3600,
+        "cost/device_hours": summary.cost.device_seconds / 3600,
     }
     times = [t.finished for e in experiments for t in e.trials if t.finished]
     when, last = _milliseconds(max(times, default=summary.info.created)), max(e.number for e in experiments)
@@ -216,7 +218,12 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         status=status,
         start=_milliseconds(e.created),
         end=_milliseconds(finished) if judged else None,
-        tags=identity(info, e.number) | {"autoresearch.search.loop": info.name} | _tags(e, row, info.metric),
+        tags={
+            **identity(info, e.number),
+            "autoresearch.search.loop": info.name,
+            "brief": scrub(one_line(info.brief)),
+            **_tags(e, row, info.metric),
+        },
         params=_params(e, sources, column),
         metrics=tuple(_metrics(e, row, judged, info.metric)),
         files=files,
@@ -277,19 +284,18 @@ def _metrics(e: Experiment, row: Mapping[str, Any], judged: bool, metric: Metric
         "effect_high": high,
         "evidence": row["evidence"],
         "expected_effect": e.proposal.expected_effect if e.proposal else None,
-        "llm_dollars": (e.proposal.cost.dollars or None) if e.proposal else None,
+        "cost/llm_dollars": (e.proposal.cost.dollars or None) if e.proposal else None,
     }
     points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
     scored = [(t.score, _milliseconds(t.finished or 0)) for t in own if t.score is not None]
     points += [
-        Number(f"{metric.name}_trial", round(score, DIGITS), when, i)
+        Number(f"each_trial/{metric.name}", round(score, DIGITS), when, i)
         for i, (score, when) in enumerate(scored, start=1)
     ]
     if judged:
         points += _curve(own[0])
-    taken = {p.key for p in points}
-    measured = {_metric_name(k): v for k, v in sorted(row["metrics"].items())[:MEASURED_METRICS]}
-    points += [Number(k, v, last) for k, v in measured.items() if k not in taken]
+    measured = sorted(row["metrics"].items())[:MEASURED_METRICS]
+    points += [Number(f"measured/{_metric_name(k)}", v, last) for k, v in measured]
     return [p for p in points if math.isfinite(p.value)]
 
 
@@ -302,12 +308,13 @@ def _curve(trial: Trial) -> list[Number]:
     kept = curve[::stride] if not curve or curve[-1] == curve[::stride][-1] else (*curve[::stride], curve[-1])
     length = trial.seconds
     return [
-        Number("train_loss", y, _milliseconds(trial.started + x * length), round(1000 * x)) for x, y in kept
+        Number("curve/train_loss", y, _milliseconds(trial.started + x * length), round(1000 * x))
+        for x, y in kept
     ]
 
 
 def _metric_name(name: str) -> str:
-    """A name that MLflow accepts and that stays in one section of its charts."""
+    """A name that MLflow accepts and that cannot name a section of its charts."""
     return re.sub(r"[^A-Za-z0-9_.\- ]", "_", name)[:100] or "_"
 
 
@@ -341,7 +348,7 @@ def experiment_note(e: Experiment, metric: Metric, diff: bool = True) -> str:
 
 def _outcome(trial: Trial, metric: Metric) -> str:
     if trial.result is None:
-        return "running or lost"
+        return "without a result: it runs, was interrupted, or was no longer needed"
     return metric.text(trial.score) if trial.score is not None else escape(trial.result.reason, 120)
 
 
@@ -357,8 +364,8 @@ def search_note(summary: Summary) -> str:
             f"validation set, {direction(metric)} is better; metric `effect`, the gain over the incumbent of "
             "its time.",
             f"On this run, `{metric.name}` is the estimate of the tip, and `effect` the whole gain.",
-            f"Charts of this run, by experiment: `best_{metric.name}` is the staircase, "
-            f"`tried_{metric.name}` the score of each experiment. In the children, the steps of `train_loss` "
-            "are thousandths of the budget.",
+            f"Charts of this run, by experiment: `progress/best_{metric.name}` is the staircase, "
+            f"`progress/tried_{metric.name}` the score of each experiment. In the children, the steps of "
+            "`curve/train_loss` are thousandths of the budget, so that runs of any budget lie on each other.",
         ]
     )

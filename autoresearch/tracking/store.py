@@ -50,13 +50,15 @@ EXPERIMENT_TAGS = {
 
 COLUMNS = {
     "attributes.`Run Name`": 430,
+    "tags.`verdict`": 90,
     "metrics.`{metric}`": 110,
     "metrics.`effect`": 110,
     "metrics.`trials`": 70,
     "tags.`category`": 120,
     "tags.`proposer`": 210,
-    "metrics.`tokens_per_second`": 150,
-    "metrics.`peak_memory_mb`": 140,
+    "tags.`brief`": 110,
+    "metrics.`measured/tokens_per_second`": 150,
+    "metrics.`measured/peak_memory_mb`": 140,
 }
 """MLflow's name of a column, with {metric} for the task's metric -> its width in pixels."""
 LIGHT = {

@@ -1,10 +1,16 @@
+import fcntl
 import io
 import os
 import pty
 import re
 import select
+import struct
+import subprocess
+import sys
+import termios
 import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +22,7 @@ from autoresearch.report.terminal import PlainView, QuietView, SearchView, trial
 from autoresearch.search.observers import View
 from autoresearch.types import Arm, Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
+from tests.support.terminal import Screen
 
 EXPERIMENTS = night()
 RUNNING = Trial(1, 0, "baseline", 1000, BASE, 0.0)
@@ -316,6 +323,72 @@ def test_the_live_view_draws_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch)
     last = text[text.rindex("╭") :]  # the frame that stays when the search is over
     assert "kept 2  tried 8/100" in last and "#5 keep" in last
     assert "raise the learning rate" in last and "seed 1" not in last
+
+
+CHILD = """
+import os, sys
+from autoresearch.report.live import create_view
+from tests.autoresearch.report.test_terminal import EXPERIMENTS, INFO, RUNNING, tried, VerdictKind
+asked, told = map(int, sys.argv[1:])
+print("A line that stood there before.")
+with create_view("live", INFO, EXPERIMENTS) as view:
+    view.message("A message that is longer than a narrow terminal is wide, and so has to be cut off.")
+    view.experiment(tried(9, VerdictKind.CRASH, hypothesis="wider and shallower " * 9))
+    view.trial(RUNNING)
+    while os.read(asked, 1) == b"g":
+        view._live.refresh()
+        sys.stdout.flush()
+        os.write(told, b"d")
+"""
+"""Draws once for each byte that it is sent, until the pipe ends."""
+
+
+@pytest.mark.slow
+def test_no_frame_is_broken_when_the_terminal_changes_its_size(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    asked, ask = os.pipe()
+    done, told = os.pipe()
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": root}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    screen = Screen(80, 24)
+
+    def resize(width: int, height: int) -> None:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        screen.resize(width, height)
+
+    def read() -> None:
+        while select.select([master], [], [], 0)[0]:
+            screen.feed(os.read(master, 65536).decode("utf-8", "replace"))
+
+    resize(80, 24)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(asked), str(told)],
+        cwd=root, stdin=slave, stdout=slave, stderr=slave, env=environment, pass_fds=(asked, told),
+    )  # fmt: skip
+    for descriptor in (slave, asked, told):
+        os.close(descriptor)
+    try:
+        for width, height in ((80, 24), (120, 40), (50, 20), (30, 12), (100, 30)):
+            read()
+            resize(width, height)
+            for _ in range(2):  # the second frame must erase the first one whole
+                os.write(ask, b"g")
+                assert os.read(done, 1) == b"d"
+                read()
+            lines = [line for line in screen.lines if line]
+            start = next(i for i, line in enumerate(lines) if line.startswith("╭"))
+            assert [line[0] for line in lines[start:]] == ["╭", *"│" * (len(lines) - start - 2), "╰"], lines
+            assert all(len(line) == width for line in lines[start:]), lines
+            assert lines[:start] in ([], ["A line that stood there before."]), lines
+        os.close(ask)
+        assert child.wait(60) == 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+        os.close(done)
 
 
 def test_a_maximised_metric_is_shown_with_its_own_digits_and_signs() -> None:

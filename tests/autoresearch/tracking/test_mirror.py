@@ -167,13 +167,13 @@ def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(shown: Shown)
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert child.data.params == {"LR": "0.02", "DEPTH": "3"}
     assert child.data.metrics["val_bpb"] == 1.6 and child.data.metrics["effect_low"] == 0.05
-    assert child.data.metrics["peak_memory_mb"] == 300.0
+    assert child.data.metrics["measured/peak_memory_mb"] == 300.0
     assert child.data.tags["verdict"] == "keep" and child.data.tags["seeds"] == "7"
     assert "clearly better" in child.data.tags["mlflow.note.content"]
-    assert history(shown.folder, child, "train_loss") == [(0, 7.5), (1000, 2.5)]
-    assert history(shown.folder, parent, "best_val_bpb")[:2] == [(0, pytest.approx(1.71)), (1, 1.6)]
+    assert history(shown.folder, child, "curve/train_loss") == [(0, 7.5), (1000, 2.5)]
+    assert history(shown.folder, parent, "progress/best_val_bpb")[:2] == [(0, pytest.approx(1.71)), (1, 1.6)]
     assert history(shown.folder, parent, "kept") == [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2)]
-    assert history(shown.folder, parent, "llm_dollars_per_keep")[0] == (1, 0.25)
+    assert history(shown.folder, parent, "cost/llm_dollars_per_keep")[0] == (1, 0.25)
     assert parent.data.params["budget.amount"] == "1000000.0"
     for run in (parent, child):
         assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["sotu"]
@@ -194,7 +194,7 @@ def test_numbers_that_mlflow_cannot_store_do_not_hold_up_the_rest(shown: Shown) 
     child = shown.runs["2"]
     assert child.data.metrics["val_bpb"] == 1.6, "a measured number took the place of the score"
     assert "a" not in child.data.metrics and child.data.metrics["e_v_i_l_"] == 1.0
-    assert history(shown.folder, child, "train_loss") == [(0, 7.0), (1000, 2.0)]
+    assert history(shown.folder, child, "curve/train_loss") == [(0, 7.0), (1000, 2.0)]
 
 
 def test_hostile_and_broken_text_is_shown_harmlessly(shown: Shown) -> None:

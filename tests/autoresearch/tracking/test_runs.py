@@ -24,7 +24,9 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     e = tried(1, VerdictKind.DISCARD, ("screen", 1.5))
     trial = replace(e.trials[0], result=Measurement(Outcome.OK, 1.5, curve=curve))
     points = [
-        p for p in experiment_run(INFO, replace(e, trials=(trial,)), {}, 0).metrics if p.key == "train_loss"
+        p
+        for p in experiment_run(INFO, replace(e, trials=(trial,)), {}, 0).metrics
+        if p.key == "curve/train_loss"
     ]
     assert len(points) <= 402
     assert (points[0].value, points[-1].value) == (0.0, 9999.0)
@@ -33,11 +35,11 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 def test_a_maximised_metric_is_shown_under_its_own_name() -> None:
     search = by_accuracy(night())
     parent = search_run(summarize(Recorded(search, ACCURACY_INFO)), staircase(search))
-    best = [p.value for p in parent.metrics if p.key == "best_val_accuracy"]
-    assert best[0] < best[-1] and any(p.key == "tried_val_accuracy" for p in parent.metrics)
+    best = [p.value for p in parent.metrics if p.key == "progress/best_val_accuracy"]
+    assert best[0] < best[-1] and any(p.key == "progress/tried_val_accuracy" for p in parent.metrics)
     assert "higher is better" in parent.tags["mlflow.note.content"]
     child = experiment_run(ACCURACY_INFO, search[2], {}, 0)
-    assert {"val_accuracy", "val_accuracy_trial", "effect"} <= {p.key for p in child.metrics}
+    assert {"val_accuracy", "each_trial/val_accuracy", "effect"} <= {p.key for p in child.metrics}
     assert child.tags["result"].startswith("keep: +0.05")
     assert not [p for p in (*parent.metrics, *child.metrics) if "bpb" in p.key]
 
@@ -47,7 +49,7 @@ def test_a_trial_that_was_lost_is_not_counted_and_hides_no_curve() -> None:
     lost = replace(e.trials[0], id=1, result=None)
     points = experiment_run(INFO, replace(e, trials=(lost, *e.trials)), {}, 0).metrics
     assert [p.value for p in points if p.key == "trials"] == [1.0]
-    assert [p for p in points if p.key == "train_loss"]
+    assert [p for p in points if p.key == "curve/train_loss"]
 
 
 def test_the_run_of_a_search_has_its_answer_in_the_columns_of_its_experiments() -> None:
@@ -58,5 +60,5 @@ def test_the_run_of_a_search_has_its_answer_in_the_columns_of_its_experiments() 
     assert found["effect"] == pytest.approx(summary.gain.absolute)
     assert found["val_bpb"] == pytest.approx(summary.estimates.baseline.mean - summary.gain.absolute)
     assert found["gain_percent"] == pytest.approx(5.59, abs=0.01)
-    assert found["trials"] == summary.trials["total"] and found["device_hours"] > 0
+    assert found["trials"] == summary.trials["total"] and found["cost/device_hours"] > 0
     assert not [p for p in search_run(summarize(Recorded([baseline()])), []).metrics if p.key == "effect"]
