@@ -172,7 +172,7 @@ def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(shown: Shown)
     assert "clearly better" in child.data.tags["mlflow.note.content"]
     assert history(shown.folder, child, "curve/train_loss") == [(0, 7.5), (1000, 2.5)]
     assert history(shown.folder, parent, "progress/best_val_bpb")[:2] == [(0, pytest.approx(1.71)), (1, 1.6)]
-    assert history(shown.folder, parent, "kept") == [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2)]
+    assert history(shown.folder, parent, "progress/kept") == [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2)]
     assert history(shown.folder, parent, "cost/llm_dollars_per_keep")[0] == (1, 0.25)
     assert parent.data.params["budget.amount"] == "1000000.0"
     for run in (parent, child):
@@ -193,7 +193,7 @@ def test_the_journal_knows_what_is_done_and_where_it_is_shown(shown: Shown) -> N
 def test_numbers_that_mlflow_cannot_store_do_not_hold_up_the_rest(shown: Shown) -> None:
     child = shown.runs["2"]
     assert child.data.metrics["val_bpb"] == 1.6, "a measured number took the place of the score"
-    assert "a" not in child.data.metrics and child.data.metrics["e_v_i_l_"] == 1.0
+    assert "measured/a" not in child.data.metrics and child.data.metrics["measured/e_v_i_l_"] == 1.0
     assert history(shown.folder, child, "curve/train_loss") == [(0, 7.0), (1000, 2.0)]
 
 
