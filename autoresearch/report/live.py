@@ -196,7 +196,8 @@ def redrawn(panel: SearchPanel, stream: TextIO) -> Live:
 
         def refresh(self) -> None:
             with self._lock:
-                before, self.shape = self.shape, tuple(self.console.size)
+                before, (width, height) = self.shape, self.console.size
+                self.shape = width, height
                 if self.shape != before and before != (0, 0):
                     self._live_render._shape = None  # nothing is left above to be erased
                     self.console.control(Control.home(), Control.clear())
