@@ -218,6 +218,8 @@ def run_trial(
                 if plan.submission is not None and not plan.submitted:
                     keep_weights(weights, plan.submission)
                 if plan.text is not None:
+                    for server in processes.servers:  # it has seen held-out text
+                        server.kill()
                     texts = write_texts(
                         resources.options, code, scratch / TEXT, weights, resources.data.path, plan.text
                     )
