@@ -285,7 +285,7 @@ class PlainView(QuietView):
 def trial_name(trial: Trial, baselines: int | None = None) -> str:
     """What a trial is for: "screen, seed 1003"."""
     of = f" of {baselines}" if baselines and trial.id <= baselines else ""
-    number = f" {trial.id}{of}" if trial.experiment == 0 else ""
+    number = f" {trial.id}{of}" if trial.experiment == 0 and not trial.label else ""
     # A name without a colon is that of the only place, which needs no mention.
     place = f" on {trial.place}" if ":" in trial.place else ""
     return f"{one_line(trial.label or trial.arm, 20)}{number}, seed {trial.seed}{place}"
