@@ -7,7 +7,7 @@ way is better; an effect is a gain, so positive is always better.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -557,6 +557,8 @@ class Experiment:
             cost something and were never tried.
         diagnoses: Trials of the incumbent with edits that only print, made while this was the latest
             experiment. Their scores count for nothing, and are not recorded.
+        decided: How many experiments had a verdict by then, itself included; None until judged. With one
+            candidate in flight at a time this is its number.
     """
 
     number: int
@@ -571,6 +573,12 @@ class Experiment:
     trials: tuple[Trial, ...] = ()
     dropped: tuple[Proposal, ...] = ()
     diagnoses: tuple[Trial, ...] = ()
+    decided: int | None = None
+
+    @property
+    def order(self) -> int:
+        """Its place in the order of verdicts; its number while it has none."""
+        return self.number if self.decided is None else self.decided
 
     @property
     def kept(self) -> bool:
@@ -578,9 +586,18 @@ class Experiment:
         return self.verdict is not None and self.verdict.kind is VerdictKind.KEEP
 
     @property
+    def own(self) -> tuple[Trial, ...]:
+        """Trials of the candidate itself, in order: no re-runs of the incumbent.
+
+        A candidate that was merged onto a later incumbent has others from before, of another program.
+        """
+        own = [t for t in self.trials if t.arm != Arm.INCUMBENT]
+        return tuple(t for t in own if t.commit == own[-1].commit)
+
+    @property
     def scores(self) -> tuple[float, ...]:
-        """Scores of the candidate itself (not of incumbent re-runs), in order."""
-        return tuple(t.score for t in self.trials if t.arm != Arm.INCUMBENT and t.score is not None)
+        """Scores of the candidate itself, in order; see `own`."""
+        return tuple(t.score for t in self.own if t.score is not None)
 
     @property
     def score(self) -> float | None:
@@ -588,11 +605,17 @@ class Experiment:
 
         A screening score has been selected for being low, so it would make the mean optimistic.
         """
-        fair = [
-            t.score for t in self.trials if t.arm not in (Arm.SCREEN, Arm.INCUMBENT) and t.score is not None
-        ]
+        fair = [t.score for t in self.own if t.arm != Arm.SCREEN and t.score is not None]
         scores = fair or self.scores
         return sum(scores) / len(scores) if scores else None
+
+
+def in_order(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments in the order of their verdicts, the baseline first; those without a verdict come last.
+
+    With several candidates in flight this is not the order of their numbers.
+    """
+    return sorted(experiments, key=lambda e: (bool(e.number) and e.verdict is None, e.order))
 
 
 @dataclass(frozen=True)

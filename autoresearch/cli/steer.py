@@ -166,8 +166,9 @@ def incumbent_of(journal: Journal, repository: Repository) -> tuple[str, Mapping
     """The incumbent's commit, and its editable files: path -> text."""
     from autoresearch.search.setup import recorded_config
     from autoresearch.tasks import create_task
+    from autoresearch.types import in_order
 
-    kept = [e.commit for e in journal.experiments() if e.kept]
+    kept = [e.commit for e in in_order(journal.experiments()) if e.kept]
     tip = kept[-1] if kept else journal.info().base_commit
     return tip, repository.sources(tip, create_task(recorded_config(journal.path.parent)).editable)
 

@@ -93,7 +93,7 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
         for number in judge.in_flight:
             judge.withdraw(number)
         state = judge.to_json()
-    if noise <= 0 or judge.unanswered:
+    if noise <= 0 or judge.in_flight or judge.unanswered:
         return None
     ever = _least(lambda gain: _judged(state, level, gain, MAX_RUNS) is True, noise)
     if ever is None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from autoresearch.report.estimates import Moment, staircase, student_quantile
 from autoresearch.report.summary import Summary
 from autoresearch.text import duration
-from autoresearch.types import Metric
+from autoresearch.types import Metric, in_order
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -231,7 +231,7 @@ def draw_comparison(searches: Sequence[Summary], by: By) -> Figure:
     from matplotlib.figure import Figure
 
     axes_of: dict[str, Callable[[Moment, float], float]] = {
-        "experiments": lambda moment, hours: moment.experiment.number,
+        "experiments": lambda moment, hours: moment.experiment.order,
         "device hours": lambda moment, hours: hours,
     }
     if any(search.cost.dollars for search in searches):
@@ -262,12 +262,12 @@ def _progress(
     search: Summary, x_of: Callable[[Moment, float], float]
 ) -> tuple[list[float], list[float], list[float]]:
     """Position, gain so far, and half of its 95% interval, after each experiment."""
-    seconds = {e.number: sum(t.seconds for t in e.trials) for e in search.experiments}
+    seconds = {e.order: sum(t.seconds for t in e.trials) for e in in_order(search.experiments)}
     start = search.estimates.baseline
     x, y, half, spent, done = [0.0], [0.0], [0.0], 0.0, -1
     for moment in staircase(search.experiments) if start else []:
-        spent += sum(s for number, s in seconds.items() if done < number <= moment.experiment.number)
-        done = moment.experiment.number
+        spent += sum(s for order, s in seconds.items() if done < order <= moment.experiment.order)
+        done = moment.experiment.order
         levels = moment.experiment.verdict.levels if moment.experiment.verdict else None
         base = levels.baseline.mean if levels else start.mean if start else 0.0
         ends = levels.incumbent.interval if levels and moment.kept else None

@@ -18,7 +18,7 @@ from statistics import NormalDist
 
 from autoresearch.judge.finished import whole_gain
 from autoresearch.judge.noise import t_from_z
-from autoresearch.types import Arm, Estimate, Experiment, Levels, Metric, State, Trial, VerdictKind
+from autoresearch.types import Arm, Estimate, Experiment, Levels, Metric, State, Trial, VerdictKind, in_order
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ class Estimator:
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._last: Experiment | None = None
+        self._added: list[Experiment] = []
         self._kept: tuple[Experiment, ...] = ()
         self._runs: dict[str, tuple[Trial, ...]] = {}
         self._judged: dict[int, Levels] = {}
@@ -106,21 +105,21 @@ class Estimator:
 
     def estimate(self, experiments: Sequence[Experiment]) -> Estimates:
         """The estimates after these experiments, which continue those of the last call."""
-        if self._count and (len(experiments) < self._count or experiments[self._count - 1] is not self._last):
+        experiments = in_order(experiments)
+        if [*map(id, self._added)] != [*map(id, experiments[: len(self._added)])]:
             vars(self).update(vars(Estimator()))  # another history, or an old experiment was changed
-        while self._count < len(experiments) and self._is_final(experiments):
-            self._last = experiments[self._count]
-            self._add(self._last)
-            self._count += 1
+        while len(self._added) < len(experiments) and self._is_final(experiments):
+            self._added.append(experiments[len(self._added)])
+            self._add(self._added[-1])
         now = copy(self)
         now._runs, now._judged = dict(self._runs), dict(self._judged)
-        for experiment in experiments[self._count :]:
+        for experiment in experiments[len(self._added) :]:
             now._add(experiment)
         return now._result()
 
     def _is_final(self, experiments: Sequence[Experiment]) -> bool:
-        has_successor = len(experiments) > self._count + 1
-        return experiments[self._count].state is State.RECORDED or (self._count == 0 and has_successor)
+        count = len(self._added)
+        return experiments[count].state is State.RECORDED or (count == 0 and len(experiments) > 1)
 
     def _add(self, experiment: Experiment) -> None:
         """Count each trial for the commit that it ran, whichever experiment asked for it.
@@ -128,12 +127,10 @@ class Estimator:
         A candidate's own trials belong to its final commit: they ran the same tree under a commit whose
         message did not have the verdict yet.
         """
-        own: tuple[Trial, ...] = ()
+        own = tuple(t for t in experiment.own if t.score is not None)
         for trial in experiment.trials:
             if trial.score is not None and trial.arm == Arm.INCUMBENT:
                 self._runs[trial.commit] = (*self._runs.get(trial.commit, ()), trial)
-            elif trial.score is not None:
-                own = (*own, trial)
         if experiment.number == 0 or experiment.kept:
             self._kept = (*self._kept, experiment)
             self._runs[experiment.commit] = (*self._runs.get(experiment.commit, ()), *own)
@@ -161,7 +158,7 @@ class Estimator:
         first, last = now.incumbents[0], now.incumbents[-1]
         start, tip = (self._runs.get(found.experiment.commit, ()) for found in (first, last))
         before, after = ({t.seed: t.score for t in runs if t.score is not None} for runs in (start, tip))
-        known = [t.score for t in own_trials(first.experiment) if t.score is not None]
+        known = first.experiment.scores
         same = math.isclose(math.fsum(known) / len(known), judged.baseline.mean, abs_tol=1e-6 * judged.noise)
         if len(now.incumbents) < 2 or len(before) < len(start) or not same:
             return now
@@ -178,11 +175,6 @@ class Estimator:
             return judged.incumbent
         scores = fair_scores(self._runs.get(kept.commit, ()))
         return Estimate(sum(scores) / len(scores), None, len(scores)) if scores else None
-
-
-def own_trials(experiment: Experiment) -> list[Trial]:
-    """Trials of the candidate itself, without re-runs of the incumbent."""
-    return [t for t in experiment.trials if t.arm != Arm.INCUMBENT]
 
 
 def fair_scores(trials: Iterable[Trial]) -> list[float]:
@@ -237,18 +229,20 @@ def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
     """The search after each judged experiment, by what was known then. Linear in the number of trials."""
     moments: list[Moment] = []
     commit, runs, kept, failed, dollars, dropped = "", list[Trial](), 0, 0, 0.0, 0.0
-    for e in experiments:
+    tried = -1
+    for e in in_order(experiments):
+        tried += 1
         # Proposals are dropped after the experiment that they are filed under: they count from the next on.
         dollars += dropped + (e.proposal.cost.dollars if e.proposal else 0.0)
         dropped = sum(proposal.cost.dollars for proposal in e.dropped)
         runs += [t for t in e.trials if t.arm == Arm.INCUMBENT and t.commit == commit]
         if e.number == 0 or e.kept:
-            commit, runs, kept = e.commit, own_trials(e), kept + (e.number > 0)
+            commit, runs, kept = e.commit, list(e.own), kept + (e.number > 0)
         if e.verdict is None and e.number > 0:
             continue
         failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
         if e.verdict is not None and e.verdict.levels is not None and (e.kept or e.parent == commit):
-            moments.append(Moment(e, e.verdict.levels.incumbent.mean, e.number, kept, failed, dollars))
+            moments.append(Moment(e, e.verdict.levels.incumbent.mean, tried, kept, failed, dollars))
         elif scores := fair_scores(runs):
-            moments.append(Moment(e, sum(scores) / len(scores), e.number, kept, failed, dollars))
+            moments.append(Moment(e, sum(scores) / len(scores), tried, kept, failed, dollars))
     return moments

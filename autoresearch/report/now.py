@@ -61,9 +61,9 @@ class Published:
         self._write()
 
     def trial(self, trial: Trial) -> None:
-        """A trial starts or has ended."""
+        """A trial starts, has ended, or was cancelled."""
         self._view.trial(trial)
-        if trial.result is not None:
+        if trial.finished is not None:
             self._curves.pop(trial.id, None)
         self._write()
 

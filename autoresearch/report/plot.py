@@ -59,7 +59,7 @@ LEGEND = 0.24, 0.34
 
 @dataclass(frozen=True)
 class _Points:
-    """What is drawn: (experiment number, score), numbers of those without one, and the ends of the axis."""
+    """What is drawn: (place in the order of verdicts, score), places without score, the ends of the axis."""
 
     kept: list[tuple[int, float]]
     discarded: list[tuple[int, float]]
@@ -116,7 +116,7 @@ def draw_progress(experiments: Sequence[Experiment], name: str, metric: Metric) 
     rows = [14, 1] if any(points.unscored.values()) else [14]
     grid = figure.add_gridspec(len(rows), 1, height_ratios=rows)
     axes = figure.add_subplot(grid[0])
-    last = max((e.number for e in experiments), default=0)
+    last = max((e.order for e in experiments), default=0)
     axes.set_xlim(-0.6 - 0.01 * last, last + 0.6 + 0.03 * last)
     _dress(axes, now, name, metric, sum(e.number > 0 for e in experiments))
     if not now.incumbents:
@@ -137,7 +137,7 @@ def draw_progress(experiments: Sequence[Experiment], name: str, metric: Metric) 
         if points.unscored[kind]:
             axes.scatter([], [], s=24, marker=marker, color=color, linewidth=1.2, label=label)
     if now.incumbents:
-        steps = [(found.experiment.number, found.estimate.mean) for found in now.incumbents]
+        steps = [(found.experiment.order, found.estimate.mean) for found in now.incumbents]
         marks = [*points.discarded, *points.kept, *steps, (last, steps[-1][1])]
         axes.legend(loc=_corner(axes, marks), frameon=False, fontsize=8.5, labelcolor=INK)
         _label(axes, experiments, points, steps, metric)
@@ -152,9 +152,9 @@ def _points(experiments: Iterable[Experiment], now: Estimates, metric: Metric) -
         if e.number == 0 or e.verdict is None:
             continue
         if e.verdict.kind in UNSCORED:
-            unscored[e.verdict.kind].append(e.number)
+            unscored[e.verdict.kind].append(e.order)
         elif e.score is not None:
-            (kept if e.kept else discarded).append((e.number, e.score))
+            (kept if e.kept else discarded).append((e.order, e.score))
     # The axis is found as for a metric to be minimised, and turned round at the end if need be.
     core = [metric.loss(found.estimate.mean) for found in now.incumbents]
     core += [metric.loss(y) for _, y in kept]
@@ -201,7 +201,7 @@ def _frame(axes: Axes) -> None:
 
 
 def _running_best(axes: Axes, now: Estimates, last: int) -> None:
-    x = [found.experiment.number for found in now.incumbents] + [last + 0.6]
+    x = [found.experiment.order for found in now.incumbents] + [last + 0.6]
     y = [found.estimate.mean for found in now.incumbents] + [now.incumbents[-1].estimate.mean]
     if now.noise:
         low, high = [v - now.noise for v in y], [v + now.noise for v in y]
@@ -271,7 +271,7 @@ def _label(
     kept.sort(key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)
     for e in kept[:LABELS]:
         if e.proposal is not None and e.score is not None:
-            labels.add((e.number, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 46))
+            labels.add((e.order, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 46))
 
 
 def draw_timeline(use: TimeUse, name: str) -> Figure:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from autoresearch.judge import Judge
 from autoresearch.judge.base import Report
-from autoresearch.report.estimates import Estimates, estimate, own_trials
+from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.stopping import stopping
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.notes import (
@@ -299,7 +299,7 @@ def _public(change: SettingChange) -> SettingChange:
 
 def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
     """One experiment as JSON-ready values, as `log --json` prints them; `change` is in words."""
-    own, verdict, proposal = own_trials(e), e.verdict, e.proposal
+    own, verdict, proposal = e.own, e.verdict, e.proposal
     return {
         "number": e.number,
         "state": e.state.value,
@@ -347,7 +347,7 @@ def failures(experiments: Sequence[Experiment]) -> list[Failure]:
 
 def cause(experiment: Experiment) -> str:
     """Why an experiment has no score, as its own trials tell it."""
-    reasons = [t.result.reason for t in own_trials(experiment) if t.result and t.result.reason]
+    reasons = [t.result.reason for t in experiment.own if t.result and t.result.reason]
     return reasons[-1] if reasons else (experiment.verdict.reason if experiment.verdict else "")
 
 
@@ -359,7 +359,7 @@ def signature(text: str) -> str:
 def mean_metrics(experiment: Experiment) -> dict[str, float]:
     """Means over the candidate's scored trials of whatever they measured."""
     values: dict[str, list[float]] = defaultdict(list)
-    for trial in own_trials(experiment):
+    for trial in experiment.own:
         if trial.result and trial.result.outcome is Outcome.OK:
             for name, value in trial.result.metrics.items():
                 values[name].append(float(value))

@@ -127,7 +127,6 @@ class SearchView:
     def proposing(self, number: int, proposer: str) -> None:
         """A proposer is asked for experiment `number`."""
         with self.lock:
-            self._forget_trials_before(number)
             self._begin(f"#{number}: asking {one_line(proposer, 60)} for a proposal", "")
 
     @never_raises
@@ -140,7 +139,7 @@ class SearchView:
 
     @never_raises
     def trial(self, trial: Trial) -> None:
-        """A trial starts or has ended; one that was started ahead of its turn is announced twice."""
+        """A trial starts, has ended, or was cancelled: then it is finished without a result."""
         with self.lock:
             if trial.experiment == 0 and trial.arm == Arm.BASELINE:
                 self.doing, self.hypothesis = "#0: measuring the starting point and the noise", ""
@@ -152,7 +151,7 @@ class SearchView:
                 self._lengths.append(trial.seconds)
                 self._claimed += trial.arm is Arm.CLAIM
             known = self.running.pop(trial.id, None) is not None
-            if trial.result is None:
+            if trial.result is None and trial.finished is None:
                 self.running[trial.id] = trial, None
             self.places = max(self.places, len(self.running))
             self._show_trial(trial, known)
@@ -174,10 +173,6 @@ class SearchView:
             self.counts[experiment.verdict.kind] += 1
             self.best, self.noise = incumbent_score, noise
             self._done_here += 1
-            if experiment.kept:
-                self.running.clear()  # trials of queued candidates compare with an incumbent that is replaced
-            else:
-                self._forget_trials_before(experiment.number + 1)
             self.verdicts.append(_line(experiment, experiment.verdict, self.metric))
             self._show_verdict(self.verdicts[-1])
 
@@ -203,9 +198,6 @@ class SearchView:
         self._first_at = self._clock() if self._first_at is None else self._first_at
         self.doing, self.hypothesis = doing, hypothesis
         self._show_doing()
-
-    def _forget_trials_before(self, number: int) -> None:
-        self.running = {i: running for i, running in self.running.items() if running[0].experiment >= number}
 
     def _show_message(self, line: str, warning: bool) -> None:
         """Show a message, which is clean."""
@@ -259,7 +251,7 @@ class PlainView(QuietView):
         self._last = self._clock()
         what = f"#{trial.experiment} {trial_name(trial, self.baselines)}"
         if trial.result is None:
-            if not known:
+            if trial.finished is None and not known:
                 self._print(f"{what}: training")
             return
         took = duration(trial.seconds)

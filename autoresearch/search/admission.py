@@ -203,13 +203,26 @@ class Admission:
             return proposal
         if proposal.params:
             raise Refused("it was a point near another incumbent")  # no tuner chose the merged point
-        ours, base = self._state.sources(parent), self._state.sources(draft.parent)
+        return self._carried(proposal, draft.parent, parent)
+
+    def merged(self, experiment: Experiment, parent: str) -> Proposal:
+        """The proposal of a candidate in flight, with edits that apply to the incumbent of now.
+
+        It is no point of a tuner any more: no tuner chose the merged one.
+
+        Raises:
+            Refused: If changes that were kept since conflict with it.
+        """
+        assert experiment.proposal, "the baseline is no candidate"
+        return replace(self._carried(experiment.proposal, experiment.parent, parent), params={})
+
+    def _carried(self, proposal: Proposal, before: str, parent: str) -> Proposal:
+        ours, base = self._state.sources(parent), self._state.sources(before)
         if proposal.tuning:
             with contextlib.suppress(Refused):
                 return remade(proposal, self._state.journal.experiments(), ours, self._state.column)
-        return replace(
-            proposal, edits=carried_edits(ours, base, proposal.edits, self._state.repository.merge)
-        )
+        edits = carried_edits(ours, base, proposal.edits, self._state.repository.merge)
+        return replace(proposal, edits=edits)
 
     def _try(self, candidate: Candidate) -> None:
         """Refuse a candidate that fails at once."""

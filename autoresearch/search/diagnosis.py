@@ -18,7 +18,7 @@ from autoresearch.errors import Refused
 from autoresearch.propose.llm.history import printed
 from autoresearch.search.admission import Admission
 from autoresearch.search.observers import View
-from autoresearch.search.scheduler import Scheduler
+from autoresearch.search.scheduler import Scheduler, Steps
 from autoresearch.search.state import SearchState
 from autoresearch.store.notes import DIAGNOSES, read_diagnoses
 from autoresearch.text import one_line
@@ -32,18 +32,15 @@ DONE = "a diagnosis: the script was trained with it once; the next prompts quote
 
 def diagnose(
     state: SearchState, admission: Admission, scheduler: Scheduler, view: View, draft: Draft
-) -> None:
+) -> Steps[None]:
     """Carry out a draft that only prints; afterwards it waits no longer.
 
     Args:
         state: Of the search.
         admission: Merges the edits onto the incumbent of now.
-        scheduler: Runs the training.
+        scheduler: Starts the training.
         view: Shows what happens.
         draft: The draft.
-
-    Raises:
-        Stopped: If a person stops the search.
     """
     journal, tip = state.journal, state.incumbent
     question = one_line(draft.proposal.hypothesis, 500)
@@ -55,14 +52,14 @@ def diagnose(
         journal.drop(draft, str(error))
         return
     view.message(f"Diagnosis for {draft.proposal.proposer}: {question}")
-    seed = next(t.seed for t in tip.trials if t.arm is not Arm.INCUMBENT and t.score is not None)
+    seed = next(t.seed for t in tip.own if t.score is not None)
     latest = journal.experiments()[-1].number
 
     def start() -> Trial:
         trial = journal.start_trial(latest, Arm.DIAGNOSE, seed, tip.commit)
         return scheduler.start_unrecorded(trial, (Split.VALIDATION,), "", files=candidate.changed)
 
-    ended = scheduler.run_one(start)
+    ended = yield start
     result = replace(ended.result, score=None, metrics={}, items={})
     said = printed(result.log, KEPT)
     found = Diagnosis(tip.number, question, said, result.outcome, one_line(result.reason, 500))

@@ -54,7 +54,7 @@ class EarlyStopping:
     def _learn(self, experiment: Experiment, known: dict[tuple[str, int], Measurement]) -> None:
         """Take note of the screening run of an experiment, if it was finished."""
         loss = self._state.task.metric.loss
-        for trial in experiment.trials:
+        for trial in experiment.own:
             beside = known.get((experiment.parent, trial.seed))
             if trial.arm is Arm.SCREEN and trial.result and trial.score is not None and beside:
                 assert beside.score is not None
@@ -71,4 +71,5 @@ def _scored(experiments: tuple[Experiment, ...]) -> dict[tuple[str, int], Measur
         for experiment in experiments
         for trial in experiment.trials
         if trial.result is not None and trial.score is not None
+        if trial.arm is Arm.INCUMBENT or trial in experiment.own
     }

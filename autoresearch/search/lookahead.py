@@ -95,7 +95,7 @@ class Lookahead:
         """
         drafts, config = len(self._journal.drafts()), self._config
         wanted = max(config.lookahead, places - 1) if config.lookahead else 0
-        if self._proposer.instant and places == 1:
+        if self._proposer.instant:
             wanted = 0  # asked now, it would know less, and no time would be saved
         in_time = self._state.tried + drafts < config.experiments and now() < self._deadline
         if drafts < wanted and in_time and not self.busy:

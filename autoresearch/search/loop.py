@@ -1,19 +1,16 @@
 """The loop of a search: trains the baseline, then proposes, commits, judges and records, repeatedly.
 
 This module owns the order of the steps: each is written to the journal before it is taken. A search that was
-killed at any instant continues where the journal ends: `run` first finishes the open experiment, then asks
-for more. Decisions are serial; the trials of one decision, and the proposal for the next experiment, run at
-the same time (`scheduler`, `lookahead`).
+killed at any instant continues where the journal ends: with the experiments that are open. The loop starts
+all trials that can start, then waits for one event, for ever: a trial has ended, or a proposal is there. Not
+covered: the trials of candidates (`judging`), what follows from a verdict (`conclusion`), and proposals made
+ahead (`lookahead`).
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.clock import now
@@ -22,30 +19,26 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
-from autoresearch.propose.tune.request import with_tuning
 from autoresearch.search.admission import Admission, FailureAlarm
+from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.create import earlier_judge
 from autoresearch.search.diagnosis import diagnose
+from autoresearch.search.judging import Judging
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
-from autoresearch.search.reproduction import check_reproduction
-from autoresearch.search.revocation import revoke, revoke_claimed, settle, stored_judge, suspect, veto
-from autoresearch.search.scheduler import Ended, Scheduler, Stopped
+from autoresearch.search.revocation import revoke_claimed, settle
+from autoresearch.search.scheduler import Ended, Job, Scheduler, Steps, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import TrialRules
-from autoresearch.search.unseen import check_unseen
-from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
-from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.store.searches import STOPPED
 from autoresearch.tasks.base import Task
-from autoresearch.text import one_line
-from autoresearch.types import Arm, Experiment, Measurement, Outcome, State, Verdict, VerdictKind
+from autoresearch.types import Arm, Outcome, State, in_order
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -82,6 +75,9 @@ class Search:
         self.rules = TrialRules(self.state)
         self.scheduler = Scheduler(self.state, self.rules, self.executor, self.view, self.inbox)
         self.admission = Admission(self.state, self.executor.tryout)
+        self.job: Job | None = None
+        self._told = False
+        self._exhausted_at = -1
         self._neighbours: dict[int, str] = {}
         self._look_again = 0.0
 
@@ -102,6 +98,10 @@ class Search:
         self.deadline = now() + 60 * self.config.minutes if self.config.minutes else float("inf")
         told, until = self.scheduler.events, self.deadline
         self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, until)
+        self.judging = Judging(self.state, self.scheduler, self.admission, self.view)
+        self.conclusion = Conclusion(
+            self.state, self.scheduler, self.judging, self.proposer, self.view, self.mirror
+        )
         self.alarm = FailureAlarm(self.config.alarm)
         by_itself = True
         try:
@@ -123,35 +123,33 @@ class Search:
     def _search(self) -> None:
         self.journal.update(finished=None)
         recover(self.state, self.view)
+        for experiment in self.state.open:
+            if experiment.state is State.PROPOSED:
+                self.judging.commit(experiment)
         revoke_claimed(self.state)
         settle(self.state)
         self.mirror.sync(self.journal)
         self._tell_of_neighbours()
-        self.judge = self._baseline()
-        if 0 < self.config.experiments <= self.state.tried and not self.state.unfinished:
+        self.judging.go_on(self._baseline())
+        self._look_ahead()
+        if 0 < self.config.experiments <= self.state.tried and not self.state.open:
             done = f"{self.config.name} has tried its {self.config.experiments} experiments already."
             self.view.message(f"{done} For more of them: experiments={2 * self.config.experiments}")
         while True:
-            if (experiment := self.state.unfinished) is None:
-                self._recheck()
-                self._repeat()
-            self.scheduler.checkpoint()  # also after the last experiment, before the search ends
-            if experiment is None and self.state.tried >= self.config.experiments:
-                break
+            self._conclude()
+            if self.job is None and (not self.state.open or self.scheduler.places > 1):
+                self._begin(self.conclusion.check_kept())
+            if not self.scheduler.busy:
+                self.scheduler.checkpoint()  # also after the last experiment, before the search ends
             self._tell_of_neighbours()
-            if experiment is None:
-                experiment = self._propose()
-            if experiment.state is State.PROPOSED:
-                experiment = self._commit(experiment)
-            if experiment.state is State.COMMITTED:
-                experiment = self._judge(experiment)
-            if experiment.kept:
-                experiment = self._check_unseen(experiment)
-            if experiment.state is State.JUDGED:
-                self._record(experiment)
-            self.alarm.note(experiment)
+            self._start()
+            if any(e.verdict and not e.kept for e in self.state.open):
+                continue  # one was withdrawn
+            if not (self.state.open or self.job or self.scheduler.busy) and self._is_over():
+                break
+            self._wait()
 
-    # The steps, in order
+    # The steps
 
     def _baseline(self) -> ScoreJudge:
         """Train the starting script with several seeds: the first incumbent, and the noise."""
@@ -183,177 +181,133 @@ class Search:
         self.mirror.sync(self.journal)
         return judge
 
-    def _propose(self) -> Experiment:
-        """The next experiment: from a draft that still fits, or from a new proposal."""
-        self.view.proposing(self.state.tried + 1, self.proposer.name)
-        while True:
-            self._look_at_the_clock()
-            for draft in self.journal.drafts():
-                if draft.proposal.diagnostic:
-                    diagnose(self.state, self.admission, self.scheduler, self.view, draft)
+    def _conclude(self) -> None:
+        """Record verdicts. A keep is checked first; while that lasts, nothing else begins."""
+        for number in [e.number for e in in_order(self.state.open) if e.verdict is not None]:
+            experiment = self.journal.experiment(number)
+            if self.conclusion.must_check(experiment):
+                if self.job is not None:
+                    continue  # one after the other
+                self._begin(self.conclusion.check(experiment))
+                if self.job is not None:
                     continue
-                try:
-                    return self.admission.adopt(draft, self.state.incumbent.commit)
-                except Refused as error:
-                    self.view.message(
-                        f"Dropped a queued proposal ({draft.proposal.hypothesis}): {error}", warning=True
-                    )
-                    self.journal.drop(draft, str(error))
-            self.scheduler.checkpoint()
-            self.lookahead.collect()
-            if not self.lookahead.busy:
-                self.lookahead.ask()
-            while self.lookahead.busy:
-                if isinstance(event := self.scheduler.next(), Answered):
-                    self.lookahead.answered(event)
-                self.scheduler.checkpoint()  # a proposer may be unreachable for hours
-                self._look_at_the_clock()
+                experiment = self.journal.experiment(number)
+            if experiment.state is State.JUDGED:
+                self.alarm.note(self.conclusion.record(experiment))
 
-    def _commit(self, experiment: Experiment) -> Experiment:
-        """Turn the proposal into a commit that stays reachable, whatever the verdict."""
-        candidate = self.state.candidate_of(experiment)
-        message, when = commit_message(experiment, self.task.metric), experiment.created
-        commit = self.repository.commit(candidate.parent, candidate.sources, message, when)
-        self.repository.update_refs({self._ref(experiment.number): commit})
-        return self.journal.committed(experiment.number, commit, candidate.diff)
+    def _begin(self, steps: Steps[None]) -> None:
+        """Begin trainings that the judge has not asked for; they may be over before any is started."""
+        job = Job(steps)
+        self.job = None if job.over else job
 
-    def _judge(self, experiment: Experiment) -> Experiment:
-        """Run the trials that the judge asks for, on all free places, until it decides."""
-        self.view.experiment(experiment)
-        self.mirror.sync(self.journal)
-        kind = experiment.proposal.category if experiment.proposal else ""
-        self.judge.candidate(self.state.candidate_of(experiment).growth, kind)
-        self.lookahead.ask_ahead(len(self.executor.places))
-        again = deque(self.judge.unanswered)  # requested before an interruption
-        running: dict[int, TrialRequest] = {}
-        while experiment.verdict is None:
-            self._start_wanted(experiment, again, running)
-            match self.scheduler.next():
-                case Ended() as ended:
-                    experiment = self._observe(ended, running.pop(ended.trial.id), running)
-                case Answered() as answered:
-                    self.lookahead.answered(answered)
-                    # The answer may have been refused: ask again, with the latest context.
-                    self.lookahead.ask_ahead(len(self.executor.places))
-        self.scheduler.cancel(running)
-        return experiment
-
-    def _start_wanted(
-        self, experiment: Experiment, again: deque[TrialRequest], running: dict[int, TrialRequest]
-    ) -> None:
-        """Start the trials that the judge asks for, while places are free.
-
-        Args:
-            experiment: Number of the candidate's experiment.
-            again: Requests whose trials an interruption ended.
-            running: Requests of the trials under way, by trial number.
-        """
+    def _start(self) -> None:
+        """Start all trials that can start now."""
         while self.scheduler.room and self.scheduler.may_start():
-            want = again.popleft() if again else self.judge.next()
-            if want is None:
+            if self.job is not None and self.job.start is not None:
+                self.job.begin()
+                continue
+            if any(e.kept for e in self.state.open):
                 return
-            commit = self.state.incumbent.commit if want.arm is Arm.INCUMBENT else experiment.commit
-            running[self.scheduler.start(experiment.number, want, commit).id] = want
+            if self.judging.judge.wants_candidate and self._announce():
+                continue
+            if not self.judging.start():
+                return
 
-    def _observe(self, ended: Ended, want: TrialRequest, others: Mapping[int, TrialRequest]) -> Experiment:
-        """Show the judge a result; record it, the judge, and any verdict in one transaction."""
-        begun, trial = now(), ended.trial
-        if ended.result.outcome is Outcome.INVALID and want.arm is Arm.INCUMBENT and self._revoked(ended):
-            return self.journal.experiment(trial.experiment)
-        tried = self.journal.experiment(trial.experiment).trials
-        earlier = [t.result for t in tried if t.result and t.arm is not Arm.INCUMBENT]
-        documents = document_losses(losses_folder(self.folder, trial.id))
-        verdict = self.judge.observe(want, ended.result, others.values(), earlier, documents)
-        verdict = with_tuning(verdict, trial.experiment, self.journal.experiments(), self.task.metric)
-        self.journal.mark(trial.experiment, trial.id, "judge", begun, now())
-        if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
-            suspect(self.state, self.journal.experiment(trial.experiment))
-        self.view.trial(self.journal.finish_trial(trial, ended.result, self.judge.to_json(), verdict))
-        return self.journal.experiment(trial.experiment)
+    def _wait(self) -> None:
+        """Wait for an event, and act on it."""
+        match self.scheduler.next():
+            case Ended() as ended if self.job is not None and ended.trial is self.job.trial:
+                self.job.ended(ended)
+                self.job = None if self.job.over else self.job
+            case Ended() as ended:
+                invalid = ended.result.outcome is Outcome.INVALID and ended.trial.arm is Arm.INCUMBENT
+                if not (invalid and self.conclusion.revoked(ended)):
+                    self.judging.observe(ended)
+                else:
+                    self._give_up_job()  # it rests on what is void now
+            case Answered() as answered:
+                self.lookahead.answered(answered)
+                self._look_ahead()  # the answer may have been refused
 
-    def _check_unseen(self, experiment: Experiment) -> Experiment:
-        """Let a keep stand only if its gain is there on text that no program has seen."""
-        verdict, found = experiment.verdict, check_unseen(self.state, self.scheduler, experiment)
-        assert verdict is not None
-        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
-            trial, result = found.failed
-            if self._revoked(Ended(trial, result), recorded=False):
-                return self.journal.experiment(experiment.number)
-        if found.outcome is Outcome.OK:
-            if found.reason in verdict.reason:
-                return experiment
-            reason = f"{verdict.reason}; {found.reason}"
-            return self.journal.judged(experiment.number, replace(verdict, reason=reason))
-        kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
-        if kind is VerdictKind.INVALID:
-            suspect(self.state, experiment)
-        veto(self.state, experiment.number, Verdict(kind, reason=found.reason, trials=verdict.trials))
-        self.judge = stored_judge(self.state)
-        return self.journal.experiment(experiment.number)
+    def _give_up_job(self) -> None:
+        if self.job is not None:
+            trials = [self.job.trial] if self.job.trial else []
+            self.journal.cancelled([trial.id for trial in trials])
+            self.scheduler.cancel(trials)
+            self.job.close()
+            self.job = None
 
-    def _recheck(self) -> None:
-        """Run kept changes again whose author has had something else that was invalid."""
-        while numbers := read_rechecks(self.journal):
-            kept = self.journal.experiment(numbers[0])
-            if kept.kept:
-                want = TrialRequest(Arm.INCUMBENT, kept.trials[-1].seed)
-                ended = self.scheduler.run_one(partial(self.scheduler.start, kept.number, want, kept.commit))
-                if ended.result.outcome is not Outcome.INVALID or not self._revoked(ended):
-                    self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
-            left = [number for number in read_rechecks(self.journal) if number != kept.number]
-            self.journal.set(RECHECKS, json.dumps(left))
+    # Candidates
 
-    def _repeat(self) -> None:
-        """Run the incumbent again on an old seed, now and then, and take it back if its score is another."""
-        if reason := check_reproduction(self.state, self.scheduler):
-            tip = self.state.incumbent
-            trial = replace(tip.trials[-1], commit=tip.commit)
-            self._revoked(Ended(trial, Measurement(Outcome.INVALID, reason=reason)), recorded=False)
+    @property
+    def _in_time(self) -> bool:
+        return now() <= self.deadline
 
-    def _revoked(self, ended: Ended, *, recorded: bool = True) -> bool:
-        """Take back the kept change whose re-run was invalid; False if it is the starting script.
+    def _is_over(self) -> bool:
+        """Whether nothing more will be tried; nothing is under way.
 
-        Args:
-            ended: The re-run.
-            recorded: Whether it is a trial of the journal.
+        Raises:
+            Stopped: If the time is over.
         """
-        found = (e for e in self.journal.experiments() if e.kept and e.commit == ended.trial.commit)
-        invalid = next(found, None)
-        if invalid is None:
-            return False
-        reason = ended.result.reason
-        revoke(self.state, invalid.number, reason, (ended.trial, ended.result) if recorded else None)
-        where = settle(self.state)
-        self.judge = stored_judge(self.state)
-        self.view.message(
-            f"Experiment {invalid.number} was kept, and is invalid: {reason}. {where}", warning=True
-        )
-        self.mirror.sync(self.journal)
-        return True
-
-    def _record(self, experiment: Experiment) -> None:
-        """Write the verdict into the commit, and move the branch if the candidate is kept."""
-        begun = now()
-        message = commit_message(experiment, self.task.metric, self.journal.info().trust)
-        final = self.repository.reword(experiment.commit, experiment.parent, message, experiment.created)
-        experiment = self.journal.recorded(experiment.number, final)
-        self.repository.update_refs({self._ref(experiment.number): final})
-        if experiment.kept and "checked out" in (told := move_branch(self.journal, self.repository)):
-            self.view.message(told, warning=True)
-        try:
-            self.proposer.tell(experiment)
-        except Exception as error:  # it can read the verdict in the history
-            what = one_line(f"{type(error).__name__}: {error}", 300)
-            self.view.message(f"{self.proposer.name} did not take the verdict ({what}).", warning=True)
-        score, noise = self.state.standing()
-        self.journal.mark(experiment.number, None, "record", begun, now())
-        self.view.verdict(experiment, score, noise)
-        self.mirror.sync(self.journal)
-
-    def _look_at_the_clock(self) -> None:
-        """Stop asking for candidates when the time is over."""
-        if now() > self.deadline:
+        if self.state.tried >= self.config.experiments:
+            return True
+        if not self._in_time:
             raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
+        return False
+
+    def _announce(self) -> bool:
+        """Announce one more candidate to the judge, if there is a draft that still fits; else ask for one."""
+        if self.state.tried >= self.config.experiments or not self._in_time:
+            return False
+        if not self.state.open and not self._told:
+            self._told = True
+            self.view.proposing(self.state.tried + 1, self.proposer.name)
+        for draft in self.journal.drafts():
+            if draft.proposal.diagnostic:
+                if self.job is None:
+                    self._begin(diagnose(self.state, self.admission, self.scheduler, self.view, draft))
+                    if self.job is not None:
+                        return True  # its training is started first
+                continue
+            try:
+                experiment = self.admission.adopt(draft, self.state.incumbent.commit)
+            except Refused as error:
+                said = f"Dropped a queued proposal ({draft.proposal.hypothesis}): {error}"
+                self.view.message(said, warning=True)
+                self.journal.drop(draft, str(error))
+                continue
+            self._told = False
+            self.judging.announce(self.judging.commit(experiment))
+            self.mirror.sync(self.journal)
+            self._look_ahead()
+            return True
+        self._ask()
+        return False
+
+    def _look_ahead(self) -> None:
+        """Ask for proposals ahead of their turn while candidates are in flight."""
+        if self.judging.judge.in_flight:
+            self.lookahead.ask_ahead(self.scheduler.places)
+
+    def _ask(self) -> None:
+        """Ask for a proposal, unless a question is under way.
+
+        Raises:
+            ProposerError: If there will be none, and nothing is in flight whose verdict might change that.
+        """
+        open = self.state.open
+        decided = self.state.tried - len(open)
+        under_way = bool(open or self.job)
+        if self.lookahead.busy or (under_way and decided == self._exhausted_at):
+            return
+        try:
+            self.lookahead.collect()
+        except ProposerError:
+            if not under_way:
+                raise
+            self._exhausted_at = decided
+        else:
+            self.lookahead.ask()
 
     def _tell_of_neighbours(self) -> None:
         """Tell once of each other search on this machine, however late it began; looks once a minute."""
@@ -369,6 +323,3 @@ class Search:
                     warning=True,
                 )
         self._neighbours = others
-
-    def _ref(self, number: int) -> str:
-        return f"refs/autoresearch/{self.config.name}/{number:04d}"

@@ -18,13 +18,13 @@ class View(Protocol):
         """A line about the search as a whole."""
 
     def proposing(self, number: int, proposer: str) -> None:
-        """The search waits for a proposal for experiment `number`."""
+        """The search waits for a proposal for experiment `number`; no other is open."""
 
     def experiment(self, experiment: Experiment) -> None:
-        """A new experiment has a proposal and a commit, and its trials are about to start."""
+        """A new experiment has a proposal and a commit, and its trials are about to start, beside others."""
 
     def trial(self, trial: Trial) -> None:
-        """A trial starts (`trial.result is None`) or has ended."""
+        """A trial starts, has ended (it has a result), or was cancelled (it is finished without a result)."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial has made progress."""

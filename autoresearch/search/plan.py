@@ -30,7 +30,7 @@ from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Task
 from autoresearch.text import count, duration
-from autoresearch.types import Experiment
+from autoresearch.types import Experiment, in_order
 
 ENTRY_TOKENS = 250
 """Tokens that an experiment adds to the history in the prompt, about."""
@@ -89,7 +89,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     left = max(config.experiments - done, 0)
     pace = _pace(config, runs)
     base = repository.resolve("HEAD") or ""
-    tip = next((e.commit for e in reversed(history) if e.kept), base)
+    tip = next((e.commit for e in reversed(in_order(history)) if e.kept), base)
     task = create_task(config)
     if not found:
         check_new(config.name, repository, task)

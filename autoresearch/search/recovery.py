@@ -58,7 +58,7 @@ def _restore_git(state: SearchState, view: View) -> None:
         view.message(f"Made {len(done.remade)} commits again that git had lost.", warning=True)
     if not done.missing:
         return
-    needed = {e.number for e in (state.incumbent, state.unfinished) if e}
+    needed = {e.number for e in (state.incumbent, *state.open)}
     if lost := sorted(needed.intersection(done.missing)):
         name = journal.info().name
         raise UserError(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoresearch.clock import now
-from autoresearch.search.scheduler import Scheduler
+from autoresearch.search.scheduler import Scheduler, Steps
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import CANDIDATE_ARMS
 from autoresearch.store.notes import read_records, write_records
@@ -62,29 +62,27 @@ def read_repetitions(state: SearchState) -> list[Repetition]:
     return read_records(state.journal, REPRODUCTIONS, Repetition)
 
 
-def check_reproduction(state: SearchState, scheduler: Scheduler) -> str:
+def check_reproduction(state: SearchState, scheduler: Scheduler) -> Steps[str]:
     """Repeat the incumbent, if it is time; says why it is invalid, or nothing.
 
     Args:
         state: Of the search.
-        scheduler: Runs the trainings, one after the other.
-
-    Raises:
-        Stopped: If a person stops the search.
+        scheduler: Starts the trainings, one after the other.
     """
     incumbent, known = state.incumbent, read_repetitions(state)
     by_chance = any(not r.experiment and not r.same for r in known)
     if not incumbent.number or not state.task.deterministic or by_chance:
         return ""
     experiments = state.journal.experiments()
-    at, kept = _trainings(experiments), _trainings(experiments[: incumbent.number + 1])
+    at = _trainings(experiments)
+    kept = _trainings([e for e in experiments if e.verdict and e.order <= incumbent.order])
     since = max([kept, *(r.at for r in known if r.experiment == incumbent.number)])
     if at - since < int(state.config.judge.get("heartbeat", HEARTBEAT)):
         return ""
-    again = _repeat(state, scheduler, incumbent, at)
+    again = yield from _repeat(state, scheduler, incumbent, at)
     if again is None or again.same:
         return ""
-    start = _repeat(state, scheduler, state.journal.experiment(0), at)
+    start = yield from _repeat(state, scheduler, state.journal.experiment(0), at)
     if start is None or start.again is None or not start.same:
         return ""
     name, digits = state.task.metric.name, state.task.metric.digits + 2
@@ -97,16 +95,18 @@ def _trainings(experiments: Sequence[Experiment]) -> int:
     return sum(t.arm in CANDIDATE_ARMS for e in experiments for t in e.trials)
 
 
-def _repeat(state: SearchState, scheduler: Scheduler, experiment: Experiment, at: int) -> Repetition | None:
+def _repeat(
+    state: SearchState, scheduler: Scheduler, experiment: Experiment, at: int
+) -> Steps[Repetition | None]:
     """Train a program again on its oldest seed; None if there is none."""
-    old = next((t for t in experiment.trials if t.arm is not Arm.INCUMBENT and t.score is not None), None)
+    old = next((t for t in experiment.own if t.score is not None), None)
     if old is None or old.score is None:
         return None
     label = f"repetition of {experiment.number}"
     again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=now(), label=label)
     trial = replace(again, finished=None, result=None)
     items = f"losses/repetition-{experiment.number}-{at}"
-    ended = scheduler.run_one(lambda: scheduler.start_unrecorded(trial, (Split.VALIDATION,), items))
+    ended = yield lambda: scheduler.start_unrecorded(trial, (Split.VALIDATION,), items)
     done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, now())
     write_records(state.journal, REPRODUCTIONS, [*read_repetitions(state), done])
     return done

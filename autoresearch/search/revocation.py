@@ -9,6 +9,7 @@ author has had kept is run again. All of this is one transaction of the journal 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from autoresearch.clock import now
@@ -25,29 +26,37 @@ from autoresearch.types import (
     Trial,
     Verdict,
     VerdictKind,
+    in_order,
 )
 
 
 def revoke(
-    state: SearchState, number: int, reason: str, ended: tuple[Trial, Measurement] | None = None
+    state: SearchState,
+    number: int,
+    reason: str,
+    ended: tuple[Trial, Measurement] | None = None,
+    needless: Iterable[int] = (),
 ) -> None:
     """Take back a kept change and all that were kept after it, in the journal; `settle` must follow.
+
+    Candidates in flight were made for what is void now, so they are proposed again, too.
 
     Args:
         state: Of the search.
         number: The experiment whose change is invalid.
         reason: What showed it.
         ended: The trial that showed it, if it is in the journal, and its result.
+        needless: Trials under way; the judge forgets all that it has asked for.
     """
-    journal, experiments = state.journal, state.journal.experiments()
-    gone = [e for e in experiments if e.kept and e.number >= number]
+    journal, experiments = state.journal, in_order(state.journal.experiments())
+    since = state.journal.experiment(number).order
+    gone = [e for e in experiments if e.kept and e.order >= since]
     invalid, *above = gone
-    open = state.unfinished
-    under_way = [open] if open and not open.kept else []
+    under_way = [e for e in state.open if e.verdict is None]
     commits, also = tuple(e.commit for e in gone), tuple(e.number for e in above)
     # What was found invalid on top of it has perhaps been blamed for it, and deserves another trial.
     blamed = [e for e in experiments if _is_invalid(e) and e.parent in commits]
-    before = [e for e in experiments if e.kept and e.number < number]
+    before = [e for e in experiments if e.kept and e.order < since]
     judge = _stepped_back(state, len(gone), before)
     void = Verdict(VerdictKind.INVALID, reason=f"it was kept, and a later run showed: {reason}")
     redo = Verdict(
@@ -64,15 +73,21 @@ def revoke(
         },
         [(replace(e.proposal, cost=Cost()), e.parent) for e in (*above, *under_way, *blamed) if e.proposal],
         ended,
+        needless,
     )
-    state.forget_incumbent()
 
 
-def veto(state: SearchState, number: int, verdict: Verdict) -> None:
-    """Replace the verdict of a change that the judge has just kept, and that is not recorded yet."""
-    before = [e for e in state.journal.experiments() if e.kept and e.number < number]
-    state.journal.revoke({number: verdict}, _stepped_back(state, 1, before).to_json(), {}, [])
-    state.forget_incumbent()
+def veto(state: SearchState, number: int, verdict: Verdict, needless: Iterable[int] = ()) -> None:
+    """Replace the verdict of a change that the judge has just kept, and that is not recorded yet.
+
+    Args:
+        state: Of the search.
+        number: The experiment.
+        verdict: Its verdict from now on.
+        needless: Trials under way; the judge forgets all that it has asked for.
+    """
+    judge = _stepped_back(state, 1, list(state.kept)).to_json()
+    state.journal.revoke({number: verdict}, judge, {}, [], needless=needless)
 
 
 def suspect(state: SearchState, experiment: Experiment) -> None:
@@ -104,8 +119,7 @@ def settle(state: SearchState) -> str:
         message = commit_message(e, state.task.metric, state.journal.info().trust)
         final = repository.reword(e.commit, e.parent, message, e.created)
         journal.recorded(e.number, final)
-        repository.update_refs({f"refs/autoresearch/{state.config.name}/{e.number:04d}": final})
-    state.forget_incumbent()
+        repository.update_refs({state.ref(e.number): final})
     return said
 
 
@@ -115,7 +129,7 @@ def stored_judge(state: SearchState) -> ScoreJudge:
 
 
 def _stepped_back(state: SearchState, keeps: int, before: list[Experiment]) -> ScoreJudge:
-    """The judge without its last keeps; `before`: what was kept before these."""
+    """The judge without its last keeps; `before`: what was kept before these, in order."""
     judge, experiments = stored_judge(state), state.journal.experiments()
     judge.step_back(keeps, _scores(experiments, before[-1] if before else experiments[0]))
     return judge
@@ -132,9 +146,9 @@ def _others(state: SearchState, invalid: Experiment, kept: list[Experiment]) -> 
     return sorted(known | {e.number for e in kept if e.proposal and e.proposal.proposer == author})
 
 
-def _scores(experiments: tuple[Experiment, ...], incumbent: Experiment) -> dict[int, float]:
+def _scores(experiments: Sequence[Experiment], incumbent: Experiment) -> dict[int, float]:
     """All scores of a kept commit by seed, the screening one only if there is no other."""
-    own = {t.seed: t.score for t in incumbent.trials if t.score is not None and t.arm is not Arm.INCUMBENT}
+    own = {t.seed: t.score for t in incumbent.own if t.score is not None}
     fair = {t.seed for t in incumbent.trials if t.arm is not Arm.SCREEN}
     own = {seed: score for seed, score in own.items() if seed in fair} or own
     again = (t for e in experiments for t in e.trials if t.arm is Arm.INCUMBENT)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
+from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started, TrialSpec
 from autoresearch.judge import TrialRequest
@@ -58,6 +59,51 @@ class Ended:
 
     trial: Trial
     result: Measurement
+
+
+T = TypeVar("T")
+
+Steps = Generator[Callable[[], Trial], Ended, T]
+"""Trainings one after the other: yields what starts the next, gets how it ended, returns what they showed."""
+
+
+class Job:
+    """Trainings that the search itself wants, one after the other, beside those that the judge asks for.
+
+    Attributes:
+        start: Starts the next one; None while one is under way, and at the end.
+        trial: The one under way, if any.
+        over: Whether all have ended.
+    """
+
+    def __init__(self, steps: Steps[None]) -> None:
+        """Take the first step: up to the first training that must be started."""
+        self._steps = steps
+        self.start: Callable[[], Trial] | None = None
+        self.trial: Trial | None = None
+        self.over = False
+        self._step(lambda: next(steps))
+
+    def begin(self) -> None:
+        """Start the next training; a place must be free."""
+        assert self.start is not None, "there is one to start"
+        self.trial, self.start = self.start(), None
+
+    def ended(self, event: Ended) -> None:
+        """Take the end of the training under way."""
+        self.trial = None
+        self._step(lambda: self._steps.send(event))
+
+    def close(self) -> None:
+        """Give it up."""
+        self._steps.close()
+        self.over = True
+
+    def _step(self, step: Callable[[], Callable[[], Trial]]) -> None:
+        try:
+            self.start = step()
+        except StopIteration:
+            self.over = True
 
 
 @dataclass
@@ -111,6 +157,11 @@ class Scheduler:
     def room(self) -> bool:
         """Whether another trial can start now."""
         return self._free_place() is not None
+
+    @property
+    def places(self) -> int:
+        """How many trials can run at the same time."""
+        return len(self._executor.places)
 
     @property
     def busy(self) -> bool:
@@ -172,11 +223,16 @@ class Scheduler:
         spec = self._rules.unrecorded(trial, self._unrecorded, splits, items)
         return self._submit(trial, replace(spec, **fields))
 
-    def cancel(self, trials: Iterable[int]) -> None:
+    def cancel(self, trials: Iterable[Trial]) -> None:
         """Stop trials whose results are no longer needed. Their places are free once they have ended."""
-        numbers = [number for number in trials if number in self._open]
+        needless = {id(trial) for trial in trials}
+        numbers = [n for n, open in self._open.items() if open.wanted and id(open.trial) in needless]
         for number in numbers:
             self._open[number].wanted = False
+            self._view.trial(replace(self._open[number].trial, finished=now()))
+        self._unread = deque(
+            e for e in self._unread if not (isinstance(e, Ended) and id(e.trial) in needless)
+        )
         self._executor.cancel(self._name, numbers)
 
     # What happens
@@ -217,23 +273,12 @@ class Scheduler:
             if (more or self.busy) and isinstance(event := self.next(), Ended):
                 yield event
 
-    def run_one(self, start: Callable[[], Trial]) -> Ended:
-        """Run a single trial.
-
-        Args:
-            start: Starts it; called when a place is free.
-
-        Raises:
-            Stopped: If a person stops the search.
-        """
-        return next(self.run_all(start() for _ in range(1)))
-
     def close(self) -> None:
         """Stop the trials of this search, and wait a few seconds for their ends.
 
         Nothing is lost: the next run of the search repeats a trial without a result.
         """
-        self.cancel(list(self._open))
+        self.cancel([open.trial for open in self._open.values()])
         deadline = time.monotonic() + CLOSE_SECONDS
         while self._open and (left := deadline - time.monotonic()) > 0:
             self._listen(left)

@@ -7,7 +7,7 @@ trial failed; this module adds the kind and the reason of the failure to its ver
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,13 +67,40 @@ class ScoreJudge:
         """The whole state, with losses, as JSON text."""
         return self._judge.to_json()
 
-    def candidate(self, growth: int, kind: str = "") -> None:
-        """Announce the next candidate, which adds so many lines of code, and the kind of its edit."""
-        self._judge.candidate(complexity=growth, kind=kind)
+    def use_places(self, places: int) -> None:
+        """Say how many trials can run at the same time."""
+        self._judge.use_places(places)
+
+    def candidate(self, growth: int, kind: str, number: int) -> None:
+        """Announce a candidate, which adds so many lines of code, and the kind of its edit."""
+        self._judge.candidate(growth, kind, number)
+
+    def rebased(self, number: int, growth: int) -> None:
+        """Say that a candidate in flight was merged onto the incumbent, and what it adds now."""
+        self._judge.rebased(number, growth)
+
+    def withdraw(self, number: int) -> None:
+        """Forget a candidate in flight."""
+        self._judge.withdraw(number)
 
     def next(self) -> TrialRequest | None:
-        """The next trial to run; None if answers must come first."""
-        return self._judge.next()
+        """The next trial to run; None if answers, or a candidate, must come first."""
+        return self._judge.next() if self._judge.in_flight else None
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Numbers of the candidates without a verdict."""
+        return self._judge.in_flight
+
+    @property
+    def wants_candidate(self) -> bool:
+        """Whether another candidate should be announced."""
+        return self._judge.wants_candidate
+
+    @property
+    def behind(self) -> tuple[int, ...]:
+        """Candidates that need another trial, but were made for an incumbent before."""
+        return self._judge.behind
 
     def step_back(self, keeps: int, scores: Mapping[int, float]) -> None:
         """Take back the last `keeps` accepted changes; `scores`: of the incumbent before them, by seed."""
@@ -84,38 +111,44 @@ class ScoreJudge:
         """Requests that still count, to be run again after an interruption."""
         return self._judge.unanswered
 
-    def observe(
+    def digest(
         self,
         request: TrialRequest,
         result: Measurement,
-        others: Iterable[TrialRequest],
-        earlier: Iterable[Measurement],
+        results: Callable[[int], Iterable[Measurement]],
         documents: Documents = ((), ()),
-    ) -> Verdict | None:
+    ) -> dict[int, Verdict]:
         """Take the answer to a request.
 
         Args:
             request: The request.
             result: The result of its trial.
-            others: Requests under way. A verdict ends them: the judge gets a failure as their answer.
-            earlier: Results of the candidate's earlier trials.
+            results: Gives the results of all trials of a candidate, by its number.
             documents: What documents contribute to the score; see `document_losses`.
 
         Returns:
-            The verdict on the current candidate once there is one.
+            Number of a candidate -> its verdict, for those that are decided now.
         """
         failures, score = self._judge.failed, result.score
         loss = None if score is None else self._metric.loss(score)
         parts = _losses(self._metric, documents[0])
-        verdict = self._judge.observe(request, Observation.of(replace(result, score=loss), parts))
-        if verdict is None:
-            return None
-        for other in others:
-            self._judge.observe(other, Observation.failed())
+        decided = dict(self._judge.digest(request, Observation.of(replace(result, score=loss), parts)))
         if self._judge.failed > failures:
-            failed = next((r for r in (*earlier, result) if r.outcome is not Outcome.OK), None)
-            if failed is not None:
-                verdict = replace(verdict, kind=VerdictKind(failed.outcome.value), reason=failed.reason)
+            for number, verdict in decided.items():
+                failed = next((r for r in results(number) if r.outcome is not Outcome.OK), None)
+                if failed is not None:
+                    kind = VerdictKind(failed.outcome.value)
+                    decided[number] = replace(verdict, kind=kind, reason=failed.reason)
+        return {number: self._in_unit(verdict) for number, verdict in decided.items()}
+
+    def needs(self, request: TrialRequest) -> bool:
+        """Whether the answer to a request under way still counts; if not, none is awaited any more."""
+        if request in self._judge.unanswered:
+            return True
+        self._judge.digest(request, Observation.failed())
+        return False
+
+    def _in_unit(self, verdict: Verdict) -> Verdict:
         levels = verdict.levels.in_unit(self._metric) if verdict.levels else None
         turn = self._metric.loss
         pairs = tuple((seed, turn(before), turn(after)) for seed, before, after in verdict.pairs)

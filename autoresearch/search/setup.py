@@ -55,7 +55,7 @@ from autoresearch.store.searches import STOPPED, meant, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Cost, Proposal
+from autoresearch.types import Cost, Proposal, in_order
 
 
 def runs_of(config: Config, repository: Repository) -> Path:
@@ -226,7 +226,7 @@ def write_page(journal: Journal, repository: Repository) -> Report:
 
 def cumulative_diff(journal: Journal, repository: Repository) -> str:
     """All kept changes, as one unified diff; empty if there are none, or if git has lost them."""
-    kept = [e.commit for e in journal.experiments() if e.kept and repository.resolve(e.commit)]
+    kept = [e.commit for e in in_order(journal.experiments()) if e.kept and repository.resolve(e.commit)]
     return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""
 
 

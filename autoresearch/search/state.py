@@ -25,7 +25,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.notes import ABOUT, current_brief, read_diagnoses
 from autoresearch.tasks.base import Limit, Task
-from autoresearch.types import Arm, Candidate, Draft, Edit, Experiment, Split, State
+from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State, in_order
 
 REMEMBERED = 32
 """Commits whose sources are kept in memory, and candidates."""
@@ -53,8 +53,7 @@ class SearchState:
         self._seen: dict[str, int] = {}
         self._last_seen = -1
         self._lock = threading.Lock()
-        self._incumbent: Experiment | None = None
-        self._searched = 0
+        self._kept: tuple[tuple[Experiment, ...], tuple[Experiment, ...]] = (), ()
         self._bars_of: tuple[str, Bars | None] = "", None
 
     @property
@@ -68,31 +67,23 @@ class SearchState:
         return len(self.journal.experiments()) - 1
 
     @property
-    def unfinished(self) -> Experiment | None:
-        """The experiment that has begun and is not recorded yet, if any."""
-        last = self.journal.experiments()[-1]
-        return last if last.number and last.state is not State.RECORDED else None
+    def open(self) -> tuple[Experiment, ...]:
+        """The experiments that have begun and are not recorded yet, in the order of their numbers."""
+        return tuple(e for e in self.journal.experiments()[1:] if e.state is not State.RECORDED)
 
     @property
     def incumbent(self) -> Experiment:
         """The latest that was kept and recorded; the baseline, if none was."""
-        experiments = self.journal.experiments()
-        for experiment in experiments[self._searched :]:
-            if experiment.number and experiment.state is not State.RECORDED:
-                break
-            self._searched = experiment.number + 1
-            if experiment.kept:
-                self._incumbent = experiment
-        return self._incumbent or experiments[0]
-
-    def forget_incumbent(self) -> None:
-        """Look for the incumbent anew, since kept changes were revoked."""
-        self._incumbent, self._searched = None, 0
+        return self.kept[-1] if self.kept else self.journal.experiment(0)
 
     @property
     def kept(self) -> tuple[Experiment, ...]:
-        """Every experiment that was kept and recorded, in order."""
-        return tuple(e for e in self.journal.experiments() if e.kept and e.state is State.RECORDED)
+        """Every experiment that was kept and recorded, in the order of the verdicts."""
+        experiments = self.journal.experiments()
+        if self._kept[0] is not experiments:
+            kept = in_order(e for e in experiments if e.kept and e.state is State.RECORDED)
+            self._kept = experiments, tuple(kept)
+        return self._kept[1]
 
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report shows them."""
@@ -150,6 +141,17 @@ class SearchState:
         with self._lock:
             return dict(self._seen)
 
+    def rebased(self, experiment: Experiment, proposal: Proposal, candidate: Candidate) -> Experiment:
+        """Record that a candidate in flight was merged onto the incumbent; it has no commit there yet."""
+        number, known = experiment.number, candidate.fingerprint
+        with self._lock:
+            self._seen.setdefault(known, number)
+        return self.journal.rebased(number, proposal, candidate.parent, known)
+
+    def ref(self, number: int) -> str:
+        """The git ref that keeps the commit of an experiment reachable."""
+        return f"refs/autoresearch/{self.config.name}/{number:04d}"
+
     def drafts(self) -> Iterator[tuple[int, Draft]]:
         """The proposals made ahead, and the number that each will have."""
         return enumerate(self.journal.drafts(), self.tried + 1)
@@ -167,11 +169,7 @@ class SearchState:
         experiments = self.journal.experiments()
         score, noise = self.standing()
         best = self.incumbent
-        measured = [
-            t.result.metrics
-            for t in best.trials
-            if t.result and t.arm is not Arm.INCUMBENT and t.score is not None
-        ]
+        measured = [t.result.metrics for t in best.own if t.result and t.score is not None]
         hidden = {self.task.metric.on(split) for split in Split}  # scores that must not steer
         facts = {k: v for k, v in measured[-1].items() if k not in hidden} if measured else {}
         recorded = self.journal.info().config
@@ -186,13 +184,13 @@ class SearchState:
             else brief,
             sources=self.sources(best.commit),
             baseline_sources=self.sources(self.journal.info().base_commit),
-            history=tuple(e for e in experiments if e.number == 0 or e.verdict is not None),
+            history=tuple(in_order(e for e in experiments if e.number == 0 or e.verdict is not None)),
             incumbent_score=score,
             noise=noise,
             facts=facts,
             notes=notes,
             seed=self.config.seed,
-            under_way=(*(e for e in experiments[-2:] if e.number and e.verdict is None), *drafts),
+            under_way=(*(e for e in self.open if e.verdict is None), *drafts),
             bars=self.bars(),
             memory_mb=_memory(recorded, facts),
             about=tuple(json.loads(self.journal.get(ABOUT) or "[]")),

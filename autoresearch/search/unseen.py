@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
 from autoresearch.judge.documents import Items, document_variance
-from autoresearch.search.scheduler import Scheduler
+from autoresearch.search.scheduler import Scheduler, Steps
 from autoresearch.search.state import SearchState
 from autoresearch.store.files import read_losses
 from autoresearch.store.notes import SliceUse, read_slices, write_slice
@@ -56,16 +56,15 @@ class Found:
     failed: tuple[Trial, Measurement] | None = None
 
 
-def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experiment) -> Found:
-    """Compare a candidate with the incumbent on the next slice.
+def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experiment) -> Steps[Found]:
+    """Compare a candidate with the incumbent on the next slice, in two trainings, one after the other.
+
+    If it is cut off, the next slice is used when it begins again.
 
     Args:
         state: Of the search.
-        scheduler: Runs the two trainings, one after the other.
+        scheduler: Starts the trainings.
         experiment: The candidate, which is to be kept.
-
-    Raises:
-        Stopped: If a person stops the search; the next slice is used when it goes on.
     """
     journal, count = state.journal, slices(state)
     uses = read_slices(journal)
@@ -99,7 +98,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             blind_seed=use.questions,
             share=(share, count),
         )
-        ended = scheduler.run_one(start)
+        ended = yield start
         if ended.result.score is None:
             outcome = ended.result.outcome if side == "candidate" else Outcome.OK
             why = f"the training of the {side} for unseen text failed: {ended.result.reason}"

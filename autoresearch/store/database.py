@@ -65,7 +65,19 @@ def _version_3(db: sqlite3.Connection) -> None:
         db.execute("UPDATE notes SET value = ? WHERE key = 'info'", (info,))
 
 
-_STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (_VERSION_1, _VERSION_2, _version_3)
+_VERSION_4 = """
+ALTER TABLE experiments ADD COLUMN decided INTEGER;
+UPDATE experiments SET decided = number WHERE verdict IS NOT NULL;
+CREATE INDEX experiments_by_decided ON experiments (decided);
+"""
+# experiments.decided counts verdicts: with several candidates in flight they come in another order.
+
+_STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _version_3,
+    _VERSION_4,
+)
 """What turns a file of version 0, 1, ... into one of the next version; version 0 is an empty file."""
 SCHEMA_VERSION = len(_STEPS)
 

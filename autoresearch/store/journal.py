@@ -75,8 +75,22 @@ class Journal(Reader):
 
     def judged(self, number: int, verdict: Verdict) -> Experiment:
         """Record a verdict that follows from no trial; the others are recorded by `finish_trial`."""
-        text = json.dumps(verdict.to_dict())
-        return self._update(number, state=State.JUDGED, verdict=text, finished=now())
+        with self._write() as db:
+            _judge(db, number, verdict)
+        return self.experiment(number)
+
+    def rebased(self, number: int, proposal: Proposal, parent: str, fingerprint: str) -> Experiment:
+        """Record that a candidate was merged onto another incumbent; it has no commit there yet.
+
+        Args:
+            number: Of its experiment.
+            proposal: The proposal, with edits that apply to that incumbent.
+            parent: The incumbent.
+            fingerprint: Of the candidate as it is now.
+        """
+        text = json.dumps(proposal.to_dict())
+        new = {"parent": parent, "proposal": text, "fingerprint": fingerprint, "commit_id": ""}
+        return self._update(number, state=State.PROPOSED, **new)
 
     def recorded(self, number: int, commit: str) -> Experiment:
         """Record the final commit, whose message contains the verdict; refs are pointed at it afterwards."""
@@ -161,20 +175,37 @@ class Journal(Reader):
         return Trial(cursor.lastrowid, experiment, arm, seed, commit, started, place=place)
 
     def finish_trial(
-        self, trial: Trial, result: Measurement, judge: str | None = None, verdict: Verdict | None = None
+        self,
+        trial: Trial,
+        result: Measurement,
+        judge: str | None = None,
+        verdicts: Mapping[int, Verdict] | None = None,
+        needless: Iterable[int] = (),
     ) -> Trial:
-        """Record a trial's result, the judge that has seen it, and the verdict it led to, all at once.
+        """Record a trial's result, the judge that has seen it, and the verdicts it led to, all at once.
 
-        The phases of the result become spans of the timeline. With a verdict, the other open trials of the
-        experiment are closed: their results are not needed any more.
+        The phases of the result become spans of the timeline.
+
+        Args:
+            trial: The trial.
+            result: What it measured.
+            judge: The judge, as JSON.
+            verdicts: Number of an experiment -> its verdict.
+            needless: Trials under way whose results are not needed any more. They are closed.
         """
         with self._write() as db:
             done = _finish(db, trial, result)
             if judge is not None:
                 set_note(db, "judge", judge)
-            if verdict is not None:
-                _judge(db, trial.experiment, verdict)
+            for number, verdict in (verdicts or {}).items():
+                _judge(db, number, verdict)
+            _close(db, needless)
         return done
+
+    def cancelled(self, trials: Iterable[int]) -> None:
+        """Close trials under way whose results are not needed any more."""
+        with self._write() as db:
+            _close(db, trials)
 
     def revoke(
         self,
@@ -183,15 +214,17 @@ class Journal(Reader):
         notes: Mapping[str, str],
         again: Iterable[tuple[Proposal, str]],
         ended: tuple[Trial, Measurement] | None = None,
+        needless: Iterable[int] = (),
     ) -> None:
-        """Change verdicts, since a change that was kept is void; git follows (see `search.revocation`).
+        """Record verdicts that follow from no score; git follows (see `search.revocation`).
 
         Args:
             verdicts: Number of an experiment -> its verdict from now on.
-            judge: The judge, stepped back.
+            judge: The judge, which has forgotten these candidates, or stepped back behind them.
             notes: Notes to write.
             again: Proposals to be judged again, each with the incumbent that it was made for.
             ended: The trial that showed it, and its result, if the journal knows the trial.
+            needless: Trials under way whose results are not needed any more. They are closed.
         """
         moment = now()
         with self._write() as db:
@@ -199,7 +232,7 @@ class Journal(Reader):
                 _finish(db, *ended)
             for number, verdict in verdicts.items():
                 _judge(db, number, verdict)
-                _changed(db, "number = ?", number)
+            _close(db, needless)
             for proposal, parent in again:
                 _draft(db, proposal, parent, moment, moment)
             for key, value in {**notes, "judge": judge}.items():
@@ -319,13 +352,20 @@ def _finish(db: sqlite3.Connection, trial: Trial, result: Measurement) -> Trial:
 
 
 def _judge(db: sqlite3.Connection, number: int, verdict: Verdict) -> None:
-    """Store a verdict; the open trials of the experiment are not needed any more."""
-    moment = now()
-    db.execute("UPDATE trials SET finished = ? WHERE experiment = ? AND finished IS NULL", (moment, number))
+    """Store a verdict. The place in the order of verdicts is that of the first one."""
     db.execute(
-        "UPDATE experiments SET state = ?, verdict = ?, finished = ? WHERE number = ?",
-        (State.JUDGED, json.dumps(verdict.to_dict()), moment, number),
+        "UPDATE experiments SET state = ?, verdict = ?, finished = ?, "
+        "decided = IFNULL(decided, (SELECT IFNULL(MAX(decided), 0) + 1 FROM experiments)) WHERE number = ?",
+        (State.JUDGED, json.dumps(verdict.to_dict()), now(), number),
     )
+    _changed(db, "number = ?", number)
+
+
+def _close(db: sqlite3.Connection, trials: Iterable[int]) -> None:
+    """End trials without a result."""
+    for id in trials:
+        db.execute("UPDATE trials SET finished = ? WHERE id = ? AND finished IS NULL", (now(), id))
+        _changed(db, "number = (SELECT experiment FROM trials WHERE id = ?)", id)
 
 
 def _changed(db: sqlite3.Connection, where: str, *values: object) -> None:

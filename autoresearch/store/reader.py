@@ -29,7 +29,7 @@ from autoresearch.types import (
     Verdict,
 )
 
-_EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished"
+_EXPERIMENT = "number, state, parent, created, commit_id, proposal, verdict, diff, finished, decided"
 _TRIAL = "id, experiment, arm, seed, commit_id, started, finished, result, place"
 
 
@@ -162,7 +162,7 @@ class Reader(Database):
         return tuple(n for (n,) in self._rows("SELECT number FROM experiments WHERE dirty = 1 ORDER BY 1"))
 
     def _experiment(self, row: tuple[Any, ...]) -> Experiment:
-        number, state, parent, created, commit, proposal, verdict, diff, finished = row
+        number, state, parent, created, commit, proposal, verdict, diff, finished, decided = row
         trials = self._rows(
             f"SELECT {_TRIAL}, (SELECT TOTAL(t.finished - t.started) FROM timeline AS t "
             "WHERE t.trial = trials.id AND t.experiment = trials.experiment "
@@ -183,6 +183,7 @@ class Reader(Database):
             trials=tuple(t for t in known if t.arm is not Arm.DIAGNOSE),
             diagnoses=tuple(t for t in known if t.arm is Arm.DIAGNOSE),
             dropped=tuple(proposal for proposal, _ in self.dropped(number)),
+            decided=decided,
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from autoresearch.report.estimates import Moment, own_trials
+from autoresearch.report.estimates import Moment
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
 from autoresearch.report.summary import Summary, experiment_row
 from autoresearch.text import (
@@ -271,7 +271,7 @@ def _params(e: Experiment, sources: Mapping[str, str], column: int) -> dict[str,
 
 
 def _metrics(e: Experiment, row: Mapping[str, Any], judged: bool, metric: Metric) -> list[Number]:
-    own = [t for t in own_trials(e) if t.result is not None]  # the others are lost, and were repeated
+    own = [t for t in e.own if t.result is not None]  # the others are lost, and were repeated
     if not own:
         return []
     last = _milliseconds(max(t.finished or 0.0 for t in own))

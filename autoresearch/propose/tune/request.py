@@ -120,19 +120,15 @@ def next_points(context: Context, check: Check, n: int, wait: bool, refused: Rec
     return found
 
 
-def with_tuning(
-    verdict: Verdict | None, number: int, experiments: Sequence[Experiment], metric: Metric
-) -> Verdict | None:
+def with_tuning(verdict: Verdict, number: int, experiments: Sequence[Experiment], metric: Metric) -> Verdict:
     """The verdict on a point of a tuning, which says so, and what the tuning found up to it.
 
     Args:
-        verdict: Of the judge; None: there is none yet.
+        verdict: Of the judge.
         number: Of the experiment.
         experiments: Of the search.
         metric: Its metric.
     """
-    if verdict is None:
-        return None
     judged = [replace(e, verdict=verdict) if e.number == number else e for e in experiments[: number + 1]]
     for group in tunings(judged):
         if group[-1][0].number == number:

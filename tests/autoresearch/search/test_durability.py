@@ -15,6 +15,7 @@ from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from tests.support.faults import KILLED, Boundaries, in_child, install, install_in
+from tests.support.many_places import sound
 from tests.support.stub import git, make_repository, make_search
 
 pytestmark = pytest.mark.slow
@@ -56,12 +57,17 @@ class Night:
     def finish(self, folder: Path) -> dict[str, object]:
         search = self.search(folder)
         search.run()
+        if self.workers > 1:  # what is in flight beside what else is chance, and so are the verdicts
+            sound(search)
+            experiments = search.journal.experiments()
+            tried = [p.hypothesis for e in experiments for p in (e.proposal, *e.dropped) if p]
+            return {"tried": sorted(tried), "waiting": search.journal.drafts()}
         search.journal.close()
-        return told(search, self.workers)
+        return told(search)
 
 
-def told(search: Search, workers: int) -> dict[str, object]:
-    """All that must come out the same; how trials were spread over places may differ."""
+def told(search: Search) -> dict[str, object]:
+    """All that must come out the same."""
     journal, root = Journal(search.journal.path), search.repository.root
     report = json.loads(journal.judge_state() or "{}")["state"]
     story: dict[str, object] = {
@@ -79,13 +85,10 @@ def told(search: Search, workers: int) -> dict[str, object]:
         "trials": sorted(p.name for p in search.folder.glob("trials/*")),
         "asked": journal._db.execute("SELECT COUNT(*) FROM drafts").fetchone(),
         "checkout": git(root, "status", "--porcelain"),
+        "scores": [e.scores for e in journal.experiments()],
+        "requests": report["_requests"],
+        "messages": git(root, "for-each-ref", "--format=%(contents)", "refs/autoresearch"),
     }
-    if workers == 1:  # several may have scored a run that turned out not to be needed
-        story |= {
-            "scores": [e.scores for e in journal.experiments()],
-            "requests": report["_requests"],
-            "messages": git(root, "for-each-ref", "--format=%(contents)", "refs/autoresearch"),
-        }
     journal.close()
     return story
 

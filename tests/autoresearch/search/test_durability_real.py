@@ -97,7 +97,7 @@ def make(tmp_path: Path) -> Callable[[str], Path]:
 
 def story(search: Search) -> dict[str, object]:
     """All that must come out the same; which run of MLflow shows an experiment is its own affair."""
-    known = told(search, 1)
+    known = told(search)
     return known
 
 

@@ -8,6 +8,7 @@ from autoresearch.errors import Refused
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.propose.portfolio import Portfolio
+from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.types import (
@@ -222,14 +223,15 @@ def test_each_attempt_is_told_what_is_known_then(
             raise ProposerError("the API cannot be reached", retry=True)
         return original(context, check)
 
-    def record(experiment: Experiment) -> None:
-        write(experiment)
+    def record(conclusion: Conclusion, experiment: Experiment) -> Experiment:
+        recorded = write(conclusion, experiment)
         if experiment.number == 1:
             brief.write_text("# Brief\nRaise the level.\n")
             judged.set()
+        return recorded
 
-    write = search._record
-    search._record = record  # type: ignore[method-assign]
+    write = Conclusion.record
+    monkeypatch.setattr(Conclusion, "record", record)
     search.proposer.propose = propose  # type: ignore[method-assign]
     search.run()
     first, last = seen[1], seen[-1]

@@ -82,10 +82,12 @@ def go_back_to_version_1(search: Search) -> None:
     info = {key: value for key, value in asdict(search.journal.info()).items() if key != "metric"}
     search.journal.set("info", json.dumps(info))
     db = search.journal._db
-    for index in ("experiments_by_version", "experiments_by_dirty", "trials_by_finished"):
+    for index in ("experiments_by_version", "experiments_by_dirty", "experiments_by_decided"):
         db.execute(f"DROP INDEX {index}")
-    for table, column in (("experiments", "version"), ("experiments", "fingerprint"), ("trials", "place")):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("DROP INDEX trials_by_finished")
+    for column in ("version", "fingerprint", "decided"):
+        db.execute(f"ALTER TABLE experiments DROP COLUMN {column}")
+    db.execute("ALTER TABLE trials DROP COLUMN place")
     for table in ("drafts", "timeline"):
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 1")

@@ -120,7 +120,7 @@ def test_a_search_that_is_killed_while_it_steps_back_gets_to_the_same_end(
         revocation.revoke(*arguments)
         left = at
 
-    monkeypatch.setattr("autoresearch.search.loop.revoke", revoke)
+    monkeypatch.setattr("autoresearch.search.conclusion.revoke", revoke)
     with pytest.raises(Killed):
         more.run()
     more.journal.close()

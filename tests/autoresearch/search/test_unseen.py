@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autoresearch.execute.base import TrialSpec
-from autoresearch.search import loop
+from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import read_revoked, read_slices
@@ -121,7 +121,7 @@ def test_a_killed_check_goes_on_with_the_next_slice(
         seen, run = spied(search), measurer(search)
         run.on_run = lambda: kill() if Split.HELD in seen[-1].splits else None
     else:
-        monkeypatch.setattr(loop.Search, "_record", kill)
+        monkeypatch.setattr(Conclusion, "record", kill)
     with pytest.raises(Killed):
         search.run()
     monkeypatch.undo()

@@ -34,6 +34,7 @@ from autoresearch.types import (
     State,
     Verdict,
     VerdictKind,
+    in_order,
 )
 
 METRIC = Metric("val_bpb", "bits per byte", digits=4, per_item=True)
@@ -56,7 +57,8 @@ def test_what_is_written_is_read_back_by_another_process(journal: Journal) -> No
     experiment = journal.add(PROPOSAL, INFO.base_commit)
     journal.committed(experiment.number, "c" * 40, "diff")
     trial = journal.start_trial(experiment.number, Arm.SCREEN, 7, "c" * 40)
-    journal.finish_trial(trial, Measurement(Outcome.OK, 1.5, curve=((0.5, 2.0),)), '{"judge": 1}', KEEP)
+    result = Measurement(Outcome.OK, 1.5, curve=((0.5, 2.0),))
+    journal.finish_trial(trial, result, '{"judge": 1}', {1: KEEP})
     journal.recorded(experiment.number, "d" * 40)
     again = Journal(journal.path)
     read = again.experiment(1)
@@ -192,7 +194,7 @@ def _add_for_ever(path: Path) -> None:
     while True:
         number = journal.add(PROPOSAL, "b").number
         trial = journal.start_trial(number, Arm.SCREEN, 0, "c")
-        journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), str(number), KEEP)
+        journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), str(number), {number: KEEP})
 
 
 def test_killed_at_any_instant_result_judge_and_verdict_agree(journal: Journal) -> None:
@@ -277,7 +279,7 @@ def test_a_journal_of_version_2_is_upgraded_in_place_and_goes_on(tmp_path: Path)
     old.close()
     journal = Journal(path)
     assert journal.info() == INFO and journal.info().metric == METRIC
-    assert journal._db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert journal._db.execute("PRAGMA user_version").fetchone() == (database.SCHEMA_VERSION,)
     (first,) = journal.experiment(0).trials
     assert (first.score, first.arm, first.place) == (1.5, Arm.BASELINE, "cpu:0")
     assert first.result and first.result.items == {} and first.result.provenance.fraction == 1.0
@@ -289,6 +291,27 @@ def test_a_journal_of_version_2_is_upgraded_in_place_and_goes_on(tmp_path: Path)
     assert journal.adopt(draft, draft.proposal, "c").number == 2
     journal.update(finished=9.0)
     assert Journal(path).info() == replace(INFO, finished=9.0)
+
+
+def test_verdicts_of_an_older_journal_came_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path)
+    old.executescript(V2)
+    old.execute("INSERT INTO notes VALUES ('info', ?)", (OLD_INFO,))
+    for number in (1, 2):
+        proposal, verdict = json.dumps(PROPOSAL.to_dict()), json.dumps(KEEP.to_dict())
+        values = (number, proposal, verdict, number, str(number))
+        old.execute(
+            "INSERT INTO experiments VALUES (?, 'recorded', 'b', 2.0, 'c', ?, ?, '', NULL, 1, ?, ?)", values
+        )
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    for number in (3, 4):
+        assert journal.add(PROPOSAL, "b").decided is None and number
+    assert journal.judged(4, KEEP).decided == 3 and journal.judged(3, KEEP).decided == 4
+    assert [e.number for e in in_order(journal.experiments())] == [0, 1, 2, 4, 3]
+    assert journal.judged(4, KEEP).decided == 3, "a verdict that is replaced keeps its place"
 
 
 def test_a_maximised_metric_is_recorded(tmp_path: Path) -> None:
@@ -327,8 +350,8 @@ def test_an_upgrade_that_is_cut_short_changes_nothing(
 ) -> None:
     path = tmp_path / "journal.db"
     sqlite3.connect(path).executescript(V1)
-    first, second, third = database._STEPS
-    monkeypatch.setattr(database, "_STEPS", (first, f"{second}CREATE TABLE trials (x);\n", third))
+    first, second, *later = database._STEPS
+    monkeypatch.setattr(database, "_STEPS", (first, f"{second}CREATE TABLE trials (x);\n", *later))
     with pytest.raises(sqlite3.OperationalError):
         Journal(path)
     monkeypatch.undo()
@@ -345,7 +368,7 @@ def test_another_reader_sees_every_change_and_reads_only_what_changed(journal: J
     rows = reader.rows_read
     journal.add(PROPOSAL, "b")
     trial = journal.start_trial(51, Arm.SCREEN, 1, "c")
-    journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
+    journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, {51: KEEP})
     assert reader.experiments() == journal.experiments() and reader.experiment(51).kept
     assert reader.rows_read - rows <= 3
 
@@ -379,7 +402,7 @@ def test_threads_may_share_a_journal(journal: Journal) -> None:
         for _ in range(20):
             number = journal.add(PROPOSAL, "b").number
             trial = journal.start_trial(number, Arm.SCREEN, 0, "c")
-            journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, KEEP)
+            journal.finish_trial(trial, Measurement(Outcome.OK, 1.0), None, {number: KEEP})
             assert journal.experiment(number).kept
 
     with ThreadPoolExecutor(4) as pool:

@@ -80,7 +80,7 @@ def add(
         log="hi\n",
     )
     verdict = Verdict(kind, 0.1, (0.05, 0.15), 3.0, 1, "clearly better")
-    journal.finish_trial(trial, result or ok, None, verdict)
+    journal.finish_trial(trial, result or ok, None, {number: verdict})
     journal.recorded(number, commit)
     return number
 
@@ -272,7 +272,7 @@ def test_an_experiment_is_shown_while_it_runs_and_then_as_it_ended(journal: Jour
     running = runs(folder)["1"]
     assert (running.info.status, running.info.run_name) == ("RUNNING", "001 running: try")
     verdict = Verdict(VerdictKind.PRUNE, reason="hopeless", trials=1)
-    journal.finish_trial(trial, Measurement(Outcome.PRUNE, reason="hopeless"), None, verdict)
+    journal.finish_trial(trial, Measurement(Outcome.PRUNE, reason="hopeless"), None, {number: verdict})
     mirrored.close(journal)
     ended = runs(folder)["1"]
     assert (ended.info.run_id, ended.info.status, ended.info.run_name) == (

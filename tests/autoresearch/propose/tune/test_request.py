@@ -197,7 +197,6 @@ def test_the_verdict_says_which_point_it_is_and_what_was_found() -> None:
         "hopeless; point 2 of 2 of the sweep of #1, as measured: "
         "GATE 0.5: −0.0050 (#1); GATE 0.25: −0.0025 (#2)"
     )
-    assert with_tuning(None, 2, past, metric) is None
     assert with_tuning(past[2].verdict, 0, past, metric) == past[2].verdict
     [group] = tunings([*past, replace(judged(3, past[2].proposal, None))])
     assert tuning_text(group, metric).endswith("GATE 0.25: no score (#3, crash)")

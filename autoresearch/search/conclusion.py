@@ -1,0 +1,143 @@
+"""What follows from a verdict: a last check before a keep, the record of it in git, and second thoughts.
+
+A keep stands only if its gain is there on text that no program has seen (`unseen`). What was kept is run
+again now and then (`reproduction`), and when something else of its author was invalid; it is taken back if it
+turns out to be invalid, too (`revocation`). The trainings for this are steps that the loop runs beside those
+that the judge asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+from autoresearch.clock import now
+from autoresearch.judge import TrialRequest
+from autoresearch.propose.base import Proposer
+from autoresearch.search.judging import Judging
+from autoresearch.search.observers import Mirror, View
+from autoresearch.search.reproduction import check_reproduction
+from autoresearch.search.revocation import revoke, settle, stored_judge, suspect, veto
+from autoresearch.search.scheduler import Ended, Scheduler, Steps
+from autoresearch.search.state import SearchState
+from autoresearch.search.unseen import check_unseen
+from autoresearch.store.commits import commit_message, move_branch
+from autoresearch.store.notes import RECHECKS, read_rechecks
+from autoresearch.text import one_line
+from autoresearch.types import Arm, Experiment, Measurement, Outcome, Verdict, VerdictKind
+
+
+class Conclusion:
+    """Acts on verdicts."""
+
+    def __init__(
+        self,
+        state: SearchState,
+        scheduler: Scheduler,
+        judging: Judging,
+        proposer: Proposer,
+        view: View,
+        mirror: Mirror,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            state: Of the search.
+            scheduler: Starts the trainings.
+            judging: Goes on with the judge as it was, when a keep is taken back.
+            proposer: Is told of verdicts.
+            view: Shows them.
+            mirror: Shows the journal elsewhere.
+        """
+        self._state = state
+        self._journal = state.journal
+        self._scheduler = scheduler
+        self._judging = judging
+        self._proposer = proposer
+        self._view = view
+        self._mirror = mirror
+        self._checked = 0
+
+    def must_check(self, experiment: Experiment) -> bool:
+        """Whether a verdict must not be recorded yet: a keep that was not checked on unseen text."""
+        return experiment.kept and experiment.number != self._checked
+
+    def check(self, experiment: Experiment) -> Steps[None]:
+        """Let a keep stand only if its gain is there on text that no program has seen."""
+        number, verdict = experiment.number, experiment.verdict
+        assert verdict is not None
+        found = yield from check_unseen(self._state, self._scheduler, experiment)
+        self._checked = number
+        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
+            trial, result = found.failed
+            if self.revoked(Ended(trial, result), recorded=False):
+                return
+        if found.outcome is Outcome.OK:
+            if found.reason not in verdict.reason:
+                reason = f"{verdict.reason}; {found.reason}"
+                self._journal.judged(number, replace(verdict, reason=reason))
+            return
+        kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
+        if kind is VerdictKind.INVALID:
+            suspect(self._state, experiment)
+        void = Verdict(kind, reason=found.reason, trials=verdict.trials)
+        veto(self._state, number, void, self._judging.needless)
+        self._judging.go_on(stored_judge(self._state))
+
+    def record(self, experiment: Experiment) -> Experiment:
+        """Write the verdict into the commit, and move the branch if the candidate is kept."""
+        begun, repository, task = now(), self._state.repository, self._state.task
+        message = commit_message(experiment, task.metric, self._journal.info().trust)
+        final = repository.reword(experiment.commit, experiment.parent, message, experiment.created)
+        experiment = self._journal.recorded(experiment.number, final)
+        repository.update_refs({self._state.ref(experiment.number): final})
+        if experiment.kept and "checked out" in (told := move_branch(self._journal, repository)):
+            self._view.message(told, warning=True)
+        try:
+            self._proposer.tell(experiment)
+        except Exception as error:  # it can read the verdict in the history
+            what = one_line(f"{type(error).__name__}: {error}", 300)
+            self._view.message(f"{self._proposer.name} did not take the verdict ({what}).", warning=True)
+        score, noise = self._state.standing()
+        self._journal.mark(experiment.number, None, "record", begun, now())
+        self._view.verdict(experiment, score, noise)
+        self._mirror.sync(self._journal)
+        return experiment
+
+    def check_kept(self) -> Steps[None]:
+        """Run kept changes again whose author is suspected, and now and then the incumbent on an old seed."""
+        while numbers := read_rechecks(self._journal):
+            kept = self._journal.experiment(numbers[0])
+            if kept.kept:
+                want = TrialRequest(Arm.INCUMBENT, kept.trials[-1].seed)
+                ended = yield partial(self._scheduler.start, kept.number, want, kept.commit)
+                if ended.result.outcome is not Outcome.INVALID or not self.revoked(ended):
+                    self._view.trial(self._journal.finish_trial(ended.trial, ended.result))
+            left = [number for number in read_rechecks(self._journal) if number != kept.number]
+            self._journal.set(RECHECKS, json.dumps(left))
+        tip = self._state.incumbent
+        if reason := (yield from check_reproduction(self._state, self._scheduler)):
+            trial = replace(tip.trials[-1], commit=tip.commit)
+            self.revoked(Ended(trial, Measurement(Outcome.INVALID, reason=reason)), recorded=False)
+
+    def revoked(self, ended: Ended, *, recorded: bool = True) -> bool:
+        """Take back the kept change whose re-run was invalid; False if it is the starting script.
+
+        Args:
+            ended: The re-run.
+            recorded: Whether it is a trial of the journal.
+        """
+        found = (e for e in self._journal.experiments() if e.kept and e.commit == ended.trial.commit)
+        invalid = next(found, None)
+        if invalid is None:
+            return False
+        reason, known = ended.result.reason, (ended.trial, ended.result) if recorded else None
+        revoke(self._state, invalid.number, reason, known, self._judging.needless)
+        where = settle(self._state)
+        self._judging.go_on(stored_judge(self._state))
+        self._view.message(
+            f"Experiment {invalid.number} was kept, and is invalid: {reason}. {where}", warning=True
+        )
+        self._mirror.sync(self._journal)
+        return True

@@ -1,0 +1,189 @@
+"""The candidates in flight: the trials that the judge asks for, what it reads of them, and what it decides.
+
+With one place there is one candidate in flight. With several there are as many as it takes to keep every
+place busy, if the judge can hold them. It reads answers in the order in which it asked. What came early waits
+in its state, which is written to the journal with each result, so nothing of it is lost.
+
+When a candidate is kept, the others are merged onto it as soon as they need another trial. One that conflicts
+with it is withdrawn; its author may propose it anew, on top of what was kept. Not covered: which proposals
+become candidates, and what follows from a verdict (`loop`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from autoresearch.clock import now
+from autoresearch.errors import Refused
+from autoresearch.judge import TrialRequest
+from autoresearch.propose.tune.request import with_tuning
+from autoresearch.search.admission import Admission
+from autoresearch.search.observers import View
+from autoresearch.search.revocation import suspect
+from autoresearch.search.scheduler import Ended, Scheduler
+from autoresearch.search.scores import ScoreJudge
+from autoresearch.search.state import SearchState
+from autoresearch.search.trials import CANDIDATE_ARMS
+from autoresearch.store.commits import commit_message
+from autoresearch.store.files import document_losses, losses_folder
+from autoresearch.types import (
+    Arm,
+    Experiment,
+    Measurement,
+    Outcome,
+    State,
+    Trial,
+    Verdict,
+    VerdictKind,
+)
+
+
+class Judging:
+    """Runs the trials that the judge asks for, and records what it decides.
+
+    Attributes:
+        judge: The judge.
+    """
+
+    judge: ScoreJudge
+
+    def __init__(self, state: SearchState, scheduler: Scheduler, admission: Admission, view: View) -> None:
+        """Prepare; `go_on` must follow.
+
+        Args:
+            state: Of the search.
+            scheduler: Runs the trials.
+            admission: Merges candidates onto a new incumbent.
+            view: Shows what happens.
+        """
+        self._state = state
+        self._journal = state.journal
+        self._scheduler = scheduler
+        self._admission = admission
+        self._view = view
+        self._again: deque[TrialRequest] = deque()
+        self._running: dict[int, tuple[Trial, TrialRequest]] = {}
+
+    @property
+    def needless(self) -> Sequence[int]:
+        """The trials under way, none of which is needed once the judge steps back."""
+        return tuple(self._running)
+
+    def go_on(self, judge: ScoreJudge) -> None:
+        """Judge with this judge from now on: at the start, and after it has stepped back.
+
+        Candidates in flight that it does not know are announced to it.
+        """
+        self._scheduler.cancel(trial for trial, _ in self._running.values())
+        self._running.clear()
+        self.judge = judge
+        judge.use_places(self._scheduler.places)
+        for experiment in self._state.open:
+            if experiment.verdict is None:
+                self.announce(experiment)
+        self._again = deque(judge.unanswered)  # requested before an interruption
+
+    # Candidates
+
+    def commit(self, experiment: Experiment) -> Experiment:
+        """Turn the proposal into a commit that stays reachable, whatever the verdict."""
+        repository, number = self._state.repository, experiment.number
+        candidate = self._state.candidate_of(experiment)
+        message = commit_message(experiment, self._state.task.metric)
+        commit = repository.commit(candidate.parent, candidate.sources, message, experiment.created)
+        measured = {t.commit for t in experiment.trials if t.arm in CANDIDATE_ARMS}  # on another incumbent
+        ref = self._state.ref(number)
+        earlier = {f"{ref}-{old[:10]}": old for old in repository.existing(measured)} if measured else {}
+        repository.update_refs({**earlier, ref: commit})
+        return self._journal.committed(number, commit, candidate.diff)
+
+    def announce(self, experiment: Experiment) -> None:
+        """Tell the judge, and people, of a candidate that has a commit."""
+        self._view.experiment(experiment)
+        kind = experiment.proposal.category if experiment.proposal else ""
+        self.judge.candidate(self._state.candidate_of(experiment).growth, kind, experiment.number)
+
+    def _rebase(self, number: int) -> None:
+        """Merge a candidate in flight onto the incumbent, or withdraw it."""
+        experiment, tip = self._journal.experiment(number), self._state.incumbent
+        if experiment.parent != tip.commit:  # else it was merged before an interruption
+            try:
+                proposal = self._admission.merged(experiment, tip.commit)
+                candidate = self._admission.accept(proposal, tip.commit)
+            except Refused as error:
+                self._withdraw(experiment, f"withdrawn, since experiment {tip.number} was kept: {error}")
+                return
+            experiment = self._state.rebased(experiment, proposal, candidate)
+        if experiment.state is State.PROPOSED:
+            experiment = self.commit(experiment)
+        self.judge.rebased(number, self._state.candidate_of(experiment).growth)
+
+    def _withdraw(self, experiment: Experiment, reason: str) -> None:
+        """End a candidate in flight without a decision of the judge."""
+        number = experiment.number
+        self.judge.withdraw(number)
+        needless = self._unneeded()
+        verdicts, ids = {number: Verdict(VerdictKind.DISCARD, reason=reason)}, [t.id for t in needless]
+        self._journal.revoke(verdicts, self.judge.to_json(), {}, (), needless=ids)
+        self._scheduler.cancel(needless)
+
+    # Trials
+
+    def start(self) -> bool:
+        """Start the next trial that the judge asks for; a place must be free. False: it asks for none now."""
+        for number in self.judge.behind:
+            self._rebase(number)
+        again = bool(self._again)
+        want = self._again.popleft() if again else self.judge.next()
+        if want is None:
+            return False
+        number = want.candidate if want.arm is not Arm.INCUMBENT else 0
+        number = number or max(self.judge.in_flight)  # runs of the incumbent are filed under the newest
+        trial = self._scheduler.start(number, want, self._commit_for(want, number, again))
+        self._running[trial.id] = trial, want
+        return True
+
+    def _commit_for(self, want: TrialRequest, number: int, again: bool) -> str:
+        """What a requested trial measures; if it is run again, what it measured before."""
+        if want.arm is Arm.INCUMBENT:
+            return self._state.incumbent.commit
+        experiment = self._journal.experiment(number)
+        lost = [t.commit for t in experiment.trials if (t.arm, t.seed) == (want.arm, want.seed) and again]
+        known = self._state.repository.existing(lost[-1:]) if lost else ()
+        return next(iter(known), experiment.commit)
+
+    def observe(self, ended: Ended) -> Sequence[Experiment]:
+        """Show the judge a result; record it, the judge, and any verdicts in one transaction.
+
+        Returns:
+            The experiments that have a verdict now.
+        """
+        begun, trial = now(), ended.trial
+        _, want = self._running.pop(trial.id)
+
+        def results(number: int) -> list[Measurement]:
+            known = [t.result for t in self._journal.experiment(number).trials if t.arm is not Arm.INCUMBENT]
+            mine = number == trial.experiment and want.arm is not Arm.INCUMBENT
+            return [*(result for result in known if result), *([ended.result] * mine)]
+
+        documents = document_losses(losses_folder(self._journal.path.parent, trial.id))
+        decided = self.judge.digest(want, ended.result, results, documents)
+        experiments, metric = self._journal.experiments(), self._state.task.metric
+        decided = {n: with_tuning(v, n, experiments, metric) for n, v in decided.items()}
+        needless = self._unneeded()
+        self._journal.mark(trial.experiment, trial.id, "judge", begun, now())
+        if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:
+            suspect(self._state, self._journal.experiment(trial.experiment))
+        state, closed = self.judge.to_json(), [t.id for t in needless]
+        self._view.trial(self._journal.finish_trial(trial, ended.result, state, decided, closed))
+        self._scheduler.cancel(needless)
+        return [self._journal.experiment(number) for number in decided]
+
+    def _unneeded(self) -> list[Trial]:
+        """The trials under way whose results do not count any more; they are forgotten."""
+        found = [trial for trial, want in self._running.values() if not self.judge.needs(want)]
+        for trial in found:
+            del self._running[trial.id]
+        self._again = deque(want for want in self._again if self.judge.needs(want))
+        return found

@@ -1,0 +1,111 @@
+"""Searches on several places: what must hold of them at their end, and a judge that judges them again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from autoresearch.judge import TrialRequest
+from autoresearch.search.loop import Search
+from autoresearch.search.scores import ScoreJudge
+from autoresearch.store.files import document_losses, losses_folder
+from autoresearch.types import Arm, Experiment, Verdict
+from tests.support.stub import PATH, git, measurers
+
+
+def paced(search: Search, wait: Callable[[str], None]) -> Search:
+    """Let each training wait for something; `wait` is given the script."""
+    for stub in measurers(search):
+        measure = stub.measure
+
+        def slow(tree: Path, *rest: object, measure: Callable[..., object] = measure) -> object:
+            wait((tree / PATH).read_text())
+            return measure(tree, *rest)
+
+        stub.measure = slow  # type: ignore[method-assign, assignment]
+    return search
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.002)
+
+
+def judged(search: Search, number: int) -> Callable[[], bool]:
+    """Whether an experiment is recorded."""
+    return lambda: any(e.number == number and e.state == "recorded" for e in search.journal.experiments())
+
+
+def sound(search: Search) -> None:
+    """What holds at the end of every search: nothing is lost, nothing is counted twice, git agrees."""
+    root, name, experiments = search.repository.root, search.config.name, search.journal.experiments()
+    assert all(e.state == "recorded" and e.verdict for e in experiments[1:])
+    assert sorted(e.decided or 0 for e in experiments[1:]) == list(range(1, len(experiments)))
+    trials = [t for e in experiments for t in e.trials]
+    assert all(t.finished for t in trials)
+    answered = [(t.commit, t.arm, t.seed) for t in trials if t.result]
+    assert len(set(answered)) == len(answered)
+    state = json.loads(search.journal.judge_state() or "")["state"]
+    assert state["active"] == [] and state["_requests"]["open"] == state["_requests"]["late"] == []
+    assert len(state["keeps"]) == len(search.state.kept)
+    screened = {e.number for e in experiments[1:] for t in e.trials if t.arm is Arm.SCREEN and t.result}
+    assert state["candidates"] <= len(screened)
+    tip = git(root, "rev-parse", f"autoresearch/{name}")
+    assert tip == search.state.incumbent.commit
+    line = git(root, "rev-list", "--reverse", f"main..autoresearch/{name}").split()
+    assert line == [e.commit for e in search.state.kept]
+    shape = "--format=%(refname:lstrip=3) %(objectname) %(tree)"
+    told = git(root, "for-each-ref", shape, f"refs/autoresearch/{name}").splitlines()
+    refs = [words.split() for words in told]
+    own = [(int(ref), commit) for ref, commit, _ in refs if "-" not in ref]
+    assert own == [(e.number, e.commit) for e in experiments[1:]]
+    trees = (f"{commit}^{{tree}}" for commit in ["main", *{t.commit for t in trials}])
+    start, *measured = git(root, "rev-parse", *trees).split()
+    assert {*measured} <= {start, *(tree for *_, tree in refs)}
+    assert list(search.folder.glob("trials/*")) == [] and git(root, "status", "--porcelain") == ""
+
+
+def replay(search: Search, places: int) -> dict[int, Verdict]:
+    """The verdicts of a judge that is asked and told what the journal says, in the order in which it was."""
+    journal, metric = search.journal, search.task.metric
+    experiments = journal.experiments()
+    starts = [t for t in experiments[0].trials if t.arm is Arm.BASELINE]
+    everything = [t for e in experiments for t in e.trials]
+    losses = {t.id: document_losses(losses_folder(search.folder, t.id)) for t in everything}
+    scores = {t.seed: t.score for t in sorted(starts, key=lambda t: t.seed) if t.score is not None}
+    documents = {t.seed: losses[t.id] for t in starts}
+    judge = ScoreJudge.create(metric, scores, search.config.judge, {seed: documents[seed] for seed in scores})
+    judge.use_places(places)
+    trials = sorted((t for t in everything if t not in starts), key=lambda t: t.id)
+    events: list[tuple[float, int, object]] = [(e.created, 0, e) for e in experiments[1:]]
+    events += [(t.started, 1, t) for t in trials]
+    events += [(t.finished or 0.0, 2, t) for t in trials if t.result]
+    withdrawn = {e.number for e in experiments[1:] if e.verdict and e.verdict.reason.startswith("withdrawn")}
+    asked: dict[int, TrialRequest] = {}
+    found: dict[int, Verdict] = {}
+    for _, kind, what in sorted(events, key=lambda event: event[:2]):
+        if isinstance(what, Experiment):
+            proposal = what.proposal
+            assert proposal
+            judge.candidate(search.state.candidate_of(what).growth, proposal.category, what.number)
+        elif kind == 1:
+            for number in judge.behind:
+                e = experiments[number]
+                if number in withdrawn and (e.finished or 0.0) <= what.started:
+                    judge.withdraw(number)
+                else:
+                    judge.rebased(number, search.state.candidate_of(e).growth)
+            want = judge.next()
+            assert want and (want.arm, want.seed) == (what.arm, what.seed)
+            assert want.arm is Arm.INCUMBENT or want.candidate == what.experiment
+            asked[what.id] = want
+        else:
+            results = [t.result for t in experiments[what.experiment].trials if t.result]
+            decided = judge.digest(asked[what.id], what.result, lambda n, r=results: r, losses[what.id])
+            found |= decided
+            asked = {id: want for id, want in asked.items() if id != what.id and judge.needs(want)}
+    return found
