@@ -139,7 +139,7 @@ class SearchView:
 
     @never_raises
     def trial(self, trial: Trial) -> None:
-        """A trial starts, has ended, or was cancelled: then it is finished without a result."""
+        """A trial starts, has ended, or is no longer shown: then it is finished without a result."""
         with self.lock:
             if trial.experiment == 0 and trial.arm == Arm.BASELINE:
                 self.doing, self.hypothesis = "#0: measuring the starting point and the noise", ""

@@ -10,7 +10,7 @@ ahead (`lookahead`).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoresearch.clock import now
@@ -217,6 +217,7 @@ class Search:
         """Wait for an event, and act on it."""
         match self.scheduler.next():
             case Ended() as ended if self.job is not None and ended.trial is self.job.trial:
+                self.view.trial(replace(ended.trial, finished=now()))
                 self.job.ended(ended)
                 self.job = None if self.job.over else self.job
             case Ended() as ended:

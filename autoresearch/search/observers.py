@@ -24,7 +24,7 @@ class View(Protocol):
         """A new experiment has a proposal and a commit, and its trials are about to start, beside others."""
 
     def trial(self, trial: Trial) -> None:
-        """A trial starts, has ended (it has a result), or was cancelled (it is finished without a result)."""
+        """A trial starts, has ended (it has a result), or is no longer shown (finished without a result)."""
 
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial has made progress."""

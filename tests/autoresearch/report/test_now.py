@@ -11,7 +11,7 @@ from tests.support.cli import inside
 from tests.support.searches import INFO, baseline
 from tests.support.stub import make_repository, make_search
 
-TRIAL = replace(baseline(1.7).trials[0], id=7, experiment=3, result=None)
+TRIAL = replace(baseline(1.7).trials[0], id=7, experiment=3, result=None, finished=None)
 
 
 def test_what_runs_is_told_to_other_processes_and_nothing_is_left(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_another_terminal_shows_what_the_first_one_shows(tmp_path: Path) -> None
     assert _view(journal, folder) is None  # nobody runs it
     assert "Not running." in inside(search.repository.root, "watch", "name=x")
     journal.set("lease", Lease.ours().to_json())
-    trial = replace(journal.experiment(1).trials[-1], result=None)
+    trial = replace(journal.experiment(1).trials[-1], result=None, finished=None)
     with Published(SearchView(journal.info(), journal.experiments()), folder) as first:
         first.trial(trial)
         first.progress(trial, Progress(0.25, 3.0, 40, 2.5))

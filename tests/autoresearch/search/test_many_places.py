@@ -3,16 +3,19 @@
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autoresearch.execute.base import TrialSpec
 from autoresearch.propose.base import Check, Context
 from autoresearch.report.estimates import estimate, staircase
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
-from autoresearch.types import Arm, Proposal, VerdictKind
+from autoresearch.store.notes import read_revoked
+from autoresearch.types import Arm, Measurement, Outcome, Proposal, VerdictKind
 from tests.support.many_places import judged, paced, replay, sound, until
-from tests.support.stub import PATH, git, make_repository, make_search, scripted
+from tests.support.stub import PATH, git, make_repository, make_search, measurers, scripted
 
 PADS = "".join(f"pad{i} = 0\n" for i in range(9))
 APART = f"LEVEL = 1.0  # 0..2\nOTHER = 0\n{PADS}MORE = 0\n{PADS}print(LEVEL, OTHER)\n"
@@ -149,3 +152,33 @@ def test_minutes_that_are_over_let_what_is_in_flight_end(repository: Repository)
     assert search.run()
     sound(search)
     assert set(kinds(search)) == {1, 2}
+
+
+def test_what_is_in_flight_when_a_keep_is_taken_back_is_proposed_again(repository: Repository) -> None:
+    cheat, often = "OTHER = 1; GAIN = 0.05", ("judge.heartbeat=2", "judge.refresh=2")
+    first = make_search(repository, [cheat], "experiments=1", *often)
+    first.run()
+    assert first.state.kept
+    first.journal.close()
+    ideas: list[float | str] = [cheat, 0.9, 1.2, 0.5, 1.3, 0.2]
+    search = make_search(repository, ideas, "executor.workers=2", "experiments=9", *often)
+    for stub in measurers(search):
+        measure = stub.measure
+
+        def strict(tree: Path, spec: TrialSpec, *rest: Any, measure: Any = measure) -> Measurement:
+            source = (tree / PATH).read_text()
+            if spec.blind and "GAIN" in source and "LEVEL = 1.0" in source:
+                return Measurement(Outcome.INVALID, reason="the model looks ahead")
+            result: Measurement = measure(tree, spec, *rest)
+            return result
+
+        stub.measure = strict  # type: ignore[method-assign]
+    search.run()
+    sound(search)
+    assert [record.number for record in read_revoked(search.journal)] == [1]
+    tip = search.state.sources(search.state.incumbent.commit)[PATH]
+    assert "GAIN" not in tip and "LEVEL = 0" in tip
+    experiments = search.journal.experiments()[1:]
+    again = [e for e in experiments if e.verdict and "it is proposed again" in e.verdict.reason]
+    tried = [e.proposal.hypothesis for e in experiments if e.proposal]
+    assert again and all(tried.count(e.proposal.hypothesis) == 2 for e in again if e.proposal)
