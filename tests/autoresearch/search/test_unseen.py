@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoresearch.execute.base import TrialSpec
+from autoresearch.propose.base import Check, Context
 from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import read_revoked, read_slices
-from autoresearch.types import Measurement, Outcome, Split
-from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer
+from autoresearch.types import Measurement, Outcome, Proposal, Split
+from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, scripted
 
 
 @pytest.fixture
@@ -146,3 +149,32 @@ def test_text_that_older_versions_showed_to_programs_is_not_unseen(repository: R
     more = searching(repository, [0.5, 0.2])
     more.run()
     assert kinds(more) == ["keep", "keep"] and read_slices(more.journal) == []
+
+
+IDEAS: list[float | str] = [0.5, "OTHER = 7", "OTHER = 8"]
+
+
+def test_a_proposal_that_comes_during_the_check_is_used(repository: Repository) -> None:
+    search = make_search(repository, IDEAS, "experiments=3", instant=False)
+    about = {"tokens": 24_000 * 9, "documents": 999}
+    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    seen, answered, proposer = spied(search), threading.Event(), scripted(search)
+    propose = proposer.propose
+
+    def late(context: Context, check: Check) -> Proposal:
+        while context.under_way and not any(Split.HELD in spec.splits for spec in seen):
+            time.sleep(0.002)
+        proposal = propose(context, check)
+        answered.set()
+        return proposal
+
+    proposer.propose = late  # type: ignore[method-assign]
+
+    def wait() -> None:
+        if Split.HELD in seen[-1].splits:
+            assert answered.wait(20)
+            time.sleep(0.05)
+
+    measurer(search).on_run = wait
+    search.run()
+    assert kinds(search) == ["keep", "discard", "discard"]
