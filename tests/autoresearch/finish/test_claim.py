@@ -307,8 +307,8 @@ class Wishing(EmptyInbox):
 
 def test_trainings_of_a_claim_run_beside_each_other_and_a_stop_lets_them_end(repository: Repository) -> None:
     person = Wishing(after=3)
+    finished(repository).journal.close()
     search = make_search(repository, (1.5, 0.2), "executor.workers=2", inbox=person)
-    search.run()
     person.search = search
     with pytest.raises(Stopped):
         make_claim(search, 4)
