@@ -22,7 +22,7 @@ from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
 from autoresearch.report.worth import comparisons
 from autoresearch.text import change_text, count, duration, one_line, scrub, tuning_text, tunings
-from autoresearch.types import Experiment
+from autoresearch.types import Experiment, in_order
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -104,7 +104,7 @@ def to_markdown(
         tuning_text=tuning_text,
         use=use or TimeUse(0.0, 0.0, 1, {}, {}),
         worth=[*_worth(s), *filter(None, [stopping(s.experiments).sentence(s.metric)])],
-        kept=[e for e in s.experiments if e.kept],
+        kept=[e for e in in_order(s.experiments) if e.kept],
         tried=[e for e in s.experiments if e.number > 0],
         diffs=_diffs(s.experiments),
         diff="\n".join(lines[:DIFF_LINES]),
