@@ -6,7 +6,9 @@ of the same search. At each checkpoint the question is: how large is the gap of 
 judge's first look? It is answered by a regression of the gap on the difference of the scores, in which runs
 near that bar count most (a Cauchy kernel, at least as wide as the noise of a score). A run is stopped if its
 gap is larger than that of a run that just passes is in 199 of 200 cases, by Student's t (`CHANCE_Z`). A run
-that would gain more is stopped even less often. Until there are enough finished runs nothing is stopped.
+that would gain more is stopped even less often. Nothing is stopped until there are enough finished runs, nor
+at a checkpoint where the gap is not established to tell enough of the difference: rates that learn faster
+often look worse early.
 
 A share of the runs that would be stopped is finished all the same (`SPARED`). It tells what stopping costs,
 and counts for the others in the regression (inverse probability weighting), which would be bent without them.
@@ -39,6 +41,10 @@ SLACK = 0.03
 LEAST_PAIRS, LEAST_NEAR = 12, 6.0
 """Finished screening runs with a loss at a checkpoint, and the effective number of those near the bar, below
 which nothing is stopped there."""
+
+LEAST_RELATED, RELATED_Z, CERTAIN = 0.5, 1.65, 0.999999
+"""Nothing is stopped at a checkpoint before the correlation of gap and difference near the bar is above 0.5
+with 95% confidence (Fisher's z): early losses often mislead. The last number keeps the logarithm finite."""
 
 CHANCE_Z = 2.58
 """A run that just passes has a gap below the bar with a probability of 99.5%: this normal quantile."""
@@ -133,10 +139,13 @@ def hopeless_gap(known: Sequence[tuple[float, float, float]], noise: float) -> f
     middle = sum(w * missed for w, (_, missed, _) in zip(weights, known, strict=True)) / total
     height = sum(w * gap for w, (gap, _, _) in zip(weights, known, strict=True)) / total
     rows = [(w, gap - height, missed - middle) for w, (gap, missed, _) in zip(weights, known, strict=True)]
-    spread = sum(w * y * y for w, _, y in rows)
-    slope = sum(w * x * y for w, x, y in rows) / spread if spread > 0 else 0.0
-    if slope <= 0:
-        return None  # the gap says nothing
+    spread, across = sum(w * y * y for w, _, y in rows), sum(w * x * x for w, x, _ in rows)
+    if spread <= 0 or across <= 0:
+        return None
+    slope = sum(w * x * y for w, x, y in rows) / spread
+    related = min(slope * math.sqrt(spread / across), CERTAIN)
+    if math.atanh(max(related, -CERTAIN)) < math.atanh(LEAST_RELATED) + RELATED_Z / math.sqrt(near - 3):
+        return None  # it is not established that the gap says enough
     rest = sum(w * (x - slope * y) ** 2 for w, x, y in rows) / total * near / (near - 2)
     error = math.sqrt(rest * (1 + 1 / near + middle**2 * total / (spread * near)))
     return height - slope * middle + t_from_z(CHANCE_Z, near - 2) * error

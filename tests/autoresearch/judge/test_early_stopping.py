@@ -71,6 +71,14 @@ def test_nothing_is_stopped_before_enough_runs_are_known_or_if_the_gap_tells_not
     )
 
 
+def test_a_gap_that_tells_little_stops_nothing() -> None:
+    """At a third of a short training, gap and difference of real edits had a correlation below 0.3."""
+    found = [hopeless_gap(known(40, 4.0, seed=seed), 1.0) for seed in range(100)]
+    assert sum(gap is not None for gap in found) <= 10, "a correlation of 0.45 is not enough"
+    clear = [hopeless_gap(known(40, 1.0, seed=seed), 1.0) for seed in range(100)]
+    assert sum(gap is not None for gap in clear) >= 95, "one of 0.9 is"
+
+
 def test_more_noise_asks_for_a_larger_gap() -> None:
     little, more = (hopeless_gap(known(60, noise), 1.0) for noise in (0.1, 0.6))
     assert little is not None and more is not None and -NEEDED < little < 0.0 < more
@@ -92,7 +100,7 @@ def test_next_to_no_run_that_would_pass_is_stopped() -> None:
             passing, stopped = passing + (missed <= 0), stopped + (over and missed <= 0)
             losing, ended = losing + (missed > 0), ended + (over and missed > 0)
     assert passing > 500 and stopped / passing < 0.01, stopped / passing
-    assert ended / losing > 0.4, "and many of the others are"
+    assert ended / losing > 0.3, "and many of the others are"
 
 
 def test_runs_that_were_spared_stand_for_those_that_were_stopped() -> None:
