@@ -208,7 +208,12 @@ def send_pipes():
     held = [os.pipe() for _ in range(70)]
     for number, bit in enumerate(bits):
         for _, end in held:
-            fcntl.fcntl(end, 1031, 1 << 20 if bit else 4096)
+            for power in range(20, 11, -1) if bit else (12,):
+                try:
+                    fcntl.fcntl(end, 1031, 1 << power)
+                    break
+                except PermissionError:  # the limit is reached
+                    pass
         wait_for(number + 1)
 
 def read_pipes():

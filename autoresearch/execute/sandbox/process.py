@@ -31,6 +31,12 @@ INTERVAL = 0.1
 DISK_EVERY = 3
 """Looks between two measurements of the writable folders, which cost more."""
 
+LEAST_FREE = 1 << 29
+"""Bytes of the disk that stay free: a tree that leaves less is ended, so that the journal can be written."""
+
+MUCH = 1 << 26
+"""Bytes from which a tree's own files can be the reason."""
+
 OWN_PROCESSES = 4
 """Processes of the sandbox itself in the tree: shell, bubblewrap, launcher, first process."""
 
@@ -123,8 +129,12 @@ class Jailed:
         tasks = usage.task_count(tree)
         if tasks > limits.processes + OWN_PROCESSES:
             return f"ran more than {limits.processes} processes and threads"
-        if disk and usage.disk_bytes(self._jail.writable, tree) > limits.file_gb * 1e9:
+        written = usage.disk_bytes(self._jail.writable, tree) if disk else 0.0
+        if written > limits.file_gb * 1e9:
             return f"wrote more than {limits.file_gb:g} GB of files"
+        if written > MUCH and usage.free_bytes(self._jail.writable) < LEAST_FREE:
+            left = f"left less than {LEAST_FREE / 1e9:.2g} GB of the disk"
+            return f"wrote {written / 1e9:.2g} GB of files, and {left}"
         return ""
 
     def _count_cpu(self) -> None:

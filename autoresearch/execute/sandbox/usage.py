@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -117,6 +118,11 @@ def disk_bytes(folders: Sequence[Path], pids: Iterable[int]) -> float:
     for pid in pids:
         unlinked |= _open_unlinked(pid, devices)
     return sum(folder_bytes(folder) for folder in folders) + sum(unlinked.values())
+
+
+def free_bytes(folders: Sequence[Path]) -> float:
+    """Free space of the fullest disk on which the folders lie."""
+    return min((shutil.disk_usage(folder).free for folder in folders if folder.exists()), default=math.inf)
 
 
 def folder_bytes(folder: Path) -> float:

@@ -20,6 +20,7 @@ from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox import gpu as gpus
 from autoresearch.execute.sandbox import residency, visible
+from autoresearch.execute.sandbox.process import LEAST_FREE
 from autoresearch.execute.turns import Turns
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.gpt.data import TrainingData, keep_weights, kept_weights, submitted_weights
@@ -32,8 +33,6 @@ from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrialPlan
 from autoresearch.tasks.gpt.training import Training, TrialRecord
 from autoresearch.types import Measurement, Outcome, Progress
 
-FULL_BYTES = 64 << 20
-"""A disk with less free space than this counts as full."""
 TEXT = "text"
 """The folder of the server that writes text."""
 STANDBY_AT = 0.8
@@ -253,10 +252,10 @@ def clear(scratch: Path) -> None:
 
 def _check_disk(scratch: Path) -> None:
     """Raise if the disk is full, since then the host may be the reason of a failed trial."""
-    if not scratch.exists() or shutil.disk_usage(scratch).free > FULL_BYTES:
+    if not scratch.exists() or shutil.disk_usage(scratch).free > LEAST_FREE:
         return
     clear(scratch)
-    if shutil.disk_usage(scratch).free <= FULL_BYTES:
+    if shutil.disk_usage(scratch).free <= LEAST_FREE:
         raise UserError(
             f"The disk of {scratch} is full.", "Free some space, then run the same again.", code=3
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.execute.sandbox import Limits, cgroup, usage
+from autoresearch.execute.sandbox import Limits, cgroup, process, usage
 from autoresearch.store.files import remove_tree
 from tests.support.jail import (
     BACKENDS,
@@ -174,6 +174,17 @@ def test_all_files_together_are_counted(backend: str, bomb: str, tmp_path: Path)
     _, status, breach = run_python(sandbox_or_skip(backend), bomb, jail)
     assert status != 0
     assert breach == "wrote more than 0.03 GB of files"
+
+
+@pytest.mark.parametrize(("size", "ends"), [(10**8, True), (10**6, False)])
+def test_the_disk_is_not_filled_within_the_limit(
+    size: int, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that cannot be written ends the search, again and again if the same candidate comes back."""
+    monkeypatch.setattr(process, "LEAST_FREE", 1 << 60)
+    code = f"import time; open('big', 'wb').write(bytes({size})); time.sleep({60 if ends else 1})"
+    _, status, breach = run_python(sandbox_or_skip("bwrap"), code, make_jail(tmp_path / "scratch"))
+    assert (status != 0, "of the disk" in breach) == (ends, ends), breach
 
 
 DEEP = """
