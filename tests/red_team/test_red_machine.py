@@ -37,7 +37,8 @@ for target in (0, *("/dev/" + name for name in %r)):
 
 def writable_devices(outer: list[str], spec: dict[str, Any]) -> None:
     """Bubblewrap's devices as it makes them."""
-    spec["fixed"] = []
+    if outer:
+        spec["fixed"] = []
 
 
 @pytest.mark.parametrize("free", FREE)
@@ -54,6 +55,45 @@ def test_times_of_devices_are_no_notes(free: bool, sandbox: Sandbox, tmp_path: P
             assert jailed.process.wait(60) == 0
     after = [node.stat().st_mtime_ns for node in nodes]
     assert (after != before) is free
+
+
+MODES = """
+import os
+for name in %r:
+    try:
+        os.chmod("/proc/" + name, 0o644)
+    except OSError:
+        pass
+"""
+
+
+def changeable_proc(outer: list[str], spec: dict[str, Any]) -> None:
+    """Files of /proc that are the same for all, as bubblewrap's own /proc shows them."""
+    for path in map(str, visible.shared_proc(with_gpu=False)):
+        if path in outer:
+            at = outer.index(path) - 1
+            del outer[at : at + 3]
+
+
+@pytest.mark.parametrize("free", FREE)
+def test_modes_of_files_in_proc_are_no_notes(free: bool, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A jail of root could even close them to all users of the machine."""
+    if os.geteuid() != 0 or (free and sandbox.name != "bwrap"):
+        pytest.skip(
+            "only root can change them, and with Landlock all mounts are read-only, or nothing can be"
+        )
+    files = visible.shared_proc(with_gpu=False)
+    confined = without(sandbox, changeable_proc) if free else sandbox
+    look = f"import os; print([os.stat(path).st_mode & 0o7777 for path in {[*map(str, files)]}])"
+    before, *_ = run_python(confined, look, make_jail(tmp_path / "before"))
+    try:
+        code = MODES % ([path.name for path in files],)
+        assert run_python(confined, code, make_jail(tmp_path / "changes"))[1] == 0
+        after, *_ = run_python(confined, look, make_jail(tmp_path / "after"))
+        assert (after != before) is free, (before, after)
+    finally:
+        for path, mode in zip(files, json.loads(before), strict=True):
+            path.chmod(mode)
 
 
 COUNTS = """

@@ -65,6 +65,7 @@ class BwrapSandbox:
         words += _binds("--dev-bind", _devices(jail))
         for path in visible.masked_proc(with_gpu=jail.gpu):
             words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+        words += _binds("--ro-bind", visible.shared_proc(with_gpu=jail.gpu))
         for folder in ("/tmp", "/dev/shm"):
             words += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", folder]
         words += _system(jail.packages)

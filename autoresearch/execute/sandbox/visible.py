@@ -148,6 +148,12 @@ def masked_proc(*, with_gpu: bool) -> list[Path]:
     return [path for path in (*names, *(Path("/proc", name) for name in PROC_MASKED)) if path.exists()]
 
 
+def shared_proc(*, with_gpu: bool) -> list[Path]:
+    """What is shown of /proc and is the same in every /proc, its modes included, which root could change."""
+    names = ("cpuinfo", "filesystems", "version", "cmdline", *(PROC_FOR_GPU if with_gpu else ()))
+    return [path for path in (Path("/proc", name) for name in names) if path.exists()]
+
+
 @cache
 def readable(names: tuple[str, ...], others: tuple[Path, ...] = ()) -> tuple[Path, ...]:
     """Files and folders that every jail with these packages can read, which `residency` keeps in memory.
