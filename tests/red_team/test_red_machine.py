@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch.execute.sandbox import Sandbox, landlock, start, visible
+from autoresearch.execute.sandbox import Sandbox, landlock, start, system_calls, visible
 from tests.support.jail import LIMITS, make_jail, no_seccomp, run_python, without
 
 pytestmark = pytest.mark.slow
@@ -161,6 +162,27 @@ def test_a_crash_starts_no_program_outside(free: bool, sandbox: Sandbox, tmp_pat
     output, status, _ = run_python(confined, DUMPS, make_jail(tmp_path / "jail"))
     assert status == 0, output
     assert output.split()[4:6] == (["0", "0"] if free else ["1", "1"]), output
+
+
+FEW = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+context = ctypes.c_ulong()
+print(libc.syscall(%d, 1000, ctypes.byref(context)) == 0, end=" ")
+libc.mmap(None, 1 << 21, 3, 0x40022, -1, 0)
+print(ctypes.get_errno() != 1)
+"""
+
+
+@pytest.mark.parametrize("free", FREE)
+def test_what_the_machine_has_few_of_is_not_taken(free: bool, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Asynchronous requests and huge pages: databases of the same machine may need them."""
+    confined = without(sandbox, no_seccomp) if free else sandbox
+    number = system_calls.DENIED["io_setup"][system_calls.ARCHITECTURES[platform.machine()][1]]
+    output, *_ = run_python(confined, FEW % number, make_jail(tmp_path / "jail"))
+    assert output.split() == [str(free)] * 2
 
 
 TAKES = """

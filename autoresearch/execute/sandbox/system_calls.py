@@ -75,6 +75,8 @@ DENIED: dict[str, Numbers] = {
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "memfd_secret": (447, 447),
+    # Of which the whole machine has a fixed number, whoever takes them.
+    "io_setup": (206, 0),
 }
 # Memory that belongs to no process, so the watcher cannot count it; only CUDA may need it.
 MEMORY_FILES: dict[str, Numbers] = {"memfd_create": (319, 279), "shmget": (29, 194)}
@@ -179,6 +181,7 @@ join them into large ones, or merge equal pages of several processes, which all 
 FILE_SYSTEM_IOCTLS = (0x6600, 0x5800, 0x7600, 0x9400, 0x1500)
 """The types of ioctls on files, such as flags, versions and a reset of what is cached of a file."""
 SET_ID, CREATE = 0o6000, 0o100
+HUGE = 0x40000
 CORE = 4
 """The limit on core dumps, which the launcher sets so that none is made; see there."""
 
@@ -213,6 +216,7 @@ def rules(column: int, *, memory_files: bool, namespaces: bool) -> list[Rule]:
         Rule((16, 29), ERRNO | ENOTTY, (Test(1, 0xFF00, FILE_SYSTEM_IOCTLS),)),
         Rule((302, 261), REFUSE, (Test(1, WORD, (CORE,)),)),  # prlimit64
         Rule((160, 164), REFUSE, (Test(0, WORD, (CORE,)),)),  # setrlimit
+        Rule((9, 222), REFUSE, (Test(3, HUGE, (HUGE,)),)),  # mmap of huge pages, which no limit counts
         # In no time it takes more of the disk than is free. libc then writes, which the watcher sees.
         Rule((285, 47), ERRNO | ENOTSUP),  # fallocate
         Rule((157, 167), REFUSE, (Test(0, WORD, (62, 67)),)),  # PR_SCHED_CORE, PR_SET_MEMORY_MERGE

@@ -78,7 +78,7 @@ NAMED = {"clone": (56, 220), "clone3": (435, 435), "socketpair": (53, 199), "mad
 NAMED |= {"fcntl": (72, 25), "open": (2, None), "openat": (257, 56), "ioctl": (16, 29), "prctl": (157, 167)}
 NAMED |= {"creat": (85, None), "mknod": (133, None), "mknodat": (259, 33)}
 NAMED |= {"prlimit64": (302, 261), "sched_setaffinity": (203, 122)}
-NAMED |= {"setrlimit": (160, 164), "fallocate": (285, 47)}
+NAMED |= {"setrlimit": (160, 164), "fallocate": (285, 47), "mmap": (9, 222)}
 
 
 @pytest.mark.parametrize("column", HEADERS)
