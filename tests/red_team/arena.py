@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.gpt.measurer import GptMeasurer
+from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.types import Measurement
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure
@@ -54,12 +55,14 @@ class Arena:
         root: Where everything lies.
         cache: The prepared data.
         treasure: Files of the host that no candidate may read, change, or add to.
+        scorer: Of the first runner; all that run the same trusted tree share it, since each loads torch.
     """
 
     root: Path
     cache: Path
     treasure: dict[Path, bytes]
     runners: dict[Any, GptMeasurer] = field(default_factory=dict)
+    scorer: Scorer | None = None
     trials: int = 0
 
     @classmethod
@@ -85,18 +88,38 @@ class Arena:
         """The runner for these options; made once."""
         key = (sandbox, *sorted(changes.items()))
         if key not in self.runners:
-            self.runners[key] = make_measurer(self.cache, sandbox, **{**OPTIONS, **changes})
+            runner = self.runners[key] = make_measurer(self.cache, sandbox, **{**OPTIONS, **changes})
+            if "trusted" not in changes:
+                self.scorer = self.scorer or runner._resources.scorer
+                runner._resources = replace(runner._resources, scorer=self.scorer)
         return self.runners[key]
 
-    def fight(self, source: str, sandbox: Sandbox, *, blind: bool = False, **changes: Any) -> Measurement:
-        """Run one candidate; the host must come out of it as it was."""
+    def fight(
+        self,
+        source: str,
+        sandbox: Sandbox,
+        *,
+        blind: bool = False,
+        submission: Path | None = None,
+        **changes: Any,
+    ) -> Measurement:
+        """Run one candidate; the host must come out of it as it was.
+
+        Args:
+            source: Its script.
+            sandbox: How it is confined.
+            blind: Whether it is asked blind questions as well.
+            submission: Keeps its weights; if there are some, they are scored, and nothing is trained.
+            changes: Other options of the runner.
+        """
         self.trials += 1
         place = self.root / f"trial{self.trials}"
         code = toy.write_code(place / "code", source)
         before = self.inventory()
         descriptors = open_descriptors()
         runner = self.runner(sandbox, **changes)
-        done = measure(runner, code, place / "scratch", blind=blind)
+        kept = str(submission or "")
+        done = measure(runner, code, place / "scratch", blind=blind, submission=kept)
         assert self.inventory() == before, "the host was touched"
         assert survivors(place) == [], "something of the candidate lives on"
         waiting = 8 if changes.get("standby") else 0  # the next trial's processes hold some

@@ -49,22 +49,22 @@ def either(request: pytest.FixtureRequest) -> Sandbox:
 
 
 @pytest.fixture(scope="package")
-def honest_score(
-    arena: Arena, tmp_path_factory: pytest.TempPathFactory, worker_id: str, testrun_uid: str
-) -> float:
-    """What the honest candidate scores; the first of several workers that test at once finds out."""
-    if worker_id == "master":
-        return score_honestly(arena)
-    known = tmp_path_factory.getbasetemp().parent / f"{testrun_uid}-honest-score"
-    with FileLock(f"{known}.lock"):
-        if not known.exists():
-            known.write_text(repr(score_honestly(arena)))
-        return float(known.read_text())
+def trained(arena: Arena, tmp_path_factory: pytest.TempPathFactory, worker_id: str, testrun_uid: str) -> Path:
+    """A folder with the `weights` and the `score` of the honest candidate.
+
+    The first of several workers that test at once trains it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / f"{testrun_uid}-honest"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            done = arena.fight(TRAIN, sandbox_or_skip("bwrap"), submission=folder / "weights")
+            assert done.outcome is Outcome.OK, done
+            (folder / "score").write_text(repr(done.score))
+    return folder
 
 
-def score_honestly(arena: Arena) -> float:
-    """One trial of the honest candidate."""
-    done = arena.fight(TRAIN, sandbox_or_skip("bwrap"))
-    assert done.outcome is Outcome.OK, done
-    assert done.score is not None
-    return done.score
+@pytest.fixture(scope="package")
+def honest_score(trained: Path) -> float:
+    """What the honest candidate scores."""
+    return float((trained / "score").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -82,8 +83,11 @@ WHILE_SCORED = """import os, signal, time
         return self.head(F.relu(self.up(x)))"""
 
 
-def test_daemons_of_a_model_that_is_scored_end_with_its_server(arena: Arena, sandbox: Sandbox) -> None:
-    done = arena.fight(honest((HEAD, WHILE_SCORED)), sandbox)  # which looks for survivors
+def test_daemons_of_a_model_that_is_scored_end_with_its_server(
+    arena: Arena, sandbox: Sandbox, trained: Path
+) -> None:
+    weights = trained / "weights"
+    done = arena.fight(honest((HEAD, WHILE_SCORED)), sandbox, submission=weights)  # looks for survivors
     assert done.score is not None, "it could fork, or it would have failed"
 
 

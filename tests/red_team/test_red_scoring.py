@@ -1,22 +1,27 @@
 """Attacks on the score: looking ahead, remembering, conspiring, and odd logits.
 
-Each must end as `invalid`, or as the score that the model has earned.
+Each must end as `invalid`, or as the score that the model has earned. The weights are those that the honest
+candidate has trained: what cheats is the code that serves them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.tasks.gpt import scoring
-from autoresearch.types import Outcome
+from autoresearch.types import Measurement, Outcome
 from tests.red_team.arena import Arena, honest, mutated, one_by_default
 from tests.support.jail import no_seccomp, without
 
 pytestmark = pytest.mark.slow
+
+Serve = Callable[..., Measurement]
 
 ATTEND = "F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 CONV = "self.local(F.pad(x.mT, (2, 0))).mT"
@@ -83,56 +88,62 @@ STAYS = """import fcntl
         return self.head(F.relu(self.up(x)))"""
 
 
+@pytest.fixture
+def serve(arena: Arena, trained: Path) -> Serve:
+    """A trial of a candidate, a sandbox and options that trains nothing: it serves the honest weights."""
+    return partial(arena.fight, submission=trained / "weights")
+
+
 @pytest.mark.parametrize("attack", one_by_default(AHEAD))
-def test_looking_ahead_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
-    done = arena.fight(honest(AHEAD[attack]), either)
+def test_looking_ahead_is_invalid(attack: str, serve: Serve, either: Sandbox) -> None:
+    done = serve(honest(AHEAD[attack]), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "looks ahead" in done.reason
 
 
 @pytest.mark.parametrize("attack", one_by_default(STATE))
-def test_keeping_state_is_invalid(attack: str, arena: Arena, either: Sandbox) -> None:
-    done = arena.fight(honest(*STATE[attack]), either)
+def test_keeping_state_is_invalid(attack: str, serve: Serve, either: Sandbox) -> None:
+    done = serve(honest(*STATE[attack]), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
     assert "keeps state, mixes rows, or draws random numbers" in done.reason or "looks ahead" in done.reason
 
 
-def test_servers_share_no_file_through_which_one_could_tell_the_other(arena: Arena, either: Sandbox) -> None:
-    done = arena.fight(honest((HEAD, CONSPIRES)), either)
+def test_servers_share_no_file_through_which_one_could_tell_the_other(serve: Serve, either: Sandbox) -> None:
+    done = serve(honest((HEAD, CONSPIRES)), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
 @pytest.mark.soak
 def test_if_they_shared_one_it_would_pay(
-    arena: Arena, bwrap: Sandbox, honest_score: float, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, bwrap: Sandbox, honest_score: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "sealed_copy", lambda fd, size: os.dup(fd))
-    done = arena.fight(honest((HEAD, CONSPIRES)), bwrap)
+    done = serve(honest((HEAD, CONSPIRES)), bwrap)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score < honest_score - 0.1
 
 
 def test_the_first_server_is_dead_before_the_second_is_asked(
-    arena: Arena, either: Sandbox, honest_score: float
+    serve: Serve, either: Sandbox, honest_score: float
 ) -> None:
     """Told by a lock on a file that both can read, for which the filter of system calls has to be away."""
-    done = arena.fight(honest((HEAD, STAYS)), without(either, no_seccomp))
+    done = serve(honest((HEAD, STAYS)), without(either, no_seccomp))
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
 
 
 @pytest.mark.soak
-def test_logits_are_normalised_by_the_scorer(arena: Arena, either: Sandbox, honest_score: float) -> None:
+def test_logits_are_normalised_by_the_scorer(serve: Serve, either: Sandbox, honest_score: float) -> None:
     shifts = "-64.0 * torch.arange(tokens.shape[1])[:, None]"
     scored = f"h = {HEAD.removeprefix('return ')}\n        return h if self.training else h + {shifts}"
-    done = arena.fight(honest((HEAD, scored)), either)
+    done = serve(honest((HEAD, scored)), either)
     assert done.outcome is Outcome.OK, done
     assert done.score == pytest.approx(honest_score, abs=1e-3)
 
 
 @pytest.mark.soak
-def test_loud_logits_only_hurt(arena: Arena, either: Sandbox, honest_score: float) -> None:
+def test_loud_logits_only_hurt(serve: Serve, either: Sandbox, honest_score: float) -> None:
     scored = "return self.head(F.relu(self.up(x))) * (1.0 if self.training else 50.0)"
-    done = arena.fight(honest((HEAD, scored)), either)
+    done = serve(honest((HEAD, scored)), either)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score > honest_score
 
@@ -144,10 +155,10 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", one_by_default(ODD))
-def test_logits_that_are_no_numbers_are_invalid(odd: str, arena: Arena, either: Sandbox) -> None:
+def test_logits_that_are_no_numbers_are_invalid(odd: str, serve: Serve, either: Sandbox) -> None:
     """Nor may their nats be none: no comparison with the witness holds for those."""
     scored = f"h = self.head(F.relu(self.up(x)))\n        return h if self.training else {ODD[odd]}"
-    done = arena.fight(honest((HEAD, scored)), either)
+    done = serve(honest((HEAD, scored)), either)
     assert (done.outcome, done.score) == (Outcome.INVALID, None), done
 
 
@@ -162,11 +173,11 @@ PEEKS = """h = self.head(F.relu(self.up(x)))
 
 @pytest.mark.soak
 def test_blind_questions_find_a_peek_that_the_witness_covers(
-    arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
+    serve: Serve, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:
     with mutated(tmp_path / "trusted", NO_WITNESS) as trusted:
-        paid = arena.fight(honest((HEAD, PEEKS)), bwrap, trusted=trusted)
-        found = arena.fight(honest((HEAD, PEEKS)), bwrap, trusted=trusted, blind=True)
+        paid = serve(honest((HEAD, PEEKS)), bwrap, trusted=trusted)
+        found = serve(honest((HEAD, PEEKS)), bwrap, trusted=trusted, blind=True)
     assert paid.score is not None and paid.score < honest_score - 0.05
     assert (found.outcome, found.score) == (Outcome.INVALID, None), found
     assert "asked blind" in found.reason
@@ -174,10 +185,10 @@ def test_blind_questions_find_a_peek_that_the_witness_covers(
 
 @pytest.mark.soak
 def test_without_the_witness_the_attacks_would_pay(
-    arena: Arena, bwrap: Sandbox, honest_score: float, tmp_path: Path
+    serve: Serve, bwrap: Sandbox, honest_score: float, tmp_path: Path
 ) -> None:
     with mutated(tmp_path / "trusted", NO_WITNESS) as trusted:
-        done = arena.fight(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
+        done = serve(honest(*STATE["remembers its answers"]), bwrap, trusted=trusted)
     assert done.outcome is Outcome.OK, done
     assert done.score is not None and done.score < honest_score - 0.1
 
@@ -200,9 +211,9 @@ TELLS = {
 
 @pytest.mark.parametrize("tells", one_by_default(TELLS))
 def test_what_a_server_prints_of_held_out_text_reaches_nobody(
-    tells: str, arena: Arena, either: Sandbox
+    tells: str, serve: Serve, either: Sandbox
 ) -> None:
-    done = arena.fight(honest((HEAD, f"{TELLS[tells]}\n        {HEAD}")), either)
+    done = serve(honest((HEAD, f"{TELLS[tells]}\n        {HEAD}")), either)
     assert done.score is None and done.reason.startswith("the model"), done
     assert "Alice" not in repr(done) and "[255" not in repr(done)
     if tells == "raises it":

@@ -58,15 +58,11 @@ from pathlib import Path
 found = [str(p) for top in ("/work", "/tmp", "/home", "/root", "/data") for p in Path(top).rglob("train.bin")]
 found += [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2
           and os.path.isfile(f"/proc/self/fd/{fd}")]
-if found:
-    raise SystemExit(f"trained early on {found}")
-wire.send({"type": "ready"})
-wire.send({"type": "ready"})
-time.sleep(60)
+print(f"to train on: {found}", flush=True)
+raise SystemExit(3)
 """
     done = arena.fight(OPENING + HELLO + early, sandbox)
-    assert done.outcome is Outcome.INVALID, done
-    assert "'ready' where 'log' was due" in done.reason, "the data came with the clock, and not before"
+    assert (done.outcome, done.log.strip()) == (Outcome.CRASH, "to train on: []"), done
 
 
 SUBMITS = 'open("weights.pt", "wb").write(b"x")\nwire.send({"type": "submit", "metrics": {"tokens": %d}})\n'
@@ -140,8 +136,7 @@ for attempt in (lambda: os.ftruncate(data, 1 << 20), lambda: os.pwrite(data, b"x
     except OSError as error:
         print("refused:", error.strerror, flush=True)
 """
-    source = OPENING + HELLO + READY + tries + SUBMITS % 20_000 + "time.sleep(60)\n"
-    done = arena.fight(source, sandbox, score_seconds=2.0)
+    done = arena.fight(OPENING + HELLO + READY + tries + "raise SystemExit(3)\n", sandbox)
     assert "changed it" not in done.log and done.log.count("refused:") == 2, done
 
 

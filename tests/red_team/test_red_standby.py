@@ -14,6 +14,7 @@ import pytest
 
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.execute.sandbox.plain import PlainSandbox
+from autoresearch.tasks.gpt.processes import Standby
 from autoresearch.types import Outcome
 from tests.red_team.arena import Arena, honest
 from tests.support import toy
@@ -72,18 +73,24 @@ def options(arena: Arena, tmp_path: Path) -> Iterator[dict[str, Any]]:
         arena.runners.pop(key).close()
 
 
-def prepare(arena: Arena, sandbox: Sandbox, options: dict[str, Any]) -> None:
+def prepare(arena: Arena, sandbox: Sandbox, options: dict[str, Any]) -> Standby:
     """Have processes kept ready for the next fight."""
     standby = arena.runner(sandbox, **options)._resources.standby
     assert standby is not None
     standby.prepare()
+    return standby
 
 
 def test_a_candidate_reaches_no_process_of_the_next_trial(
-    arena: Arena, sandbox: Sandbox, honest_score: float, options: dict[str, Any]
+    arena: Arena,
+    sandbox: Sandbox,
+    honest_score: float,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    prepare(arena, sandbox, options)
+    standby = prepare(arena, sandbox, options)
     attack = arena.fight(ATTACK, sandbox, **options)  # the next one's processes are started
+    monkeypatch.setattr(standby, "prepare", lambda: None)  # those after the last would be in vain
     after = arena.fight(TRAIN, sandbox, **options)
     assert "poisoned" not in attack.log and "found" not in attack.log, attack.log
     if not sandbox.name.startswith("landlock"):  # there names can be guessed, see the threat model

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -105,13 +106,13 @@ ROLE = """    if __name__ != "__main__":
 
 
 def test_nothing_tells_the_model_s_server_from_the_witness_s(
-    arena: Arena, either: Sandbox, monkeypatch: pytest.MonkeyPatch
+    arena: Arena, either: Sandbox, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "remove_tree", lambda folder: None)  # what each has written is read below
     with ExitStack() as stack:  # the lowest free number would be another one for each process
         for _ in range(100):
             stack.callback(os.close, os.dup(0))
-        done = arena.fight(honest((RETURN, ROLE + RETURN)), either)
+        done = arena.fight(honest((RETURN, ROLE + RETURN)), either, submission=trained / "weights")
     assert done.outcome is Outcome.OK, f"{done.reason}\n{done.log}"
     written = ((arena.scratch() / name / "role").read_text() for name in ("model", "witness"))
     model, witness = (re.sub(r"/[0-9a-f]{12}\b", "/*", text) for text in written)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -43,15 +45,30 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make_repository(root: Path, script: str = SCRIPT) -> Repository:
-    (root / "nanomodel").mkdir(parents=True)
-    (root / PATH).write_text(script)
-    (root / ".gitignore").write_text("runs/\n")
+def commit_all(root: Path) -> Path:
+    """Make a repository of a folder, with all that is in it as the first commit."""
     git(root, "init", "-q", "-b", "main")
-    git(root, "config", "user.name", "Somebody")
-    git(root, "config", "user.email", "somebody@example.org")
+    with (root / ".git" / "config").open("a") as config:
+        config.write("[user]\n\tname = Somebody\n\temail = somebody@example.org\n")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "start")
+    return root
+
+
+@cache
+def _template(script: str) -> TemporaryDirectory[str]:
+    """What is copied, since git takes several times as long to make it."""
+    folder = TemporaryDirectory(prefix="template")
+    root = Path(folder.name)
+    (root / PATH).parent.mkdir()
+    (root / PATH).write_text(script)
+    (root / ".gitignore").write_text("runs/\n")
+    commit_all(root)
+    return folder
+
+
+def make_repository(root: Path, script: str = SCRIPT) -> Repository:
+    shutil.copytree(_template(script).name, root, dirs_exist_ok=True)
     return Repository(root)
 
 

@@ -64,6 +64,26 @@ class TestGptTask(TaskContract):
         path = toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
         return toy.dataset(path)
 
+    # Each of these takes a whole trial; the tests of `tasks/gpt` show the same by its parts.
+
+    @pytest.mark.soak
+    def test_the_starting_script_passes_the_tryout(
+        self, measurer: Measurer, tree: Path, scratches: Iterator[Path]
+    ) -> None:
+        super().test_the_starting_script_passes_the_tryout(measurer, tree, scratches)
+
+    @pytest.mark.soak
+    def test_what_progress_raises_ends_the_trial(
+        self, measurer: Measurer, tree: Path, scratches: Iterator[Path]
+    ) -> None:
+        super().test_what_progress_raises_ends_the_trial(measurer, tree, scratches)
+
+    @pytest.mark.soak
+    def test_a_trial_is_stopped_when_it_should_be(
+        self, measurer: Measurer, tree: Path, scratches: Iterator[Path]
+    ) -> None:
+        super().test_a_trial_is_stopped_when_it_should_be(measurer, tree, scratches)
+
 
 def test_a_task_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(list(SMALL), {})

@@ -20,22 +20,10 @@ from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.training import OWN_TIMEOUT
 from autoresearch.types import WAITING, Fidelity, Measurement, Outcome, Split
 from tests.support import toy
+from tests.support.candidates import HELLO, OPENING, READY
 from tests.support.gpt import CONTEXT, make_measurer, measure
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
-
-
-@pytest.fixture(scope="module")
-def runner(cache):
-    """One runner, and so one scorer, for many trials: as in a search."""
-    runner = make_measurer(cache)
-    yield runner
-    runner.close()
 
 
 @pytest.fixture
@@ -77,16 +65,6 @@ def reference(weights, cache):
     return nats / (math.log(2) * size)
 
 
-def test_weights_that_were_kept_are_scored_later_without_training(runner, run, tmp_path):
-    place = str(tmp_path / "claims" / "tip.weights")
-    both = (Split.TEST, Split.VALIDATION)
-    first = run(toy.TRAIN, splits=(Split.VALIDATION,), submission=place)
-    later = measure(runner, tmp_path / "code", tmp_path / "later", splits=both, submission=place)
-    assert [name for name, _, _ in later.phases] == ["startup", "score"], later
-    assert later.metrics["validation_bpb"] == first.score and 0 < later.score != first.score
-    assert not list((tmp_path / "claims").glob("*.part"))
-
-
 LATE = altered("    run.submit(model)", "    import time; time.sleep(1.2); run.submit(model)")
 
 
@@ -108,6 +86,7 @@ class Shared(LoadMeter):
         return "other programs used 2.0 of 2 cores for 9 s"
 
 
+@pytest.mark.soak
 def test_a_trial_that_is_late_on_a_busy_machine_is_repeated_not_judged(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(retry, "SIGN", 0.01)
     monkeypatch.setattr(JailedProgram, "waited_seconds", None)  # a kernel that does not tell
@@ -123,37 +102,41 @@ def test_a_trial_that_is_late_on_a_busy_machine_is_repeated_not_judged(cache, tm
     assert WAITING in [sign.phase for sign in signs]
 
 
-def test_a_whole_trial_twice(run, cache, tmp_path):
-    seen = []
-    first = run(toy.TRAIN, progress=seen.append)
-    assert first.outcome is Outcome.OK and first.reason == "", first
-    assert first.score == pytest.approx(reference(tmp_path / "scratch/train/weights.pt", cache), rel=1e-5)
-    assert first.metrics["tokens"] == 19 * 1024 and first.metrics["steps"] == 19
+def test_a_whole_trial(honest, cache):
+    done = honest.done
+    assert done.outcome is Outcome.OK and done.reason == "", done
+    weights = honest.place / "scratch/train/weights.pt"
+    assert done.score == pytest.approx(reference(weights, cache), rel=1e-5)
+    assert done.metrics["tokens"] == 19 * 1024 and done.metrics["steps"] == 19
     expected = {"startup_seconds", "train_seconds", "score_seconds", "tokens_per_second", "train_loss"}
-    assert expected | {"parameters", "peak_memory_mb"} <= set(first.metrics)
-    assert first.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
-    assert {p.phase for p in seen} >= {"train", "score"}
-    assert (first.provenance.fraction, first.provenance.fidelity) == (1.0, Fidelity.FULL)
-    assert first.provenance.worker == socket.gethostname()
-    table = np.load(tmp_path / "scratch/validation.npy")
-    assert first.score == pytest.approx(table[:, 0].sum() / table[:, 1].sum())
-    (tmp_path / "scratch").rename(tmp_path / "first")
-    (tmp_path / "code").rename(tmp_path / "old")
-    second = run(toy.TRAIN)
-    assert second.score == first.score
-    assert (second.curve[-1][1], second.metrics["train_loss"]) == (
-        first.curve[-1][1],
-        first.metrics["train_loss"],
+    assert expected | {"parameters", "peak_memory_mb"} <= set(done.metrics)
+    assert done.curve[-1][0] == pytest.approx(19 * 1024 / 20_000)
+    assert {p.phase for p in honest.seen} >= {"train", "score"}
+    assert (done.provenance.fraction, done.provenance.fidelity) == (1.0, Fidelity.FULL)
+    assert done.provenance.worker == socket.gethostname()
+    table = np.load(honest.place / "scratch/validation.npy")
+    assert done.score == pytest.approx(table[:, 0].sum() / table[:, 1].sum())
+
+
+def test_weights_that_were_kept_are_scored_later_without_training_blind_questions_included(
+    runner, honest, tmp_path
+):
+    """Blind questions change nothing for an honest model."""
+    done = measure(
+        runner,
+        honest.place / "code",
+        tmp_path / "scratch",
+        splits=(Split.TEST, Split.VALIDATION),
+        submission=honest.submission,
+        blind=True,
+        blind_seed=3,
+        share=(0, 2),
     )
-
-
-def test_blind_questions_change_nothing_for_an_honest_model(run, tmp_path):
-    plain = run(toy.TRAIN)
-    (tmp_path / "scratch").rename(tmp_path / "first")
-    (tmp_path / "code").rename(tmp_path / "old")
-    done = run(toy.TRAIN, blind=True, blind_seed=3, splits=(Split.TEST, Split.VALIDATION), share=(0, 2))
     assert done.outcome is Outcome.OK, done
-    assert done.metrics["validation_bpb"] == plain.score and done.metrics["blind_seconds"] > 0
+    assert [name for name, _, _ in done.phases] == ["startup", "score"], done
+    assert done.metrics["validation_bpb"] == honest.done.score and 0 < done.score != honest.done.score
+    assert not list((honest.place / "claims").glob("*.part"))
+    assert done.metrics["blind_seconds"] > 0
     answers = np.load(tmp_path / "scratch/blind.npy")
     assert len(answers) == 500
     assert done.metrics["blind_bpb"] == pytest.approx(answers[:, 0].sum() / answers[:, 1].sum())
@@ -213,10 +196,11 @@ def test_a_trained_model_that_breaks_the_rules(run, old, new, outcome, reason):
     assert done.metrics["train_loss"] < 3.0 and done.curve
 
 
+LOGS = 'wire.send({"type": "log", "step": 9, "loss": 4.5, "tokens": 9000, "progress": 0.5})\n'
+
+
 def test_training_that_breaks_down_tells_why_and_how_far_it_came(run):
-    done = run(
-        altered("        step += 1\n", "        step += 1\n        if step == 9: model(batch[0] + 999)\n")
-    )
+    done = run(OPENING + HELLO + READY + LOGS + "[][9]\n")
     assert done.outcome is Outcome.CRASH and "IndexError" in done.reason, done
     assert 0 < done.provenance.fraction < 1
     assert done.score is None and done.curve and "startup_seconds" in done.metrics
@@ -244,11 +228,16 @@ def test_files_that_are_no_weights_are_invalid(run, expression, reason):
     assert done.outcome is Outcome.INVALID and reason in done.reason, done
 
 
-def test_trials_go_on_after_the_scorer_was_killed(run, runner):
+def test_a_trial_again_is_the_same_though_the_scorer_was_killed(run, runner, honest):
     runner._resources.scorer.wait()
     runner._resources.scorer._process.kill()
     runner._resources.scorer._process.wait()
-    assert run(toy.TRAIN).outcome is Outcome.OK
+    done, before = run(toy.TRAIN), honest.done
+    assert done.score == before.score
+    assert (done.curve[-1][1], done.metrics["train_loss"]) == (
+        before.curve[-1][1],
+        before.metrics["train_loss"],
+    )
 
 
 def test_an_interrupt_leaves_nothing_alive(run, runner):
@@ -258,7 +247,7 @@ def test_an_interrupt_leaves_nothing_alive(run, runner):
 
     before = set(psutil.Process().children(recursive=True))  # of other tests
     with pytest.raises(KeyboardInterrupt):
-        run(toy.TRAIN, progress=interrupt)
+        run(OPENING + HELLO + READY + LOGS + "time.sleep(60)\n", progress=interrupt)
     left = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     assert {p.pid for p in set(left) - before} <= {runner._resources.scorer._process.pid}
 
@@ -271,7 +260,7 @@ def test_missing_data_is_one_clear_message(tmp_path):
 def test_a_scorer_that_does_not_start_is_the_host_s_fault(cache, run):
     runner = make_measurer(cache, score="nanomodel.nothing")
     with pytest.raises(UserError, match="scorer does not start"):
-        run(toy.TRAIN, runner=runner)
+        run(OPENING + HELLO + READY + "time.sleep(60)\n", runner=runner)
     runner.close()
 
 

@@ -23,13 +23,9 @@ LIMITS = Limits(memory_gb=4.0, processes=64, file_gb=0.5, open_files=128)
 OPTIONS = LaunchOptions(create_sandbox("auto"), SETTINGS, False, "", lambda folder: None)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
-
-
 @pytest.fixture
-def runner(cache, tmp_path):
+def quick(cache, tmp_path):
+    """A runner whose next trial finds its processes ready."""
     trusted = toy.write_code(tmp_path / "trusted")
     runner = make_measurer(cache, trusted=trusted, standby=tmp_path / "standby", editable=(SCRIPT,))
     yield runner
@@ -46,7 +42,7 @@ def standby(tmp_path):
 
 
 @pytest.fixture
-def run(runner, tmp_path):
+def run(quick, tmp_path):
     count = 0
 
     def run(source, **options):
@@ -54,7 +50,7 @@ def run(runner, tmp_path):
         count += 1
         code = toy.write_code(tmp_path / f"{count}/code", source)
         before = digest(code)
-        done = measure(runner, code, tmp_path / f"{count}/scratch", **options)
+        done = measure(quick, code, tmp_path / f"{count}/scratch", **options)
         assert digest(code) == before
         return done
 
@@ -71,21 +67,23 @@ def waiting(place):
     return found
 
 
-def test_a_trial_on_standby_is_a_trial(run, runner, tmp_path):
-    cold = run(toy.TRAIN)
-    taken = []
-    take = runner._resources.standby.begin
-    runner._resources.standby.begin = lambda code: taken.append(take(code)) or taken[-1]
-    warm = run(toy.TRAIN)
-    assert taken[0] is not None, "the second trial has found processes that were ready"
+def test_a_trial_on_standby_is_a_trial(run, quick, honest, tmp_path, monkeypatch):
+    standby, taken, asked = quick._resources.standby, [], []
+    standby.prepare()
+    take = standby.begin
+    monkeypatch.setattr(standby, "begin", lambda code: taken.append(take(code)) or taken[-1])
+    monkeypatch.setattr(standby, "prepare", lambda: asked.append("the next trial's processes"))
+    warm, cold = run(toy.TRAIN), honest.done
+    assert taken[0] is not None, "the trial has found processes that were ready"
+    assert asked, "and asks for those of the next"
     assert (warm.outcome, warm.score, warm.curve[-1]) == (cold.outcome, cold.score, cold.curve[-1])
     assert [name for name, _, _ in warm.phases] == ["startup", "warmup", "train", "score"]
     assert all(start <= end for _, start, end in warm.phases)
-    assert (tmp_path / "2/scratch/train/weights.pt").exists()
+    assert (tmp_path / "1/scratch/train/weights.pt").exists()
     assert not taken[0].code.parent.exists()
 
 
-def test_no_trial_finds_what_another_left(run, runner):
+def test_no_trial_finds_what_another_left(run, quick, monkeypatch):
     """Each trial leaves marks wherever it can write; the next one must find none."""
     marks = """
 import glob
@@ -97,8 +95,11 @@ def look():
     return found
 print("found", look()[1:], "argv", sys.argv[1:], __name__, "train" in __file__)
 """
-    runner._resources.standby.prepare()
-    for _ in range(2):
+    standby = quick._resources.standby
+    standby.prepare()
+    for number in (1, 2):
+        if number == 2:
+            monkeypatch.setattr(standby, "prepare", lambda: None)  # there is no third
         done = run(OPENING + marks + HELLO + "sys.exit(3)")
         assert "found [] argv [] __main__ True" in done.log
         assert done.reason.startswith("ended with status 3")
@@ -142,8 +143,8 @@ def test_what_a_killed_runner_left_is_removed(tmp_path):
 
 
 @pytest.mark.soak
-def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tmp_path):
-    runner._resources.standby.prepare()
+def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, quick, tmp_path):
+    quick._resources.standby.prepare()
 
     def meddle(progress):
         for tree in (tmp_path / "standby").glob("*/*/code/nanomodel"):
@@ -155,8 +156,8 @@ def test_frozen_code_that_changes_in_the_waiting_tree_is_noticed(run, runner, tm
 
 
 @pytest.mark.soak
-def test_an_interrupt_leaves_no_process_waiting(run, runner, tmp_path):
-    runner._resources.standby.prepare()
+def test_an_interrupt_leaves_no_process_waiting(run, quick, tmp_path):
+    quick._resources.standby.prepare()
 
     def interrupt(progress):
         if progress.phase == "train":
@@ -164,7 +165,7 @@ def test_an_interrupt_leaves_no_process_waiting(run, runner, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
-    runner._resources.standby.close()
+    quick._resources.standby.close()
     deadline = time.monotonic() + 5
     while (left := jailed(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -26,11 +26,6 @@ DIES = """    weights, *sockets = fds
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
-
-
 @pytest.fixture
 def run(cache, tmp_path):
     """One trial or tryout of the toy, by a runner with these options."""
@@ -69,6 +64,7 @@ def test_a_trainer_that_starves_the_servers_is_to_blame(run, monkeypatch):
     assert done.outcome is Outcome.CRASH and "it kept the model servers" in done.reason, done
 
 
+@pytest.mark.soak
 def test_a_trainer_that_starves_the_scorer_is_to_blame(run, monkeypatch):
     waits = iter([0.0])
     real = scorer.Scorer.wait

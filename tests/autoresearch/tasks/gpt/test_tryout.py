@@ -11,18 +11,6 @@ from tests.support.gpt import make_measurer
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return toy.write_cache(tmp_path_factory.mktemp("data") / "cache", train=50_000, validation=1_501)
-
-
-@pytest.fixture(scope="module")
-def runner(cache):
-    runner = make_measurer(cache, amount=10_000_000)
-    yield runner
-    runner.close()
-
-
 @pytest.fixture
 def tryout(runner, tmp_path):
     def tryout(source):
@@ -56,11 +44,12 @@ STEP = "        loss = loss_of(*batch)\n"
             "did not return logits",
             marks=pytest.mark.soak,
         ),
-        (
+        pytest.param(
             "    run.submit(model)",
             "    torch.nn.init.constant_(model.head.bias, float('nan'))\n    run.submit(model)",
             "invalid",
             "not finite",
+            marks=pytest.mark.soak,
         ),
     ],
     ids=["shape", "memory", "nan loss", "not causal", "shape when served", "nan weights"],
