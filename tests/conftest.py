@@ -23,6 +23,9 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+WHOLE_SEARCHES = ("make_search", "open_search", "inside")
+"""Who imports one of these runs whole searches, or commands on them."""
+
 settings.register_profile("shared", deadline=None, max_examples=100 if "CI" in os.environ else 20)
 settings.load_profile("shared")
 
@@ -46,13 +49,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--quick"):
         return
     touched = _touched(config.rootpath)
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("slow") and not touched & _covered(item, config.rootpath)
-    ]
+    left_out = [item for item in items if _slow(item) and not touched & _covered(item, config.rootpath)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _slow(item: pytest.Item) -> bool:
+    """Whether a test has the mark, or stands in a module that runs whole searches: git takes its time."""
+    module = getattr(item, "module", None)
+    return bool(item.get_closest_marker("slow")) or any(hasattr(module, name) for name in WHOLE_SEARCHES)
 
 
 def _touched(root: Path) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,7 @@ OLD_JOURNALS = ("autoresearch/store/database.py", 'Metric("val_bpb"')
 FRAMEWORK = ("search", "propose", "edit", "judge", "store", "report", "tracking", "execute")
 
 
+@cache
 def modules(package: str) -> dict[str, Path]:
     """Dotted name -> file of every module of a package."""
     found = {}
@@ -48,12 +50,19 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
+@cache
+def import_statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """Every import in a file, also in functions."""
+    found = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in found if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
 def imports(path: Path, known: Mapping[str, object]) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import in a file, also in functions; of names in packages, the submodule."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """(line, module) of every import in a file; of names in packages, the submodule."""
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield node.lineno, full if full in known else node.module

@@ -17,6 +17,17 @@ WORDS = ("the", "of", "and", "a", "to", "in", "was", "he", "that", "it", "his", 
 
 TRAIN = Path(__file__).with_name("honest.py").read_text()
 
+COMPILER = '"torch._dynamo", '
+"""In the list of what `nanomodel.standby` loads in advance."""
+
+LEAN = """
+import sys
+import types
+
+sys.modules.setdefault("torch._meta_registrations", types.ModuleType("torch._meta_registrations"))
+"""
+"""Lets torch be loaded in half the time, without what only its compilers need."""
+
 SIZES = np.ones(256, np.uint16)
 """Bytes of text that each token stands for."""
 SIZES[255] = 0
@@ -58,10 +69,18 @@ def write_cache(
 
 
 def write_code(path: Path, train: str = TRAIN) -> Path:
-    """A candidate's tree: the real package with `train` as its training script."""
-    source = Path(nanomodel.__file__).parent
-    shutil.copytree(source, path / "nanomodel", ignore=shutil.ignore_patterns("__pycache__", "train.py"))
-    (path / "nanomodel" / "train.py").write_text(train)
+    """A candidate's tree: the real package with `train` as its training script.
+
+    Its processes load no part of torch that only compilers need, unless the script compiles something.
+    """
+    source, target = Path(nanomodel.__file__).parent, path / "nanomodel"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "train.py"))
+    (target / "train.py").write_text(train)
+    if ".compile" not in train:
+        (target / "__init__.py").write_text((source / "__init__.py").read_text() + LEAN)
+        standby = (source / "standby.py").read_text()
+        assert COMPILER in standby
+        (target / "standby.py").write_text(standby.replace(COMPILER, ""))
     return path
 
 

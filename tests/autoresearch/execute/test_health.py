@@ -152,12 +152,31 @@ def run(runner, tmp_path):
     return run
 
 
-@pytest.mark.slow
-def test_a_good_trial_tells_how_the_gpu_was(run, often):
-    done = run()
+def check_told(done):
     assert done.outcome is Outcome.OK and "repeated" not in done.metrics, done
     assert done.metrics["gpu_temperature"] == 61 and done.metrics["clock_mhz"] == 1755
     assert done.metrics["gpu_slowed"] == done.metrics["gpu_strangers"] == 0
+
+
+@pytest.mark.soak
+def test_a_good_trial_tells_how_the_gpu_was(run, often):
+    check_told(run())
+
+
+def test_a_good_attempt_tells_how_the_gpu_was(gpu, often):
+    looked = threading.Event()
+
+    def attempt(seen):
+        seen(Progress(0.0, 0.0, phase="train"))
+        assert looked.wait(10)
+        return Measurement(Outcome.OK, 1.0)
+
+    found = Health.find("cuda")
+    read = found.read
+    found.read = lambda: (read(), looked.set())[0]
+    done, why = watch_gpu(found, attempt, print)
+    check_told(done)
+    assert why == ""
 
 
 @pytest.mark.soak

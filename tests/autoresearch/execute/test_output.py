@@ -147,15 +147,22 @@ for case in CASES:
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory):
+def failures(once):
     """What real failures print: case -> text."""
-    script = tmp_path_factory.mktemp("real") / "train.py"
-    script.write_text(FAILURES)
-    root = Path(nanomodel.__file__).parent.parent
-    command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(root)}, timeout=120)
-    assert done.returncode == 0, done.stderr
-    parts = re.split(r"^=== (.*)\n", done.stdout, flags=re.M)[1:]
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "train.py").write_text(FAILURES)
+        root = Path(nanomodel.__file__).parent.parent
+        command = [sys.executable, str(folder / "train.py")]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={"PYTHONPATH": str(root)}, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / "said").write_text(done.stdout)
+
+    said = (once("failures", make) / "said").read_text()
+    parts = re.split(r"^=== (.*)\n", said, flags=re.M)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -166,6 +173,7 @@ def test_real_failures_have_their_causes(failures):
     assert len(found) == 16 and wrong == {}
 
 
+@pytest.mark.slow
 def test_real_failures_are_told_in_a_few_lines_of_their_own(failures):
     text = failures["shape error: linear"]
     assert "site-packages" in text

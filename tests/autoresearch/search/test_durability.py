@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 IDEAS: list[float | str] = [0.2, "OTHER = 7", 0.1]
 SETTINGS = ("experiments=3", "baselines=2")
-EVENLY, PARTS = 52 if "CI" in os.environ else 12, 4
+EVENLY, PARTS = int(os.environ.get("KILLS", "12")), 4
 """How many boundaries are tried by default, spread evenly over all there are, and in how many tests; every
 other one with two places."""
 
