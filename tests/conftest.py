@@ -1,10 +1,12 @@
 """Settings of every test: no clock decides, since machines are shared; no GPU is seen, whatever there is."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,8 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-WHOLE_SEARCHES = ("make_search", "open_search", "inside")
-"""Who imports one of these runs whole searches, or commands on them."""
+SLOW_MODULE = re.compile(r"^pytestmark = .*slow|\b(make_search|open_search|make_plan|inside)\(", re.MULTILINE)
+"""Finds the mark, and what runs whole searches or commands, for which git is started a hundred times."""
 
 settings.register_profile("shared", deadline=None, max_examples=100 if "CI" in os.environ else 20)
 settings.load_profile("shared")
@@ -44,22 +46,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--quick`, does not even import a module that is slow as a whole and was not touched."""
+    if not config.getoption("--quick") or not collection_path.match("test_*.py"):
+        return None
+    if not SLOW_MODULE.search(collection_path.read_text("utf-8")):
+        return None
+    return not _touched(config.rootpath) & _covered(collection_path, config.rootpath) or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `--quick`, keeps a slow test only if its own file, or the module that it mirrors, was touched."""
     if not config.getoption("--quick"):
         return
-    touched = _touched(config.rootpath)
-    left_out = [item for item in items if _slow(item) and not touched & _covered(item, config.rootpath)]
+    root = config.rootpath
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") and not _touched(root) & _covered(item.path, root)
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
-def _slow(item: pytest.Item) -> bool:
-    """Whether a test has the mark, or stands in a module that runs whole searches: git takes its time."""
-    module = getattr(item, "module", None)
-    return bool(item.get_closest_marker("slow")) or any(hasattr(module, name) for name in WHOLE_SEARCHES)
-
-
+@cache
 def _touched(root: Path) -> set[str]:
     """Files that differ from the last commit, untracked ones included."""
     commands = (["diff", "--name-only", "HEAD"], ["ls-files", "--others", "--exclude-standard"])
@@ -72,8 +82,8 @@ def _touched(root: Path) -> set[str]:
     }
 
 
-def _covered(item: pytest.Item, root: Path) -> set[str]:
-    """A test's own file, and the module that the file mirrors: `tests/X/test_Y.py` mirrors `X/Y.py`."""
-    path = item.path.relative_to(root)
+def _covered(path: Path, root: Path) -> set[str]:
+    """A file of tests itself, and the module that it mirrors: `tests/X/test_Y.py` mirrors `X/Y.py`."""
+    path = path.relative_to(root)
     mirrored = Path(*path.parts[1:-1]) / path.name.removeprefix("test_")
     return {path.as_posix(), mirrored.as_posix()}

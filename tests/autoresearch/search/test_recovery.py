@@ -312,7 +312,7 @@ def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path:
     )
     assert process.stdout
     for line in process.stdout:
-        if line.startswith("train"):
+        if line.startswith(("start-up", "train")):
             break
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 4  # a trainer and two servers in their jails, and the scorer
