@@ -82,8 +82,8 @@ class Story:
     ended: float
 
 
-def tell(sandbox: Sandbox, place: Path, *, alone: bool, tryout: bool) -> Story:
-    """Score one model, and meanwhile train another beside it, in a trial at another place or in a tryout."""
+def tell(sandbox: Sandbox, place: Path, weights: Path, *, alone: bool, tryout: bool) -> Story:
+    """Score a trained model, and meanwhile train another beside it, in a trial elsewhere or in a tryout."""
     cache = toy.write_cache(place / "cache", train=50_000, validation=3_001)
     weak, secret = without(sandbox, no_seccomp), secrets.randbits(16) | 1  # as good as held-out text
     tells = (TELLS[0], TELLS[1].replace("SECRET", str(secret)))
@@ -92,7 +92,7 @@ def tell(sandbox: Sandbox, place: Path, *, alone: bool, tryout: bool) -> Story:
     first, other = (make_measurer(cache, weak, score_alone=alone) for _ in range(2))
     with ThreadPoolExecutor(2) as threads:
         try:
-            telling = threads.submit(measure, first, teller, place / "one")
+            telling = threads.submit(measure, first, teller, place / "one", submission=str(weights))
             if tryout:
                 hearing = threads.submit(first.tryout, hearer, place / "two")
             else:
@@ -108,18 +108,20 @@ def tell(sandbox: Sandbox, place: Path, *, alone: bool, tryout: bool) -> Story:
 
 
 @pytest.mark.parametrize("tryout", [True, pytest.param(False, marks=pytest.mark.soak)])
-def test_none_runs_while_a_model_is_scored(tryout: bool, sandbox: Sandbox, tmp_path: Path) -> None:
-    story = tell(sandbox, tmp_path, alone=True, tryout=tryout)
+def test_none_runs_while_a_model_is_scored(
+    tryout: bool, sandbox: Sandbox, trained: Path, tmp_path: Path
+) -> None:
+    story = tell(sandbox, tmp_path, trained / "weights", alone=True, tryout=tryout)
     assert story.heard == 0
     assert not story.begun < story.when < story.ended, "they ran at the same time"
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("tryout", [True, False])
-def test_otherwise_it_would_hear(tryout: bool, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_otherwise_it_would_hear(tryout: bool, sandbox: Sandbox, trained: Path, tmp_path: Path) -> None:
     for number in range(5):  # on a busy machine one may end before the other begins
         (place := tmp_path / str(number)).mkdir()
-        story = tell(sandbox, place, alone=False, tryout=tryout)
+        story = tell(sandbox, place, trained / "weights", alone=False, tryout=tryout)
         if story.heard:
             break
     assert story.heard == story.told
