@@ -232,12 +232,7 @@ def test_a_trial_again_is_the_same_though_the_scorer_was_killed(run, runner, hon
     runner._resources.scorer.wait()
     runner._resources.scorer._process.kill()
     runner._resources.scorer._process.wait()
-    done, before = run(toy.TRAIN), honest.done
-    assert done.score == before.score
-    assert (done.curve[-1][1], done.metrics["train_loss"]) == (
-        before.curve[-1][1],
-        before.metrics["train_loss"],
-    )
+    assert run(toy.TRAIN).score == honest.done.score
 
 
 def test_an_interrupt_leaves_nothing_alive(run, runner):

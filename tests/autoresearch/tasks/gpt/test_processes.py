@@ -76,7 +76,7 @@ def test_a_trial_on_standby_is_a_trial(run, quick, honest, tmp_path, monkeypatch
     warm, cold = run(toy.TRAIN), honest.done
     assert taken[0] is not None, "the trial has found processes that were ready"
     assert asked, "and asks for those of the next"
-    assert (warm.outcome, warm.score, warm.curve[-1]) == (cold.outcome, cold.score, cold.curve[-1])
+    assert (warm.outcome, warm.score, warm.curve[-1][0]) == (cold.outcome, cold.score, cold.curve[-1][0])
     assert [name for name, _, _ in warm.phases] == ["startup", "warmup", "train", "score"]
     assert all(start <= end for _, start, end in warm.phases)
     assert (tmp_path / "1/scratch/train/weights.pt").exists()
