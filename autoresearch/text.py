@@ -261,12 +261,12 @@ def pairs_text(verdict: Verdict, metric: Metric) -> str:
 
 
 def tunings(experiments: Iterable[Experiment]) -> list[list[tuple[Experiment, Tuning]]]:
-    """The experiments that are points of a tuning or sweep, grouped by it; the oldest first."""
+    """The experiments that are points of a tuning or sweep, grouped by it, in the order of the points."""
     found: dict[str, list[tuple[Experiment, Tuning]]] = {}
     for experiment in experiments:
         if experiment.proposal and (tuning := experiment.proposal.tuning):
             found.setdefault(tuning.name, []).append((experiment, tuning))
-    return list(found.values())
+    return [sorted(points, key=lambda pair: pair[1].point) for points in found.values()]
 
 
 def tuning_text(points: Sequence[tuple[Experiment, Tuning]], metric: Metric) -> str:

@@ -203,6 +203,10 @@ class Admission:
             return proposal
         if proposal.params:
             raise Refused("it was a point near another incumbent")  # no tuner chose the merged point
+        if proposal.tuning:
+            known, ours = self._state.journal.experiments(), self._state.sources(parent)
+            with contextlib.suppress(Refused):
+                return remade(proposal, known, ours, self._state.column)
         return self._carried(proposal, draft.parent, parent)
 
     def merged(self, experiment: Experiment, parent: str) -> Proposal:
@@ -214,13 +218,15 @@ class Admission:
             Refused: If changes that were kept since conflict with it.
         """
         assert experiment.proposal, "the baseline is no candidate"
+        if (tuning := experiment.proposal.tuning) and any(
+            e.kept and e.proposal and e.proposal.tuning and e.proposal.tuning.name == tuning.name
+            for e in self._state.journal.experiments()
+        ):  # the judge adds gains up, and those of alternatives do not
+            raise Refused(f"another point of its {tuning.kind} was kept")
         return replace(self._carried(experiment.proposal, experiment.parent, parent), params={})
 
     def _carried(self, proposal: Proposal, before: str, parent: str) -> Proposal:
         ours, base = self._state.sources(parent), self._state.sources(before)
-        if proposal.tuning:
-            with contextlib.suppress(Refused):
-                return remade(proposal, self._state.journal.experiments(), ours, self._state.column)
         edits = carried_edits(ours, base, proposal.edits, self._state.repository.merge)
         return replace(proposal, edits=edits)
 

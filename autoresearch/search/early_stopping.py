@@ -35,7 +35,7 @@ class EarlyStopping:
             return ()
         experiments = state.journal.experiments()
         known = _scored(experiments)
-        beside = known.get((state.incumbent.commit, trial.seed))
+        beside = known.get((experiments[trial.experiment].parent, trial.seed))
         gain = state.bars()
         if beside is None or gain is None:
             return ()

@@ -45,6 +45,9 @@ from autoresearch.types import (
 USUAL_POINTS, MAX_POINTS, MAX_KNOBS = 4, 8, 6
 """Points of a tuning whose author does not say how many, the most of any, and the most knobs of one."""
 
+NEAR = 0.05
+"""Points that differ by less than this share of every range are twins."""
+
 TRIES = 20
 """Points that the sampler may choose in a row that were tried before."""
 
@@ -129,10 +132,10 @@ def with_tuning(verdict: Verdict, number: int, experiments: Sequence[Experiment]
         experiments: Of the search.
         metric: Its metric.
     """
-    judged = [replace(e, verdict=verdict) if e.number == number else e for e in experiments[: number + 1]]
-    for group in tunings(judged):
-        if group[-1][0].number == number:
-            reason = f"{verdict.reason}; {group[-1][1].words}, as measured: {tuning_text(group, metric)}"
+    known = [replace(e, verdict=verdict) if e.number == number else e for e in experiments]
+    for group in tunings(e for e in known if e.verdict):
+        if this := next((tuning for e, tuning in group if e.number == number), None):
+            reason = f"{verdict.reason}; {this.words}, as measured: {tuning_text(group, metric)}"
             return replace(verdict, reason=reason)
     return verdict
 
@@ -278,31 +281,55 @@ def _choose(
     around = {name: replace(knob, value=start[name]) for name, knob in knobs.items()}
     usual = best.score if best else 0.0
     known = seen or [Observation(here, 0.0)]
+
+    def draw(space: Mapping[str, Tunable], random: Random) -> Point:
+        """A random point that is no twin of one that was tried, where there is room."""
+        points = (anywhere(space, random) for _ in range(TRIES))
+        point = next(points)
+        while any(_twins(space, point, other) for other in tried) and (more := next(points, None)):
+            point = more
+        return point
+
     for attempt in range(TRIES):
         seed = Random(f"{context.seed} {tuning.name} {len(tried)} {attempt}").randrange(2**31)
-        sampler = LocalSampler(distributions(knobs), around, usual, noise_of(context), seed, anywhere)
+        sampler = LocalSampler(distributions(knobs), around, usual, noise_of(context), seed, draw)
         point = sampled(sampler, around, known)
         if not any(equal(point, other) for other in tried):
             return point
     return None
 
 
+def _twins(knobs: Mapping[str, Tunable], a: Point, b: Point) -> bool:
+    """Whether two points are so near each other that the second would tell next to nothing."""
+    for name, knob in knobs.items():
+        if name not in b:
+            return False
+        if isinstance(knob.space, Choice):
+            if not same(a[name], b[name]):
+                return False
+        elif abs(knob.space.unit(a[name]) - knob.space.unit(b[name])) >= NEAR:
+            return False
+    return True
+
+
 def _observed(group: Sequence[Experiment], context: Context) -> list[Observation]:
     """The points of a tuning as losses on one level: that of the incumbent of the first point.
 
-    A point without a score counts as the worst one, and marks its neighbourhood as failing. A point under way
-    counts as an average one (the constant liar of Ginsbourger, Le Riche & Carraro, 2010).
+    A point that failed counts as the worst one, and marks its neighbourhood as failing; one that was
+    withdrawn counts for nothing. A point under way counts as an average one (the constant liar of
+    Ginsbourger, Le Riche & Carraro, 2010).
     """
     ours = {e.number for e in group}
-    gained, found, waiting = 0.0, list[Observation](), list[Point]()
-    for e in (*context.history, *context.under_way):
+    gained, begun, found, waiting = 0.0, False, list[Observation](), list[Point]()
+    for e in (*context.history, *context.under_way):  # in the order of the verdicts
         tuning = e.proposal.tuning if e.proposal and e.number in ours else None
         gain = raw_gain(e.verdict, context.metric) if e.verdict else None
         if tuning and e.verdict is None:
             waiting.append(tuning.values)
-        elif tuning:
+        elif tuning and (gain is not None or (e.verdict and e.verdict.kind is not VerdictKind.DISCARD)):
             found.append(Observation(tuning.values, -(gain or 0.0) - gained, gain is None, e.number))
-        if e.kept and e.verdict and e.number >= group[0].number:
+        begun |= tuning is not None
+        if begun and e.kept and e.verdict:
             gained += e.verdict.effect or 0.0
     scores = [one.score for one in found if not one.failed] or [0.0]
     found = [one._replace(score=max(*scores, 0.0)) if one.failed else one for one in found]

@@ -14,7 +14,16 @@ from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context
 from autoresearch.search.admission import Admission
 from autoresearch.store.git import Repository
-from autoresearch.types import Category, Edit, Measurement, Outcome, Proposal
+from autoresearch.types import (
+    Category,
+    Edit,
+    Measurement,
+    Outcome,
+    Proposal,
+    Tuning,
+    Verdict,
+    VerdictKind,
+)
 from tests.support.stub import PATH, make_repository, make_search, measurer, said
 
 CRASHES: list[float | str] = [f"OTHER = 'crash {i}'" for i in range(6)]
@@ -51,6 +60,32 @@ def test_alarm_null_allows_any_number_of_failures(tmp_path: Path) -> None:
     search = make_search(make_repository(tmp_path / "repo"), CRASHES, "alarm=null")
     search.run()
     assert len(search.journal.experiments()) == 7
+
+
+def test_points_of_a_tuning_beside_one_that_was_kept(repository: Repository) -> None:
+    """Their gains do not add up: one in flight is given up, and one that waits is made for the new script."""
+    search = make_search(repository, [], "experiments=0")
+    search.run()
+    journal, base = search.journal, search.journal.info().base_commit
+
+    def point(level: float, number: int) -> Proposal:
+        tuning = Tuning("t", number, 3, {"LEVEL": "0.1..2.0"}, {"LEVEL": level})
+        edit = Edit(PATH, "LEVEL = 1.0", f"LEVEL = {level}")
+        return Proposal(f"point {number}", Category.KNOBS, (edit,), "x", tuning=tuning)
+
+    source = search.state.sources(base)[PATH]
+    tip = repository.commit(base, {PATH: source.replace("1.0", "0.2")}, "kept", 1.0)
+    kept = journal.add(point(0.2, 1), base)
+    journal.committed(kept.number, tip, "")
+    in_flight = journal.add(point(0.3, 2), base)
+    draft = journal.draft(point(0.4, 3), base, 1.0)
+    with pytest.raises(Refused, match="same lines"):
+        search.admission.merged(in_flight, tip)
+    journal.judged(kept.number, Verdict(VerdictKind.KEEP, 0.08))
+    with pytest.raises(Refused, match="another point of its tuning was kept"):
+        search.admission.merged(in_flight, tip)
+    made = search.state.candidate(tip, search.admission.rebase(draft, tip).edits)
+    assert made.sources[PATH] == source.replace("1.0", "0.4")
 
 
 def test_the_same_program_again_is_refused_with_its_number(tmp_path: Path) -> None:

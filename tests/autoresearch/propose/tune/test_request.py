@@ -1,6 +1,7 @@
 """Tunings and sweeps that an answer asks for: points on top of an edit, told of what came before."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -88,6 +89,10 @@ def test_the_sampler_is_told_of_earlier_points_and_finds_the_best_numbers() -> N
         for gain in (0.1, -0.1)
     )
     assert up != down, "what the second point gained decides about the third"
+    whole = carried_out("GATE 0.1..1.0", 8, lambda point: 0.0)[1:]
+    tried = sorted(e.proposal.tuning.values["GATE"] for e in whole)
+    gaps = [two - one for one, two in pairwise(tried)]
+    assert min(gaps) > 0.04, "no point is a twin of another"
 
 
 def test_a_sweep_tries_each_value_once_in_order() -> None:
@@ -200,6 +205,17 @@ def test_the_verdict_says_which_point_it_is_and_what_was_found() -> None:
     assert with_tuning(past[2].verdict, 0, past, metric) == past[2].verdict
     [group] = tunings([*past, replace(judged(3, past[2].proposal, None))])
     assert tuning_text(group, metric).endswith("GATE 0.25: no score (#3, crash)")
+
+
+def test_points_that_are_judged_in_another_order_belong_to_their_tuning() -> None:
+    past = carried_out("GATE 0.25 | 0.5 | 0.75", None, lambda point: 0.01 * point["GATE"])
+    baseline_, first, second, third = past
+    mixed = [baseline_, third, first]
+    assert [tuning.point for _, tuning in tunings(mixed)[0]] == [1, 3]
+    said = with_tuning(second.verdict, 2, past, context().metric)
+    assert said.reason.count("#") == 4, "what was judged before it, whatever its number, is told"
+    running = replace(second, verdict=None)
+    assert not following([*mixed], under_way=(running,)), "all its points are made"
 
 
 class Silent(Proposer):
