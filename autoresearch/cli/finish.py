@@ -126,6 +126,7 @@ def branch(
     from autoresearch.search.setup import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task
+    from autoresearch.text import count
 
     journal, repository = open_journal(overrides)
     config = recorded_config(journal.path.parent)
@@ -134,7 +135,7 @@ def branch(
         typer.echo(dumps(asdict(made)))
         return
     base = journal.info().base_commit[:10]
-    typer.echo(f"branch {made.branch}: {len(made.commits)} commits, one for each kept change")
+    typer.echo(f"branch {made.branch}: {count(len(made.commits), 'commit')}, one for each kept change")
     if not made.whole:
         typer.echo("This selection has not been trained: autoresearch ablate says what each change gains.")
     typer.echo(f"Look at it: git log -p --reverse {base}..{made.branch}")
@@ -174,8 +175,8 @@ def open_exported(
     typer.echo(f"{folder.name} is in {folder}")
     typer.echo(f"See it: {go}autoresearch report name={folder.name}; into MLflow: autoresearch sync")
     typer.echo(
-        "Before it goes on, look at what it runs (autoresearch status --json: config): settings of somebody "
-        "else can name programs."
+        f"Before it goes on, look at its settings, which can name programs: {go}autoresearch config "
+        f"name={folder.name}"
     )
 
 

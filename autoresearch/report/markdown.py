@@ -232,6 +232,7 @@ def take_over(s: Summary) -> str:
     commands = {
         f"git log --oneline {base}..{branch}": "one commit for each kept change",
         f"git diff {base} {branch}": "all of it at once",
+        f"autoresearch branch name={shlex.quote(s.info.name)} --without N": "the same without one of them",
         f"git merge {branch}": "take it",
     }
     task = s.info.config.get("task")

@@ -20,6 +20,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
 from autoresearch.search.check import NIGHT, Tried, check_task
+from autoresearch.search.loop import FREE_MEMORY
 from autoresearch.search.plan import TRIALS, Line
 from autoresearch.search.setup import runs_of
 from autoresearch.store.git import Repository
@@ -71,7 +72,7 @@ def examine(
         tried = yield from check_task(overrides, folder, say)
     except UserError as error:
         if MEMORY in str(error):
-            yield "warning", f"The budget {config.choices.get('budget')} needs more memory than there is."
+            yield "warning", f"The starting script needs more memory than is free: {FREE_MEMORY}"
         raise
     given = " ".join(map(shlex.quote, ["autoresearch", "run", "name=night1", *overrides]))
     yield "for a night", " ".join([given, *suiting(config, tried, used, psutil.virtual_memory().available)])

@@ -17,6 +17,7 @@ from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
+from autoresearch.execute.output import MEMORY
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.admission import Admission, FailureAlarm
@@ -39,6 +40,11 @@ from autoresearch.store.lock import other_runners
 from autoresearch.store.searches import STOPPED
 from autoresearch.tasks.base import Task
 from autoresearch.types import Arm, Outcome, State, in_order
+
+FREE_MEMORY = (
+    "What else uses the memory? Stop that, run fewer trials at a time (executor.workers=1), or commit a "
+    "smaller starting script."
+)
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -161,9 +167,11 @@ class Search:
         for ended in self.scheduler.run_all(starts):
             self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             if ended.result.score is None:
+                short = ended.result.reason.startswith(MEMORY)
                 raise UserError(
                     f"The starting script does not get through a trial: {ended.result.reason}",
-                    f"Try it: {self.task.by_hand}. It ended with:\n{ended.result.log[-2000:]}",
+                    f"{FREE_MEMORY if short else f'Try it: {self.task.by_hand}.'} It ended with:\n"
+                    f"{ended.result.log[-2000:]}",
                     code=3,
                 )
             scores[ended.trial.seed] = ended.result.score

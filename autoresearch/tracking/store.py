@@ -353,7 +353,8 @@ def ui(
     environment = LIGHT | {"MLFLOW_BACKEND_STORE_URI": uri or local_uri(folder)}
     if uri is None:
         command += ["--artifacts-destination", str(folder.resolve() / "artifacts")]
-    return Ui(tuple(command), environment, f"http://{host}:{port}{_page(info, experiment_id)}")
+    here = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
+    return Ui(tuple(command), environment, f"http://{here}:{port}{_page(info, experiment_id)}")
 
 
 def _page(info: SearchInfo | None, experiment_id: str | None) -> str:

@@ -89,8 +89,9 @@ def test_the_baseline_is_repeated_with_other_seeds(repository: Repository) -> No
 def test_a_starting_script_that_does_not_train_is_an_error_that_can_be_mended(repository: Repository) -> None:
     (repository.root / PATH).write_text("crash = 1\n")
     git(repository.root, "commit", "-qam", "broken")
-    with pytest.raises(UserError, match="out of memory"):
+    with pytest.raises(UserError, match="out of memory") as error:
         finished(repository, [])
+    assert "What else uses the memory?" in error.value.hint and "boom" in error.value.hint
 
 
 def test_running_again_asks_for_more_but_repeats_nothing(repository: Repository) -> None:

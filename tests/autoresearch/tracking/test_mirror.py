@@ -19,7 +19,7 @@ from autoresearch.errors import UserError
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import EXPERIMENT_KEY, PARENT_KEY, Mirror
 from autoresearch.tracking.runs import search_id
-from autoresearch.tracking.store import local_uri, ui
+from autoresearch.tracking.store import answers, local_uri, ui
 from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
 from tests.support.searches import (
     BASE,
@@ -419,10 +419,15 @@ def test_two_searches_may_make_a_new_store_at_once(tmp_path: Path) -> None:
 def test_the_ui_says_when_its_port_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 cannot be listened on") as error:
+        with pytest.raises(UserError, match=rf"Port {port} of 127\.0\.0\.1 cannot be listened on") as error:
             ui(None, folder, port)
+        assert answers("127.0.0.1", port, lambda: True), "what `ui --open` waits for"
     assert error.value.code == 3 and "--port" in error.value.hint
+    assert not answers("127.0.0.1", port, iter((True, False)).__next__), "until the server has ended"
     assert ui(None, folder, port).command
+    other = ui(None, folder, port, host="0.0.0.0")
+    assert other.command and other.command[other.command.index("--host") + 1] == "0.0.0.0"
+    assert other.url.startswith(f"http://127.0.0.1:{port}"), "what a browser here opens"
 
 
 def test_a_server_that_never_answers_holds_nobody_up(journal: Journal, folder: Path) -> None:
