@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,22 +142,41 @@ def status(overrides: Overrides = None, json: Json = False) -> None:
         typer.echo(f"Since {when}: {setting_text(change)}.")
 
 
-def log(overrides: Overrides = None, json: Json = False) -> None:
+class Order(StrEnum):
+    """By what `log` sorts; the best comes last, where it is seen."""
+
+    NUMBER = "number"
+    SCORE = "score"
+    CHANGE = "change"
+
+
+def log(
+    overrides: Overrides = None,
+    sort: Annotated[Order, typer.Option(help="Newest, best score or best change last.")] = Order.NUMBER,
+    json: Json = False,
+) -> None:
     """List the experiments, one in a line, newest last."""
     from autoresearch.report.markdown import direction
     from autoresearch.report.summary import experiment_row, summarize
 
     summary = summarize(open_journal(overrides)[0])
+    metric = summary.metric
+    none = float("-inf")
+    rank = {
+        Order.NUMBER: lambda e: e.number,
+        Order.SCORE: lambda e: none if e.score is None else -metric.loss(e.score),
+        Order.CHANGE: lambda e: none if e.verdict is None or e.verdict.effect is None else e.verdict.effect,
+    }[sort]
+    experiments = sorted(summary.experiments, key=rank)
     if json:
-        rows = (experiment_row(e, summary.metric) for e in summary.experiments)
+        rows = (experiment_row(e, metric) for e in experiments)
         typer.echo("\n".join(dumps(row, indent=None) for row in rows))
         return
     from autoresearch.text import one_line, tuning_text, tunings
 
-    metric = summary.metric
     sign = f"{metric.unit}; {direction(metric)} is better; change: against the incumbent of its time"
     typer.echo(f"{'#':>4}  {'verdict':8}  {metric.name:>7}  {'change':8} {'commit':8}  hypothesis  ({sign})")
-    for e in summary.experiments:
+    for e in experiments:
         effect = e.verdict.effect if e.verdict else None
         score = "      -" if e.score is None else metric.text(e.score)
         change = "        " if effect is None else f"{metric.change(effect):+.{metric.digits}f} "

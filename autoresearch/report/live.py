@@ -67,7 +67,10 @@ def create_view(
     views: dict[str, type[QuietView | LiveView]] = {"live": LiveView, "plain": PlainView, "quiet": QuietView}
     if kind not in views:
         raise ValueError(f"view must be auto, live, plain or quiet, not {kind!r}")
-    return views[kind](stream, info, experiments)
+    view = views[kind](stream, info, experiments)
+    if isinstance(view, PlainView):
+        view.stamped = True  # who reads it later wants to know when something was
+    return view
 
 
 class LiveView(SearchView):

@@ -233,8 +233,13 @@ class QuietView(SearchView):
 
 
 class PlainView(QuietView):
-    """Prints every event as one line, and of a trial's progress one line now and then."""
+    """Prints every event as one line, and of a trial's progress one line now and then.
 
+    Attributes:
+        stamped: Whether each line begins with the time of day.
+    """
+
+    stamped = False
     _last = 0.0  # when a line about a trial was printed
 
     def __enter__(self) -> Self:
@@ -243,6 +248,9 @@ class PlainView(QuietView):
 
     def _show_message(self, line: str, warning: bool) -> None:
         self._print(f"warning: {line}" if warning else line)
+
+    def _print(self, text: str) -> None:
+        super()._print(f"{time.strftime('%H:%M:%S')} {text}" if self.stamped else text)
 
     def _show_doing(self) -> None:
         self._print(f"{self.doing}: {self.hypothesis}" if self.hypothesis else self.doing)

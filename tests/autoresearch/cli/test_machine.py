@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,18 @@ def test_an_experiment_and_a_search_are_named_in_any_order(done: Path) -> None:
     assert json.loads(inside(root, "diff", "1", "name=x", "--json"))["experiment"] == 1
     assert "Which experiment?" in inside(root, "show", "name=x", code=2)
     assert "Did you mean name=seven?" in inside(root, "show", "seven", code=2)
+
+
+def test_a_log_is_sorted_with_the_best_last(done: Path) -> None:
+    def told(*sort: str) -> list[dict[str, Any]]:
+        said = inside(done.parent.parent, "log", "name=x", "--json", *sort)
+        return [json.loads(line) for line in said.splitlines()]
+
+    scores = [row["score"] for row in told("--sort", "score")]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 6
+    effects = [row["effect"] for row in told("--sort", "change")]
+    assert effects[0] is None and effects[1:] == sorted(effects[1:])
+    assert [row["number"] for row in told()] == list(range(6))
 
 
 def test_what_a_shell_offers(done: Path) -> None:

@@ -102,6 +102,13 @@ def test_no_control_character_reaches_a_plain_line(text: str) -> None:
     assert written.count("\n") == 1 + 1 + 1 + 2 + 6 + 6
 
 
+def test_lines_that_are_read_later_begin_with_the_time() -> None:
+    stream = io.StringIO()
+    with create_view("plain", INFO, stream=stream) as view:
+        view.message("Going on.")
+    assert re.fullmatch(r"(\d\d:\d\d:\d\d .+\n){2}", stream.getvalue())
+
+
 def test_quiet_says_warnings_only() -> None:
     stream = io.StringIO()
     with QuietView(stream, INFO) as view:
