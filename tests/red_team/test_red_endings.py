@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.propose.base import Context
 from autoresearch.propose.llm.prompt import build
+from autoresearch.report.page import write_report
 from autoresearch.tasks.gpt.task import GptTask
 from autoresearch.tasks.gpt.words import prompt_text
+from autoresearch.text import clean
 from autoresearch.types import (
     Category,
     Edit,
@@ -28,6 +32,7 @@ from autoresearch.types import (
 )
 from tests.red_team.arena import LIMITS, Arena, honest, one_by_default
 from tests.support.candidates import HELLO, OPENING, READY
+from tests.support.stub import PATH, StubMeasurer, make_repository, make_search
 
 pytestmark = pytest.mark.slow
 
@@ -206,3 +211,35 @@ def test_afterwards_the_next_trial_is_as_the_first(
 ) -> None:
     done = arena.fight(honest(), sandbox)
     assert (done.outcome, done.score) == (Outcome.OK, honest_score), done
+
+
+LARGE = (1e299, -1e299, 5e-324, -0.0, 2.0**53)
+CHARACTERS = (*range(1, 128), 0x85, 0x2028, 0x202E, 0x301, 0xFEFF, 0xFFFD, 0x1F4A9)
+ODD = clean("".join(map(chr, CHARACTERS)) + "</script>{{x}}")
+
+
+class Extreme(StubMeasurer):
+    """Its candidate says what one can: any finite number below 1e300, under its own names, and any text."""
+
+    def measure(self, tree: Path, *given: Any, **more: Any) -> Measurement:
+        done = super().measure(tree, *given, **more)
+        if "LEVEL = 0.5" not in (tree / PATH).read_text():
+            return done
+        names = ("tokens", "steps", "train_loss", "mfu", "parameters", *(f"script_x{i}" for i in range(50)))
+        metrics = {**dict(zip(names, itertools.cycle(LARGE), strict=False)), **done.metrics}
+        curve = tuple((i / 512, LARGE[i % len(LARGE)]) for i in range(512))
+        return replace(done, metrics=metrics, curve=curve, log=ODD * 100)
+
+
+def test_numbers_and_text_of_any_kind_harm_neither_journal_nor_report(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repository")
+    measurers = {"cpu": Extreme()}
+    search = make_search(repository, [0.5], "experiments=1", "baselines=2", measurers=measurers)
+    search.run()
+    trials = search.journal.experiments()[1].trials
+    said = [trial.result for trial in trials if trial.result and "tokens" in trial.result.metrics]
+    assert said and said[0].metrics["tokens"] == LARGE[0] and ODD in said[0].log
+    assert search.journal.path.stat().st_size < 1e6
+    write_report(search.journal, "", tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert "</script>{{x}}" not in page
