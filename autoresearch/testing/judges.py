@@ -22,7 +22,7 @@ from autoresearch.judge.base import JUDGES, Baseline, Judge
 from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.types import Arm, Outcome, Verdict, VerdictKind
 
-SEEDS = range(8)
+SEEDS = range(4)
 """Each contract test runs this many simulated searches."""
 
 
