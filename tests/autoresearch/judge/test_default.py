@@ -55,6 +55,7 @@ def test_a_short_search_finds_its_one_clear_gain():
     assert false <= 2
 
 
+@pytest.mark.slow
 def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
     """Without the small-sample correction, gains of many "sigmas" are found twice as often as with it."""
 
@@ -246,6 +247,7 @@ class TestReport:
         assert report.candidates == 30 and report.kept <= report.confirmed <= 30
         assert report.noise == pytest.approx(1.0, rel=0.4)
 
+    @pytest.mark.slow
     def test_the_reported_score_is_not_the_lucky_one(self):
         """Over many searches the reported score is off by far less than what was seen at the best."""
         off = best = 0.0
@@ -274,6 +276,7 @@ def test_identical_baselines_still_let_a_search_run():
     assert [v.kind is KEEP for v in verdicts] == [True, False, False, True]
 
 
+@pytest.mark.slow
 def test_the_dial_trades_progress_for_certainty():
     lax = strict = 0
     for seed in range(10):

@@ -33,6 +33,7 @@ def kept(verdicts) -> int:
     return sum(v.kind is KEEP for v in verdicts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "most"),
     [

@@ -12,6 +12,8 @@ from autoresearch.tasks.command.task import CommandTask
 from tests.support import command_task as support
 from tests.support.stub import git
 
+pytestmark = pytest.mark.slow
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 
 
