@@ -19,7 +19,7 @@ from autoresearch.search.loop import Search
 from autoresearch.search.reproduction import ROUNDING
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import read_records, write_records
-from autoresearch.types import Arm, Experiment, Metric, Plain, Split, Trial
+from autoresearch.types import Arm, Experiment, Metric, Plain, Split
 
 REPRODUCED = "reproduced"
 """Key of the journal's note with everything that a person had trained again."""
@@ -87,7 +87,7 @@ def reproduce(search: Search, experiment: Experiment) -> Reproduced:
         UserError: If it has no score, or git has lost its commit.
         Stopped: If a person stops it.
     """
-    old = next((t for t in experiment.trials if _counts(t)), None)
+    old = next((t for t in experiment.own if t.score is not None), None)
     if old is None or old.score is None:
         raise UserError(
             f"Experiment {experiment.number} has no score to reproduce.", "See why: autoresearch show N"
@@ -154,8 +154,3 @@ def _told(record: Reproduced) -> list[str]:
     width = max(map(len, record.differences))
     rows = (f"  {name:{width}}  {was} -> {is_}" for name, (was, is_) in record.differences.items())
     return ["What differs in the environment:", *rows]
-
-
-def _counts(trial: Trial) -> bool:
-    """Whether a trial measured the commit of its own experiment."""
-    return trial.score is not None and trial.arm is not Arm.INCUMBENT

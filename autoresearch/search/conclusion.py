@@ -19,8 +19,9 @@ from autoresearch.search.judging import Judging
 from autoresearch.search.observers import Mirror, View
 from autoresearch.search.reproduction import check_reproduction
 from autoresearch.search.revocation import revoke, settle, stored_judge, suspect, veto
-from autoresearch.search.scheduler import Ended, Scheduler, Steps
+from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Ended, Steps
 from autoresearch.search.unseen import check_unseen
 from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.notes import RECHECKS, read_rechecks

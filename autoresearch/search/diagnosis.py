@@ -18,8 +18,9 @@ from autoresearch.errors import Refused
 from autoresearch.propose.llm.history import printed
 from autoresearch.search.admission import Admission
 from autoresearch.search.observers import View
-from autoresearch.search.scheduler import Scheduler, Steps
+from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Steps
 from autoresearch.store.notes import DIAGNOSES, read_diagnoses
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Diagnosis, Draft, Split, Trial

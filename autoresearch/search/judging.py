@@ -21,9 +21,10 @@ from autoresearch.propose.tune.request import with_tuning
 from autoresearch.search.admission import Admission
 from autoresearch.search.observers import View
 from autoresearch.search.revocation import suspect
-from autoresearch.search.scheduler import Ended, Scheduler
+from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Ended
 from autoresearch.search.trials import CANDIDATE_ARMS
 from autoresearch.store.commits import commit_message
 from autoresearch.store.files import document_losses, losses_folder

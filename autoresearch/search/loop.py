@@ -29,9 +29,10 @@ from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
 from autoresearch.search.revocation import revoke_claimed, settle
-from autoresearch.search.scheduler import Ended, Job, Scheduler, Steps, Stopped
+from autoresearch.search.scheduler import Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Ended, Job, Steps
 from autoresearch.search.trials import TrialRules
 from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git import Repository

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoresearch.clock import now
-from autoresearch.search.scheduler import Scheduler, Steps
+from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Steps
 from autoresearch.search.trials import CANDIDATE_ARMS
 from autoresearch.store.notes import read_records, write_records
 from autoresearch.types import Arm, Experiment, Plain, Split

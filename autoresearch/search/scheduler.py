@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from autoresearch.clock import now
 from autoresearch.errors import UserError
@@ -23,8 +23,9 @@ from autoresearch.judge import TrialRequest
 from autoresearch.search.lookahead import Answered
 from autoresearch.search.observers import Inbox, View
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Ended
 from autoresearch.search.trials import TrialRules
-from autoresearch.types import WAITING, Measurement, Progress, Split, Trial
+from autoresearch.types import WAITING, Progress, Split, Trial
 
 POLL_SECONDS = 1.0
 """Longest wait in seconds, before the inbox and the clock are checked again."""
@@ -51,59 +52,6 @@ class Stopped(Exception):
     def __init__(self, why: str = STOPPED, by_itself: bool = False) -> None:
         super().__init__(why)
         self.by_itself = by_itself
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A trial with a wanted result has ended."""
-
-    trial: Trial
-    result: Measurement
-
-
-T = TypeVar("T")
-
-Steps = Generator[Callable[[], Trial], Ended, T]
-"""Trainings one after the other: yields what starts the next, gets how it ended, returns what they showed."""
-
-
-class Job:
-    """Trainings that the search itself wants, one after the other, beside those that the judge asks for.
-
-    Attributes:
-        start: Starts the next one; None while one is under way, and at the end.
-        trial: The one under way, if any.
-        over: Whether all have ended.
-    """
-
-    def __init__(self, steps: Steps[None]) -> None:
-        """Take the first step: up to the first training that must be started."""
-        self._steps = steps
-        self.start: Callable[[], Trial] | None = None
-        self.trial: Trial | None = None
-        self.over = False
-        self._step(lambda: next(steps))
-
-    def begin(self) -> None:
-        """Start the next training; a place must be free."""
-        assert self.start is not None, "there is one to start"
-        self.trial, self.start = self.start(), None
-
-    def ended(self, event: Ended) -> None:
-        """Take the end of the training under way."""
-        self.trial = None
-        self._step(lambda: self._steps.send(event))
-
-    def close(self) -> None:
-        """Give it up."""
-        self._steps.close()
-        self.over = True
-
-    def _step(self, step: Callable[[], Callable[[], Trial]]) -> None:
-        try:
-            self.start = step()
-        except StopIteration:
-            self.over = True
 
 
 @dataclass

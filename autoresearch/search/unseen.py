@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
 from autoresearch.judge.documents import Items, document_variance
-from autoresearch.search.scheduler import Scheduler, Steps
+from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
+from autoresearch.search.steps import Steps
 from autoresearch.store.files import read_losses
 from autoresearch.store.notes import SliceUse, read_slices, write_slice
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Split, Trial

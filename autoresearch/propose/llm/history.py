@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.propose.budget import estimate_tokens, size_of
 from autoresearch.text import SEEDS_SHOWN, escape_tags, pairs_text, quoted
-from autoresearch.types import Arm, Experiment, Measurement, Metric, Proposal, Trial, VerdictKind
+from autoresearch.types import Experiment, Measurement, Metric, Proposal, Trial, VerdictKind
 
 COMPACT_TO = 0.6
 """Share of the budget that a compaction leaves in use; with a lower share the cache is lost less often."""
@@ -178,7 +178,7 @@ def _expected(proposal: Proposal, metric: Metric) -> list[str]:
 
 def own_results(experiment: Experiment) -> list[tuple[Trial, Measurement]]:
     """The trials of the script itself that have ended, without those of the incumbent beside it."""
-    return [(t, t.result) for t in experiment.trials if t.arm != Arm.INCUMBENT and t.result is not None]
+    return [(t, t.result) for t in experiment.own if t.result is not None]
 
 
 def _measured(experiment: Experiment, metric: Metric) -> list[str]:
