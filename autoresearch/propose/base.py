@@ -140,9 +140,8 @@ class Proposer(ABC):
 
     Attributes:
         name: As in `proposer=NAME`; proposals name it too.
-        instant: Whether it answers at once. If so, the search asks it at the last moment, when it knows most,
-            unless a place would stay idle. If not, the search asks it ahead, while the experiment before
-            runs.
+        instant: Whether it answers at once. If so, the search asks it at the last moment, when it knows most.
+            If not, the search asks it ahead, while other experiments run.
         reads_ideas: Whether it reads people's ideas in words.
     """
 
