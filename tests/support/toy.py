@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -71,12 +72,13 @@ def write_cache(
 def write_code(path: Path, train: str = TRAIN) -> Path:
     """A candidate's tree: the real package with `train` as its training script.
 
-    Its processes load no part of torch that only compilers need, unless the script compiles something.
+    Its processes load no part of torch that only compilers need, unless the script compiles something, or
+    looks for what was compiled.
     """
     source, target = Path(nanomodel.__file__).parent, path / "nanomodel"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "train.py"))
     (target / "train.py").write_text(train)
-    if ".compile" not in train:
+    if not re.search(r"\.compile|INDUCTOR", train):
         (target / "__init__.py").write_text((source / "__init__.py").read_text() + LEAN)
         standby = (source / "standby.py").read_text()
         assert COMPILER in standby
