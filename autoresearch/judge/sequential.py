@@ -169,6 +169,10 @@ class Sequential(InFlight):
             if evidence or terms.simplifies(unselected):
                 if c.behind or len(c.runs) < c.runs_needed:
                     return None  # first it must run on top of the present incumbent
+                if c.past:  # gains of alternatives do not add up
+                    here = self._compare(noise, c, c.runs)
+                    if why := why_stop(here, len(c.runs), math.inf, terms, c.complexity):
+                        return self._discard(c, here, f"on top of what was kept since: {why}")
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
                 if evidence:

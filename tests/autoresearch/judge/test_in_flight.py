@@ -5,6 +5,7 @@ import random
 import pytest
 
 from autoresearch.judge import Judge, create_judge
+from autoresearch.judge.requests import Observation
 from autoresearch.testing.judges import Many, Simulation, mixture
 from autoresearch.types import Arm, VerdictKind
 
@@ -86,3 +87,30 @@ def test_a_candidate_is_not_asked_about_until_it_stands_on_the_new_incumbent():
     for number in judge.behind:
         judge.rebased(number)
     assert judge.behind == ()
+
+
+def test_of_two_alternatives_in_flight_one_is_kept():
+    """Each gains alone, and both together gain no more: the runs before the keep say nothing then."""
+    level, kept, under_way = {1: -0.40, 2: -0.38}, [], []
+    draw = random.Random(0)
+    judge = create_judge("default", [(seed, 1 + draw.gauss(0, 0.002)) for seed in range(3)])
+    judge.use_places(4)
+    for number in level:
+        judge.candidate(number=number)
+    for _ in range(60):
+        for number in judge.behind:
+            judge.rebased(number)
+        while len(under_way) < 4 and (request := judge.next()) is not None:
+            under_way.append(request)
+        if not under_way:
+            break
+        request = under_way.pop(0)
+        here = level[kept[-1]] if kept else 0.0
+        gain = here if request.arm is Arm.INCUMBENT else level[request.candidate]
+        score = 1 + gain + random.Random(request.seed).gauss(0, 0.002) + draw.gauss(0, 0.0005)
+        for number, verdict in judge.digest(request, Observation.finished(score)):
+            kept += [number] if verdict.kind is VerdictKind.KEEP else []
+            under_way = [other for other in under_way if other.candidate != number]
+            last = verdict
+    assert kept == [1] and not judge.in_flight
+    assert last.reason.startswith("on top of what was kept since: stopped after 2 runs")
