@@ -178,7 +178,7 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(root: Path, sent: si
         arguments, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout
-    assert any("training" in line for line in process.stdout)
+    assert any(line.rstrip().endswith(": training") for line in process.stdout)
     time.sleep(0.5)
     os.kill(process.pid, sent)
     said = process.stdout.read()
