@@ -119,10 +119,10 @@ def test_none_runs_while_a_model_is_scored(
 @pytest.mark.soak
 @pytest.mark.parametrize("tryout", [True, False])
 def test_otherwise_it_would_hear(tryout: bool, sandbox: Sandbox, trained: Path, tmp_path: Path) -> None:
-    for number in range(5):  # on a busy machine one may end before the other begins
+    for number in range(5):  # on a busy machine one may end before the other begins, or hear only a part
         (place := tmp_path / str(number)).mkdir()
         story = tell(sandbox, place, trained / "weights", alone=False, tryout=tryout)
-        if story.heard:
+        if story.heard == story.told:
             break
     assert story.heard == story.told
 
