@@ -2,8 +2,9 @@
 
 A limit on time must not turn load into a verdict. So this module measures, while trials run, how many cores
 other programs use (the kernel's count of all, less that of our own processes), and how long a fixed
-computation takes. `Clock` counts a trial's time by it: on a machine without room the time does not count in
-which the trial waited for a core. Not covered: memory and the network; GPUs (`health`).
+computation takes. `Clock` counts a trial's time: that in which it waited for a core does not count where the
+kernel tells it, else a part of that on a machine without room. Not covered: memory and the network; GPUs
+(`health`).
 
 Where the kernel does not count (no /proc/stat), the machine counts as quiet.
 """
@@ -174,7 +175,7 @@ class Clock:
     """The time of one phase of a trial, as limits count it. Call `tick` about twice a second.
 
     Attributes:
-        seconds: Counted seconds: all, less those in which others had the cores.
+        seconds: Counted seconds: all, less those in which others had the cores that it waited for.
         cpu: CPU seconds that the program used.
         wall: Seconds by the wall clock.
         full: Seconds of them in which the machine had no room.
@@ -208,17 +209,15 @@ class Clock:
         self._now, self.cpu, self.wall = now, cpu, self.wall + passed
         waited = self._waited()
         self.exact = waited is not None
-        if not self._load.full:  # our own trials beside it are no excuse: they were there at the baseline
-            self._seen, self._owed = waited or self._seen, 0.0
-        elif waited is None:
-            self.full += passed
-            passed = min(passed, max(used / self._threads, LEAST * passed))
-        else:
-            self.full += passed
-            self._owed += max(0.0, waited - self._seen) / self._threads
+        self.full += passed if self._load.full else 0.0
+        if waited is not None:  # for programs of others, or for ours, such as a quick test beside it
+            self._owed = min(self._owed + max(0.0, waited - self._seen) / self._threads, WINDOW)
             self._seen = waited
-            taken = min(self._owed, MOST_TAKEN * passed)  # the rest counts at the next calls
-            self._owed, passed = self._owed - taken, passed - taken
+            # Threads beyond those it was given wait for each other; what they compute counts all the same.
+            taken = min(self._owed, MOST_TAKEN * passed, max(0.0, passed - used / self._threads))
+            self._owed, passed = self._owed - taken, passed - taken  # the rest counts at the next calls
+        elif self._load.full:  # our own programs beside it are no excuse: they were there at the baseline
+            passed = min(passed, max(used / self._threads, LEAST * passed))
         self.seconds += passed
 
     def __str__(self) -> str:

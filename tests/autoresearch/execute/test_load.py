@@ -92,15 +92,34 @@ def test_looks_are_taken_only_while_somebody_watches() -> None:
     assert taken == 1
 
 
-def test_time_counts_in_which_a_program_does_not_want_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without room only waiting for a core is left out: a program that sleeps is slow itself."""
+@pytest.mark.parametrize("full", [False, True])
+def test_time_counts_in_which_a_program_does_not_want_to_compute(
+    monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Only waiting for a core is left out: a program that sleeps is slow itself."""
     now, waits = 100.0, 0.0
     monkeypatch.setattr("autoresearch.execute.load.time.monotonic", lambda: now)
-    clock = Clock(looked(*[(1.0, 1.0)] * 4), lambda: 0.0, threads=2, waited=lambda: waits)
+    others = 1.0 if full else 0.0  # else the cores are used by what this search itself runs beside it
+    clock = Clock(looked(*[(others, 1.0)] * 4), lambda: 0.0, threads=2, waited=lambda: waits)
     for share in (0.0, 1.2, 100.0):
         before = clock.seconds
         for _ in range(20):
             now, waits = now + 0.5, waits + share * 0.5
             clock.tick()
         assert clock.seconds - before == pytest.approx({0.0: 10.0, 1.2: 4.0, 100.0: 0.5}[share])
-    assert clock.exact and clock.full == clock.wall == 30.0
+    assert clock.exact and clock.wall == 30.0 and clock.full == (30.0 if full else 0.0)
+
+
+@pytest.mark.parametrize(("threads", "counted"), [(1, 10.0), (2, 10.0), (4, 5.0)])
+def test_more_threads_than_were_given_buy_no_time(
+    monkeypatch: pytest.MonkeyPatch, threads: int, counted: float
+) -> None:
+    """Eight threads on two cores wait six seconds each second, for each other."""
+    now = 100.0
+    monkeypatch.setattr("autoresearch.execute.load.time.monotonic", lambda: now)
+    meter = looked(*[(0.0, 1.0)] * 4)
+    clock = Clock(meter, lambda: 2 * (now - 100.0), threads, waited=lambda: 6 * (now - 100.0))
+    for _ in range(20):
+        now += 0.5
+        clock.tick()
+    assert clock.seconds == pytest.approx(counted)
