@@ -33,6 +33,9 @@ SETTINGS, DIAGNOSES, SAMPLES = "settings", "diagnoses", "samples"
 UNTOLD = ("name", "runs", "brief", "experiments", "minutes", "choices", "overrides")
 """Keys that say how long to go on, or follow from others; a brief has records of its own."""
 
+AUTOMATIC = {"executor.device": "auto", "executor.workers": None}
+"""Values for which the program chooses one at the start. Its choice is no change when a search goes on."""
+
 BASELINE, TIP = "baseline", "tip"
 """The two sides of a claim."""
 
@@ -440,6 +443,7 @@ def record_settings(journal: Journal, config: Mapping[str, Any]) -> list[Setting
         if key.partition(".")[0] not in UNTOLD
         and (key in known or chosen(key))  # an older version did not know some
         and known.get(key) != value
+        and not (key in AUTOMATIC and known.get(key) == AUTOMATIC[key])
     ]
     if changed:
         write_records(journal, SETTINGS, [*read_setting_changes(journal), *changed])

@@ -25,7 +25,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
-from autoresearch.store.notes import read_briefs, read_claims
+from autoresearch.store.notes import read_briefs, read_claims, record_settings
 from autoresearch.store.searches import searches
 from autoresearch.tasks.base import Dataset
 from autoresearch.types import Split
@@ -316,6 +316,14 @@ def test_settings_that_are_changed_on_the_way_are_told_with_their_time(root: Pat
     page = (root / "runs" / "x" / "report" / "report.md").read_text()
     assert page.count("setting changed") == len(times) and "alarm=7" in page
     assert "hunter22" not in page + said + json.dumps(told)
+
+
+def test_what_was_chosen_by_itself_is_no_change(root: Path) -> None:
+    run(root, "name=x", "experiments=1", "executor.device=auto")
+    known = journal(root, "x")
+    chosen = setup.recorded_config(root / "runs" / "x").model_dump(mode="json")  # with which a claim goes on
+    assert (known.info().config["executor"]["device"], chosen["executor"]["device"]) == ("auto", "cpu")
+    assert record_settings(known, chosen) == [] and known.info().config["executor"]["device"] == "cpu"
 
 
 def test_another_time_zone_changes_dates_and_nothing_else(
