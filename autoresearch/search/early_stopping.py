@@ -33,13 +33,13 @@ class EarlyStopping:
         state = self._state
         if not state.config.early_stopping or trial.arm is not Arm.SCREEN:
             return ()
-        experiments = state.journal.experiments()
-        known = _scored(experiments)
-        beside = known.get((experiments[trial.experiment].parent, trial.seed))
-        gain = state.bars()
-        if beside is None or gain is None:
+        experiments, gain = state.journal.experiments(), state.bars()
+        this = experiments[trial.experiment]
+        if gain is None or state.candidate_of(this).growth < 0:
             return ()
-        if state.candidate_of(experiments[trial.experiment]).growth < 0:
+        known = _scored(experiments)
+        beside = known.get((this.parent, trial.seed))
+        if beside is None:
             return ()
         for experiment in experiments[1:]:
             if experiment.number not in self._pairs and experiment.verdict is not None:
@@ -66,10 +66,11 @@ class EarlyStopping:
 
 def _scored(experiments: tuple[Experiment, ...]) -> dict[tuple[str, int], Measurement]:
     """(Commit, seed) -> the latest run with a score, of every program."""
-    return {
-        (trial.commit if trial.arm is Arm.INCUMBENT else experiment.commit, trial.seed): trial.result
-        for experiment in experiments
-        for trial in experiment.trials
-        if trial.result is not None and trial.score is not None
-        if trial.arm is Arm.INCUMBENT or trial in experiment.own
-    }
+    found = {}
+    for experiment in experiments:
+        runs = [(experiment.commit, trial) for trial in experiment.own]
+        runs += [(trial.commit, trial) for trial in experiment.trials if trial.arm is Arm.INCUMBENT]
+        for commit, trial in runs:
+            if trial.result is not None and trial.score is not None:
+                found[commit, trial.seed] = trial.result
+    return found
