@@ -97,7 +97,6 @@ def compare(
 def importance(overrides: Overrides = None, json: Json = False) -> None:
     """Show which knobs matter, by what the search has tried of them, as a list and a plot."""
     from autoresearch.errors import UserError
-    from autoresearch.execute.places import device
     from autoresearch.propose.base import ProposerError
     from autoresearch.propose.tune.knobs import tunables
     from autoresearch.propose.tune.optuna import observations
@@ -109,8 +108,8 @@ def importance(overrides: Overrides = None, json: Json = False) -> None:
 
     journal, repository = open_journal(overrides)
     config, folder = recorded_config(journal.path.parent), journal.path.parent
-    column = int(device(config) == "cuda")
-    context = SearchState(config, journal, repository, create_task(config)).context(brief="")
+    state = SearchState(config, journal, repository, create_task(config))
+    context, column = state.context(brief=""), state.column
     try:
         knobs = tunables(context, column)
     except ProposerError as error:

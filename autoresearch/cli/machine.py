@@ -63,17 +63,16 @@ def config(
     json: Json = False,
 ) -> None:
     """Print what is set, where each value comes from, and what it means; with name=, what a search has."""
-    from autoresearch.config import load
     from autoresearch.config.compose import suggest
     from autoresearch.config.explain import keys, settings
     from autoresearch.config.files import quoted
     from autoresearch.errors import UserError
-    from autoresearch.search.setup import recorded_config, runs_of
+    from autoresearch.search.setup import place_of, recorded_config, runs_of
     from autoresearch.store.git import Repository
 
     given = words or []
     overrides, wanted = [w for w in given if "=" in w], [w.rstrip("=") for w in given if "=" not in w]
-    place = load([o for o in overrides if o.startswith(("name=", "runs="))])
+    place = place_of(overrides)
     named = any(o.startswith("name=") for o in overrides)
     folder = runs_of(place, Repository(Path.cwd())) / place.name if named else None
     if folder is not None and (folder / "journal.db").exists():

@@ -85,12 +85,11 @@ def _detach(given: list[str]) -> None:
     """
     import subprocess
 
-    from autoresearch.config import load
     from autoresearch.errors import UserError
-    from autoresearch.search.setup import runs_folder
+    from autoresearch.search.setup import place_of, runs_folder
     from autoresearch.store.git import Repository
 
-    place = load([o for o in given if o.startswith(("name=", "runs="))])
+    place = place_of(given)
     runs = runs_folder(place, Repository(Path.cwd()))
     journal, log = runs / place.name / "journal.db", runs / f"{place.name}.log"
     command = [sys.executable, "-m", "autoresearch", "run", "--view", "plain", *given]

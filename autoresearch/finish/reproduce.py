@@ -97,16 +97,16 @@ def reproduce(search: Search, experiment: Experiment) -> Reproduced:
             f"Git has lost commit {experiment.commit[:10]}.",
             f"Make it again: autoresearch sync --git name={search.config.name}",
         )
-    number = len(read_records(search.journal, REPRODUCED, Reproduced))
+    known = read_records(search.journal, REPRODUCED, Reproduced)
     training = Training(
-        index=number,
+        index=len(known),
         arm=Arm.AUDIT,
         label=f"experiment {experiment.number} again",
         experiment=experiment.number,
         commit=experiment.commit,
         seed=old.seed,
         splits=(Split.VALIDATION,),
-        items=f"losses/reproduced-{number}",
+        items=f"losses/reproduced-{len(known)}",
     )
     [(_, result)] = run_trainings(search, [training])
     then = environment_at(search.journal, old.started)
@@ -123,7 +123,6 @@ def reproduce(search: Search, experiment: Experiment) -> Reproduced:
         differences=then.differences(here) if then else None,
         time=now(),
     )
-    known = read_records(search.journal, REPRODUCED, Reproduced)
     write_records(search.journal, REPRODUCED, [*known, record])
     return record
 

@@ -11,7 +11,6 @@ Not covered: how it is asked for (`propose.llm.answer`), and how many are left (
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from autoresearch.errors import Refused
@@ -21,7 +20,7 @@ from autoresearch.search.observers import View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
-from autoresearch.store.notes import DIAGNOSES, read_diagnoses
+from autoresearch.store.notes import DIAGNOSES, note_text, read_diagnoses
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Diagnosis, Draft, Split, Trial
 
@@ -64,5 +63,5 @@ def diagnose(
     result = replace(ended.result, score=None, metrics={}, items={})
     said = printed(result.log, KEPT)
     found = Diagnosis(tip.number, question, said, result.outcome, one_line(result.reason, 500))
-    records = json.dumps([known.to_dict() for known in (*read_diagnoses(journal), found)])
+    records = note_text((*read_diagnoses(journal), found))
     view.trial(journal.diagnosed(draft, ended.trial, result, {DIAGNOSES: records}, DONE))

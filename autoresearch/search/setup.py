@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox
-from autoresearch.store.journal import Journal
+from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.lock import lock
 from autoresearch.store.notes import ABOUT, record_settings
 from autoresearch.store.searches import STOPPED, meant, unnamed
@@ -103,6 +103,11 @@ def search_folder(overrides: list[str]) -> Path:
     return runs / config.name
 
 
+def place_of(overrides: Iterable[str]) -> Config:
+    """The settings that say where a search lies: its name and the folder of searches."""
+    return load([o for o in overrides if o.startswith(("name=", "runs="))])
+
+
 def meant_by(overrides: Sequence[str], repository: Repository) -> Config:
     """The settings of `run` as far as they can be read without those of a search that goes on.
 
@@ -111,7 +116,7 @@ def meant_by(overrides: Sequence[str], repository: Repository) -> Config:
     Raises:
         UserError: If the settings of a new search are wrong.
     """
-    place = load([o for o in overrides if o.startswith(("name=", "runs="))])
+    place = place_of(overrides)
     known = (runs_of(place, repository) / place.name / "journal.db").exists()
     return place if known else load(overrides)
 
@@ -183,7 +188,7 @@ def open_search(
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
         record_environment(journal, config, task)
-        anew = record_settings(journal, planned.model_dump(mode="json"))
+        anew = record_settings(journal, planned.model_dump(mode="json"), chosen_at_start(journal.info()))
         if patches_only:
             waiting = len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())
             config = config.model_copy(update={"experiments": waiting})
@@ -308,14 +313,18 @@ def recorded_config(folder: Path) -> Config:
         info = journal.info()
     given = [o for o in info.config["overrides"] if o != "executor.device=auto"]
     keys = {override.partition("=")[0] for override in given}
-    found = dict(info.config.get("choices", {}))
-    kind, *more = info.device.split(", ")
-    if kind in ("cpu", "cuda"):
-        found["executor.device"] = kind
-    if kind == "cpu" and info.config["budget"].get("kind") == "seconds":  # as many as share the machine
-        found["executor.workers"] = next((part.split()[0] for part in more if "at a time" in part), "1")
+    found = info.config.get("choices", {}) | chosen_at_start(info)
     automatic = [f"{key}={value}" for key, value in found.items() if key not in keys]
     return load([*automatic, *given], environment={}, own_file=False)
+
+
+def chosen_at_start(info: SearchInfo) -> dict[str, str]:
+    """The device, and how many trials share it where that changes scores: the same until a search ends."""
+    kind, *more = info.device.split(", ")
+    found = {"executor.device": kind} if kind in ("cpu", "cuda") else {}
+    if kind == "cpu" and info.config["budget"].get("kind") == "seconds":  # as many as share the machine
+        found["executor.workers"] = next((part.split()[0] for part in more if "at a time" in part), "1")
+    return found
 
 
 def create_mirror(

@@ -33,9 +33,6 @@ SETTINGS, DIAGNOSES, SAMPLES = "settings", "diagnoses", "samples"
 UNTOLD = ("name", "runs", "brief", "experiments", "minutes", "choices", "overrides")
 """Keys that say how long to go on, or follow from others; a brief has records of its own."""
 
-AUTOMATIC = {"executor.device": "auto", "executor.workers": None}
-"""Values for which the program chooses one at the start. Its choice is no change when a search goes on."""
-
 BASELINE, TIP = "baseline", "tip"
 """The two sides of a claim."""
 
@@ -364,7 +361,12 @@ def read_records(notes: Notes, key: str, kind: type[Record]) -> list[Record]:
 
 def write_records(notes: WritableNotes, key: str, records: Iterable[Plain]) -> None:
     """Replace the records under a key."""
-    notes.set(key, json.dumps([record.to_dict() for record in records]))
+    notes.set(key, note_text(records))
+
+
+def note_text(records: Iterable[Plain]) -> str:
+    """The note that `read_records` reads, for what is written together with other things."""
+    return json.dumps([record.to_dict() for record in records])
 
 
 def read_briefs(notes: Notes) -> list[Brief]:
@@ -424,12 +426,16 @@ def read_setting_changes(notes: Notes) -> list[SettingChange]:
     return read_records(notes, SETTINGS, SettingChange)
 
 
-def record_settings(journal: Journal, config: Mapping[str, Any]) -> list[SettingChange]:
+def record_settings(
+    journal: Journal, config: Mapping[str, Any], chosen_at_start: Mapping[str, str]
+) -> list[SettingChange]:
     """Record the settings with which a search goes on, and give those among them that have changed.
 
     Args:
         journal: Of the search.
         config: All settings, as JSON-ready values. Those of a choice that is left behind are not told.
+        chosen_at_start: What the program chose for settings that nobody had set. To go on with that is no
+            change.
     """
     known, given, time = flatten(journal.info().config), flatten(config), now()
 
@@ -443,7 +449,7 @@ def record_settings(journal: Journal, config: Mapping[str, Any]) -> list[Setting
         if key.partition(".")[0] not in UNTOLD
         and (key in known or chosen(key))  # an older version did not know some
         and known.get(key) != value
-        and not (key in AUTOMATIC and known.get(key) == AUTOMATIC[key])
+        and not (known.get(key) in ("auto", None) and str(value) == chosen_at_start.get(key))
     ]
     if changed:
         write_records(journal, SETTINGS, [*read_setting_changes(journal), *changed])

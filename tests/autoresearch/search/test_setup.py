@@ -323,7 +323,12 @@ def test_what_was_chosen_by_itself_is_no_change(root: Path) -> None:
     known = journal(root, "x")
     chosen = setup.recorded_config(root / "runs" / "x").model_dump(mode="json")  # with which a claim goes on
     assert (known.info().config["executor"]["device"], chosen["executor"]["device"]) == ("auto", "cpu")
-    assert record_settings(known, chosen) == [] and known.info().config["executor"]["device"] == "cpu"
+    begun = setup.chosen_at_start(known.info())
+    assert record_settings(known, chosen, begun) == []
+    assert known.info().config["executor"]["device"] == "cpu"
+    chosen["executor"]["workers"] = 2
+    [change] = record_settings(known, chosen, begun)
+    assert (change.key, change.before, change.after) == ("executor.workers", None, 2), "somebody chose that"
 
 
 def test_another_time_zone_changes_dates_and_nothing_else(
