@@ -13,8 +13,7 @@ from autoresearch.tasks.command import measurer
 from autoresearch.tasks.command.measurer import CommandMeasurer
 from autoresearch.tasks.command.task import CommandTask
 from autoresearch.types import Measurement, Progress, Split
-from tests.support.gpt import quiet_machine
-from tests.support.stub import git
+from tests.support.stub import git, quiet_machine
 
 PRINTED = """\
 import os, random

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import nanomodel
 from autoresearch.execute.base import TrialSpec
-from autoresearch.execute.load import LoadMeter, Look
 from autoresearch.execute.sandbox import Limits, Sandbox, create_sandbox
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.settings import Settings, TrainingBudget
 from autoresearch.types import Measurement, Progress, Split
+from tests.support.stub import quiet_machine
 
 CONTEXT = 32
 SCRIPT = "nanomodel/train.py"
@@ -32,11 +31,6 @@ SETTINGS = Settings(
     max_bytes=10_000_000,
     probes=32,
 )
-
-
-def quiet_machine() -> LoadMeter:
-    """Sees no other program, so that no trial of a test is excused, paused and repeated."""
-    return LoadMeter(lambda: Look(time.monotonic(), 0.0, 0.0, 0.0))
 
 
 def make_measurer(

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from autoresearch.config import Config, load
 from autoresearch.execute.base import Executor, Measurer, Place, TrialSpec
+from autoresearch.execute.load import LoadMeter, Look
 from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.places import places
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError
@@ -38,6 +40,11 @@ PATH = "nanomodel/train.py"
 SCRIPT = "LEVEL = 1.0  # 0..2\nOTHER = 0\nprint(LEVEL, OTHER)\n"
 NOISE = 0.002
 DOCUMENTS, SIZE = 16, 1000.0
+
+
+def quiet_machine() -> LoadMeter:
+    """Sees no other program, so that no trial of a test is excused, paused and repeated."""
+    return LoadMeter(lambda: Look(time.monotonic(), 0.0, 0.0, 0.0))
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -177,6 +177,20 @@ def write_repository(root: Path, script: str = SCRIPT) -> Path:
     return root
 
 
+def make_repository(root: Path) -> Path:
+    """A repository of somebody with the files of the task in its first commit."""
+    from tests.support.stub import git  # here, since the command line loads this module as a plugin
+
+    write_repository(root)
+    (root / ".gitignore").write_text("runs/\n")
+    git(root, "init", "-q", "-b", "main")
+    git(root, "config", "user.name", "Somebody")
+    git(root, "config", "user.email", "somebody@example.org")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    return root
+
+
 def install(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
     """Make it a choice of the command line, `task=toy`, as an installed package would."""
     about = site / "toy_package-1.0.dist-info"

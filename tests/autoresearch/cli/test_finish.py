@@ -15,11 +15,7 @@ def test_a_search_is_reproduced_ablated_branched_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy_task.install(monkeypatch, tmp_path / "site")
-    root = toy_task.write_repository(tmp_path / "repo")
-    (root / ".gitignore").write_text("runs/\n")
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "start")
+    root = toy_task.make_repository(tmp_path / "repo")
     asked = ["task=toy", "proposer=random", "judge=greedy", "experiments=6", "baselines=2", "claim=0"]
     said = inside(root, "run", "name=t", "tracking=none", "executor.device=cpu", *asked)
     assert "protection   " in said and "experiments  6 more" in said, "the plan comes first"

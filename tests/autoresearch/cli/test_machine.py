@@ -17,7 +17,7 @@ from autoresearch.search.doctor import suiting
 from autoresearch.store.journal import Journal
 from tests.support import toy_task
 from tests.support.cli import environment, inside
-from tests.support.stub import git, make_repository
+from tests.support.stub import make_repository
 
 
 def test_a_setting_is_told_with_its_source_and_its_meaning(tmp_path: Path) -> None:
@@ -120,11 +120,7 @@ def test_what_suits_a_machine() -> None:
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     toy_task.install(monkeypatch, tmp_path / "site")
-    root = toy_task.write_repository(tmp_path / "repo")
-    (root / ".gitignore").write_text("runs/\n")
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "start")
+    root = toy_task.make_repository(tmp_path / "repo")
     return root
 
 

@@ -12,7 +12,6 @@ from autoresearch.propose.base import ProposerError
 from autoresearch.search.setup import open_search
 from tests.support import toy_task
 from tests.support.cli import inside, outcome
-from tests.support.stub import git
 
 MODEL = ("proposer=anthropic", "tracking=none", "task=toy", "baselines=2", "experiments=1")
 
@@ -20,11 +19,7 @@ MODEL = ("proposer=anthropic", "tracking=none", "task=toy", "baselines=2", "expe
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     toy_task.install(monkeypatch, tmp_path / "site")
-    root = toy_task.write_repository(tmp_path / "repo")
-    (root / ".gitignore").write_text("runs/\n")
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "start")
+    root = toy_task.make_repository(tmp_path / "repo")
     monkeypatch.chdir(root)
     return root
 

@@ -1,20 +1,19 @@
 """The kinds of answer of a model, end to end: a tuning, a sweep, a diagnosis (an idea: `test_proposers`)."""
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
-from autoresearch.propose import create_proposer, settings
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
-from autoresearch.store.inbox import Inbox
 from autoresearch.store.notes import read_diagnoses
 from autoresearch.types import Arm, Experiment
 from tests.support import messages_server as api
+from tests.support.asking import make_asking_search, useless
 from tests.support.cli import inside
-from tests.support.services import make_services
-from tests.support.stub import PATH, make_repository, make_search, measurer
+from tests.support.stub import PATH, make_repository, measurer
 
 
 @pytest.fixture
@@ -31,20 +30,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def search(repository, server):
-    def make(*overrides):
-        folder = repository.root / "runs" / "x"
-        folder.mkdir(parents=True, exist_ok=True)
-        values = settings("anthropic") | {"base_url": server.url, "retries": 0, "fallback": None}
-        proposer = create_proposer("anthropic", column=0, services=make_services(folder), **values)
-        return make_search(repository, [], *overrides, proposer=proposer, inbox=Inbox(folder))
-
-    return make
-
-
-def useless(number):
-    words = f"{'abcdefghij'[number % 10] * 9} {number}"
-    edit = ("OTHER = 0", f"OTHER = {100 + number}", PATH)
-    return api.proposal(*edit, hypothesis=words, difference="Another number.")
+    return partial(make_asking_search, repository, server.url)
 
 
 def tuned(experiments: tuple[Experiment, ...]) -> list[Experiment]:

@@ -27,10 +27,7 @@ CHANGES = [
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     toy_task.register(monkeypatch)
-    root = toy_task.write_repository(tmp_path / "repo")
-    (root / ".gitignore").write_text("runs/\n")
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(root, "-c", "user.name=S", "-c", "user.email=s@example.org", *command)
+    root = toy_task.make_repository(tmp_path / "repo")
     proposals = [
         Proposal(f"change {i}", Category.OTHER, (Edit(toy_task.PATH, old, new),), "replay").to_dict()
         for i, (old, new, _) in enumerate(CHANGES)

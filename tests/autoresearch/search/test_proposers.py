@@ -2,13 +2,13 @@
 
 import ast
 import json
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from autoresearch.edit.apply import apply
 from autoresearch.edit.python import fingerprint
-from autoresearch.propose import create_proposer, settings
 from autoresearch.propose.llm.answer import TOOL_NAME
 from autoresearch.report.summary import summarize
 from autoresearch.search.setup import proposer_of
@@ -17,17 +17,10 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from tests.support import malformed
 from tests.support import messages_server as api
-from tests.support.services import make_services
+from tests.support.asking import make_asking_search, useless
 from tests.support.stub import PATH, SCRIPT, make_repository, make_search, measurer
 
 GAIN = api.proposal("OTHER = 0", "OTHER = 0\nGAIN = 0.2", PATH, hypothesis="A gain.", idea=1)
-
-
-def useless(number):
-    words = f"{'abcdefghij'[number % 10] * 9} {number}"
-    return api.proposal(
-        "OTHER = 0", f"OTHER = {100 + number}", PATH, hypothesis=words, difference="Another number."
-    )
 
 
 @pytest.fixture
@@ -44,17 +37,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def search(repository, server):
-    def make(*overrides, **options):
-        folder = repository.root / "runs" / "x"
-        folder.mkdir(parents=True, exist_ok=True)
-        said = []
-        values = settings("anthropic") | {"base_url": server.url, "retries": 0, "fallback": None} | options
-        proposer = create_proposer("anthropic", column=0, services=make_services(folder, said), **values)
-        made = make_search(repository, [], *overrides, proposer=proposer, inbox=Inbox(folder))
-        made.told = said
-        return made
-
-    return make
+    return partial(make_asking_search, repository, server.url)
 
 
 def first_turns(server):

@@ -32,7 +32,6 @@ from autoresearch.types import Split
 from tests.support import chat_server, toy_task
 from tests.support import messages_server as api
 from tests.support.cli import inside
-from tests.support.stub import git
 
 pytestmark = pytest.mark.slow
 
@@ -42,14 +41,7 @@ SETTINGS += ["claim=0", "executor.device=cpu"]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = toy_task.write_repository(tmp_path_factory.mktemp("template") / "repo")
-    (root / ".gitignore").write_text("runs/\n")
-    git(root, "init", "-q", "-b", "main")
-    for key, value in {"name": "Somebody", "email": "somebody@example.org"}.items():
-        git(root, "config", f"user.{key}", value)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "start")
-    return root
+    return toy_task.make_repository(tmp_path_factory.mktemp("template") / "repo")
 
 
 @pytest.fixture
