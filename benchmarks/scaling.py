@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from autoresearch.propose.base import Check, Context, Proposer
 from autoresearch.propose.llm import prompt
 from autoresearch.search.loop import Search
-from autoresearch.search.setup import create_mirror, write_page
+from autoresearch.search.setup.open import create_mirror, write_page
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import Mirror

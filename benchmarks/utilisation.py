@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from autoresearch.propose.base import Check, Context, Proposer  # noqa: E402
 from autoresearch.report.timeline import TRAIN, TimeUse, time_use  # noqa: E402
-from autoresearch.search import setup as launch  # noqa: E402
+from autoresearch.search.setup import open as launch  # noqa: E402
 from autoresearch.types import Category, Edit, Proposal  # noqa: E402
 
 SCRIPT = "nanomodel/train.py"

@@ -102,7 +102,7 @@ def _read(path: Path) -> str:
 
 def _run(overrides: list[str], name: str, view: str) -> None:
     """Run the search until the patches that wait are judged; its own plan of experiments stays as it is."""
-    from autoresearch.search.setup import open_search
+    from autoresearch.search.setup.open import open_search
 
     chosen_ones = [o for o in overrides if not o.startswith("name=")]
     with open_search([f"name={name}", *chosen_ones], view, patches_only=True) as search:

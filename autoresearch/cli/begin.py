@@ -91,6 +91,6 @@ def _asked(guess: Guess, given: Mapping[str, Any]) -> Guess:
 
 def check(overrides: Overrides = None, json: Json = False) -> None:
     """Try the task out: one tryout and two trainings; says noise, time, and what a night can show."""
-    from autoresearch.search.check import check_task
+    from autoresearch.search.setup.check import check_task
 
     print_lines(check_task(overrides or [], Path.cwd(), lambda said: typer.echo(said, err=True)), json)

@@ -123,7 +123,7 @@ def branch(
 ) -> None:
     """Make a branch to be reviewed: one commit for each kept change. Your checkout stays as it is."""
     from autoresearch.finish.stack import make_branch
-    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.setup.open import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task
     from autoresearch.text import count
@@ -166,7 +166,7 @@ def open_exported(
     """Open an exported search, in this repository or in a new one."""
     from autoresearch.config import load
     from autoresearch.finish.export import import_search, new_repository
-    from autoresearch.search.setup import runs_of
+    from autoresearch.search.setup.open import runs_of
     from autoresearch.store.git import Repository
 
     repository = new_repository(file, into) if into else Repository(Path.cwd())
@@ -185,7 +185,7 @@ def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; a person's stop ends the command."""
     from autoresearch.search.recovery import recover
     from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup import open_search
+    from autoresearch.search.setup.open import open_search
 
     given = overrides or []
     place = [o for o in given if o.startswith(("name=", "runs="))]

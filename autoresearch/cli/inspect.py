@@ -44,7 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to 
 
 def chosen(overrides: list[str] | None) -> Path:
     """The folder of the search that a command is about; says which one it took if `name=` names none."""
-    from autoresearch.search.setup import search_folder
+    from autoresearch.search.setup.open import search_folder
 
     given = overrides or []
     folder = search_folder(given)
@@ -220,7 +220,7 @@ def show(words: Numbered = None, json: Json = False) -> None:
 
 def diff(words: Numbered = None, json: Json = False) -> None:
     """Print the change of experiment N or, without N, everything that was kept so far."""
-    from autoresearch.search.setup import cumulative_diff
+    from autoresearch.search.setup.open import cumulative_diff
     from autoresearch.text import visible
 
     number, overrides = an_experiment(words)
@@ -231,7 +231,7 @@ def diff(words: Numbered = None, json: Json = False) -> None:
 
 def report(overrides: Overrides = None, json: Json = False) -> None:
     """Write the report page and print its path."""
-    from autoresearch.search.setup import write_page
+    from autoresearch.search.setup.open import write_page
 
     journal, repository = open_journal(overrides)
     written = write_page(journal, repository)
@@ -266,7 +266,7 @@ def ui(
     import subprocess
     import webbrowser
 
-    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.setup.open import recorded_config
     from autoresearch.tracking import store as tracking
     from autoresearch.tracking.mirror import EXPERIMENT_KEY
 

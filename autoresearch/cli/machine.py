@@ -22,7 +22,7 @@ def doctor(
     from autoresearch.config import load
     from autoresearch.execute.sandbox import create_sandbox, describe
     from autoresearch.execute.sandbox.gpu import describe as describe_gpu
-    from autoresearch.search.doctor import examine
+    from autoresearch.search.setup.doctor import examine
 
     sandbox = create_sandbox(load(overrides or []).sandbox["backend"], lambda t: typer.echo(t, err=True))
     report = describe(sandbox)
@@ -38,8 +38,8 @@ def doctor(
 def prepare(overrides: Overrides = None, json: Json = False) -> None:
     """Prepare the corpus and print its path. `run` does this by itself."""
     from autoresearch.config import load
-    from autoresearch.search.create import require_files
-    from autoresearch.search.setup import runs_folder
+    from autoresearch.search.setup.create import require_files
+    from autoresearch.search.setup.open import runs_folder
     from autoresearch.store.git import Repository
     from autoresearch.tasks import create_task
 
@@ -67,7 +67,7 @@ def config(
     from autoresearch.config.explain import keys, settings
     from autoresearch.config.files import quoted
     from autoresearch.errors import UserError
-    from autoresearch.search.setup import place_of, recorded_config, runs_of
+    from autoresearch.search.setup.open import place_of, recorded_config, runs_of
     from autoresearch.store.git import Repository
 
     given = words or []

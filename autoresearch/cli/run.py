@@ -46,8 +46,8 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
-    from autoresearch.search.plan import make_plan
-    from autoresearch.search.setup import named, open_search
+    from autoresearch.search.setup.open import named, open_search
+    from autoresearch.search.setup.plan import make_plan
 
     given = named(overrides or [])
     if dry_run or view is not ViewKind.QUIET:
@@ -86,7 +86,7 @@ def _detach(given: list[str]) -> None:
     import subprocess
 
     from autoresearch.errors import UserError
-    from autoresearch.search.setup import place_of, runs_folder
+    from autoresearch.search.setup.open import place_of, runs_folder
     from autoresearch.store.git import Repository
 
     place = place_of(given)

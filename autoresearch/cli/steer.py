@@ -29,7 +29,7 @@ idea = typer.Typer(no_args_is_help=True, help="Leave an idea or a patch for the 
 
 def note(words: Words = None) -> None:
     """Leave a note to the proposer, which sees it from its next call on."""
-    from autoresearch.search.setup import recorded_config, unread
+    from autoresearch.search.setup.open import recorded_config, unread
 
     text, overrides = _split(words)
     if not text:
@@ -51,7 +51,7 @@ def add(
     """Leave an idea in words, or a patch that is tried before any proposer is asked."""
     from autoresearch.edit.patch import read_patch
     from autoresearch.propose import PROPOSERS
-    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.setup.open import recorded_config
 
     text, overrides = _split(words)
     diff = "" if patch is None else read_patch(patch)
@@ -116,7 +116,7 @@ def resume(overrides: Overrides = None) -> None:
 
 def stop(overrides: Overrides = None) -> None:
     """Stop a search at its next step; `run` with its name continues it. No claim follows by itself."""
-    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.setup.open import recorded_config
     from autoresearch.tasks import create_task
 
     folder = _wish("stop", overrides, "{name} stops at its next step.")
@@ -164,7 +164,7 @@ def _split(words: list[str] | None) -> tuple[str, list[str]]:
 
 def incumbent_of(journal: Journal, repository: Repository) -> tuple[str, Mapping[str, str]]:
     """The incumbent's commit, and its editable files: path -> text."""
-    from autoresearch.search.setup import recorded_config
+    from autoresearch.search.setup.open import recorded_config
     from autoresearch.tasks import create_task
     from autoresearch.types import in_order
 

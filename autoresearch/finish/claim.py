@@ -31,9 +31,9 @@ from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge.documents import Items, Variance, document_variance
 from autoresearch.judge.finished import Claim, claim
+from autoresearch.search.checks.revocation import revoke_claimed, settle
+from autoresearch.search.checks.unseen import blind_gain
 from autoresearch.search.loop import Search
-from autoresearch.search.revocation import revoke_claimed, settle
-from autoresearch.search.unseen import blind_gain
 from autoresearch.store.files import read_losses
 from autoresearch.store.notes import (
     ATTEMPTS,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.finish.trainings import Training, run_trainings
-from autoresearch.search.environment import environment_at, this_environment
+from autoresearch.search.checks.reproduction import ROUNDING
 from autoresearch.search.loop import Search
-from autoresearch.search.reproduction import ROUNDING
+from autoresearch.search.setup.environment import environment_at, this_environment
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import read_records, write_records
 from autoresearch.types import Arm, Experiment, Metric, Plain, Split

@@ -15,14 +15,14 @@ from functools import partial
 from autoresearch.clock import now
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer
+from autoresearch.search.checks.reproduction import check_reproduction
+from autoresearch.search.checks.revocation import revoke, settle, stored_judge, suspect, veto
+from autoresearch.search.checks.unseen import check_unseen
 from autoresearch.search.judging import Judging
 from autoresearch.search.observers import Mirror, View
-from autoresearch.search.reproduction import check_reproduction
-from autoresearch.search.revocation import revoke, settle, stored_judge, suspect, veto
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Steps
-from autoresearch.search.unseen import check_unseen
 from autoresearch.store.commits import commit_message, move_branch
 from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.text import one_line

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from autoresearch.errors import Refused
 from autoresearch.propose.llm.history import printed
-from autoresearch.search.admission import Admission
+from autoresearch.search.checks.admission import Admission
 from autoresearch.search.observers import View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState

@@ -18,9 +18,9 @@ from autoresearch.clock import now
 from autoresearch.errors import Refused
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.tune.request import with_tuning
-from autoresearch.search.admission import Admission
+from autoresearch.search.checks.admission import Admission
+from autoresearch.search.checks.revocation import suspect
 from autoresearch.search.observers import View
-from autoresearch.search.revocation import suspect
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState

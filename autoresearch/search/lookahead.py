@@ -19,7 +19,7 @@ from autoresearch.clock import now
 from autoresearch.errors import Refused
 from autoresearch.execute.base import Message
 from autoresearch.propose.base import Check, Context, Defect, Proposer, ProposerError, asked
-from autoresearch.search.admission import Admission
+from autoresearch.search.checks.admission import Admission
 from autoresearch.search.observers import Inbox
 from autoresearch.search.state import SearchState
 from autoresearch.store.notes import write_unbilled

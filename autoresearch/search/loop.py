@@ -20,17 +20,17 @@ from autoresearch.execute.base import Executor
 from autoresearch.execute.output import MEMORY
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
-from autoresearch.search.admission import Admission, FailureAlarm
+from autoresearch.search.checks.admission import Admission, FailureAlarm
+from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.conclusion import Conclusion
-from autoresearch.search.create import earlier_judge
 from autoresearch.search.diagnosis import diagnose
 from autoresearch.search.judging import Judging
 from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
-from autoresearch.search.revocation import revoke_claimed, settle
 from autoresearch.search.scheduler import Scheduler, Stopped
 from autoresearch.search.scores import ScoreJudge
+from autoresearch.search.setup.create import earlier_judge
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Job, Steps
 from autoresearch.search.trials import TrialRules

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoresearch import config as config_module
 from autoresearch.config import BRIEFS, CONFIGS, compose, has_gpu, load, resume
 from autoresearch.errors import UserError
-from autoresearch.search.create import check_judge
+from autoresearch.search.setup.create import check_judge
 from autoresearch.tasks import create_task
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from autoresearch.config import load
 from autoresearch.execute.base import TrialSpec
-from autoresearch.search.create import begin
 from autoresearch.search.loop import Search
+from autoresearch.search.setup.create import begin
 from autoresearch.search.trials import program_seed
 from autoresearch.types import Experiment, Measurement
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.search import setup
+from autoresearch.search.setup import open as setup
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease

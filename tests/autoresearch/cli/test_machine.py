@@ -12,8 +12,8 @@ import pytest
 from autoresearch.cli.complete import settings as offered
 from autoresearch.config import load
 from autoresearch.config.explain import comment, keys
-from autoresearch.search.check import Tried
-from autoresearch.search.doctor import suiting
+from autoresearch.search.setup.check import Tried
+from autoresearch.search.setup.doctor import suiting
 from autoresearch.store.journal import Journal
 from tests.support import toy_task
 from tests.support.cli import environment, inside

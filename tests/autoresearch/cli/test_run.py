@@ -9,7 +9,7 @@ import pytest
 from autoresearch.cli.run import say_the_end, told_to_end
 from autoresearch.config import load
 from autoresearch.propose.base import ProposerError
-from autoresearch.search.setup import open_search
+from autoresearch.search.setup.open import open_search
 from tests.support import toy_task
 from tests.support.cli import inside, outcome
 

@@ -16,8 +16,8 @@ from autoresearch.execute.health import Health
 from autoresearch.execute.places import fingerprint, places
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import create_sandbox
-from autoresearch.search import setup as launch
-from autoresearch.search.setup import tell_protection
+from autoresearch.search.setup import open as launch
+from autoresearch.search.setup.open import tell_protection
 from autoresearch.tasks.gpt.program import environment, one_gpu
 from autoresearch.types import Measurement, Outcome, Progress
 from tests.support import toy

@@ -8,8 +8,8 @@ import pytest
 
 from autoresearch.errors import UserError
 from autoresearch.finish.reproduce import meant_by, reproduce, reproduced_lines
-from autoresearch.search.environment import ENVIRONMENTS, read_environments, record_environment
 from autoresearch.search.loop import Search
+from autoresearch.search.setup.environment import ENVIRONMENTS, read_environments, record_environment
 from tests.support.searches import METRIC
 from tests.support.stub import StubMeasurer, make_repository, make_search, measurer
 

@@ -9,7 +9,7 @@ import pytest
 from autoresearch.finish.claim import make_claim
 from autoresearch.report.estimates import staircase
 from autoresearch.report.summary import summarize
-from autoresearch.search.setup import open_search
+from autoresearch.search.setup.open import open_search
 from autoresearch.types import Category, Edit, Proposal, VerdictKind
 from tests.support import toy_task
 from tests.support.stub import git

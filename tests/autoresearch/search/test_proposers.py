@@ -11,7 +11,7 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.python import fingerprint
 from autoresearch.propose.llm.answer import TOOL_NAME
 from autoresearch.report.summary import summarize
-from autoresearch.search.setup import proposer_of
+from autoresearch.search.setup.open import proposer_of
 from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal

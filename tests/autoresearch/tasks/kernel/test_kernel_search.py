@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.search.setup import open_search
+from autoresearch.search.setup.open import open_search
 from autoresearch.types import Category, Edit, Proposal, VerdictKind
 from tests.support.stub import git
 

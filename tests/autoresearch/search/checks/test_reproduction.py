@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from autoresearch.execute.base import TrialSpec
+from autoresearch.search.checks.reproduction import REPRODUCTIONS, read_repetitions
 from autoresearch.search.loop import Search
-from autoresearch.search.reproduction import REPRODUCTIONS, read_repetitions
 from autoresearch.types import Measurement, VerdictKind
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, said
 

@@ -31,7 +31,9 @@ from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.live import create_view
 from autoresearch.report.now import Published
 from autoresearch.report.page import Report, write_report
-from autoresearch.search.create import (
+from autoresearch.search.loop import Search
+from autoresearch.search.observers import View
+from autoresearch.search.setup.create import (
     begin,
     check_new,
     check_settings,
@@ -41,9 +43,7 @@ from autoresearch.search.create import (
     shelve,
     trusted_tree,
 )
-from autoresearch.search.environment import record_environment
-from autoresearch.search.loop import Search
-from autoresearch.search.observers import View
+from autoresearch.search.setup.environment import record_environment
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
 from autoresearch.store.git import Repository

@@ -9,7 +9,7 @@ import pytest
 
 from autoresearch.execute.base import TrialSpec
 from autoresearch.report.estimates import estimate
-from autoresearch.search import revocation
+from autoresearch.search.checks import revocation
 from autoresearch.search.loop import Search
 from autoresearch.store.git import Repository
 from autoresearch.store.notes import read_rechecks, read_revoked

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.config import load
-from autoresearch.search.check import _findings
+from autoresearch.search.setup.check import _findings
 from autoresearch.types import Direction
 from tests.support.toy_task import ToyTask
 

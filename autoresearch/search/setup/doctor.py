@@ -19,10 +19,10 @@ from autoresearch.config import LIMITS, Config, load
 from autoresearch.errors import UserError
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
-from autoresearch.search.check import NIGHT, Tried, check_task
 from autoresearch.search.loop import FREE_MEMORY
-from autoresearch.search.plan import TRIALS, Line
-from autoresearch.search.setup import runs_of
+from autoresearch.search.setup.check import NIGHT, Tried, check_task
+from autoresearch.search.setup.open import runs_of
+from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.store.git import Repository
 from autoresearch.tasks import create_task
 from autoresearch.text import count

@@ -16,9 +16,9 @@ from autoresearch.execute.base import Measurer, TrialSpec
 from autoresearch.execute.places import require_device
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.judge import bars, create_judge
-from autoresearch.search.create import require_files
-from autoresearch.search.plan import TRIALS, Line
-from autoresearch.search.setup import runs_folder
+from autoresearch.search.setup.create import require_files
+from autoresearch.search.setup.open import runs_folder
+from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.store.git import Repository
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Task, Trust

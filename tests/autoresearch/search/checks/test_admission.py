@@ -12,7 +12,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context
-from autoresearch.search.admission import Admission
+from autoresearch.search.checks.admission import Admission
 from autoresearch.store.git import Repository
 from autoresearch.types import (
     Category,

@@ -6,7 +6,7 @@ import pytest
 
 from autoresearch.config import load
 from autoresearch.errors import UserError
-from autoresearch.search.plan import make_plan
+from autoresearch.search.setup.plan import make_plan
 from autoresearch.store.journal import Journal
 from autoresearch.types import Measurement, Outcome
 from tests.support.searches import INFO

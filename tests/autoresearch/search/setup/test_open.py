@@ -18,8 +18,8 @@ from autoresearch.config import CONFIGS
 from autoresearch.config.compose import _keys
 from autoresearch.errors import UserError
 from autoresearch.report import page
-from autoresearch.search import setup
-from autoresearch.search.plan import make_plan
+from autoresearch.search.setup import open as setup
+from autoresearch.search.setup.plan import make_plan
 from autoresearch.store.commits import forget
 from autoresearch.store.git import Repository
 from autoresearch.store.inbox import Inbox

@@ -22,8 +22,8 @@ from autoresearch.propose import settings
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.search.create import check_new, check_settings
-from autoresearch.search.setup import meant_by, named, proposer_of, recorded_config, runs_of
+from autoresearch.search.setup.create import check_new, check_settings
+from autoresearch.search.setup.open import meant_by, named, proposer_of, recorded_config, runs_of
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.searches import journals, searches
