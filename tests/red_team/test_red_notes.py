@@ -74,6 +74,11 @@ def arrives(way: str, sender: Sandbox, reader: Sandbox, place: Path) -> bool:
     return numbers == [str(message)]
 
 
+def once_arrives(way: str, free: Sandbox, folder: Path) -> bool:
+    """Whether a note arrives in one of four tries: other programs may read the same files in between."""
+    return any(arrives(way, free, free, folder / str(number)) for number in range(4))
+
+
 @pytest.mark.parametrize("way", [*LATER, *MEANWHILE])
 def test_no_note_arrives(way: str, sandbox: Sandbox, tmp_path: Path) -> None:
     assert not arrives(way, sandbox, sandbox, tmp_path / "both")
@@ -95,7 +100,7 @@ def test_without_the_filter_they_arrive(
     if os.geteuid() not in (0, Path(os.__file__).stat().st_uid) and any(name in way for name in OWNED):
         pytest.skip("needs the owner of the interpreter's files")
     free = without(sandbox, no_seccomp)
-    assert arrives(way, free, free, tmp_path / "both")
+    assert once_arrives(way, free, tmp_path)
 
 
 @pytest.fixture
@@ -120,8 +125,7 @@ def test_names_that_do_not_exist_are_forgotten(sandbox: Sandbox, tmp_path: Path,
 def test_without_a_control_group_they_would_be_notes(
     bwrap: Sandbox, tmp_path: Path, remembering: None
 ) -> None:
-    tries = (arrives(TIMED[0], bwrap, bwrap, tmp_path / str(number)) for number in range(4))
-    assert any(tries), "a busy machine may spoil one"
+    assert once_arrives(TIMED[0], bwrap, tmp_path)
 
 
 LEAVES = """
