@@ -19,7 +19,7 @@ from autoresearch.cli.run import say_the_end, told_to_end
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
-    from autoresearch.store.notes import Design
+    from autoresearch.store.claims import Design
 
 
 def claim(overrides: Overrides = None, json: Json = False) -> None:
@@ -38,7 +38,7 @@ def audit(
     json: Json = False,
 ) -> None:
     """Audit what was kept: train it with random halves left out, and say what is doubtful."""
-    from autoresearch.store.notes import Design
+    from autoresearch.store.claims import Design
 
     _audit(overrides, runs, Design.HALVES, json)
 
@@ -49,7 +49,7 @@ def ablate(
     json: Json = False,
 ) -> None:
     """Leave out each kept change in turn, train the rest, and mark what no longer pays."""
-    from autoresearch.store.notes import Design
+    from autoresearch.store.claims import Design
 
     _audit(overrides, seeds, Design.ONE_LEFT_OUT, json)
 

@@ -34,8 +34,7 @@ from autoresearch.judge.finished import Claim, claim
 from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.checks.unseen import blind_gain
 from autoresearch.search.loop import Search
-from autoresearch.store.files import read_losses
-from autoresearch.store.notes import (
+from autoresearch.store.claims import (
     ATTEMPTS,
     BASELINE,
     TIP,
@@ -45,6 +44,7 @@ from autoresearch.store.notes import (
     read_claims,
     write_claim,
 )
+from autoresearch.store.files import read_losses
 from autoresearch.tasks.base import Trust
 from autoresearch.types import Arm, Experiment, Measurement, Metric, Outcome, Split
 

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
-from autoresearch.store.notes import AuditRecord, ClaimRecord, SettingChange
+from autoresearch.store.claims import AuditRecord, ClaimRecord
+from autoresearch.store.notes import SettingChange
 from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.text import change_text, clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric, VerdictKind

@@ -16,20 +16,18 @@ from autoresearch.judge import Judge
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.stopping import stopping
+from autoresearch.store.claims import CLAIMS, ClaimRecord, read_claims
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.notes import (
     AFTER,
     BRIEFS,
-    CLAIMS,
     SAMPLES,
     SETTINGS,
     UNBILLED,
     Brief,
-    ClaimRecord,
     Sample,
     SettingChange,
     read_briefs,
-    read_claims,
     read_samples,
     read_setting_changes,
     read_unbilled,

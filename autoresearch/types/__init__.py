@@ -1,0 +1,59 @@
+"""What flows through the loop: proposal -> edit -> trial -> verdict.
+
+Every type is frozen and made of plain values, so that the journal can store it as JSON and no stage can
+change what an earlier stage decided. A score is in the unit of the task's metric, whose direction says which
+way is better; an effect is a gain, so positive is always better.
+"""
+
+from autoresearch.types.choices import (
+    REPORTED_SPLITS,
+    Arm,
+    Category,
+    Direction,
+    Fidelity,
+    Metric,
+    Outcome,
+    Split,
+    State,
+    VerdictKind,
+)
+from autoresearch.types.experiments import Experiment, Trial, in_order
+from autoresearch.types.plain import Knob, Plain
+from autoresearch.types.proposals import Call, Candidate, Cost, Draft, Edit, Idea, Proposal, Tuning
+from autoresearch.types.trials import WAITING, Diagnosis, Measurement, Progress, Provenance, TextRequest
+from autoresearch.types.verdicts import Estimate, Levels, Verdict
+
+__all__ = [
+    "REPORTED_SPLITS",
+    "WAITING",
+    "Arm",
+    "Call",
+    "Candidate",
+    "Category",
+    "Cost",
+    "Diagnosis",
+    "Direction",
+    "Draft",
+    "Edit",
+    "Estimate",
+    "Experiment",
+    "Fidelity",
+    "Idea",
+    "Knob",
+    "Levels",
+    "Measurement",
+    "Metric",
+    "Outcome",
+    "Plain",
+    "Progress",
+    "Proposal",
+    "Provenance",
+    "Split",
+    "State",
+    "TextRequest",
+    "Trial",
+    "Tuning",
+    "Verdict",
+    "VerdictKind",
+    "in_order",
+]
