@@ -53,7 +53,7 @@ from autoresearch.store.lock import lock
 from autoresearch.store.notes import ABOUT, record_settings
 from autoresearch.store.searches import STOPPED, meant, unnamed
 from autoresearch.tasks import create_task
-from autoresearch.tasks.base import TRUST, Trust
+from autoresearch.tasks.base import TRUST, Dataset, Task, Trust
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost, Proposal, in_order
 
@@ -173,18 +173,9 @@ def open_search(
         who = str(config.proposer["name"])
         proposer = proposer_of(config, repository, folder, say) if proposes else Nobody(who)
         task = create_task(config)
-        if not found:
-            check_new(config.name, repository, task)
-        if found:
-            journal = reopen(folder, repository)
-            data = recorded_data(task, journal, runs)
-        else:
-            data = task.prepare(runs / "cache")
-            journal = begin(config, repository, folder, brief, dict(data.about))
-            record_data(journal, data, runs)
+        open_journal = reopened if found else begun
+        journal, data = open_journal(config, repository, task, folder, brief)
         stack.callback(journal.close)
-        if not journal.get(ABOUT):
-            journal.set(ABOUT, json.dumps(task.about(data)))
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
         record_environment(journal, config, task)
@@ -202,14 +193,7 @@ def open_search(
         if anew:
             shown.message(f"It goes on with other settings: {', '.join(change.key for change in anew)}.")
         tell_protection(config, sandbox, shown)
-        shown.message(f"Trust: {task.trust}. {TRUST[task.trust]}", warning=task.trust is Trust.PRINTED)
-        for warning in task.warnings(data):
-            shown.message(warning, warning=True)
-        for line in unread(config, brief):
-            shown.message(line)
-        if repository.is_modified(task.frozen):
-            changed = ", ".join(task.frozen)
-            shown.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
+        tell_terms(config, repository, task, data, brief, shown)
         trusted = trusted_tree(config, repository, journal, folder)
         measurers = {p: task.measurer(p, data, sandbox, trusted, say) for p in task.places()}
         executor: Executor = EXECUTORS.load(config.executor.name)(
@@ -221,6 +205,29 @@ def open_search(
         stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
         yield search
+
+
+def begun(
+    config: Config, repository: Repository, task: Task, folder: Path, brief: str
+) -> tuple[Journal, Dataset]:
+    """The journal of a new search, and its data."""
+    check_new(config.name, repository, task)
+    data = task.prepare(folder.parent / "cache")
+    journal = begin(config, repository, folder, brief, dict(data.about))
+    record_data(journal, data, folder.parent)
+    journal.set(ABOUT, json.dumps(task.about(data)))
+    return journal, data
+
+
+def reopened(
+    config: Config, repository: Repository, task: Task, folder: Path, brief: str
+) -> tuple[Journal, Dataset]:
+    """The journal of a search that goes on, and the data that it was begun with."""
+    journal = reopen(folder, repository)
+    data = recorded_data(task, journal, folder.parent)
+    if not journal.get(ABOUT):  # journals of older versions
+        journal.set(ABOUT, json.dumps(task.about(data)))
+    return journal, data
 
 
 def write_page(journal: Journal, repository: Repository) -> Report:
@@ -305,6 +312,20 @@ def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
     if said.startswith(("CUDA answers outside", "there are NVIDIA devices, but")):
         raise UserError(f"No trial can use the GPU: {said}.", "Train on the CPU: executor.device=cpu", code=3)
     view.message(f"GPU: {said}")
+
+
+def tell_terms(
+    config: Config, repository: Repository, task: Task, data: Dataset, brief: str, view: View
+) -> None:
+    """Show what measures the score, what the task warns of, and what is not part of the search."""
+    view.message(f"Trust: {task.trust}. {TRUST[task.trust]}", warning=task.trust is Trust.PRINTED)
+    for warning in task.warnings(data):
+        view.message(warning, warning=True)
+    for line in unread(config, brief):
+        view.message(line)
+    if repository.is_modified(task.frozen):
+        changed = ", ".join(task.frozen)
+        view.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
 
 
 def recorded_config(folder: Path) -> Config:

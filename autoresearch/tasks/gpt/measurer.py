@@ -27,10 +27,11 @@ from autoresearch.execute.turns import this_process
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
+from autoresearch.tasks.gpt.resources import Resources
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
 from autoresearch.tasks.gpt.training import OWN_TIMEOUT
-from autoresearch.tasks.gpt.trial import Resources, clear, run_trial
+from autoresearch.tasks.gpt.trial import clear, run_trial
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
