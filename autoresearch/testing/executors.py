@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started, TrialSpec
+from autoresearch.execute.base import Executor, Finished, Message, Place, Progressed, Started, TrialSpec
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 SCRIPT = "script.txt"
@@ -60,6 +60,15 @@ class ScriptedMeasurer:
 
     def close(self) -> None:
         """See `Measurer`."""
+
+
+def scripted_maker(place: Place, *_: object) -> tuple[ScriptedMeasurer, dict[str, str]]:
+    """What a worker calls to make the measurer of its place."""
+    return ScriptedMeasurer(), {}
+
+
+SCRIPTED = f"{__name__}:scripted_maker"
+"""How a `Setup` names it."""
 
 
 def write_files(commit: str, folder: Path, files: Mapping[str, str]) -> None:

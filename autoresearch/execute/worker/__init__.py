@@ -1,0 +1,1 @@
+"""The worker program, which measures trials on any machine for any engine."""

@@ -1,0 +1,160 @@
+"""How messages travel between an executor and a worker: through pipes, or through a folder that both see.
+
+An engine with connections of its own (Ray) has its own channel. In a folder, each side appends lines to a
+file that the other reads; nothing is lost if either side stops for a while, and a new executor can go on
+reading.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Protocol
+
+from autoresearch.execute.worker.messages import Wire, from_line, to_line
+
+TO_WORKER, FROM_WORKER = "to-worker.jsonl", "from-worker.jsonl"
+LOOK = 0.05
+"""Seconds between two looks at a file that the other side writes."""
+
+
+class WorkerLost(Exception):
+    """The worker is gone, or cannot be reached; says why."""
+
+
+class Channel(Protocol):
+    """The connection of an executor with one worker. Messages arrive in order, or the worker is lost."""
+
+    def send(self, message: Wire) -> None:
+        """Send a message; may be called from any thread.
+
+        Raises:
+            WorkerLost: If the worker is gone.
+        """
+
+    def receive(self, seconds: float) -> Wire | None:
+        """The next message of the worker; None if there is none within so many seconds.
+
+        Raises:
+            WorkerLost: If the worker is gone; all that it sent before has been received.
+        """
+
+    def close(self) -> None:
+        """End the worker, if it does not end by itself; returns when it is gone, or cannot be reached."""
+
+
+class Pipes:
+    """A worker in a process of this machine, by its standard input and output."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start it.
+
+        Args:
+            arguments: For the worker program; see `__main__`.
+            environment: Of the process; None: that of this process.
+        """
+        command = [sys.executable, "-m", "autoresearch.execute.worker", *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        assert self.process.stdin and self.process.stdout
+        self._input, self._lines = self.process.stdin, follow_stream(self.process.stdout)
+        self._sending = threading.Lock()
+
+    def send(self, message: Wire) -> None:
+        """See `Channel`."""
+        try:
+            with self._sending:
+                self._input.write(to_line(message))
+                self._input.flush()
+        except (OSError, ValueError) as error:
+            raise WorkerLost(f"its process does not listen: {error}") from None
+
+    def receive(self, seconds: float) -> Wire | None:
+        """See `Channel`."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except Empty:
+            return None
+        if line is None:
+            self._lines.put(None)
+            raise WorkerLost(f"its process ended with status {self.process.wait()}")
+        return from_line(line)
+
+    def close(self) -> None:
+        """See `Channel`."""
+        try:
+            self._input.close()  # by this it knows
+            self.process.wait(5.0)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+
+def follow_stream(stream: IO[bytes]) -> SimpleQueue[bytes | None]:
+    """A queue of the whole lines of a stream, as they come, and of None at its end."""
+    lines: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def read() -> None:
+        with stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+class Follower:
+    """Reads the lines that another process appends to a file, also on a file system of the network."""
+
+    def __init__(self, path: Path) -> None:
+        """The file may come later."""
+        self._path, self._place, self._rest = path, 0, b""
+        self._lines: list[bytes] = []
+
+    def next(self, seconds: float, alive: Callable[[], object] = lambda: None) -> Wire | None:
+        """The next message; None if none comes in time. `alive` is called at each look and may raise."""
+        deadline = time.monotonic() + seconds
+        while not self._lines:
+            self._look()
+            if not self._lines:
+                alive()
+                if time.monotonic() >= deadline:
+                    return None
+                time.sleep(LOOK)
+        return from_line(self._lines.pop(0))
+
+    def _look(self) -> None:
+        try:
+            with self._path.open("rb") as stream:  # opened anew: NFS shows what was written before
+                stream.seek(self._place)
+                new = stream.read()
+        except FileNotFoundError:
+            return
+        self._place += len(new)
+        *self._lines, self._rest = (self._rest + new).split(b"\n")
+
+
+class Appender:
+    """Appends messages to a file that another process follows."""
+
+    def __init__(self, file: Path | int) -> None:
+        """Open a file for appending, or take one that is open."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._file = file if isinstance(file, int) else os.open(file, flags, 0o600)
+        self._sending = threading.Lock()
+
+    def send(self, message: Wire) -> None:
+        """Append a message; may be called from any thread."""
+        line = memoryview(to_line(message))
+        with self._sending:
+            while line:
+                line = line[os.write(self._file, line) :]

@@ -1,0 +1,92 @@
+"""Engines without a cluster: workers in threads of this process, or in processes of this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from autoresearch.execute.base import Place
+from autoresearch.execute.worker.channels import Channel, Pipes, WorkerLost
+from autoresearch.execute.worker.messages import Wire, from_line, to_line
+from autoresearch.execute.worker.worker import Worker
+
+
+class ThreadChannel:
+    """A worker in this process; messages pass as lines, as they would on a wire."""
+
+    def __init__(self, place: str, cache: Path) -> None:
+        self.lines: SimpleQueue[bytes] = SimpleQueue()
+        self.sent: list[Wire] = []
+        self.gone = ""
+        self.worker = Worker(Place(place, "a device"), cache, self._arrive)
+
+    def _arrive(self, message: Wire) -> None:
+        if not self.gone:
+            self.lines.put(to_line(message))
+
+    def send(self, message: Wire) -> None:
+        if self.gone:
+            raise WorkerLost(self.gone)
+        self.sent.append(message)
+        self.worker.handle(from_line(to_line(message)))
+
+    def receive(self, seconds: float) -> Wire | None:
+        try:
+            return from_line(self.lines.get(timeout=0.01))
+        except Empty:
+            if self.gone or self.worker.ended.is_set():
+                raise WorkerLost(self.gone or "it has ended") from None
+            return None
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+class Threads:
+    """Offers places whose workers are threads; places may be added, and workers lost."""
+
+    def __init__(self, cache: Path, places: Sequence[str]) -> None:
+        self.cache, self.names = cache, list(places)
+        self.opened: dict[str, list[ThreadChannel]] = {}
+        self.lock = threading.Lock()
+
+    def offers(self) -> Sequence[str]:
+        return list(self.names)
+
+    def open(self, place: str) -> Channel:
+        channel = ThreadChannel(place, self.cache)
+        with self.lock:
+            self.opened.setdefault(place, []).append(channel)
+        return channel
+
+    def lose(self, place: str, why: str = "the machine burns") -> None:
+        """As if the machine of a place were gone."""
+        self.opened[place][-1].gone = why
+
+    def close(self) -> None: ...
+
+
+class Processes:
+    """Offers places whose workers are processes of this machine."""
+
+    def __init__(self, cache: Path, places: Sequence[str]) -> None:
+        self.cache, self.names = cache, list(places)
+        self.opened: dict[str, list[Pipes]] = {}
+
+    def offers(self) -> Sequence[str]:
+        return list(self.names)
+
+    def open(self, place: str) -> Channel:
+        channel = Pipes(["--place", place, "--cache", str(self.cache), "--lease", "60"])
+        self.opened.setdefault(place, []).append(channel)
+        return channel
+
+    def close(self) -> None: ...
+
+
+def started(events: SimpleQueue[Any]) -> Any:
+    """The first event that is no message."""
+    return events.get(timeout=30)
