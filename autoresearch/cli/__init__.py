@@ -16,7 +16,19 @@ from typing import Annotated
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import attempt, begin, compare, finish, inspect, machine, maintain, run, steer, watch
+from autoresearch.cli import (
+    attempt,
+    begin,
+    compare,
+    finish,
+    inspect,
+    learn,
+    machine,
+    maintain,
+    run,
+    steer,
+    watch,
+)
 from autoresearch.errors import UserError
 from autoresearch.text import visible
 
@@ -34,6 +46,8 @@ COMMANDS = (
     inspect.report,
     compare.compare,
     compare.importance,
+    learn.lessons,
+    learn.scout,
     machine.config,
     finish.claim,
     finish.audit,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal
+
+if TYPE_CHECKING:
+    from autoresearch.report.summary import Summary
 
 
 def list_searches(overrides: Overrides = None, json: Json = False) -> None:
@@ -64,25 +68,15 @@ def compare(
     from autoresearch.config import load
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
-    from autoresearch.report.summary import summarize
     from autoresearch.search.setup.open import runs_of
     from autoresearch.store.git import Repository
-    from autoresearch.store.searches import journals, searches
 
     given = names or []
     wanted = [name for name in given if "=" not in name]
     runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
     if by not in list(comparing.By):
         raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
-    known = searches(runs)
-    asked = [search for search in known if not wanted or search.name in wanted]
-    found = {journal.path.parent.name: summarize(journal) for journal in journals(asked)}
-    if missing := [name for name in wanted if name not in found]:
-        raise UserError(
-            f"There is no search called {missing[0]}.",
-            f"There are: {', '.join(search.name for search in known) or 'none'}.",
-        )
-    chosen_ones = [found[name] for name in wanted or found]
+    chosen_ones = summaries(runs, wanted)
     if not chosen_ones:
         raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")
     result = comparing.compare(chosen_ones, comparing.By(by))
@@ -92,6 +86,27 @@ def compare(
     typer.echo(comparing.as_text(result))
     comparing.write_comparison(chosen_ones, result, comparing.By(by), page := runs / "compare.html")
     typer.echo(f"page: {page}")
+
+
+def summaries(runs: Path, wanted: Sequence[str] = ()) -> list[Summary]:
+    """Summaries of the searches of these names, in that order; of all, the latest last, without a name.
+
+    Raises:
+        UserError: If there is none of a name.
+    """
+    from autoresearch.errors import UserError
+    from autoresearch.report.summary import summarize
+    from autoresearch.store.searches import journals, searches
+
+    known = searches(runs)
+    asked = [search for search in known if not wanted or search.name in wanted]
+    found = {journal.path.parent.name: summarize(journal) for journal in journals(asked)}
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(
+            f"There is no search called {missing[0]}.",
+            f"There are: {', '.join(search.name for search in known) or 'none'}.",
+        )
+    return [found[name] for name in wanted or found]
 
 
 def importance(overrides: Overrides = None, json: Json = False) -> None:

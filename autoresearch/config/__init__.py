@@ -153,6 +153,7 @@ class Config(Options):
     claim: int = Field(ge=0, le=64)
     diagnoses: int = Field(ge=0, le=100)
     early_stopping: bool
+    lessons: bool
     guards: Guards
     runs: Annotated[Path, AfterValidator(Path.expanduser)]
     task: dict[str, Any]

@@ -28,9 +28,11 @@ from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.base import Nobody, Proposer, SearchServices
 from autoresearch.propose.tune.knobs import scope
+from autoresearch.report.lessons import for_prompt, learn, of_task
 from autoresearch.report.live import create_view
 from autoresearch.report.now import Published
 from autoresearch.report.page import Report, write_report
+from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
 from autoresearch.search.setup.create import (
@@ -51,7 +53,7 @@ from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.lock import lock
 from autoresearch.store.notes import ABOUT, record_settings
-from autoresearch.store.searches import STOPPED, meant, unnamed
+from autoresearch.store.searches import STOPPED, journals, meant, searches, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Dataset, Task, Trust
 from autoresearch.tracking.mirror import Mirror
@@ -215,8 +217,17 @@ def begun(
     data = task.prepare(folder.parent / "cache")
     journal = begin(config, repository, folder, brief, dict(data.about))
     record_data(journal, data, folder.parent)
-    journal.set(ABOUT, json.dumps(task.about(data)))
+    told = [*task.about(data), *(earlier_lessons(journal) if config.lessons else ())]
+    journal.set(ABOUT, json.dumps(told))
     return journal, data
+
+
+def earlier_lessons(journal: Journal) -> list[str]:
+    """What earlier searches of the task found, as models are told it; nothing if there are none."""
+    ours, folder = journal.info(), journal.path.parent
+    others = journals(known for known in searches(folder.parent) if known.folder != folder)
+    found = of_task(map(summarize, others), ours.task, ours.metric)
+    return [for_prompt(learn(found))] if found else []
 
 
 def reopened(
