@@ -25,6 +25,7 @@ LAYERS = (
     ("tracking",),
     ("search",),
     ("finish",),
+    ("api",),
     ("cli",),
     ("__main__",),
     ("testing",),

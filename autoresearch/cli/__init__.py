@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from autoresearch import __version__
 from autoresearch.cli import (
@@ -25,12 +26,12 @@ from autoresearch.cli import (
     learn,
     machine,
     maintain,
+    mcp,
     run,
     steer,
     watch,
 )
 from autoresearch.errors import UserError
-from autoresearch.text import visible
 
 COMMANDS = (
     begin.init,
@@ -63,6 +64,7 @@ COMMANDS = (
     steer.pause,
     steer.resume,
     steer.stop,
+    mcp.mcp,
     maintain.trace,
     maintain.sync,
     maintain.clean,
@@ -72,15 +74,28 @@ COMMANDS = (
 NAMES = {compare.list_searches: "list", attempt.attempt: "try", finish.open_exported: "import"}
 """Commands whose names are words of Python's."""
 
+
+class Commands(TyperGroup):
+    """Tells of each command in a whole sentence, where the parent class cuts it to a line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            rows = [(name, self.commands[name].get_short_help_str(500)) for name in self.list_commands(ctx)]
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich would take longer to load than all else
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Machine-learning research while you sleep, with results you can believe.",
 )
 for command in COMMANDS:
     app.command(NAMES.get(command))(command)
-app.add_typer(steer.idea, name="idea")
+app.add_typer(steer.idea, name="idea", cls=Commands)
 
 
 def main() -> None:
@@ -91,6 +106,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        from autoresearch.text import visible
+
         typer.echo(f"error: {visible(str(error))}", err=True)
         if error.hint:
             typer.echo(f"  {visible(error.hint)}", err=True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoresearch.api import Order
 from autoresearch.cli import complete
 
 if TYPE_CHECKING:
+    from autoresearch.api.handle import SearchHandle
+    from autoresearch.report.summary import Summary
     from autoresearch.store.git import Repository
     from autoresearch.store.journal import Journal
 
@@ -36,9 +37,6 @@ Numbered = Annotated[
 ]
 """A number and settings, in any order; `numbered` tells them apart."""
 
-SHOWN_CHANGES = 5
-"""Of so many changed settings `status` tells, the last ones; the report tells of all."""
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -51,6 +49,13 @@ def chosen(overrides: list[str] | None) -> Path:
     if not any(o.startswith("name=") for o in given):
         typer.echo(f"search: {folder.name} (name={folder.name})", err=True)
     return folder
+
+
+def handle(overrides: list[str] | None) -> SearchHandle:
+    """The search that a command is about, as an object."""
+    from autoresearch.api.handle import SearchHandle
+
+    return SearchHandle(chosen(overrides))
 
 
 def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
@@ -106,48 +111,8 @@ def an_experiment(words: list[str] | None) -> tuple[int | None, list[str]]:
 
 def status(overrides: Overrides = None, json: Json = False) -> None:
     """Show how far a search has come."""
-    from autoresearch.report.markdown import drift, headline, setting_text
-    from autoresearch.report.stopping import stopping
-    from autoresearch.report.summary import summarize
-    from autoresearch.report.timeline import time_use
-    from autoresearch.search.scheduler import WAITS_KEY
-    from autoresearch.store.inbox import Inbox
-    from autoresearch.store.notes import read_unbilled
-    from autoresearch.text import count, one_line, times
-
-    journal = open_journal(overrides)[0]
-    runner = journal.runner()
-    summary = summarize(journal)
-    if json:
-        runs = {"runner": asdict(runner) if runner else None}
-        typer.echo(dumps(summary.to_dict() | {"time": time_use(journal.timeline()).to_dict()} | runs))
-        return
-    typer.echo(headline(summary))
-    typer.echo(f"Tried: {summary.tried}.")
-    resume = f"Not running. Continue: autoresearch run name={summary.info.name}"
-    typer.echo(f"Running: {runner}." if runner else resume)
-    if runner and (why := journal.get(WAITS_KEY)):
-        typer.echo(f"It waits until the machine has room: {why}.")
-    for who, cost in read_unbilled(journal).items():
-        if cost.calls:
-            typer.echo(f"{one_line(who)}: {count(cost.calls, 'call')} since its last proposal led to none.")
-    saved = stopping(summary.experiments).sentence(summary.metric)
-    for line in filter(None, (drift(summary), saved, Inbox(journal.path.parent).told())):
-        typer.echo(line)
-    if changes := summary.brief_changes:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(changes[-1].time))
-        typer.echo(f"The brief was changed {times(len(changes))}, last at {when}.")
-    for change in summary.setting_changes[-SHOWN_CHANGES:]:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(change.time))
-        typer.echo(f"Since {when}: {setting_text(change)}.")
-
-
-class Order(StrEnum):
-    """By what `log` sorts; the best comes last, where it is seen."""
-
-    NUMBER = "number"
-    SCORE = "score"
-    CHANGE = "change"
+    search = handle(overrides)
+    typer.echo(dumps(search.status()) if json else "\n".join(search.status_lines()))
 
 
 def log(
@@ -156,27 +121,19 @@ def log(
     json: Json = False,
 ) -> None:
     """List the experiments, one in a line, newest last."""
+    from autoresearch.api.handle import ordered
     from autoresearch.report.markdown import direction
-    from autoresearch.report.summary import experiment_row, summarize
-
-    summary = summarize(open_journal(overrides)[0])
-    metric = summary.metric
-    none = float("-inf")
-    rank = {
-        Order.NUMBER: lambda e: e.number,
-        Order.SCORE: lambda e: none if e.score is None else -metric.loss(e.score),
-        Order.CHANGE: lambda e: none if e.verdict is None or e.verdict.effect is None else e.verdict.effect,
-    }[sort]
-    experiments = sorted(summary.experiments, key=rank)
-    if json:
-        rows = (experiment_row(e, metric) for e in experiments)
-        typer.echo("\n".join(dumps(row, indent=None) for row in rows))
-        return
     from autoresearch.text import one_line, tuning_text, tunings
 
+    search = handle(overrides)
+    if json:
+        typer.echo("\n".join(dumps(row, indent=None) for row in search.log(sort)))
+        return
+    summary = search.summary
+    metric = summary.metric
     sign = f"{metric.unit}; {direction(metric)} is better; change: against the incumbent of its time"
     typer.echo(f"{'#':>4}  {'verdict':8}  {metric.name:>7}  {'change':8} {'commit':8}  hypothesis  ({sign})")
-    for e in experiments:
+    for e in ordered(summary, sort):
         effect = e.verdict.effect if e.verdict else None
         score = "      -" if e.score is None else metric.text(e.score)
         change = "        " if effect is None else f"{metric.change(effect):+.{metric.digits}f} "
@@ -220,33 +177,27 @@ def show(words: Numbered = None, json: Json = False) -> None:
 
 def diff(words: Numbered = None, json: Json = False) -> None:
     """Print the change of experiment N or, without N, everything that was kept so far."""
-    from autoresearch.search.setup.open import cumulative_diff
     from autoresearch.text import visible
 
     number, overrides = an_experiment(words)
-    journal, repository = open_journal(overrides)
-    kept = cumulative_diff(journal, repository) if number is None else journal.experiment(number).diff
+    kept = handle(overrides).diff(number)
     typer.echo(dumps({"experiment": number, "diff": kept}) if json else visible(kept))
 
 
 def report(overrides: Overrides = None, json: Json = False) -> None:
     """Write the report page and print its path."""
-    from autoresearch.search.setup.open import write_page
-
-    journal, repository = open_journal(overrides)
-    written = write_page(journal, repository)
+    search = handle(overrides)
+    written = search.report()
     if json:
         typer.echo(dumps(asdict(written)))
     else:
-        print_result(journal, written.html)
+        print_result(search.summary, written.html)
 
 
-def print_result(journal: Journal, page: Path) -> None:
+def print_result(summary: Summary, page: Path) -> None:
     """Print what a search has found, and where its page lies."""
     from autoresearch.report.markdown import claim_sentence, headline, void_sentence
-    from autoresearch.report.summary import summarize
 
-    summary = summarize(journal)
     typer.echo(headline(summary))
     for void in (c for c in summary.claims if c.void and c != summary.claim):
         typer.echo(void_sentence(void))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Overrides, open_journal, print_lines, print_result
+from autoresearch.cli.inspect import Overrides, handle, print_lines, print_result
 
 if TYPE_CHECKING:
     from autoresearch.store.lock import Lease
@@ -73,8 +73,8 @@ def run(
                     search.view.message(str(stopped))
     except KeyboardInterrupt as end:
         say_the_end(end, f"autoresearch run name={name}" if name else "")
-    journal, _ = open_journal([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
-    print_result(journal, journal.path.parent / "report" / "report.html")  # written as the search was closed
+    found = handle([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
+    print_result(found.summary, found.folder / "report" / "report.html")  # written as the search was closed
 
 
 def _detach(given: list[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from autoresearch.config.files import CONFIGS, OPEN, folders, quoted
@@ -24,6 +25,8 @@ CLOSED = ("sandbox.backend", "judge.name", "proposer.name", "executor.name")
 """Keys that only the choice of their group sets."""
 GIVEN = ("config", "baseline", "tau", "services", "column")
 """Parameters of constructors that the framework gives; they are no options."""
+ONE_AT_A_TIME = Lock()
+"""Hydra has one state for the whole process, and the tools of `autoresearch mcp` run in threads."""
 
 
 @lru_cache(maxsize=64)  # a command asks for the same more than once, and a tenth of a second each time
@@ -53,16 +56,18 @@ def compose_tree(
         _check_override(override)
     spelled = [_spelled(override) for override in overrides]
     _look_in_all_folders()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in spelled]
-            composed = compose("config", overrides=forced, return_hydra_config=True)
-        HydraConfig.instance().set_config(composed)
-        choices = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if not k.startswith("hydra/")}
-        OmegaConf.set_struct(composed, False)
-        del composed["hydra"]
-        tree = OmegaConf.to_container(composed, resolve=True)
+        with ONE_AT_A_TIME:
+            GlobalHydra.instance().clear()
+            with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+                forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in spelled]
+                composed = compose("config", overrides=forced, return_hydra_config=True)
+            HydraConfig.instance().set_config(composed)
+            found = composed.hydra.runtime.choices.items()
+            choices = {k: str(v) for k, v in found if not k.startswith("hydra/")}
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            tree = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         if unknown := re.search(r"Could not override '([^']+)'", str(error)):
             raise _unknown(unknown.group(1)) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.search.setup import open as setup
+from autoresearch.api import attempt
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
@@ -59,7 +59,7 @@ def test_only_what_is_changed_here_is_tried_on_the_incumbent(
         assert patches_only and view == "quiet" and overrides == ["name=x"]
         ran.append(1)
         inside_search = make_search(
-            setup.Repository(root), [], "tracking=none", "experiments=2", proposer=queue(root)
+            attempt.Repository(root), [], "tracking=none", "experiments=2", proposer=queue(root)
         )
 
         class Opened:
@@ -70,7 +70,7 @@ def test_only_what_is_changed_here_is_tried_on_the_incumbent(
 
         return Opened()
 
-    monkeypatch.setattr(setup, "open_search", run)
+    monkeypatch.setattr(attempt, "open_search", run)
     row = json.loads(inside(root, "try", "-m", "another", "name=x", "--json"))
     assert ran and row["number"] == 2 and row["hypothesis"] == "another" and row["verdict"]
     diff = Journal(root / "runs/x/journal.db").experiment(2).diff

@@ -194,7 +194,23 @@ def test_help_is_instant_enough_to_import_nothing_heavy(root: Path) -> None:
     code = "import sys; import autoresearch.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "mlflow", "optuna", "anthropic", "hydra", "matplotlib", "scipy", "pydantic"}
-    assert not heavy & set(done.stdout.split())
+    assert not (heavy | {"rich", "mcp", "pandas", "autoresearch.types"}) & set(done.stdout.split())
+
+
+def test_help_of_every_command_is_whole_and_loads_little(root: Path) -> None:
+    code = (
+        "import sys, typer, autoresearch.cli as cli\n"
+        "for command in ('', *typer.main.get_command(cli.app).commands):\n"
+        "    sys.argv = ['autoresearch', *filter(None, [command]), '-h']\n"
+        "    try: cli.main()\n"
+        "    except SystemExit as ended: assert not ended.code, command\n"
+        "print('LOADED', *{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told, _, loaded = done.stdout.partition("LOADED")
+    assert "..." not in told.partition("Commands:")[2].partition("Usage:")[0]
+    assert not {"torch", "mlflow", "hydra", "numpy", "rich", "mcp", "pandas"} & set(loaded.split())
 
 
 @pytest.mark.parametrize(
