@@ -90,7 +90,9 @@ class Options(BaseModel):
 
 
 class Executor(Options):
-    """Where trials run."""
+    """Where trials run; a remote executor has further options, which it checks itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
     device: Literal["auto", "cpu", "cuda"]

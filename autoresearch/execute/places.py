@@ -14,6 +14,7 @@ from platform import processor
 
 from autoresearch.config import Config, has_gpu
 from autoresearch.errors import UserError
+from autoresearch.execute import is_remote
 from autoresearch.execute.health import Health
 
 CPU_WORKERS = 2
@@ -28,6 +29,8 @@ def places(config: Config) -> dict[str, str]:
         UserError: If the configuration contradicts itself.
     """
     where, executor = device(config), config.executor
+    if is_remote(executor.name):  # each worker has one place, whatever this machine has
+        return {where: "cpu" if where == "cpu" else f"{where}:0"}
     if where == "cpu":
         if executor.devices is not None:
             raise UserError(
@@ -64,7 +67,7 @@ def require_device(config: Config) -> None:
     Raises:
         UserError: If it does not.
     """
-    if config.executor.device == "cuda" and not has_gpu():
+    if config.executor.device == "cuda" and not has_gpu() and not is_remote(config.executor.name):
         raise UserError(
             "executor.device=cuda, but this machine shows no GPU.",
             "See what `autoresearch doctor` says, and CUDA_VISIBLE_DEVICES. Left out, trials run on the CPU.",

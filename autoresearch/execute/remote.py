@@ -109,7 +109,7 @@ class RemoteExecutor:
             engine: Starts them; `close` closes it.
             runs: The folder that holds the folders of the searches.
             export: Writes the tree of a candidate; called from other threads.
-            start_seconds: How long to wait for the first.
+            start_seconds: How long to wait for the first, if not every place turns out to be of no use.
             say: Tells a person something.
 
         Raises:
@@ -130,12 +130,12 @@ class RemoteExecutor:
         self._tryouts = 0
         self._start(self._watch, "places")
         with self._changed:
-            self._changed.wait_for(lambda: self.places or self._closed.is_set(), start_seconds)
+            self._changed.wait_for(lambda: self.places or (self._aside and not self._sites), start_seconds)
         if not self.places:
             why = "; ".join(f"{name}: {reason}" for name, reason in self._aside.items())
             self.close()
             raise UserError(
-                f"No worker got ready within {start_seconds:g} s. {why}".strip(),
+                f"No worker got ready. {why}" if why else f"No worker got ready within {start_seconds:g} s.",
                 "See docs/clusters.md, and what the engine says of its nodes.",
                 code=3,
             )

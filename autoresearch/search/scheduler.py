@@ -240,7 +240,8 @@ class Scheduler:
             return
         match event:
             case Started():
-                pass  # it was told when it was submitted
+                if (open := self._open.get(event.spec.trial)) is not None:
+                    open.place = event.place  # another one, if the place that it was given to is gone
             case Progressed():
                 if (open := self._open.get(event.spec.trial)) is not None:
                     self._note_waiting(open, event.progress)

@@ -1,7 +1,7 @@
-"""Describes a task as plain data, from which a worker on another machine makes its measurer.
+"""Makes the executor of a task; describes the task as plain data for workers on other machines.
 
-The runner calls `describe`; a worker imports this module and calls `make_measurer`. Each worker serves one
-place, so there the configuration has one place: the device that the engine gave it.
+The runner calls `create_executor`; a worker imports this module and calls `make_measurer`. Each worker serves
+one place, so there the configuration has one place: the device that the engine gave it.
 """
 
 from __future__ import annotations
@@ -10,26 +10,73 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Measurer, Place
+from autoresearch.execute import EXECUTORS
+from autoresearch.execute.base import Executor, Measurer, Place
+from autoresearch.execute.local import Export
 from autoresearch.execute.places import require_device
-from autoresearch.execute.sandbox import create_sandbox
+from autoresearch.execute.sandbox import Sandbox, create_sandbox
 from autoresearch.execute.sandbox import describe as describe_sandbox
+from autoresearch.execute.sandbox.gpu import UNUSABLE
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.worker.files import list_folder
 from autoresearch.execute.worker.messages import Setup
 from autoresearch.execute.worker.worker import installed
 from autoresearch.store.git import Repository
 from autoresearch.tasks import create_task
-from autoresearch.tasks.base import Dataset, refuse_visible
+from autoresearch.tasks.base import Dataset, Task, refuse_visible
+from autoresearch.text import count
 from autoresearch.types import Split
 
 MAKER = "autoresearch.tasks.worker:make_measurer"
+
+
+def create_executor(
+    config: Config,
+    task: Task,
+    data: Dataset,
+    sandbox: Sandbox | None,
+    trusted: Path,
+    export: Export,
+    say: Callable[[str], None],
+) -> Executor:
+    """Make the configured executor.
+
+    Args:
+        config: Of the search.
+        task: Of the search.
+        data: Its prepared data.
+        sandbox: How candidates are confined on this machine; None if they run elsewhere.
+        trusted: The tree of the starting commit, in the folder of the search.
+        export: Writes the tree of a candidate.
+        say: Tells a person something.
+
+    Raises:
+        UserError: If its engine cannot be used.
+    """
+    make, runs = EXECUTORS.load(config.executor.name), trusted.parent.parent
+    made: Executor
+    if sandbox is None:
+        made = make(describe(config, data, trusted), config.executor, runs, export, say)
+    else:
+        measurers = {p: task.measurer(p, data, sandbox, trusted, say) for p in task.places()}
+        made = make(measurers, runs, export)
+    return made
+
+
+def about_places(executor: Executor) -> list[str]:
+    """What is known of remote places, a line for each kind; empty if trials run on this machine."""
+    kinds = Counter(
+        ", ".join([known["device"], *(f"{name} {text}" for name, text in known["about"].items())])
+        for known in getattr(executor, "about", {}).values()
+    )
+    return [f"{count(number, 'place')} so far: {kind}" for kind, number in kinds.items()]
 
 
 def describe(config: Config, data: Dataset, trusted: Path) -> Setup:
@@ -66,7 +113,11 @@ def make_measurer(
     if warning := describe_sandbox(sandbox).warning:
         say(warning)
     if config.executor.device == "cuda":
-        about["GPU"] = describe_gpu(sandbox)
+        about["GPU"] = said = describe_gpu(sandbox)
+        if said.startswith(UNUSABLE):
+            raise UserError(
+                f"No trial can use the GPU: {said}.", "Train on the CPU: executor.device=cpu", code=3
+            )
     task = create_task(config)
     known = options["data"]
     data = Dataset(folders["data"], known["about"], frozenset(map(Split, known["splits"])))
@@ -76,7 +127,8 @@ def make_measurer(
 def _with_one_place(config: Config) -> Config:
     """The configuration as a search on the device of this process alone would have it."""
     workers = 1 if config.executor.device == "cpu" else None
-    executor = config.executor.model_copy(update={"workers": workers, "devices": None})
+    changes = {"name": "local", "workers": workers, "devices": None}
+    executor = config.executor.model_copy(update=changes)
     return config.model_copy(update={"executor": executor})
 
 

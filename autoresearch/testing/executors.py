@@ -32,7 +32,10 @@ SECONDS = 30.0
 
 
 class ScriptedMeasurer:
-    """Does what the candidate's `script.txt` says: `score NUMBER`, `raise WORDS`, or `endless`."""
+    """Does what the candidate's `script.txt` says.
+
+    `score NUMBER`, `sleep SECONDS NUMBER`, `raise WORDS`, or `endless`.
+    """
 
     def measure(
         self,
@@ -49,6 +52,12 @@ class ScriptedMeasurer:
         while command == "endless":
             progress(Progress(0.5, 1.0))
             time.sleep(0.005)
+        if command == "sleep":
+            seconds, _, words = words.partition(" ")
+            until = time.monotonic() + float(seconds)
+            while time.monotonic() < until:
+                progress(Progress(0.5, 1.0))
+                time.sleep(0.02)
         if command == "raise":
             raise UserError(words)
         return Measurement(Outcome.OK, float(words) + spec.seed)

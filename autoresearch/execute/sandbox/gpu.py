@@ -35,6 +35,9 @@ candidate's first process may, since `self` is resolved for it. All of /proc wou
 search, a candidate could change the kernel's settings in /proc/sys as root."""
 DEV, DRIVER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
+UNUSABLE = ("CUDA answers outside", "there are NVIDIA devices, but")
+"""How `describe` begins where no trial can use the GPU."""
+
 PROBE = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")

@@ -22,6 +22,7 @@ from autoresearch.config import Config
 from autoresearch.edit.patch import read_patch
 from autoresearch.edit.python import UNPARSABLE, parse
 from autoresearch.errors import UserError
+from autoresearch.execute import EXECUTORS, is_remote
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
 from autoresearch.store.commits import check_branch
@@ -71,6 +72,8 @@ def check_settings(config: Config, *, new: bool) -> None:
     """
     config.read_brief()
     check_judge(config)
+    if is_remote(config.executor.name):
+        EXECUTORS.load(config.executor.name).check(config.executor)
     if not new:
         return
     for path in config.idea_paths:

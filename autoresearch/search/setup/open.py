@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from autoresearch.config import Config, load, resume
 from autoresearch.errors import UserError
-from autoresearch.execute import EXECUTORS
-from autoresearch.execute.base import Executor, Message
+from autoresearch.execute import is_remote
+from autoresearch.execute.base import Message
 from autoresearch.execute.local import exporter
 from autoresearch.execute.places import device, require_device
 from autoresearch.execute.sandbox import Sandbox, create_sandbox, describe
+from autoresearch.execute.sandbox.gpu import UNUSABLE
 from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import PROPOSERS, create_proposer
@@ -56,6 +59,7 @@ from autoresearch.store.notes import ABOUT, record_settings
 from autoresearch.store.searches import STOPPED, journals, meant, searches, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Dataset, Task, Trust
+from autoresearch.tasks.worker import about_places, create_executor
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Cost, Proposal, in_order
 
@@ -148,9 +152,10 @@ def open_search(
     Raises:
         UserError: For every error that a person can fix before the first trial.
     """
+    queues: list[SimpleQueue[Any]] = [SimpleQueue()]
 
     def say(text: str) -> None:
-        search.scheduler.events.put(Message(text, warning=True))
+        queues[-1].put(Message(text, warning=True))
 
     overrides = named(overrides)
     repository = Repository(Path.cwd())
@@ -164,7 +169,8 @@ def open_search(
         brief = config.read_brief()
         require_device(config)
         passed_over: list[str] = []
-        sandbox = create_sandbox(config.sandbox["backend"], passed_over.append)
+        remote = is_remote(config.executor.name)
+        sandbox = None if remote else create_sandbox(config.sandbox["backend"], passed_over.append)
         inbox = Inbox(folder)
         inbox.begin()
         if not found:
@@ -194,16 +200,20 @@ def open_search(
             shown.message(warning, warning=True)
         if anew:
             shown.message(f"It goes on with other settings: {', '.join(change.key for change in anew)}.")
-        tell_protection(config, sandbox, shown)
+        if sandbox is not None:
+            tell_protection(config, sandbox, shown)
         tell_terms(config, repository, task, data, brief, shown)
         trusted = trusted_tree(config, repository, journal, folder)
-        measurers = {p: task.measurer(p, data, sandbox, trusted, say) for p in task.places()}
-        executor: Executor = EXECUTORS.load(config.executor.name)(
-            measurers, runs, exporter(repository, task.frozen)
-        )
+        export = exporter(repository, task.frozen)
+        executor = create_executor(config, task, data, sandbox, trusted, export, say)
         stack.callback(executor.close)
+        for line in about_places(executor):
+            shown.message(line)
         mirror = create_mirror(config, repository, folder, say)
         search = Search(config, task, repository, journal, executor, proposer, mirror, shown, inbox)
+        queues.append(search.scheduler.events)
+        while not queues[0].empty():
+            queues[1].put(queues[0].get())
         stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
         yield search
@@ -320,7 +330,7 @@ def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
     if device(config) != "cuda":
         return
     said = describe_gpu(sandbox)
-    if said.startswith(("CUDA answers outside", "there are NVIDIA devices, but")):
+    if said.startswith(UNUSABLE):
         raise UserError(f"No trial can use the GPU: {said}.", "Train on the CPU: executor.device=cpu", code=3)
     view.message(f"GPU: {said}")
 

@@ -1,0 +1,267 @@
+"""The executor `ray` on a real cluster: the contract, lost workers and nodes, and a killed driver.
+
+A cluster takes seconds to start, so all tests of this file share one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+import pytest
+
+from autoresearch.config import load
+from autoresearch.execute.base import Executor, Finished, Progressed, Started
+from autoresearch.execute.ray import RayExecutor
+from autoresearch.execute.worker.messages import Setup
+from autoresearch.search.setup import create
+from autoresearch.search.setup.open import open_search
+from autoresearch.testing.executors import (
+    SCRIPTED,
+    ExecutorContract,
+    events_until_finished,
+    scripted_spec,
+    write_files,
+)
+from autoresearch.types import Category, Edit, Experiment, Proposal, Trial
+from tests.support import toy_task
+from tests.support.ray_cluster import cluster, require_ray
+from tests.support.stub import git
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("KILLS", "5"))
+"""How many workers, nodes and drivers the endurance test kills."""
+SECONDS = 120.0
+"""How long anything may take on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster on whose nodes the toy task is installed."""
+    require_ray()
+    site, root = tmp_path_factory.mktemp("site"), Path(__file__).parents[3]
+    with pytest.MonkeyPatch.context() as patch:
+        toy_task.install(patch, site)
+        patch.setenv("PYTHONPATH", f"{site}:{root}")
+        with cluster(3, 1) as made:
+            yield made
+
+
+def executor_of(made: Any, runs: Path, places: int | None) -> RayExecutor:
+    given = [f"executor.workers={places}"] if places else []
+    config = load(["executor=ray", f"executor.cache={runs}-cache", *given], {}, own_file=False)
+    options = {"address": made.address, "start_seconds": SECONDS}
+    executor = RayExecutor(
+        Setup("one", SCRIPTED), config.executor.model_copy(update=options), runs, write_files
+    )
+    if places:
+        wait_until(lambda: len(executor.places) == places)
+    return executor
+
+
+def wait_until(true: Any) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def next_event(events: SimpleQueue[Any], kind: type) -> Any:
+    while not isinstance(event := events.get(timeout=SECONDS), kind):
+        assert not isinstance(event, Finished), event
+    return event
+
+
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, shared: Any) -> None:
+        self.cluster = shared
+
+    def make(self, runs: Path, places: int) -> Executor:
+        return executor_of(self.cluster, runs, places)
+
+
+def actor_pids() -> dict[int, psutil.Process]:
+    """Processes of workers on this machine."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:1] == ["ray::_Actor"] or "_Actor" in " ".join(process.cmdline()[:1]):
+                found[process.pid] = process
+        except psutil.Error:
+            continue
+    return found
+
+
+CHANGES = [
+    ("LEVEL = 1.0", "LEVEL = 1.6"),
+    ("OTHER = 0", "OTHER = 1"),
+    ("LEVEL = 1.6", "LEVEL = 1.1"),
+    ("OTHER = 0", "OTHER = 'crash'"),
+    ("LEVEL = 1.6", "LEVEL = 1.9"),
+]
+
+
+def test_the_same_search_has_the_same_result_as_on_this_machine(
+    shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, verdicts and branch are the same."""
+    monkeypatch.setattr(create.secrets, "token_hex", lambda size: "ab" * size)
+    proposals = [
+        Proposal(f"change {i}", Category.OTHER, (Edit(toy_task.PATH, *change),), "replay").to_dict()
+        for i, change in enumerate(CHANGES)
+    ]
+    (tmp_path / "proposals.jsonl").write_text("\n".join(map(json.dumps, proposals)))
+    settings = ["name=x", "task.name=toy", "tracking=none", "claim=0", "lookahead=0", "sandbox=none"]
+    settings += ["proposer=replay", f"proposer.path={tmp_path / 'proposals.jsonl'}", "executor.workers=1"]
+    local = ["executor=local", "executor.device=cpu"]
+    far = ["executor=ray", f"executor.address={shared.address}", f"executor.cache={tmp_path / 'cache'}"]
+    found = []
+    for name, engine in (("here", local), ("there", far)):
+        root = toy_task.make_repository(tmp_path / name)
+        monkeypatch.chdir(root)
+        with open_search([*settings, *engine], "quiet") as search:
+            search.run()
+            experiments = search.journal.experiments()
+            places = {t.place for e in experiments for t in e.trials}
+            trials = [(t.seed, t.score, t.arm, t.result and t.result.outcome) for t in trials_of(experiments)]
+            verdicts = [e.verdict and (e.verdict.kind, e.verdict.effect) for e in experiments]
+            found.append((trials, verdicts, git(root, "rev-parse", "autoresearch/x^{tree}")))
+    assert found[0] == found[1]
+    assert len(found[0][0]) > 8 and all(":cpu:" in place for place in places)
+    assert "LEVEL = 1.9" in git(root, "show", f"autoresearch/x:{toy_task.PATH}")
+
+
+def trials_of(experiments: Sequence[Experiment]) -> list[Trial]:
+    """Every trial, in order."""
+    return [trial for experiment in experiments for trial in experiment.trials]
+
+
+@pytest.mark.soak
+def test_workers_and_nodes_may_die_and_new_nodes_join(shared: Any, tmp_path: Path) -> None:
+    executor = executor_of(shared, tmp_path / "runs", None)
+    try:
+        wait_until(lambda: len(executor.places) == 4)
+        events: SimpleQueue[Any] = SimpleQueue()
+        place = executor.places[0].name
+        executor.submit(scripted_spec("endless"), place, events)
+        next_event(events, Progressed)
+        for process in actor_pids().values():
+            process.kill()
+        assert next_event(events, Started).spec.trial == 1, "it runs again"
+        wait_until(lambda: len(executor.places) == 4)
+        node = shared.add_node(num_cpus=1)
+        wait_until(lambda: len(executor.places) == 5)
+        fresh = next(p.name for p in executor.places if node.node_id[:4] in p.name)
+        executor.submit(scripted_spec("endless", trial=2), fresh, events)
+        while next_event(events, Started).place != fresh:
+            pass
+        shared.remove_node(node, allow_graceful=False)
+        while (event := next_event(events, Started)).spec.trial != 2:
+            pass
+        assert event.place != fresh, "it runs at a place that there is"
+        assert fresh not in {place.name for place in executor.places}
+        executor.cancel("one", [1, 2])
+        assert [events_until_finished(events)[-1].result for _ in range(2)] == [None, None]
+    finally:
+        executor.close()
+    wait_until(lambda: not actor_pids())
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from queue import SimpleQueue
+from autoresearch.config import load
+from autoresearch.execute.ray import RayExecutor
+from autoresearch.execute.worker.messages import Setup
+from autoresearch.testing.executors import SCRIPTED, scripted_spec, write_files
+
+runs = Path(sys.argv[1])
+config = load(["executor=ray", "executor.workers=2", f"executor.cache={runs}-cache", *sys.argv[2:]], {})
+executor = RayExecutor(Setup("one", SCRIPTED), config.executor, runs, write_files)
+executor.submit(scripted_spec("endless"), executor.places[0].name, SimpleQueue())
+print("running", flush=True)
+time.sleep(600)
+"""
+
+
+def driver(runs: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    """A process that runs an endless trial."""
+    command = [sys.executable, "-c", DRIVER, str(runs), *overrides]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"running\n"
+    return process
+
+
+def test_a_killed_driver_leaves_no_worker(shared: Any, tmp_path: Path) -> None:
+    process = driver(tmp_path / "runs", f"executor.address={shared.address}")
+    assert actor_pids()
+    process.kill()
+    process.wait()
+    wait_until(lambda: not actor_pids())
+
+
+@pytest.mark.soak
+def test_a_killed_driver_that_started_ray_leaves_nothing_of_it(tmp_path: Path) -> None:
+    require_ray()
+    before = set(psutil.pids())
+    process = driver(tmp_path / "runs")
+    ours = [p for p in psutil.process_iter() if p.pid not in before and "ray" in " ".join(p.cmdline())]
+    assert len(ours) > 3
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ours))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_random_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+    """Workers and nodes die at random while trials run: each trial ends once, with its own score."""
+    require_ray()
+    dice = random.Random(KILLS)
+    with cluster(1, 1) as made:
+        executor = executor_of(made, tmp_path / "runs", None)
+        try:
+            wait_until(lambda: len(executor.places) == 2)
+            events: SimpleQueue[Any] = SimpleQueue()
+            ends: list[Finished] = []
+            for kill in range(KILLS):
+                for number in range(2):
+                    trial = 2 * kill + number
+                    spec = scripted_spec(f"sleep 1 {trial}", trial=trial)
+                    executor.submit(spec, executor.places[0].name if executor.places else "", events)
+                time.sleep(dice.random() * 1.5)
+                if dice.random() < 0.5 and (alive := list(actor_pids().values())):
+                    dice.choice(alive).kill()
+                else:
+                    made.add_node(num_cpus=1)
+                    made.remove_node(made.list_all_nodes[1], allow_graceful=False)
+                while len(ends) < 2 * (kill + 1):
+                    if isinstance(event := events.get(timeout=SECONDS), Finished):
+                        ends.append(event)
+            assert sorted(end.spec.trial for end in ends) == list(range(2 * KILLS))
+            assert all(end.result.score == end.spec.trial for end in ends)  # type: ignore[union-attr]
+            assert events.empty() or not any(isinstance(e, Finished) for e in drained(events))
+        finally:
+            executor.close()
+        wait_until(lambda: not actor_pids())
+
+
+def drained(events: SimpleQueue[Any]) -> list[Any]:
+    """All events that have come."""
+    found = []
+    while not events.empty():
+        found.append(events.get())
+    return found
