@@ -13,113 +13,26 @@ trainings; `--keep` goes on with a file of earlier ones.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the script chooses the size of its model by the devices it sees
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from autoresearch.judge.documents import Items, document_variance
-from nanomodel import harness, train
+from benchmarks.trainings import Training, prepared, trained
 from nanomodel.bench import read_budget
-from nanomodel.data import DataSpec, Prepared, prepare
-from nanomodel.data.token_budget import PASSAGE, draw_tokens
-from nanomodel.scoring.bits_per_byte import Score, cross_entropy, summed
-from nanomodel.scoring.windows import Windows
+from nanomodel.data import Prepared
+from nanomodel.scoring.bits_per_byte import Score
 
-ROOT = Path(__file__).resolve().parents[1]
 FACTORS = ("initial weights", "which tokens", "their order")
 COLUMNS = ("nats", "bytes", "documents", "counts")
 """Of a score, as they are kept, in its own order."""
-ROWS = 16
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training: a seed for each factor.
-
-    Attributes:
-        init: Of the initial weights.
-        which: Of the passages that are drawn.
-        order: Of where in the sequence of passages the training begins; passages keep their neighbours.
-        threads: CPU threads.
-    """
-
-    init: int
-    which: int
-    order: int
-    threads: int = 1
-
-
-class Runner:
-    """Gives the harness one training, and takes its weights; see `nanomodel.runner.Runner`."""
-
-    def __init__(self, training: Training, cache: Prepared, budget: Mapping[str, Any]) -> None:
-        self.training, self.cache, self.budget = training, cache, budget
-        self.weights: dict[str, torch.Tensor] = {}
-
-    def task(self) -> Mapping[str, Any]:
-        """The task message of the harness."""
-        return {
-            "seed": self.training.init,
-            "device": "cpu",
-            "threads": self.training.threads,
-            "vocab": self.cache.vocab,
-            "context": self.budget["context"],
-            "budget": {"kind": "tokens", "amount": self.budget["amount"]},
-            "compile": False,
-            "ration": True,
-        }
-
-    def start(self) -> NDArray[np.uint16]:
-        """The tokens that a training with these seeds reads."""
-        amount = int(self.budget["amount"])
-        count = -(-(amount + 1) // PASSAGE)
-        drawn = draw_tokens(self.cache.tokens("train"), count * PASSAGE - 1, self.training.which)
-        turn = int(np.random.default_rng((self.training.order, 1)).integers(count))
-        return np.roll(drawn, turn * PASSAGE)[: amount + 1]
-
-    def log(self, message: Mapping[str, Any]) -> None:
-        """Do nothing: the harness prints the log."""
-
-    def submit(self, weights: Path, metrics: Mapping[str, float]) -> None:
-        """Keep the weights."""
-        self.weights = torch.load(weights, weights_only=True)
-
-
-def trained(training: Training, cache: Prepared, budget: Mapping[str, Any]) -> Score:
-    """Train the starting script, and score it on the validation split as the scorer does."""
-    runner, connect, home = Runner(training, cache, budget), harness.connect, Path.cwd()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        os.chdir(folder)
-        harness.connect = lambda: harness.Run(runner)
-        try:
-            train.main()
-        finally:
-            harness.connect = connect
-            os.chdir(home)
-    model = train.build_model(cache.vocab, budget["context"])
-    model.load_state_dict(runner.weights)
-    windows = Windows(cache.tokens("validation"), cache.token_bytes, budget["context"])
-    nats = np.empty((len(windows), windows.length), np.float32)
-    with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(windows)), -(-len(windows) // ROWS)):
-            logits = model.eval()(torch.from_numpy(windows.inputs(rows)))
-            nats[rows] = cross_entropy(logits, torch.from_numpy(windows.targets(rows))).numpy()
-    return summed(windows, nats, 0.0)
 
 
 def components(scores: NDArray[np.float64]) -> dict[str, float]:
@@ -176,13 +89,6 @@ def main() -> None:
     rows["other validation documents, in a difference"] = documents([scores[t] for t in plan])
     for name, sd in rows.items():
         print(f"{name:46s} {sd:.5f}")
-
-
-def prepared(budget: Mapping[str, Any]) -> Prepared:
-    """The default corpus, prepared for a budget."""
-    data = read_budget(str(ROOT / "configs/data/sotu.yaml")) | {"other_path": None}
-    spec = DataSpec.from_dict(data | {key: budget[key] for key in ("vocab", "validation_tokens")})
-    return prepare(spec, Path(tempfile.gettempdir()) / "noise-cache")
 
 
 def measured(
