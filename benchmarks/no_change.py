@@ -2,16 +2,13 @@
 
     python -m benchmarks.no_change
     python -m benchmarks.no_change --candidates 40 --set budget=cpu seed=2
-    python -m benchmarks.no_change --candidates 10 --units 1 2 3 --set budget=cpu [--commit COMMIT]
 
 A search (real training, sandbox, scorer, judge) over candidates whose syntax tree differs from the starting
 script's and whose training does not: an unused value, a renamed variable, definitions in another order. The
 starting script is handicapped in one knob, and the last candidate takes the handicap away: that one has to be
 kept, and nothing else. Complexity has no price here. Exits with 1 if it went otherwise.
 
-With `--units` there is a search for each: its handicap is so large that taking it away gains so many noise
-units, which is measured first, on common seeds. It is told which were kept, and after how many trainings; a
-gain of one unit need not be. `--commit` does all that with an older version of the code, for comparison.
+Planted gains of one, two and three noise units, and an older judge beside today's: `benchmarks.planted`.
 """
 
 from __future__ import annotations
@@ -23,9 +20,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from autoresearch.edit.knobs import read_values, set_knobs
@@ -38,47 +34,12 @@ SCRIPT = "nanomodel/train.py"
 NAME = "no-change"
 
 
-TRIED = (1.0, 1.5, 2.0, 3.0, 5.0)
-"""Factors by which the knob is made smaller, to find how much that loses."""
-SEEDS = range(1, 5)
-
-
-def handicap(source: str, factor: float = 3.0) -> Edit:
-    """The learning rate of the output projection divided by a factor, on a CPU."""
+def handicap(source: str) -> Edit:
+    """The learning rate of the output projection divided by three, on a CPU."""
     rate = read_values(source, 0)["HEAD_LR"]
     assert isinstance(rate, float), f"{SCRIPT} has no HEAD_LR to handicap"
-    [edit] = set_knobs(SCRIPT, source, {"HEAD_LR": rate / factor}, 0)
+    [edit] = set_knobs(SCRIPT, source, {"HEAD_LR": rate / 3}, 0)
     return edit
-
-
-def factors(units: Sequence[float], budget: str) -> list[float]:
-    """By how much to divide the knob so that taking that away gains so many noise units."""
-    from benchmarks.noise import Training, prepared, read_budget, train, trained
-
-    values, rate = read_budget(budget), train.HEAD_LR
-    cache = prepared(values)
-    scores = []
-    for factor in TRIED:
-        train.HEAD_LR = rate / factor
-        runs = [trained(Training(seed, seed, seed), cache, values).bits_per_byte for seed in SEEDS]
-        scores.append(runs)
-    train.HEAD_LR = rate
-    noise = stdev(scores[0])
-    losses = list(itertools.accumulate((mean(runs) - mean(scores[0]) for runs in scores), max))
-    print(f"noise {noise:.4f}; loss by factor", dict(zip(TRIED, losses, strict=True)), flush=True)
-    return [between(losses, TRIED, unit * noise) for unit in units]
-
-
-def between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
-    """`ys` at `x`, by straight lines through points whose `xs` ascend.
-
-    Raises:
-        SystemExit: If `x` is beyond them.
-    """
-    for (x0, y0), (x1, y1) in itertools.pairwise(zip(xs, ys, strict=True)):
-        if x0 <= x <= x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0
-    raise SystemExit(f"No handicap that was tried loses {x:.4f}; the largest loses {xs[-1]:.4f}.")
 
 
 def no_changes(source: str) -> Iterator[tuple[str, str]]:
@@ -156,32 +117,22 @@ def allowed(source: str, text: str) -> bool:
 
 
 def main() -> None:
-    """Run each search, and look at what it kept."""
+    """Run the search, and look at what it kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--candidates", type=int, default=40, help="that change nothing (default: 40)")
     parser.add_argument("--set", nargs="*", default=["budget=smoke"], help="settings of the search")
-    parser.add_argument(
-        "--units", nargs="*", type=float, help="gains to plant, in noise units, each in a search"
-    )
-    parser.add_argument("--commit", default="HEAD", help="the version that searches (default: HEAD)")
     options = parser.parse_args()
-    if not options.units:
-        sys.exit(judged(search(3.0, options)))
-    budget = next(text.partition("=")[2] for text in options.set if text.startswith("budget="))
-    for unit, factor in zip(options.units, factors(options.units, budget), strict=True):
-        print(f"\nplanted: {unit:g} noise units, HEAD_LR divided by {factor:.3g}", flush=True)
-        judged(search(factor, options))
+    sys.exit(judged(search(options)))
 
 
-def search(factor: float, options: argparse.Namespace) -> list[dict[str, Any]]:
+def search(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run a search in a clone of this repository, whose script has the handicap; its experiments."""
     with tempfile.TemporaryDirectory(prefix="no-change-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-        subprocess.run(["git", "checkout", "-q", "-B", "benchmark", options.commit], cwd=clone, check=True)
         script = clone / SCRIPT
         source = script.read_text()
-        given = handicap(source, factor)
+        given = handicap(source)
         source = source.replace(given.search, given.replace)
         script.write_text(source)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]

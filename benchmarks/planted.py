@@ -1,6 +1,7 @@
 """What two versions of the judge make of the same candidates on the real task: no change, and planted gains.
 
-    python -m benchmarks.planted FOLDER [--old REVISION] [--seeds 1 2 3] [--candidates 40] [--fresh 6]
+    python -m benchmarks.planted FOLDER
+    python -m benchmarks.planted FOLDER --old REVISION --new HEAD --seeds 1 2 3 --candidates 40 --fresh 6
 
 The starting script's HEAD_LR is divided by so much that taking that away gains six noise units. A search then
 has candidates that change nothing: every other one is another program that does the same, the rest roll the
@@ -10,9 +11,9 @@ draws. The noise unit and the gains are measured first, on common seeds. `--fres
 candidate is the planted gain.
 
 Trainings are real, in this process, each made once and kept in FOLDER, from where an interrupted run goes on.
-The judges are whole: today's, and that of an older revision in a process of its own code. Left out is what a
-search does around the judge: proposals, sandboxes, early stopping, the look at unseen text before a keep. For
-a whole search see `benchmarks.no_change`.
+The judges are whole, each in a process of its own revision's code. Left out is what a search does around the
+judge: proposals, sandboxes, early stopping, the look at unseen text before a keep. For a whole search see
+`benchmarks.no_change`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any
 
 from autoresearch.edit.knobs import read_values, set_knobs
 from autoresearch.types import Arm, VerdictKind
-from benchmarks.no_change import SCRIPT, allowed, between, no_changes
+from benchmarks.no_change import SCRIPT, allowed, no_changes
 from benchmarks.trainings import ROOT, Bank
 from nanomodel.bench import read_budget
 
@@ -170,6 +171,18 @@ def divided(source: str, factor: float) -> str:
     return source
 
 
+def between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
+    """`ys` at `x`, by straight lines through points whose `xs` ascend.
+
+    Raises:
+        SystemExit: If `x` is beyond them.
+    """
+    for (x0, y0), (x1, y1) in itertools.pairwise(zip(xs, ys, strict=True)):
+        if x0 <= x <= x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0
+    raise SystemExit(f"{x:.4f} is beyond what was measured, which ends at {xs[-1]:.4f}.")
+
+
 def planted(curve: Curve, units: float) -> Candidate:
     """A gain of so many noise units, wherever the incumbent stands."""
 
@@ -228,7 +241,7 @@ def curve_of(bank: Bank, source: str) -> Curve:
     scores = [[bank.measure(divided(source, f), seed).score for seed in SEEDS] for f in FACTORS]
     gaps = [[x - x0 for x, x0 in zip(row, scores[0], strict=True)] for row in scores]
     noise = stdev(scores[0])
-    print(f"noise {noise:.4f} (seeds {SEEDS.start} to {SEEDS.stop - 1})")
+    print(f"noise {noise:.4f} (seeds {SEEDS.start} to {SEEDS.stop - 1})", flush=True)
     for factor, row in zip(FACTORS[1:], gaps[1:], strict=True):
         error = stdev(row) / len(row) ** 0.5
         print(f"{KNOB} / {factor:g}: loses {mean(row):.4f} +- {error:.4f}, {mean(row) / noise:.2f} units")
@@ -258,32 +271,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="where trainings are kept")
     parser.add_argument("--old", default=OLD, help="revision of the older judge")
+    parser.add_argument("--new", default="HEAD", help="revision of the other judge (default: HEAD)")
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3], help="one search each")
     parser.add_argument("--candidates", type=int, default=40, help="that change nothing, in each search")
     parser.add_argument("--fresh", type=int, default=6, help="searches that begin with a planted gain")
     parser.add_argument("--budget", default="cpu", help="a name in configs/budget, with tokens")
-    parser.add_argument("--amount", type=int, default=30_000, help="tokens of a training")
-    parser.add_argument("--validation", type=int, default=65_536, help="validation tokens")
+    parser.add_argument("--amount", type=int, help="tokens of a training, if not those of the budget")
     options = parser.parse_args()
-    sizes = {"amount": options.amount, "validation_tokens": options.validation}
-    bank = Bank(options.folder, {**read_budget(options.budget), **sizes})
+    budget = read_budget(options.budget)
+    bank = Bank(options.folder, budget | {"amount": options.amount or budget["amount"]})
     source = (ROOT / SCRIPT).read_text()
     curve = curve_of(bank, source)
-    with checked_out(options.old) as old:
-        judges = {"new": ROOT, "old": old}
+    with checked_out(options.old) as old, checked_out(options.new) as new:
+        judges = {"new": new, "old": old}
         print(
             "\n| search, judge | no change: kept | planted, in noise units | trainings |\n|---|---|---|---|"
         )
-        for seed in options.seeds:
+        for (name, tree), seed in itertools.product(judges.items(), options.seeds):
             start = divided(source, curve.factor(6.0))
             candidates = in_one_search(start, curve, options.candidates, seed)
-            for name, tree in judges.items():
-                decided = judged(tree, bank, start, candidates, 100 * seed)
-                print(told(f"{seed}, {name}", decided), flush=True)
-                for d in (d for d in decided if d.kept):
-                    print(f"<!-- {d.candidate.name}: {d.reason} -->", flush=True)
+            decided = judged(tree, bank, start, candidates, 100 * seed)
+            print(told(f"{seed}, {name}", decided), flush=True)
+            for d in (d for d in decided if d.kept):
+                print(f"<!-- {d.candidate.name}: {d.reason} -->", flush=True)
         print("\n| the first candidate gains | judge | kept | trainings of each |\n|---|---|---|---|")
-        for units, (name, tree) in itertools.product((1.0, 2.0, 3.0), judges.items()):
+        for (name, tree), units in itertools.product(judges.items(), (3.0, 2.0, 1.0)):
             start = divided(source, curve.factor(units))
             seeds = [1000 + 20 * number for number in range(options.fresh)]
             found = [judged(tree, bank, start, [planted(curve, units)], seed)[0] for seed in seeds]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.no_change import (
-    between,
     handicap,
     no_changes,
     renamed_variables,
@@ -76,16 +75,3 @@ def test_the_handicap_can_be_taken_away() -> None:
     edit = handicap(source)
     worse = source.replace(edit.search, edit.replace)
     assert worse != source and worse.replace(edit.replace, edit.search) == source
-
-
-def test_a_handicap_of_a_wanted_size_lies_between_those_that_were_tried():
-    assert between([0.0, 1.0, 3.0], [1.0, 2.0, 6.0], 2.0) == 4.0
-    assert between([0.0, 0.0, 3.0], [1.0, 2.0, 5.0], 0.0) == 1.0, "a factor that loses nothing"
-    with pytest.raises(SystemExit, match="the largest loses 3"):
-        between([0.0, 3.0], [1.0, 5.0], 4.0)
-
-
-def test_the_handicap_divides_the_rate_by_the_factor():
-    source = SCRIPT.read_text()
-    rates = [float(handicap(source, factor).replace.split("at(")[1].split(",")[0]) for factor in (2.0, 4.0)]
-    assert rates[0] == pytest.approx(2 * rates[1])

