@@ -1,15 +1,16 @@
 """What a search gains for each training, with an older version of the program and with today's.
 
-    python -m benchmarks.before_after FOLDER --old REVISION [--new HEAD] [--seeds 1 2 3] [--trainings 40]
-    python -m benchmarks.before_after FOLDER --old REVISION --corpora data=sotu data=tinystories --set budget=cpu
+    python -m benchmarks.before_after FOLDER --old REVISION
+    python -m benchmarks.before_after FOLDER --old REVISION --corpora data=sotu data=tinystories --seeds 1 2 3
 
 Each version searches in a clone of its own, with its own code and the packages of this environment: the same
 brief, shelf and proposer (Optuna), a search for each seed and corpus. A search is stopped after `--trainings`
-trials and its result claimed: start and tip are trained on fresh seeds and scored on the sealed split. A search
-that keeps nothing gains nothing. The gain for each training is that of the claim, by all trials before it.
+trials. Then its result is claimed: start and tip are trained on fresh seeds and scored on the sealed split.
+A search that keeps nothing gains nothing. The gain for each training is that of the claim, divided by the
+trials before it.
 
-Each search is kept in FOLDER, from where an interrupted run goes on, with the table of what is there. Versions
-may divide a corpus differently, so gains are those on each one's own sealed split.
+Each search is kept in FOLDER, from where an interrupted run goes on; the table of what is there is printed
+after each. Versions may divide a corpus differently, so gains are those on each one's own sealed split.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from autoresearch.judge.noise import Z95, t_from_z
 ROOT = Path(__file__).resolve().parents[1]
 FIXED = ("brief=default", "ideas=configs/shelf", "proposer=optuna", "tracking=none", "executor.workers=1")
 POLL_SECONDS = 2.0
+ENDED = "SELECT COUNT(*) FROM trials WHERE finished IS NOT NULL AND arm NOT IN ('claim', 'audit')"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def rows(journal: Path, question: str) -> list[Any]:
 
 def trained(journal: Path) -> int:
     """Trainings of the search that have ended, those of its claim left out."""
-    [(count,)] = rows(journal, "SELECT COUNT(*) FROM trials WHERE outcome IS NOT NULL") or [(0,)]
+    [(count,)] = rows(journal, ENDED) or [(0,)]
     return int(count)
 
 
@@ -104,9 +106,11 @@ def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Se
     journal = tree / "runs" / name / "journal.db"
     if trained(journal) < trainings:
         run = command(tree, "run", "--view", "plain", f"name={name}", "experiments=1000", *settings)
-        while run.poll() is None:
-            time.sleep(POLL_SECONDS)
-            if trained(journal) >= trainings:
+        try:
+            while run.poll() is None and trained(journal) < trainings:
+                time.sleep(POLL_SECONDS)
+        finally:  # a search that is stopped goes on later, from where it was
+            if run.poll() is None:
                 run.send_signal(signal.SIGINT)
                 run.wait()
         if trained(journal) < trainings:
