@@ -1,0 +1,40 @@
+"""The yardstick of two versions: what it counts, and what it says."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from autoresearch.store.database import create
+from benchmarks.before_after import Searched, interval, table, trained
+
+ADD_EXPERIMENT = "INSERT INTO experiments (number, state, parent, created) VALUES (?, 'x', '', 0)"
+ADD_TRIAL = """INSERT INTO trials (experiment, arm, seed, commit_id, started, finished)
+    VALUES (?, ?, 1, 'c', 0, ?)"""
+
+
+def test_trainings_of_a_claim_are_not_the_searchs(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    assert trained(path) == 0, "no journal yet"
+    with closing(sqlite3.connect(path)) as db:
+        assert trained(path) == 0, "no tables yet"
+        create(db)
+        for number, (arm, finished) in enumerate((("screen", 1.0), ("screen", None), ("claim", 2.0)), 1):
+            db.execute(ADD_EXPERIMENT, (number,))
+            db.execute(ADD_TRIAL, (number, arm, finished))
+        db.commit()
+    assert trained(path) == 1
+
+
+def test_the_table_says_gain_for_each_training_with_an_interval_over_searches() -> None:
+    found = {
+        ("data=sotu", "old", 1): Searched(40, 0, 0.0),
+        ("data=sotu", "new", 1): Searched(40, 2, 0.02, (0.01, 0.03)),
+        ("data=sotu", "new", 2): Searched(40, 1, 0.04, (0.03, 0.05)),
+        ("data=sotu", "new", 3): Searched(41, 1, None),
+    }
+    text = table(found, ["data=sotu"])
+    assert "| data=sotu | new, 1 | 40 | 2 | 0.0200 [0.0100, 0.0300] |" in text
+    assert "| data=sotu | new, 3 | 41 | 1 | void |" in text
+    assert "| data=sotu | old | 0.000 |" in text, "one search has no interval"
+    assert "| data=sotu | new | 0.750 [" in text
+    assert interval([]) == "-"
