@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 import autoresearch
 from autoresearch.judge import Judge, Observation, create_judge
@@ -38,7 +38,7 @@ def send(**message: Any) -> None:
 def create(bank: Path, baseline: list[tuple[int, float, int]]) -> Judge:
     """The default judge, told of the documents in the way of its version."""
     root = Path(autoresearch.__file__).parents[1]
-    options = yaml.safe_load((root / "configs/judge/default.yaml").read_text())
+    options = dict(OmegaConf.load(root / "configs/judge/default.yaml"))
     scores = [(seed, score) for seed, score, _ in baseline]
     if hasattr(Judge, "with_items"):
         judge = create_judge(baseline=scores, **options)

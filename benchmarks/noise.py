@@ -1,13 +1,15 @@
 """What makes the score of a training vary: a small factorial experiment on the CPU profile.
 
-    python -m benchmarks.noise [--levels 3] [--budget cpu] [--keep runs/noise.jsonl]
+    python -m benchmarks.noise [--levels 3] [--seeds 8] [--budget cpu] [--keep runs/noise.jsonl]
 
 Trains the starting script, in this process and through the harness, with every combination of a few seeds
 for its initial weights, for which tokens are drawn, and for their order. The analysis of variance splits the
 variance of the score into these three and what they have in common. Beside it: the same training with another
 number of threads, and what another sample of validation documents of this size would change in the difference
-of two trainings. A budget of tokens makes the result independent of the machine's speed. Takes levels^3 + 1
-trainings; `--keep` goes on with a file of earlier ones.
+of two trainings. `--seeds` compares passages that are spread evenly over the corpus, as a search draws them,
+with passages drawn one by one: the noise of whole trainings, every source of chance of which has one seed.
+A budget of tokens makes the result independent of the machine's speed. Takes levels^3 + 1 trainings, and two
+for each of `--seeds`; `--keep` goes on with a file of earlier ones.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--levels", type=int, nargs="+", default=[3], help="seeds of each factor: one or three numbers"
     )
+    parser.add_argument("--seeds", type=int, default=0, help="of whole trainings, for each way of drawing")
     parser.add_argument("--budget", default="cpu", help="a name in configs/budget, with tokens")
     parser.add_argument(
         "--keep", help="file of the trainings, one JSON line each; those in it are not repeated"
@@ -77,18 +82,24 @@ def main() -> None:
     budget = read_budget(options.budget)
     cache = prepared(budget)
     levels = options.levels * 3 if len(options.levels) == 1 else options.levels
-    plan = [Training(*seeds) for seeds in itertools.product(*(range(1, n + 1) for n in levels))]
-    scores = dict(measured([*plan, Training(1, 1, 1, threads=2)], cache, budget, options.keep))
+    grid = itertools.product(*(range(1, n + 1) for n in levels))
+    plan = [Training(init, which, order) for init, which, order in grid]
+    threads = replace(plan[0], threads=2)
+    searched = [Training(seed, seed) for seed in range(1, options.seeds + 1)]
+    singly = [replace(training, spread=False) for training in searched]
+    scores = dict(measured([*plan, threads, *searched, *singly], cache, budget, options.keep))
     table = np.array([scores[training].bits_per_byte for training in plan]).reshape(levels)
     print(f"{len(plan)} trainings, {budget['amount']} tokens each: mean {table.mean():.4f}")
     rows = components(table)
     rows["all of it: one training"] = math.sqrt(math.fsum(sd**2 for sd in rows.values()))
-    rows["two threads instead of one"] = abs(
-        scores[plan[0]].bits_per_byte - scores[Training(1, 1, 1, threads=2)].bits_per_byte
-    )
+    rows["two threads instead of one"] = abs(scores[plan[0]].bits_per_byte - scores[threads].bits_per_byte)
     rows["other validation documents, in a difference"] = documents([scores[t] for t in plan])
     for name, sd in rows.items():
         print(f"{name:46s} {sd:.5f}")
+    for name, trainings in (("spread evenly", searched), ("drawn one by one", singly)):
+        if len(trainings) > 1:
+            values = [scores[training].bits_per_byte for training in trainings]
+            print(f"passages {name}, {len(values)} seeds: mean {mean(values):.4f}, sd {stdev(values):.5f}")
 
 
 def measured(

@@ -29,6 +29,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -216,7 +217,7 @@ def nothing(source: str, count: int) -> list[Candidate]:
             found.append(rolled(number))
         else:
             what, text = next(same)
-            found.append(Candidate(what, lambda incumbent, text=text: moved(source, text, incumbent)))
+            found.append(Candidate(what, partial(moved, source, text)))
     return found
 
 
