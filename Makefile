@@ -1,6 +1,7 @@
 # make run    search on this machine with what is in the box (ARGS="name=x experiments=50 ..." to say more)
 # make test   every test; make quick   those that start no processes, and those of the modules touched
 # make check  linters and types; make soak   slow endurance tests; make red-team-user   attacks as an ordinary user
+# make docs   the documentation site, into docs/_build/index.html
 # make setup  only the installation; make lock   pin the versions installed now
 PYTHON ?= python3
 ARGS ?= experiments=12 ideas=configs/shelf claim=4
@@ -11,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: run test quick check soak red-team-user setup lock clean
+.PHONY: run test quick check docs soak red-team-user setup lock clean
 run: setup
 	$(BIN)/autoresearch run $(ARGS)
 
@@ -21,10 +22,14 @@ test: .venv/.dev
 quick: .venv/.dev
 	$(BIN)/pytest -n 2 --dist worksteal --quick
 
-check: .venv/.dev
+check: .venv/.dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.dev  # the site, into docs/_build; a warning or anything from another host is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	! grep -rlE '(src|<link[^>]* href)="(https?:)?//' docs/_build --include='*.html'
 
 soak: .venv/.dev red-team-user
 	$(BIN)/pytest -m soak
@@ -49,4 +54,4 @@ lock:
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -37,7 +37,7 @@ class SearchHandle(SearchFrames):
         >>> search = autoresearch.open("night1")
         >>> search.status()["verdicts"]["keep"]
         2
-        >>> search.experiments.loc[1, "verdict"]
+        >>> search.experiments.loc[7, "verdict"]
         'keep'
         >>> search.note("try fewer heads").splitlines()[0]
         'Noted for night1.'
@@ -139,7 +139,8 @@ class SearchHandle(SearchFrames):
             view: How to show that run: "quiet", "plain", "live" or "auto".
 
         Returns:
-            The row of the experiment; `{"idea": number}` of a change that has no verdict yet.
+            The row of the experiment, as `show` gives it. If the change has no verdict yet: only the number
+            of its idea, under the key "idea".
 
         Raises:
             UserError: If it changes nothing, does not fit the incumbent, or was refused.

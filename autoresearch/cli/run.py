@@ -57,6 +57,8 @@ def run(
     if detach:
         _detach(given)
         return
+    if sys.stdout.isatty():
+        typer.echo("Closing this terminal stops it; with --detach it runs in the background.")
     from autoresearch.finish.claim import make_claim
     from autoresearch.search.scheduler import Stopped
 

@@ -61,6 +61,28 @@ def make_finished_search(root: Path) -> None:
     search.journal.close()
 
 
+@pytest.fixture(scope="session")
+def documented_search(once: Once) -> Path:
+    """A repository with the search of the documentation: night1, of seven experiments, the last one kept."""
+
+    def make(root: Path) -> None:
+        search = make_search(
+            make_repository(root),
+            [1.3, 0.8, 1.2, 1.4, 1.1, 0.9, 0.4],
+            "name=night1",
+            "experiments=7",
+            "claim=0",
+            "tracking=none",
+        )
+        settings = ["name=night1", *SETTINGS[1:]]
+        search.journal.update(config={**search.config.model_dump(mode="json"), "overrides": settings})
+        search.run()
+        assert search.journal.experiment(7).kept
+        search.journal.close()
+
+    return once("documented", make)
+
+
 @pytest.fixture
 def done(finished_search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a copy of the finished search; its repository is the current directory."""

@@ -1,50 +1,55 @@
-"""Every command in README and docs is one that there is, and those that only read are run as written."""
+"""Every command in the documentation exists, and runs as written unless the reader is told what it needs."""
 
+import doctest
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 
+from autoresearch import config
+from autoresearch.api import handle
 from autoresearch.cli import app
 from autoresearch.config.explain import keys
-from tests.support.cli import inside
+from tests.support.cli import outcome
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("**/*.md")))
 
-READING = (
-    "list",
-    "status",
-    "log",
-    "show",
-    "diff",
-    "report",
-    "compare",
-    "branch",
-    "export",
-    "trace",
-    "config",
-)
-"""Commands that need nothing but a search."""
+READING = ("list", "status", "log", "show", "diff", "report", "config")
+"""Commands within a sentence that are run too; the others there are mentions."""
+
+MARK = re.compile(r"\((trains|serves|asks|needs [^)]+)\)")
+"""What the comment of a command in a block begins with that a reader cannot run as it stands."""
 
 OWN_KEYS = ("task.env", "proposer.argv")
 """Keys whose values are mappings or lists that a shipped file leaves out."""
 
 
-def commands(page: Path) -> Iterator[str]:
-    """What follows `autoresearch` in blocks of code, and in code within a sentence."""
-    text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S)
+def in_blocks(page: Path) -> Iterator[tuple[str, bool]]:
+    """What follows `autoresearch` in blocks of code, and whether it is marked."""
+    blocks = re.findall(r"^ *```(?:sh)?\n(.*?)^ *```", page.read_text("utf-8"), re.M | re.S)
     for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
-        for part in re.split(r"&&|;|\|", line.partition("#")[0]):
-            yield from re.findall(r"^\s*(?:\.venv/bin/|python -m )?autoresearch\s+(\S.*)", part)
-    yield from re.findall(r"`autoresearch ([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        code, _, comment = line.partition("#")
+        for part in re.split(r"&&|;|\|", code):
+            for command in re.findall(r"^\s*(?:\.venv/bin/|python -m )?autoresearch\s+(\S.*)", part):
+                yield " ".join(command.split()), bool(MARK.match(comment.strip()))
 
 
-EVERY = sorted({(page.name, " ".join(command.split())) for page in PAGES for command in commands(page)})
+def in_sentences(page: Path) -> Iterator[str]:
+    """What follows `autoresearch` in code within a sentence."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for command in re.findall(r"`(?:\.venv/bin/)?autoresearch\s([^`]+)`", text):
+        yield " ".join(command.split())
+
+
+EVERY = sorted(
+    {(page.name, command) for page in PAGES for command, _ in in_blocks(page)}
+    | {(page.name, command) for page in PAGES for command in in_sentences(page)}
+)
 
 
 @pytest.mark.parametrize(("page", "command"), EVERY)
@@ -64,10 +69,38 @@ def test_a_command_exists_with_its_options_and_keys(page: str, command: str) -> 
     assert not strange, f"{page}: autoresearch {command}"
 
 
-def test_those_that_read_run_as_written(done: Path) -> None:
-    root = done.parent.parent
-    found = {" ".join(shlex.split(command)[:3]) for page, command in EVERY if page == "README.md"}
-    asked = sorted(command for command in found if command.split()[0] in READING and "FILE" not in command)
-    assert len(asked) > 8
-    for command in asked:
-        inside(root, *command.replace(" 7", " 3").split())
+def test_commands_without_a_mark_run_as_written(
+    documented_search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(documented_search, tmp_path / "repo"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    asked = {command for page in PAGES for command, marked in in_blocks(page) if not marked}
+    said = {command for page in PAGES for command in in_sentences(page)}
+    asked |= {c for c in said if c.split()[0] in READING and not re.search("[A-Z]{3}", c)}
+    assert len(asked) > 30 and any(command.startswith("idea add") for command in asked)
+    ended = {command: outcome(root, *shlex.split(command)) for command in sorted(asked)}
+    wrong = {command: said for command, (code, said) in ended.items() if code}
+    assert not wrong, wrong
+
+
+def test_examples_of_the_python_api_give_what_they_say(
+    documented_search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(documented_search, tmp_path / "repo"))
+    page = (ROOT / "docs" / "agents.md").read_text("utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(code, {})
+    found = doctest.DocTestFinder(recurse=False).find(handle.SearchHandle, globs={})
+    assert found and not sum(doctest.DocTestRunner().run(test).failed for test in found)
+
+
+def test_what_may_change_and_what_a_name_may_hold_is_told() -> None:
+    page = " ".join((ROOT / "docs" / "using.md").read_text("utf-8").split())
+    fixed = page.partition("**What may change")[2].partition("**On a busy machine**")[0]
+    for key in config.FIXED:
+        assert f"`{key}`" in fixed.partition(" stay")[0]
+    for options in config.LIMITS.values():
+        assert all(f"`budget.{option}`" in fixed for option in options)
+    assert all(f"`{name}`" in page.lower() for name in config.RESERVED)
+    names = page.partition("**What a name may hold**")[2]
+    assert "64 at most" in names and "{0,63}" in str(config.Config.model_fields["name"].metadata)
