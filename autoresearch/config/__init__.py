@@ -37,7 +37,7 @@ FIXED = ("task", "budget", "data", "judge", "guards", "baselines", "seed")
 LIMITS = {
     "tokens": ("startup_seconds", "max_seconds", "slowdown", "score_seconds"),
     "seconds": ("startup_seconds", "score_seconds"),
-    "own": ("max_seconds", "slowdown", "score_seconds"),
+    "own": ("max_seconds", "slowdown", "score_seconds", "total_dollars"),
 }
 """Kind of budget -> options of it and of the guards that limit time but change no score: they may change."""
 

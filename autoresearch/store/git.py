@@ -327,6 +327,22 @@ class Repository(Git):
         made._git("reset", "--quiet", "--hard")
         return cls(folder)
 
+    @classmethod
+    def begin(cls, folder: Path) -> Repository:
+        """Make a repository of a folder, with all its files as they are in the only commit.
+
+        The same files give the same commit.
+        """
+        made = cls.__new__(cls)
+        made.root = folder
+        made._git("init", "--quiet", "--initial-branch=main")
+        (folder / ".git" / "info").mkdir(exist_ok=True)
+        (folder / ".git" / "info" / "attributes").write_text("* -text -filter -ident\n")
+        made._git("add", "--all", "--force", ".")
+        commit = made._commit_tree(made._git("write-tree"), "", "The files of the starting commit", 0.0)
+        made._git("update-ref", "refs/heads/main", commit)
+        return cls(folder)
+
     def prune_worktrees(self, below: Path) -> None:
         """Remove git's entries of worktrees below a folder that are gone; earlier versions made some."""
         for line in self._raw("worktree", "list", "--porcelain", "-z").split(b"\0"):
@@ -341,7 +357,8 @@ class Repository(Git):
             for role in ("AUTHOR", "COMMITTER")
             for field, value in (("NAME", AUTHOR), ("EMAIL", EMAIL), ("DATE", date))
         }
-        return self._git("commit-tree", tree, "-p", parent, "-F", "-", env=env, data=message.encode())
+        onto = ("-p", parent) if parent else ()
+        return self._git("commit-tree", tree, *onto, "-F", "-", env=env, data=message.encode())
 
 
 def is_glob(path: str) -> bool:

@@ -14,6 +14,7 @@ BUILT_IN = {
     "nanomodel": "autoresearch.tasks.gpt.task:GptTask",
     "command": "autoresearch.tasks.command.task:CommandTask",
     "kernel": "autoresearch.tasks.kernel.task:KernelTask",
+    "brief": "autoresearch.tasks.brief.task:BriefTask",
 }
 TASKS = Registry("task", BUILT_IN)
 

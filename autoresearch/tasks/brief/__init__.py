@@ -1,0 +1,1 @@
+"""A task whose editable file is a brief: each trial is a whole search that follows it."""

@@ -1,0 +1,102 @@
+"""Measures a brief: runs the inner search that follows it, and reads what that gained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import TYPE_CHECKING
+
+from autoresearch.clock import now
+from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.tasks.brief.inner import Inner, Result, Searches
+from autoresearch.tasks.brief.ledger import ledger
+from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
+
+if TYPE_CHECKING:
+    from autoresearch.tasks.brief.task import BriefTask
+
+ALMOST = 0.99
+"""Share of its budget at which an inner search is shown until it has ended: its claim is still to come."""
+
+
+class BriefMeasurer:
+    """Implements `execute.base.Measurer`.
+
+    Args:
+        task: The task.
+        place: Where the inner searches run.
+        searches: The inner searches.
+        trusted: The files of the starting commit.
+    """
+
+    def __init__(self, task: BriefTask, place: Place, searches: Searches, trusted: Path) -> None:
+        self._task, self._place, self._searches, self._trusted = task, place, searches, trusted
+
+    def measure(
+        self,
+        tree: Path,
+        spec: TrialSpec,
+        scratch: Path,
+        progress: Callable[[Progress], None],
+        should_stop: Callable[[Progress], bool] | None = None,
+    ) -> Measurement:
+        """Run an inner search for each split, or read one that has ended; see `Measurer.measure`."""
+        kept = Path(spec.submission) if spec.submission else None
+        source = kept if kept and kept.exists() else tree / self._task.editable[0]
+        brief, begun = source.read_text(encoding="utf-8"), now()
+        self._searches.prepare(lambda folder: copytree(self._trusted, folder, symlinks=True) and None)
+        results = {split: self._run(self._inner(brief, spec.seed, split), progress) for split in spec.splits}
+        if kept and not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(brief, encoding="utf-8")
+        first, *more = spec.splits
+        result, metric = results[first], self._task.metric
+        metrics = {metric.on(split): self._score(results[split]) for split in more}
+        metrics |= {
+            "gain_error": result.error,
+            "experiments": float(result.tried),
+            "kept": float(result.kept),
+            "dollars": result.dollars,
+            "device_seconds": result.device_seconds,
+        }
+        return Measurement(
+            Outcome.OK,
+            self._score(result),
+            metrics=metrics,
+            log=self._told(result),
+            phases=(("train", begun, now()),),
+            provenance=self._place.provenance(spec.fidelity, 1.0),
+        )
+
+    def tryout(self, tree: Path, scratch: Path) -> Measurement:
+        """Nothing is tried out: a brief is text, and what is wrong with text `validate` says."""
+        return Measurement(Outcome.OK, provenance=self._place.provenance(Fidelity.TRYOUT, 1.0))
+
+    def close(self) -> None:
+        """Nothing is kept running."""
+
+    def _inner(self, brief: str, seed: int, split: Split) -> Inner:
+        elsewhere = self._task.options.elsewhere if split is Split.TEST else ()
+        return self._searches.inner(brief, seed, elsewhere)
+
+    def _run(self, inner: Inner, progress: Callable[[Progress], None]) -> Result:
+        def tick(seconds: float, tried: int) -> None:
+            share = tried / inner.spend.experiments
+            if inner.spend.minutes:
+                share = max(share, seconds / 60 / inner.spend.minutes)
+            progress(Progress(min(share, ALMOST), seconds, step=tried))
+
+        tick(0.0, 0)
+        return self._searches.run(inner, tick)
+
+    def _score(self, result: Result) -> float:
+        options = self._task.options
+        if not options.per_dollar:
+            return result.gain
+        dollars = result.dollars + result.device_seconds / 3600 * options.device_hour
+        return result.gain / dollars if dollars else 0.0
+
+    def _told(self, result: Result) -> str:
+        void = f"no claim: {result.void}\n" if result.void else ""
+        return f"{void}{ledger(result.experiments, self._task.inner_metric)}\n"
