@@ -25,6 +25,7 @@ LAYERS = (
     ("tracking",),
     ("search",),
     ("finish",),
+    ("contest",),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -21,6 +21,7 @@ from autoresearch.cli import (
     attempt,
     begin,
     compare,
+    contest,
     finish,
     inspect,
     learn,
@@ -46,6 +47,8 @@ COMMANDS = (
     inspect.diff,
     inspect.report,
     compare.compare,
+    contest.contest,
+    contest.evolve,
     compare.importance,
     learn.lessons,
     learn.scout,
@@ -96,6 +99,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command(NAMES.get(command))(command)
 app.add_typer(steer.idea, name="idea", cls=Commands)
+app.add_typer(contest.brief, name="brief", cls=Commands)
 
 
 def main() -> None:

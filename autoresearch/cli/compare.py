@@ -59,13 +59,16 @@ def list_searches(overrides: Overrides = None, json: Json = False) -> None:
 
 def compare(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches; none: all.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches or a contest"),
     ] = None,
     by: Annotated[str, typer.Option(help="What to compare: name, brief or proposer.")] = "name",
     json: Json = False,
 ) -> None:
     """Compare searches, briefs or proposers: gains with intervals, cost, progress; as a table and a page."""
     from autoresearch.config import load
+    from autoresearch.contest import page as contest_page
+    from autoresearch.contest.contest import PLAN, Contest
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
     from autoresearch.search.setup.open import runs_of
@@ -76,6 +79,14 @@ def compare(
     runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
     if by not in list(comparing.By):
         raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
+    if contests := [name for name in wanted if (runs / name / PLAN).exists()]:
+        if len(wanted) > 1:
+            raise UserError(f"{contests[0]} is a contest.", "Compare one contest at a time, and no search.")
+        held = Contest(runs / contests[0])
+        typer.echo(dumps(contest_page.to_dict(held)) if json else contest_page.to_text(held))
+        if not json:
+            typer.echo(f"page: {contest_page.write(held)}")
+        return
     chosen_ones = summaries(runs, wanted)
     if not chosen_ones:
         raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")

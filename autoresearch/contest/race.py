@@ -1,15 +1,15 @@
 """Races briefs: which order of them is established, and between which more must be run. Pure statistics.
 
-Each round runs every brief that is still in the race once, with the same search seed, so gains are compared in
-pairs. After each round one looks again, and stops when the order is known: an interval that is valid at one
-fixed look would be wrong far too often. The intervals here hold at all looks together, however one stops. They
+Each round runs every brief that is still in the race once, with the same search seed, so gains are compared
+in pairs. After each round one looks again, and stops when the order is known: an interval that is valid at
+one fixed look would be wrong far too often. These intervals hold at all looks together. They
 come from a sequential t-test: the Bayes factor with the prior N(0, PRIOR) on the standardised difference and
 the right Haar prior on the scale is an e-process under "no difference", whatever the scale (Perez-Ortiz,
 Lardy, de Heide, Gruenwald 2024, "E-statistics, group invariance and anytime-valid testing", Annals of
 Statistics 52; Wang and Ramdas 2025, "Anytime-valid t-tests and confidence sequences for Gaussian means with
 unknown variance"). By Ville's inequality it exceeds 1/level with at most that probability, ever. The level is
-shared between all pairs (Bonferroni), so the whole ranking holds at 95%. Differences are taken to be Gaussian;
-that equal briefs with skewed gains, most of them 0, are not told apart is simulated in the tests.
+shared between all pairs (Bonferroni), so the whole ranking holds at 95%. Differences are taken as Gaussian;
+the tests simulate that equal briefs whose gains are skewed, most of them 0, are not told apart either.
 
 The racing is that of successive elimination (Even-Dar, Mannor, Mansour 2006; Maron and Moore 1994): a brief
 whose order to every other one is established is not run again.
@@ -25,7 +25,7 @@ from statistics import fmean
 
 LEVEL = 0.05
 """Probability that any statement of a contest is wrong."""
-PRIOR = 4.0
+PRIOR = 2.0
 """Variance of the standardised difference under the prior: it decides after how many rounds most is seen."""
 
 Gains = Mapping[str, Mapping[int, float]]
@@ -109,7 +109,7 @@ def standing(gains: Gains) -> list[str]:
 
 def winner(gains: Gains, level: float = LEVEL) -> str | None:
     """The brief that is established to be better than every other one; None if there is none."""
-    beaten = {name: 0 for name in gains}
+    beaten = dict.fromkeys(gains, 0)
     for d in differences(gains, level):
         beaten[d.better] += d.established
     return next((name for name, count in beaten.items() if count == len(gains) - 1 > 0), None)

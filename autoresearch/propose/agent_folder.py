@@ -19,7 +19,7 @@ from autoresearch.store.files import remove_tree
 from autoresearch.types import Edit
 
 NUMBERS = ("expected_effect", "confidence", "idea", "points")
-FIELDS = (*NUMBERS, "mechanism", "category", "risk", "difference", "tune", "diagnose")
+FIELDS = (*NUMBERS, "mechanism", "category", "risk", "instruction", "difference", "tune", "diagnose")
 
 
 def make_folder(

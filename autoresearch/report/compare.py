@@ -10,6 +10,7 @@ between all pairs (Bonferroni), because the best is picked after the fact. Not c
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -99,7 +100,10 @@ class Comparison:
 
 def compare(searches: Sequence[Summary], by: By = By.NAME) -> Comparison:
     """Compare searches of one task; at least one."""
-    sealed = all(s.claim and s.claim.result for s in searches)
+    # A search that kept nothing has nothing to claim, and gained nothing for sure.
+    sealed = any(s.claim for s in searches) and all(
+        s.claim.result if s.claim else s.gain is None for s in searches
+    )
     members: dict[str, list[Summary]] = defaultdict(list)
     for search in searches:
         members[_label(search, by)].append(search)
@@ -240,16 +244,13 @@ def draw_comparison(searches: Sequence[Summary], by: By) -> Figure:
     panels = figure.subplots(1, len(axes_of), sharey=True)
     labels = list(dict.fromkeys(_label(search, by) for search in searches))
     for axes, (name, x_of) in zip(panels, axes_of.items(), strict=True):
-        named = set[str]()
-        for search in searches:
-            label = _label(search, by)
-            i = labels.index(label)
-            x, y, half = _progress(search, x_of)
+        for i, label in enumerate(labels):
+            curves = [_progress(search, x_of) for search in searches if _label(search, by) == label]
+            x, y, half = curves[0] if len(curves) == 1 else _mean_progress(curves)
             style = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)], "markersize": 3}
-            axes.step(x, y, where="post", label=None if label in named else label, **style)
+            axes.step(x, y, where="post", label=label, **style)
             low, high = ([v + sign * h for v, h in zip(y, half, strict=True)] for sign in (-1, 1))
             axes.fill_between(x, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0)
-            named.add(label)
         axes.set_xlabel(name)
         axes.axhline(0.0, color="#8c8c8c", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -258,9 +259,24 @@ def draw_comparison(searches: Sequence[Summary], by: By) -> Figure:
     return figure
 
 
-def _progress(
-    search: Summary, x_of: Callable[[Moment, float], float]
-) -> tuple[list[float], list[float], list[float]]:
+Steps = tuple[list[float], list[float], list[float]]
+"""Positions, gains so far, and half of their 95% intervals."""
+
+
+def _mean_progress(curves: Sequence[Steps]) -> Steps:
+    """The mean of several searches, and its 95% interval by how they differ (Student's t).
+
+    It ends where the first of them ends, so that each point is a mean of all.
+    """
+    end = min(x[-1] for x, _, _ in curves)
+    places = sorted({at for x, _, _ in curves for at in x if at <= end})
+    many = len(curves)
+    spread = student_quantile(0.975, many - 1) / math.sqrt(many)
+    values = [[y[bisect_right(x, at) - 1] for x, y, _ in curves] for at in places]
+    return places, [fmean(found) for found in values], [spread * stdev(found) for found in values]
+
+
+def _progress(search: Summary, x_of: Callable[[Moment, float], float]) -> Steps:
     """Position, gain so far, and half of its 95% interval, after each experiment."""
     seconds = {e.order: sum(t.seconds for t in e.trials) for e in in_order(search.experiments)}
     start = search.estimates.baseline

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
+from autoresearch.report.instructions import shares
 from autoresearch.report.plot import write_progress_plot, write_timeline_plot
 from autoresearch.report.stopping import stopping
 from autoresearch.report.summary import History, Summary, summarize
@@ -112,6 +113,7 @@ def to_markdown(
         most_diff_lines=DIFF_LINES,
         picture=picture,
         time_picture=time_picture,
+        instructions=shares(s.experiments, [s.info.brief_text, *(b.text for b in s.brief_changes)]),
         now=words.minute(time.time()),
     )
 

@@ -305,6 +305,7 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
         "reason": verdict.reason if verdict else "",
         "hypothesis": proposal.hypothesis if proposal else "",
         "category": proposal.category.value if proposal else None,
+        "instruction": proposal.instruction if proposal else "",
         "proposer": proposal.proposer if proposal else None,
         "tuning": asdict(proposal.tuning) if proposal and proposal.tuning else None,
         "score": e.score,

@@ -330,6 +330,7 @@ def experiment_note(e: Experiment, metric: Metric, diff: bool = True) -> str:
     if p := e.proposal:
         parts += [f"**{escape(p.hypothesis, 500)}**", escape(p.mechanism, 2000)]
         parts += [f"Risk: {escape(p.risk, 500)}"] if p.risk else []
+        parts += [f"Instruction of the brief: {escape(p.instruction, 500)}"] if p.instruction else []
     if v := e.verdict:
         sure = f" (evidence {evidence_text(v)})" if evidence_text(v) else ""
         parts.append(f"Verdict: **{verdict_text(v, metric)}**{sure}. {escape(v.reason, 1000)}")

@@ -110,6 +110,8 @@ class Proposal(Plain):
         tuning: Which point of a tuning or sweep it is, if it is one.
         diagnostic: Whether the edits only print, to answer a question: the incumbent is trained once with
             them, and nothing is judged.
+        instruction: The instruction of the brief that it follows, in the brief's words; empty if its author
+            names none.
     """
 
     hypothesis: str
@@ -127,6 +129,7 @@ class Proposal(Plain):
     kind: str = ""
     tuning: Tuning | None = None
     diagnostic: bool = False
+    instruction: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from typing import Any
 import pytest
 
 from autoresearch.finish.claim import make_claim
-from autoresearch.search.setup import open_search
+from autoresearch.search.setup.open import open_search
 from autoresearch.tasks.brief import inner
 from tests.support import toy_task
 from tests.support.messages_server import Behaviour, MessagesServer, proposal
 from tests.support.stub import git
 
 CLONE_FS = 0x200
+KEY = "sk-test-0123456789"
 BETTER = "Step: 0.5"
 INNER = ("task=toy", "judge=greedy", "baselines=2", "claim=2", "executor.device=cpu", "diagnoses=0")
 
@@ -111,6 +112,7 @@ def run_here(
             if ctypes.CDLL(None, use_errno=True).unshare(CLONE_FS):
                 raise OSError(ctypes.get_errno(), "unshare")
             os.chdir(code)
+            os.environ.setdefault("ANTHROPIC_API_KEY", KEY)
             with open_search(list(overrides), "quiet") as search:
                 if search.run() and claims and any(e.kept for e in search.journal.experiments()):
                     make_claim(search, search.config.claim)
@@ -132,7 +134,7 @@ def run_here(
 def researcher(monkeypatch: pytest.MonkeyPatch, site: Path, **options: Any) -> Iterator[Researcher]:
     """A scripted model and the toy task; inner searches run in this process."""
     toy_task.install(monkeypatch, site)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-0123456789")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setattr(inner, "run_search", run_here)
     with Researcher(**options) as server:
         yield server

@@ -69,6 +69,11 @@ def tool(metric: Metric) -> dict[str, Any]:
             "type": "integer",
             "description": "Number of the open idea of a person that this tests; 0 for an idea of your own.",
         },
+        "instruction": {
+            **text,
+            "description": "The one instruction of the brief that this follows most, in the brief's words "
+            "(the first ones are enough). Empty if it follows none.",
+        },
         "difference": {
             **text,
             "description": "If an earlier experiment that failed was much like this: what is different now, "
@@ -222,6 +227,7 @@ def parse(answered: Answered, proposer: str, ideas: Collection[int] = ()) -> Pro
         confidence=confidence if confidence is not None and 0 <= confidence <= 1 else None,
         risk=_prose(answer.get("risk")),
         idea=int(idea) if idea in ideas and idea is not None else None,
+        instruction=_prose(answer.get("instruction")),
         diagnostic=str(answer.get("diagnose")).strip().lower() in ("true", "yes", "1"),
     )
 

@@ -115,7 +115,8 @@ JSON = Form(
     "- Answer with one JSON object in a block fenced by ```json and ```, and nothing after it. Its fields: "
     "hypothesis (one sentence), mechanism, category (one of "
     f"{', '.join(Category)}), expected_effect (a number), confidence (0 to 1), risk, idea (the number of the "
-    "open idea it tests, or 0), difference (to an earlier experiment much like it, or empty), edits: a list "
+    "open idea it tests, or 0), instruction (the first words of the one instruction of the brief that it "
+    "follows, or empty), difference (to an earlier experiment much like it, or empty), edits: a list "
     "of objects with path, search and replace, tune (such as `LR 0.005..0.05 log; DEPTH 2..6`, usually "
     "empty), points (a number), diagnose (true or false), and variants: a list, usually empty.\n"
     + _ONE_IDEA
@@ -135,7 +136,8 @@ FILES = Form(
     "- Then write HYPOTHESIS.md: in its first line one sentence, what is changed and what it should do to "
     "the score; below it, one a line, what you can say of `mechanism:`, `category:` (one of "
     f"{', '.join(Category)}), `expected_effect:` (a number), `confidence:` (0 to 1), `risk:`, `idea:` (the "
-    "number of the open idea it tests), `difference:` (to an earlier experiment much like it), `tune:` (such "
+    "number of the open idea it tests), `instruction:` (the first words of the one instruction of the brief "
+    "that it follows), `difference:` (to an earlier experiment much like it), `tune:` (such "
     "as `LR 0.005..0.05 log; DEPTH 2..6`), `points:` (a number), `diagnose:` (yes or no).\n"
     + _ONE_IDEA
     + _TUNING

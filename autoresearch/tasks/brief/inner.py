@@ -31,11 +31,12 @@ from autoresearch.clock import now
 from autoresearch.config import Config, load
 from autoresearch.config.files import quoted
 from autoresearch.errors import UserError
+from autoresearch.store.claims import read_claims
 from autoresearch.store.connection import open_read_only
 from autoresearch.store.files import remove_tree
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import read_claims, read_unbilled, seconds_after
+from autoresearch.store.notes import read_unbilled, seconds_after
 from autoresearch.store.searches import STOPPED
 from autoresearch.types import Cost, Experiment, in_order
 
@@ -135,6 +136,7 @@ class Searches:
     ) -> None:
         self.folder, self.cache = folder.resolve(), cache.resolve()
         self.settings, self.spend, self.dollars = tuple(settings), spend, dollars
+        self._ended: dict[str, Result] = {}
 
     @property
     def code(self) -> Path:
@@ -171,7 +173,13 @@ class Searches:
 
     def result(self, inner: Inner) -> Result | None:
         """What an inner search came to; None while it has not ended."""
-        return read_result(self.folder / inner.name)
+        return self._read(self.folder / inner.name)
+
+    def _read(self, folder: Path) -> Result | None:
+        """What a search came to; what has ended does not change any more."""
+        if folder.name not in self._ended and (done := read_result(folder)):
+            self._ended[folder.name] = done
+        return self._ended.get(folder.name)
 
     def run(self, inner: Inner, tick: Callable[[float, int], None] = lambda seconds, tried: None) -> Result:
         """Run an inner search to its end; one that has ended is only read.
@@ -220,7 +228,7 @@ class Searches:
         """Dollars of all inner searches but one; a search that has not ended counts with its cap."""
         each = cap(self.settings, self.spend) or 0.0
         found = [path.parent for path in self.folder.glob("*/journal.db") if path.parent.name != but]
-        return sum(done.dollars if (done := read_result(folder)) else each for folder in found)
+        return sum(done.dollars if (done := self._read(folder)) else each for folder in found)
 
     def affords(self, count: int) -> bool:
         """Whether so many more inner searches are sure to stay below the common cap."""

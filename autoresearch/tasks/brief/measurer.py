@@ -45,7 +45,7 @@ class BriefMeasurer:
         kept = Path(spec.submission) if spec.submission else None
         source = kept if kept and kept.exists() else tree / self._task.editable[0]
         brief, begun = source.read_text(encoding="utf-8"), now()
-        self._searches.prepare(lambda folder: copytree(self._trusted, folder, symlinks=True) and None)
+        self._searches.prepare(self._export)
         results = {split: self._run(self._inner(brief, spec.seed, split), progress) for split in spec.splits}
         if kept and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +75,9 @@ class BriefMeasurer:
 
     def close(self) -> None:
         """Nothing is kept running."""
+
+    def _export(self, folder: Path) -> None:
+        copytree(self._trusted, folder, symlinks=True)
 
     def _inner(self, brief: str, seed: int, split: Split) -> Inner:
         elsewhere = self._task.options.elsewhere if split is Split.TEST else ()

@@ -1,4 +1,4 @@
-"""The task of briefs: what it accepts, and that a search of briefs finds a planted improvement and keeps it."""
+"""The task of briefs: what it accepts, and that a search of briefs finds a planted improvement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.finish.claim import make_claim
-from autoresearch.search.setup import open_search
+from autoresearch.search.setup.open import open_search
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task, Trust
 from autoresearch.tasks.brief.measurer import BriefMeasurer

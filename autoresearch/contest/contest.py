@@ -1,0 +1,263 @@
+"""One contest: a fixed set of briefs, run in rounds of equal budgets until their ranking is established.
+
+The plan is written first. After that the inner searches are the only state: what is run next follows from
+the plan and from what has ended, so a contest that was killed goes on where it was. In each round every brief
+that is still in the race is run once, with the same search seed. The order rotates from round to round: what
+drifts on the machine meets all alike. Not covered: the statistics (`race`) and the page (`page`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from autoresearch.clock import now
+from autoresearch.config import load
+from autoresearch.contest import race
+from autoresearch.contest.race import Difference
+from autoresearch.errors import UserError
+from autoresearch.report.summary import Summary, summarize
+from autoresearch.store.git import Repository
+from autoresearch.store.journal import Journal
+from autoresearch.tasks import create_task
+from autoresearch.tasks.brief.inner import Inner, Result, Searches, Spend, check_settings
+from autoresearch.types import Metric, Plain
+
+PLAN = "contest.json"
+"""Where a contest keeps its plan; a folder with such a file is one."""
+FIRST_SEED = 1
+
+
+@dataclass(frozen=True)
+class Plan(Plain):
+    """What was fixed when a contest began.
+
+    Attributes:
+        briefs: (name, text), in the order given.
+        settings: Of each inner search.
+        spend: What each may use.
+        rounds: Most rounds; may be raised.
+        dollars: Most that all inner searches may pay for language models; may be raised. None: no limit.
+        base: The starting commit.
+        created: Unix time in seconds.
+    """
+
+    briefs: tuple[tuple[str, str], ...]
+    settings: tuple[str, ...]
+    spend: Spend
+    rounds: int
+    dollars: float | None
+    base: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a contest stands.
+
+    Attributes:
+        results: Brief -> round -> what its inner search came to.
+        pairs: What is known of each two briefs.
+        racing: Briefs that the next round runs; empty if the ranking is established.
+        rounds: Rounds that are complete.
+        missing: (brief, round) of what the round that has begun still lacks.
+    """
+
+    results: Mapping[str, Mapping[int, Result]]
+    pairs: tuple[Difference, ...]
+    racing: tuple[str, ...]
+    rounds: int
+    missing: tuple[tuple[str, int], ...]
+
+    @property
+    def gains(self) -> dict[str, dict[int, float]]:
+        """Brief -> round -> gain, of complete rounds."""
+        return _gains(self.results, self.rounds)
+
+    @property
+    def ranking(self) -> list[str]:
+        """The briefs by their mean gain, the best first."""
+        return race.standing(self.gains)
+
+    @property
+    def winner(self) -> str | None:
+        """The brief that is established to be the best."""
+        return race.winner(self.gains)
+
+
+class Contest:
+    """A contest in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a contest.
+
+        Raises:
+            UserError: If there is none.
+        """
+        self.folder = folder
+        try:
+            read = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            self.plan = Plan.from_dict(read)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"There is no contest in {folder}: {error}.", "Begin one: autoresearch contest A.md B.md"
+            ) from None
+
+    @classmethod
+    def begin(cls, folder: Path, plan: Plan) -> Contest:
+        """Write the plan of a contest, or of one that goes on with more rounds or dollars.
+
+        Raises:
+            UserError: If the folder holds another contest, or a search.
+        """
+        if (folder / "journal.db").exists():
+            raise UserError(f"{folder.name} is the name of a search.", "Choose another: name=...")
+        if len(plan.briefs) < 2:
+            raise UserError("A contest needs at least two briefs.", "Name files or a folder of them.")
+        check_settings(plan.settings, plan.spend)
+        if (folder / PLAN).exists():
+            before = cls(folder).plan
+            plan = replace(plan, base=before.base, created=before.created)
+            if replace(plan, rounds=before.rounds, dollars=before.dollars) != before:
+                raise UserError(
+                    f"The contest {folder.name} was begun with other briefs or settings.",
+                    f"It goes on with: autoresearch contest name={folder.name}; or choose another name.",
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        half = folder / f"{PLAN}.half"
+        half.write_text(json.dumps(plan.to_dict(), indent=2), encoding="utf-8")
+        half.replace(folder / PLAN)
+        return cls(folder)
+
+    @cached_property
+    def searches(self) -> Searches:
+        """The inner searches."""
+        plan, folder = self.plan, self.folder
+        return Searches(folder / "inner", folder.parent / "cache", plan.settings, plan.spend, plan.dollars)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What the inner searches improve."""
+        return create_task(load(list(self.plan.settings))).metric
+
+    def inner(self, brief: str, number: int) -> Inner:
+        """The inner search of a brief in a round."""
+        return self.searches.inner(dict(self.plan.briefs)[brief], FIRST_SEED + number)
+
+    def standing(self) -> Standing:
+        """Where it stands, by what has ended."""
+        names = [name for name, _ in self.plan.briefs]
+        results: dict[str, dict[int, Result]] = {name: {} for name in names}
+        number, alive = 0, names
+        while alive and number < self.plan.rounds:
+            for name in alive:
+                if found := self.searches.result(self.inner(name, number)):
+                    results[name][number] = found
+            left = [n for n in _rotated(names, number) if n in alive and number not in results[n]]
+            if left:
+                missing = tuple((n, number) for n in left)
+                return Standing(results, _pairs(results, number), tuple(alive), number, missing)
+            number += 1
+            alive = race.racing(_gains(results, number))
+        return Standing(results, _pairs(results, number), tuple(alive), number, ())
+
+    def run(
+        self,
+        repository: Repository,
+        tell: Callable[[str, int, Result], None] = lambda brief, number, result: None,
+    ) -> str:
+        """Run rounds until the ranking is established or the budget is spent.
+
+        Args:
+            repository: The user's.
+            tell: Called with brief, round and result of each inner search that has ended.
+
+        Returns:
+            Why it ended, in words.
+
+        Raises:
+            UserError: If an inner search cannot be run.
+        """
+        self.searches.prepare(lambda place: repository.export(self.plan.base, (".",), place))
+        while True:
+            found = self.standing()
+            if not found.racing:
+                return "the ranking is established"
+            if not found.missing:
+                return f"its {self.plan.rounds} rounds are over"
+            if len(found.missing) == len(found.racing) and not self.searches.affords(len(found.racing)):
+                return f"another round could break its {self.plan.dollars:g} dollars"
+            for brief, number in found.missing:
+                tell(brief, number, self.searches.run(self.inner(brief, number)))
+
+    def summaries(self) -> list[Summary]:
+        """The inner searches that have ended, each under the name of its brief."""
+        found = []
+        for brief, results in self.standing().results.items():
+            for result in results.values():
+                journal = Journal(self.searches.folder / result.name / "journal.db")
+                try:
+                    summary = summarize(journal)
+                finally:
+                    journal.close()
+                found.append(replace(summary, info=replace(summary.info, brief=brief)))
+        return found
+
+
+def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The briefs that words name: Markdown files, folders of them, or names of shipped ones.
+
+    Raises:
+        UserError: If there is no such brief, or two have the same name.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        folder = Path(word).expanduser()
+        for path in sorted(folder.glob("*.md")) if folder.is_dir() else [None]:
+            config = load([f"brief={path or word}"])
+            name = config.brief_path.stem
+            if name in found:
+                raise UserError(f"Two briefs are called {name}.", "Rename one of the files.")
+            found[name] = config.read_brief()
+    return tuple(found.items())
+
+
+def make_plan(
+    words: Sequence[str], overrides: Sequence[str], repository: Repository, rounds: int, dollars: float | None
+) -> Plan:
+    """The plan of a new contest.
+
+    Args:
+        words: That name briefs.
+        overrides: Settings; `experiments` and `minutes` are the budget of each inner search.
+        repository: The user's; its HEAD is the start of all.
+        rounds: Most rounds.
+        dollars: Most that all may pay for language models.
+    """
+    mine = ("experiments", "minutes", "name", "runs")
+    config = load(list(overrides))
+    # What the environment and the user's file choose is fixed now, and is the same for all.
+    last = {o.partition("=")[0]: o for o in config.overrides}
+    settings = tuple(override for key, override in last.items() if key not in mine)
+    spend = Spend(config.experiments, config.minutes)
+    base = repository.resolve("HEAD") or ""
+    return Plan(read_briefs(words), settings, spend, rounds, dollars, base, now())
+
+
+def _rotated(names: Sequence[str], number: int) -> list[str]:
+    start = number % len(names)
+    return [*names[start:], *names[:start]]
+
+
+def _gains(results: Mapping[str, Mapping[int, Result]], rounds: int) -> dict[str, dict[int, float]]:
+    return {
+        name: {number: result.gain for number, result in found.items() if number < rounds}
+        for name, found in results.items()
+    }
+
+
+def _pairs(results: Mapping[str, Mapping[int, Result]], rounds: int) -> tuple[Difference, ...]:
+    return tuple(race.differences(_gains(results, rounds)))
