@@ -10,7 +10,7 @@ import typer
 from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal
 
 if TYPE_CHECKING:
-    from autoresearch.tasks.brief.inner import Result
+    from autoresearch.tasks.brief.result import Result
 
 ROUNDS = 12
 
@@ -58,8 +58,8 @@ def contest(
         )
 
     try:
+        held = Contest.begin(folder, plan)
         with told_to_end(), lock(folder):
-            held = Contest.begin(folder, plan)
             why = held.run(repository, tell)
             written = page.write(held)
     except KeyboardInterrupt as end:

@@ -23,7 +23,9 @@ from autoresearch.report.summary import Summary, summarize
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tasks import create_task
-from autoresearch.tasks.brief.inner import Inner, Result, Searches, Spend, check_settings
+from autoresearch.tasks.brief.inner import Inner, Searches
+from autoresearch.tasks.brief.result import Result
+from autoresearch.tasks.brief.settings import Spend, check_settings
 from autoresearch.types import Metric, Plain
 
 PLAN = "contest.json"

@@ -22,7 +22,7 @@ import pytest
 
 from autoresearch.finish.claim import make_claim
 from autoresearch.search.setup.open import open_search
-from autoresearch.tasks.brief import inner
+from autoresearch.tasks.brief import process
 from tests.support import toy_task
 from tests.support.messages_server import Behaviour, MessagesServer, proposal
 from tests.support.stub import git
@@ -104,7 +104,7 @@ def repository(root: Path, **briefs: str) -> Path:
 def run_here(
     code: Path, overrides: Sequence[str], log: Path, tick: Callable[[], None], claims: bool = True
 ) -> int:
-    """As `inner.run_search`, in a thread of this process that has a working folder of its own."""
+    """As `process.run_search`, in a thread of this process that has a working folder of its own."""
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -135,7 +135,7 @@ def researcher(monkeypatch: pytest.MonkeyPatch, site: Path, **options: Any) -> I
     """A scripted model and the toy task; inner searches run in this process."""
     toy_task.install(monkeypatch, site)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr(inner, "run_search", run_here)
+    monkeypatch.setattr(process, "run_search", run_here)
     with Researcher(**options) as server:
         yield server
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
 from autoresearch.execute.base import Place, TrialSpec
-from autoresearch.tasks.brief.inner import Inner, Result, Searches
+from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.ledger import ledger
+from autoresearch.tasks.brief.result import Result
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
-from autoresearch.tasks.brief.inner import Searches, Spend, check_settings, merged
+from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
+from autoresearch.tasks.brief.settings import Spend, check_settings, merged
 from autoresearch.text import count, quoted
 from autoresearch.types import Direction, Metric, Split
 

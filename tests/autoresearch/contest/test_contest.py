@@ -13,7 +13,8 @@ from autoresearch.contest import page
 from autoresearch.contest.contest import Contest, Plan, make_plan, read_briefs
 from autoresearch.errors import UserError
 from autoresearch.store.git import Repository
-from autoresearch.tasks.brief import inner
+from autoresearch.tasks.brief import process
+from autoresearch.tasks.brief.settings import Spend
 from tests.support import briefs, toy_task
 from tests.support.cli import inside
 from tests.support.stub import git
@@ -58,7 +59,7 @@ def test_three_briefs_are_ranked_and_a_killed_contest_goes_on(
         return briefs.run_here(code, overrides, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(inner, "run_search", dies)
+        patch.setattr(process, "run_search", dies)
         with pytest.raises(KeyboardInterrupt):
             held.run(Repository(root), lambda brief, number, result: told.append(f"{brief} {number}"))
     assert told == ["good 0", "plain 0", "poor 0", "plain 1"], "the order rotates"
@@ -101,7 +102,7 @@ def test_plans_and_briefs_that_cannot_be(root: Path, monkeypatch: pytest.MonkeyP
         read_briefs([str(root.parent), str(root.parent / "good.md")])
     with pytest.raises(UserError, match="There is no contest"):
         Contest(root / "runs/none")
-    plan = Plan((("a", "A"),), briefs.INNER, inner.Spend(1), 2, None, "", 0.0)
+    plan = Plan((("a", "A"),), briefs.INNER, Spend(1), 2, None, "", 0.0)
     with pytest.raises(UserError, match="at least two briefs"):
         Contest.begin(root / "runs/c", plan)
     (root / "runs/c").mkdir(parents=True)

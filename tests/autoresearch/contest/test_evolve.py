@@ -17,7 +17,7 @@ from autoresearch.contest.contest import Contest, make_plan
 from autoresearch.contest.evolve import committed, settings
 from autoresearch.errors import UserError
 from autoresearch.store.git import Repository
-from autoresearch.tasks.brief import inner
+from autoresearch.tasks.brief.result import Result
 from tests.support import briefs, toy_task
 from tests.support.cli import inside
 from tests.support.stub import git
@@ -85,7 +85,7 @@ def test_what_evolve_needs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert committed("brief", briefs.brief(0.2), repository) == "brief.md"
     with pytest.raises(UserError, match="is not among the committed files"):
         committed("brief", "# Another", repository)
-    result = inner.Result("x", 0.1, 0.0, 1, 1, 0.0, 1.0, "", ())
+    result = Result("x", 0.1, 0.0, 1, 1, 0.0, 1.0, "", ())
     monkeypatch.setattr(held.searches, "result", lambda one: result if one.seed == 1 else None)
     monkeypatch.setattr("autoresearch.contest.page.write", lambda contest: None)
     with pytest.raises(UserError, match="must hold elsewhere"):

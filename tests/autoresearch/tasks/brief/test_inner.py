@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from autoresearch.errors import UserError
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.tasks.brief import inner
-from autoresearch.tasks.brief.inner import Inner, Searches, Spend, cap, check_settings, merged, read_result
+from autoresearch.tasks.brief import inner, process
+from autoresearch.tasks.brief.inner import Inner, Searches
+from autoresearch.tasks.brief.result import read_result
+from autoresearch.tasks.brief.settings import Spend, cap, check_settings, merged
 from tests.support import briefs, toy_task
 from tests.support.stub import git
 
@@ -71,7 +73,7 @@ def test_one_that_was_stopped_goes_on(
         return briefs.run_here(code, short, log, tick, claims=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr(inner, "run_search", half)
+        patch.setattr(process, "run_search", half)
         patch.setattr(inner, "ATTEMPTS", 1)
         (found.folder / f"{one.name}.log").write_text("it was tired")
         with pytest.raises(UserError, match=r"did not come to its end. It said last:\nit was tired"):
@@ -89,6 +91,7 @@ def test_the_common_cap_holds_before_anything_is_run(root: Path, server: briefs.
     assert 0 < first.dollars < 0.5 and found.affords(1) and not found.affords(2)
     with closing(Journal(found.folder / first.name / "journal.db")) as journal:
         journal.update(finished=None)
+    found = searches(root, server, dollars=1.5, each=1.0)
     assert found.spent() == 1.0, "what has not ended counts with its cap"
     asked = len(server.requests)
     with pytest.raises(UserError, match=r"could break the cap of 1.5 dollars: 1 are spent or reserved"):

@@ -1,0 +1,78 @@
+"""What an inner search came to, read from its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+from autoresearch.store.claims import read_claims
+from autoresearch.store.journal import Journal
+from autoresearch.store.notes import read_unbilled, seconds_after
+from autoresearch.store.searches import STOPPED
+from autoresearch.types import Cost, Experiment, in_order
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an inner search came to.
+
+    Attributes:
+        name: Its name.
+        gain: Of its tip over its start on the sealed split, in the unit of its metric; positive is better.
+        error: Standard error of `gain`; 0 if nothing was kept.
+        tried: Its experiments.
+        kept: How many of them were kept.
+        dollars: What it paid for language models.
+        device_seconds: For how long its trials kept devices busy.
+        void: Why there is no claim although something was kept; empty if there is one.
+        experiments: All of them, the baseline first.
+    """
+
+    name: str
+    gain: float
+    error: float
+    tried: int
+    kept: int
+    dollars: float
+    device_seconds: float
+    void: str
+    experiments: tuple[Experiment, ...]
+
+
+def read_result(folder: Path) -> Result | None:
+    """What the search in a folder came to; None while it has not ended, its claim included."""
+    if not (folder / "journal.db").exists():
+        return None
+    with closing(Journal(folder / "journal.db")) as journal:
+        if journal.info().finished is None or journal.get(STOPPED) or journal.runner() is not None:
+            return None
+        experiments = journal.experiments()
+        kept = [e for e in in_order(experiments) if e.kept]
+        claim = next((c for c in read_claims(journal) if kept and c.tip == kept[-1].commit), None)
+        if kept and (claim is None or claim.finished is None):
+            return None
+        gain = error = 0.0
+        if claim is not None and claim.result is not None:
+            low, high = claim.result.interval
+            gain, error = claim.result.effect, (high - low) / 2 / NormalDist().inv_cdf(0.975)
+        return Result(
+            name=folder.name,
+            gain=gain,
+            error=error,
+            tried=len(experiments) - 1,
+            kept=len(kept),
+            dollars=_dollars(journal, experiments),
+            device_seconds=sum(t.seconds for e in experiments for t in e.trials) + seconds_after(journal),
+            void=claim.void if claim else "",
+            experiments=experiments,
+        )
+
+
+def _dollars(journal: Journal, experiments: Sequence[Experiment]) -> float:
+    """What a search paid for language models, for what was never tried as well."""
+    paid = [p.cost for e in experiments for p in (e.proposal, *e.dropped) if p is not None]
+    paid += [draft.proposal.cost for draft in journal.drafts()]
+    return sum((*paid, *read_unbilled(journal).values()), Cost()).dollars
