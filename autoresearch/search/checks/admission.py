@@ -256,8 +256,8 @@ def _refuse_secrets(proposal: Proposal, before: Mapping[str, str]) -> None:
 
     An endpoint may echo the key that it was sent. What the sources hold already is no news.
     """
-    words = (proposal.hypothesis, proposal.mechanism, proposal.risk, proposal.instruction)
-    words = (*words, *map(str, proposal.params.values()))
+    prose = (proposal.hypothesis, proposal.mechanism, proposal.risk, proposal.instruction)
+    words = (*prose, *map(str, proposal.params.values()))
     edits = "\n".join(text for edit in proposal.edits for text in (edit.path, edit.search, edit.replace))
     name = held_secret("\n".join((*words, edits)), known="\n".join(before.values()))
     if name:
