@@ -34,7 +34,6 @@ def contest(
     from autoresearch.contest.contest import PLAN, Contest, make_plan
     from autoresearch.search.setup.open import place_of, runs_folder
     from autoresearch.store.git import Repository
-    from autoresearch.store.lock import lock
 
     given = words or []
     briefs, overrides = [w for w in given if "=" not in w], [w for w in given if "=" in w]
@@ -59,7 +58,7 @@ def contest(
 
     try:
         held = Contest.begin(folder, plan)
-        with told_to_end(), lock(folder):
+        with told_to_end(), held.alone():
             why = held.run(repository, tell)
             written = page.write(held)
     except KeyboardInterrupt as end:

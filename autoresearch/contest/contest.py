@@ -9,7 +9,8 @@ drifts on the machine meets all alike. Not covered: the statistics (`race`) and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from autoresearch.errors import UserError
 from autoresearch.report.summary import Summary, summarize
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.lock import lock
 from autoresearch.tasks import create_task
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result
@@ -133,6 +135,25 @@ class Contest:
         half.write_text(json.dumps(plan.to_dict(), indent=2), encoding="utf-8")
         half.replace(folder / PLAN)
         return cls(folder)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the right to run it, until the block ends.
+
+        Raises:
+            UserError: If another process runs it.
+        """
+        place = self.folder / "inner"  # a folder of searches with a lock but no journal is cleared away
+        place.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(place))
+            except UserError as error:
+                hint = "Wait for it, or stop that process."
+                raise UserError(
+                    f"The contest {self.folder.name} runs already.", hint, code=error.code
+                ) from None
+            yield
 
     @cached_property
     def searches(self) -> Searches:

@@ -86,6 +86,9 @@ def test_a_contest_from_the_command_line_is_compared_and_says_what_is_not_establ
     assert "round 2: poor gained" in said and "too few for an interval: not established" in said
     assert "Which brief is the best is not established, after 2 rounds." in said
     assert "It ended since its 2 rounds are over." in said and (root / "runs/c/contest.html").exists()
+    assert "c:" not in inside(root, "clean"), "it is no start that failed"
+    with Contest(root / "runs/c").alone():
+        assert "The contest c runs already" in inside(root, "contest", "name=c", code=4)
     known = json.loads(inside(root, "contest", "name=c", "--json"))
     assert known["winner"] is None and known["ranking"] == ["good", "poor"] and known["rounds"] == 2
     assert "good" in (told := inside(root, "compare", "c")) and "not established" in told
