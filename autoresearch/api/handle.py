@@ -57,6 +57,7 @@ class SearchHandle(SearchFrames):
 
     def status_lines(self) -> list[str]:
         """How far it has come, in sentences: what `status` prints."""
+        from autoresearch.execute.remote import places_told
         from autoresearch.report.markdown import drift, headline
         from autoresearch.report.stopping import stopping
         from autoresearch.search.scheduler import WAITS_KEY
@@ -69,6 +70,7 @@ class SearchHandle(SearchFrames):
         name = summary.info.name
         lines = [headline(summary), f"Tried: {summary.tried}."]
         lines += [f"Running: {runner}." if runner else f"Not running. Continue: autoresearch run name={name}"]
+        lines += places_told(self.folder) if runner else []
         lines += [f"It waits until the machine has room: {waits}."] if runner and waits else []
         lines += [
             f"{one_line(who)}: {count(cost.calls, 'call')} since its last proposal led to none."

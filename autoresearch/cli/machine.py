@@ -20,19 +20,26 @@ def doctor(
 ) -> None:
     """Look at this machine: protection, git, disk, data, key, device; train twice, and say what suits it."""
     from autoresearch.config import load
-    from autoresearch.execute.sandbox import create_sandbox, describe
-    from autoresearch.execute.sandbox.gpu import describe as describe_gpu
+    from autoresearch.execute import is_remote
     from autoresearch.search.setup.doctor import examine
 
-    sandbox = create_sandbox(load(overrides or []).sandbox["backend"], lambda t: typer.echo(t, err=True))
+    config = load(overrides or [])
+    found = [] if is_remote(config.executor.name) else _protection(config.sandbox["backend"])
+    looked = examine(overrides or [], Path.cwd(), lambda t: typer.echo(t, err=True), quick=quick)
+    print_lines(chain(found, looked), json)
+
+
+def _protection(backend: str) -> list[tuple[str, str]]:
+    """What the sandbox of this machine protects from, as lines of a heading and a text."""
+    from autoresearch.execute.sandbox import create_sandbox, describe
+    from autoresearch.execute.sandbox.gpu import describe as describe_gpu
+
+    sandbox = create_sandbox(backend, lambda text: typer.echo(text, err=True))
     report = describe(sandbox)
     found = [("sandbox", report.backend)]
     found += [(f"  {'yes' if p.held else 'NO'}", f"{p.name}: {p.how}") for p in report.protections]
     found.append(("GPU", describe_gpu(sandbox)))
-    if report.warning:
-        found.append(("warning", report.warning))
-    looked = examine(overrides or [], Path.cwd(), lambda t: typer.echo(t, err=True), quick=quick)
-    print_lines(chain(found, looked), json)
+    return [*found, ("warning", report.warning)] if report.warning else found
 
 
 def prepare(overrides: Overrides = None, json: Json = False) -> None:

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -126,7 +126,7 @@ class RayEngine:
         if self._closed.is_set():
             return []
         with self._lock, suppress(Exception):  # the head may be away for a moment: what was known still holds
-            found = {}
+            found: dict[str, str] = {}
             for node in self._ray.nodes():
                 if node["Alive"]:
                     number = int(node["Resources"].get(self._resource, 0) // self._each)
@@ -209,7 +209,7 @@ class _Actor:
         while not self._worker.ended.wait(1.0):
             if time.monotonic() > self._asked + LEASE_SECONDS:
                 self._worker.close()
-        time.sleep(1.0)  # for the last answer
+        time.sleep(30.0)  # the driver fetches the last answer, and kills this process
         os._exit(0)
 
 
@@ -268,7 +268,7 @@ def _connect(address: str | None, cpus: int | None) -> Any:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address is None:  # nobody else on this machine may run code in it
+    if address is None:  # Ray listens on all interfaces, and whoever may connect runs code
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -283,9 +283,10 @@ def _connect(address: str | None, cpus: int | None) -> Any:
     options: dict[str, Any] = {"address": address}
     if address is None:
         options = {"address": "local", "num_cpus": cpus or cores(), "include_dashboard": False}
-        options["_node_ip_address"] = "127.0.0.1"
     try:
-        ray.init(**options, log_to_driver=False, logging_level="error", namespace="autoresearch")
+        # Ray lets workers import from the current folder: a checkout of the user, perhaps of another version.
+        with chdir("/"):
+            ray.init(**options, log_to_driver=False, logging_level="error", namespace="autoresearch")
     except Exception as error:
         raise UserError(
             f"Ray does not answer at {address or 'this machine'}: {_said(error)}",

@@ -8,9 +8,11 @@ losing its worker is set aside. Not covered: how a worker measures (`worker.work
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from autoresearch.execute.worker.fence import Fence
 from autoresearch.execute.worker.files import Listing, list_folder, pieces
 from autoresearch.execute.worker.messages import Order, Setup, Wire, decode_result
 from autoresearch.store.files import remove_tree
+from autoresearch.text import count, one_line
 from autoresearch.types import WAITING, Measurement, Progress
 
 CLOSE_SECONDS = 10.0
@@ -37,6 +40,10 @@ BACKOFF_SECONDS = 1.0
 """Pause before a place gets another worker, for each that it has lost in a row."""
 TRIES = 3
 """Workers in a row that a place may lose without finishing a trial before it is set aside."""
+
+
+PLACES = "places.json"
+"""File in the folder of a search that tells of its places, for `status`."""
 
 
 class Engine(Protocol):
@@ -87,6 +94,7 @@ class _Site:
     jobs: list[_Job] = field(default_factory=list)
     waiting: SimpleQueue[_Job | None] = field(default_factory=SimpleQueue)
     failures: int = 0
+    begun: float = 0.0
 
 
 class RemoteExecutor:
@@ -116,6 +124,7 @@ class RemoteExecutor:
             UserError: If none gets ready in time.
         """
         self._setup, self._engine, self._runs, self._export, self._say = setup, engine, runs, export, say
+        self._places_file = runs / setup.search / PLACES
         self._listings = {listing.key: listing for listing in setup.folders.values()}
         if setup.trusted is not None:
             self._listings[setup.trusted.key] = setup.trusted
@@ -154,6 +163,12 @@ class RemoteExecutor:
         """What is known of each place that is ready: name -> what its worker said."""
         with self._lock:
             return {site.name: dict(site.about) for site in self._sites.values() if site.place}
+
+    @property
+    def settled(self) -> bool:
+        """Whether every place that the engine offers is ready or set aside."""
+        with self._lock:
+            return all(site.place for site in self._sites.values())
 
     @property
     def set_aside(self) -> dict[str, str]:
@@ -215,6 +230,7 @@ class RemoteExecutor:
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._places_file.unlink(missing_ok=True)
 
     # Places come and go
 
@@ -238,6 +254,7 @@ class RemoteExecutor:
     def _live(self, site: _Site) -> None:
         """Keep a worker at a place, for as long as there is the place."""
         while not self._closed.is_set():
+            site.begun = time.monotonic()
             try:
                 channel = self._engine.open(site.name)
                 try:
@@ -294,6 +311,15 @@ class RemoteExecutor:
                 else:
                     self._assign(job, None)
             self._changed.notify_all()
+            self._publish()
+
+    def _publish(self) -> None:
+        """Write down what places there are; the lock is held."""
+        if not self._closed.is_set() and self._places_file.parent.is_dir():
+            aside = {name: {"set_aside": why} for name, why in self._aside.items()}
+            partial = self._places_file.with_suffix(".partial")
+            partial.write_text(json.dumps({**self.about, **aside}))
+            partial.replace(self._places_file)
 
     def _tell_all(self, jobs: Sequence[_Job], text: str) -> None:
         queues = {id(job.events): job.events for job in jobs if not job.tryout}
@@ -384,11 +410,13 @@ class RemoteExecutor:
         elif kind == "ready":
             with self._changed:
                 site.about |= {key: value for key, value in message.items() if key != "kind"}
+                site.about["start_seconds"] = time.monotonic() - site.begun
                 site.place = Place(site.name, site.about["device"])
                 homeless, self._homeless = self._homeless, []
                 for job in homeless:
                     self._assign(job, site)
                 self._changed.notify_all()
+                self._publish()
         else:
             self._heard_of(site, message)
 
@@ -451,3 +479,24 @@ class RemoteExecutor:
                 fence.end(job.spec.trial)
         remove_tree(job.folder)
         job.events.put(Finished(job.spec, place, None if job.cancelled else result))
+
+
+def places_told(folder: Path) -> list[str]:
+    """What a search that runs says of its remote places, in sentences; empty if it has none.
+
+    Args:
+        folder: Of the search.
+    """
+    try:
+        known: dict[str, dict[str, Any]] = json.loads((folder / PLACES).read_text())
+    except (OSError, ValueError):
+        return []
+    kinds = Counter(kind(about) for about in known.values() if "set_aside" not in about)
+    lines = [f"{count(number, 'place')}: {one_line(text)}." for text, number in kinds.items()]
+    aside = {name: about["set_aside"] for name, about in known.items() if "set_aside" in about}
+    return lines + [f"Place {one_line(name)} is set aside: {one_line(why)}." for name, why in aside.items()]
+
+
+def kind(about: Mapping[str, Any]) -> str:
+    """What makes a place comparable with others, in words: its device, its sandbox."""
+    return ", ".join([about["device"], *(f"{name} {text}" for name, text in about["about"].items())])

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.text import one_line, scrub
-from autoresearch.types import Experiment
+from autoresearch.types import Experiment, Trial
 
 if TYPE_CHECKING:
     from autoresearch.store.database import Span
@@ -136,9 +136,12 @@ def trace(name: str, found: Sequence[Span], experiments: Iterable[Experiment]) -
         found: What was done when, sorted by start.
         experiments: For the hypothesis and the verdict shown with each span.
     """
+    experiments = list(experiments)
     words = {e.number: _event_words(e) for e in experiments}
+    places = {t.id: _place(t) for e in experiments for t in (*e.trials, *e.diagnoses)}
     origin = min((span.started for span in found), default=0.0)
-    rows = _rows(found)
+    lanes = sorted(set(filter(None, places.values())))
+    rows = _rows(found, {trial: lanes.index(place) for trial, place in places.items() if place})
     events = [
         {
             "name": _title(span),
@@ -152,11 +155,22 @@ def trace(name: str, found: Sequence[Span], experiments: Iterable[Experiment]) -
         }
         for span, row in zip(found, rows, strict=True)
     ]
-    return {"displayTimeUnit": "ms", "traceEvents": [*_row_names(name, set(rows)), *events]}
+    return {"displayTimeUnit": "ms", "traceEvents": [*_row_names(name, set(rows), lanes), *events]}
 
 
-def _rows(found: Sequence[Span]) -> list[int]:
-    """The row of each span; trials that overlap get rows of their own."""
+def _place(trial: Trial) -> str:
+    """Where a trial ran, if that is known; it may be another place than it was started at."""
+    return (trial.result.provenance.place if trial.result else "") or trial.place
+
+
+def _rows(found: Sequence[Span], lanes: Mapping[int, int]) -> list[int]:
+    """The row of each span: that of its trial's place, or one where no other trial of unknown place runs.
+
+    Args:
+        found: Sorted by start.
+        lanes: Trial -> number of its place.
+    """
+    known = len(set(lanes.values()))
     last: dict[int | None, float] = {}
     for span in found:
         if span.phase in TRIAL:
@@ -167,6 +181,9 @@ def _rows(found: Sequence[Span]) -> list[int]:
         if span.phase not in TRIAL:
             rows.append(PROPOSING if span.phase == "propose" else LOOP)
             continue
+        if span.trial is not None and span.trial in lanes:
+            rows.append(DEVICE + lanes[span.trial])
+            continue
         free = next(
             (i for i, (until, trial) in enumerate(taken) if trial == span.trial or until <= span.started),
             len(taken),
@@ -174,12 +191,13 @@ def _rows(found: Sequence[Span]) -> list[int]:
         if free == len(taken):
             taken.append((0.0, None))
         taken[free] = last[span.trial], span.trial
-        rows.append(DEVICE + free)
+        rows.append(DEVICE + known + free)
     return rows
 
 
-def _row_names(search: str, rows: set[int]) -> list[dict[str, Any]]:
+def _row_names(search: str, rows: set[int], lanes: Sequence[str]) -> list[dict[str, Any]]:
     known = {PROPOSING: "proposing", LOOP: "loop"}
+    known |= {DEVICE + number: scrub(place) for number, place in enumerate(lanes)}
     named = [("process_name", 0, scrub(f"autoresearch/{search}"))]
     named += [("thread_name", row, known.get(row, f"device {row - DEVICE}")) for row in sorted(rows)]
     return [

@@ -21,6 +21,7 @@ from autoresearch.execute import EXECUTORS
 from autoresearch.execute.base import Executor, Measurer, Place
 from autoresearch.execute.local import Export
 from autoresearch.execute.places import require_device
+from autoresearch.execute.remote import kind
 from autoresearch.execute.sandbox import Sandbox, create_sandbox
 from autoresearch.execute.sandbox import describe as describe_sandbox
 from autoresearch.execute.sandbox.gpu import UNUSABLE
@@ -72,11 +73,8 @@ def create_executor(
 
 def about_places(executor: Executor) -> list[str]:
     """What is known of remote places, a line for each kind; empty if trials run on this machine."""
-    kinds = Counter(
-        ", ".join([known["device"], *(f"{name} {text}" for name, text in known["about"].items())])
-        for known in getattr(executor, "about", {}).values()
-    )
-    return [f"{count(number, 'place')} so far: {kind}" for kind, number in kinds.items()]
+    kinds = Counter(map(kind, getattr(executor, "about", {}).values()))
+    return [f"{count(number, 'place')} so far: {text}" for text, number in kinds.items()]
 
 
 def describe(config: Config, data: Dataset, trusted: Path) -> Setup:

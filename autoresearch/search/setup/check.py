@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from autoresearch.config import load
-from autoresearch.errors import UserError
-from autoresearch.execute.base import Measurer, TrialSpec
+from autoresearch.execute import is_remote
 from autoresearch.execute.places import require_device
-from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.judge import bars, create_judge
 from autoresearch.search.setup.create import require_files
 from autoresearch.search.setup.open import runs_folder
 from autoresearch.search.setup.plan import TRIALS, Line
+from autoresearch.search.setup.trying import SEEDS, Tried, try_here, try_places
 from autoresearch.store.git import Repository
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Task, Trust
 from autoresearch.text import duration
-from autoresearch.types import Direction, Measurement, Outcome
+from autoresearch.types import Direction
 
 NIGHT = 8 * 3600.0
 """Seconds of a night."""
-SEEDS = (1, 2)
 RAISE = {
     Trust.PRINTED: "task.score: a command that scores what task.train leaves, on data that it never saw",
     Trust.ARTIFACT: "only a task of your own whose scorer asks the candidate for answers (docs/tasks.md)",
@@ -45,21 +40,6 @@ MEASURED = {
     "score_seconds": ("scoring", "{:.1f} s"),
 }
 """Metric of a trial -> heading and text, for those that tell of the machine."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One training of the starting script.
-
-    Attributes:
-        score: Its score.
-        seconds: How long the whole trial took.
-        metrics: What was measured besides.
-    """
-
-    score: float
-    seconds: float
-    metrics: Mapping[str, float]
 
 
 def check_task(
@@ -84,7 +64,6 @@ def check_task(
     config, repository = load(overrides), Repository(folder)
     config.read_brief()
     require_device(config)
-    sandbox = create_sandbox(config.sandbox["backend"], say)
     task = create_task(config)
     require_files(repository, task)
     files = repository.sources("HEAD", task.editable)
@@ -96,50 +75,15 @@ def check_task(
     data = task.prepare(runs / "cache")
     for warning in task.warnings(data):
         yield "warning", warning
-    with tempfile.TemporaryDirectory(prefix="check-", dir=runs) as temporary:
-        trusted, tree = Path(temporary, "trusted"), Path(temporary, "tree")
-        for target in (trusted, tree):
-            repository.export("HEAD", task.frozen, target)
-        measurer = task.measurer(task.places()[0], data, sandbox, trusted, say)
-        try:
-            say("A tryout ...")
-            _ended(task, measurer.tryout(tree, _scratch(temporary, 0)))
-            done: list[Tried] = []
-            for seed in SEEDS:
-                say(f"Training {len(done) + 1} of {len(SEEDS)} ...")
-                done.append(_train(task, measurer, tree, _scratch(temporary, seed), seed))
-        finally:
-            measurer.close()
+    if is_remote(config.executor.name):
+        done = yield from try_places(config, repository, task, data, runs, say)
+    else:
+        done = try_here(config, repository, task, data, runs, say)
     yield from _findings(task, [t.score for t in done], [t.seconds for t in done], config.judge)
     for name, (heading, text) in MEASURED.items():
         if values := [t.metrics[name] for t in done if name in t.metrics]:
             yield heading, text.format(fmean(values))
     return done
-
-
-def _scratch(temporary: str, number: int) -> Path:
-    folder = Path(temporary, f"scratch{number}")
-    folder.mkdir()
-    return folder
-
-
-def _train(task: Task, measurer: Measurer, tree: Path, scratch: Path, seed: int) -> Tried:
-    """Train the starting script once."""
-    begun = time.monotonic()
-    result = measurer.measure(tree, TrialSpec("check", -seed, "", seed), scratch, lambda sign: None)
-    score = _ended(task, result).score
-    assert score is not None
-    return Tried(score, time.monotonic() - begun, result.metrics)
-
-
-def _ended(task: Task, result: Measurement) -> Measurement:
-    if result.outcome is not Outcome.OK:
-        raise UserError(
-            f"The start does not get through: {result.reason}",
-            f"Try it by hand: {task.by_hand}. It ended with:\n{result.log[-2000:]}",
-            code=3,
-        )
-    return result
 
 
 def _findings(

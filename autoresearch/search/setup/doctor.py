@@ -17,12 +17,14 @@ import psutil
 
 from autoresearch.config import LIMITS, Config, load
 from autoresearch.errors import UserError
+from autoresearch.execute import is_remote
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
 from autoresearch.search.loop import FREE_MEMORY
-from autoresearch.search.setup.check import NIGHT, Tried, check_task
+from autoresearch.search.setup.check import NIGHT, check_task
 from autoresearch.search.setup.open import runs_of
 from autoresearch.search.setup.plan import TRIALS, Line
+from autoresearch.search.setup.trying import Tried
 from autoresearch.store.git import Repository
 from autoresearch.tasks import create_task
 from autoresearch.text import count
@@ -89,8 +91,9 @@ def suiting(config: Config, tried: Sequence[Tried], used: float, free: float) ->
     """
     given = {override.partition("=")[0] for override in config.overrides}
     found: dict[str, str] = {}
-    number = len(places(config))
-    if device(config) == "cpu":
+    remote = is_remote(config.executor.name)
+    number = (config.executor.workers or 1) if remote else len(places(config))
+    if device(config) == "cpu" and not remote:
         each = max((t.metrics.get("memory_mb", 0.0) for t in tried), default=0.0) * 1e6
         fitting = max(1, int(free // (2 * each))) if each else number
         number = min(number, fitting, 1 if used > BUSY else number)

@@ -23,8 +23,10 @@ import pytest
 from autoresearch.config import load
 from autoresearch.execute.base import Executor, Finished, Progressed, Started
 from autoresearch.execute.ray import RayExecutor
+from autoresearch.execute.remote import places_told
 from autoresearch.execute.worker.messages import Setup
 from autoresearch.search.setup import create
+from autoresearch.search.setup.doctor import examine
 from autoresearch.search.setup.open import open_search
 from autoresearch.testing.executors import (
     SCRIPTED,
@@ -133,6 +135,8 @@ def test_the_same_search_has_the_same_result_as_on_this_machine(
         monkeypatch.chdir(root)
         with open_search([*settings, *engine], "quiet") as search:
             search.run()
+            told = places_told(root / "runs" / "x")
+            assert bool(told) == (name == "there") and all("1 place: " in line for line in told)
             experiments = search.journal.experiments()
             places = {t.place for e in experiments for t in e.trials}
             trials = [(t.seed, t.score, t.arm, t.result and t.result.outcome) for t in trials_of(experiments)]
@@ -141,6 +145,23 @@ def test_the_same_search_has_the_same_result_as_on_this_machine(
     assert found[0] == found[1]
     assert len(found[0][0]) > 8 and all(":cpu:" in place for place in places)
     assert "LEVEL = 1.9" in git(root, "show", f"autoresearch/x:{toy_task.PATH}")
+
+
+def test_doctor_tries_places_and_compares_their_scores(
+    shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = toy_task.make_repository(tmp_path / "repo")
+    monkeypatch.chdir(root)
+    far = ["executor=ray", f"executor.address={shared.address}", f"executor.cache={tmp_path / 'cache'}"]
+    lines = list(examine(["task.name=toy", "sandbox=none", *far], root, lambda text: None, quick=False))
+    found = dict(lines)
+    assert (
+        found["places"] == "4 ready" and found["agreement"] == "the same seed gave the same score everywhere"
+    )
+    place = next(text for heading, text in lines if ":cpu:" in heading)
+    assert place.endswith("sandbox none") and "MB of data and code were sent" in found["start-up"]
+    assert "executor.workers" not in found["for a night"]
+    assert not list((root / "runs").glob("check-*"))
 
 
 def trials_of(experiments: Sequence[Experiment]) -> list[Trial]:
@@ -177,6 +198,17 @@ def test_workers_and_nodes_may_die_and_new_nodes_join(shared: Any, tmp_path: Pat
     finally:
         executor.close()
     wait_until(lambda: not actor_pids())
+
+
+def test_without_the_token_nobody_gets_in(shared: Any) -> None:
+    code = f"import ray; ray.init(address={shared.address!r}, logging_level='error'); print(ray.nodes())"
+    known = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_TOKEN"}
+    for token in ({}, {"RAY_AUTH_TOKEN": "0" * 64}):
+        environment = {**known, **token, "HOME": "/nonexistent"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, timeout=SECONDS
+        )
+        assert done.returncode != 0 and b"NodeID" not in done.stdout
 
 
 DRIVER = """
