@@ -46,8 +46,9 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
-    from autoresearch.search.setup.open import named, open_search
+    from autoresearch.search.setup.open import named, place_of, runs_of
     from autoresearch.search.setup.plan import make_plan
+    from autoresearch.store.git import Repository
 
     given = named(overrides or [])
     if dry_run or view is not ViewKind.QUIET:
@@ -59,24 +60,47 @@ def run(
         return
     if sys.stdout.isatty():
         typer.echo("Closing this terminal stops it; with --detach it runs in the background.")
-    from autoresearch.finish.claim import make_claim
-    from autoresearch.search.scheduler import Stopped
-
-    name = ""
+    place = place_of(given)
+    folder = runs_of(place, Repository(Path.cwd())) / place.name
     try:
-        with told_to_end(), open_search(given, view) as search:
-            name = search.config.name
-            # The test split stays sealed until the search ends by itself: a person who stops it may go on.
-            kept = search.run() and any(e.kept for e in search.journal.experiments())
-            if kept and search.config.claim and search.task.sealed:
-                try:
-                    make_claim(search, search.config.claim)
-                except Stopped as stopped:
-                    search.view.message(str(stopped))
+        with told_to_end():
+            while more := _search(given, view):
+                given = [*given, *more]
     except KeyboardInterrupt as end:
-        say_the_end(end, f"autoresearch run name={name}" if name else "")
-    found = handle([*[o for o in overrides or [] if o.startswith("runs=")], f"name={name}"])
-    print_result(found.summary, found.folder / "report" / "report.html")  # written as the search was closed
+        begun = (folder / "journal.db").exists()
+        say_the_end(end, f"autoresearch run name={place.name}" if begun else "")
+    summary = handle([*(o for o in given if o.startswith("runs=")), f"name={place.name}"]).summary
+    print_result(summary, folder / "report" / "report.html")  # written as the search was closed
+
+
+def _search(given: list[str], view: ViewKind) -> list[str]:
+    """Run a search to its end, with its claim.
+
+    Returns:
+        Settings to begin again with, if the starting script does not fit into the memory but may with these.
+    """
+    from autoresearch.config.profiles import smaller
+    from autoresearch.finish.claim import make_claim
+    from autoresearch.search.loop import OutOfMemory
+    from autoresearch.search.scheduler import Stopped
+    from autoresearch.search.setup.open import open_search
+
+    with open_search(given, view) as search:
+        try:
+            by_itself = search.run()
+        except OutOfMemory as error:
+            if not (less := smaller(search.config)):
+                raise
+            search.view.message(f"{error} It begins again with a smaller profile: {less[0]}.", warning=True)
+            return less
+        # The test split stays sealed until the search ends by itself: a person who stops it may go on.
+        kept = by_itself and any(e.kept for e in search.journal.experiments())
+        if kept and search.config.claim and search.task.sealed:
+            try:
+                make_claim(search, search.config.claim)
+            except Stopped as stopped:
+                search.view.message(str(stopped))
+    return []
 
 
 def _detach(given: list[str]) -> None:

@@ -2,9 +2,10 @@
 
 YAML holds every default; the models here hold types and ranges only. The last of these layers wins: the
 shipped `configs/`, the user's own files (`autoresearch.config.files`), the command line. Where neither of the
-last two says so, a GPU chooses the budget, and an API key the proposer. A key or a choice that does not exist
-is refused with the nearest one that does. Groups whose options belong to one room (task, budget, data,
-proposer, judge, sandbox) stay plain mappings: that room's constructor checks them (by `parse`, or itself).
+last two says so, a GPU chooses the budget and the corpus, and an API key the proposer. A key or a choice that
+does not exist is refused with the nearest one that does. Groups whose options belong to one room (task,
+budget, data, proposer, judge, sandbox) stay plain mappings: that room's constructor checks them (by `parse`,
+or itself).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from autoresearch.config.explain import comment
 from autoresearch.config.files import BRIEFS as BRIEFS
 from autoresearch.config.files import CONFIGS as CONFIGS
 from autoresearch.config.files import folders, overrides_of, user_files
+from autoresearch.config.profiles import GPU_PROFILE, LARGE, is_profile
 from autoresearch.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
@@ -266,8 +268,11 @@ def _load(overrides: Sequence[str], environment: Mapping[str, str]) -> Config:
     task = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("task=")), "")
     own = [g for g in OF_TASKS if any((f / g / f"{task}.yaml").is_file() for f in folders())]
     automatic += [f"{group}={task}" for group in own if group not in given]
-    if "budget" not in own and "budget" not in given and "executor.device=cpu" not in overrides and has_gpu():
-        automatic.append("budget=gpu_5min")
+    if "executor.device=cpu" not in overrides and not own and has_gpu():
+        budget = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("budget=")), "")
+        automatic += [] if budget else [f"budget={GPU_PROFILE}"]
+        if "data" not in given and (not budget or is_profile(budget)):
+            automatic.append(f"data={LARGE}")
     tree, choices = deepcopy(compose_tree((*automatic, *overrides), tuple(folders())))
     name = str(tree["name"] if tree["name"] is not None else time.strftime("%b%d").lower())
     if name.lower() in RESERVED:
@@ -335,11 +340,16 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def resume(recorded: Config, overrides: Sequence[str]) -> Config:
+def resume(recorded: Config, overrides: Sequence[str], *, scored: bool = True) -> Config:
     """The configuration of a search that goes on: as it was begun, plus new overrides.
 
     Nothing is chosen by what the environment or the machine shows now: neither a proposer that costs money
     nor a device on which scores mean something else.
+
+    Args:
+        recorded: As it was begun.
+        overrides: New ones.
+        scored: Whether it has a score. If not, budget and data may still change.
 
     Raises:
         UserError: If an override would change what a score means.
@@ -351,7 +361,8 @@ def resume(recorded: Config, overrides: Sequence[str]) -> Config:
     device = f"executor.device={given.get('executor.device', recorded.executor.device)}"
     config = load([*kept, *(o for o in overrides if o.partition("=")[0] != "executor.device"), device], {})
     shared = ("threads", "workers") if recorded.budget.get("kind") == "seconds" else ()
-    for key in (*FIXED, *(f"executor.{name}" for name in ("device", *shared))):
+    fixed = [key for key in FIXED if scored or key not in OF_TASKS]
+    for key in (*fixed, *(f"executor.{name}" for name in ("device", *shared))):
         if _meaning(config, key) != _meaning(recorded, key):
             raise UserError(
                 f"The search {recorded.name} was begun with another {key}: scores would not be comparable.",

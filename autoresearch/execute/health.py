@@ -82,6 +82,12 @@ class Health:
         """The maker's name of the GPU."""
         return str(self._nvml.nvmlDeviceGetName(self._handle))
 
+    @property
+    def memory(self) -> int:
+        """Memory of the GPU in bytes, used or not; 0 if the driver does not know."""
+        found = self._known(self._nvml.nvmlDeviceGetMemoryInfo, default=None)
+        return int(found.total) if found else 0
+
     def read(self) -> Reading:
         """Take a reading.
 

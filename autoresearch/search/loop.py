@@ -47,6 +47,11 @@ FREE_MEMORY = (
     "smaller starting script."
 )
 
+
+class OutOfMemory(UserError):
+    """The starting script needs more memory than there is; a smaller budget profile may need less."""
+
+
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
 
@@ -169,7 +174,8 @@ class Search:
             self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             if ended.result.score is None:
                 short = ended.result.reason.startswith(MEMORY)
-                raise UserError(
+                killed = ended.result.reason.startswith(f"{MEMORY}, or")  # perhaps by a person
+                raise (OutOfMemory if short and not killed else UserError)(
                     f"The starting script does not get through a trial: {ended.result.reason}",
                     f"{FREE_MEMORY if short else f'Try it: {self.task.by_hand}.'} It ended with:\n"
                     f"{ended.result.log[-2000:]}",

@@ -28,11 +28,13 @@ class FakeNvml:
 
     Attributes:
         uuids: Of its GPUs, in the order of the driver.
+        memory: Of each of them, in bytes.
         asked: Numbers of the GPUs that were looked up.
     """
 
     uuids: Sequence[str] = ("GPU-aaa", "GPU-bbb", "GPU-ccc", "GPU-abc")
     asked: list[int] = field(default_factory=list)
+    memory: int = 80 * 2**30
 
     def __post_init__(self) -> None:
         self.says()
@@ -64,6 +66,7 @@ class FakeNvml:
             nvmlDeviceGetCount=lambda: len(self.uuids),
             nvmlDeviceGetHandleByIndex=self._handle,
             nvmlDeviceGetUUID=lambda handle: self.uuids[handle],
+            nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=self._tell(self.memory)),
             nvmlDeviceGetName=lambda handle: "NVIDIA Fake",
             nvmlDeviceGetTemperature=lambda handle, sensor: self._tell(self.temperature),
             nvmlDeviceGetClockInfo=lambda handle, kind: self._tell(self.clock),

@@ -11,14 +11,15 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from glob import iglob
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from autoresearch.clock import now
-from autoresearch.config import Config
+from autoresearch.config import Config, load
+from autoresearch.config.profiles import LARGE, SMALL, small_corpus
 from autoresearch.edit.patch import read_patch
 from autoresearch.edit.python import UNPARSABLE, parse
 from autoresearch.errors import UserError
@@ -206,6 +207,45 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))
+
+
+def is_scored(folder: Path) -> bool:
+    """Whether the starting script of the search in a folder has a score; from then on scores are compared."""
+    with closing(Journal(folder / "journal.db")) as journal:
+        return any(e.score is not None for e in journal.experiments()[:1])
+
+
+def prepare_data(
+    config: Config, task: Task, overrides: Sequence[str], cache: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any], Dataset]:
+    """Prepare the corpus; without a network the small one, if only a GPU has chosen the large one.
+
+    Args:
+        config: Of the search.
+        task: Its task.
+        overrides: What the user has set.
+        cache: Folder of prepared data.
+        say: Is told if the small corpus is taken.
+
+    Returns:
+        What changes in the configuration, and the data.
+
+    Raises:
+        UserError: If it cannot be prepared.
+    """
+    try:
+        return {}, task.prepare(cache)
+    except UserError as error:
+        small = small_corpus(config, overrides)
+        if error.code != 3 or not small:
+            raise
+    say(
+        f"The corpus {LARGE} could not be fetched (see above), so the small one, {SMALL}, is used. A GPU "
+        f"reads it many times over, and changes that help to memorise win. With a network: data={LARGE}"
+    )
+    smaller = load([*config.overrides, *small], environment={}, own_file=False)
+    changed = {key: getattr(smaller, key) for key in ("data", "choices", "overrides")}
+    return changed, create_task(smaller).prepare(cache)
 
 
 def record_data(journal: Journal, data: Dataset, runs: Path) -> None:

@@ -15,9 +15,10 @@ from statistics import fmean
 
 import psutil
 
-from autoresearch.config import LIMITS, Config, load
+from autoresearch.config import LIMITS, Config, load, profiles
 from autoresearch.errors import UserError
 from autoresearch.execute import is_remote
+from autoresearch.execute.health import Health
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
 from autoresearch.search.loop import FREE_MEMORY
@@ -68,13 +69,16 @@ def examine(
     yield "git", f"{repository.root} at {head}" + (", with changes that no search sees" if changed else "")
     yield from _disk(runs_of(config, repository))
     yield "data", f"{config.choices.get('data', 'own')}; prepared when they are first needed"
+    if profiles.small_corpus(config, overrides):
+        yield "", f"chosen for a GPU; without a network {profiles.SMALL} is taken, with a warning"
     if quick:
         return
     try:
         tried = yield from check_task(overrides, folder, say)
     except UserError as error:
         if MEMORY in str(error):
-            yield "warning", f"The starting script needs more memory than is free: {FREE_MEMORY}"
+            less = f" `run` would begin again with {less[0]}." if (less := profiles.smaller(config)) else ""
+            yield "warning", f"The starting script needs more memory than is free: {FREE_MEMORY}{less}"
         raise
     given = " ".join(map(shlex.quote, ["autoresearch", "run", "name=night1", *overrides]))
     yield "for a night", " ".join([given, *suiting(config, tried, used, psutil.virtual_memory().available)])
@@ -93,6 +97,8 @@ def suiting(config: Config, tried: Sequence[Tried], used: float, free: float) ->
     found: dict[str, str] = {}
     remote = is_remote(config.executor.name)
     number = (config.executor.workers or 1) if remote else len(places(config))
+    if device(config) == "cuda" and not remote and (memory := _gpu_memory(config)):
+        found["budget"] = profiles.suiting(memory)
     if device(config) == "cpu" and not remote:
         each = max((t.metrics.get("memory_mb", 0.0) for t in tried), default=0.0) * 1e6
         fitting = max(1, int(free // (2 * each))) if each else number
@@ -104,6 +110,12 @@ def suiting(config: Config, tried: Sequence[Tried], used: float, free: float) ->
     decisions = NIGHT * number / fmean(t.seconds for t in tried) / fmean(TRIALS)
     found["experiments"] = str(max(1, round(decisions)))
     return [f"{key}={value}" for key, value in found.items() if key not in given]
+
+
+def _gpu_memory(config: Config) -> float:
+    """Bytes of the smallest GPU that is used; 0 on a CPU, or if the driver does not tell."""
+    found = (Health.find(where) for where in places(config).values() if where.startswith("cuda"))
+    return min((health.memory for health in found if health and health.memory), default=0)
 
 
 def _disk(runs: Path) -> Iterator[Line]:
@@ -129,6 +141,8 @@ def _device(config: Config, used: float) -> Iterator[Line]:
         "device",
         f"{fingerprint(where)}; {count(number, 'trial')} at a time, {count(threads(config), 'thread')} each",
     )
+    if memory := _gpu_memory(config):
+        yield "GPU memory", f"{memory / 1e9:.0f} GB; the profile for it is budget={profiles.suiting(memory)}"
     yield "cores", f"{cores()}, of which other programs use {used * cores():.1f}"
     yield "main memory", f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
     if used > BUSY:

@@ -42,6 +42,8 @@ from autoresearch.search.setup.create import (
     begin,
     check_new,
     check_settings,
+    is_scored,
+    prepare_data,
     record_data,
     recorded_data,
     reopen,
@@ -164,7 +166,8 @@ def open_search(
     folder = runs / place.name
     with lock(folder) as lease, ExitStack() as stack:
         found = (folder / "journal.db").exists()
-        config = resume(recorded_config(folder), overrides) if found else load(overrides)
+        scored = found and is_scored(folder)
+        config = resume(recorded_config(folder), overrides, scored=scored) if found else load(overrides)
         check_settings(config, new=not found)
         brief = config.read_brief()
         require_device(config)
@@ -181,8 +184,15 @@ def open_search(
         who = str(config.proposer["name"])
         proposer = proposer_of(config, repository, folder, say) if proposes else Nobody(who)
         task = create_task(config)
-        open_journal = reopened if found else begun
-        journal, data = open_journal(config, repository, task, folder, brief)
+        if scored:
+            journal, data = reopened(repository, task, folder)
+        else:
+            if not found:
+                check_new(config.name, repository, task)
+            otherwise, data = prepare_data(config, task, overrides, runs / "cache", passed_over.append)
+            config, planned = (c.model_copy(update=otherwise) for c in (config, planned))
+            task = create_task(config)
+            journal = begun(config, repository, task, folder, brief, data)
         stack.callback(journal.close)
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
@@ -220,16 +230,18 @@ def open_search(
 
 
 def begun(
-    config: Config, repository: Repository, task: Task, folder: Path, brief: str
-) -> tuple[Journal, Dataset]:
-    """The journal of a new search, and its data."""
-    check_new(config.name, repository, task)
-    data = task.prepare(folder.parent / "cache")
-    journal = begin(config, repository, folder, brief, dict(data.about))
+    config: Config, repository: Repository, task: Task, folder: Path, brief: str, data: Dataset
+) -> Journal:
+    """The journal of a search that has no score yet, so that another budget or corpus spoils nothing."""
+    if (folder / "journal.db").exists():
+        journal = reopen(folder, repository)
+        journal.update(data=dict(data.about))
+    else:
+        journal = begin(config, repository, folder, brief, dict(data.about))
     record_data(journal, data, folder.parent)
     told = [*task.about(data), *(earlier_lessons(journal) if config.lessons else ())]
     journal.set(ABOUT, json.dumps(told))
-    return journal, data
+    return journal
 
 
 def earlier_lessons(journal: Journal) -> list[str]:
@@ -240,9 +252,7 @@ def earlier_lessons(journal: Journal) -> list[str]:
     return [for_prompt(learn(found))] if found else []
 
 
-def reopened(
-    config: Config, repository: Repository, task: Task, folder: Path, brief: str
-) -> tuple[Journal, Dataset]:
+def reopened(repository: Repository, task: Task, folder: Path) -> tuple[Journal, Dataset]:
     """The journal of a search that goes on, and the data that it was begun with."""
     journal = reopen(folder, repository)
     data = recorded_data(task, journal, folder.parent)

@@ -37,6 +37,7 @@ class BudgetOptions(Options):
 
     kind: Literal["seconds", "tokens"]
     amount: float = Field(gt=0, allow_inf_nan=False)
+    memory_gb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     vocab: int = Field(ge=256, le=65536)
     context: int = Field(ge=8, le=65536)
     validation_tokens: int = Field(ge=1024)

@@ -13,10 +13,11 @@ from autoresearch.cli.complete import settings as offered
 from autoresearch.config import load
 from autoresearch.config.explain import comment, keys
 from autoresearch.search.setup.check import Tried
-from autoresearch.search.setup.doctor import suiting
+from autoresearch.search.setup.doctor import _device, suiting
 from autoresearch.store.journal import Journal
 from tests.support import toy_task
 from tests.support.cli import environment, inside
+from tests.support.fake_nvml import FakeNvml
 from tests.support.stub import make_repository
 
 
@@ -115,6 +116,19 @@ def test_what_suits_a_machine() -> None:
     assert suiting(config, tried, 0.0, 1.5e9)[0] == "executor.workers=1", "two do not fit into the memory"
     busy = suiting(config, tried, 0.9, 8e9)
     assert "executor.workers=1" in busy and "budget.slowdown=4" in busy and "budget.score_seconds=180" in busy
+
+
+def test_the_doctor_proposes_a_profile_by_the_memory_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    fake = FakeNvml(memory=24 * 2**30 - 300_000_000)
+    fake.install(monkeypatch)
+    config = load(["executor.device=cuda", "name=x"], {})
+    tried = [Tried(1.0, 330.0, {})] * 2
+    assert suiting(config, tried, 0.0, 8e9)[0] == "budget=gpu_24gb"
+    told = dict(_device(config, 0.0))
+    assert told["GPU memory"] == "25 GB; the profile for it is budget=gpu_24gb"
+    given = load(["executor.device=cuda", "budget=gpu_1min", "name=x"], {})
+    assert not suiting(given, tried, 0.0, 8e9)[0].startswith("budget"), "what is given is not said again"
 
 
 @pytest.fixture

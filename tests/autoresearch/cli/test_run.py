@@ -3,13 +3,20 @@
 import json
 import os
 import signal
+import traceback
 
 import pytest
+import torch
 
+from autoresearch import config as config_module
 from autoresearch.cli.run import say_the_end, told_to_end
-from autoresearch.config import load
+from autoresearch.config import load, profiles
+from autoresearch.errors import UserError
+from autoresearch.execute.output import explain
 from autoresearch.propose.base import ProposerError
-from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.store.journal import Journal
+from autoresearch.types import Outcome
 from tests.support import toy_task
 from tests.support.cli import inside, outcome
 
@@ -73,3 +80,114 @@ def test_a_termination_signal_leaves_a_line_that_says_how_to_go_on(sent, capsys)
             os.kill(os.getpid(), sent)  # ignored, as under nohup
     finally:
         signal.signal(sent, before)
+
+
+PROFILE = "kind: seconds\namount: {amount}\nmax_seconds: 9\nmemory_gb: {gb}\nvocab: {vocab}\ncontext: 64\n"
+QUICK = ("task=toy", "proposer=random", "baselines=2", "claim=0", "tracking=none", "--view", "plain")
+
+
+def fits(monkeypatch, most):
+    """Let trainings with a larger vocabulary end as those do that torch gives no memory."""
+    measurer = toy_task.ToyTask.measurer
+    made = toy_task.ToyTask.__init__
+
+    def init(self, config=None, **options):
+        made(self, config, **options)
+        self.vocab = config.budget["vocab"]
+
+    def hungry(self, *arguments):
+        ours, measure = (found := measurer(self, *arguments)), found.measure
+
+        def run(tree, spec, *more):
+            try:
+                if self.vocab > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            except torch.OutOfMemoryError:
+                log = traceback.format_exc()
+                return ours._failed(Outcome.CRASH, explain(log, 1), spec.fidelity)
+            return measure(tree, spec, *more)
+
+        found.measure = run
+        return found
+
+    monkeypatch.setattr(toy_task.ToyTask, "__init__", init)
+    monkeypatch.setattr(toy_task.ToyTask, "measurer", hungry)
+
+
+def test_a_start_that_does_not_fit_begins_again_with_a_smaller_profile(root, monkeypatch):
+    (root / "configs" / "budget").mkdir(parents=True)
+    for name, gb, vocab, amount in (("big", 8, 4000, 7), ("same", 7, 4000, 5), ("less", 6, 2000, 5)):
+        text = PROFILE.format(gb=gb, vocab=vocab, amount=amount)
+        (root / "configs" / "budget" / f"{name}.yaml").write_text(text)
+    fits(monkeypatch, 2000)
+    said = inside(root, "run", "name=x", "budget=big", "experiments=1", *QUICK)
+    assert "out of memory: torch.OutOfMemoryError: CUDA out of memory" in said
+    assert "It begins again with a smaller profile: budget=less." in said and "#1" in said
+    config = recorded_config(root / "runs" / "x")
+    assert config.choices["budget"] == "less" and config.budget["amount"] == 7, "a training takes as long"
+    refused = inside(root, "run", "name=x", "budget=big", "experiments=2", *QUICK, code=2)
+    assert "was begun with another budget" in refused, "there are scores now"
+    fits(monkeypatch, 10)
+    ended = inside(root, "run", "name=y", "budget=less", "experiments=1", *QUICK, code=3)
+    assert "The starting script does not get through a trial: out of memory" in ended
+    assert "What else uses the memory?" in ended and "begins again" not in ended
+
+
+def test_a_gpu_has_a_large_corpus_and_without_a_network_the_small_one(root, monkeypatch):
+    monkeypatch.setattr(config_module, "has_gpu", lambda: True)
+    assert load(["name=x"], {}).choices["data"] == "climbmix"
+    assert load(["name=x", "budget=gpu_24gb"], {}).choices["data"] == "climbmix"
+    for given in (["budget=smoke"], ["executor.device=cpu"], ["data=sotu"]):
+        assert load(["name=x", *given], {}).choices["data"] == "sotu", given
+    prepare = toy_task.ToyTask.prepare
+
+    def init(self, config=None, **options):
+        made(self, config, **options)
+        self.corpus = config.choices["data"]
+
+    def offline(self, cache):
+        if self.corpus == "climbmix":
+            raise UserError("The corpus 'climbmix' could not be prepared (see above).", code=3)
+        return prepare(self, cache)
+
+    made = toy_task.ToyTask.__init__
+    monkeypatch.setattr(toy_task.ToyTask, "__init__", init)
+    monkeypatch.setattr(toy_task.ToyTask, "prepare", offline)
+    # The machine of the tests has no GPU to train on.
+    monkeypatch.setattr("autoresearch.execute.places.has_gpu", lambda: False)
+    said = inside(root, "run", "name=x", "experiments=1", *QUICK)
+    assert "climbmix could not be fetched" in said and "the small one, sotu, is used" in said
+    assert recorded_config(root / "runs" / "x").choices["data"] == "sotu"
+    refused = inside(root, "run", "name=y", "data=climbmix", "experiments=1", *QUICK, code=3)
+    assert "could not be prepared" in refused, "who asks for it does not get another"
+    journal = Journal(root / "runs" / "x" / "journal.db")
+    assert journal.experiment(0).score is not None
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("memory", "budget"),
+    [
+        (6, "gpu_8gb"),
+        (8, "gpu_8gb"),
+        (12, "gpu_12gb"),
+        (16, "gpu_12gb"),
+        (23.6, "gpu_24gb"),
+        (48, "gpu_48gb"),
+        (80, "gpu_5min"),
+        (141, "gpu_5min"),
+    ],
+)
+def test_a_profile_suits_the_memory_of_a_gpu(memory, budget):
+    assert profiles.suiting(memory * 2**30) == budget
+
+
+def test_a_profile_is_followed_by_one_that_needs_less():
+    chain, config = [], load(["name=x", "budget=gpu_15min"], {})
+    while less := profiles.smaller(config):
+        chain.append(config.choices["budget"])
+        config = load(["name=x", *less], {})
+        assert config.budget["amount"] == config.budget["max_seconds"] == 900
+    assert [*chain, config.choices["budget"]] == ["gpu_15min", "gpu_24gb", "gpu_12gb", "gpu_8gb"]
+    assert not profiles.smaller(load(["name=x", "budget=cpu"], {}))
+    assert not profiles.smaller(load(["name=x", "budget=gpu_5min", "budget.vocab=4096"], {}))
