@@ -141,8 +141,8 @@ def _device(config: Config, used: float) -> Iterator[Line]:
         "device",
         f"{fingerprint(where)}; {count(number, 'trial')} at a time, {count(threads(config), 'thread')} each",
     )
-    if memory := _gpu_memory(config):
-        yield "GPU memory", f"{memory / 1e9:.0f} GB; the profile for it is budget={profiles.suiting(memory)}"
+    if found := _gpu_memory(config):
+        yield "GPU memory", f"{found / 1e9:.0f} GB; the profile for it is budget={profiles.suiting(found)}"
     yield "cores", f"{cores()}, of which other programs use {used * cores():.1f}"
     yield "main memory", f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
     if used > BUSY:
