@@ -91,6 +91,8 @@ def _serve(folder: Path, host: str, port: int) -> None:
 
     from autoresearch.errors import UserError
     from autoresearch.report.web import create_app
+    from autoresearch.search.setup.open import recorded_config, unread
+    from autoresearch.tasks import create_task
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,5 +105,7 @@ def _serve(folder: Path, host: str, port: int) -> None:
     token = secrets.token_urlsafe(24)
     typer.echo(f"page: http://{host}:{listener.getsockname()[1]}/#{token}")
     typer.echo("Who has this address can steer the search. End the page with Ctrl-C; the search goes on.")
-    app = create_app(folder, token, [host, "localhost", "127.0.0.1"])
+    config = recorded_config(folder)
+    fixed, said = create_task(config).brief_fixed, " ".join(unread(config, ""))
+    app = create_app(folder, token, [host, "localhost", "127.0.0.1"], fixed=fixed, unread=said)
     uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listener])

@@ -284,7 +284,9 @@ def settings(s: Summary) -> list[tuple[str, str]]:
         rows.append(("trust", f"{code(s.info.trust)}: {TRUST[Trust(s.info.trust)]}"))
     for brief in s.brief_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(brief.time))
-        rows.append(("brief changed", f"{when}, {code(brief.name)}: {escape(brief.text, 120)}"))
+        rows.append(
+            ("brief changed", f"{when}, {code(brief.name)} ({brief.hash}): {escape(brief.text, 120)}")
+        )
     for change in s.setting_changes:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(change.time))
         rows.append(("setting changed", f"{when}, {code(setting_text(change))}"))

@@ -4,7 +4,8 @@ The page is static and holds no data: it asks for `/state` and draws. Every requ
 the token that `watch --web` prints as part of the address, in a header, so that no other page or user of the
 machine can ask; the `Host` header must be ours. The page runs its own script alone, fetches from nowhere else
 (content security policy), and puts text of others into it as text only. The server reads the journal, and
-writes to the inbox as the commands `note`, `idea`, `pause`, `resume` and `stop` do; it runs nothing.
+writes to the inbox as the commands `note`, `idea`, `pause`, `resume` and `stop` do, and a text of the brief
+that the search reads at its next question; it runs nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from autoresearch.errors import UserError
 from autoresearch.report.markdown import claim_sentence, direction, headline
 from autoresearch.report.now import read_now
 from autoresearch.report.summary import Summary, experiment_row, summarize
-from autoresearch.store.inbox import Inbox
+from autoresearch.store.calls import CallLog
+from autoresearch.store.inbox import MAX_BRIEF, Inbox
 from autoresearch.store.journal import Journal
+from autoresearch.store.notes import Brief, read_briefs
 from autoresearch.text import clean, one_line, scrub, visible
+from autoresearch.types import Draft
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -33,19 +37,25 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 WISHES = {"pause": "pause", "resume": "run", "stop": "stop"}
-MOST_BYTES = 20_000
+MOST_BYTES = 4 * MAX_BRIEF
 """Largest request."""
+LANES = 80
+"""Trials that the lanes of the places show, the latest."""
+THOUGHT = 3000
+"""Characters of the latest answer of a model that are shown."""
 SHOWN = 1000
 """Experiments that the page lists, the latest."""
 
 
-def create_app(folder: Path, token: str, hosts: list[str]) -> Starlette:
+def create_app(folder: Path, token: str, hosts: list[str], *, fixed: str = "", unread: str = "") -> Starlette:
     """The server of one search.
 
     Args:
         folder: Of the search.
         token: What requests must know.
         hosts: Names under which the server may be asked.
+        fixed: Why the brief cannot be edited; empty if it can.
+        unread: Who does not read the brief, in words; empty if the proposer does.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -80,6 +90,9 @@ def create_app(folder: Path, token: str, hosts: list[str]) -> Starlette:
     async def state_of(request: Request) -> Response:
         return JSONResponse(state(folder))
 
+    async def brief_of(request: Request) -> Response:
+        return JSONResponse({**brief(folder), "fixed": fixed, "unread": unread})
+
     async def diff(request: Request) -> Response:
         with _opened(folder) as journal:
             found = journal.experiment(request.path_params["number"])
@@ -95,12 +108,16 @@ def create_app(folder: Path, token: str, hosts: list[str]) -> Starlette:
             text = str(json.loads(body or b"{}").get("text", "")).strip()
         except (ValueError, AttributeError):
             return JSONResponse({"error": "the request is no JSON object"}, 400)
-        return JSONResponse({"said": tell(folder, request.path_params["what"], text)})
+        what = request.path_params["what"]
+        if what == "brief" and fixed:
+            raise UserError(f"The brief cannot be changed: {fixed}")
+        return JSONResponse({"said": tell(folder, what, text)})
 
     return Starlette(
         routes=[
             Route("/", page),
             Route("/state", guarded(state_of)),
+            Route("/brief", guarded(brief_of)),
             Route("/diff/{number:int}", guarded(diff)),
             Route("/say/{what}", guarded(say), methods=["POST"]),
         ],
@@ -109,7 +126,7 @@ def create_app(folder: Path, token: str, hosts: list[str]) -> Starlette:
 
 
 def tell(folder: Path, what: str, text: str) -> str:
-    """Pass something on to the search: a wish, a note or an idea.
+    """Pass something on to the search: a wish, a note, an idea or a brief.
 
     Returns:
         What was done, in a line.
@@ -125,20 +142,38 @@ def tell(folder: Path, what: str, text: str) -> str:
             raise UserError(f"No process runs {folder.name}.", f"Run: autoresearch run name={folder.name}")
         inbox.wish(WISHES[what])
         return f"asked to {what}"
-    if what not in ("note", "idea"):
+    if what not in ("note", "idea", "brief"):
         raise UserError(f"{what!r} cannot be said to a search.")
     if not text:
         raise UserError("There is nothing to say.")
+    if what == "brief":
+        with _opened(folder) as journal:
+            name = str(journal.info().config.get("brief") or journal.info().brief)
+        edited = inbox.edit_brief(name, text)
+        return f"the next question to a proposer has this brief (hash {edited.hash})"
     if what == "note":
         inbox.add_note(text)
         return "noted"
     return f"idea {inbox.add_idea(text)} waits"
 
 
+def brief(folder: Path) -> dict[str, str]:
+    """The brief of the next question, as far as the search's folder says it, and the one in use."""
+    edited = Inbox(folder).edited_brief()
+    with _opened(folder) as journal:
+        info = journal.info()
+        used = [Brief(info.created, info.brief, info.brief_text), *read_briefs(journal)][-1]
+    name = str(info.config.get("brief") or info.brief)
+    new = edited if edited is not None and edited.name == name and edited.time > used.time else used
+    waits = "" if new.hash == used.hash else new.hash
+    return {"name": used.name, "text": new.text, "hash": used.hash, "waits": waits}
+
+
 def state(folder: Path) -> dict[str, Any]:
     """All that the page shows, as JSON-ready values; texts of others are clean and without secrets."""
     with _opened(folder) as journal:
         summary, runs = summarize(journal), journal.runner() is not None
+        drafts = journal.drafts()
     inbox = Inbox(folder)
     metric, info = summary.metric, summary.info
     rows = [_row(experiment_row(e, metric)) for e in summary.experiments[-SHOWN:]]
@@ -164,6 +199,9 @@ def state(folder: Path) -> dict[str, Any]:
         "cost": {"device_seconds": summary.cost.device_seconds, "dollars": summary.cost.dollars},
         "incumbent_curve": _incumbent_curve(summary),
         "experiments": rows,
+        "lanes": _lanes(summary),
+        "queue": [_queued(draft) for draft in drafts],
+        "thought": _thought(folder),
         "notes": [one_line(scrub(note), 400) for note in inbox.notes()],
         "ideas": [
             {"number": e.idea.number, "text": one_line(scrub(e.idea.text), 400), "state": e.state}
@@ -176,6 +214,40 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     keys = ("number", "verdict", "score", "effect", "interval", "change", "category", "proposer")
     texts = {key: one_line(scrub(clean(str(row[key] or ""))), 400) for key in ("hypothesis", "reason")}
     return {key: _finite(row[key]) for key in keys} | texts
+
+
+def _queued(draft: Draft) -> dict[str, str]:
+    """A proposal that was made ahead and waits for its turn."""
+    p = draft.proposal
+    texts = {"hypothesis": p.hypothesis, "why": p.mechanism, "proposer": p.proposer, "kind": str(p.category)}
+    return {key: one_line(scrub(clean(text)), 600) for key, text in texts.items()}
+
+
+def _thought(folder: Path) -> dict[str, Any]:
+    """What a model said last, of itself or of why it was refused; empty if none was asked."""
+    calls = CallLog(folder)
+    latest = [call for name in calls.conversations()[-1:] for call in calls.of(name)[-1:]]
+    if not latest:
+        return {}
+    call = latest[0]
+    text = visible(scrub(call.answered or call.problem))
+    return {"who": one_line(call.model), "time": call.started, "text": text[:THOUGHT]}
+
+
+def _lanes(summary: Summary) -> list[dict[str, Any]]:
+    """The latest trials of each place: where, of which experiment, from when to when, and what came of it."""
+    trials = sorted((t for e in summary.experiments for t in e.trials), key=lambda t: t.started)[-LANES:]
+    return [
+        {
+            "place": one_line(t.place) or "here",
+            "experiment": t.experiment,
+            "arm": str(t.arm),
+            "start": t.started,
+            "end": t.finished,
+            "outcome": str(t.result.outcome) if t.result else "",
+        }
+        for t in trials
+    ]
 
 
 def _finite(value: Any) -> Any:

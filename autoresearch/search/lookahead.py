@@ -110,7 +110,8 @@ class Lookahead:
         if self._error is not None:
             return
         parent = self._state.incumbent.commit
-        context = self._state.context(self._inbox.notes(), self._deadline)
+        edited = self._inbox.edited_brief()
+        context = self._state.context(self._inbox.notes(), self._deadline, edited=edited)
         waiting = self._admission.waiting(parent)
 
         def check(proposal: Proposal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from autoresearch.store.journal import Journal
+from autoresearch.store.notes import Brief
 from autoresearch.types import Experiment, Progress, Trial
 
 
@@ -43,6 +44,9 @@ class Inbox(Protocol):
     def notes(self) -> tuple[str, ...]:
         """People's notes to the proposer."""
 
+    def edited_brief(self) -> Brief | None:
+        """The brief as a person has rewritten it for this search alone."""
+
 
 class EmptyInbox:
     """An inbox that is always empty."""
@@ -52,6 +56,10 @@ class EmptyInbox:
     def notes(self) -> tuple[str, ...]:
         """Nothing."""
         return ()
+
+    def edited_brief(self) -> Brief | None:
+        """Nothing."""
+        return None
 
 
 class Mirror(Protocol):

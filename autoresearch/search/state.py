@@ -23,7 +23,7 @@ from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import ABOUT, current_brief, read_diagnoses
+from autoresearch.store.notes import ABOUT, Brief, current_brief, read_diagnoses
 from autoresearch.tasks.base import Limit, Task
 from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State, in_order
 
@@ -157,7 +157,11 @@ class SearchState:
         return enumerate(self.journal.drafts(), self.tried + 1)
 
     def context(
-        self, notes: tuple[str, ...] = (), deadline: float = math.inf, brief: str | None = None
+        self,
+        notes: tuple[str, ...] = (),
+        deadline: float = math.inf,
+        brief: str | None = None,
+        edited: Brief | None = None,
     ) -> Context:
         """Everything that a proposer may know now. It reads the brief each time, and records a change of it.
 
@@ -165,6 +169,7 @@ class SearchState:
             notes: People's notes.
             deadline: Unix time after which nothing is asked for.
             brief: Its text, if it is not to be read.
+            edited: The brief as a person has rewritten it; see `current_brief`.
         """
         experiments = self.journal.experiments()
         score, noise = self.standing()
@@ -179,7 +184,7 @@ class SearchState:
         )
         return Context(
             search=self.config.name,
-            brief=current_brief(self.journal, self.config.brief_path, self.config.brief)
+            brief=current_brief(self.journal, self.config.brief_path, self.config.brief, edited)
             if brief is None
             else brief,
             sources=self.sources(best.commit),

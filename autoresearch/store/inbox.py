@@ -1,4 +1,4 @@
-"""What people say to a search while it runs: notes, ideas, patches, and pause, resume, stop.
+"""What people say to a search while it runs: notes, ideas, patches, its brief, and pause, resume, stop.
 
 A small SQLite file beside the journal, `runs/<name>/inbox.db`. Any number of processes may write it at any
 time, while the journal is written by the search alone. Each method opens the file anew, so it may be called
@@ -8,6 +8,7 @@ person). A taken idea whose proposal did not become an experiment is opened agai
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -18,11 +19,12 @@ from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.store.connection import open_once, open_read_only, writable
+from autoresearch.store.notes import Brief
 from autoresearch.text import count
 from autoresearch.types import Idea
 
-MAX_TEXT, MAX_PATCH = 4000, 400_000
-"""Characters of a note or an idea, and of a patch."""
+MAX_TEXT, MAX_PATCH, MAX_BRIEF = 4000, 400_000, 100_000
+"""Characters of a note or an idea, of a patch, and of a brief."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, written REAL NOT NULL, text TEXT NOT NULL);
@@ -120,6 +122,26 @@ class Inbox:
     def _set_state(self, number: int, state: str, reason: str = "") -> None:
         self._write("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", state, reason, number)
 
+    # The brief
+
+    def edit_brief(self, name: str, text: str) -> Brief:
+        """Give the search another text of its brief from its next question on; returns what is recorded.
+
+        Args:
+            name: Of the brief that was edited; a search that goes on with another one follows that.
+            text: All of it, in Markdown.
+        """
+        if "\0" in text or len(text) > MAX_BRIEF:
+            raise UserError(f"A brief has at most {MAX_BRIEF:,} characters, and no NUL bytes.")
+        edited = Brief(time.time(), name, _checked(text, MAX_BRIEF))
+        self._write("INSERT OR REPLACE INTO wishes VALUES ('brief', ?)", json.dumps(edited.to_dict()))
+        return edited
+
+    def edited_brief(self) -> Brief | None:
+        """The text that was last given so, if one was."""
+        rows = self._read("SELECT value FROM wishes WHERE name = 'brief'")
+        return Brief.from_dict(json.loads(rows[0][0])) if rows else None
+
     # Pause, resume, stop
 
     def wish(self, value: str) -> None:
@@ -173,10 +195,10 @@ class Inbox:
             ) from error
 
 
-def _checked(text: str) -> str:
+def _checked(text: str, most: int = MAX_TEXT) -> str:
     text = text.strip()
     if not text:
         raise UserError(
             "There is nothing in that text.", 'Say it in quotes: autoresearch note "try fewer heads"'
         )
-    return text.encode("utf-8", "replace").decode()[:MAX_TEXT]
+    return text.encode("utf-8", "replace").decode()[:most]

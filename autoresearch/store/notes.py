@@ -5,8 +5,10 @@ Each kind is JSON under one key. Not covered: claims and audits (`claims`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -54,6 +56,11 @@ class Brief(Plain):
     time: float
     name: str
     text: str
+
+    @property
+    def hash(self) -> str:
+        """By which one text is told from another: twelve digits of its sha256."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ def read_briefs(notes: Notes) -> list[Brief]:
     return read_records(notes, BRIEFS, Brief)
 
 
-def current_brief(journal: Journal, path: Path, name: str = "") -> str:
+def current_brief(journal: Journal, path: Path, name: str = "", edited: Brief | None = None) -> str:
     """The brief as it is now; if it has changed since the last call, the new text is recorded with its time.
 
     What the search was begun with stays the brief of the search.
@@ -184,20 +191,23 @@ def current_brief(journal: Journal, path: Path, name: str = "") -> str:
         journal: Of the search.
         path: The file.
         name: What it is called in the configuration; empty if that has not changed.
+        edited: What a person wrote for this search alone. It counts if it was made of the brief of that name,
+            and until the file is changed after it.
     """
     info, known = journal.info(), read_briefs(journal)
     if not known:
         known = [Brief(info.created, info.brief, info.brief_text)] if info.brief_text else []
     last = known[-1] if known else Brief(info.created, info.brief, "")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return last.text
+    name, text, when = name or info.brief, last.text, 0.0
+    with suppress(OSError, UnicodeDecodeError):
+        text, when = path.read_text(encoding="utf-8"), path.stat().st_mtime
+    if edited is not None and edited.name == name and edited.time >= when:
+        text, name = edited.text, f"{name}, edited"
     if not text.strip() and last.text:
         return last.text
     if text != last.text or not journal.get(BRIEFS):
         if text != last.text:
-            known.append(Brief(now(), name or info.brief, text))
+            known.append(Brief(now(), name, text))
         write_records(journal, BRIEFS, known)
     return text
 

@@ -128,6 +128,7 @@ class Task(Protocol):
         sealed: The split for the final claim; None if the task has no such split.
         packages: Installed packages on whose versions a score depends.
         writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
+        brief_fixed: Why the brief of a search cannot be edited while it goes on; empty if it can.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Task(Protocol):
     sealed: Split | None = None
     packages: tuple[str, ...] = ()
     writes: bool = False
+    brief_fixed: str = ""
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the data ready, if it is not yet; shows progress on stderr.

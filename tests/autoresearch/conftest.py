@@ -1,12 +1,13 @@
 """What takes long to make, for tests that copy it: an empty MLflow store, and a finished search."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from tests.support.browser import Browser
 from tests.support.stub import make_repository, make_search
 
 SETTINGS = ["name=x", "budget=smoke", "executor.device=cpu", "tracking=none"]
@@ -81,6 +82,13 @@ def documented_search(once: Once) -> Path:
         search.journal.close()
 
     return once("documented", make)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a worker."""
+    with Browser(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
 @pytest.fixture

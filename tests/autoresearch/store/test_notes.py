@@ -1,15 +1,18 @@
 """Each text of the brief is kept with its time."""
 
+import os
 from dataclasses import replace
 
 import pytest
 
 from autoresearch.report.page import write_report
 from autoresearch.report.summary import summarize
+from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import current_brief, read_briefs, read_unbilled, write_unbilled
+from autoresearch.store.notes import Brief, current_brief, read_briefs, read_unbilled, write_unbilled
 from autoresearch.types import Cost
 from tests.support.searches import INFO
+from tests.support.stub import make_repository, make_search, scripted
 
 
 @pytest.fixture
@@ -73,3 +76,27 @@ def test_costs_that_no_proposal_carries_are_recorded_if_they_changed(journal):
     assert summarize(journal).cost.dollars == pytest.approx(0.6)
     write_unbilled(journal, {}, {"openai", "anthropic"})
     assert read_unbilled(journal) == {}
+
+
+def test_a_brief_that_is_edited_for_one_search_counts_until_its_file_is_changed(tmp_path):
+    search = make_search(make_repository(tmp_path / "repo"), [0.2, 0.1])
+    journal, inbox = search.journal, Inbox(search.folder)
+    search.inbox = inbox
+    path = search.config.brief_path
+    before = path.read_text("utf-8")
+    assert current_brief(journal, path, "default") == before
+    edited = inbox.edit_brief("default", "# Only depth")
+    search.run()
+    assert {context.brief for context in scripted(search).asked} == {"# Only depth"}
+    assert [b.name for b in read_briefs(journal)][-1] == "default, edited"
+    assert read_briefs(journal)[-1].hash == edited.hash == Brief(9, "x", "# Only depth").hash
+    own = tmp_path / "own.md"
+    own.write_text("# Own")
+    assert current_brief(journal, own, "own.md", edited) == "# Own", "it is of another brief"
+    edited = inbox.edit_brief("own.md", "# Mine")
+    assert current_brief(journal, own, "own.md", edited) == "# Mine"
+    os.utime(own, (edited.time + 5, edited.time + 5))
+    assert current_brief(journal, own, "own.md", edited) == "# Own", "the later change counts"
+    own.unlink()
+    assert current_brief(journal, own, "own.md", edited) == "# Mine"
+    journal.close()
