@@ -227,6 +227,8 @@ def ui(
     about = journal.info(), journal.get(EXPERIMENT_KEY)
     shown = tracking.ui(uri, folder.parent / "mlflow", port, *about, host=host)
     typer.echo(f"MLflow: {shown.url}")
+    if shown.searches:
+        typer.echo(f"All searches side by side: {shown.searches}")
     if not shown.command:
         if browser:
             webbrowser.open(shown.url)

@@ -201,7 +201,7 @@ class Mirror:
             self._say(f"{job.problem}. The search goes on; the rest is written when the store answers.")
 
     def _write(self, job: Job) -> None:
-        from autoresearch.tracking.store import saved_view
+        from autoresearch.tracking.store import saved_views
 
         info, store = job.search, self._open()
         search = identity(info, None)
@@ -213,7 +213,8 @@ class Mirror:
         job.parent = store.write(search_run(summarize(job), moments), search)
         job.experiment_id = store.experiment_id
         store.add_dataset(job.parent, info.data)
-        store.tag_experiment(*saved_view(info))
+        for key, view in saved_views(info).items():
+            store.tag_experiment(key, view)
         for e in job.history:
             if e.number not in numbers:
                 continue

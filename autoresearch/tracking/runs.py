@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from autoresearch.report.estimates import Moment
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
 from autoresearch.report.summary import Summary, experiment_row
+from autoresearch.store.calls import shortened
+from autoresearch.store.notes import Brief
 from autoresearch.text import (
     clean,
     duration,
@@ -44,6 +46,10 @@ DIGITS = 6
 """Decimals of a score: more only fill the columns."""
 MEASURED_METRICS = 40
 """At most this many of the numbers that a trial measured are shown."""
+SYSTEM = ("memory_mb", "peak_memory_mb", "cpu_seconds", "clock_mhz", "gpu_", "slowest_clock")
+"""How the measured numbers begin that tell of the machine: MLflow shows these on a page of their own."""
+BRIEF_CHARACTERS = 2500
+"""Of a brief that are part of a note; the file `brief.md` has all of it."""
 DIFF_CHARACTERS = 4000
 """A longer diff is left to the run's artifacts: MLflow cuts notes at 8000 characters."""
 
@@ -101,6 +107,17 @@ def identity(info: SearchInfo, number: int | None) -> dict[str, str]:
     return {"autoresearch.id": search_id(info), "autoresearch.experiment": which}
 
 
+def common_tags(info: SearchInfo, number: int | None) -> dict[str, str]:
+    """What a search and each of its experiments have: tags by which they are found, sorted and compared."""
+    return {
+        **identity(info, number),
+        "autoresearch.order": f"{0 if number is None else number + 1:06d}",  # the search, then 0, 1, 2, ...
+        "autoresearch.search.loop": info.name,
+        "brief": scrub(one_line(info.brief)),
+        "brief_hash": Brief(info.created, info.brief, info.brief_text).hash,
+    }
+
+
 def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
     """The parent run of a search; `moments` are the points of the staircase that are to be written."""
     info = summary.info
@@ -113,10 +130,9 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
         start=_milliseconds(info.created),
         end=_milliseconds(info.finished) if info.finished else None,
         tags={
-            **identity(info, None),
-            "autoresearch.search.loop": info.name,
+            **common_tags(info, None),
+            "verdict": "search",
             "mlflow.user": "autoresearch",
-            "brief": scrub(one_line(info.brief)),
             "branch": info.branch,
             "device": one_line(info.device),
             **({"trust": info.trust} if info.trust else {}),
@@ -135,12 +151,15 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
 
 
 def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Number]:
-    name, finished = summary.metric.name, summary.info.finished
+    metric, finished, start = summary.metric, summary.info.finished, summary.estimates.baseline
+    name = metric.name
     for moment in moments:
         e, score, dollars = moment.experiment, moment.experiment.score, moment.dollars
         when = _milliseconds(e.finished or max([e.created, *(t.finished or 0 for t in e.trials)]))
+        share = None if start is None else metric.share(metric.gain(start.mean, moment.best), start.mean)
         values = {
             f"progress/best_{name}": moment.best,
+            "progress/gain_percent": None if share is None else round(100 * share, DIGITS),
             "progress/tried": moment.tried,
             "progress/kept": moment.kept,
             "progress/failed": moment.failed,
@@ -178,7 +197,7 @@ def _answer(summary: Summary) -> Iterator[Number]:
         "effect": gain.absolute if gain else 0.0,
         "effect_low": low,
         "effect_high": high,
-        "gain_percent": 100 * gain.relative if gain and gain.relative is not None else None,
+        "gain_percent": 0.0 if gain is None else None if gain.relative is None else 100 * gain.relative,
         "noise": summary.estimates.noise,
         "trials": float(summary.trials["total"]),
         "cost/device_hours": summary.cost.device_seconds / 3600,
@@ -219,9 +238,7 @@ def experiment_run(info: SearchInfo, e: Experiment, sources: Mapping[str, str], 
         start=_milliseconds(e.created),
         end=_milliseconds(finished) if judged else None,
         tags={
-            **identity(info, e.number),
-            "autoresearch.search.loop": info.name,
-            "brief": scrub(one_line(info.brief)),
+            **common_tags(info, e.number),
             **_tags(e, row, info.metric),
         },
         params=_params(e, sources, column),
@@ -295,7 +312,9 @@ def _metrics(e: Experiment, row: Mapping[str, Any], judged: bool, metric: Metric
     if judged:
         points += _curve(own[0])
     measured = sorted(row["metrics"].items())[:MEASURED_METRICS]
-    points += [Number(f"measured/{_metric_name(k)}", v, last) for k, v in measured]
+    for key, value in measured:
+        section = "system" if key.startswith(SYSTEM) else "measured"
+        points.append(Number(f"{section}/{_metric_name(key)}", float(f"{value:.6g}"), last))
     return [p for p in points if math.isfinite(p.value)]
 
 
@@ -356,17 +375,20 @@ def _outcome(trial: Trial, metric: Metric) -> str:
 def search_note(summary: Summary) -> str:
     """What a person reads on the page of a search's run, in Markdown."""
     info, metric = summary.info, summary.metric
+    digest = Brief(info.created, info.brief, info.brief_text).hash
     return "\n\n".join(
         [
             f"**{escape(info.branch)}: {headline(summary)}**",
             *([claim_sentence(summary.claim, metric)] if summary.claim else []),
-            f"Brief {code(info.brief)} on {escape(info.device)}.",
+            f"Brief {code(info.brief)} (`{digest}`, its text is below) on {escape(info.device)}.",
             f"Each experiment is a child run: tag `verdict`; metric `{metric.name}`, {metric.unit} on the "
             f"validation set, {direction(metric)} is better; metric `effect`, the gain over the incumbent of "
             "its time.",
             f"On this run, `{metric.name}` is the estimate of the tip, and `effect` the whole gain.",
             f"Charts of this run, by experiment: `progress/best_{metric.name}` is the staircase, "
             f"`progress/tried_{metric.name}` the score of each experiment. In the children, the steps of "
-            "`curve/train_loss` are thousandths of the budget, so that runs of any budget lie on each other.",
+            "`curve/train_loss` are thousandths of the budget, so that runs of any budget lie on each other; "
+            "`progress/gain_percent` compares searches whose scores have nothing in common.",
+            fence(scrub(shortened(info.brief_text, BRIEF_CHARACTERS)), "markdown"),
         ]
     )

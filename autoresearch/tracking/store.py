@@ -43,24 +43,51 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
 }
+NOTE = (
+    "Each run that has the name of a search is a **search**; its experiments are nested in it. The saved "
+    "views (the button at the top right) show one search each, and `all searches` shows them side by side: "
+    "tick some and press *Compare*. Choose *Model training* at the top left once; the browser remembers it. "
+    'What the names mean: `docs/using.md`, "In MLflow".'
+)
+"""The description of the MLflow experiment."""
+
 EXPERIMENT_TAGS = {
     # Opens the page in "Model training" mode, with runs instead of traces.
     "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": NOTE,
 }
+VIEW, SEARCHES_KEY = "mlflow.sharedViewState.", "searches"
+"""How the tags of saved views begin, and the key of the view of all searches."""
 
 COLUMNS = {
-    "attributes.`Run Name`": 430,
-    "tags.`verdict`": 90,
-    "metrics.`{metric}`": 110,
-    "metrics.`effect`": 110,
-    "metrics.`trials`": 70,
-    "tags.`category`": 120,
-    "tags.`proposer`": 210,
-    "tags.`brief`": 110,
+    "attributes.`Run Name`": 330,
+    "tags.`verdict`": 80,
+    "metrics.`effect`": 90,
+    "metrics.`{metric}`": 90,
+    "tags.`category`": 100,
+    "tags.`proposer`": 120,
+    "tags.`brief`": 90,
+    "metrics.`trials`": 60,
     "metrics.`measured/tokens_per_second`": 150,
-    "metrics.`measured/peak_memory_mb`": 140,
+    "metrics.`system/peak_memory_mb`": 140,
 }
 """MLflow's name of a column, with {metric} for the task's metric -> its width in pixels."""
+SEARCH_COLUMNS = {
+    "attributes.`Run Name`": 160,
+    "tags.`brief`": 110,
+    "metrics.`gain_percent`": 110,
+    "metrics.`effect`": 90,
+    "metrics.`effect_low`": 90,
+    "metrics.`effect_high`": 90,
+    "metrics.`progress/tried`": 115,
+    "metrics.`progress/kept`": 115,
+    "metrics.`cost/device_hours`": 140,
+    "metrics.`cost/llm_dollars`": 120,
+    "tags.`brief_hash`": 120,
+}
+"""The same, where each row is a search."""
+SEARCHES = "all searches"
+"""Name of the view that shows them side by side."""
 LIGHT = {
     # Without this the server starts seven helper processes and takes 3 GB.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -278,29 +305,36 @@ class Ui:
         command: Starts the server; None if one is running already, elsewhere.
         environment: To be added to the server's; holds the store's URI, which may have a password.
         url: What to open in a browser.
+        searches: The same, for all searches side by side; empty if nothing has been mirrored.
     """
 
     command: tuple[str, ...] | None
     environment: Mapping[str, str]
     url: str
+    searches: str = ""
 
 
-def saved_view(info: SearchInfo) -> tuple[str, str]:
-    """The view of one search, as a tag of its MLflow experiment: key, value."""
+def saved_views(info: SearchInfo) -> dict[str, str]:
+    """The views of one search and of all of them, as tags of their MLflow experiment: key -> value."""
     columns = {name.format(metric=info.metric.name): width for name, width in COLUMNS.items()}
+    # Sorted by anything but time, MLflow shows nested runs as a flat list.
+    one = _view(info.name, "autoresearch.id", search_id(info), columns, "autoresearch.order", info.created)
+    every = _view(SEARCHES, "autoresearch.experiment", "search", SEARCH_COLUMNS, "mlflow.runName", 0.0)
+    return {f"{VIEW}{search_id(info)}": one, f"{VIEW}{SEARCHES_KEY}": every}
+
+
+def _view(name: str, tag: str, value: str, columns: Mapping[str, int], order: str, created: float) -> str:
     state = {
-        "searchFilter": f"tags.`autoresearch.id` = '{search_id(info)}'",
-        # Sorted by anything but time, MLflow shows nested runs as a flat list.
-        "orderByKey": "tags.`mlflow.runName`",
+        "searchFilter": f"tags.`{tag}` = '{value}'",
+        "orderByKey": f"tags.`{order}`",
         "orderByAsc": True,
         "selectedColumns": list(columns),
         "columnOrder": list(columns),
         "columnWidths": columns,
         "runsHiddenMode": "SHOW_ALL",
     }
-    created = round(1000 * info.created)
-    view = {"name": info.name, "createdAt": created, "updatedAt": created, "state": json.dumps(state)}
-    return f"mlflow.sharedViewState.{search_id(info)}", json.dumps(view)
+    when = round(1000 * created)
+    return json.dumps({"name": name, "createdAt": when, "updatedAt": when, "state": json.dumps(state)})
 
 
 def answers(host: str, port: int, alive: Callable[[], bool]) -> bool:
@@ -337,7 +371,8 @@ def ui(
     if uri is None and not (folder / "mlflow.db").exists():
         raise UserError(f"Nothing has been mirrored in {folder} yet.", "Run a search first: autoresearch run")
     if uri is not None and uri.startswith(("http://", "https://")):
-        return Ui(None, {}, scrub(uri).replace("[secret]@", "").rstrip("/") + _page(info, experiment_id))
+        place = scrub(uri).replace("[secret]@", "").rstrip("/")
+        return Ui(None, {}, *(f"{place}{page}" for page in _pages(info, experiment_id)))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -354,12 +389,15 @@ def ui(
     if uri is None:
         command += ["--artifacts-destination", str(folder.resolve() / "artifacts")]
     here = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
-    return Ui(tuple(command), environment, f"http://{here}:{port}{_page(info, experiment_id)}")
+    place = f"http://{here}:{port}"
+    return Ui(tuple(command), environment, *(f"{place}{page}" for page in _pages(info, experiment_id)))
 
 
-def _page(info: SearchInfo | None, experiment_id: str | None) -> str:
-    mode = {"workflowType": "machine_learning"}
+def _pages(info: SearchInfo | None, experiment_id: str | None) -> list[str]:
+    """The page of one search, and that of all."""
     if experiment_id is None:
-        return "/#/experiments"
-    view = {"viewStateShareKey": search_id(info)} if info else {}
-    return f"/#/experiments/{experiment_id}/runs?{urlencode(view | mode)}"
+        return ["/#/experiments"]
+    keys = [search_id(info)] if info else []
+    mode = {"workflowType": "machine_learning"}
+    pages = (urlencode({"viewStateShareKey": key} | mode) for key in (*keys, SEARCHES_KEY))
+    return [f"/#/experiments/{experiment_id}/runs?{page}" for page in pages]

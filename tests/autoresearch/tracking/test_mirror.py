@@ -167,7 +167,11 @@ def test_a_search_is_a_parent_run_with_a_child_for_each_experiment(shown: Shown)
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert child.data.params == {"LR": "0.02", "DEPTH": "3"}
     assert child.data.metrics["val_bpb"] == 1.6 and child.data.metrics["effect_low"] == 0.05
-    assert child.data.metrics["measured/peak_memory_mb"] == 300.0
+    assert child.data.metrics["system/peak_memory_mb"] == 300.0
+    assert history(shown.folder, parent, "progress/gain_percent")[1] == (1, pytest.approx(100 * 0.11 / 1.71))
+    order = sorted(shown.runs, key=lambda name: shown.runs[name].data.tags["autoresearch.order"])
+    assert order == ["search", "0", "1", "2", "3", "4"], "the answer comes first"
+    assert child.data.tags["brief_hash"] == parent.data.tags["brief_hash"] != ""
     assert child.data.tags["verdict"] == "keep" and child.data.tags["seeds"] == "7"
     assert "clearly better" in child.data.tags["mlflow.note.content"]
     assert history(shown.folder, child, "curve/train_loss") == [(0, 7.5), (1000, 2.5)]
@@ -220,6 +224,11 @@ def test_the_saved_view_can_be_read_by_mlflow(shown: Shown) -> None:
     state = json.loads(view["state"])
     assert "metrics.`val_bpb`" in state["selectedColumns"]
     assert len(client.search_runs([experiment.experiment_id], state["searchFilter"])) == 6
+    every = json.loads(experiment.tags["mlflow.sharedViewState.searches"])
+    state = json.loads(every["state"])
+    assert every["name"] == "all searches" and "metrics.`gain_percent`" in state["selectedColumns"]
+    assert len(client.search_runs([experiment.experiment_id], state["searchFilter"])) == 1
+    assert "Compare" in experiment.tags["mlflow.note.content"]
 
 
 def test_the_ui_starts_on_the_right_store(shown: Shown, tmp_path: Path) -> None:
