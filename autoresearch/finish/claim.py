@@ -46,6 +46,7 @@ from autoresearch.store.claims import (
 )
 from autoresearch.store.files import read_losses
 from autoresearch.tasks.base import Trust
+from autoresearch.tracking.model import WEIGHTS
 from autoresearch.types import Arm, Experiment, Measurement, Metric, Outcome, Split
 
 if TYPE_CHECKING:
@@ -254,9 +255,21 @@ def _conclude(search: Search, record: ClaimRecord) -> ClaimRecord:
         why = f"the answers given blind show a gain of {blind[0]:.4g}, not of {result.effect:.4g}"
         done = replace(done, result=None, void=why, caught=True)
     write_claim(search.journal, done)
+    _keep_one(search, done)
     for weights in folder.glob("*.weights"):
         weights.unlink()
     return done
+
+
+def _keep_one(search: Search, record: ClaimRecord) -> None:
+    """Keep the weights of one training of the tip for MLflow, where `sample` has its own and `clean` sees."""
+    for access in record.accesses:
+        path = search.folder / _weights(record, access)
+        if access.side == TIP and path.exists() and record.result is not None:
+            kept = search.folder / WEIGHTS / f"{record.tip[:12]}-{access.seed}"
+            kept.parent.mkdir(exist_ok=True)
+            path.replace(kept)
+            return
 
 
 def _result(record: ClaimRecord, metric: Metric, folder: Path) -> Claim:

@@ -15,10 +15,8 @@ from autoresearch.finish.trainings import Training, run_trainings
 from autoresearch.search.loop import Search
 from autoresearch.store.notes import Sample, write_samples
 from autoresearch.text import clean
+from autoresearch.tracking.model import WEIGHTS
 from autoresearch.types import Arm, Experiment, Split, TextRequest
-
-WEIGHTS = "weights"
-"""Folder of the weights that are kept, below that of the search."""
 
 
 def make_samples(search: Search, request: TextRequest) -> list[Sample]:

@@ -37,6 +37,10 @@ _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$!]")
 _LINKS = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.", re.IGNORECASE)
 
 
+TIMES, CROWDED = ("train_seconds", "cpu_seconds"), 0.3
+"""What a training measures of its time, and the share of waiting from which on the machine counts as busy."""
+
+
 def escape(text: str, limit: int = 200) -> str:
     """Foreign text as one line that Markdown shows as it is, without links, emphasis or markup."""
     return _LINKS.sub(lambda m: "\\" + m[0], _SPECIAL.sub(lambda m: "\\" + m[0], one_line(text, limit)))
@@ -124,6 +128,20 @@ def drift(s: Summary) -> str:
         "re-runs did not score as before. Runs from before that no longer count. The starting point is shown "
         "as it would score now; that a kept change became worse does not move it."
     )
+
+
+def crowded(s: Summary) -> str:
+    """How much of their time trainings on a CPU waited for other programs; empty if that was little."""
+    threads = re.search(r"^cpu, (\d+) threads?\b", s.info.device)
+    measured = [t.result.metrics for e in s.experiments for t in e.trials if t.result and t.score is not None]
+    pairs = [(m["train_seconds"], m["cpu_seconds"]) for m in measured if {*TIMES} <= m.keys()]
+    if not threads or not pairs:
+        return ""
+    wall, used = (sum(column) for column in zip(*pairs, strict=True))
+    waited = 1 - used / int(threads[1]) / wall if wall else 0.0
+    if waited < CROWDED:
+        return ""
+    return f"Busy with other programs: trainings waited for a core in {waited:.0%} of their time"
 
 
 def verdicts(s: Summary) -> str:

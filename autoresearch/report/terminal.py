@@ -190,6 +190,8 @@ class SearchView:
             limits.append(pace * (self.limit - self.tried - share))
         if not limits:
             return None
+        if self.limit is not None and self.tried >= self.limit and not (self.running or self.kept):
+            return None  # nothing more comes, so that no time is left to be told
         trainings = max(0, self._claim - self._claimed) if self.kept and self._lengths else 0
         claim = trainings * sum(self._lengths) / len(self._lengths) / self.places if trainings else 0.0
         return max(0.0, min(limits)) + claim

@@ -9,6 +9,8 @@ written (`store`).
 
 from __future__ import annotations
 
+import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT_KEY = "mlflow.experiment"
 """The journal's note of the id of the MLflow experiment, for `store.ui`."""
+DATA = "prepared"
+"""The journal's note of where the data of a search lie."""
 PARENT_KEY = "mlflow.search"
 """The journal's note of the id of the run that shows the search."""
 PAUSES = (5.0, 30.0, 120.0, 300.0)
@@ -57,7 +61,7 @@ class Job:
         changed = journal.dirty()
         now = {n: journal.experiment(n) for n in changed}
         history = tuple(now.get(e.number, e) for e in journal.experiments())
-        keys = (*NOTES_READ, PARENT_KEY)
+        keys = (*NOTES_READ, PARENT_KEY, DATA)
         notes = {key: text for key in keys if (text := journal.get(key)) is not None}
         return cls(journal.info(), history, changed, journal.drafts(), notes, files)
 
@@ -94,6 +98,7 @@ class Mirror:
         folder: Path,
         sources: Callable[[str], Mapping[str, str]],
         calls: CallLog | None = None,
+        writes: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare; nothing is opened or imported yet.
@@ -105,6 +110,7 @@ class Mirror:
             folder: Of the local store.
             sources: The editable files at a commit; called from another thread.
             calls: The calls of language models, to be shown as traces; None: there are none.
+            writes: Whether the winner of a search is a model that writes text, and is logged as one.
             say: Tells a person something; called from another thread.
         """
         self.problem: str | None = None
@@ -114,6 +120,7 @@ class Mirror:
         self._experiment = experiment
         self._folder = folder
         self._sources = sources
+        self._writes = writes
         self._traces = None if calls is None else Traces(calls)
         self._store: Store | None = None
         self._opened = 0
@@ -228,6 +235,8 @@ class Mirror:
                 if not store.answers():
                     return
         store.add_files(job.parent, job.files)
+        if job.files and self._writes:  # at the end of the search, or of what followed it
+            self._write_model(store, job, job.parent)
         if self._traces is not None:
             ended = info.finished is not None
             self._traces.write_rest(store, search_id(info), job.parent, job.history, ended=ended)
@@ -240,6 +249,20 @@ class Mirror:
         store.add_dataset(run_id, info.data)
         if self._traces is not None:
             self._traces.write(store, search_id(info), run_id, conversations(e))
+
+    def _write_model(self, store: Store, job: Job, parent: str) -> None:
+        """Log the winning weights, if there are any, once."""
+        from autoresearch.tracking.model import winner, write_model
+
+        info, runs = job.search, self._folder.resolve().parent
+        won, data = winner(job.history, runs / info.name), job.get(DATA)
+        if won is None or data is None:
+            return
+        path = runs / json.loads(data)["path"]
+        with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+            folder = Path(temporary)
+            write_model(folder / "data", won, info, self._sources_of(won.experiment), path)
+            store.add_model(folder, f"{search_id(info)} {won.experiment.commit}", info.name, parent)
 
     def _open(self) -> Store:
         from autoresearch.tracking.store import Store, local_uri

@@ -233,6 +233,32 @@ class Store:
         )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
+    def add_model(self, folder: Path, key: str, name: str, run_id: str) -> None:
+        """Log a model once, as the output of a run; one call loads it: `mlflow.pyfunc.load_model`.
+
+        Args:
+            folder: Has its files in `data`; `tracking.model` reads them. Nothing in it is run or unpickled.
+            key: Tells models apart.
+            name: Shown.
+            run_id: Of the run that it came from.
+        """
+        from mlflow import pyfunc
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        here, known = [self.experiment_id], f"tags.`autoresearch.model` = '{_quoted(key)}'"
+        if any(found.status == "READY" for found in self.client.search_logged_models(here, known)):
+            return
+        made = self.client.create_logged_model(
+            self.experiment_id, name, run_id, tags={"autoresearch.model": key}, model_type="language model"
+        )
+        model = Model(run_id=run_id, model_id=made.model_id)
+        pyfunc.add_to_model(model, loader_module="autoresearch.tracking.model", data="data")
+        model.save(str(folder / "MLmodel"))
+        self.client.log_model_artifacts(made.model_id, str(folder))
+        self.client.finalize_logged_model(made.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+
     def add_files(self, run_id: str, paths: Sequence[Path]) -> None:
         """Upload files beside what a run shows already."""
         for path in paths:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import pytest
 
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-PATIENCE = 90.0
+PATIENCE = 60.0
 """Seconds to wait for an answer, or for something to be on a page: a busy machine takes long."""
 
 

@@ -33,10 +33,9 @@ from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task
+from autoresearch.text import count
+from autoresearch.tracking.mirror import DATA
 from autoresearch.types import Split
-
-DATA = "prepared"
-"""Key of the note that says where the data of a search lie."""
 
 SAME_NOISE: tuple[Callable[[SearchInfo], object], ...] = (
     lambda info: (info.task, info.device, info.metric),
@@ -204,7 +203,7 @@ def begin(config: Config, repository: Repository, folder: Path, brief: str, meta
         data=meta,
         metric=task.metric,
         trust=task.trust.value,
-        device=f"{device(config)}, {threads(config)} threads" + _several(len(places(config))),
+        device=f"{device(config)}, {count(threads(config), 'thread')}" + _several(len(places(config))),
     )
     return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))
 

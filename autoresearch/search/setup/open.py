@@ -383,13 +383,14 @@ def create_mirror(
     config: Config, repository: Repository, folder: Path, say: Callable[[str], None] = print
 ) -> Mirror:
     """The configured mirror, which shows the search in `folder` in MLflow; `say` tells of its problems."""
-    tracking, editable = config.tracking, create_task(config).editable
+    tracking, task = config.tracking, create_task(config)
     return Mirror(
         enabled=tracking.enabled,
         uri=tracking.uri,
         experiment=tracking.experiment,
         folder=folder.parent / "mlflow",
-        sources=lambda commit: repository.sources(commit, editable),
+        sources=lambda commit: repository.sources(commit, task.editable),
         calls=CallLog(folder),
+        writes=task.writes,
         say=say,
     )

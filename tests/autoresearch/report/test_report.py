@@ -17,7 +17,8 @@ from autoresearch.report.markdown import code, escape, fence, headline, table
 from autoresearch.report.page import to_html, to_markdown, write_report
 from autoresearch.report.summary import failures, summarize
 from autoresearch.text import one_line
-from autoresearch.types import Cost, Experiment, VerdictKind
+from autoresearch.types import Cost, Experiment, Trial, VerdictKind
+from tests.support.browser import Browser
 from tests.support.searches import ACCURACY_INFO, EVIL, INFO, Recorded, baseline, by_accuracy, night, tried
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -341,3 +342,37 @@ def test_no_percentage_is_told_of_a_logarithm() -> None:
     assert headline(summary) == "0.0950 lower bits per byte"
     assert summary.gain is not None and summary.gain.relative is None
     assert "%" not in to_markdown(summary, "", None).splitlines()[0]
+
+
+def test_a_machine_that_others_used_is_told() -> None:
+    def timed(trial: Trial, cpu_seconds: float) -> Trial:
+        if trial.result is None:
+            return trial
+        metrics = {**trial.result.metrics, "train_seconds": 10.0, "cpu_seconds": cpu_seconds}
+        return replace(trial, result=replace(trial.result, metrics=metrics))
+
+    def busy(cpu_seconds: float) -> str:
+        found = [replace(e, trials=tuple(timed(t, cpu_seconds) for t in e.trials)) for e in night()]
+        return markdown(found, device="cpu, 1 thread, 2 trials at a time")
+
+    assert "waited for a core in 75% of their time" in busy(2.5)
+    assert "waited for a core" not in busy(9.0) and "waited for a core" not in markdown(night())
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page_wide_narrow_dark_and_printed(tmp_path: Path, browser: Browser) -> None:
+    made = write_report(Recorded(night()), DIFF, tmp_path).html
+    seen = {}
+    for width, dark in ((1200, False), (400, False), (1200, True)):
+        browser.open(made.as_uri(), width, dark=dark)
+        browser.wait("document.querySelectorAll('.plot svg').length > 0")
+        assert browser.eval("document.documentElement.scrollWidth") <= width, "nothing is cut off"
+        letter = "document.querySelector('.plot svg text').getBoundingClientRect().height"
+        assert browser.eval(letter) >= 6, "the picture can be read"
+        seen[width, dark] = browser.eval("getComputedStyle(document.body).backgroundColor")
+    assert seen[1200, True] != seen[1200, False]
+    unnamed = "[...document.querySelectorAll('.plot')].filter(p => !p.getAttribute('aria-label')).length"
+    assert browser.eval(unnamed) == 0, "each picture says what it shows"
+    browser.open(made.as_uri(), 700)
+    browser.print_layout()
+    browser.wait("getComputedStyle(document.querySelector('.table')).overflowX == 'visible'")
