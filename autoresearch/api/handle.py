@@ -299,6 +299,7 @@ def _changes(summary: Summary) -> list[str]:
         for change in summary.setting_changes[-SHOWN_CHANGES:]
     ]
     if changes := summary.brief_changes:
-        told = f"The brief was changed {times(len(changes))}, last at {when(changes[-1].time)}."
+        last = f"{when(changes[-1].time)} (hash {changes[-1].hash})"
+        told = f"The brief was changed {times(len(changes))}, last at {last}."
         found.insert(0, told)
     return found
