@@ -115,7 +115,9 @@ def summaries(runs: Path, wanted: Sequence[str] = ()) -> list[Summary]:
     if missing := [name for name in wanted if name not in found]:
         raise UserError(
             f"There is no search called {missing[0]}.",
-            f"There are: {', '.join(search.name for search in known) or 'none'}.",
+            f"There are: {', '.join(search.name for search in known)}."
+            if known
+            else "Start one: autoresearch run",
         )
     return [found[name] for name in wanted or found]
 

@@ -207,7 +207,10 @@ def _unknown(key: str) -> UserError:
 
 def suggest(wrong: str, valid: Sequence[str], what: str) -> str:
     """A hint: the valid name nearest to a wrong one, or all that there are."""
-    near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+    begun = [name for name in valid if wrong and name.startswith(wrong)]
+    near = begun[:1] if len(begun) == 1 else difflib.get_close_matches(wrong, valid, n=1, cutoff=0.6)
+    if len(begun) > 1:
+        return f"There are these {what}: {', '.join(begun[:40])}."
     # `reparis` should find `proposer.repairs`: people leave the group out.
     near = (
         near

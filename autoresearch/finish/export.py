@@ -145,9 +145,8 @@ def read_about(path: Path) -> About:
         with zipfile.ZipFile(path) as file:
             about = About.from_dict(json.loads(file.read(ABOUT)))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is no exported search: {error}.", "autoresearch export writes one."
-        ) from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is no exported search: {why}.", "autoresearch export writes one.") from None
     if about.format > FORMAT:
         raise UserError(f"{path} was written by autoresearch {about.version}.", "Upgrade this one.")
     refs = [REF.fullmatch(ref) for ref in about.refs]

@@ -22,7 +22,7 @@ from autoresearch.propose import settings
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.search.setup.create import check_new, check_settings
+from autoresearch.search.setup.create import check_new, check_settings, is_scored
 from autoresearch.search.setup.open import meant_by, named, proposer_of, recorded_config, runs_of
 from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
@@ -79,7 +79,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     place = runs / config.name
     found = (place / "journal.db").exists()
     if found:
-        config = resume(recorded_config(place), overrides)
+        config = resume(recorded_config(place), overrides, scored=is_scored(place))
     require_device(config)
     check_settings(config, new=not found)
     protection = describe(create_sandbox(config.sandbox["backend"]))
