@@ -11,7 +11,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import DATA
-from autoresearch.tracking.model import ABOUT, WEIGHTS, Writer
+from autoresearch.tracking.model import ABOUT, WEIGHTS, Writer, winner
 from autoresearch.tracking.store import local_uri
 from autoresearch.types import Outcome, VerdictKind
 from tests.autoresearch.tracking.test_mirror import add, mirror, new_journal, runs
@@ -88,10 +88,12 @@ def test_the_winner_loads_with_one_call_and_writes_in_a_jail(
     journal.close()
 
 
-def test_without_weights_or_without_a_keep_there_is_no_model(journal: Journal, tmp_path: Path) -> None:
-    from autoresearch.tracking.model import winner
-
-    folder = journal.path.parent
+def test_without_weights_or_without_a_keep_there_is_no_model(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    folder, number = journal.path.parent, add(journal)
+    assert winner(journal.experiments(), folder) is None, "no claim has left its weights"
+    (folder / WEIGHTS).mkdir()
+    (folder / WEIGHTS / f"{journal.experiment(number).commit[:12]}-5").touch()
     assert winner(journal.experiments(), folder) is not None
     assert winner(journal.experiments()[:1], folder) is None, "nothing was kept"
     add(journal, VerdictKind.DISCARD)
