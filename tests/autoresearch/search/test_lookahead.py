@@ -10,6 +10,7 @@ from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.propose.portfolio import Portfolio
 from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
+from autoresearch.search.observers import EmptyInbox
 from autoresearch.store.git import Repository
 from autoresearch.types import (
     Category,
@@ -295,7 +296,7 @@ def test_an_interruption_does_not_wait_for_a_proposer_that_is_thinking(repositor
     thinking[0].join()
 
 
-class Person:
+class Person(EmptyInbox):
     """Says something, and stops the search when it has been asked so many times."""
 
     def __init__(self, steps: int) -> None:
