@@ -14,6 +14,7 @@ from autoresearch.config import load, profiles
 from autoresearch.errors import UserError
 from autoresearch.execute.output import explain
 from autoresearch.propose.base import ProposerError
+from autoresearch.report import page
 from autoresearch.search.setup.open import open_search, recorded_config
 from autoresearch.store.journal import Journal
 from autoresearch.types import Outcome
@@ -26,6 +27,8 @@ MODEL = ("proposer=anthropic", "tracking=none", "task=toy", "baselines=2", "expe
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     toy_task.install(monkeypatch, tmp_path / "site")
+    for plot in ("write_progress_plot", "write_timeline_plot"):  # they take most of the time
+        monkeypatch.setattr(page, plot, lambda *_: None)
     root = toy_task.make_repository(tmp_path / "repo")
     monkeypatch.chdir(root)
     return root

@@ -304,7 +304,7 @@ class Person(EmptyInbox):
         self.waited = 0
 
     @property
-    def wished(self) -> str:
+    def wished(self) -> str:  # type: ignore[override]
         self.waited += 1
         return "run" if self.waited <= self.steps else "stop"
 

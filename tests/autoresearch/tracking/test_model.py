@@ -18,8 +18,6 @@ from tests.autoresearch.tracking.test_mirror import add, mirror, new_journal, ru
 from tests.support import toy
 from tests.support.gpt import CONTEXT, SCRIPT, make_measurer, measure
 
-pytestmark = pytest.mark.slow
-
 MEDDLES = """
 try:
     open({mark!r}, "w").write("a candidate was here")
@@ -49,6 +47,7 @@ def journal(tmp_path: Path) -> Journal:
     return journal
 
 
+@pytest.mark.soak
 def test_the_winner_loads_with_one_call_and_writes_in_a_jail(
     journal: Journal, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +87,7 @@ def test_the_winner_loads_with_one_call_and_writes_in_a_jail(
     journal.close()
 
 
+@pytest.mark.slow
 def test_without_weights_or_without_a_keep_there_is_no_model(tmp_path: Path) -> None:
     journal = new_journal(tmp_path)
     folder, number = journal.path.parent, add(journal)
