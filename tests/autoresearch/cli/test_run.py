@@ -86,7 +86,16 @@ def test_a_termination_signal_leaves_a_line_that_says_how_to_go_on(sent, capsys)
 
 
 PROFILE = "kind: seconds\namount: {amount}\nmax_seconds: 9\nmemory_gb: {gb}\nvocab: {vocab}\ncontext: 64\n"
-QUICK = ("task=toy", "proposer=random", "baselines=2", "claim=0", "tracking=none", "--view", "plain")
+QUICK = (
+    "task=toy",
+    "sandbox=none",
+    "proposer=random",
+    "baselines=2",
+    "claim=0",
+    "tracking=none",
+    "--view",
+    "plain",
+)
 
 
 def fits(monkeypatch, most):
