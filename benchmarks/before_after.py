@@ -128,7 +128,7 @@ def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Se
 
 
 def json_of(tree: Path, *words: str) -> list[Any]:
-    """What a command prints as JSON, one value a line.
+    """The values that a command prints as JSON.
 
     Raises:
         SystemExit: If it fails.
@@ -137,7 +137,17 @@ def json_of(tree: Path, *words: str) -> list[Any]:
     printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"autoresearch {' '.join(words)} failed; see {tree / 'benchmark.log'}.")
-    return [json.loads(line) for line in printed.splitlines()]
+    return values(printed)
+
+
+def values(text: str) -> list[Any]:
+    """JSON values that follow each other, each on one line or on several."""
+    found, decoder, text = [], json.JSONDecoder(), text.strip()
+    while text:
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:].lstrip()
+    return found
 
 
 def interval(values: Sequence[float]) -> str:

@@ -75,11 +75,13 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=0, help="of whole trainings, for each way of drawing")
     parser.add_argument("--budget", default="cpu", help="a name in configs/budget, with tokens")
+    parser.add_argument("--amount", type=int, help="tokens of a training, if not those of the budget")
     parser.add_argument(
         "--keep", help="file of the trainings, one JSON line each; those in it are not repeated"
     )
     options = parser.parse_args()
     budget = read_budget(options.budget)
+    budget |= {"amount": options.amount or budget["amount"]}
     cache = prepared(budget)
     levels = options.levels * 3 if len(options.levels) == 1 else options.levels
     grid = itertools.product(*(range(1, n + 1) for n in levels))

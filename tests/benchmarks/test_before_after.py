@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from autoresearch.store.database import create
-from benchmarks.before_after import Searched, interval, table, trained
+from benchmarks.before_after import Searched, interval, table, trained, values
 
 ADD_EXPERIMENT = "INSERT INTO experiments (number, state, parent, created) VALUES (?, 'x', '', 0)"
 ADD_TRIAL = """INSERT INTO trials (experiment, arm, seed, commit_id, started, finished)
@@ -38,3 +38,9 @@ def test_the_table_says_gain_for_each_training_with_an_interval_over_searches() 
     assert "| data=sotu | old | 0.000 |" in text, "one search has no interval"
     assert "| data=sotu | new | 0.750 [" in text
     assert interval([]) == "-"
+
+
+def test_what_a_command_prints_is_read_whether_values_take_one_line_or_several() -> None:
+    assert values('{"number": 1}\n{"number": 2}\n') == [{"number": 1}, {"number": 2}]
+    assert values('{\n  "result": {"effect": 0.1}\n}\n') == [{"result": {"effect": 0.1}}]
+    assert values("") == []
