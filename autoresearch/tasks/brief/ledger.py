@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from autoresearch.text import one_line
 from autoresearch.types import Category, Experiment, Metric, VerdictKind
 
-KEPT, VAIN, WORDS = 12, 4, 160
-"""Kept changes that are told, failures of a theme, and characters of each."""
+KEPT, VAIN, WORDS, SHORT = 6, 3, 160, 90
+"""Kept changes that are told of a theme, failures, characters of each, and of the best in short."""
 
 
 def ledger(experiments: Sequence[Experiment], metric: Metric) -> str:
@@ -22,12 +22,8 @@ def ledger(experiments: Sequence[Experiment], metric: Metric) -> str:
         experiments: Of one search or of several; baselines are left out.
         metric: What they improve.
     """
-    themes: dict[Category, list[Experiment]] = defaultdict(list)
-    for e in experiments:
-        if e.proposal is not None and e.verdict is not None:
-            themes[e.proposal.category].append(e)
     lines = []
-    for theme, found in sorted(themes.items(), key=lambda item: -gained(item[1])):
+    for theme, found in _themes(experiments):
         kept = [e for e in found if e.kept]
         broken = sum(_failed(e) for e in found)
         total = f" ({gained(found):+.{metric.digits}f})" if kept else ""
@@ -39,6 +35,26 @@ def ledger(experiments: Sequence[Experiment], metric: Metric) -> str:
         if len(vain) > VAIN:
             lines.append(f"  in vain: {len(vain) - VAIN} more")
     return "\n".join(lines) or "nothing was tried"
+
+
+def in_short(experiments: Sequence[Experiment], metric: Metric) -> str:
+    """The same in a few hundred characters, the length at which a prompt shows what a trial printed."""
+    parts, best = [], max((e for e in experiments if e.kept), key=_effect, default=None)
+    for theme, found in _themes(experiments):
+        kept = sum(e.kept for e in found)
+        total = f" ({gained(found):+.{metric.digits}f})" if kept else ""
+        parts.append(f"{theme} {kept} of {len(found)}{total}")
+    told = f"kept: {', '.join(parts) or 'nothing was tried'}"
+    return f"{told}; best: {_words(best)[:SHORT]}" if best else told
+
+
+def _themes(experiments: Sequence[Experiment]) -> list[tuple[Category, list[Experiment]]]:
+    """Experiments with a verdict by theme, the theme that gained most first."""
+    themes: dict[Category, list[Experiment]] = defaultdict(list)
+    for e in experiments:
+        if e.proposal is not None and e.verdict is not None:
+            themes[e.proposal.category].append(e)
+    return sorted(themes.items(), key=lambda item: -gained(item[1]))
 
 
 def gained(experiments: Sequence[Experiment]) -> float:

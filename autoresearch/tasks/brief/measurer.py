@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoresearch.clock import now
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.tasks.brief.inner import Inner, Searches
-from autoresearch.tasks.brief.ledger import ledger
+from autoresearch.tasks.brief.ledger import in_short, ledger
 from autoresearch.tasks.brief.result import Result
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
@@ -103,4 +103,5 @@ class BriefMeasurer:
 
     def _told(self, result: Result) -> str:
         void = f"no claim: {result.void}\n" if result.void else ""
-        return f"{void}{ledger(result.experiments, self._task.inner_metric)}\n"
+        found, metric = result.experiments, self._task.inner_metric
+        return f"{void}{ledger(found, metric)}\n{in_short(found, metric)}\n"
