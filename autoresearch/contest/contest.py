@@ -237,10 +237,11 @@ def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         UserError: If there is no such brief, or two have the same name.
     """
     found: dict[str, str] = {}
+    any_config = load([])
     for word in words:
         folder = Path(word).expanduser()
         for path in sorted(folder.glob("*.md")) if folder.is_dir() else [None]:
-            config = load([f"brief={path or word}"])
+            config = any_config.model_copy(update={"brief": str(path or word)})
             name = config.brief_path.stem
             if name in found:
                 raise UserError(f"Two briefs are called {name}.", "Rename one of the files.")

@@ -95,10 +95,9 @@ def differences(gains: Gains, level: float = LEVEL) -> list[Difference]:
 
 def racing(gains: Gains, level: float = LEVEL) -> list[str]:
     """The briefs that must be run again: those whose order to some other one is not established."""
-    open = [d for d in differences(gains, level) if not d.established]
-    compared = {frozenset((d.better, d.worse)) for d in differences(gains, level)}
-    missing = [pair for pair in combinations(gains, 2) if frozenset(pair) not in compared]
-    names = {name for d in open for name in (d.better, d.worse)} | {name for pair in missing for name in pair}
+    known = {frozenset((d.better, d.worse)) for d in differences(gains, level) if d.established}
+    open = (pair for pair in combinations(gains, 2) if frozenset(pair) not in known)
+    names = {name for pair in open for name in pair}
     return [name for name in gains if name in names]
 
 

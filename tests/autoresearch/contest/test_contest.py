@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from autoresearch.contest.contest import Contest, Plan, make_plan, read_briefs
 from autoresearch.errors import UserError
 from autoresearch.store.git import Repository
 from autoresearch.tasks.brief import process
+from autoresearch.tasks.brief.inner import Inner, Searches
+from autoresearch.tasks.brief.result import Result
 from autoresearch.tasks.brief.settings import Spend
 from tests.support import briefs, toy_task
 from tests.support.cli import inside
@@ -125,3 +128,44 @@ def test_a_round_is_begun_only_if_all_of_it_can_be_paid(
     held = Contest.begin(root / "runs/c", plan)
     assert held.run(Repository(root)) == "another round could break its 1.5 dollars"
     assert not server.requests and contests.Contest(root / "runs/c").standing().rounds == 0
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_killed_before_any_inner_search_a_contest_runs_the_same_ones_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rounds, order and elimination follow from the plan and from what has ended, and from nothing else."""
+    toy_task.install(monkeypatch, tmp_path / "other")
+    worth = {briefs.brief(step): step or 0.0 for step in WORTH.values()}
+    known: dict[str, Result] = {}
+    ran: list[str] = []
+    die_at = 0
+
+    def run(self: Searches, one: Inner, tick: object = None) -> Result:
+        if len(ran) + 1 == die_at and not died:
+            died.append(True)
+            raise Killed
+        ran.append(one.name)
+        gain = worth[one.brief] + random.Random(one.seed * 7 + len(one.brief)).gauss(0, 0.05)
+        known[one.name] = Result(one.name, gain, 0.0, 1, 1, 0.0, 1.0, "", ())
+        return known[one.name]
+
+    monkeypatch.setattr(Searches, "run", run)
+    monkeypatch.setattr(Searches, "result", lambda self, one: known.get(one.name))
+    words = [str(root.parent / f"{name}.md") for name in WORTH]
+    plan = make_plan(words, [*briefs.INNER, "proposer=random"], Repository(root), 20, None)
+    died: list[bool] = []
+    Contest.begin(root / "runs/c", plan)
+    assert Contest(root / "runs/c").run(Repository(root)) == "the ranking is established"
+    whole, found = list(ran), Contest(root / "runs/c").standing()
+    assert found.ranking == ["good", "plain", "poor"] and len(whole) < 45
+    for moment in range(1, len(whole) + 1, 7):  # of each place in a round one
+        die_at, died[:], ran[:] = moment, [], []
+        known.clear()
+        with pytest.raises(Killed):
+            Contest(root / "runs/c").run(Repository(root))
+        Contest(root / "runs/c").run(Repository(root))
+        assert ran == whole
