@@ -19,7 +19,8 @@ TEXTS = (
     *("name", "brief", "ideas", "runs", "data.path", "data.other_path", "data.text_column"),
     *("task.prepare", "task.train", "task.score", "task.metrics", "task.python"),
     *("proposer.path", "proposer.base_url", "tracking.uri", "tracking.experiment"),
-    *("executor.address", "executor.cache"),
+    *("executor.address", "executor.cache", "executor.time", "executor.account", "executor.partition"),
+    "executor.gres",
 )
 """Keys whose values are texts, whatever they look like: `name=1e5`, `data.path=a=b,c.txt`."""
 CLOSED = ("sandbox.backend", "judge.name", "proposer.name", "executor.name")

@@ -27,7 +27,7 @@ CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
 """The shipped defaults: inside the package where it is installed, beside it in a checkout."""
 BRIEFS = CONFIGS / "briefs"
 
-OPEN = ("proposer.prices",)
+OPEN = ("proposer.prices", "executor.options")
 """Mappings whose keys are names of the user's: an override adds to them."""
 
 WORDS = ("true", "false", "null", "nan", "inf")

@@ -5,6 +5,7 @@ from autoresearch.registry import Registry
 BUILT_IN = {
     "local": "autoresearch.execute.local:LocalExecutor",
     "ray": "autoresearch.execute.ray:RayExecutor",
+    "slurm": "autoresearch.execute.slurm.executor:SlurmExecutor",
 }
 EXECUTORS = Registry("executor", BUILT_IN)
 """Classes for `executor=NAME`; a constructor takes measurers, the folder of all runs, and an export.

@@ -40,6 +40,7 @@ BACKOFF_SECONDS = 1.0
 """Pause before a place gets another worker, for each that it has lost in a row."""
 TRIES = 3
 """Workers in a row that a place may lose without finishing a trial before it is set aside."""
+HINT = "See docs/clusters.md, and what the engine says of its nodes. The same command goes on."
 
 
 PLACES = "places.json"
@@ -107,17 +108,18 @@ class RemoteExecutor:
         runs: Path,
         export: Export,
         *,
-        start_seconds: float = 300.0,
+        start_seconds: float | None = 300.0,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Start workers at all places; returns when the first is ready.
+        """Start workers at all places; returns when the first is ready, or at once.
 
         Args:
             setup: What each worker makes its measurer of.
             engine: Starts them; `close` closes it.
             runs: The folder that holds the folders of the searches.
             export: Writes the tree of a candidate; called from other threads.
-            start_seconds: How long to wait for the first, if not every place turns out to be of no use.
+            start_seconds: How long to wait for the first, if not every place turns out to be of no use. None:
+                do not wait; the places come later.
             say: Tells a person something.
 
         Raises:
@@ -138,25 +140,45 @@ class RemoteExecutor:
         self._threads: list[threading.Thread] = []
         self._tryouts = 0
         self._start(self._watch, "places")
-        with self._changed:
-            self._changed.wait_for(lambda: self.places or (self._aside and not self._sites), start_seconds)
-        if not self.places:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self._aside.items())
+        if start_seconds is not None:
+            self.await_first(start_seconds)
+
+    def await_first(self, seconds: float | None) -> None:
+        """Wait until a place is ready; for ever if no time is given. Closes the executor if none gets ready.
+
+        Raises:
+            UserError: If none gets ready in time, or none ever will.
+        """
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self.places, seconds)
+            if not self.places:
+                raise UserError(f"No worker got ready within {seconds:g} s.", HINT, code=3)
+        except BaseException:
             self.close()
-            raise UserError(
-                f"No worker got ready. {why}" if why else f"No worker got ready within {start_seconds:g} s.",
-                "See docs/clusters.md, and what the engine says of its nodes.",
-                code=3,
-            )
+            raise
 
     # As an executor
 
     @property
     def places(self) -> Sequence[Place]:
-        """Where trials can run now; those with the fewest trials come first."""
+        """Where trials can run now; those with the fewest trials come first.
+
+        Raises:
+            UserError: If every place there was has been set aside.
+        """
         with self._lock:
+            if self._aside and not self._sites and not self._closed.is_set():
+                why = "; ".join(dict.fromkeys(self._aside.values()))
+                raise UserError(f"No place is left for trials: {why}.", HINT, code=3)
             ready = [site for site in self._sites.values() if site.place is not None]
             return [site.place for site in sorted(ready, key=lambda s: len(s.jobs)) if site.place]
+
+    @property
+    def capacity(self) -> int:
+        """How many places there are once all that start are ready."""
+        with self._lock:
+            return len(self._sites)
 
     @property
     def about(self) -> dict[str, dict[str, Any]]:
@@ -262,7 +284,7 @@ class RemoteExecutor:
                 finally:
                     channel.close()
             except WorkerLost as lost:
-                self._lost(site, str(lost))
+                self._lost(site, str(lost), interrupted=lost.interrupted)
             except Exception as error:  # what a worker says makes no sense: it is as good as lost
                 self._lost(site, f"{type(error).__name__}: {error}")
             if site.name in self._aside or site.name not in self._engine.offers():
@@ -286,14 +308,14 @@ class RemoteExecutor:
                 told = time.monotonic()
                 channel.send({"kind": "ping"})
 
-    def _lost(self, site: _Site, why: str) -> None:
+    def _lost(self, site: _Site, why: str, *, interrupted: bool = False) -> None:
         """Have the trials of a lost worker repeated elsewhere; after `close`, end them."""
         with self._changed:
             site.channel = site.place = None
             jobs, site.jobs = site.jobs, []
             closed = self._closed.is_set()
             if why and not closed:
-                site.failures += 1
+                site.failures += not interrupted
                 self._tell_all(jobs, f"The worker at {site.name} is lost: {why}.")
                 if site.failures >= TRIES:
                     self._aside[site.name] = why
@@ -301,7 +323,7 @@ class RemoteExecutor:
                         jobs, f"{site.name} is set aside: {site.failures} workers in a row were lost."
                     )
             for job in jobs:
-                job.losses += bool(job.attempt)
+                job.losses += bool(job.attempt) and not interrupted
                 job.attempt = ""
                 if closed or job.cancelled:
                     self._finish(job, site.name, None)
@@ -331,20 +353,29 @@ class RemoteExecutor:
     # Orders
 
     def _assign(self, job: _Job, site: _Site | None) -> None:
-        """Give a job to a place, the least busy one if it is not given or gone; the lock is held."""
+        """Give a job to a place; if that is gone, to one that is free, now or later. The lock is held.
+
+        It does not queue behind the trial of another place, which may last for hours.
+        """
         if site is None or site.place is None:
-            ready = [known for known in self._sites.values() if known.place is not None]
+            ready = [s for s in self._sites.values() if s.place and (job.tryout or not s.jobs)]
             site = min(ready, key=lambda known: len(known.jobs), default=None)
         if self._closed.is_set():
             self._finish(job, "", None)
         elif site is None:
             self._homeless.append(job)
             if not job.tryout:
-                waits = Progress(0.0, 0.0, phase=WAITING, note="its place is gone, and there is no other")
+                waits = Progress(0.0, 0.0, phase=WAITING, note="its place is gone, and no other is free")
                 job.events.put(Progressed(job.spec, "", waits))
         else:
             site.jobs.append(job)
             site.waiting.put(job)
+
+    def _house(self) -> None:
+        """Give the jobs that have no place to those that are free; the lock is held."""
+        homeless, self._homeless = self._homeless, []
+        for job in homeless:
+            self._assign(job, None)
 
     def _hand_over(self, site: _Site) -> None:
         """Send the orders of a place to its worker, in a thread of their own: an export may take a while."""
@@ -400,6 +431,8 @@ class RemoteExecutor:
             self._send_files(channel, self._listings[message["key"]], set(message["hashes"]))
         elif kind == "message":
             self._tell_all(site.jobs, message["text"])
+        elif kind == "alive":
+            pass
         elif kind == "hello":
             site.about = {"device": message["device"], "host": message["host"]}
         elif kind == "failed":
@@ -412,9 +445,7 @@ class RemoteExecutor:
                 site.about |= {key: value for key, value in message.items() if key != "kind"}
                 site.about["start_seconds"] = time.monotonic() - site.begun
                 site.place = Place(site.name, site.about["device"])
-                homeless, self._homeless = self._homeless, []
-                for job in homeless:
-                    self._assign(job, site)
+                self._house()
                 self._changed.notify_all()
                 self._publish()
         else:
@@ -439,6 +470,7 @@ class RemoteExecutor:
                 result = decode_result(message)
                 if isinstance(result, Measurement) and not job.cancelled:
                     result = self._keep_files(job, result)
+                    result = replace(result, provenance=replace(result.provenance, place=site.name))
                 self._finish(job, site.name, result)
 
     def _send_files(self, channel: Channel, listing: Listing, hashes: set[str]) -> None:
@@ -477,6 +509,7 @@ class RemoteExecutor:
                 self._listings.pop(job.tree.key, None)
             if (fence := self._fences.get(job.spec.search)) is not None:
                 fence.end(job.spec.trial)
+            self._house()
         remove_tree(job.folder)
         job.events.put(Finished(job.spec, place, None if job.cancelled else result))
 

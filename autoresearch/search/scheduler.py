@@ -108,8 +108,8 @@ class Scheduler:
 
     @property
     def places(self) -> int:
-        """How many trials can run at the same time."""
-        return len(self._executor.places)
+        """How many trials can run at the same time, once every place is ready."""
+        return max(len(self._executor.places), getattr(self._executor, "capacity", 0))
 
     @property
     def busy(self) -> bool:

@@ -13,8 +13,10 @@ import importlib
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,12 +193,30 @@ def make_repository(root: Path) -> Path:
     return root
 
 
-def install(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
+class SlowToyTask(ToyTask):
+    """The same, in trials of half a second."""
+
+    def measurer(self, place: Place, *_: object) -> Measurer:
+        return SlowToyMeasurer(place, self.noise)
+
+
+class SlowToyMeasurer(ToyMeasurer):
+    def measure(
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: Callable[[Progress], None], *stop: Any
+    ) -> Measurement:
+        def slowly(sign: Progress) -> None:
+            time.sleep(0.025)
+            progress(sign)
+
+        return super().measure(tree, spec, scratch, slowly, *stop)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, site: Path, kind: type[ToyTask] = ToyTask) -> None:
     """Make it a choice of the command line, `task=toy`, as an installed package would."""
     about = site / "toy_package-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Name: toy_package\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[autoresearch.tasks]\ntoy = {__name__}:ToyTask\n")
+    (about / "entry_points.txt").write_text(f"[autoresearch.tasks]\ntoy = {__name__}:{kind.__name__}\n")
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
 

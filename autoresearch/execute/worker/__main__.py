@@ -53,11 +53,20 @@ def main() -> None:
     given = parser.parse_args()
     place = Place(given.place, fingerprint(given.device))
     if given.spool is not None:
+        _claim(given.spool)
         out, follower = Appender(given.spool / FROM_WORKER), Follower(given.spool / TO_WORKER)
         serve(Worker(place, given.cache, out.send), follower.next, given.lease)
     else:
         send, receive = _standard_streams()
         serve(Worker(place, given.cache, send), receive, given.lease)
+
+
+def _claim(spool: Path) -> None:
+    """Take a folder of messages for this process alone: an engine may start a job twice, and not know it."""
+    try:
+        (spool / "taken").touch(exist_ok=False)
+    except FileExistsError:
+        sys.exit(f"Another worker has {spool} already: this copy ends.")
 
 
 def _standard_streams() -> tuple[Callable[[Wire], None], Callable[[float], Wire | None]]:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Protocol
@@ -25,7 +26,15 @@ LOOK = 0.05
 
 
 class WorkerLost(Exception):
-    """The worker is gone, or cannot be reached; says why."""
+    """The worker is gone, or cannot be reached; says why. Without words, it has ended as it should.
+
+    Attributes:
+        interrupted: Whether neither the trial nor the place can be to blame.
+    """
+
+    def __init__(self, why: str, *, interrupted: bool = False) -> None:
+        super().__init__(why)
+        self.interrupted = interrupted
 
 
 class Channel(Protocol):
@@ -118,7 +127,7 @@ class Follower:
     def __init__(self, path: Path) -> None:
         """The file may come later."""
         self._path, self._place, self._rest = path, 0, b""
-        self._lines: list[bytes] = []
+        self._lines: list[Wire] = []
 
     def next(self, seconds: float, alive: Callable[[], object] = lambda: None) -> Wire | None:
         """The next message; None if none comes in time. `alive` is called at each look and may raise."""
@@ -130,7 +139,7 @@ class Follower:
                 if time.monotonic() >= deadline:
                     return None
                 time.sleep(LOOK)
-        return from_line(self._lines.pop(0))
+        return self._lines.pop(0)
 
     def _look(self) -> None:
         try:
@@ -140,21 +149,41 @@ class Follower:
         except FileNotFoundError:
             return
         self._place += len(new)
-        *self._lines, self._rest = (self._rest + new).split(b"\n")
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):  # the rest of a line whose writer was killed
+                self._lines.append(from_line(line))
 
 
 class Appender:
     """Appends messages to a file that another process follows."""
 
     def __init__(self, file: Path | int) -> None:
-        """Open a file for appending, or take one that is open."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._file = file if isinstance(file, int) else os.open(file, flags, 0o600)
+        """Append to a file, or to what is open already."""
+        self._file = file
         self._sending = threading.Lock()
+        if isinstance(file, Path) and file.exists() and file.stat().st_size:
+            self._write(file, b"\n")  # an earlier writer may have been killed within a line
 
     def send(self, message: Wire) -> None:
         """Append a message; may be called from any thread."""
-        line = memoryview(to_line(message))
+        line = to_line(message)
         with self._sending:
-            while line:
-                line = line[os.write(self._file, line) :]
+            self._write(self._file, line)
+
+    def _write(self, file: Path | int, line: bytes) -> None:
+        if isinstance(file, int):
+            _write_all(file, line)
+            return
+        # Opened and closed each time: only then does NFS show the line to others.
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            _write_all(opened, line)
+        finally:
+            os.close(opened)
+
+
+def _write_all(file: int, line: bytes) -> None:
+    left = memoryview(line)
+    while left:
+        left = left[os.write(file, left) :]

@@ -60,6 +60,14 @@ class Fence:
         partial.replace(self.path)
 
 
+def left_open(folder: Path) -> list[str]:
+    """Attempts of a search that an earlier run, which was killed, still wanted."""
+    try:
+        return list(json.loads((folder / NAME).read_text()).values())
+    except (OSError, ValueError):
+        return []
+
+
 def superseded(path: str, attempt: str) -> bool:
     """Whether the file of a fence is there and does not list an attempt."""
     try:

@@ -14,6 +14,7 @@ As a line of text a message is JSON, with the bytes in base64.
                     ready     the measurer is made
                     started, progress, finished       of an attempt
                     file      a piece of a file that a trial left
+                    alive     the answer to a ping
                     message   for a person
 """
 

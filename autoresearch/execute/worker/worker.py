@@ -96,6 +96,8 @@ class Worker:
                 self._cancel(message["attempts"])
             case "file":
                 self._arrived.put(message)
+            case "ping":
+                self._send({"kind": "alive"})
             case "close":
                 self.ended.set()
 

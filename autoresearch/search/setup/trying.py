@@ -124,6 +124,7 @@ def try_places(
         executor = create_executor(named, task, data, None, folder / "trusted", export, say)
         assert isinstance(executor, RemoteExecutor)
         try:
+            executor.await_first(None)
             yield "engine", f"the first worker was ready after {duration(time.monotonic() - begun)}"
             while not executor.settled and time.monotonic() < begun + SETTLE_SECONDS:
                 time.sleep(0.2)
