@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import autoresearch
 from autoresearch import config
 from autoresearch.api import handle
 from autoresearch.cli import app
@@ -90,6 +91,7 @@ def test_examples_of_the_python_api_give_what_they_say(
     page = (ROOT / "docs" / "agents.md").read_text("utf-8")
     [code] = re.findall(r"```python\n(.*?)```", page, re.S)
     exec(code, {})
+    assert autoresearch.open().folder.name == "night1"
     found = doctest.DocTestFinder(recurse=False).find(handle.SearchHandle, globs={})
     assert found and not sum(doctest.DocTestRunner().run(test).failed for test in found)
 

@@ -76,6 +76,9 @@ def test_it_opens_beside_other_searches_and_overwrites_nothing(exported: Path, t
 def test_a_notebook_opens_it_as_it_is(exported: Path, tmp_path: Path) -> None:
     frames = autoresearch.open(str(exported))
     assert len(frames.experiments) == 6 and frames.summary.info.name == "x"
+    for steer in (lambda: frames.note("hello"), frames.pause, lambda: frames.attempt("wider", "diff")):
+        with pytest.raises(UserError, match="read only"):
+            steer()
 
 
 def changed(exported: Path, place: Path, **files: bytes) -> Path:
