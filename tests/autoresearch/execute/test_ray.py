@@ -248,9 +248,8 @@ def test_a_killed_driver_leaves_no_worker(shared: Any, tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_a_killed_driver_that_started_ray_leaves_nothing_of_it(tmp_path: Path) -> None:
     require_ray()
-    before = set(psutil.pids())
     process = driver(tmp_path / "runs")
-    ours = [p for p in psutil.process_iter() if p.pid not in before and "ray" in " ".join(p.cmdline())]
+    ours = psutil.Process(process.pid).children(recursive=True)
     assert len(ours) > 3
     process.send_signal(signal.SIGKILL)
     process.wait()
