@@ -56,6 +56,7 @@ COMMANDS = (
     finish.claim,
     finish.audit,
     finish.ablate,
+    finish.transfer,
     finish.sample,
     finish.reproduce,
     finish.branch,

@@ -63,6 +63,27 @@ def _audit(overrides: list[str] | None, runs: int, design: Design, json: bool) -
     typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record, search.task.metric)))
 
 
+def transfer(
+    overrides: Overrides = None,
+    scale: Annotated[
+        list[float] | None, typer.Option(min=1.01, max=1000, help="A larger scale, as a factor; repeatable.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Another corpus, as in data=NAME; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Trainings of each commit on each rung.")] = 3,
+    json: Json = False,
+) -> None:
+    """Train what was kept at larger scales and on other data: which changes hold, fade or reverse there?"""
+    from autoresearch.finish.transfer import make_transfer
+    from autoresearch.report.transfer import transfer_lines
+
+    with _opened(overrides, json) as search:
+        record = make_transfer(search, scale or (), data or (), seeds)
+    metric = search.task.metric
+    typer.echo(dumps(record.to_dict()) if json else "\n".join(transfer_lines(record, metric)))
+
+
 def sample(
     overrides: Overrides = None,
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",

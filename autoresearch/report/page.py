@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
+from autoresearch.report import transfer
 from autoresearch.report.instructions import shares
 from autoresearch.report.plot import write_progress_plot, write_timeline_plot
 from autoresearch.report.stopping import stopping
@@ -99,6 +100,7 @@ def to_markdown(
     return templates.get_template("report.md").render(
         s=s,
         words=words,
+        elsewhere=transfer,
         count=count,
         change_text=change_text,
         tunings=tunings,

@@ -33,6 +33,7 @@ from autoresearch.store.notes import (
     read_unbilled,
     seconds_after,
 )
+from autoresearch.store.transfers import TRANSFERS, TransferRecord, read_transfers
 from autoresearch.text import change_text, one_line, public
 from autoresearch.types import (
     REPORTED_SPLITS,
@@ -59,7 +60,7 @@ JUDGE_KEYS = {
 """Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
-NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER, SAMPLES)
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER, SAMPLES, TRANSFERS)
 """Notes of the journal that a summary reads."""
 
 
@@ -168,6 +169,7 @@ class Summary:
         setting_changes: Settings that were changed when the search went on; without secrets.
         claims: The records of all final tests, oldest first.
         samples: What models of it wrote last, the start first.
+        transfers: What its kept changes do at larger scales and on other data, as measured.
         judge: What the judge says about the search as a whole; None before it was asked.
         guards: The scores on splits that decide nothing.
         tried: Number of experiments, the baseline not counted.
@@ -189,6 +191,7 @@ class Summary:
     setting_changes: list[SettingChange]
     claims: list[ClaimRecord]
     samples: list[Sample]
+    transfers: list[TransferRecord]
     judge: Report | None
     guards: list[ExtraCheck]
     tried: int
@@ -236,6 +239,7 @@ class Summary:
             "claim": self.claim and asdict(self.claim),
             "claims": [asdict(claim) for claim in self.claims],
             "samples": [asdict(sample) for sample in self.samples],
+            "transfers": [asdict(transfer) for transfer in self.transfers],
             "judge": judge and judge | {"kept": len(judge["kept"])},
             "guards": [asdict(check) for check in self.guards],
             "noise": {"sd": self.estimates.noise, "degrees_of_freedom": self.estimates.freedom},
@@ -275,6 +279,7 @@ def summarize(history: History) -> Summary:
         setting_changes=[_public(change) for change in read_setting_changes(history)],
         claims=read_claims(history),
         samples=read_samples(history),
+        transfers=read_transfers(history),
         judge=Judge.from_json(judge).report() if judge else None,
         guards=_extra_checks(now, info.metric),
         tried=len(tried),

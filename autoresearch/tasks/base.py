@@ -129,6 +129,7 @@ class Task(Protocol):
         packages: Installed packages on whose versions a score depends.
         writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
         brief_fixed: Why the brief of a search cannot be edited while it goes on; empty if it can.
+        scale_rule: How `scaled` and `scaled_budget` make it larger, in words; empty if they cannot.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Task(Protocol):
     packages: tuple[str, ...] = ()
     writes: bool = False
     brief_fixed: str = ""
+    scale_rule: str = ""
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the data ready, if it is not yet; shows progress on stderr.
@@ -185,6 +187,25 @@ class Task(Protocol):
             1 if it can only be scored as a whole, 0 if it is too small to tell anything.
         """
         return 0
+
+    def scaled(self, sources: Mapping[str, str], scale: float) -> Mapping[str, str]:
+        """The editable files, made larger by the task's declared rule.
+
+        Args:
+            sources: path -> text.
+            scale: Factor of the scale, above 0; 1 changes nothing.
+
+        Returns:
+            The files that change: path -> text.
+
+        Raises:
+            Refused: If the rule does not fit these files, or there is none.
+        """
+        raise Refused(f"the task {self.name} declares no rule by which it grows")
+
+    def scaled_budget(self, scale: float) -> Sequence[str]:
+        """Overrides of the configuration that give a larger scale its budget."""
+        return ()
 
     def guard(self, metrics: Mapping[str, float], baseline: Sequence[Mapping[str, float]]) -> str:
         """What further metrics of a candidate say against it, in words; empty if nothing.

@@ -86,8 +86,8 @@ def check_settings(config: Config, *, new: bool) -> None:
             raise UserError(f"data.{key}: there is no {given}.", hint)
 
 
-def check_new(name: str, repository: Repository, task: Task) -> None:
-    """Check that a search of this name can begin at the user's latest commit, before anything is written.
+def check_new(name: str, repository: Repository, task: Task, start: str = "HEAD") -> None:
+    """Check that a search of this name can begin at a commit, before anything is written.
 
     Raises:
         UserError: If git cannot hold its refs or has some of that name, or if files of the task are missing.
@@ -116,6 +116,8 @@ def check_new(name: str, repository: Repository, task: Task) -> None:
             f"The branch {branch} exists already, but no search of that name is recorded here.",
             f"Choose another name=, or delete the branch if you do not need it: git branch -D {branch}",
         )
+    if start != "HEAD":
+        return  # the start of an earlier search, for which this was checked
     require_files(repository, task)
     repository.sources("HEAD", task.editable)
     _check_imports(repository, task)
@@ -186,9 +188,16 @@ def _module(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def begin(config: Config, repository: Repository, folder: Path, brief: str, meta: dict[str, Any]) -> Journal:
-    """The journal of a new search, which starts from the user's HEAD."""
-    base = repository.resolve("HEAD")
+def begin(
+    config: Config,
+    repository: Repository,
+    folder: Path,
+    brief: str,
+    meta: dict[str, Any],
+    start: str = "HEAD",
+) -> Journal:
+    """The journal of a new search, which starts from a commit: the user's latest, if none is given."""
+    base = repository.resolve(start)
     assert base, "Repository() has checked that there is a commit"
     task = create_task(config)
     info = SearchInfo(

@@ -141,7 +141,12 @@ def named(overrides: Sequence[str]) -> list[str]:
 
 @contextmanager
 def open_search(
-    overrides: list[str], view: str = "auto", *, proposes: bool = True, patches_only: bool = False
+    overrides: list[str],
+    view: str = "auto",
+    *,
+    proposes: bool = True,
+    patches_only: bool = False,
+    start: str = "HEAD",
 ) -> Iterator[Search]:
     """A search that is ready to run, new or continued by its name; closed at the end.
 
@@ -150,6 +155,7 @@ def open_search(
         view: How to show it: "live", "plain", "quiet" or "auto".
         proposes: Whether it will ask its proposer for anything. If not, that needs no key and no program.
         patches_only: Try the patches that wait in its inbox, and nothing else; its own plan stays recorded.
+        start: The commit that a new search begins with.
 
     Raises:
         UserError: For every error that a person can fix before the first trial.
@@ -188,11 +194,11 @@ def open_search(
             journal, data = reopened(repository, task, folder)
         else:
             if not found:
-                check_new(config.name, repository, task)
+                check_new(config.name, repository, task, start)
             otherwise, data = prepare_data(config, task, overrides, runs / "cache", passed_over.append)
             config, planned = (c.model_copy(update=otherwise) for c in (config, planned))
             task = create_task(config)
-            journal = begun(config, repository, task, folder, brief, data)
+            journal = begun(config, repository, task, folder, brief, data, start)
         stack.callback(journal.close)
         journal.set("lease", lease.to_json())
         stack.callback(journal.set, "lease", "")
@@ -230,14 +236,20 @@ def open_search(
 
 
 def begun(
-    config: Config, repository: Repository, task: Task, folder: Path, brief: str, data: Dataset
+    config: Config,
+    repository: Repository,
+    task: Task,
+    folder: Path,
+    brief: str,
+    data: Dataset,
+    start: str = "HEAD",
 ) -> Journal:
     """The journal of a search that has no score yet, so that another budget or corpus spoils nothing."""
     if (folder / "journal.db").exists():
         journal = reopen(folder, repository)
         journal.update(data=dict(data.about))
     else:
-        journal = begin(config, repository, folder, brief, dict(data.about))
+        journal = begin(config, repository, folder, brief, dict(data.about), start)
     record_data(journal, data, folder.parent)
     told = [*task.about(data), *(earlier_lessons(journal) if config.lessons else ())]
     journal.set(ABOUT, json.dumps(told))

@@ -15,9 +15,11 @@ from typing import Any
 
 import nanomodel.data
 from autoresearch.config import Config, parse
+from autoresearch.edit.apply import apply
+from autoresearch.edit.knobs import read_values, set_knobs
 from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
-from autoresearch.errors import UserError
+from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.health import Health
 from autoresearch.execute.places import cores, device, places, score_alone, share, threads
@@ -80,6 +82,7 @@ class GptTask(Task):
     sealed: Split | None = Split.TEST
     packages = PACKAGES
     writes = True
+    scale_rule = "DEPTH and the budget times the scale; width, learning rates and everything else as they are"
 
     def __init__(self, config: Config) -> None:
         """Check the groups `task` and `budget`.
@@ -133,6 +136,30 @@ class GptTask(Task):
     def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
         """Net size that an edit adds, in lines of usual code; see `edit.python.net_size`."""
         return net_size(before, after)
+
+    def scaled(self, sources: Mapping[str, str], scale: float) -> Mapping[str, str]:
+        """The script with more blocks; depth alone says how large a model is, as in nanochat."""
+        path = f"{self._task.train.replace('.', '/')}.py"
+        column, source = int(device(self._config) == "cuda"), sources.get(path, "")
+        try:
+            depth = read_values(source, column).get("DEPTH")
+        except SyntaxError as error:
+            raise Refused(f"{path} cannot be parsed: {error}") from None
+        if not isinstance(depth, int) or isinstance(depth, bool):
+            raise Refused(f"{path} has no whole number DEPTH, by which it grows")
+        edits = set_knobs(path, source, {"DEPTH": max(1, round(depth * scale))}, column)
+        return {path: apply(sources, edits)[path]}
+
+    def scaled_budget(self, scale: float) -> Sequence[str]:
+        """So many more tokens or seconds, and time for deeper and longer trainings."""
+        budget = self._budget
+        if scale == 1.0:
+            return ()
+        return (
+            f"budget.amount={round(budget.amount * scale)}",
+            f"budget.max_seconds={budget.max_seconds * scale**2:g}",
+            f"budget.score_seconds={budget.score_seconds * scale:g}",
+        )
 
     def shares(self, split: Split, data: Mapping[str, Any]) -> int:
         """Shares of whole documents, each large enough for a score; see `Task.shares`."""

@@ -1,0 +1,105 @@
+"""Records of transfers, which the journal keeps as notes: kept changes at larger scales and on other data.
+
+Not covered: the statistics (`judge.transfer`), the trainings (`finish.transfer`), the words (`report`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoresearch.judge.transfer import Extrapolated, Gain, extrapolate, gains
+from autoresearch.store.notes import Notes, WritableNotes, read_records, write_records
+from autoresearch.types import Metric, Plain
+
+TRANSFERS = "transfers"
+"""Key of the journal's note."""
+
+
+@dataclass(frozen=True)
+class Rung(Plain):
+    """A scale, or other data.
+
+    Attributes:
+        name: Such as "scale 2" or "data tinystories".
+        scale: By which the task's rule scales the files and the budget.
+        data: The corpus; empty: that of the search.
+    """
+
+    name: str
+    scale: float = 1.0
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class RungRun(Plain):
+    """One training on a rung.
+
+    Attributes:
+        rung: Index of the rung.
+        changes: How many of the kept changes it has, from the first on.
+        seed: A seed that the search did not use.
+        started: Unix time in seconds; None before it was started.
+        score: Score on the rung's validation split; None if there is none (yet).
+        reason: Why there is none.
+    """
+
+    rung: int
+    changes: int
+    seed: int
+    started: float | None = None
+    score: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TransferRecord(Plain):
+    """A transfer, begun or finished.
+
+    Attributes:
+        tip: Commit of the tip.
+        keeps: Numbers of the kept experiments.
+        rungs: The scale of the search first.
+        runs: What is to be trained.
+        rule: How the task scales, in words.
+        seconds: Of trainings so far.
+        finished: Unix time in seconds; None before that.
+    """
+
+    tip: str
+    keeps: tuple[int, ...]
+    rungs: tuple[Rung, ...]
+    runs: tuple[RungRun, ...]
+    rule: str
+    seconds: float = 0.0
+    finished: float | None = None
+
+    def gains(self, metric: Metric) -> list[list[Gain]]:
+        """For each rung the gain of every change, and last that of all together."""
+        found: list[list[Gain]] = []
+        for rung in range(len(self.rungs)):
+            losses = [
+                {
+                    r.seed: metric.loss(r.score)
+                    for r in self.runs
+                    if (r.rung, r.changes) == (rung, n) and r.score
+                }
+                for n in range(len(self.keeps) + 1)
+            ]
+            found.append(gains(losses, found[0] if found else None))
+        return found
+
+    def beyond(self, metric: Metric) -> Extrapolated | str:
+        """The gain of all changes together one scale further, or why nothing can be said of it."""
+        known = [(r.scale, g[-1]) for r, g in zip(self.rungs, self.gains(metric), strict=True) if not r.data]
+        return extrapolate([scale for scale, _ in known], [gain for _, gain in known])
+
+
+def read_transfers(notes: Notes) -> list[TransferRecord]:
+    """Every transfer of a search, oldest first."""
+    return read_records(notes, TRANSFERS, TransferRecord)
+
+
+def write_transfer(notes: WritableNotes, record: TransferRecord) -> None:
+    """Add a transfer, or replace the record of the same tip and rungs."""
+    known = {(r.tip, r.rungs): r for r in [*read_transfers(notes), record]}
+    write_records(notes, TRANSFERS, known.values())

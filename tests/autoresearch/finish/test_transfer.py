@@ -1,0 +1,126 @@
+"""Kept changes on other rungs: each is trained there on common seeds, and a killed transfer goes on."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.errors import Refused, UserError
+from autoresearch.execute.base import TrialSpec
+from autoresearch.finish import transfer
+from autoresearch.judge.transfer import Mark
+from autoresearch.report.page import to_markdown
+from autoresearch.report.summary import summarize
+from autoresearch.report.transfer import transfer_lines
+from autoresearch.search.loop import Search
+from autoresearch.store.git import Repository
+from autoresearch.store.transfers import read_transfers
+from autoresearch.types import Measurement
+from tests.support.stub import PATH, StubMeasurer, make_repository, make_search
+
+SCRIPT = "LEVEL = 1.0  # 0..2\nDEPTH = 2\nprint(LEVEL, DEPTH)\n"
+
+
+class Deep(StubMeasurer):
+    """What LEVEL gains is lost in deeper models: twice as deep, the change loses."""
+
+    def measure(self, tree: Path, spec: TrialSpec, *rest: Any) -> Measurement:
+        depth = re.search(r"DEPTH = (\d+)", (tree / PATH).read_text())
+        done = super().measure(tree, spec, *rest)
+        if depth and int(depth[1]) > 2 and done.score is not None:
+            return replace(done, score=2.2 - done.score)
+        return done
+
+
+class Killed(Exception):
+    """The process was killed."""
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    repository = make_repository(tmp_path / "repo", SCRIPT)
+    made = make_search(repository, [0.5], "experiments=1", measurers={"cpu": Deep()})
+    made.run()
+    rungs = dict[str, Search]()
+
+    @contextmanager
+    def open_rung(overrides: list[str], view: str, *, proposes: bool, start: str) -> Iterator[Search]:
+        """As `open_search`, whose data and sandbox are tested with the command line."""
+        assert not proposes and start == made.journal.info().base_commit
+        name = next(o for o in overrides if o.startswith("name="))
+        budget = [o for o in overrides if o.startswith("budget.")]
+        if name not in rungs:
+            rungs[name] = make_search(repository, [], name, *budget, measurers={"cpu": Deep()})
+        yield rungs[name]
+
+    monkeypatch.setattr(transfer, "open_search", open_rung)
+    return made
+
+
+def test_a_change_that_loses_when_the_model_is_deeper_is_told(search: Search) -> None:
+    experiments = search.journal.experiments()
+    record = transfer.make_transfer(search, [2.0], [], 3)
+    assert len(record.runs) == 2 * 2 * 3 and all(run.score is not None for run in record.runs)
+    metric = search.task.metric
+    [[here, _], [there, all_]] = record.gains(metric)
+    assert here.mark is Mark.HOLDS and here.effect == pytest.approx(0.05, abs=0.005)
+    assert there.mark is all_.mark is Mark.REVERSES and there.effect == pytest.approx(-0.05, abs=0.005)
+    text = "\n".join(transfer_lines(record, metric))
+    assert "reverses" in text and "DEPTH and the budget times the scale" in text and "2 scales" in text
+    page = to_markdown(summarize(search.journal), "", None)
+    assert "## Does it hold elsewhere?" in page and "| #1 | +0.0500" in page and "reverses |" in page
+    assert search.journal.experiments() == experiments, "nothing of it steers the search"
+    used = {t.seed for e in experiments for t in e.trials}
+    assert not used & {run.seed for run in record.runs}
+
+
+def test_a_killed_transfer_goes_on_where_it_was(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_trainings, count = transfer.run_trainings, 0
+
+    def dies(*arguments: Any) -> Iterator[Any]:
+        nonlocal count
+        for found in run_trainings(*arguments):
+            yield found
+            count += 1
+            if count == 3:
+                raise Killed
+
+    monkeypatch.setattr(transfer, "run_trainings", dies)
+    with pytest.raises(Killed):
+        transfer.make_transfer(search, [2.0], [], 2)
+    [half] = read_transfers(search.journal)
+    done = [run for run in half.runs if run.score is not None]
+    assert len(done) == 3 and half.finished is None
+    record = transfer.make_transfer(search, [2.0], [], 2)
+    assert record.finished and [run for run in record.runs if run in done] == done
+    assert all(run.score is not None for run in record.runs) and read_transfers(search.journal) == [record]
+
+
+def test_a_script_that_the_rule_does_not_fit_has_no_score_there(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(search.task), "scaled", lambda *_: (_ for _ in ()).throw(Refused("no DEPTH")))
+    record = transfer.make_transfer(search, [2.0], [], 2)
+    assert [gain.mark for gain in record.gains(search.task.metric)[1]] == [Mark.UNKNOWN] * 2
+    assert "No score at scale 2: no DEPTH." in transfer_lines(record, search.task.metric)
+
+
+def test_what_makes_no_sense_is_refused(search: Search, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no rung"):
+        transfer.make_transfer(search, [], [], 3)
+    with pytest.raises(UserError, match="noise of a rung"):
+        transfer.make_transfer(search, [2.0], [], 1)
+    empty = make_search(Repository(search.repository.root), [], "name=empty", "experiments=0")
+    with pytest.raises(UserError, match="Nothing was kept"):
+        transfer.make_transfer(empty, [2.0], [], 3)
+
+
+def test_a_rung_has_the_settings_of_the_search_but_its_own_budget_and_data(search: Search) -> None:
+    given = transfer.settings(search, transfer.Rung("data tinystories", data="tinystories"))
+    assert "data=tinystories" in given and "budget=smoke" in given and "experiments=1" not in given
+    larger = transfer.settings(search, transfer.Rung("scale 3", 3.0))
+    assert f"budget.amount={3 * 65536}" in larger and "name=x-scale-3" in larger and "tracking=none" in larger
