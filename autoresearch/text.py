@@ -260,6 +260,22 @@ def pairs_text(verdict: Verdict, metric: Metric) -> str:
     return "; ".join([*seeds, *hidden, f"mean {_signed(mean, digits)}"])
 
 
+def bars_text(first: float, three: float | None, ever: float, metric: Metric) -> str:
+    """What a gain must be to be kept, as three numbers.
+
+    Args:
+        first: A first training that gains less is the last.
+        three: The least gain that is kept after three trainings; None if none is.
+        ever: The least gain that is kept at all.
+        metric: Of the gains.
+    """
+    soon = "" if three is None else f"confirmed in three trainings from about {metric.text(three)} on; "
+    return (
+        f"{soon}none below about {metric.text(ever)} can be kept; a first training that gains less than about"
+        f" {metric.text(first)} is the last"
+    )
+
+
 def tunings(experiments: Iterable[Experiment]) -> list[list[tuple[Experiment, Tuning]]]:
     """The experiments that are points of a tuning or sweep, grouped by it, in the order of the points."""
     found: dict[str, list[tuple[Experiment, Tuning]]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from autoresearch.judge import Judge
+from autoresearch.judge import Bars, Judge, bars
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.stopping import stopping
@@ -171,6 +171,7 @@ class Summary:
         samples: What models of it wrote last, the start first.
         transfers: What its kept changes do at larger scales and on other data, as measured.
         judge: What the judge says about the search as a whole; None before it was asked.
+        judge_state: The judge as JSON; None before it was asked.
         guards: The scores on splits that decide nothing.
         tried: Number of experiments, the baseline not counted.
         verdicts: Number of experiments by verdict; "open" ones have none yet.
@@ -193,6 +194,7 @@ class Summary:
     samples: list[Sample]
     transfers: list[TransferRecord]
     judge: Report | None
+    judge_state: str | None
     guards: list[ExtraCheck]
     tried: int
     verdicts: dict[str, int]
@@ -207,6 +209,14 @@ class Summary:
     def metric(self) -> Metric:
         """The number that decides."""
         return self.info.metric
+
+    @property
+    def bars(self) -> Bars | None:
+        """What a gain must be to be kept now; None if the judge does not say."""
+        best, noise = self.estimates.best, self.estimates.noise
+        if not self.judge_state or best is None or noise is None:
+            return None
+        return bars(self.judge_state, self.metric.loss(best.estimate.mean), noise)
 
     @property
     def claim(self) -> ClaimRecord | None:
@@ -281,6 +291,7 @@ def summarize(history: History) -> Summary:
         samples=read_samples(history),
         transfers=read_transfers(history),
         judge=Judge.from_json(judge).report() if judge else None,
+        judge_state=judge,
         guards=_extra_checks(now, info.metric),
         tried=len(tried),
         verdicts=_verdicts(tried),

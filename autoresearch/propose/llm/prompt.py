@@ -26,7 +26,7 @@ from autoresearch.propose.budget import size_of
 from autoresearch.propose.llm.history import change_line, history_entries, losses_at, own_results, printed
 from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
 from autoresearch.propose.llm.strategy import request_on_plateau
-from autoresearch.text import duration, escape_tags, quoted, tuning_text, tunings
+from autoresearch.text import bars_text, duration, escape_tags, quoted, tuning_text, tunings
 from autoresearch.types import Category, Experiment, Idea, Metric, VerdictKind
 
 __all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
@@ -143,13 +143,8 @@ def _progress(context: Context) -> str:
 
 def _bars(bars: Bars, metric: Metric) -> str:
     """What the judge asks of a gain. Trials are compared seed by seed, so it may be below the noise."""
-    first, three, ever = bars.second_run, bars.three_runs, bars.ever
-    soon = "" if three is None else f"confirmed in three trainings from about {metric.text(three)} on; "
-    return (
-        f"- a gain, by the judge (trials are compared seed by seed): {soon}none below about"
-        f" {metric.text(ever)} can be kept; a first training that gains less than about"
-        f" {metric.text(first)} is the last"
-    )
+    told = bars_text(bars.second_run, bars.three_runs, bars.ever, metric)
+    return f"- a gain, by the judge (trials are compared seed by seed): {told}"
 
 
 def _limits(context: Context) -> str:

@@ -109,7 +109,8 @@ def _findings(
         share = f" ({least / abs(mean):.1%} of the score)" if mean else ""
         yield (
             "effect",
-            f"a gain of {least:.2g}{share} shows in three trials; below {found.ever:.2g} none is kept",
+            f"a gain of {least:.2g}{share} shows in three trials; below {found.ever:.2g} none is kept; a "
+            f"first trial below {found.second_run:.2g} is the last",
         )
 
 

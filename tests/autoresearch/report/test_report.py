@@ -237,6 +237,16 @@ def test_a_machine_that_changed_is_told() -> None:
     assert "The machine changed" not in markdown(night())
 
 
+def test_what_a_gain_must_be_is_told_as_three_numbers() -> None:
+    judge = create_judge("default", [(0, 1.70), (1, 1.71), (2, 1.69)])
+    summary = summarize(Recorded(night(), notes={"judge": judge.to_json()}))
+    needed, text = summary.bars, to_markdown(summary, "", None)
+    assert needed is not None and needed.three_runs is not None
+    for number in (needed.second_run, needed.three_runs, needed.ever):
+        assert f"about {summary.metric.text(number)} " in text.partition("What a further gain must be")[2]
+    assert "What a further gain must be" not in markdown(night())
+
+
 def test_every_experiment_is_told_with_its_interval_seeds_and_evidence() -> None:
     text = markdown(night())
     assert (
