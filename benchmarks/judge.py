@@ -41,6 +41,10 @@ AA_TRIALS = 500
 PROPOSED_AGAIN = 0.5
 """Share of the candidates with a conflict whose author proposes them again on top of the new incumbent."""
 
+LEFT_TO_RUN = 3.5, 0.6
+"""Trials that a candidate in flight will take yet, on average: one that is being confirmed, and another. No
+new one is begun when these would take the rest of the budget."""
+
 
 # The worlds
 
@@ -392,7 +396,7 @@ class Places:
             else:
                 self.in_flight[number] = merged
                 self.judge.rebased(number)
-        left = sum(2.0 if number in self.confirmed else 0.6 for number in self.in_flight)
+        left = sum(LEFT_TO_RUN[number not in self.confirmed] for number in self.in_flight)
         if self.judge.wants_candidate and self.started + left < trials:
             self.drawn += 1
             self.in_flight[self.drawn] = self.nature.candidate(self.tip)

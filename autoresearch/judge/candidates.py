@@ -15,7 +15,8 @@ from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.noise import Runs
 
 MERGED_RUNS = 2
-"""Least runs of a candidate on top of an incumbent that was kept after its first runs."""
+"""So many runs on top of an incumbent that was kept after its first runs a candidate may always have; a
+simplification must have them."""
 
 
 class Wait(StrEnum):
@@ -87,6 +88,7 @@ class Candidate:
         ordinal: How many candidates had been screened by then, itself included.
         z: Its evidence so far.
         behind: Whether it was made for an incumbent before the present one.
+        moves: Changes that were kept since its first run.
     """
 
     number: int = 0
@@ -103,6 +105,7 @@ class Candidate:
     ordinal: int = 0
     z: float = 0.0
     behind: bool = False
+    moves: int = 0
 
     @property
     def seeds(self) -> list[int]:
@@ -111,12 +114,16 @@ class Candidate:
 
     @property
     def runs_needed(self) -> int:
-        """On top of the present incumbent before a keep: a gain may be lost beside another change."""
+        """On top of the present incumbent before the limit ends it: beside another change it may be lost."""
         return MERGED_RUNS if self.past else 1
 
     def seen(self, level: float) -> Runs:
         """All its runs, as if measured on top of the present incumbent, which scores `level`."""
-        return {seed: level - run.gain for seed, run in self.past.items()} | self.runs
+        return self.seen_before(level) | self.runs
+
+    def seen_before(self, level: float) -> Runs:
+        """Those on top of earlier incumbents, in the same way."""
+        return {seed: level - run.gain for seed, run in self.past.items()}
 
     def beside(self, level: float) -> Runs:
         """The earlier incumbents on the seeds of its past runs, as if they scored `level`."""
@@ -136,13 +143,14 @@ class Candidate:
 
     def start_over(self) -> None:
         """Forget its runs; it will be screened again."""
-        self.runs, self.items, self.past, self.spread = {}, {}, {}, 0.0
+        self.runs, self.items, self.past, self.spread, self.moves = {}, {}, {}, 0.0, 0
         self.inspected, self.controls, self.waits_for = False, (), Wait.NOTHING
 
     def move(self, before: Incumbent) -> None:
         """Another candidate was kept: its runs on top of the incumbent before are past."""
         for seed, score in self.runs.items():
             self.past[seed] = Earlier.of(before, seed).past(score, self.items.get(seed, ()))
+        self.moves += bool(self.past or self.runs)
         self.runs, self.items = {}, {}
         self.behind, self.controls, self.waits_for = True, (), Wait.NOTHING
 

@@ -12,7 +12,7 @@ import math
 
 from autoresearch.judge.base import Baseline
 from autoresearch.judge.candidates import Candidate
-from autoresearch.judge.evidence import BARS, Evidence
+from autoresearch.judge.evidence import BARS, Evidence, log_evidence
 from autoresearch.judge.noise import Comparison, phi
 from autoresearch.judge.sequential import Sequential
 
@@ -77,23 +77,6 @@ class Default(Sequential):
         if score < math.log(self.options["odds"]):
             return None
         return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"evidence {view.z:.1f}")
-
-
-def log_evidence(z: float, ratio: float) -> float:
-    """Log Bayes factor for "a gain drawn from an exponential distribution" against "no gain at all".
-
-    No gain at all is the hardest alternative to rule out: a change that does harm looks worse than that.
-
-    Args:
-        z: Measured gain in standard errors.
-        ratio: Mean of the exponential in standard errors.
-    """
-    ratio = max(ratio, 0.05)
-    tail = phi(z - 1 / ratio)
-    if tail <= 0:
-        return -math.inf
-    density = -math.log(ratio) + 0.5 / ratio**2 - z / ratio + math.log(tail)
-    return density + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
 
 
 def log_pass(bar: float, ratio: float) -> float:

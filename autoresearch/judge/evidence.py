@@ -31,6 +31,9 @@ many exponential gains get there."""
 SURPRISE_SHARE = 0.25
 """A gain beyond this share of the score itself is surprising, too."""
 
+LOST = 0.05
+"""Share of real gains that are lost on top of another change that was kept. Alternatives do not add up."""
+
 HARMLESS_Z = 2.1
 """Least z of a one-sided test that a simplification is not worse than its margin. There may be ten looks: at
 5% for all together that is about 2% each. Of removals that lose all of the margin, 0.5% are kept."""
@@ -100,6 +103,37 @@ def why_stop(view: Comparison, runs: int, limit: float, terms: SizeTerms, growth
         priced = terms.price and view.z >= least
         return why + (f"; the price of its size ({growth:+g}) decided" if priced else "")
     return f"stopped after {count}, the limit: evidence {z:.2f} is still not enough" if runs >= limit else ""
+
+
+def log_evidence(z: float, ratio: float) -> float:
+    """Log Bayes factor for "a gain drawn from an exponential distribution" against "no gain at all".
+
+    No gain at all is the hardest alternative to rule out: a change that does harm looks worse than that.
+
+    Args:
+        z: Measured gain in standard errors.
+        ratio: Mean of the exponential in standard errors.
+    """
+    ratio = max(ratio, 0.05)
+    tail = phi(z - 1 / ratio)
+    if tail <= 0:
+        return -math.inf
+    density = -math.log(ratio) + 0.5 / ratio**2 - z / ratio + math.log(tail)
+    return density + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
+
+
+def log_stays(moves: int, together: float, before: float) -> float:
+    """Log odds that a gain remains on top of what was kept since the candidate was begun.
+
+    If it remains, the runs before and after measure one gain; if it is lost, those after measure none.
+
+    Args:
+        moves: How many changes were kept since; states of older versions do not say, and have 0.
+        together: Log evidence of all its runs; see `log_evidence`.
+        before: The same of its runs on top of earlier incumbents.
+    """
+    stays = (1 - LOST) ** max(1, moves)
+    return math.log(stays / (1 - stays)) + together - before
 
 
 def kept_gains(keeps: Iterable[Kept]) -> list[float]:

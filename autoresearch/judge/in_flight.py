@@ -21,15 +21,23 @@ PLANNED_RUNS = 2
 """Most runs of a candidate under way at a time, so that free places have something to do. While there are
 enough candidates one is better: what it shows may save the next."""
 
-REPLICATES_AHEAD, MOST_REPLICATES = 2, 12
+REPLICATES_AHEAD, MOST_REPLICATES = 1, 12
 """With several places, the incumbent is to have so many more runs than any candidate in flight, and at most
 so many because of that."""
 
-PLACES_FOR_REPLICATE = 3
+PLACES_FOR_REPLICATE = 8
 """One in so many places may run replicates of the incumbent ahead of need."""
+
+LIKELY_Z = 1.5
+"""Evidence of a candidate that will probably need a run of the incumbent beside its own: both are made at the
+same time, so that it need not wait."""
 
 PLACES_FOR_HEARTBEAT = 16
 """The heartbeat is stretched by one in so many places: more candidates are screened in the same time."""
+
+PLACES_FOR_PAIRS = 8
+"""From so many places on, a candidate is confirmed by two runs at a time: each change that is kept meanwhile
+may be one that it conflicts with, and that costs more than a run which the first of them might have saved."""
 
 MOST_IN_FLIGHT = 4
 """Candidates in flight for each place. More would only wait for a trial that hangs."""
@@ -186,7 +194,8 @@ def wanted(
         spent = len(c.seeds) + len(mine) >= options["limit"] and (len(c.runs) >= c.runs_needed or mine)
         if c.waits_for is Wait.CONTROL_RUN or spent:
             continue
-        if len(mine) < (1 if c.waits_for else ahead):
+        second = places >= PLACES_FOR_PAIRS and len(mine) == 1 and len(c.seeds) % 2 == 1
+        if len(mine) < (1 if c.waits_for else 2 if second else ahead):
             used = {*c.seeds, *(request.seed for request in mine)}
             free = [seed for seed in seeds if seed not in used]
             thorough = c.waits_for is Wait.THOROUGH_RUN
@@ -210,9 +219,12 @@ def _replicate(
         return not replicates
     if not replicates and incumbent.due(int(options["heartbeat"]) * max(1, places // PLACES_FOR_HEARTBEAT)):
         return True
-    n = len(incumbent.runs) + len(replicates)
     if incumbent.failing:
         return False
+    likely = (c for c in active if c.seeds and not c.behind and c.z >= LIKELY_Z)
+    if not replicates and any(not c.controls for c in likely):
+        return True
+    n = len(incumbent.runs) + len(replicates)
     if n < options["refresh"]:
         return True
     if len(replicates) >= max(1, places // PLACES_FOR_REPLICATE):

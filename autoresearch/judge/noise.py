@@ -128,7 +128,7 @@ class Pool:
     def with_runs(self, runs: Runs) -> Pool:
         """Add the spread of the runs of one configuration."""
         ss, df = squares(runs.values())
-        return replace(self, ss=self.ss + ss, df=self.df + df)
+        return Pool(self.ss + ss, self.df + df)
 
     def noise(self, level: float) -> Noise:
         """The noise that follows from these sums, for scores around `level`."""

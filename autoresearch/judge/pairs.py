@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import mul
 
 from autoresearch.judge.noise import updated
 
@@ -48,6 +49,8 @@ POWER_PRIOR = (0.5, 0.5)
 
 EFFECTS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """Standard deviations, in noise units, of the normal distributions whose mixture is what candidates do."""
+
+SQUARES = tuple(size * size for size in EFFECTS)
 
 EFFECTS_PRIOR = 0.8
 """Candidates that each of EFFECTS has had before any is known."""
@@ -182,23 +185,21 @@ class Pairs:
         own = []
         for step in range(LOWEST - MARGIN, HIGHEST + MARGIN + 1):
             variance = self.scale**2 * 2.0 ** (step + shift)
-            level = math.fsum(self._levels(mean, variance / k + sampling, sigma))
+            level = sum(self._levels(mean, variance / k + sampling, sigma))
             inside = -0.5 * (k - 1) * math.log(variance) - 0.5 * ss / variance
             own.append(inside + math.log(max(level, 1e-300)))
         top = max(own)
         masses = [math.exp(value - top) for value in own]
         return [
-            math.log(max(1e-12, math.fsum(masses[i + j] * h for j, h in enumerate(HETEROGENEITY))))
+            math.log(max(1e-12, sum(map(mul, masses[i : i + len(HETEROGENEITY)], HETEROGENEITY))))
             for i in range(len(GRID))
         ]
 
     def _levels(self, mean: float, variance: float, sigma: float) -> list[float]:
         """Likelihood of a mean gap by each of EFFECTS, times how often that is met."""
-        around = [variance + (size * sigma) ** 2 for size in EFFECTS]
-        return [
-            count * math.exp(-0.5 * mean * mean / v) / math.sqrt(v)
-            for count, v in zip(self.effects, around, strict=True)
-        ]
+        half, unit, exp, root = -0.5 * mean * mean, sigma * sigma, math.exp, math.sqrt
+        around = [variance + square * unit for square in SQUARES]
+        return [count * exp(half / v) / root(v) for count, v in zip(self.effects, around, strict=True)]
 
     def _count_effect(
         self, kind: str, gaps: Sequence[float], spread: float, sigma: float, sampling: float
@@ -207,7 +208,7 @@ class Pairs:
         mean, found = math.fsum(gaps) / len(gaps), [0.0] * len(EFFECTS)
         for variance, weight in updated(self.predict(kind, spread, sigma), gaps):
             levels = self._levels(mean, variance / len(gaps) + sampling, sigma)
-            total = math.fsum(levels) or 1.0
+            total = sum(levels) or 1.0
             found = [old + weight * level / total for old, level in zip(found, levels, strict=True)]
         self.effects = [old + new for old, new in zip(self.effects, found, strict=True)]
 

@@ -15,13 +15,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from autoresearch.judge.base import Baseline, Judge, Kept, Report
-from autoresearch.judge.candidates import Candidate, Earlier, Wait, earlier_from_dict
+from autoresearch.judge.candidates import MERGED_RUNS, Candidate, Earlier, Wait, earlier_from_dict
 from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
     Evidence,
     SizeTerms,
     expected_gain,
     kept_gains,
+    log_evidence,
+    log_stays,
     shrink,
     simplification,
     surprising,
@@ -42,6 +44,9 @@ ONLY_CANDIDATE = ("runs", "items", "spread", "gain_ratio", "inspected", "control
 
 EARLIER_DF, EARLIER_PAIRS = 6, 0.5
 """What an earlier search found counts like so many degrees of freedom, and so much for each of its pairs."""
+
+STAYS, GONE = math.log(20), math.log(0.5)
+"""Log odds that a gain remains on top of what was kept since: least for a keep, and least to go on."""
 
 LEAST_RATIO, MOST_RATIO = 0.005, 5.0
 """Beyond these ratios of the variances, of the baselines and of an earlier search, the noise is another."""
@@ -167,12 +172,15 @@ class Sequential(InFlight):
                 c.waits_for = Wait.THOROUGH_RUN
                 return None
             if evidence or terms.simplifies(unselected):
-                if c.behind or len(c.runs) < c.runs_needed:
+                if c.behind or not c.runs:
                     return None  # first it must run on top of the present incumbent
-                if c.past:  # gains of alternatives do not add up
-                    here = self._compare(noise, c, c.runs)
-                    if why := why_stop(here, len(c.runs), math.inf, terms, c.complexity):
+                if c.past:
+                    evidence, why = self._on_top(c, noise, view, evidence, terms)
+                    if why:
+                        here = self._compare(noise, c, c.runs)
                         return self._discard(c, here, f"on top of what was kept since: {why}")
+                    if why is None:
+                        return None
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
                 if evidence:
@@ -181,8 +189,31 @@ class Sequential(InFlight):
         if not (why := why_stop(view, k, self.options["limit"], terms, c.complexity)):
             return None
         if terms.price and self._accept(c, view, unselected, scale):
-            why = f"the gain does not pay for the size it adds ({c.complexity:+g})"
-        return self._discard(c, view, why)
+            return self._discard(c, view, f"the gain does not pay for the size it adds ({c.complexity:+g})")
+        return self._discard(c, view, f"could not be confirmed: {why}")
+
+    def _on_top(
+        self, c: Candidate, noise: Noise, view: Comparison, evidence: Evidence | None, terms: SizeTerms
+    ) -> tuple[Evidence | None, str | None]:
+        """Whether a candidate that would be kept does so on top of what was kept since it was begun, too.
+
+        Returns:
+            The evidence, with this doubt; and why it is not kept, empty if it is, None if a run must tell.
+        """
+        k = len(c.runs)
+        if evidence is None:  # a simplification
+            here = self._compare(noise, c, c.runs)
+            return None, why_stop(here, k, math.inf, terms, c.complexity) if k >= MERGED_RUNS else None
+        scale, before = expected_gain(self.keeps, noise.sigma), c.seen_before(self.incumbent.mean)
+        together, old = (
+            log_evidence(found.z, scale / found.error) for found in (view, self._compare(noise, c, before))
+        )
+        stays = log_stays(c.moves, together, old)
+        spent = k >= MERGED_RUNS and len(c.seeds) >= self.options["limit"]
+        if stays < GONE or (stays < STAYS and spent):
+            return evidence, f"its gain is probably lost there, by {k} runs"
+        doubt = min(1.0, evidence.doubt + 1 / (1 + math.exp(min(stays, 700.0))))
+        return replace(evidence, doubt=doubt), None if stays < STAYS else ""
 
     def _same_machine(self, c: Candidate, noise: Noise, bonus: float) -> bool:
         """Whether the machine is known to be the same; if not, asks for a control run or starts over."""

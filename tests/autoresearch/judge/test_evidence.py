@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoresearch.judge.evidence import BARS, SizeTerms, bar, shrink, why_stop
+from autoresearch.judge.evidence import BARS, LOST, SizeTerms, bar, log_evidence, log_stays, shrink, why_stop
 from autoresearch.judge.noise import Comparison
 
 
@@ -42,3 +42,16 @@ def test_doubt_pulls_the_interval_down_to_nothing():
     doubtful, (zero, upper) = shrink(3.0, 1.0, 2.0, doubt=0.1)
     assert low > 0 and zero == pytest.approx(0, abs=1e-9)
     assert doubtful == pytest.approx(0.9 * sure) and upper < high
+
+
+def test_a_gain_remains_by_the_odds_of_its_runs_on_top_of_what_was_kept_since():
+    """A gain of 3 was seen with error 0.5; a run on top finds it again, half of it, or none."""
+    prior, before = np.log((1 - LOST) / LOST), log_evidence(3.0 / 0.5, 1.0 / 0.5)
+    error = 0.5 / np.sqrt(2)
+
+    def stays(found: float, moves: int = 1) -> float:
+        return log_stays(moves, log_evidence((3.0 + found) / 2 / error, 1.0 / error), before)
+
+    assert stays(3.0) > prior > stays(0.0) and stays(0.0) < np.log(0.01)
+    assert stays(3.0) > stays(1.5) > stays(0.0)
+    assert stays(1.5, moves=3) < stays(1.5) == stays(1.5, moves=0)

@@ -7,7 +7,7 @@ import pytest
 from autoresearch.judge import Judge, create_judge
 from autoresearch.judge.requests import Observation
 from autoresearch.testing.judges import Many, Simulation, mixture
-from autoresearch.types import Arm, VerdictKind
+from autoresearch.types import Arm, Verdict, VerdictKind
 
 
 def begun(places: int, candidates: int) -> tuple[Judge, Simulation, list]:
@@ -89,28 +89,84 @@ def test_a_candidate_is_not_asked_about_until_it_stands_on_the_new_incumbent():
     assert judge.behind == ()
 
 
-def test_of_two_alternatives_in_flight_one_is_kept():
-    """Each gains alone, and both together gain no more: the runs before the keep say nothing then."""
-    level, kept, under_way = {1: -0.40, 2: -0.38}, [], []
+def pair_of_gains(together: float) -> tuple[dict[int, Verdict], dict[int, int]]:
+    """Verdicts on two candidates that gain 0.040 and 0.038 alone, and `together` in all.
+
+    Returns:
+        The verdicts, and how many runs each had on top of the other.
+    """
+    alone, kept, under_way, on_top = {1: 0.040, 2: 0.038}, [], [], {1: 0, 2: 0}
+    verdicts: dict[int, Verdict] = {}
     draw = random.Random(0)
     judge = create_judge("default", [(seed, 1 + draw.gauss(0, 0.002)) for seed in range(3)])
     judge.use_places(4)
-    for number in level:
+    for number in alone:
         judge.candidate(number=number)
     for _ in range(60):
         for number in judge.behind:
             judge.rebased(number)
-        while len(under_way) < 4 and (request := judge.next()) is not None:
-            under_way.append(request)
+        while len(under_way) < (1 if kept else 4) and (request := judge.next()) is not None:
+            gain = alone[kept[-1]] if kept else 0.0
+            if request.arm is not Arm.INCUMBENT:
+                on_top[request.candidate] += bool(kept)
+                gain = together if kept else alone[request.candidate]
+            score = 1 - gain + random.Random(request.seed).gauss(0, 0.002) + draw.gauss(0, 0.0005)
+            under_way.append((request, Observation.finished(score)))
         if not under_way:
             break
-        request = under_way.pop(0)
-        here = level[kept[-1]] if kept else 0.0
-        gain = here if request.arm is Arm.INCUMBENT else level[request.candidate]
-        score = 1 + gain + random.Random(request.seed).gauss(0, 0.002) + draw.gauss(0, 0.0005)
-        for number, verdict in judge.digest(request, Observation.finished(score)):
+        for number, verdict in judge.digest(*under_way.pop(0)):
             kept += [number] if verdict.kind is VerdictKind.KEEP else []
-            under_way = [other for other in under_way if other.candidate != number]
-            last = verdict
-    assert kept == [1] and not judge.in_flight
-    assert last.reason.startswith("on top of what was kept since: stopped after 2 runs")
+            verdicts[number] = verdict
+        under_way = [trial for trial in under_way if trial[0] in judge.unanswered]
+    assert not judge.in_flight
+    return verdicts, on_top
+
+
+def test_of_two_alternatives_in_flight_one_is_kept():
+    """Each gains alone, and both together gain no more: the runs before the keep say nothing then."""
+    verdicts, _ = pair_of_gains(0.040)
+    assert [verdicts[n].kind for n in (1, 2)] == [VerdictKind.KEEP, VerdictKind.DISCARD]
+    assert verdicts[2].reason.startswith("on top of what was kept since: its gain is probably lost there")
+
+
+def test_gains_that_add_up_are_both_kept_and_the_second_needs_one_run_on_top_of_the_first():
+    verdicts, on_top = pair_of_gains(0.078)
+    assert [verdicts[n].kind for n in (1, 2)] == [VerdictKind.KEEP] * 2
+    assert on_top[2] == 1
+
+
+@pytest.mark.parametrize(("places", "together"), [(4, 1), (16, 2)])
+def test_on_many_places_a_candidate_is_confirmed_by_two_runs_at_a_time(places, together):
+    """Beside them the incumbent runs, so that the candidate need not wait for that afterwards."""
+    judge, simulation, requests = begun(places, 3 * places)
+    confirmed: dict[int, int] = {}
+    replicates = 0
+    for request in requests:
+        for number, _ in judge.digest(request, simulation.answer(request.candidate, request)):
+            assert number
+    for _ in range(places):
+        request = judge.next()
+        if request is not None and request.arm is Arm.CONFIRM:
+            confirmed[request.candidate] = confirmed.get(request.candidate, 0) + 1
+        replicates += request is not None and request.arm is Arm.INCUMBENT
+    assert max(confirmed.values()) == together
+    assert replicates >= 1
+
+
+def test_a_candidate_in_the_state_of_an_older_version_goes_on():
+    """It does not say how many changes were kept since the first run."""
+    simulation = Simulation([3.0 if gain > 0 else gain for gain in mixture(1, 40)], seed=1)
+    search = Many(create_judge("default", simulation.baseline()), simulation, 8)
+    taken: list[dict] = []
+    digest = Judge.digest
+
+    def forgetful(self, request, observation):
+        for c in self.active.values():
+            taken.extend([{}] * (c.moves > 0))
+            c.moves = 0
+        return digest(self, request, observation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "digest", forgetful)
+        verdicts = search.run(random.Random(1))
+    assert taken and sum(v.kind is VerdictKind.KEEP for v in verdicts.values()) >= 3
