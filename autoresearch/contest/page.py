@@ -119,7 +119,7 @@ def _ledger(contest: Contest, name: str) -> str:
     experiments = [e for result in found for e in result.experiments]
     total = gained(experiments)
     digits = contest.metric.digits
-    head = [f"{count(len(found), 'search')}, {total:+.{digits}f} gained by the judges' estimates in all"]
+    head = [f"inner searches: {len(found)}; {total:+.{digits}f} gained by the judges' estimates in all"]
     head += [f"no claim: {result.void}" for result in found if result.void]
     seconds, dollars = sum(r.device_seconds for r in found), sum(r.dollars for r in found)
     if found:

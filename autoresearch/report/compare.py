@@ -266,10 +266,9 @@ Steps = tuple[list[float], list[float], list[float]]
 def _mean_progress(curves: Sequence[Steps]) -> Steps:
     """The mean of several searches, and its 95% interval by how they differ (Student's t).
 
-    It ends where the first of them ends, so that each point is a mean of all.
+    A search that has ended keeps its gain while others go on.
     """
-    end = min(x[-1] for x, _, _ in curves)
-    places = sorted({at for x, _, _ in curves for at in x if at <= end})
+    places = sorted({at for x, _, _ in curves for at in x})
     many = len(curves)
     spread = student_quantile(0.975, many - 1) / math.sqrt(many)
     values = [[y[bisect_right(x, at) - 1] for x, y, _ in curves] for at in places]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.report.compare import By, as_text, compare, write_comparison
+from autoresearch.report.compare import By, _mean_progress, as_text, compare, write_comparison
 from autoresearch.report.summary import Gain, Summary, summarize
 from tests.support.searches import INFO, Recorded, night
 
@@ -60,3 +60,11 @@ def test_the_page_has_the_table_and_the_figure_and_no_markup_of_others(tmp_path:
     page = (tmp_path / "page.html").read_text()
     assert "<svg" in page and "established" in page and "<script>" not in page
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_several_searches_are_drawn_as_their_mean_and_one_that_has_ended_keeps_its_gain() -> None:
+    places, mean, half = _mean_progress(
+        [([0.0, 1.0], [0.0, 2.0], [0.0, 0.1]), ([0.0, 3.0], [0.0, 4.0], [0.0, 0.1])]
+    )
+    assert places == [0.0, 1.0, 3.0] and mean == [0.0, 1.0, 3.0]
+    assert half[0] == 0 < half[1] == pytest.approx(half[2])
