@@ -98,6 +98,7 @@ class CommandProposer(Proposer):
         self._timeout = timeout
         self._repairs = repairs
         self._history_tokens = ledger_tokens
+        self._prompts = prompt.Writer()
         self._services = services
         self._folder = services.folder.absolute()
         self._frozen: dict[str, str] = {}
@@ -115,7 +116,7 @@ class CommandProposer(Proposer):
         """One proposal; see `autoresearch.propose.base.Proposer`."""
         self._budget.read(context.paid)
         conversation = conversation_name(context)
-        asked = prompt.build(context, self._history_tokens, prompt.FILES).text
+        asked = self._prompts.build(context, self._history_tokens, prompt.FILES).text
         reason = ""
         try:
             self._frozen = make_folder(self._folder, self._services.export, context.sources, self._author)

@@ -18,7 +18,18 @@ from statistics import NormalDist
 
 from autoresearch.judge.finished import whole_gain
 from autoresearch.judge.noise import t_from_z
-from autoresearch.types import Arm, Estimate, Experiment, Levels, Metric, State, Trial, VerdictKind, in_order
+from autoresearch.types import (
+    Arm,
+    Estimate,
+    Experiment,
+    Levels,
+    Metric,
+    State,
+    Trial,
+    VerdictKind,
+    in_order,
+    starts_with,
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +116,11 @@ class Estimator:
 
     def estimate(self, experiments: Sequence[Experiment]) -> Estimates:
         """The estimates after these experiments, which continue those of the last call."""
-        experiments = in_order(experiments)
-        if [*map(id, self._added)] != [*map(id, experiments[: len(self._added)])]:
+        return self.estimate_ordered(in_order(experiments))
+
+    def estimate_ordered(self, experiments: Sequence[Experiment]) -> Estimates:
+        """The same of experiments that are in the order of their verdicts."""
+        if not starts_with(experiments, self._added):
             vars(self).update(vars(Estimator()))  # another history, or an old experiment was changed
         while len(self._added) < len(experiments) and self._is_final(experiments):
             self._added.append(experiments[len(self._added)])

@@ -15,7 +15,7 @@ from functools import partial
 from autoresearch.clock import now
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer
-from autoresearch.search.checks.reproduction import check_reproduction
+from autoresearch.search.checks.reproduction import Reproduction
 from autoresearch.search.checks.revocation import revoke, settle, stored_judge, suspect, veto
 from autoresearch.search.checks.unseen import check_unseen
 from autoresearch.search.judging import Judging
@@ -59,6 +59,7 @@ class Conclusion:
         self._view = view
         self._mirror = mirror
         self._checked = 0
+        self._reproduction = Reproduction(state, scheduler)
 
     def must_check(self, experiment: Experiment) -> bool:
         """Whether a verdict must not be recorded yet: a keep that was not checked on unseen text."""
@@ -118,7 +119,7 @@ class Conclusion:
             left = [number for number in read_rechecks(self._journal) if number != kept.number]
             self._journal.set(RECHECKS, json.dumps(left))
         tip = self._state.incumbent
-        if reason := (yield from check_reproduction(self._state, self._scheduler)):
+        if reason := (yield from self._reproduction.check()):
             trial = replace(tip.trials[-1], commit=tip.commit)
             self.revoked(Ended(trial, Measurement(Outcome.INVALID, reason=reason)), recorded=False)
 

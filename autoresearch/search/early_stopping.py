@@ -15,6 +15,9 @@ from autoresearch.judge.early_stopping import SPARED, STOP_SHARE, Bars, Pair, pa
 from autoresearch.search.state import SearchState
 from autoresearch.types import Arm, Experiment, Measurement, Trial
 
+LATEST = 500
+"""Learns from so many of the latest experiments: more would hardly move a bar, and cost time."""
+
 
 class EarlyStopping:
     """The bars of the next screening run."""
@@ -26,6 +29,8 @@ class EarlyStopping:
             state: Of the search.
         """
         self._state = state
+        self._read = 0
+        self._runs: dict[tuple[str, int], Trial] = {}
         self._pairs: dict[int, Pair] = {}
 
     def bars(self, trial: Trial) -> Bars:
@@ -33,44 +38,49 @@ class EarlyStopping:
         state = self._state
         if not state.config.early_stopping or trial.arm is not Arm.SCREEN:
             return ()
-        experiments, gain = state.journal.experiments(), state.bars()
-        this = experiments[trial.experiment]
+        this, gain = state.journal.experiment(trial.experiment), state.bars()
         if gain is None or state.candidate_of(this).growth < 0:
             return ()
-        known = _scored(experiments)
-        beside = known.get((this.parent, trial.seed))
+        self._read_changes(this.number - LATEST)
+        beside = self._measured(this.parent, trial.seed)
         if beside is None:
             return ()
-        for experiment in experiments[1:]:
-            if experiment.number not in self._pairs and experiment.verdict is not None:
-                self._learn(experiment, known)
-        pairs = list(self._pairs.values())
+        pairs = [self._pairs[number] for number in sorted(self._pairs)]
         return stop_bars(pairs, beside.curve, gain.second_run, state.standing()[1])
 
     def spares(self, trial: Trial) -> bool:
         """Whether a trial is finished even if it is above a bar, to estimate what stopping costs."""
         return Random(f"{self._state.journal.seed_secret()} {trial.id} spared").random() < SPARED
 
-    def _learn(self, experiment: Experiment, known: dict[tuple[str, int], Measurement]) -> None:
+    def _read_changes(self, oldest: int) -> None:
+        """Take note of every program's runs, and of the experiments from a number on that were judged."""
+        self._read, changed = self._state.journal.changes(self._read)
+        for experiment in changed:
+            runs = [(experiment.commit, trial) for trial in experiment.own]
+            runs += [(trial.commit, trial) for trial in experiment.trials if trial.arm is Arm.INCUMBENT]
+            for commit, trial in runs:
+                known = self._runs.get((commit, trial.seed))
+                if trial.score is not None and (known is None or trial.id >= known.id):
+                    self._runs[commit, trial.seed] = trial
+        for experiment in changed:
+            if experiment.number >= max(oldest, 1) and experiment.verdict is not None:
+                self._learn(experiment)
+        for number in [number for number in self._pairs if number < oldest]:
+            del self._pairs[number]
+
+    def _measured(self, commit: str, seed: int) -> Measurement | None:
+        """The latest run of a program on a seed that has a score."""
+        known = self._runs.get((commit, seed))
+        return known.result if known else None
+
+    def _learn(self, experiment: Experiment) -> None:
         """Take note of the screening run of an experiment, if it was finished."""
         loss = self._state.task.metric.loss
         for trial in experiment.own:
-            beside = known.get((experiment.parent, trial.seed))
+            beside = self._measured(experiment.parent, trial.seed)
             if trial.arm is Arm.SCREEN and trial.result and trial.score is not None and beside:
                 assert beside.score is not None
                 difference = loss(trial.score) - loss(beside.score)
                 weight = 1 / SPARED if STOP_SHARE in trial.result.metrics else 1.0
                 found = pair(trial.result.curve, beside.curve, difference, weight)
                 self._pairs[experiment.number] = found
-
-
-def _scored(experiments: tuple[Experiment, ...]) -> dict[tuple[str, int], Measurement]:
-    """(Commit, seed) -> the latest run with a score, of every program."""
-    found = {}
-    for experiment in experiments:
-        runs = [(experiment.commit, trial) for trial in experiment.own]
-        runs += [(trial.commit, trial) for trial in experiment.trials if trial.arm is Arm.INCUMBENT]
-        for commit, trial in runs:
-            if trial.result is not None and trial.score is not None:
-                found[commit, trial.seed] = trial.result
-    return found

@@ -2,7 +2,7 @@
 
 Invariant: the journal and git are enough to rebuild all of it. Each value is updated instead of computed
 again, so that the thousandth experiment costs as much as the first. Threads other than the search's may call
-only `sources`, `candidate` and `seen`.
+only `sources`, `candidate` and `tried_as`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.notes import ABOUT, Brief, current_brief, read_diagnoses
 from autoresearch.tasks.base import Limit, Task
-from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State, in_order
+from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State
 
 REMEMBERED = 32
 """Commits whose sources are kept in memory, and candidates."""
@@ -53,7 +53,6 @@ class SearchState:
         self._seen: dict[str, int] = {}
         self._last_seen = -1
         self._lock = threading.Lock()
-        self._kept: tuple[tuple[Experiment, ...], tuple[Experiment, ...]] = (), ()
         self._bars_of: tuple[str, Bars | None] = "", None
 
     @property
@@ -64,12 +63,12 @@ class SearchState:
     @property
     def tried(self) -> int:
         """Number of experiments without the baseline."""
-        return len(self.journal.experiments()) - 1
+        return self.journal.tried
 
     @property
     def open(self) -> tuple[Experiment, ...]:
         """The experiments that have begun and are not recorded yet, in the order of their numbers."""
-        return tuple(e for e in self.journal.experiments()[1:] if e.state is not State.RECORDED)
+        return self.journal.open()
 
     @property
     def incumbent(self) -> Experiment:
@@ -79,15 +78,12 @@ class SearchState:
     @property
     def kept(self) -> tuple[Experiment, ...]:
         """Every experiment that was kept and recorded, in the order of the verdicts."""
-        experiments = self.journal.experiments()
-        if self._kept[0] is not experiments:
-            kept = in_order(e for e in experiments if e.kept and e.state is State.RECORDED)
-            self._kept = experiments, tuple(kept)
-        return self._kept[1]
+        return self.journal.kept()
 
     def standing(self) -> tuple[float, float]:
         """The incumbent's score and the noise, as the report shows them."""
-        found = self._estimator.estimate(self.journal.experiments())
+        undecided = (e for e in self.open if e.verdict is None)
+        found = self._estimator.estimate_ordered((*self.journal.decided(), *undecided))
         assert found.best, "there is a baseline before anything is asked for"
         return found.best.estimate.mean, found.noise or 0.0
 
@@ -126,8 +122,8 @@ class SearchState:
         assert experiment.proposal, "the baseline is no candidate"
         return self.candidate(experiment.parent, experiment.proposal.edits)
 
-    def seen(self) -> Mapping[str, int]:
-        """Fingerprint -> number, of every program tried so far, those under way included."""
+    def tried_as(self, fingerprint: str) -> int | None:
+        """Which experiment tried a program, those under way included; None if none did."""
         for number, known in self.journal.fingerprints(self._last_seen).items():
             if not known:  # the baseline, and experiments of older versions
                 experiment = self.journal.experiment(number)
@@ -139,7 +135,7 @@ class SearchState:
                 self._seen.setdefault(known, number)
                 self._last_seen = max(self._last_seen, number)
         with self._lock:
-            return dict(self._seen)
+            return self._seen.get(fingerprint)
 
     def rebased(self, experiment: Experiment, proposal: Proposal, candidate: Candidate) -> Experiment:
         """Record that a candidate in flight was merged onto the incumbent; it has no commit there yet."""
@@ -171,7 +167,6 @@ class SearchState:
             brief: Its text, if it is not to be read.
             edited: The brief as a person has rewritten it; see `current_brief`.
         """
-        experiments = self.journal.experiments()
         score, noise = self.standing()
         best = self.incumbent
         measured = [t.result.metrics for t in best.own if t.result and t.score is not None]
@@ -189,7 +184,7 @@ class SearchState:
             else brief,
             sources=self.sources(best.commit),
             baseline_sources=self.sources(self.journal.info().base_commit),
-            history=tuple(in_order(e for e in experiments if e.number == 0 or e.verdict is not None)),
+            history=self.journal.decided(),
             incumbent_score=score,
             noise=noise,
             facts=facts,

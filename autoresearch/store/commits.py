@@ -19,7 +19,7 @@ from autoresearch.store.git import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.notes import read_revoked
 from autoresearch.text import count, evidence_text, verdict_text
-from autoresearch.types import Arm, Experiment, Metric, State, in_order
+from autoresearch.types import Arm, Experiment, Metric
 
 
 def commit_message(experiment: Experiment, metric: Metric, trust: str = "") -> str:
@@ -139,9 +139,8 @@ def move_branch(journal: Journal, repository: Repository) -> str:
 
 def _tip(journal: Journal) -> str:
     """What was kept and recorded last, or what the search began with."""
-    experiments = in_order(journal.experiments())
-    kept = [e.commit for e in experiments if e.kept and e.state is State.RECORDED]
-    return kept[-1] if kept else journal.info().base_commit
+    kept = journal.kept()
+    return kept[-1].commit if kept else journal.info().base_commit
 
 
 def check_branch(journal: Journal, repository: Repository) -> tuple[str | None, str]:

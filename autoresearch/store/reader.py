@@ -8,13 +8,14 @@ file, notes and timeline (`database`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.store.database import Database
+from autoresearch.store.history import History
 from autoresearch.store.lock import Lease
 from autoresearch.types import (
     Arm,
@@ -83,9 +84,8 @@ class Reader(Database):
             UserError: If there is none, or it was written by a newer version.
         """
         super().__init__(path)
-        self._known: list[Experiment] = []
+        self._history = History()
         self._version = 0
-        self._all: tuple[Experiment, ...] = ()
 
     def info(self) -> SearchInfo:
         """What was fixed when the search began."""
@@ -114,7 +114,7 @@ class Reader(Database):
         Raises:
             UserError: If there is no such experiment.
         """
-        known = self.experiments()
+        known = self._read().by_number
         if not 0 <= number < len(known):
             raise UserError(
                 f"There is no experiment {number} in {self.path.parent.name}.", "See: autoresearch log"
@@ -124,17 +124,45 @@ class Reader(Database):
     def experiments(self) -> tuple[Experiment, ...]:
         """All experiments in order, the baseline first; unchanged ones are the same objects as before."""
         with self._lock:
+            return self._read().by_number.all
+
+    def decided(self) -> tuple[Experiment, ...]:
+        """The baseline, and all experiments with a verdict, in the order of the verdicts."""
+        with self._lock:
+            return self._read().decided.all
+
+    def kept(self) -> tuple[Experiment, ...]:
+        """The experiments that were kept and are recorded, in the order of the verdicts."""
+        with self._lock:
+            return self._read().kept.all
+
+    def open(self) -> tuple[Experiment, ...]:
+        """The experiments that have begun and are not recorded yet, in the order of their numbers."""
+        with self._lock:
+            return self._read().open.all
+
+    @property
+    def tried(self) -> int:
+        """Number of experiments without the baseline."""
+        return len(self._read().by_number) - 1
+
+    def changes(self, since: int) -> tuple[int, Sequence[Experiment]]:
+        """What is new or has changed since an earlier call; see `History.changes`."""
+        with self._lock:
+            return self._read().changes(since)
+
+    def _read(self) -> History:
+        """Take over what has changed in the file."""
+        with self._lock:
             changed = self._rows(
-                f"SELECT {_EXPERIMENT}, version FROM experiments WHERE version > ? ORDER BY number",
+                # The plus keeps SQLite from walking all experiments by their number.
+                f"SELECT {_EXPERIMENT}, version FROM experiments WHERE version > ? ORDER BY +number",
                 (self._version,),
             )
             for *row, version in changed:
-                found = self._experiment(tuple(row))
-                self._known[found.number : found.number + 1] = [found]
+                self._history.put(self._experiment(tuple(row)))
                 self._version = max(self._version, version)
-            if changed:
-                self._all = tuple(self._known)
-            return self._all
+            return self._history
 
     def fingerprints(self, after: int = -1) -> dict[int, str]:
         """Number -> fingerprint, of all experiments later than `after`; "" if it was not recorded."""

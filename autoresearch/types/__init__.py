@@ -17,7 +17,7 @@ from autoresearch.types.choices import (
     State,
     VerdictKind,
 )
-from autoresearch.types.experiments import Experiment, Trial, in_order
+from autoresearch.types.experiments import Experiment, Trial, in_order, starts_with
 from autoresearch.types.plain import Knob, Plain
 from autoresearch.types.proposals import Call, Candidate, Cost, Draft, Edit, Idea, Proposal, Tuning
 from autoresearch.types.trials import WAITING, Diagnosis, Measurement, Progress, Provenance, TextRequest
@@ -56,4 +56,5 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "in_order",
+    "starts_with",
 ]

@@ -139,6 +139,7 @@ class LanguageModel(Proposer):
         self._record = services.record if services else _ignore
         self._say = services.say if services else _ignore
         self._waiting: set[str] = set()
+        self._prompts = prompt.Writer()
 
     @property
     def spent(self) -> Cost:
@@ -221,7 +222,7 @@ class LanguageModel(Proposer):
         raise NextModel(f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}")
 
     def _prompt(self, context: Context, history_tokens: int, n: int) -> prompt.Prompt:
-        return prompt.build(context, history_tokens, self._form(), min(n - 1, MAX_VARIANTS))
+        return self._prompts.build(context, history_tokens, self._form(), min(n - 1, MAX_VARIANTS))
 
     def _continue(self, conversation: Conversation, exchange: Exchange, context: Context) -> None:
         """Prepare the next request after an answer without a proposal."""

@@ -2,7 +2,7 @@
 
 Invariants: an entry depends on its experiment and the metric alone, and entries are only appended, so that
 the text of one call is a prefix of the next and the provider's prompt cache is paid for once. When the text
-outgrows its budget it is compacted in one go to well below it, in a fixed order (see `history_entries`),
+outgrows its budget it is compacted in one go to well below it, in a fixed order (see `Ledger`),
 which is a function of the history alone: a restarted search writes the same bytes. What candidates printed is
 quoted, cut and marked. The diff of a kept change is left out, since the current script shows it.
 
@@ -15,21 +15,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.propose.budget import estimate_tokens, size_of
 from autoresearch.text import SEEDS_SHOWN, escape_tags, pairs_text, quoted
-from autoresearch.types import Experiment, Measurement, Metric, Proposal, Trial, VerdictKind
+from autoresearch.types import Experiment, Measurement, Metric, Proposal, Trial, VerdictKind, starts_with
 
 COMPACT_TO = 0.6
 """Share of the budget that a compaction leaves in use; with a lower share the cache is lost less often."""
 
 RECENT = 3
 """The latest experiments stay in full as long as anything else can be dropped."""
-
-REMEMBERED = 4096
-"""Number of experiments whose entries are cached."""
 
 MAX_PROSE, MAX_LOG, MAX_PRINTED, MAX_DIFF = 500, 800, 400, 6000
 """Characters shown of a sentence, of what a failed or a scored candidate printed, and of a diff."""
@@ -71,69 +68,74 @@ class Entry:
         return tuple(estimate_tokens(size_of(text)) for text in self.texts)
 
 
-class _Same:
-    """Key of an experiment in the cache of entries, made once, since a long history would take long."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-
-    def __hash__(self) -> int:
-        return id(self.experiment)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.experiment is self.experiment
-
-
-def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
-    """The entries to show, oldest first, within a budget of tokens.
+class Ledger:
+    """The entries to show, within a budget of tokens; reads only what a history has more than the last one.
 
     Details are dropped first, the oldest first: of failures the diffs and outputs, then all but one line;
     then the same of near misses, and of kept changes. Then one-line entries are dropped in the same order. A
-    first text says how many entries are missing.
+    first text says how many entries are missing. All of this is a function of the history alone.
 
     Args:
-        history: Judged experiments, oldest first.
         budget: In tokens, by estimate.
         metric: The metric of the scores.
     """
-    entries: list[Entry] = []
-    levels: list[int] = []
-    used = 0
-    for experiment in history:
-        entries.append(entry(experiment, metric))
-        levels.append(0)
-        used += entries[-1].tokens[0]
-        if used > budget:
-            used = _compact(entries, levels, used, int(budget * COMPACT_TO))
-    shown = [e.texts[level] for e, level in zip(entries, levels, strict=True) if e.texts[level]]
-    missing = len(entries) - len(shown)
-    return [f"({missing} older experiments are not shown.)\n", *shown] if missing else shown
+
+    def __init__(self, budget: int, metric: Metric) -> None:
+        self.budget = budget
+        self.metric = metric
+        self._read: Sequence[Experiment] = ()
+        self._shown: list[_Shown] = []
+        self._used = 0
+
+    def entries(self, history: Sequence[Experiment]) -> list[str]:
+        """The texts, oldest first.
+
+        Args:
+            history: Judged experiments, oldest first.
+        """
+        if not starts_with(history, self._read):
+            self._read, self._shown, self._used = (), [], 0
+        for number, experiment in enumerate(history[len(self._read) :], start=len(self._read)):
+            self._shown.append(_Shown(number, entry(experiment, self.metric)))
+            self._used += self._shown[-1].entry.tokens[0]
+            if self._used > self.budget:
+                self._compact(number + 1 - RECENT, int(self.budget * COMPACT_TO))
+        self._read = history
+        missing = len(history) - len(self._shown)
+        texts = [shown.entry.texts[shown.level] for shown in self._shown]
+        return [f"({missing} older experiments are not shown.)\n", *texts] if missing else texts
+
+    def _compact(self, recent: int, target: int) -> None:
+        """Drop detail until `target` is met, of experiments from the `recent`-th on last."""
+        rounds = [(level, worth, False) for worth in (0, 1, 2) for level in (0, 1)]
+        rounds += [(2, worth, False) for worth in (0, 1, 2)]
+        rounds += [(level, 2, True) for level in (0, 1, 2)]
+        for level, worth, late in rounds:
+            for shown in self._shown:
+                if self._used <= target:
+                    break
+                if shown.level == level and (late or (shown.entry.worth == worth and shown.number < recent)):
+                    shown.level += 1
+                    self._used -= shown.entry.tokens[level] - shown.entry.tokens[level + 1]
+        self._shown = [shown for shown in self._shown if shown.entry.texts[shown.level]]
 
 
-def _compact(entries: list[Entry], levels: list[int], used: int, target: int) -> int:
-    """Drop detail until `target` is met; returns the tokens in use."""
-    recent = len(entries) - RECENT
-    rounds = [(level, worth, False) for worth in (0, 1, 2) for level in (0, 1)]
-    rounds += [(2, worth, False) for worth in (0, 1, 2)]
-    rounds += [(level, 2, True) for level in (0, 1, 2)]
-    for level, worth, late in rounds:
-        for index, item in enumerate(entries):
-            if used <= target:
-                return used
-            if levels[index] == level and (late or (item.worth == worth and index < recent)):
-                levels[index] += 1
-                used -= item.tokens[level] - item.tokens[level + 1]
-    return used
+@dataclass
+class _Shown:
+    """An entry that is not dropped: of the how-manieth experiment, and in which of its texts."""
+
+    number: int
+    entry: Entry
+    level: int = 0
+
+
+def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
+    """The entries to show of one history, oldest first; see `Ledger`."""
+    return Ledger(budget, metric).entries(history)
 
 
 def entry(experiment: Experiment, metric: Metric) -> Entry:
     """One experiment as text."""
-    return _entry(_Same(experiment), metric)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _entry(same: _Same, metric: Metric) -> Entry:
-    experiment = same.experiment
     verdict, proposal = experiment.verdict, experiment.proposal
     if verdict is None or proposal is None:
         score = "unknown" if experiment.score is None else f"{metric.text(experiment.score)} {metric.unit}"

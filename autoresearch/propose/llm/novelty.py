@@ -37,6 +37,10 @@ NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 NOT_COMPARED = (VerdictKind.KEEP, VerdictKind.CRASH)
 """Verdicts that say nothing against an idea."""
 
+MOST_COMPARED = 1000
+"""Latest experiments with which an idea is compared, which takes a tenth of a second: older failures were on
+top of other scripts."""
+
 MAX_LINES = 60
 """Changed lines that are compared; more lines of a rewritten file say nothing about the idea."""
 
@@ -77,7 +81,8 @@ def with_difference(proposal: Proposal, difference: str, context: Context) -> Pr
 
 def most_like(proposal: Proposal, context: Context) -> tuple[Experiment, float] | None:
     """The failed experiment that is most similar to a proposal, and the similarity in [0, 1]."""
-    failed = [e for e in context.history if e.proposal and e.verdict and e.verdict.kind not in NOT_COMPARED]
+    latest = context.history[-MOST_COMPARED:]
+    failed = [e for e in latest if e.proposal and e.verdict and e.verdict.kind not in NOT_COMPARED]
     if not failed:
         return None
     said = similarities(

@@ -23,21 +23,19 @@ from typing import Any
 from autoresearch.judge import Bars
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
-from autoresearch.propose.llm.history import change_line, history_entries, losses_at, own_results, printed
+from autoresearch.propose.llm.history import Ledger, change_line, losses_at, own_results, printed
 from autoresearch.propose.llm.instructions import FILES, JSON, TOOL, Form, rules
+from autoresearch.propose.llm.outcomes import CONFIDENCES, Outcomes
 from autoresearch.propose.llm.strategy import request_on_plateau
 from autoresearch.text import bars_text, duration, escape_tags, quoted, tuning_text, tunings
-from autoresearch.types import Category, Experiment, Idea, Metric, VerdictKind
+from autoresearch.types import Category, Experiment, Idea, Metric
 
-__all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "build"]
+__all__ = ["FILES", "JSON", "TOOL", "Form", "Prompt", "Writer", "build"]
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
 SHORT_CACHE = {"type": "ephemeral", "ttl": "5m"}
 
 CURVE_SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
-CONFIDENCES = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
-"""Classes of stated confidence that are compared with the outcomes."""
-
 MAX_NOTE, MAX_PRINTED, MAX_DIAGNOSES = 2000, 3000, 3
 """Characters of a note and of what a diagnosis printed, and number of diagnoses, that are shown."""
 MAX_NOTES, MAX_IDEAS, MAX_TUNINGS = 20, 20, 6
@@ -63,45 +61,64 @@ class Prompt:
 
 
 def build(context: Context, history_tokens: int, form: Form = TOOL, variants: int = 0) -> Prompt:
-    """Assemble the prompt.
-
-    Args:
-        context: What the proposer may know.
-        history_tokens: Budget of the history, in tokens; see `history.history_entries`.
-        form: The form of the answer.
-        variants: How many variants of the idea the answer may hold besides the first.
-    """
-    if context.without_history:
-        context = replace(context, history=context.history[:1], under_way=())
-    how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
-    system = [_text(how)]
-    if context.about:
-        system.append(_text("\n\n".join(context.about)))
-    system.append(_text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", CACHE))
-    scripts = "\n\n".join(script(path, text) for path, text in sorted(context.sources.items()))
-    entries = [
-        "# Ledger of all experiments, oldest first\n",
-        *history_entries(context.history, history_tokens, context.metric),
-    ]
-    content = [_text(scripts, CACHE), *map(_text, entries[:-1]), _text(entries[-1], CACHE)]
-    ask = form.ask
-    if variants and form.variants:
-        ask = f"{form.variants.format(variants)}\n{ask}"
-    return Prompt(system, [*content, _text(state(context, ask), SHORT_CACHE)])
+    """Assemble one prompt; see `Writer.build`."""
+    return Writer().build(context, history_tokens, form, variants)
 
 
-def state(context: Context, ask: str) -> str:
+class Writer:
+    """Assembles the prompts of a search; of a history that has grown it reads only what is new."""
+
+    def __init__(self) -> None:
+        self._ledger: Ledger | None = None
+        self._outcomes = Outcomes()
+
+    def build(self, context: Context, history_tokens: int, form: Form = TOOL, variants: int = 0) -> Prompt:
+        """Assemble the prompt.
+
+        Args:
+            context: What the proposer may know.
+            history_tokens: Budget of the history, in tokens; see `history.Ledger`.
+            form: The form of the answer.
+            variants: How many variants of the idea the answer may hold besides the first.
+        """
+        if context.without_history:  # what was read of the whole history stays as it is
+            start = replace(context, history=context.history[:1], under_way=())
+            return Writer()._build(start, history_tokens, form, variants)
+        return self._build(context, history_tokens, form, variants)
+
+    def _build(self, context: Context, history_tokens: int, form: Form, variants: int) -> Prompt:
+        how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
+        system = [_text(how)]
+        if context.about:
+            system.append(_text("\n\n".join(context.about)))
+        system.append(_text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", CACHE))
+        scripts = "\n\n".join(script(path, text) for path, text in sorted(context.sources.items()))
+        if self._ledger is None or (self._ledger.budget, self._ledger.metric) != (
+            history_tokens,
+            context.metric,
+        ):
+            self._ledger = Ledger(history_tokens, context.metric)
+        self._outcomes.read(context.history)
+        entries = ["# Ledger of all experiments, oldest first\n", *self._ledger.entries(context.history)]
+        content = [_text(scripts, CACHE), *map(_text, entries[:-1]), _text(entries[-1], CACHE)]
+        ask = form.ask
+        if variants and form.variants:
+            ask = f"{form.variants.format(variants)}\n{ask}"
+        return Prompt(system, [*content, _text(state(context, self._outcomes, ask), SHORT_CACHE)])
+
+
+def state(context: Context, past: Outcomes, ask: str) -> str:
     """Where the search stands now: the part of the prompt that is new in every call."""
     parts = [
-        "# Where the search stands\n" + _progress(context),
+        "# Where the search stands\n" + _progress(context, past),
         _limits(context),
-        _facts(context),
-        _categories(context),
-        _calibration(context),
-        _tunings(context),
+        _facts(context, past),
+        _categories(context, past),
+        _calibration(context, past),
+        _tunings(context, past),
         _diagnoses(context),
         _under_way(context.under_way),
-        f"# This time\nPropose {context.request}" if context.request else request_on_plateau(context.history),
+        f"# This time\nPropose {context.request}" if context.request else request_on_plateau(past),
         _ideas(context.ideas),
         _notes(context.notes),
         ask,
@@ -116,16 +133,14 @@ def script(path: str, text: str) -> str:
     return f'# The current script\n<script path="{path}">\n{numbered}\n</script>'
 
 
-def _progress(context: Context) -> str:
-    judged = [e for e in context.history if e.proposal is not None]
-    kept = sum(e.kept for e in judged)
-    baseline = next((e.score for e in context.history if e.proposal is None), None)
+def _progress(context: Context, past: Outcomes) -> str:
+    baseline = past.baseline.score if past.baseline else None
     metric = context.metric
     lines = [f"- current score: {metric.text(context.incumbent_score)} {metric.unit}"]
     if baseline is not None:
         gained = metric.gain(baseline, context.incumbent_score)
         lines.append(f"- baseline: {metric.text(baseline)}; gained so far: {gained:+.{metric.digits}f}")
-        lines.append(f"- experiments: {len(judged)}, kept: {kept}")
+        lines.append(f"- experiments: {past.tried}, kept: {past.kept}")
     if context.task.budget:
         lines.append(f"- budget of every trial: {context.task.budget}")
     if context.noise > 0:
@@ -157,7 +172,7 @@ def _limits(context: Context) -> str:
     return "# Limits: a candidate that exceeds one has no score\n" + "\n".join(lines) if lines else ""
 
 
-def _facts(context: Context) -> str:
+def _facts(context: Context, past: Outcomes) -> str:
     """Numbers from the trials of the current script."""
     told = context.task.facts
     lines = [
@@ -171,70 +186,61 @@ def _facts(context: Context) -> str:
             "" if used is None else f", of which {_number(max(context.memory_mb - used, 0.0))} were left free"
         )
         lines.append(f"- memory of the device in MB: {_number(context.memory_mb)}{free}")
-    curve = _curve(context.history)
+    curve = _curve(past.incumbent)
     if curve:
         points = ", ".join(f"{share:.0%}: {loss:.3f}" for share, loss in curve)
         lines.append("- " + told.get("curve", "curve at shares of the budget: {}").format(points))
     return "# What its trials measured\n" + "\n".join(lines) if lines else ""
 
 
-def _curve(history: tuple[Experiment, ...]) -> list[tuple[float, float]]:
+def _curve(incumbent: Experiment | None) -> list[tuple[float, float]]:
     """A few points of the current script's latest loss curve."""
-    incumbent = next((e for e in reversed(history) if e.kept or e.proposal is None), None)
     curves = [result.curve for _, result in own_results(incumbent)] if incumbent else []
     return losses_at(curves[-1], (0.0, *CURVE_SHARES)) if curves else []
 
 
-def _calibration(context: Context) -> str:
+def _calibration(context: Context, past: Outcomes) -> str:
     """How well authors foresaw what came of their changes."""
     digits = context.metric.digits
-    told = [(e, e.proposal, e.verdict) for e in context.history if e.proposal and e.verdict]
     lines = []
-    for low, high in CONFIDENCES:
-        sure = [e for e, p, _ in told if p.confidence is not None and low <= p.confidence < high]
-        if sure:
-            kept = sum(e.kept for e in sure)
-            to = min(high, 1.0)
-            lines.append(f"- confidence {low:.0%} to {to:.0%}: {len(sure)} proposals, {kept} kept")
-    both = [(p.expected_effect, v.effect) for _, p, v in told]
-    pairs = [(a, b) for a, b in both if a is not None and b is not None]
-    if pairs:
-        expected, found = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    for (low, high), (count, kept) in zip(CONFIDENCES, past.confident, strict=True):
+        if count:
+            lines.append(f"- confidence {low:.0%} to {min(high, 1.0):.0%}: {count} proposals, {kept} kept")
+    if count := past.effects[0]:
+        expected, found = (total / count for total in past.effects[1:])
         lines.append(
             f"- mean expected effect {expected:+.{digits}f}, mean measured effect {found:+.{digits}f}, of "
-            f"{len(pairs)} experiments"
+            f"{count} experiments"
         )
     return "# Expectations and outcomes so far\n" + "\n".join(lines) if lines else ""
 
 
-def _categories(context: Context) -> str:
+def _categories(context: Context, past: Outcomes) -> str:
     """How often each kind of change was tried, and what it gained."""
-    rows, digits = [], context.metric.digits
-    for category in Category:
-        tried = [e for e in context.history if e.proposal and e.verdict and e.proposal.category is category]
-        if not tried:
-            continue
-        gains = [e.verdict.effect or 0.0 for e in tried if e.verdict and e.kept]
-        failed = sum(
-            1 for e in tried if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
-        )
-        paid = f"{len(gains)} kept ({sum(gains):+.{digits}f} in total)" if gains else "0 kept"
-        rows.append(f"- {category}: {len(tried)} tried, {paid}, {failed} failed")
-    never = [category.value for category in Category if not any(r.startswith(f"- {category}:") for r in rows)]
-    if not rows:
+    digits = context.metric.digits
+    found = {category: past.kinds[category] for category in Category if category in past.kinds}
+    if not found:
         return ""
+    rows = []
+    for category, kind in found.items():
+        paid = f"{kind.kept} kept ({kind.gain:+.{digits}f} in total)" if kind.kept else "0 kept"
+        rows.append(f"- {category}: {kind.tried} tried, {paid}, {kind.failed} failed")
+    never = [category.value for category in Category if category not in found]
     return "\n".join(["# Kinds of change so far", *rows, f"- never tried: {', '.join(never) or 'none'}"])
 
 
-def _tunings(context: Context) -> str:
+def _tunings(context: Context, past: Outcomes) -> str:
     """What the latest tunings and sweeps found; each point has an entry of its own in the ledger."""
+    shown = {*[*past.points][-MAX_TUNINGS:], *(group[0][1].name for group in tunings(context.under_way))}
+    known = (e for name, group in past.points.items() if name in shown for e, _ in group)
+    groups = tunings((*known, *context.under_way))[-MAX_TUNINGS:]
     lines = [
         f"- {group[-1][1].kind} of {group[0][0].number}, {len(group)} of {group[0][1].points} points: "
         f"{escape_tags(tuning_text(group, context.metric))}"
-        for group in tunings((*context.history, *context.under_way))
+        for group in groups
     ]
     head = "# What tunings and sweeps found\nDifferences of the score as measured, over paired seeds:"
-    return "\n".join([head, *lines[-MAX_TUNINGS:]]) if lines and not context.without_history else ""
+    return "\n".join([head, *lines]) if lines else ""
 
 
 def _diagnoses(context: Context) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from autoresearch.propose.base import Context
-from autoresearch.propose.llm.history import is_near_miss
+from autoresearch.propose.llm.outcomes import Outcomes
 from autoresearch.types import Category, Cost, Experiment
 
 MAX_UNBILLED = 50
@@ -42,9 +42,6 @@ USUAL = 0.2
 
 SHORTEST, LONGEST = 6, 24
 """Least and largest number of experiments without a keep that make a plateau."""
-
-RECENT = 5
-"""Experiments whose categories count as recent."""
 
 
 GainAndCost = tuple[float, float]
@@ -84,7 +81,7 @@ def ranked(
         return reward / max(_beta(draw, [dollars / dearest for _, dollars in arms[model]]), 1e-6)
 
     ratios = {model: ratio(model) for model in models}
-    plateau = on_plateau(context.history)
+    plateau = on_plateau(Outcomes.of(context.history))
     latest = _latest(context.history, proposer) if plateau else ""
     return sorted(models, key=lambda model: (in_vain[model], model == latest, -ratios[model]))
 
@@ -134,35 +131,23 @@ def _beta(draw: Random, shares: Sequence[float]) -> float:
     return draw.betavariate(1 + total, 1 + len(shares) - total)
 
 
-def since_keep(history: Sequence[Experiment]) -> int:
-    """Judged experiments since the last one that was kept."""
-    count = 0
-    for experiment in reversed(history):
-        if experiment.kept or experiment.proposal is None:
-            break
-        count += 1
-    return count
-
-
-def plateau_length(history: Sequence[Experiment]) -> int:
+def plateau_length(past: Outcomes) -> int:
     """Length of a plateau in experiments, from the keep rate before it."""
-    judged = [e for e in history if e.proposal is not None]
-    before = judged[: len(judged) - since_keep(history)]
-    rate = (sum(e.kept for e in before) + 1) / (len(before) + 1 / USUAL)
+    rate = (past.kept + 1) / (past.tried - past.since_keep + 1 / USUAL)
     return min(max(math.ceil(math.log(RARE) / math.log1p(-rate)), SHORTEST), LONGEST)
 
 
-def on_plateau(history: Sequence[Experiment]) -> bool:
+def on_plateau(past: Outcomes) -> bool:
     """Whether the search is on a plateau, so that something else should be tried."""
-    return since_keep(history) >= plateau_length(history)
+    return past.since_keep >= plateau_length(past)
 
 
-def request_on_plateau(history: Sequence[Experiment]) -> str:
+def request_on_plateau(past: Outcomes) -> str:
     """What to ask for on a plateau, as a section of the prompt; empty if there is none."""
-    if not on_plateau(history):
+    if not on_plateau(past):
         return ""
-    count, limit = since_keep(history), plateau_length(history)
-    wishes = [wish for wish in (_elsewhere(history), _combine(history), SIMPLIFY, RADICAL) if wish]
+    count, limit = past.since_keep, plateau_length(past)
+    wishes = [wish for wish in (_elsewhere(past), _combine(past), SIMPLIFY, RADICAL) if wish]
     return (
         f"# The search is stuck\nNothing was kept in the last {count} experiments; more of the same will not "
         f"help. This time: {wishes[(count - limit) % len(wishes)]}"
@@ -180,27 +165,24 @@ RADICAL = (
 )
 
 
-def _elsewhere(history: Sequence[Experiment]) -> str:
+def _elsewhere(past: Outcomes) -> str:
     """Ask for another category: first the untried ones, then those tried least."""
-    tried = [e.proposal.category for e in history if e.proposal]
-    recent = set(tried[-RECENT:])
+    recent = set(past.recent)
     others = [c for c in Category if c not in recent and c is not Category.OTHER]
     if not others:
         return ""
-    best = sorted(others, key=tried.count)[:3]
+    best = sorted(others, key=lambda c: past.kinds[c].tried if c in past.kinds else 0)[:3]
     return (
         "another kind of change. The latest were all about "
         f"{', '.join(sorted(recent))}; choose one of: {', '.join(best)}."
     )
 
 
-def _combine(history: Sequence[Experiment]) -> str:
+def _combine(past: Outcomes) -> str:
     """Ask to combine near misses, which may gain together."""
-    near = [e for e in history if is_near_miss(e)]
-    if len(near) < 2:
+    if past.near < 2:
         return ""
-    best = sorted(near, key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)[:3]
-    numbers = " and ".join(str(e.number) for e in sorted(best, key=lambda e: e.number))
+    numbers = " and ".join(str(e.number) for e in sorted(past.nearest, key=lambda e: e.number))
     return (
         f"combine near misses. Each of the experiments {numbers} looked a little better than the script of "
         "its time, and none enough to be sure; put together what still applies."

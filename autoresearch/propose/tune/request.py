@@ -132,12 +132,14 @@ def with_tuning(verdict: Verdict, number: int, experiments: Sequence[Experiment]
         experiments: Of the search.
         metric: Its metric.
     """
-    known = [replace(e, verdict=verdict) if e.number == number else e for e in experiments]
-    for group in tunings(e for e in known if e.verdict):
-        if this := next((tuning for e, tuning in group if e.number == number), None):
-            reason = f"{verdict.reason}; {this.words}, as measured: {tuning_text(group, metric)}"
-            return replace(verdict, reason=reason)
-    return verdict
+    proposal = next(e.proposal for e in reversed(experiments) if e.number == number)
+    if proposal is None or (this := proposal.tuning) is None:
+        return verdict
+    known = (replace(e, verdict=verdict) if e.number == number else e for e in experiments)
+    points = (e for e in known if e.verdict and e.proposal and e.proposal.tuning)
+    [group] = [points for points in tunings(points) if points[0][1].name == this.name]
+    reason = f"{verdict.reason}; {this.words}, as measured: {tuning_text(group, metric)}"
+    return replace(verdict, reason=reason)
 
 
 def _more(

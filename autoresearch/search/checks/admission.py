@@ -134,7 +134,8 @@ class Admission:
         candidate = self._candidate(proposal, parent)
         if proposal.diagnostic and not self._state.diagnoses_left:
             raise Refused("no diagnosis is left in this search; propose an experiment")
-        number = {**self._state.seen(), **(waiting or {})}.get(candidate.fingerprint)
+        number = (waiting or {}).get(candidate.fingerprint)
+        number = self._state.tried_as(candidate.fingerprint) if number is None else number
         if number is not None and not self._may_repeat(number, candidate.fingerprint):
             what = f"experiment {number}" if number else "the baseline"
             raise Refused(f"the candidate is the same program as {what}, which was tried already")

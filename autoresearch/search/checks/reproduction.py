@@ -11,7 +11,6 @@ faster (the judge).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoresearch.clock import now
@@ -63,51 +62,72 @@ def read_repetitions(state: SearchState) -> list[Repetition]:
     return read_records(state.journal, REPRODUCTIONS, Repetition)
 
 
-def check_reproduction(state: SearchState, scheduler: Scheduler) -> Steps[str]:
-    """Repeat the incumbent, if it is time; says why it is invalid, or nothing.
+class Reproduction:
+    """Repeats the incumbents of one search when it is time."""
 
-    Args:
-        state: Of the search.
-        scheduler: Starts the trainings, one after the other.
-    """
-    incumbent, known = state.incumbent, read_repetitions(state)
-    by_chance = any(not r.experiment and not r.same for r in known)
-    if not incumbent.number or not state.task.deterministic or by_chance:
-        return ""
-    experiments = state.journal.experiments()
-    at = _trainings(experiments)
-    kept = _trainings([e for e in experiments if e.verdict and e.order <= incumbent.order])
-    since = max([kept, *(r.at for r in known if r.experiment == incumbent.number)])
-    if at - since < int(state.config.judge.get("heartbeat", HEARTBEAT)):
-        return ""
-    again = yield from _repeat(state, scheduler, incumbent, at)
-    if again is None or again.same:
-        return ""
-    start = yield from _repeat(state, scheduler, state.journal.experiment(0), at)
-    if start is None or start.again is None or not start.same:
-        return ""
-    name, digits = state.task.metric.name, state.task.metric.digits + 2
-    scores = f"{again.again:.{digits}f} where {name} was {again.score:.{digits}f}"
-    return f"on the same seed it has {scores}; the starting script repeats its own score"
+    def __init__(self, state: SearchState, scheduler: Scheduler) -> None:
+        """Prepare.
 
+        Args:
+            state: Of the search.
+            scheduler: Starts the trainings, one after the other.
+        """
+        self._state = state
+        self._scheduler = scheduler
+        self._known = read_repetitions(state)
+        self._read = self._trainings = 0
+        self._of: dict[int, int] = {}
+        self._kept: tuple[int, int] = 0, 0
 
-def _trainings(experiments: Sequence[Experiment]) -> int:
-    """Trainings of candidates."""
-    return sum(t.arm in CANDIDATE_ARMS for e in experiments for t in e.trials)
+    def check(self) -> Steps[str]:
+        """Repeat the incumbent, if it is time; says why it is invalid, or nothing."""
+        state, incumbent = self._state, self._state.incumbent
+        if not incumbent.number or not state.task.deterministic:
+            return ""
+        at = self._count()
+        done = (r.at for r in self._known if r.experiment == incumbent.number)
+        since = max([self._kept_at(incumbent), *done])
+        if at - since < int(state.config.judge.get("heartbeat", HEARTBEAT)):
+            return ""
+        if any(not r.experiment and not r.same for r in self._known):
+            return ""  # trainings differ by chance
+        again = yield from self._repeat(incumbent, at)
+        if again is None or again.same:
+            return ""
+        start = yield from self._repeat(state.journal.experiment(0), at)
+        if start is None or start.again is None or not start.same:
+            return ""
+        name, digits = state.task.metric.name, state.task.metric.digits + 2
+        scores = f"{again.again:.{digits}f} where {name} was {again.score:.{digits}f}"
+        return f"on the same seed it has {scores}; the starting script repeats its own score"
 
+    def _count(self) -> int:
+        """Trainings of candidates so far."""
+        self._read, changed = self._state.journal.changes(self._read)
+        for e in changed:
+            count = sum(t.arm in CANDIDATE_ARMS for t in e.trials)
+            self._trainings += count - self._of.get(e.number, 0)
+            self._of[e.number] = count
+        return self._trainings
 
-def _repeat(
-    state: SearchState, scheduler: Scheduler, experiment: Experiment, at: int
-) -> Steps[Repetition | None]:
-    """Train a program again on its oldest seed; None if there is none."""
-    old = next((t for t in experiment.own if t.score is not None), None)
-    if old is None or old.score is None:
-        return None
-    label = f"repetition of {experiment.number}"
-    again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=now(), label=label)
-    trial = replace(again, finished=None, result=None)
-    items = f"losses/repetition-{experiment.number}-{at}"
-    ended = yield lambda: scheduler.start_unrecorded(trial, (Split.VALIDATION,), items)
-    done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, now())
-    write_records(state.journal, REPRODUCTIONS, [*read_repetitions(state), done])
-    return done
+    def _kept_at(self, incumbent: Experiment) -> int:
+        """The trainings of the experiments up to the verdict that kept the incumbent."""
+        if self._kept[0] != incumbent.number:
+            before = (e for e in self._state.journal.decided() if e.order <= incumbent.order)
+            self._kept = incumbent.number, sum(self._of[e.number] for e in before)
+        return self._kept[1]
+
+    def _repeat(self, experiment: Experiment, at: int) -> Steps[Repetition | None]:
+        """Train a program again on its oldest seed; None if there is none."""
+        old = next((t for t in experiment.own if t.score is not None), None)
+        if old is None or old.score is None:
+            return None
+        label = f"repetition of {experiment.number}"
+        again = replace(old, id=0, commit=experiment.commit, arm=Arm.AUDIT, started=now(), label=label)
+        trial = replace(again, finished=None, result=None)
+        items = f"losses/repetition-{experiment.number}-{at}"
+        ended = yield lambda: self._scheduler.start_unrecorded(trial, (Split.VALIDATION,), items)
+        done = Repetition(experiment.number, old.seed, old.score, ended.result.score, at, now())
+        self._known.append(done)
+        write_records(self._state.journal, REPRODUCTIONS, self._known)
+        return done

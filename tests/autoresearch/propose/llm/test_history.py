@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.propose.budget import estimate_tokens
-from autoresearch.propose.llm.history import RECENT, change_line, history_entries, is_near_miss
+from autoresearch.propose.llm.history import RECENT, Ledger, change_line, history_entries, is_near_miss
 from autoresearch.propose.llm.history import entry as as_entry
 from autoresearch.tasks.gpt.task import GptTask
 from autoresearch.types import Direction, Metric
@@ -130,9 +130,9 @@ def history(names):
 @given(st.lists(kinds, max_size=60), st.integers(400, 6000))
 def test_stays_within_the_budget_and_only_appends_between_compactions(names, budget):
     past = history(names)
-    before, compactions = None, 0
+    before, compactions, grown = None, 0, Ledger(budget, GptTask.metric)
     for length in range(1, len(past) + 1):
-        now = ledger(past[:length], budget)
+        now = grown.entries(past[:length])
         assert sum(estimate_tokens(len(text)) for text in now) <= budget + 40
         if before is not None and now[: len(before)] != before:
             compactions += 1

@@ -11,15 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import autoresearch.propose
 from autoresearch.judge import Bars
 from autoresearch.propose.llm.answer import tool
 from autoresearch.propose.llm.instructions import FILES, JSON
-from autoresearch.propose.llm.prompt import Prompt, build, script
+from autoresearch.propose.llm.prompt import Prompt, Writer, build, script
 from autoresearch.tasks.base import Limit, PromptText
 from autoresearch.tasks.gpt.words import prompt_text
-from autoresearch.types import Category, Direction, Idea, Metric
+from autoresearch.types import Category, Direction, Idea, Metric, Tuning
 from tests.support.histories import SOURCE, baseline, context, experiment
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -254,3 +256,32 @@ def test_the_room_names_no_task():
 def test_lines_are_counted_as_python_does(sign):
     shown = script("train.py", f"a = 1  # x{sign}y\nb = 2\n")
     assert "   2 | b = 2\n" in shown and "   3 |" not in shown
+
+
+def some(number, what):
+    """An experiment of a kind that the sums of a prompt tell apart."""
+    kind = ("keep", "discard", "crash", "discard")[what % 4]
+    tuning = (
+        Tuning(f"t{what % 3}-{number // 9}", number, 9, {"LR": "x4"}, {"LR": 0.1}) if what % 5 == 0 else None
+    )
+    effect = None if kind == "crash" else 0.01 * (what % 7 - 3)
+    return experiment(
+        number, kind, effect=effect, scores=(1.7,) * (what % 3), category=[*Category][what % len(Category)],
+        confidence=what % 11 / 10, expected_effect=0.001 * what, tuning=tuning,
+    )  # fmt: skip
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 60), min_size=3, max_size=40), st.integers(0, 39), st.integers(600, 4000))
+def test_a_writer_that_follows_a_history_writes_what_a_new_one_would(whats, changed, tokens):
+    past, writer = [baseline()], Writer()
+    for number, what in enumerate(whats, start=1):
+        past.append(some(number, what))
+        now = context(past, under_way=(replace(some(number + 1, what), verdict=None),))
+        assert writer.build(now, tokens) == build(now, tokens)
+    revoked = min(changed, len(past) - 1)
+    past[revoked] = replace(past[revoked])  # another object: it was read again, and may be another verdict
+    assert writer.build(context(past), tokens) == build(context(past), tokens)
+    control = context(past, without_history=True)
+    assert writer.build(control, tokens) == build(control, tokens)
+    assert writer.build(context(past), tokens) == build(context(past), tokens)

@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.propose.llm import strategy
+from autoresearch.propose.llm.outcomes import Outcomes
 from autoresearch.propose.llm.prompt import build
 from autoresearch.propose.llm.strategy import (
     LONGEST,
     SHORTEST,
-    plateau_length,
     ranked,
-    request_on_plateau,
-    since_keep,
     waits,
 )
 from autoresearch.types import Category, Cost, Proposal
@@ -92,6 +91,18 @@ def run_of(kinds, **more):
         for n, kind in enumerate(kinds, start=1)
     ]  # fmt: skip
     return [baseline(), *made]
+
+
+def request_on_plateau(history):
+    return strategy.request_on_plateau(Outcomes.of(history))
+
+
+def plateau_length(history):
+    return strategy.plateau_length(Outcomes.of(history))
+
+
+def since_keep(history):
+    return Outcomes.of(history).since_keep
 
 
 def test_nothing_is_said_while_things_go_well():
