@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from autoresearch.clock import now
+from autoresearch.errors import UserError
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer
 from autoresearch.search.checks.reproduction import Reproduction
@@ -23,10 +24,13 @@ from autoresearch.search.observers import Mirror, View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Steps
-from autoresearch.store.commits import commit_message, move_branch
+from autoresearch.store.commits import commit_message, move_branch, pack
 from autoresearch.store.notes import RECHECKS, read_rechecks
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Verdict, VerdictKind
+
+PACK_EVERY = 500
+"""Experiments after which their objects are packed: before git itself would think of collecting garbage."""
 
 
 class Conclusion:
@@ -58,7 +62,7 @@ class Conclusion:
         self._proposer = proposer
         self._view = view
         self._mirror = mirror
-        self._checked = 0
+        self._checked = self._packed = 0
         self._reproduction = Reproduction(state, scheduler)
 
     def must_check(self, experiment: Experiment) -> bool:
@@ -101,11 +105,21 @@ class Conclusion:
         except Exception as error:  # it can read the verdict in the history
             what = one_line(f"{type(error).__name__}: {error}", 300)
             self._view.message(f"{self._proposer.name} did not take the verdict ({what}).", warning=True)
+        if self._state.tried - self._packed >= PACK_EVERY:
+            self._pack()
         score, noise = self._state.standing()
         self._journal.mark(experiment.number, None, "record", begun, now())
         self._view.verdict(experiment, score, noise)
         self._mirror.sync(self._journal)
         return experiment
+
+    def _pack(self) -> None:
+        """Put the latest objects in git into one file: each experiment leaves five files."""
+        first, self._packed = max(1, self._packed - PACK_EVERY), self._state.tried
+        try:  # some of the experiments before were under way the last time
+            pack(self._journal, self._state.repository, range(first, self._packed + 1))
+        except (UserError, OSError) as error:  # they stay as they are
+            self._view.message(f"Git did not pack the candidates ({error}).", warning=True)
 
     def check_kept(self) -> Steps[None]:
         """Run kept changes again whose author is suspected, and now and then the incumbent on an old seed."""

@@ -112,6 +112,16 @@ def rebuild(journal: Journal, repository: Repository, editable: Iterable[str]) -
     return Rebuilt(len(reached), tuple(remade), missing, said)
 
 
+def pack(journal: Journal, repository: Repository, numbers: Iterable[int]) -> int:
+    """Put the objects of some recorded experiments into one file; gives their number.
+
+    The commits that their trials measured, which no ref reaches once there is a verdict, are among them.
+    """
+    found = [journal.experiment(number) for number in numbers]
+    commits = dict.fromkeys(c for e in found for c in (e.commit, *(t.commit for t in e.own)))
+    return repository.pack(repository.existing(commits), journal.info().base_commit)
+
+
 def move_branch(journal: Journal, repository: Repository) -> str:
     """Point the branch of a search at what was kept last; says where the branch is.
 

@@ -229,6 +229,36 @@ class Repository(Git):
             raise UserError(f"git merge-file failed: {said(done)}", code=3)
         return done.stdout.decode("utf-8") if done.returncode == 0 else None
 
+    def pack(self, commits: Iterable[str], base: str) -> int:
+        """Put the objects that some commits have more than another one into one file; gives their number.
+
+        Only objects that lie in files of their own are packed, and only those files are removed, after the
+        pack is on the disk. What is killed in between is there twice. Nothing else of the repository changes.
+
+        Args:
+            commits: Their full hashes.
+            base: What it reaches is somebody else's, and stays as it is.
+        """
+        objects = self.root / self._git("rev-parse", "--git-path", "objects")
+        wanted = "".join(f"{line}\n" for line in (*commits, f"^{base}"))
+        on_disk = ("-c", "core.fsync=committed,pack-metadata", "-c", "pack.threads=1")
+        made = self._git(
+            *on_disk, "pack-objects", "--quiet", "--unpacked", "--non-empty", "--delta-base-offset",
+            str(objects / "pack" / "pack"), data=wanted.encode(),
+        )  # fmt: skip
+        if not made:
+            return 0
+        index = (objects / "pack" / f"pack-{made}.idx").read_bytes()
+        folder = os.open(objects / "pack", os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a power cut could undo the new names, and not the removals
+        finally:
+            os.close(folder)
+        packed = [line.split()[1] for line in self._git("show-index", data=index).splitlines()]
+        for name in packed:
+            (objects / name[:2] / name[2:]).unlink(missing_ok=True)
+        return len(packed)
+
     # Refs
 
     def valid_ref(self, ref: str) -> bool:

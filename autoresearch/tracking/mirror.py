@@ -39,6 +39,9 @@ PARENT_KEY = "mlflow.search"
 PAUSES = (5.0, 30.0, 120.0, 300.0)
 """Seconds without an attempt after one, two, ... failures in a row; the last one repeats."""
 
+BETWEEN = 4.0
+"""Least pause, in times what it took to write the run of the whole search, which grows with the search."""
+
 
 @dataclass
 class Job:
@@ -54,16 +57,15 @@ class Job:
     parent: str | None = None
     experiment_id: str | None = None
     problem: str | None = None
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, journal: Journal, files: tuple[Path, ...] = ()) -> Job:
         """What the journal says now, to be shown with some files."""
         changed = journal.dirty()
-        now = {n: journal.experiment(n) for n in changed}
-        history = tuple(now.get(e.number, e) for e in journal.experiments())
         keys = (*NOTES_READ, PARENT_KEY, DATA)
         notes = {key: text for key in keys if (text := journal.get(key)) is not None}
-        return cls(journal.info(), history, changed, journal.drafts(), notes, files)
+        return cls(journal.info(), journal.experiments(), changed, journal.drafts(), notes, files)
 
     def info(self) -> SearchInfo:
         """As in the journal; like `experiments` and `get`, for the summary."""
@@ -124,6 +126,8 @@ class Mirror:
         self._traces = None if calls is None else Traces(calls)
         self._store: Store | None = None
         self._opened = 0
+        self._first_new: int | None = None
+        self._begun: set[int] = set()
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -184,10 +188,9 @@ class Mirror:
         if self._thread is None or self._thread.is_alive() or self._job is None:
             return
         job, self._job, self._thread = self._job, None, None
-        before = {e.number: e for e in job.history}
         for number in job.written:
             # An experiment that changed while it was written stays on the list. (As text: a loss may be NaN.)
-            if repr(journal.experiment(number)) == repr(before[number]):
+            if repr(journal.experiment(number)) == repr(job.history[number]):
                 journal.mirrored(number)
         if job.parent is not None and job.experiment_id is not None:
             journal.set(PARENT_KEY, job.parent)
@@ -195,7 +198,7 @@ class Mirror:
         self.problem = job.problem
         self._failures = self._failures + 1 if job.problem else 0
         pause = PAUSES[min(self._failures, len(PAUSES)) - 1] if self._failures else 0.0
-        self._not_before = time.monotonic() + pause
+        self._not_before = time.monotonic() + max(pause, BETWEEN * job.seconds)
 
     # In the mirror's thread
 
@@ -215,16 +218,18 @@ class Mirror:
         found = store.find(search)
         # A store that does not know this run of the search has lost everything, not only what changed.
         complete = found is None or found.info.run_id != job.get(PARENT_KEY)
-        numbers = {e.number for e in job.history} if complete else set(job.changed)
-        moments = [m for m in staircase(job.history) if m.experiment.number in numbers]
+        if self._first_new is None:
+            self._first_new = len(job.history)
+        numbers, begun = range(len(job.history)) if complete else job.changed, time.monotonic()
+        shown = set(numbers)
+        moments = [m for m in staircase(job.history) if m.experiment.number in shown]
         job.parent = store.write(search_run(summarize(job), moments), search)
         job.experiment_id = store.experiment_id
         store.add_dataset(job.parent, info.data)
         for key, view in saved_views(info).items():
             store.tag_experiment(key, view)
-        for e in job.history:
-            if e.number not in numbers:
-                continue
+        job.seconds = time.monotonic() - begun
+        for e in (job.history[number] for number in numbers):
             if self._stop.is_set():
                 return
             try:
@@ -245,7 +250,10 @@ class Mirror:
     def _write_experiment(self, store: Store, info: SearchInfo, e: Experiment, parent: str) -> None:
         column = 0 if info.device.startswith("cpu") else 1
         run = experiment_run(info, e, self._sources_of(e), column)
-        run_id = store.write(run, identity(info, e.number), parent)
+        # What the journal did not have when this began is not in the store: it need not be searched for.
+        new = self._first_new is not None and e.number >= self._first_new and e.number not in self._begun
+        self._begun.add(e.number)  # if this fails, nobody knows whether it is there
+        run_id = store.write(run, identity(info, e.number), parent, new=new)
         store.add_dataset(run_id, info.data)
         if self._traces is not None:
             self._traces.write(store, search_id(info), run_id, conversations(e))

@@ -127,6 +127,7 @@ class Store:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self.uri = uri
+        self._runs: dict[tuple[str, ...], str] = {}
         self._path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,13 +176,16 @@ class Store:
             return False
         return True
 
-    def write(self, run: Run, identity: Mapping[str, str], parent: str | None = None) -> str:
+    def write(
+        self, run: Run, identity: Mapping[str, str], parent: str | None = None, *, new: bool = False
+    ) -> str:
         """Make a run of the store show what `run` says.
 
         Args:
             run: All of it.
             identity: The tags it is found by; a subset of its tags.
             parent: Id of the run that it is nested in.
+            new: Whether there is no such run unless this object has made it.
 
         Returns:
             The MLflow id of the run.
@@ -191,12 +195,14 @@ class Store:
         tags = {k: v[:TAG_CHARACTERS] for k, v in run.tags.items()}
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        found = self.find(identity)
+        known = tuple(identity.values())
+        found = None if new and known not in self._runs else self.find(identity)
         if found is None:
             found = self.client.create_run(
                 self.experiment_id, start_time=run.start, tags=dict(identity), run_name=run.name
             )
         run_id, info = str(found.info.run_id), found.info
+        self._runs[known] = run_id
         if info.run_name != run.name or (run.end is None and info.status != "RUNNING"):
             self.client.update_run(run_id, status=None if run.end else "RUNNING", name=run.name)
         old = found.data.tags
@@ -213,7 +219,16 @@ class Store:
         return run_id
 
     def find(self, identity: Mapping[str, str]) -> MlflowRun | None:
-        """The run with these tags, if there is one; the oldest, should there be several."""
+        """The run with these tags, if there is one; the oldest, should there be several.
+
+        A run that was written before is not searched for: that takes longer the more runs there are.
+        """
+        if run_id := self._runs.pop(tuple(identity.values()), None):
+            with suppress(Exception):  # perhaps it is another store by now
+                found = self.client.get_run(run_id)
+                if found.info.lifecycle_stage == "active":
+                    self._runs[tuple(identity.values())] = run_id
+                    return found
         query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in identity.items())
         runs = self.client.search_runs(
             [self.experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]

@@ -416,3 +416,40 @@ def test_globs_name_files_of_a_commit_and_plain_paths_stay(root: Path) -> None:
     assert repository.matching("HEAD", ["none.py"]) == ["none.py"]
     assert repository.missing("HEAD", ["none/*.py", "src/*.py", ".", "none.py"]) == ["none/*.py", "none.py"]
     assert "a.py" in repository.sources("HEAD", ["?.py"])
+
+
+def loose(root: Path) -> set[str]:
+    """The objects that lie in files of their own."""
+    return {path.parent.name + path.name for path in (root / ".git" / "objects").glob("??/*")}
+
+
+def test_candidates_are_packed_and_what_is_the_users_stays_as_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "draft.py").write_text("the user's, added and not committed\n")
+    git(root, "add", "draft.py")
+    repository, before = Repository(root), loose(root)
+    base = repository.resolve("HEAD")
+    assert base
+    text = "".join(f"LINE_{i} = {i}\n" for i in range(200))
+    made = [repository.commit(base, {"pkg/train.py": f"{text}{i}"}, "m", i) for i in range(8)]
+    repository.update_refs({f"refs/autoresearch/x/{i:04d}": commit for i, commit in enumerate(made[:7])})
+    ours, unlink, removed = loose(root) - before, Path.unlink, []
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if len(removed) == 5:
+            raise KeyboardInterrupt
+        removed.append(path)
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", killed)
+        repository.pack(made[:6], base)
+    assert repository.existing(made) == set(made), "what was killed in between is there"
+    assert repository.pack(made, base) == 8, "two commits, each with a file and two folders"
+    assert loose(root) & before == before and not repository.pack(made, base)
+    assert len(loose(root) & ours) == 24 - 5, "what the kill left is there twice"
+    git(root, "fsck", "--full", "--strict")
+    assert [repository.sources(c, ["pkg/train.py"])["pkg/train.py"][-1] for c in made] == [*"01234567"]
+    git(root, "gc", "--quiet", "--prune=now")
+    assert repository.existing(made) == set(made[:7]), "the user's own collection of garbage works as ever"
