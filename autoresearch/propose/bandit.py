@@ -15,6 +15,7 @@ Invariant: the choice depends only on the history and the seed, so that a restar
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,6 +119,8 @@ class BanditProposer(Proposer):
         if not self._members:
             raise UserError("no member of the portfolio can start: " + "; ".join(missing))
         self.instant = all(member.instant for member in self._members.values())
+        self.questions = max(member.questions for member in self._members.values())
+        self._turns = {k: threading.BoundedSemaphore(m.questions) for k, m in self._members.items()}
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:
@@ -134,7 +137,8 @@ class BanditProposer(Proposer):
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
         """Proposals of one member; of the next best one if that has none."""
-        draw = Random(f"{context.seed} {len(context.history) + len(context.under_way)} portfolio")
+        known = len(context.history) + len(context.under_way) + context.beside
+        draw = Random(f"{context.seed} {known} portfolio")
         failed: list[ProposerError] = []
         for label in self._ranked(context, draw):
             if (why := self._pauses.get(label)) and time.monotonic() < why[0]:
@@ -145,7 +149,8 @@ class BanditProposer(Proposer):
                 kind = self._kind(context, label, draw)
                 told = replace(context, request=KINDS[kind], without_history=kind == INDEPENDENT)
             try:
-                found = asked(member, told, check, n)
+                with self._turns[label]:
+                    found = asked(member, told, check, n)
             except ProposerError as error:
                 failed.append(error)
                 if error.retry:  # each attempt may take minutes without any trial

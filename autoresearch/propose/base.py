@@ -63,6 +63,7 @@ class Context:
         diagnoses_left: How often that may still be asked for.
         column: Which argument of `at(cpu, gpu)` counts here: 0 for CPU, 1 for GPU.
         seconds_left: Seconds until nothing more is asked for; None if there is no such limit.
+        beside: How many other questions are under way, whose answers nobody knows yet.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
     """
@@ -90,6 +91,7 @@ class Context:
     diagnoses: tuple[Diagnosis, ...] = ()
     diagnoses_left: int = 0
     column: int = 0
+    beside: int = 0
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
 
@@ -143,11 +145,14 @@ class Proposer(ABC):
         instant: Whether it answers at once. If so, the search asks it at the last moment, when it knows most.
             If not, the search asks it ahead, while other experiments run.
         reads_ideas: Whether it reads people's ideas in words.
+        questions: How many questions it can answer at the same time, in threads of their own. Several are
+            asked when more places are free than one answer can fill.
     """
 
     name: str
     instant: bool = False
     reads_ideas: bool = False
+    questions: int = 1
 
     @property
     def unbilled(self) -> Mapping[str, Cost]:

@@ -9,6 +9,7 @@ longer open.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -43,6 +44,8 @@ class Portfolio(Proposer):
     ) -> None:
         self.name = first.name
         self.instant = first.instant
+        self.questions = first.questions
+        self._turns = threading.BoundedSemaphore(fallback.questions if fallback else 1)
         self._first = first
         self._fallback = fallback
         self._inbox = inbox
@@ -67,6 +70,8 @@ class Portfolio(Proposer):
 
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
         """See `autoresearch.propose.base.Proposer`."""
+        if context.beside:  # the question before this one has the next points, patches and ideas in hand
+            return self._ask(context, check, n)
         context = replace(context, ideas=self._open_ideas(context))
         if self._patches is not None and any(idea.patch for idea in context.ideas):
             try:
@@ -120,7 +125,8 @@ class Portfolio(Proposer):
             self._said = str(error)
             self._say(f"{self.name} cannot propose ({error}); {self._fallback.name} does meanwhile.")
         try:
-            return asked(self._fallback, context, check, n)
+            with self._turns:
+                return asked(self._fallback, context, check, n)
         except ProposerError as other:
             raise ProposerError(
                 f"{error}; and {self._fallback.name}: {other}",

@@ -324,6 +324,8 @@ class Search:
             self._exhausted_at = decided
         else:
             self.lookahead.ask()
+            if self.proposer.questions > 1:
+                self.lookahead.ask_ahead(self.scheduler.places)  # every place waits
 
     def _tell_of_neighbours(self) -> None:
         """Tell once of each other search on this machine, however late it began; looks once a minute."""

@@ -116,6 +116,10 @@ class Exchange:
     cost: Cost | None = None
 
 
+MAX_QUESTIONS = 16
+"""Conversations with a model at the same time: providers limit the rate."""
+
+
 class LanguageModel(Proposer):
     """The part that all providers share; a subclass says what to send, how to read answers, and how to reply.
 
@@ -127,6 +131,7 @@ class LanguageModel(Proposer):
     """
 
     reads_ideas = True
+    questions = MAX_QUESTIONS
 
     def __init__(
         self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None, api: Api

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +72,7 @@ class Writer:
     def __init__(self) -> None:
         self._ledger: Ledger | None = None
         self._outcomes = Outcomes()
+        self._lock = threading.Lock()
 
     def build(self, context: Context, history_tokens: int, form: Form = TOOL, variants: int = 0) -> Prompt:
         """Assemble the prompt.
@@ -84,7 +86,8 @@ class Writer:
         if context.without_history:  # what was read of the whole history stays as it is
             start = replace(context, history=context.history[:1], under_way=())
             return Writer()._build(start, history_tokens, form, variants)
-        return self._build(context, history_tokens, form, variants)
+        with self._lock:
+            return self._build(context, history_tokens, form, variants)
 
     def _build(self, context: Context, history_tokens: int, form: Form, variants: int) -> Prompt:
         how = f"{rules(context.task, context.metric)}\n\n# How to answer\n{form.how}"
@@ -118,6 +121,7 @@ def state(context: Context, past: Outcomes, ask: str) -> str:
         _tunings(context, past),
         _diagnoses(context),
         _under_way(context.under_way),
+        _beside(context.beside),
         f"# This time\nPropose {context.request}" if context.request else request_on_plateau(past),
         _ideas(context.ideas),
         _notes(context.notes),
@@ -271,6 +275,16 @@ def _under_way(experiments: tuple[Experiment, ...]) -> str:
             "Do not repeat these. Your edit applies to the current script above; if what is measured now is "
             "kept, both are merged.",
         ]
+    )
+
+
+def _beside(others: int) -> str:
+    """That others write proposals at this moment."""
+    if not others:
+        return ""
+    return (
+        f"# Beside you\nAt this moment {others} others who were told the same write proposals, which nobody "
+        "has seen yet. Propose what they will hardly think of."
     )
 
 

@@ -400,3 +400,58 @@ def test_an_odd_comment_on_a_knob_does_not_end_a_search(tmp_path: Path, comment:
     search = make_search(repository, [], "experiments=2", proposer=proposer)
     search.run()
     assert len(search.journal.experiments()) == 3
+
+
+class Beside(ScriptedProposer):
+    """Answers four questions at a time, and the first ones only when three are under way."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.name, self.instant, self.questions = "beside", False, 4
+        self.together = threading.Barrier(3)
+        self.lock, self.made = threading.Lock(), 0
+
+    def propose(self, context: Context, check: Check) -> Proposal:
+        with self.lock:
+            self.asked.append(context)
+            number = self.made = self.made + 1
+        if number <= 3:
+            self.together.wait(30)  # breaks if they were asked one after the other
+        line = next(x for x in context.sources[PATH].splitlines() if x.startswith(f"pad{number % 9} "))
+        edit = Edit(PATH, line, f"pad{number % 9} = {number}")
+        return Proposal(f"{number}", Category.KNOBS, (edit,), self.name)
+
+
+def test_several_questions_are_under_way_when_places_wait_and_each_is_told_of_the_others(
+    repository: Repository,
+) -> None:
+    proposer = Beside()
+    search = make_search(
+        repository, [], "experiments=12", "executor.workers=8", "baselines=2", proposer=proposer
+    )
+    assert search.run()
+    assert {c.beside for c in proposer.asked[:3]} == {0, 1, 2}
+    assert search.state.tried == 12 and not search.journal.open()
+    assert proposer.made <= 12 + len(search.journal.experiment(12).dropped), "no more than there is room for"
+
+
+def test_an_outage_that_meets_several_questions_counts_once(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoresearch.search.lookahead, "RETRY_SECONDS", (0,))
+    monkeypatch.setattr(autoresearch.search.lookahead, "MAX_DEFECTS", 2)
+    proposer = Beside()
+    sound = proposer.propose
+
+    def propose(context: Context, check: Check) -> Proposal:
+        found = sound(context, check)
+        if int(found.hypothesis) <= 3:
+            raise ValueError("out of order")
+        return found
+
+    proposer.propose = propose  # type: ignore[method-assign]
+    search = make_search(
+        repository, [], "experiments=6", "executor.workers=8", "baselines=2", proposer=proposer
+    )
+    assert search.run() and search.state.tried == 6
+    assert sum("asking again" in line for line in said(search)) == 1

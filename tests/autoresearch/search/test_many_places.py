@@ -53,7 +53,7 @@ def together(repository: Repository, ideas: list[float | str], *overrides: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, 16])
 def test_many_candidates_are_in_flight_and_a_replay_gives_the_same_verdicts(
     repository: Repository, workers: int
 ) -> None:
