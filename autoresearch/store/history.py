@@ -90,7 +90,7 @@ class History:
             self.open.remove(number)
         if recorded and experiment.kept:
             self.kept.put(experiment.order, experiment)
-        else:
+        elif experiment.verdict is not None:  # without one it has no place in that order
             self.kept.remove(experiment.order)
 
     def changes(self, since: int) -> tuple[int, Sequence[Experiment]]:

@@ -52,3 +52,12 @@ def test_a_history_starts_with_what_it_grew_from_and_with_nothing_like_it():
     assert starts_with((one, other), (one,)) and starts_with((one,), ())
     assert not starts_with((one,), (one, other))
     assert not starts_with((one, other), (one, same)), "an equal one was put in its place: it was read again"
+
+
+def test_an_experiment_without_a_verdict_takes_nobodys_place():
+    history = History()
+    first, second = Experiment(1, State.COMMITTED, "", 0.0), Experiment(2, State.RECORDED, "", 0.0)
+    second = replace(second, verdict=Verdict(VerdictKind.KEEP), decided=1)
+    for experiment in (Experiment(0, State.COMMITTED, "", 0.0), first, second, replace(first)):
+        history.put(experiment)
+    assert history.kept.all == (second,) and [e.number for e in history.decided.all] == [0, 2]
