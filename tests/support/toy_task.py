@@ -194,7 +194,7 @@ def make_repository(root: Path) -> Path:
 
 
 class SlowToyTask(ToyTask):
-    """The same, in trials of half a second."""
+    """The same, in trials of a fifth of a second."""
 
     def measurer(self, place: Place, *_: object) -> Measurer:
         return SlowToyMeasurer(place, self.noise)
@@ -205,7 +205,7 @@ class SlowToyMeasurer(ToyMeasurer):
         self, tree: Path, spec: TrialSpec, scratch: Path, progress: Callable[[Progress], None], *stop: Any
     ) -> Measurement:
         def slowly(sign: Progress) -> None:
-            time.sleep(0.025)
+            time.sleep(0.01)
             progress(sign)
 
         return super().measure(tree, spec, scratch, slowly, *stop)

@@ -149,6 +149,8 @@ class Slurm:
             name, number, state, restarts, node, reason, left, *_ = line.split("|")
             words = state if reason in ("", "None") else f"{state}, {reason}"
             known = STATES.get(state, State.RUNNING)
+            if reason == "JobLaunchFailure":  # the node could not start it
+                known = State.LOST
             found[name] = Status(number, known, int(restarts or 0), node, words, seconds(left))
         return found
 

@@ -6,9 +6,9 @@ outlive the runner, so that the next one finds its jobs.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +148,7 @@ class Jobs:
             UserError: If Slurm refuses it.
             WorkerLost: If no job is wanted any longer.
         """
-        job = Job(self._folder / f"autoresearch-{self._folder.parent.name}-{secrets.token_hex(4)}", place)
+        job = Job(self._folder / f"autoresearch-{self._folder.parent.name}-{uuid.uuid4().hex[:8]}", place)
         job.messages(0)
         with self._lock:
             self._jobs.append(job)

@@ -247,6 +247,7 @@ def test_what_nobody_asks_for_again_is_given_up(cluster: Cluster, tmp_path: Path
         executor.close()
 
 
+@pytest.mark.soak
 def test_jobs_whose_runner_does_not_come_back_end(cluster: Cluster, tmp_path: Path) -> None:
     killed_while(tmp_path / "runs", tmp_path / "a")
     until(lambda: not cluster.jobs(), "the lease is over")

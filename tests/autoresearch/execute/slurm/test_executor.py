@@ -26,7 +26,7 @@ from tests.support import toy_task
 from tests.support.slurm_cluster import Cluster, slurm_cluster
 from tests.support.stub import git
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "6"))
 """How often something is killed while one search runs."""
 
 CHANGES = [
@@ -106,7 +106,7 @@ def test_the_same_search_has_the_same_result_as_on_this_machine(
     assert not cluster.jobs() and not (root / "runs" / "x" / "jobs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(240 + 60 * KILLS)
 def test_whatever_is_killed_the_search_ends_as_if_nothing_had_been(
     cluster: Cluster, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,7 +128,7 @@ def disturbed(
 ) -> list[str]:
     """Run a search to its end while things are killed; gives what is left to be killed."""
     runner, left = start(root, overrides), list(left)
-    while not ended_within(runner, chance.uniform(0.5, 4.0)):
+    while not ended_within(runner, chance.uniform(0.5, 3.0)):
         if not left:
             continue
         kind = left.pop(0)
