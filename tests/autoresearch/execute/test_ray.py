@@ -262,7 +262,8 @@ def test_random_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> No
     """Workers and nodes die at random while trials run: each trial ends once, with its own score."""
     require_ray()
     dice = random.Random(KILLS)
-    with cluster(1, 1) as made:
+    with cluster() as made:
+        nodes = [made.add_node(num_cpus=1) for _ in range(2)]
         executor = executor_of(made, tmp_path / "runs", None)
         try:
             wait_until(lambda: len(executor.places) == 2)
@@ -277,8 +278,8 @@ def test_random_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> No
                 if dice.random() < 0.5 and (alive := list(actor_pids().values())):
                     dice.choice(alive).kill()
                 else:
-                    made.add_node(num_cpus=1)
-                    made.remove_node(made.list_all_nodes[1], allow_graceful=False)
+                    nodes.append(made.add_node(num_cpus=1))
+                    made.remove_node(nodes.pop(0), allow_graceful=False)
                 while len(ends) < 2 * (kill + 1):
                     if isinstance(event := events.get(timeout=SECONDS), Finished):
                         ends.append(event)
