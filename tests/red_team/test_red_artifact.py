@@ -214,12 +214,18 @@ def attacked(attack: Attack) -> dict[str, str]:
     return {"train.py": support.TRAIN.replace(old, new)}
 
 
+def children() -> set[psutil.Process]:
+    """Processes below this one; other tests may have left some."""
+    return set(psutil.Process().children(recursive=True))
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_pays(folder: Path, name: str) -> None:
     arena = arena_of(ATTACKS[name], folder, protected=True)
+    before = children()
     done = arena.measure(attacked(ATTACKS[name]))
     assert done.score is None or done.score > 0.15, done
-    assert not psutil.Process().children(recursive=True)
+    assert not children() - before
 
 
 @pytest.mark.soak
@@ -250,12 +256,12 @@ def test_nothing_it_starts_is_there_while_it_is_scored(folder: Path) -> None:
         "    while time.monotonic() < end:\n        (out / 'predictions.json').write_text('[9, 9]')\n"
         "        time.sleep(0.01)\n"
     )
-    arena = honest_arena(folder)
+    arena, others = honest_arena(folder), children()
     done = arena.measure({"train.py": support.TRAIN + daemon + "import time; time.sleep(0.3)\n" + WRITE})
     out = arena.folder / "scratch1" / "train" / "out" / "predictions.json"
     before = out.stat().st_mtime_ns
     time.sleep(0.1)
-    assert out.stat().st_mtime_ns == before and not psutil.Process().children(recursive=True)
+    assert out.stat().st_mtime_ns == before and not children() - others
     assert done.score is None or done.score > 0.15
 
 

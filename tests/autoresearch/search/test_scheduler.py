@@ -1,7 +1,8 @@
+import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import WAITS_KEY
 from autoresearch.store.git import Repository
-from autoresearch.types import WAITING, Measurement, Outcome, Progress, Proposal, State, VerdictKind
+from autoresearch.types import WAITING, Arm, Measurement, Outcome, Progress, Proposal, State, VerdictKind
 from tests.support.many_places import judged, sound, until
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurer, measurers, said
 
@@ -51,29 +52,12 @@ def test_baselines_and_confirmations_run_at_the_same_time(repository: Repository
     assert any(a.started < b.started < (a.finished or 0) for a in trials for b in trials if a.experiment == 1)
 
 
-class Failing(StubMeasurer):
-    """The second training of the candidate crashes, once the other place has begun its own."""
+class Candidate(StubMeasurer):
+    """The candidate's first training scores, the second crashes, the third goes on until it is stopped."""
 
-    def __init__(self, begun: threading.Event) -> None:
+    def __init__(self, count: Iterator[int], begun: threading.Event) -> None:
         super().__init__()
-        self.begun = begun
-
-    def measure(self, *arguments: Any) -> Measurement:
-        result = super().measure(*arguments)
-        ours = ["LEVEL = 0.2" in source for source, _ in self.trained]
-        if not ours[-1] or sum(ours) != 2:
-            return result
-        assert self.begun.wait(10)
-        return Measurement(Outcome.CRASH, reason="gone")
-
-
-class Endless(StubMeasurer):
-    """A training of the candidate shows signs of life until nobody needs it any more."""
-
-    def __init__(self, begun: threading.Event) -> None:
-        super().__init__()
-        self.begun = begun
-        self.stopped = False
+        self.count, self.begun, self.stopped = count, begun, False
 
     def measure(
         self,
@@ -83,11 +67,15 @@ class Endless(StubMeasurer):
         progress: Callable[[Progress], None],
         should_stop: Callable[[Progress], bool] | None = None,
     ) -> Measurement:
-        if "LEVEL = 0.2" not in (tree / PATH).read_text():
+        number = next(self.count) if "LEVEL = 0.2" in (tree / PATH).read_text() else 0
+        if number < 2:
             return super().measure(tree, spec, scratch, progress, should_stop)
+        if number == 2:
+            assert self.begun.wait(60)
+            return Measurement(Outcome.CRASH, reason="gone")
         self.begun.set()
         try:
-            for _ in range(2000):
+            for _ in range(12_000):
                 progress(Progress(0.5, 1.0))
                 time.sleep(0.005)
         except Cancelled:
@@ -97,11 +85,9 @@ class Endless(StubMeasurer):
 
 
 def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository: Repository) -> None:
-    begun = threading.Event()
-    failing, endless = Failing(begun), Endless(begun)
-    search = make_search(
-        repository, [0.2, 1.5, 0.1], "executor.workers=2", measurers={"cpu:0": failing, "cpu:1": endless}
-    )
+    count, begun = itertools.count(1), threading.Event()
+    places = {place: Candidate(count, begun) for place in ("cpu:0", "cpu:1")}
+    search = make_search(repository, [0.2, 1.5, 0.1], "executor.workers=2", measurers=places)
     propose = search.proposer.propose
 
     def late(context: Context, check: Check) -> Proposal:
@@ -111,12 +97,12 @@ def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository
 
     search.proposer.propose = late  # type: ignore[method-assign]
     search.run()
-    assert endless.stopped
+    assert any(place.stopped for place in places.values())
     first, second, third = search.journal.experiments()[1:]
     assert first.verdict and (first.verdict.kind, first.verdict.reason) == (VerdictKind.CRASH, "gone")
     assert second.verdict and second.verdict.kind is VerdictKind.DISCARD
-    stopped = first.trials[-1]
-    assert (stopped.arm, stopped.place, stopped.result) == ("confirm", "cpu:1", None) and stopped.finished
+    [stopped] = [t for t in first.trials if t.result is None]
+    assert stopped.arm is Arm.CONFIRM and stopped.finished
     assert not json.loads(search.journal.judge_state() or "")["state"]["_requests"]["late"]
     assert list(search.folder.glob("trials/*")) == []
     assert third.kept and {t.place for t in third.trials} == {"cpu:0", "cpu:1"}  # its place is free again
