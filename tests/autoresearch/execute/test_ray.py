@@ -40,7 +40,7 @@ from tests.support import toy_task
 from tests.support.ray_cluster import cluster, require_ray
 from tests.support.stub import git
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # a real cluster: continuous integration has one
 
 KILLS = int(os.environ.get("KILLS", "5"))
 """How many workers, nodes and drivers the endurance test kills."""

@@ -32,7 +32,7 @@ from tests.support.faults import in_child
 from tests.support.slurm_cluster import Cluster, ended, slurm_cluster, until
 from tests.support.waiting import MAKER, begun
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # a real cluster: continuous integration has one
 
 
 @pytest.fixture(scope="module")
