@@ -79,7 +79,7 @@ def test_three_briefs_are_ranked_and_a_killed_contest_goes_on(
     assert not git(root, "status", "--porcelain"), "the checkout is as it was"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_contest_from_the_command_line_is_compared_and_says_what_is_not_established(
     root: Path, server: briefs.Researcher
 ) -> None:
