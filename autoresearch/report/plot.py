@@ -131,7 +131,8 @@ def draw_progress(experiments: Sequence[Experiment], name: str, metric: Metric) 
         bottom = figure.add_subplot(grid[1], sharex=axes)
         _strip(bottom, points)
         axes.tick_params(labelbottom=False)
-    bottom.set_xlabel("experiment")
+    in_turn = all(e.order == e.number for e in experiments)
+    bottom.set_xlabel("experiment" if in_turn else "experiments in the order of their verdicts")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     for kind, (marker, color, label) in UNSCORED.items():
         if points.unscored[kind]:
