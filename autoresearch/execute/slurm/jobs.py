@@ -173,14 +173,18 @@ class Jobs:
 
     def end(self, jobs: Sequence[Job]) -> None:
         """Wait until jobs have ended by themselves; those that have not after a while are cancelled."""
-        waiting = [job for job in jobs if not job.over]
-        queued = [job for job in waiting if job.status is None or job.status.state is State.WAITING]
-        try:
-            self._slurm.cancel(job.status.number for job in queued if job.status)
-            waiting = self._await(waiting)
-            self._slurm.cancel(job.status.number for job in waiting if job.status)
-            self._await(waiting)
-        except Unanswered:
+        begun, waiting, answered = time.monotonic(), list(jobs), False
+        while waiting and time.monotonic() < begun + 2 * END_SECONDS:
+            late = time.monotonic() > begun + END_SECONDS
+            try:
+                self.ask(waiting)  # a restarted controller may have queued again what had ended
+                waiting = [job for job in waiting if not job.over]
+                self._slurm.cancel(job.status.number for job in waiting if job.status and (late or job.waits))
+                answered = True
+            except Unanswered:
+                answered = False
+            time.sleep(LOOK)
+        if waiting and not answered:
             left = ", ".join(job.status.number for job in waiting if job.status)
             self._say(f"Slurm does not answer. Its jobs end by themselves, or: scancel {left}")
 
@@ -207,14 +211,6 @@ class Jobs:
         found = self._slurm.jobs(job.name for job in jobs)
         for job in jobs:
             job.note(found.get(job.name))
-
-    def _await(self, jobs: list[Job]) -> list[Job]:
-        """Wait a while for the ends of jobs; gives those that have not ended."""
-        deadline = time.monotonic() + END_SECONDS
-        while (jobs := [job for job in jobs if not job.over]) and time.monotonic() < deadline:
-            time.sleep(LOOK)
-            self.ask(jobs)
-        return jobs
 
     def _poll(self) -> None:
         """Ask Slurm now and then."""
