@@ -2,9 +2,9 @@
 
 A rung is a search of its own without proposals, in `runs/<name>/transfer/`: the same start, the settings of
 the search with a larger budget or other data, and files that the task has scaled by its declared rule. On
-each rung the start and the tip after every kept change are trained on common fresh seeds. Each training is in
-the journal of the search before it starts, so a transfer that was killed goes on. Nothing of it steers the
-search.
+each rung the start and the tip after every kept change are trained on common fresh seeds. The plan is in
+the journal of the search before anything starts, so a transfer that was killed goes on. Nothing of it steers
+the search.
 Not covered: the statistics (`judge.transfer`); learning rates are not tuned anew on a rung.
 """
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 from autoresearch.clock import now
+from autoresearch.config.files import quoted
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.search.loop import Search
@@ -46,17 +46,18 @@ def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], 
         )
     if seeds < 2:
         raise UserError("With one seed the noise of a rung is not known.", "Give --seeds 2 or more.")
+    if not scales and not data:
+        raise UserError(
+            "There is no rung to go to.", "For example: autoresearch transfer --scale 2 --data NAME"
+        )
     rungs = [Rung("scale 1"), *(Rung(f"scale {scale:g}", scale) for scale in sorted(set(scales)))]
     rungs += [Rung(f"data {name}", data=name) for name in dict.fromkeys(data)]
     tip, earlier = keeps[-1].commit, read_transfers(search.journal)
     same = (r for r in earlier if (r.tip, r.rungs) == (tip, tuple(rungs)))
     record = next(same, None) or _plan(search, rungs, seeds, earlier)
-    if len(rungs) == 1:
-        raise UserError(
-            "There is no rung to go to.", "For example: autoresearch transfer --scale 2 --data NAME"
-        )
+    write_transfer(search.journal, record)
     for index, rung in enumerate(record.rungs):
-        if any(run.rung == index and run.started is None for run in record.runs):
+        if any(run.rung == index and not run.done for run in record.runs):
             search.view.message(f"Transfer: {rung.name}.")
             record = _train(search, record, index)
     record = replace(record, finished=now())
@@ -85,22 +86,16 @@ def _train(search: Search, record: TransferRecord, index: int) -> TransferRecord
         def planned() -> Iterator[Training]:
             nonlocal record
             for number, run in enumerate(record.runs):
-                if run.rung != index or run.started is not None:
+                if run.rung != index or run.done:
                     continue
-                runs = list(record.runs)
-                runs[number] = replace(run, started=now())
-                record = replace(record, runs=tuple(runs))
                 changed = files[run.changes]
                 if isinstance(changed, str):
-                    runs[number] = replace(runs[number], reason=changed)
-                    record = replace(record, runs=tuple(runs))
+                    record = record.with_run(number, reason=changed)
                     continue
-                write_transfer(search.journal, record)
-                label = f"{rung.name}, {run.changes} changes"
                 yield Training(
                     index=number,
                     arm=Arm.AUDIT,
-                    label=label,
+                    label=f"{rung.name}, {run.changes} changes",
                     experiment=0,
                     commit=commits[run.changes],
                     seed=run.seed,
@@ -110,10 +105,9 @@ def _train(search: Search, record: TransferRecord, index: int) -> TransferRecord
                 )
 
         for number, result in run_trainings(there, planned()):
-            runs = list(record.runs)
-            runs[number] = replace(runs[number], score=result.score, reason=result.reason)
             took = sum(end - start for _, start, end in result.phases)
-            record = replace(record, runs=tuple(runs), seconds=record.seconds + took)
+            record = record.with_run(number, score=result.score, reason=result.reason)
+            record = replace(record, seconds=record.seconds + took)
             write_transfer(search.journal, record)
             done = f"{rung.name}: {record.runs[number].changes} changes, seed {record.runs[number].seed}"
             said = search.task.metric.text(result.score) if result.score is not None else result.reason
@@ -130,7 +124,7 @@ def settings(search: Search, rung: Rung) -> list[str]:
         cache.symlink_to(ours)  # what is prepared once is prepared for all
     own = [
         f"name={search.config.name[: 60 - len(name)]}-{name}",
-        f"runs={quoted(folder)}",
+        f"runs={quoted(str(folder))}",
         "tracking=none",
         *search.task.scaled_budget(rung.scale),
         *([f"data={rung.data}"] if rung.data else ()),
@@ -140,12 +134,6 @@ def settings(search: Search, rung: Rung) -> list[str]:
     if rung.data:
         kept = [o for o in kept if not o.startswith("data.")]
     return [*kept, *own]
-
-
-def quoted(path: Path) -> str:
-    """A path as a value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _scaled(there: Search, commit: str, scale: float) -> dict[str, str] | str:

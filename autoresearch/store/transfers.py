@@ -5,7 +5,8 @@ Not covered: the statistics (`judge.transfer`), the trainings (`finish.transfer`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from autoresearch.judge.transfer import Extrapolated, Gain, extrapolate, gains
 from autoresearch.store.notes import Notes, WritableNotes, read_records, write_records
@@ -38,7 +39,6 @@ class RungRun(Plain):
         rung: Index of the rung.
         changes: How many of the kept changes it has, from the first on.
         seed: A seed that the search did not use.
-        started: Unix time in seconds; None before it was started.
         score: Score on the rung's validation split; None if there is none (yet).
         reason: Why there is none.
     """
@@ -46,9 +46,13 @@ class RungRun(Plain):
     rung: int
     changes: int
     seed: int
-    started: float | None = None
     score: float | None = None
     reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a score, or failed."""
+        return self.score is not None or bool(self.reason)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ class TransferRecord(Plain):
     rule: str
     seconds: float = 0.0
     finished: float | None = None
+
+    def with_run(self, index: int, **changes: Any) -> TransferRecord:
+        """The record with one of its trainings changed."""
+        runs = list(self.runs)
+        runs[index] = replace(runs[index], **changes)
+        return replace(self, runs=tuple(runs))
 
     def gains(self, metric: Metric) -> list[list[Gain]]:
         """For each rung the gain of every change, and last that of all together."""

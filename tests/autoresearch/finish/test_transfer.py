@@ -100,6 +100,22 @@ def test_a_killed_transfer_goes_on_where_it_was(search: Search, monkeypatch: pyt
     assert all(run.score is not None for run in record.runs) and read_transfers(search.journal) == [record]
 
 
+def test_a_training_that_was_under_way_is_run_again(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*arguments: Any) -> Iterator[Any]:
+        next(run_trainings(*arguments))
+        raise Killed
+        yield
+
+    with monkeypatch.context() as patch:
+        run_trainings = transfer.run_trainings
+        patch.setattr(transfer, "run_trainings", dies)
+        with pytest.raises(Killed):
+            transfer.make_transfer(search, [2.0], [], 2)
+    assert not any(run.done for run in read_transfers(search.journal)[0].runs)
+    record = transfer.make_transfer(search, [2.0], [], 2)
+    assert record.finished and all(run.score is not None for run in record.runs)
+
+
 def test_a_script_that_the_rule_does_not_fit_has_no_score_there(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
