@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal
+from autoresearch.cli.inspect import Json, Overrides, apart, dumps, open_journal
 
 if TYPE_CHECKING:
     from autoresearch.report.summary import Summary
@@ -74,9 +74,8 @@ def compare(
     from autoresearch.search.setup.open import runs_of
     from autoresearch.store.git import Repository
 
-    given = names or []
-    wanted = [name for name in given if "=" not in name]
-    runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
+    wanted, overrides = apart(names)
+    runs = runs_of(load(overrides), Repository(Path.cwd()))
     if by not in list(comparing.By):
         raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
     if contests := [name for name in wanted if (runs / name / PLAN).exists()]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.cli.inspect import Json, Overrides, dumps, open_journal
+from autoresearch.cli.inspect import Json, Overrides, apart, dumps, open_journal
 
 if TYPE_CHECKING:
     from autoresearch.tasks.brief.result import Result
@@ -35,8 +35,7 @@ def contest(
     from autoresearch.search.setup.open import place_of, runs_folder
     from autoresearch.store.git import Repository
 
-    given = words or []
-    briefs, overrides = [w for w in given if "=" not in w], [w for w in given if "=" in w]
+    briefs, overrides = apart(words)
     if not any(o.startswith("name=") for o in overrides):
         overrides.append("name=contest")
     repository = Repository(Path.cwd())
@@ -84,8 +83,7 @@ def evolve(
     from autoresearch.search.setup.open import place_of, runs_of
     from autoresearch.store.git import Repository
 
-    given = words or []
-    named, overrides = [w for w in given if "=" not in w], [w for w in given if "=" in w]
+    named, overrides = apart(words)
     name = named[0] if named else "contest"
     if not any(o.startswith("name=") for o in overrides):
         overrides.append(f"name={name}-evolved")

@@ -88,11 +88,16 @@ def numbered(words: list[str] | None) -> tuple[str, list[str]]:
     """
     from autoresearch.errors import UserError
 
-    given = words or []
-    plain = [word for word in given if "=" not in word]
+    plain, overrides = apart(words)
     if len(plain) > 1:
         raise UserError(f"{' and '.join(plain)}: one experiment at a time.", "Its number: autoresearch log")
-    return "".join(plain), [word for word in given if "=" in word]
+    return "".join(plain), overrides
+
+
+def apart(words: list[str] | None) -> tuple[list[str], list[str]]:
+    """The words that are no settings, and the settings."""
+    given = words or []
+    return [word for word in given if "=" not in word], [word for word in given if "=" in word]
 
 
 def an_experiment(words: list[str] | None) -> tuple[int | None, list[str]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoresearch.cli.compare import summaries
-from autoresearch.cli.inspect import Json, chosen, dumps
+from autoresearch.cli.inspect import Json, apart, chosen, dumps
 from autoresearch.errors import UserError
 
 Searches = Annotated[
@@ -23,9 +23,9 @@ def lessons(names: Searches = None, json: Json = False) -> None:
     from autoresearch.search.setup.open import runs_of
     from autoresearch.store.git import Repository
 
-    given = names or []
-    runs = runs_of(load([o for o in given if "=" in o]), Repository(Path.cwd()))
-    found = summaries(runs, [name for name in given if "=" not in name])
+    wanted, overrides = apart(names)
+    runs = runs_of(load(overrides), Repository(Path.cwd()))
+    found = summaries(runs, wanted)
     if not found:
         raise UserError(f"There is no search in {runs} that tried something.", "Start one: autoresearch run")
     latest = found[-1]
@@ -46,16 +46,13 @@ def scout(
 ) -> None:
     """Offer a search (name=) what other searches of its task have kept, as patches that it tries."""
     from autoresearch.report.lessons import learn, of_task, offered
-    from autoresearch.report.summary import summarize
     from autoresearch.store.inbox import Inbox
-    from autoresearch.store.searches import journals, searches
     from autoresearch.text import one_line
 
-    given = names or []
-    folder = chosen([o for o in given if "=" in o])
-    runs, wanted = folder.parent, [name for name in given if "=" not in name]
-    ours = next(summarize(j) for j in journals(s for s in searches(runs) if s.folder == folder))
-    others = [search for search in summaries(runs, wanted) if search.info.name != ours.info.name]
+    wanted, overrides = apart(names)
+    folder = chosen(overrides)
+    [ours] = summaries(folder.parent, [folder.name])
+    others = [search for search in summaries(folder.parent, wanted) if search.info.name != ours.info.name]
     others = of_task(others, ours.info.task, ours.metric)
     inbox, added = Inbox(folder), list[dict[str, object]]()
     known = {entry.idea.patch for entry in inbox.entries()}

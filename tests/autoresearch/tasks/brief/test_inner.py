@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,12 +21,6 @@ from tests.support import briefs, toy_task
 from tests.support.stub import git
 
 SPEND = Spend(experiments=2)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[briefs.Researcher]:
-    with briefs.researcher(monkeypatch, tmp_path / "site") as made:
-        yield made
 
 
 @pytest.fixture

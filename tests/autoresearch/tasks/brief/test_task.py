@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from tests.support.stub import git
 
 SEARCH = briefs.listed((*briefs.INNER, "proposer=random"))
 SMALL = ("task=brief", "name=x", "executor.device=cpu", "budget.experiments=2", "tracking=none")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[briefs.Researcher]:
-    with briefs.researcher(monkeypatch, tmp_path / "site") as made:
-        yield made
 
 
 @pytest.fixture
