@@ -27,6 +27,7 @@ LAYERS = (
     ("finish",),
     ("contest",),
     ("api",),
+    ("swarm",),
     ("cli",),
     ("__main__",),
     ("testing",),

@@ -1,0 +1,1 @@
+"""Research with strangers: they contribute changes, a server measures them afresh, anyone can check it."""
