@@ -27,7 +27,7 @@ from autoresearch.config.compose import compose_tree, suggest
 from autoresearch.config.explain import comment
 from autoresearch.config.files import BRIEFS as BRIEFS
 from autoresearch.config.files import CONFIGS as CONFIGS
-from autoresearch.config.files import folders, overrides_of, user_files
+from autoresearch.config.files import folders, overrides_of, replaced, user_files
 from autoresearch.config.profiles import GPU_PROFILE, LARGE, is_profile
 from autoresearch.errors import UserError
 
@@ -354,12 +354,10 @@ def resume(recorded: Config, overrides: Sequence[str], *, scored: bool = True) -
     Raises:
         UserError: If an override would change what a score means.
     """
-    # The options of one choice mean nothing to another.
     given = dict(override.partition("=")[::2] for override in overrides if override != "executor.device=auto")
-    chosen = {key for key, choice in given.items() if recorded.choices.get(key, choice) != choice}
-    kept = [o for o in recorded.overrides if o.partition("=")[0].partition(".")[0] not in chosen]
     device = f"executor.device={given.get('executor.device', recorded.executor.device)}"
-    config = load([*kept, *(o for o in overrides if o.partition("=")[0] != "executor.device"), device], {})
+    new = [*(o for o in overrides if o.partition("=")[0] != "executor.device"), device]
+    config = load(replaced(recorded.overrides, new, choices=recorded.choices), {})
     shared = ("threads", "workers") if recorded.budget.get("kind") == "seconds" else ()
     fixed = [key for key in FIXED if scored or key not in OF_TASKS]
     for key in (*fixed, *(f"executor.{name}" for name in ("device", *shared))):

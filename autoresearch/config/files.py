@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,32 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{key}.{name}", inner)
     else:
         yield key, value
+
+
+def replaced(
+    overrides: Sequence[str],
+    by: Sequence[str],
+    *,
+    choices: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+) -> list[str]:
+    """Overrides, then others in place of those of the same keys.
+
+    Where another choice takes the place of one (`data=tinystories` of `data=file`), the options of the first
+    (`data.path=...`) go with it: they mean nothing to another.
+
+    Args:
+        overrides: The first ones.
+        by: What takes their place.
+        choices: Group -> choice before; those that `overrides` name if it is not given.
+        without: Keys of the first that are left out.
+    """
+    before = dict(o.partition("=")[::2] for o in overrides) if choices is None else choices
+    keys = {o.partition("=")[0]: o.partition("=")[2] for o in by}
+    other = {k for k, choice in keys.items() if (CONFIGS / k).is_dir() and before.get(k) != choice}
+    gone = {*keys, *without} - set(OPEN)
+    kept = ((o, o.partition("=")[0]) for o in overrides)
+    return [*(o for o, key in kept if key not in gone and key.partition(".")[0] not in other), *by]
 
 
 def quoted(value: Any) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import product
 
 from autoresearch.clock import now
-from autoresearch.config.files import quoted
+from autoresearch.config.files import quoted, replaced
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.search.loop import Search
@@ -129,11 +129,7 @@ def settings(search: Search, rung: Rung) -> list[str]:
         *search.task.scaled_budget(rung.scale),
         *([f"data={rung.data}"] if rung.data else ()),
     ]
-    keys = {o.partition("=")[0] for o in own} | set(OWN)
-    kept = [o for o in search.config.overrides if o.partition("=")[0] not in keys]
-    if rung.data:
-        kept = [o for o in kept if not o.startswith("data.")]
-    return [*kept, *own]
+    return replaced(search.config.overrides, own, without=OWN)
 
 
 def _scaled(there: Search, commit: str, scale: float) -> dict[str, str] | str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from autoresearch import config as config_module
 from autoresearch.config import BRIEFS, CONFIGS, compose, has_gpu, load, resume
+from autoresearch.config.files import replaced
 from autoresearch.errors import UserError
 from autoresearch.search.setup.create import check_judge
 from autoresearch.tasks import create_task
@@ -186,6 +187,15 @@ def test_another_proposer_may_go_on_without_the_options_of_the_first() -> None:
     on = resume(begun, ["proposer=openai"])
     assert on.proposer["name"] == "openai" and on.seed == 3
     assert resume(begun, ["proposer=command"]).proposer["argv"] == ["ls"]
+
+
+def test_overrides_take_the_place_of_others_and_of_the_options_of_another_choice() -> None:
+    before = ["data=file", "data.path=a.txt", "seed=1", "claim=2"]
+    assert replaced(before, ["seed=3"]) == ["data=file", "data.path=a.txt", "claim=2", "seed=3"]
+    assert replaced(before, ["data=file"]) == ["data.path=a.txt", "seed=1", "claim=2", "data=file"]
+    assert replaced(before, ["data=tinystories"], without=["claim"]) == ["seed=1", "data=tinystories"]
+    assert replaced(["data.path=b"], ["data=file"], choices={"data": "file"}) == ["data.path=b", "data=file"]
+    assert len(replaced(["proposer.prices={a: [1, 2]}"], ["proposer.prices={b: [1, 2]}"])) == 2  # they add
 
 
 def test_briefs_differ_and_can_be_any_file(tmp_path: Path) -> None:

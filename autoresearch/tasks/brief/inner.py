@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.config.files import quoted
+from autoresearch.config.files import quoted, replaced
 from autoresearch.errors import UserError
 from autoresearch.store.files import remove_tree
 from autoresearch.store.git import Repository
 from autoresearch.tasks.brief import process
 from autoresearch.tasks.brief.result import Result, read_result
-from autoresearch.tasks.brief.settings import DEFAULTS, Spend, cap, merged
+from autoresearch.tasks.brief.settings import DEFAULTS, Spend, cap
 
 ATTEMPTS = 3
 """Times that an inner search is started without coming to its end."""
@@ -97,7 +97,7 @@ class Searches:
             seed: Of the search.
             more: Settings that replace others.
         """
-        return Inner(brief, seed, merged(self.settings, more), self.spend)
+        return Inner(brief, seed, tuple(replaced(self.settings, more)), self.spend)
 
     def result(self, inner: Inner) -> Result | None:
         """What an inner search came to; None while it has not ended."""

@@ -29,12 +29,6 @@ class Spend:
     dollars: float | None = None
 
 
-def merged(settings: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    """Settings with others in place of those of the same keys."""
-    keys = {override.partition("=")[0] for override in more}
-    return (*(override for override in settings if override.partition("=")[0] not in keys), *more)
-
-
 def cap(settings: Sequence[str], spend: Spend) -> float | None:
     """Most that one inner search can pay for language models; None if nothing limits it.
 

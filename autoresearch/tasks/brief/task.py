@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from autoresearch.config import Config, Options, parse
+from autoresearch.config.files import replaced
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
@@ -25,7 +26,7 @@ from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
-from autoresearch.tasks.brief.settings import Spend, check_settings, merged
+from autoresearch.tasks.brief.settings import Spend, check_settings
 from autoresearch.text import count, quoted
 from autoresearch.types import Direction, Metric, Split
 
@@ -81,7 +82,7 @@ class BriefTask(Task):
         inner = check_settings(options.search, budget.spend)
         inner_task = create_task(inner)
         if options.elsewhere:
-            check_settings(merged(options.search, options.elsewhere), budget.spend)
+            check_settings(replaced(options.search, options.elsewhere), budget.spend)
         if inner_task.sealed is None:
             raise UserError(
                 f"The task {inner_task.name} has no sealed split, so its searches claim no gain.",

@@ -16,7 +16,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.tasks.brief import inner, process
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import read_result
-from autoresearch.tasks.brief.settings import Spend, cap, check_settings, merged
+from autoresearch.tasks.brief.settings import Spend, cap, check_settings
 from tests.support import briefs, toy_task
 from tests.support.stub import git
 
@@ -119,7 +119,6 @@ def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ):
         with pytest.raises(UserError, match=said):
             check_settings((*settings, "executor.device=cpu"), SPEND)
-    assert merged(("a=1", "b=2"), ("b=3",)) == ("a=1", "b=3")
 
 
 def test_what_one_inner_search_can_cost() -> None:
