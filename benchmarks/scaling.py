@@ -35,7 +35,7 @@ from autoresearch.propose.base import Check, Context, Proposer
 from autoresearch.propose.llm import prompt
 from autoresearch.search.loop import Search
 from autoresearch.search.setup.open import create_mirror, write_page
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Category, Edit, Experiment, Proposal

@@ -15,7 +15,7 @@ from autoresearch.edit.candidate import diff
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.search.setup.open import open_search, recorded_config
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.tasks import create_task

@@ -59,9 +59,9 @@ class SearchHandle(SearchFrames):
         """How far it has come, in sentences: what `status` prints."""
         from autoresearch.execute.remote import places_told
         from autoresearch.report.markdown import drift, headline
-        from autoresearch.report.stopping import stopping
+        from autoresearch.report.sections.stopping import stopping
         from autoresearch.search.scheduler import WAITS_KEY
-        from autoresearch.store.notes import read_unbilled
+        from autoresearch.store.records.notes import read_unbilled
         from autoresearch.text import count, one_line
 
         with self._opened() as journal:
@@ -98,7 +98,7 @@ class SearchHandle(SearchFrames):
     def diff(self, number: int | None = None) -> str:
         """The change of an experiment, or without a number everything that was kept so far."""
         from autoresearch.search.setup.open import cumulative_diff
-        from autoresearch.store.git import Repository
+        from autoresearch.store.git.repository import Repository
 
         with self._opened() as journal:
             if number is not None:
@@ -117,7 +117,7 @@ class SearchHandle(SearchFrames):
     def report(self) -> Report:
         """Write the report; says where its files lie."""
         from autoresearch.search.setup.open import write_page
-        from autoresearch.store.git import Repository
+        from autoresearch.store.git.repository import Repository
 
         with self._opened() as journal:
             return write_page(journal, Repository(Path.cwd()))
@@ -178,7 +178,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.api.attempt import incumbent_of, require_fit
         from autoresearch.propose import PROPOSERS
         from autoresearch.search.setup.open import recorded_config
-        from autoresearch.store.git import Repository
+        from autoresearch.store.git.repository import Repository
 
         if not text.strip():
             raise UserError("There is no idea.", 'For example: autoresearch idea add "tie the embeddings"')

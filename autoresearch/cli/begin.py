@@ -26,7 +26,7 @@ def init(
 ) -> None:
     """Set up this git repository: look at it, ask what matters, write autoresearch.yaml and a brief."""
     from autoresearch.errors import UserError
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.tasks.command import look
 
     repository = Repository(Path.cwd())

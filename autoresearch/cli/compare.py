@@ -21,7 +21,7 @@ def list_searches(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.report.markdown import headline
     from autoresearch.report.summary import summarize
     from autoresearch.search.setup.open import runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.store.searches import journals, searches
     from autoresearch.text import duration
 
@@ -72,7 +72,7 @@ def compare(
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
     from autoresearch.search.setup.open import runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     wanted, overrides = apart(names)
     runs = runs_of(load(overrides), Repository(Path.cwd()))
@@ -128,7 +128,7 @@ def importance(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.propose.tune.knobs import tunables
     from autoresearch.propose.tune.optuna import observations
     from autoresearch.propose.tune.study import ENOUGH, importances
-    from autoresearch.report.importance import write_importance_plot
+    from autoresearch.report.plots.importance import write_importance_plot
     from autoresearch.search.setup.open import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task

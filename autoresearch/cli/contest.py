@@ -33,7 +33,7 @@ def contest(
     from autoresearch.contest import page
     from autoresearch.contest.contest import PLAN, Contest, make_plan
     from autoresearch.search.setup.open import place_of, runs_folder
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     briefs, overrides = apart(words)
     if not any(o.startswith("name=") for o in overrides):
@@ -81,7 +81,7 @@ def evolve(
     from autoresearch.contest.contest import Contest
     from autoresearch.contest.evolve import settings
     from autoresearch.search.setup.open import place_of, runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     named, overrides = apart(words)
     name = named[0] if named else "contest"
@@ -100,10 +100,10 @@ def stats(overrides: Overrides = None, json: Json = False) -> None:
     from dataclasses import asdict
 
     from autoresearch.contest.contest import PLAN, Contest
-    from autoresearch.report.instructions import as_text, shares
+    from autoresearch.report.sections.instructions import as_text, shares
     from autoresearch.search.setup.open import place_of, runs_of
-    from autoresearch.store.git import Repository
-    from autoresearch.store.notes import read_briefs
+    from autoresearch.store.git.repository import Repository
+    from autoresearch.store.records.notes import read_briefs
 
     given = overrides or []
     place = place_of(given)

@@ -19,7 +19,7 @@ from autoresearch.cli.run import say_the_end, told_to_end
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
-    from autoresearch.store.claims import Design
+    from autoresearch.store.records.claims import Design
 
 
 def claim(overrides: Overrides = None, json: Json = False) -> None:
@@ -38,7 +38,7 @@ def audit(
     json: Json = False,
 ) -> None:
     """Audit what was kept: train it with random halves left out, and say what is doubtful."""
-    from autoresearch.store.claims import Design
+    from autoresearch.store.records.claims import Design
 
     _audit(overrides, runs, Design.HALVES, json)
 
@@ -49,7 +49,7 @@ def ablate(
     json: Json = False,
 ) -> None:
     """Leave out each kept change in turn, train the rest, and mark what no longer pays."""
-    from autoresearch.store.claims import Design
+    from autoresearch.store.records.claims import Design
 
     _audit(overrides, seeds, Design.ONE_LEFT_OUT, json)
 
@@ -76,7 +76,7 @@ def transfer(
 ) -> None:
     """Train what was kept at larger scales and on other data: which changes hold, fade or reverse there?"""
     from autoresearch.finish.transfer import make_transfer
-    from autoresearch.report.transfer import transfer_lines
+    from autoresearch.report.sections.transfer import transfer_lines
 
     with _opened(overrides, json) as search:
         record = make_transfer(search, scale or (), data or (), seeds)
@@ -168,7 +168,7 @@ def export(
 ) -> None:
     """Write everything of a search into one file that opens elsewhere."""
     from autoresearch.finish.export import export_search
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     folder = chosen(overrides)
     target = to or Path(f"{folder.name}.zip")
@@ -188,7 +188,7 @@ def open_exported(
     from autoresearch.config import load
     from autoresearch.finish.export import import_search, new_repository
     from autoresearch.search.setup.open import runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     repository = new_repository(file, into) if into else Repository(Path.cwd())
     folder = import_search(file, repository, runs_of(load(overrides or []), repository))

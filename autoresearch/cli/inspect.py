@@ -17,7 +17,7 @@ from autoresearch.cli import complete
 if TYPE_CHECKING:
     from autoresearch.api.handle import SearchHandle
     from autoresearch.report.summary import Summary
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.store.journal import Journal
 
 Overrides = Annotated[
@@ -60,7 +60,7 @@ def handle(overrides: list[str] | None) -> SearchHandle:
 
 def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
     """The journal of the search that a command is about, and the repository of that."""
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.store.journal import Journal
 
     return Journal(chosen(overrides) / "journal.db"), Repository(Path.cwd())

@@ -21,7 +21,7 @@ def lessons(names: Searches = None, json: Json = False) -> None:
     from autoresearch.config import load
     from autoresearch.report.lessons import as_text, learn, of_task
     from autoresearch.search.setup.open import runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     wanted, overrides = apart(names)
     runs = runs_of(load(overrides), Repository(Path.cwd()))

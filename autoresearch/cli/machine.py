@@ -47,7 +47,7 @@ def prepare(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.config import load
     from autoresearch.search.setup.create import require_files
     from autoresearch.search.setup.open import runs_folder
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.tasks import create_task
 
     config, repository = load(overrides or []), Repository(Path.cwd())
@@ -75,7 +75,7 @@ def config(
     from autoresearch.config.files import quoted
     from autoresearch.errors import UserError
     from autoresearch.search.setup.open import place_of, recorded_config, runs_of
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     given = words or []
     overrides, wanted = [w for w in given if "=" in w], [w.rstrip("=") for w in given if "=" not in w]

@@ -11,7 +11,7 @@ import typer
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal
 
 if TYPE_CHECKING:
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
     from autoresearch.store.journal import Journal
 
 SYNC_SECONDS = 3600.0
@@ -24,7 +24,7 @@ def sync(
 ) -> None:
     """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
     from autoresearch.store.files import locked_journal
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     given = overrides or []
     repository = Repository(Path.cwd())
@@ -45,7 +45,7 @@ def sync(
 def _sync_git(journal: Journal, repository: Repository) -> None:
     """Make lost commits of a search again, and point its refs and its branch at its commits."""
     from autoresearch.search.setup.open import recorded_config
-    from autoresearch.store.commits import rebuild
+    from autoresearch.store.git.commits import rebuild
     from autoresearch.tasks import create_task
 
     folder = journal.path.parent
@@ -90,7 +90,7 @@ def clean(
     from autoresearch.errors import UserError
     from autoresearch.search.setup.open import runs_folder, search_folder
     from autoresearch.store import files
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     given = overrides or []
     if git and not everything:
@@ -135,8 +135,8 @@ def _in_git(repository: Repository, name: str) -> bool:
 
 def _remove(folder: Path, repository: Repository, git: bool) -> int:
     """Remove a whole search, and say what git has of it, or had."""
-    from autoresearch.store.commits import forget
     from autoresearch.store.files import remove_search
+    from autoresearch.store.git.commits import forget
 
     name, removed = folder.name, ""
 

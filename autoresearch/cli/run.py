@@ -48,7 +48,7 @@ def run(
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
     from autoresearch.search.setup.open import named, place_of, runs_of
     from autoresearch.search.setup.plan import make_plan
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     given = named(overrides or [])
     if dry_run or view is not ViewKind.QUIET:
@@ -113,7 +113,7 @@ def _detach(given: list[str]) -> None:
 
     from autoresearch.errors import UserError
     from autoresearch.search.setup.open import place_of, runs_folder
-    from autoresearch.store.git import Repository
+    from autoresearch.store.git.repository import Repository
 
     place = place_of(given)
     runs = runs_folder(place, Repository(Path.cwd()))

@@ -12,7 +12,7 @@ import typer
 from autoresearch.cli.inspect import Overrides, chosen
 
 if TYPE_CHECKING:
-    from autoresearch.report.terminal import SearchView
+    from autoresearch.report.live.terminal import SearchView
     from autoresearch.store.journal import Journal
 
 EVERY = 0.5
@@ -35,7 +35,7 @@ def watch(
 
 def _show(folder: Path) -> None:
     """Draw the panel of a search until it ends, or until Ctrl-C."""
-    from autoresearch.report.live import SearchPanel, redrawn
+    from autoresearch.report.live.panel import SearchPanel, redrawn
     from autoresearch.report.markdown import headline
     from autoresearch.report.summary import summarize
     from autoresearch.store.journal import Journal
@@ -58,8 +58,8 @@ def _show(folder: Path) -> None:
 
 def _view(journal: Journal, folder: Path) -> SearchView | None:
     """The state of a search as its own terminal shows it; None if nobody runs it."""
-    from autoresearch.report.now import read_now
-    from autoresearch.report.terminal import SearchView
+    from autoresearch.report.live.now import read_now
+    from autoresearch.report.live.terminal import SearchView
     from autoresearch.types import Progress
 
     if journal.runner() is None:
@@ -90,7 +90,7 @@ def _serve(folder: Path, host: str, port: int) -> None:
     import uvicorn
 
     from autoresearch.errors import UserError
-    from autoresearch.report.web import create_app
+    from autoresearch.report.live.web import create_app
     from autoresearch.search.setup.open import recorded_config, unread
     from autoresearch.tasks import create_task
 

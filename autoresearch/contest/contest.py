@@ -21,7 +21,7 @@ from autoresearch.contest import race
 from autoresearch.contest.race import Difference
 from autoresearch.errors import UserError
 from autoresearch.report.summary import Summary, summarize
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.tasks import create_task

@@ -13,7 +13,7 @@ from autoresearch.config.files import quoted
 from autoresearch.contest import page
 from autoresearch.contest.contest import Contest
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 
 BRIEF = "evolve"
 """The brief for who writes briefs."""

@@ -17,9 +17,9 @@ from autoresearch.contest.contest import Contest, Standing
 from autoresearch.contest.race import Difference
 from autoresearch.report.compare import By, Comparison, Group, as_text, compare, draw_comparison
 from autoresearch.report.estimates import student_quantile
-from autoresearch.report.instructions import as_text as as_table
-from autoresearch.report.instructions import shares
 from autoresearch.report.markdown import escape, fence
+from autoresearch.report.sections.instructions import as_text as as_table
+from autoresearch.report.sections.instructions import shares
 from autoresearch.report.summary import Summary
 from autoresearch.tasks.brief.ledger import gained, ledger
 from autoresearch.text import count, duration
@@ -76,7 +76,7 @@ def to_text(contest: Contest) -> str:
 def write(contest: Contest) -> Path:
     """Write the page, and beside it the evidence for whoever writes a better brief; gives the page."""
     from autoresearch.report.page import to_html
-    from autoresearch.report.plot import save
+    from autoresearch.report.plots.progress import save
 
     searches, page = contest.summaries(), contest.folder / "contest.html"
     title = f"Contest {contest.folder.name}: {', '.join(name for name, _ in contest.plan.briefs)}"

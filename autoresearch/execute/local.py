@@ -19,7 +19,7 @@ from typing import Any
 from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
 from autoresearch.judge.early_stopping import STOP_SHARE, EarlyStop
 from autoresearch.store.files import digest, keep_losses, remove_tree
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance
 
 CLOSE_SECONDS = 5.0

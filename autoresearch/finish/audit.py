@@ -21,7 +21,7 @@ from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge import Judge
 from autoresearch.judge.finished import audit, doubtful
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import AuditRecord, AuditRun, Design, read_audits, write_audit
+from autoresearch.store.records.claims import AuditRecord, AuditRun, Design, read_audits, write_audit
 from autoresearch.types import Arm, Split
 
 MAX_UNBUILDABLE = 50

@@ -34,7 +34,8 @@ from autoresearch.judge.finished import Claim, claim
 from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.checks.unseen import blind_gain
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import (
+from autoresearch.store.files import read_losses
+from autoresearch.store.records.claims import (
     ATTEMPTS,
     BASELINE,
     TIP,
@@ -44,7 +45,6 @@ from autoresearch.store.claims import (
     read_claims,
     write_claim,
 )
-from autoresearch.store.files import read_losses
 from autoresearch.tasks.base import Trust
 from autoresearch.tracking.model import WEIGHTS
 from autoresearch.types import Arm, Experiment, Measurement, Metric, Outcome, Split

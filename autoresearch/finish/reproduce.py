@@ -17,8 +17,8 @@ from autoresearch.finish.trainings import Training, run_trainings
 from autoresearch.search.checks.reproduction import ROUNDING
 from autoresearch.search.loop import Search
 from autoresearch.search.setup.environment import environment_at, this_environment
-from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_records, write_records
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.notes import read_records, write_records
 from autoresearch.types import Arm, Experiment, Metric, Plain, Split
 
 REPRODUCED = "reproduced"

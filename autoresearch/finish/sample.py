@@ -13,7 +13,7 @@ from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.finish.trainings import Training, run_trainings
 from autoresearch.search.loop import Search
-from autoresearch.store.notes import Sample, write_samples
+from autoresearch.store.records.notes import Sample, write_samples
 from autoresearch.text import clean
 from autoresearch.tracking.model import WEIGHTS
 from autoresearch.types import Arm, Experiment, Split, TextRequest

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from autoresearch.edit.candidate import carry
 from autoresearch.errors import Refused, UserError
 from autoresearch.search.state import SearchState
-from autoresearch.store.commits import commit_message
-from autoresearch.store.git import Repository
+from autoresearch.store.git.commits import commit_message
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import Experiment
 
 MOST_BRANCHES = 100

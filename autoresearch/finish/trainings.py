@@ -14,7 +14,7 @@ from typing import Any, cast
 from autoresearch.clock import now
 from autoresearch.search.loop import Search
 from autoresearch.store.database import Phase
-from autoresearch.store.notes import AFTER, seconds_after
+from autoresearch.store.records.notes import AFTER, seconds_after
 from autoresearch.types import Arm, Measurement, Split, Trial
 
 AFTER_SEARCH = -1

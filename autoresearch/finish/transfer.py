@@ -20,7 +20,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.search.loop import Search
 from autoresearch.search.setup.open import open_search
-from autoresearch.store.transfers import Rung, RungRun, TransferRecord, read_transfers, write_transfer
+from autoresearch.store.records.transfers import Rung, RungRun, TransferRecord, read_transfers, write_transfer
 from autoresearch.types import Arm, Split
 
 OWN = ("name", "runs", "tracking", "ideas", "experiments", "claim")

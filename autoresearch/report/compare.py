@@ -219,7 +219,7 @@ def write_comparison(searches: Sequence[Summary], found: Comparison, by: By, pag
     """Write the comparison as a page with its figure in it."""
     from autoresearch.report.markdown import escape, fence
     from autoresearch.report.page import to_html
-    from autoresearch.report.plot import save
+    from autoresearch.report.plots.progress import save
 
     title = f"Comparison by {by}: {', '.join(group.label for group in found.groups)}"
     with TemporaryDirectory() as folder:

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from autoresearch.judge.finished import SHARE, false_share
 from autoresearch.report.summary import Summary
-from autoresearch.store.claims import AuditRecord, ClaimRecord
-from autoresearch.store.notes import SettingChange
+from autoresearch.store.records.claims import AuditRecord, ClaimRecord
+from autoresearch.store.records.notes import SettingChange
 from autoresearch.tasks.base import TRUST, Trust
 from autoresearch.text import bars_text, change_text, clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric, VerdictKind

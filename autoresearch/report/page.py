@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
-from autoresearch.report import transfer
-from autoresearch.report.instructions import shares
-from autoresearch.report.plot import write_progress_plot, write_timeline_plot
-from autoresearch.report.stopping import stopping
+from autoresearch.report.plots.progress import write_progress_plot, write_timeline_plot
+from autoresearch.report.sections import transfer
+from autoresearch.report.sections.instructions import shares
+from autoresearch.report.sections.stopping import stopping
+from autoresearch.report.sections.worth import comparisons
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
-from autoresearch.report.worth import comparisons
 from autoresearch.text import change_text, count, duration, one_line, scrub, tuning_text, tunings
 from autoresearch.types import Experiment, in_order
 

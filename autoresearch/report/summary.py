@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from autoresearch.judge import Bars, Judge, bars
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate
-from autoresearch.report.stopping import stopping
-from autoresearch.store.claims import CLAIMS, ClaimRecord, read_claims
+from autoresearch.report.sections.stopping import stopping
 from autoresearch.store.journal import SearchInfo
-from autoresearch.store.notes import (
+from autoresearch.store.records.claims import CLAIMS, ClaimRecord, read_claims
+from autoresearch.store.records.notes import (
     AFTER,
     BRIEFS,
     SAMPLES,
@@ -33,7 +33,7 @@ from autoresearch.store.notes import (
     read_unbilled,
     seconds_after,
 )
-from autoresearch.store.transfers import TRANSFERS, TransferRecord, read_transfers
+from autoresearch.store.records.transfers import TRANSFERS, TransferRecord, read_transfers
 from autoresearch.text import change_text, one_line, public
 from autoresearch.types import (
     REPORTED_SPLITS,

@@ -24,8 +24,8 @@ from autoresearch.search.observers import Mirror, View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Steps
-from autoresearch.store.commits import commit_message, move_branch, pack
-from autoresearch.store.notes import RECHECKS, read_rechecks
+from autoresearch.store.git.commits import commit_message, move_branch, pack
+from autoresearch.store.records.notes import RECHECKS, read_rechecks
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Verdict, VerdictKind
 

@@ -20,7 +20,7 @@ from autoresearch.search.observers import View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
-from autoresearch.store.notes import DIAGNOSES, note_text, read_diagnoses
+from autoresearch.store.records.notes import DIAGNOSES, note_text, read_diagnoses
 from autoresearch.text import one_line
 from autoresearch.types import Arm, Diagnosis, Draft, Split, Trial
 

@@ -4,7 +4,7 @@ Each screening run is compared with the run of the incumbent of its time on the 
 from the journal, so a search that goes on knows as much as before. A candidate that makes the program smaller
 is never stopped, because a simplification may be kept without a gain.
 
-Not covered: the rule (`judge.early_stopping`), and what it has saved and cost (`report.stopping`).
+Not covered: the rule (`judge.early_stopping`), and what it has saved and cost (`report.sections.stopping`).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended
 from autoresearch.search.trials import CANDIDATE_ARMS
-from autoresearch.store.commits import commit_message
 from autoresearch.store.files import document_losses, losses_folder
+from autoresearch.store.git.commits import commit_message
 from autoresearch.types import (
     Arm,
     Experiment,

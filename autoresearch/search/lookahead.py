@@ -23,7 +23,7 @@ from autoresearch.propose.base import Check, Context, Defect, Proposer, Proposer
 from autoresearch.search.checks.admission import Admission
 from autoresearch.search.observers import Inbox
 from autoresearch.search.state import SearchState
-from autoresearch.store.notes import write_unbilled
+from autoresearch.store.records.notes import write_unbilled
 from autoresearch.types import Proposal
 
 RETRY_SECONDS = (5, 15, 60, 300)

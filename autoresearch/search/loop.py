@@ -35,7 +35,7 @@ from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Job, Steps
 from autoresearch.search.trials import TrialRules
 from autoresearch.store.files import document_losses, losses_folder
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
 from autoresearch.store.searches import STOPPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import Brief
+from autoresearch.store.records.notes import Brief
 from autoresearch.types import Experiment, Progress, Trial
 
 

@@ -15,8 +15,8 @@ from autoresearch.errors import UserError
 from autoresearch.search.observers import View
 from autoresearch.search.scheduler import WAITS_KEY
 from autoresearch.search.state import SearchState
-from autoresearch.store.commits import rebuild
 from autoresearch.store.files import remove_tree
+from autoresearch.store.git.commits import rebuild
 
 
 def recover(state: SearchState, view: View) -> None:

@@ -21,9 +21,9 @@ from autoresearch.judge import Bars, bars
 from autoresearch.judge.limits import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import ABOUT, Brief, current_brief, read_diagnoses
+from autoresearch.store.records.notes import ABOUT, Brief, current_brief, read_diagnoses
 from autoresearch.tasks.base import Limit, Task
 from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.store.connection import open_once, open_read_only, writable
-from autoresearch.store.notes import Brief
+from autoresearch.store.records.notes import Brief
 from autoresearch.text import count
 from autoresearch.types import Idea
 

@@ -29,7 +29,7 @@ from autoresearch.execute.sandbox.gpu import describe as describe_gpu
 from autoresearch.execute.worker.files import list_folder
 from autoresearch.execute.worker.messages import Setup
 from autoresearch.execute.worker.worker import installed
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task, refuse_visible
 from autoresearch.text import count

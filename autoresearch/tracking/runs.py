@@ -18,7 +18,7 @@ from autoresearch.report.estimates import Moment
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
 from autoresearch.report.summary import Summary, experiment_row
 from autoresearch.store.calls import shortened
-from autoresearch.store.notes import Brief
+from autoresearch.store.records.notes import Brief
 from autoresearch.text import (
     clean,
     duration,

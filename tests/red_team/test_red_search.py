@@ -14,7 +14,7 @@ import pytest
 from autoresearch.execute.sandbox.plain import PlainSandbox
 from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.search.loop import Search
-from autoresearch.store.notes import read_slices
+from autoresearch.store.records.notes import read_slices
 from autoresearch.tasks.gpt import task as gpt
 from autoresearch.types import Category, Edit, Proposal
 from tests.support import toy

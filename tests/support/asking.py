@@ -6,7 +6,7 @@ from typing import Any
 
 from autoresearch.propose import create_proposer, settings
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from tests.support import messages_server as api
 from tests.support.services import make_services

@@ -16,7 +16,7 @@ from typing import Any
 
 from autoresearch.execute import local
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from tests.support.stub import measurers
 

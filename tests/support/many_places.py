@@ -11,7 +11,7 @@ from autoresearch.judge import TrialRequest
 from autoresearch.search.loop import Search
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.store.files import document_losses, losses_folder
-from autoresearch.store.notes import read_revoked
+from autoresearch.store.records.notes import read_revoked
 from autoresearch.types import Arm, Experiment, Verdict
 from tests.support.stub import PATH, git, measurers
 

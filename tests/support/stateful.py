@@ -32,7 +32,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.base import Measurer, Place, TrialSpec
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tasks.base import Dataset
 from autoresearch.types import Call, Category, Cost, Edit, Measurement, Progress, Proposal

@@ -22,7 +22,7 @@ from autoresearch.execute.places import places
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox, Inbox, View
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.tasks import create_task
 from autoresearch.types import (

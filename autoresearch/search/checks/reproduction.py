@@ -18,7 +18,7 @@ from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
 from autoresearch.search.trials import CANDIDATE_ARMS
-from autoresearch.store.notes import read_records, write_records
+from autoresearch.store.records.notes import read_records, write_records
 from autoresearch.types import Arm, Experiment, Plain, Split
 
 REPRODUCTIONS = "reproductions"

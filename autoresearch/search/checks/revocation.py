@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from autoresearch.clock import now
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.search.state import SearchState
-from autoresearch.store.claims import read_claims
-from autoresearch.store.commits import commit_message, move_branch
-from autoresearch.store.notes import RECHECKS, REVOKED, Revoked, read_rechecks, read_revoked
+from autoresearch.store.git.commits import commit_message, move_branch
+from autoresearch.store.records.claims import read_claims
+from autoresearch.store.records.notes import RECHECKS, REVOKED, Revoked, read_rechecks, read_revoked
 from autoresearch.types import (
     Arm,
     Cost,

@@ -25,7 +25,7 @@ from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
 from autoresearch.store.files import read_losses
-from autoresearch.store.notes import SliceUse, read_slices, write_slice
+from autoresearch.store.records.notes import SliceUse, read_slices, write_slice
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Split, Trial
 
 if TYPE_CHECKING:

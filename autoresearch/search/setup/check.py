@@ -15,7 +15,7 @@ from autoresearch.search.setup.create import require_files
 from autoresearch.search.setup.open import runs_folder
 from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.search.setup.trying import SEEDS, Tried, try_here, try_places
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Task, Trust
 from autoresearch.text import duration

@@ -26,8 +26,8 @@ from autoresearch.errors import UserError
 from autoresearch.execute import EXECUTORS, is_remote
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
-from autoresearch.store.commits import check_branch
-from autoresearch.store.git import Repository
+from autoresearch.store.git.commits import check_branch
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.searches import journals, searches

@@ -26,7 +26,7 @@ from autoresearch.search.setup.check import NIGHT, check_task
 from autoresearch.search.setup.open import runs_of
 from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.search.setup.trying import Tried
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks import create_task
 from autoresearch.text import count
 

@@ -16,7 +16,7 @@ from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.execute.places import device, fingerprint, threads
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import Notes, read_records, write_records
+from autoresearch.store.records.notes import Notes, read_records, write_records
 from autoresearch.tasks.base import Task
 from autoresearch.types import Plain
 

@@ -32,8 +32,8 @@ from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.base import Nobody, Proposer, SearchServices
 from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.lessons import for_prompt, learn, of_task
-from autoresearch.report.live import create_view
-from autoresearch.report.now import Published
+from autoresearch.report.live.now import Published
+from autoresearch.report.live.panel import create_view
 from autoresearch.report.page import Report, write_report
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
@@ -53,11 +53,11 @@ from autoresearch.search.setup.create import (
 from autoresearch.search.setup.environment import record_environment
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.lock import lock
-from autoresearch.store.notes import ABOUT, record_settings
+from autoresearch.store.records.notes import ABOUT, record_settings
 from autoresearch.store.searches import STOPPED, journals, meant, searches, unnamed
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Dataset, Task, Trust

@@ -24,7 +24,7 @@ from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
 from autoresearch.search.setup.create import check_new, check_settings, is_scored
 from autoresearch.search.setup.open import meant_by, named, proposer_of, recorded_config, runs_of
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.searches import journals, searches
 from autoresearch.tasks import create_task

@@ -21,7 +21,7 @@ from autoresearch.execute.local import exporter
 from autoresearch.execute.remote import RemoteExecutor, kind
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.search.setup.plan import Line
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.base import Dataset, Task
 from autoresearch.tasks.worker import create_executor
 from autoresearch.text import duration

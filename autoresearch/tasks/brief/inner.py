@@ -23,7 +23,7 @@ from pathlib import Path
 from autoresearch.config.files import quoted, replaced
 from autoresearch.errors import UserError
 from autoresearch.store.files import remove_tree
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief import process
 from autoresearch.tasks.brief.result import Result, read_result
 from autoresearch.tasks.brief.settings import DEFAULTS, Spend, cap

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
-from autoresearch.store.claims import read_claims
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import read_unbilled, seconds_after
+from autoresearch.store.records.claims import read_claims
+from autoresearch.store.records.notes import read_unbilled, seconds_after
 from autoresearch.store.searches import STOPPED
 from autoresearch.types import Cost, Experiment, in_order
 

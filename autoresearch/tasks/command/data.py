@@ -11,7 +11,7 @@ from pathlib import Path
 from autoresearch.config import Config
 from autoresearch.errors import UserError
 from autoresearch.store.files import digest
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.base import Dataset, refuse_visible
 from autoresearch.tasks.command.processes import make_environment
 from autoresearch.tasks.command.settings import CommandOptions, filled

@@ -19,7 +19,7 @@ from autoresearch.config import CONFIGS
 from autoresearch.edit.knobs import read_values
 from autoresearch.edit.python import UNPARSABLE
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.command.review import HIGHER, LOWER
 
 RUNNERS = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia", ".js": "node", ".rb": "ruby"}

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from autoresearch.edit.python import UNPARSABLE, parse
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.command.settings import CommandOptions
 
 POINTER = b"version https://git-lfs.github.com/spec/"

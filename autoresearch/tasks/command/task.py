@@ -17,7 +17,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.command.data import prepare
 from autoresearch.tasks.command.measurer import CommandMeasurer

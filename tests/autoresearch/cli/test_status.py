@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from autoresearch.cli import app, main
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease, lock
-from autoresearch.store.notes import write_unbilled
+from autoresearch.store.records.notes import write_unbilled
 from autoresearch.types import Category, Cost, Edit, Measurement, Outcome, Proposal
 from tests.support.cli import inside
 from tests.support.stub import PATH, make_repository, make_search

@@ -13,7 +13,7 @@ from autoresearch.contest import contest as contests
 from autoresearch.contest import page
 from autoresearch.contest.contest import Contest, Plan, make_plan, read_briefs
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief import process
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result

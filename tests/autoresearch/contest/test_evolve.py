@@ -16,7 +16,7 @@ import pytest
 from autoresearch.contest.contest import Contest, make_plan
 from autoresearch.contest.evolve import committed, settings
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief.result import Result
 from tests.support import briefs, toy_task
 from tests.support.cli import inside

@@ -9,8 +9,8 @@ from autoresearch.finish.audit import make_audit
 from autoresearch.finish.stack import Stack
 from autoresearch.report.markdown import audit_lines
 from autoresearch.search.loop import Search
-from autoresearch.store.claims import Design, read_audits
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.claims import Design, read_audits
 from tests.support.searches import METRIC
 from tests.support.stub import PATH, git, make_repository, make_search, measurer
 

@@ -19,10 +19,10 @@ from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.recovery import recover
 from autoresearch.search.scheduler import Stopped
-from autoresearch.store.claims import BASELINE, TIP, read_claims
 from autoresearch.store.files import read_losses
-from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_revoked
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.claims import BASELINE, TIP, read_claims
+from autoresearch.store.records.notes import read_revoked
 from autoresearch.types import Measurement, Outcome
 from tests.support.faults import KILLED, in_child
 from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, said

@@ -11,7 +11,7 @@ import pytest
 import autoresearch
 from autoresearch.errors import UserError
 from autoresearch.finish.export import COMMITS, import_search, new_repository, read_about
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
 from tests.support.cli import inside

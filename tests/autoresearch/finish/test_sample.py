@@ -12,7 +12,7 @@ from autoresearch.finish.sample import make_samples
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
-from autoresearch.store.notes import read_samples
+from autoresearch.store.records.notes import read_samples
 from autoresearch.types import Measurement, TextRequest
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurer
 

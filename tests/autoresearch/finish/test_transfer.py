@@ -14,11 +14,11 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.finish import transfer
 from autoresearch.judge.transfer import Mark
 from autoresearch.report.page import to_markdown
+from autoresearch.report.sections.transfer import transfer_lines
 from autoresearch.report.summary import summarize
-from autoresearch.report.transfer import transfer_lines
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
-from autoresearch.store.transfers import read_transfers
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.transfers import read_transfers
 from autoresearch.types import Measurement
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search
 

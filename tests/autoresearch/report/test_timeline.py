@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.report.page import write_report
-from autoresearch.report.plot import PHASES as COLORS
+from autoresearch.report.plots.progress import PHASES as COLORS
 from autoresearch.report.timeline import BESIDE, DEVICE, GAP, LOOP, ORDER, PROPOSING, time_use, trace
 from autoresearch.store.database import Phase, Span
 from tests.support.searches import EVIL, Recorded, night

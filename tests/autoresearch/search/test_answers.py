@@ -8,7 +8,7 @@ import pytest
 
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize
-from autoresearch.store.notes import read_diagnoses
+from autoresearch.store.records.notes import read_diagnoses
 from autoresearch.types import Arm, Experiment
 from tests.support import messages_server as api
 from tests.support.asking import make_asking_search, useless

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from tests.support.faults import KILLED, Boundaries, in_child, install, install_in
 from tests.support.many_places import sound

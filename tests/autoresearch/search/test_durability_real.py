@@ -13,7 +13,7 @@ import pytest
 from autoresearch.propose.base import Check, Context, ProposerError
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tracking.mirror import Mirror
 from autoresearch.types import Category, Edit, Proposal
 from tests.autoresearch.search.test_durability import told

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from autoresearch.report.stopping import stopping
+from autoresearch.report.sections.stopping import stopping
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import (
     Arm,
     Category,

@@ -11,7 +11,7 @@ from autoresearch.propose.portfolio import Portfolio
 from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import (
     Category,
     Edit,

@@ -11,7 +11,7 @@ from autoresearch.errors import UserError
 from autoresearch.report.markdown import extra_checks
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import State, VerdictKind
 from tests.support.stub import PATH, SCRIPT, git, make_repository, make_search, measurer, said
 

@@ -11,8 +11,8 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.propose.base import Check, Context
 from autoresearch.report.estimates import estimate, staircase
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_revoked
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.notes import read_revoked
 from autoresearch.types import Arm, Measurement, Outcome, Proposal, VerdictKind
 from tests.support.many_places import judged, paced, replay, sound, until
 from tests.support.stub import PATH, git, make_repository, make_search, measurers, scripted

@@ -20,7 +20,7 @@ from autoresearch.execute.base import Cancelled
 from autoresearch.search.loop import Search
 from autoresearch.search.recovery import end_orphans
 from autoresearch.store import connection
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import Progress
 from tests.support import toy
 from tests.support.gpt import make_measurer, measure

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import Experiment
 from tests.support.stub import Silent, make_repository, make_search
 

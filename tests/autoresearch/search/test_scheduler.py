@@ -14,7 +14,7 @@ from autoresearch.propose.base import Check, Context
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import EmptyInbox
 from autoresearch.search.scheduler import WAITS_KEY
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import WAITING, Arm, Measurement, Outcome, Progress, Proposal, State, VerdictKind
 from tests.support.many_places import judged, sound, until
 from tests.support.stub import PATH, StubMeasurer, make_repository, make_search, measurer, measurers, said

@@ -14,7 +14,7 @@ from autoresearch.search.setup.create import check_new
 from autoresearch.search.setup.open import _conclude
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import digest, keep_losses, read_losses
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock

@@ -13,7 +13,7 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import Check, Context
 from autoresearch.search.checks.admission import Admission
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.types import (
     Category,
     Edit,

@@ -11,8 +11,8 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.report.estimates import estimate
 from autoresearch.search.checks import revocation
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_rechecks, read_revoked
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.notes import read_rechecks, read_revoked
 from autoresearch.types import Arm, Measurement, Outcome
 from tests.support.stub import PATH, git, make_repository, make_search, measurer, said
 

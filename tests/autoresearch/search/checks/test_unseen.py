@@ -13,8 +13,8 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.propose.base import Check, Context
 from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
-from autoresearch.store.git import Repository
-from autoresearch.store.notes import read_revoked, read_slices
+from autoresearch.store.git.repository import Repository
+from autoresearch.store.records.notes import read_revoked, read_slices
 from autoresearch.types import Measurement, Outcome, Proposal, Split
 from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, scripted
 

@@ -12,7 +12,7 @@ from autoresearch.edit.patch import edits_from_patch
 from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
 from autoresearch.search.setup.create import check_new, earlier_judge, shelve
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from tests.support.searches import INFO

@@ -20,13 +20,13 @@ from autoresearch.errors import UserError
 from autoresearch.report import page
 from autoresearch.search.setup import open as setup
 from autoresearch.search.setup.plan import make_plan
-from autoresearch.store.claims import read_claims
-from autoresearch.store.commits import forget
-from autoresearch.store.git import Repository
+from autoresearch.store.git.commits import forget
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
-from autoresearch.store.notes import read_briefs, record_settings
+from autoresearch.store.records.claims import read_claims
+from autoresearch.store.records.notes import read_briefs, record_settings
 from autoresearch.store.searches import searches
 from autoresearch.tasks.base import Dataset
 from autoresearch.types import Split

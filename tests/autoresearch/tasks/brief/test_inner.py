@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tasks.brief import inner, process
 from autoresearch.tasks.brief.inner import Inner, Searches

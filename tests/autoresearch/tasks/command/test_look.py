@@ -6,7 +6,7 @@ import pytest
 
 from autoresearch.config import load
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.command import look
 from autoresearch.tasks.command.task import CommandTask
 from tests.support.command_task import write

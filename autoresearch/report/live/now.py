@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from autoresearch.report.terminal import SearchView, never_raises, trial_name, trial_state
+from autoresearch.report.live.terminal import SearchView, never_raises, trial_name, trial_state
 from autoresearch.types import Experiment, Progress, Trial
 
 FILE = "now.json"

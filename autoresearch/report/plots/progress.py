@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from autoresearch.report.estimates import Estimates, estimate
-from autoresearch.report.labels import Labels
 from autoresearch.report.markdown import direction
+from autoresearch.report.plots.labels import Labels
 from autoresearch.report.timeline import TRAIN, TimeUse
 from autoresearch.text import count, one_line, scrub
 from autoresearch.types import Experiment, Metric, VerdictKind

@@ -4,7 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.store.commits import commit_message
+from autoresearch.store.git.commits import commit_message
 from autoresearch.types import (
     Category,
     Direction,

@@ -3,8 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.cli.watch import _view
-from autoresearch.report.now import FILE, POINTS, Published, read_now
-from autoresearch.report.terminal import SearchView
+from autoresearch.report.live.now import FILE, POINTS, Published, read_now
+from autoresearch.report.live.terminal import SearchView
 from autoresearch.store.lock import Lease
 from autoresearch.types import Progress
 from tests.support.cli import inside

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from autoresearch.edit.apply import apply
 from autoresearch.errors import Refused, UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal, SearchInfo
-from autoresearch.store.notes import read_revoked
+from autoresearch.store.records.notes import read_revoked
 from autoresearch.text import count, evidence_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoresearch.report.plot import GREEN, INK, save
+from autoresearch.report.plots.progress import GREEN, INK, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoresearch.judge.transfer import Extrapolated, Gain
-from autoresearch.store.transfers import TransferRecord
+from autoresearch.store.records.transfers import TransferRecord
 from autoresearch.text import duration
 from autoresearch.types import Metric
 

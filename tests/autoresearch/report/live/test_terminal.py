@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from autoresearch.report.live import LiveView, SearchPanel, create_view
-from autoresearch.report.terminal import PlainView, QuietView, SearchView, trial_name, trial_state
+from autoresearch.report.live.panel import LiveView, SearchPanel, create_view
+from autoresearch.report.live.terminal import PlainView, QuietView, SearchView, trial_name, trial_state
 from autoresearch.search.observers import View
 from autoresearch.types import Arm, Experiment, Progress, Trial, VerdictKind
 from tests.support.searches import ACCURACY_INFO, BASE, EVIL, INFO, baseline, by_accuracy, night, tried
@@ -334,8 +334,8 @@ def test_the_live_view_draws_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch)
 
 CHILD = """
 import os, sys
-from autoresearch.report.live import create_view
-from tests.autoresearch.report.test_terminal import EXPERIMENTS, INFO, RUNNING, tried, VerdictKind
+from autoresearch.report.live.panel import create_view
+from tests.autoresearch.report.live.test_terminal import EXPERIMENTS, INFO, RUNNING, tried, VerdictKind
 asked, told = map(int, sys.argv[1:])
 print("A line that stood there before.")
 with create_view("live", INFO, EXPERIMENTS) as view:

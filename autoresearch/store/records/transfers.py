@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.judge.transfer import Extrapolated, Gain, extrapolate, gains
-from autoresearch.store.notes import Notes, WritableNotes, read_records, write_records
+from autoresearch.store.records.notes import Notes, WritableNotes, read_records, write_records
 from autoresearch.types import Metric, Plain
 
 TRANSFERS = "transfers"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from autoresearch.judge.finished import Audited, Claim
-from autoresearch.store.notes import Notes, WritableNotes, read_records, write_records
+from autoresearch.store.records.notes import Notes, WritableNotes, read_records, write_records
 from autoresearch.types import Plain
 
 CLAIMS, AUDITS = "claims", "audits"

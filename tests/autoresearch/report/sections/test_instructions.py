@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.config import BRIEFS
-from autoresearch.report.instructions import SILENT, UNKNOWN, as_text, instructions, meant, shares
+from autoresearch.report.sections.instructions import SILENT, UNKNOWN, as_text, instructions, meant, shares
 from autoresearch.types import Cost, Experiment, VerdictKind
 from tests.support.searches import METRIC, baseline, tried
 

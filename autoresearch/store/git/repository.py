@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from autoresearch.errors import UserError
-from autoresearch.store.objects import FILE, LINK, SUBMODULE, Git, said
+from autoresearch.store.git.objects import FILE, LINK, SUBMODULE, Git, said
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
+from autoresearch.report.live.now import read_now
 from autoresearch.report.markdown import claim_sentence, direction, headline
-from autoresearch.report.now import read_now
 from autoresearch.report.summary import Summary, experiment_row, summarize
 from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import MAX_BRIEF, Inbox
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import Brief, read_briefs
+from autoresearch.store.records.notes import Brief, read_briefs
 from autoresearch.text import clean, one_line, scrub, visible
 from autoresearch.types import Draft
 

@@ -11,12 +11,12 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from autoresearch.report.web import MOST_BYTES, create_app, state
+from autoresearch.report.live.web import MOST_BYTES, create_app, state
 from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
-from autoresearch.store.notes import Brief
+from autoresearch.store.records.notes import Brief
 from autoresearch.types import Call, Category, Cost, Proposal
 from tests.support.browser import Browser
 from tests.support.searches import EVIL

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.report.worth import comparisons
+from autoresearch.report.sections.worth import comparisons
 from autoresearch.types import Cost, Direction, Metric
 from tests.support.histories import experiment
 

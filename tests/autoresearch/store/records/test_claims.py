@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from autoresearch.judge.finished import Audited, Claim
-from autoresearch.store.claims import (
+from autoresearch.store.records.claims import (
     BASELINE,
     TIP,
     AuditRecord,

@@ -9,7 +9,7 @@ from autoresearch.report.page import write_report
 from autoresearch.report.summary import summarize
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
-from autoresearch.store.notes import Brief, current_brief, read_briefs, read_unbilled, write_unbilled
+from autoresearch.store.records.notes import Brief, current_brief, read_briefs, read_unbilled, write_unbilled
 from autoresearch.types import Cost
 from tests.support.searches import INFO
 from tests.support.stub import make_repository, make_search, scripted

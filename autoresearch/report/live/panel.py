@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
-from autoresearch.report.terminal import (
+from autoresearch.report.live.terminal import (
     PlainView,
     QuietView,
     SearchView,

@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from autoresearch.report.labels import Labels
-from autoresearch.report.plot import draw_progress, write_progress_plot
+from autoresearch.report.plots.labels import Labels
+from autoresearch.report.plots.progress import draw_progress, write_progress_plot
 from autoresearch.types import Experiment, VerdictKind
 from tests.support.searches import (
     ACCURACY,

@@ -1,0 +1,1 @@
+"""The pictures: of the progress of a search, of where its time went, and of which knobs matter."""

@@ -1,0 +1,1 @@
+"""A search in git: its candidates as commits, and its branch."""

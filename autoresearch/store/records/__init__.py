@@ -1,0 +1,1 @@
+"""What the journal keeps as notes, typed: settings, briefs, samples, claims, transfers."""
