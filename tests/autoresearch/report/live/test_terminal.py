@@ -355,7 +355,7 @@ def test_no_frame_is_broken_when_the_terminal_changes_its_size(tmp_path: Path) -
     master, slave = pty.openpty()
     asked, ask = os.pipe()
     done, told = os.pipe()
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": root}
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
