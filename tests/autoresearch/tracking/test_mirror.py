@@ -494,7 +494,9 @@ def test_switched_off_mlflow_is_not_even_imported(tmp_path: Path) -> None:
     program = """
         import sys
         from pathlib import Path
-        from autoresearch.report import live, markdown, page, plot, summary
+        from autoresearch.report import markdown, page, summary
+        from autoresearch.report.live import panel, web
+        from autoresearch.report.plots import progress
         from autoresearch.tracking import mirror as tracking, store
         mirror = tracking.Mirror(enabled=False, uri=None, experiment="a", folder=Path("x"), sources=dict)
         assert mirror.sync(None) is None and mirror.close(None) is None
