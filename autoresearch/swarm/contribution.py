@@ -17,6 +17,8 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 from autoresearch.errors import Refused
+from autoresearch.swarm.commit import NAMESPACE as GIT
+from autoresearch.swarm.commit import parse_commit
 from autoresearch.swarm.identity import MAX_KEY, Identity, fingerprint, verify
 from autoresearch.text import clean
 from autoresearch.types import Plain
@@ -107,10 +109,17 @@ class Contribution(Plain):
 
 @dataclass(frozen=True)
 class Signed(Plain):
-    """A contribution with the signature of its sender."""
+    """A contribution with the signature of its sender.
+
+    Attributes:
+        contribution: What was sent.
+        signature: In armor.
+        commit: The commit that was signed instead, if it was made with git alone; see `commit`.
+    """
 
     contribution: Contribution
     signature: str
+    commit: str = ""
 
     def check(self) -> None:
         """Check every text and the signature.
@@ -120,7 +129,15 @@ class Signed(Plain):
         """
         sent = self.contribution
         _check_texts(sent)
-        verify(sent.canonical, self.signature, sent.public_key, NAMESPACE)
+        if not self.commit:
+            verify(sent.canonical, self.signature, sent.public_key, NAMESPACE)
+            return
+        made = parse_commit(self.commit, self.signature)
+        signed = {"track": made.track, "parent": made.parent, "title": made.title, "why": made.why}
+        signed |= {"author": made.author, "time": made.time, "nonce": made.tree, "evidence": Evidence()}
+        if any(getattr(sent, name) != value for name, value in signed.items()):
+            raise Refused("the contribution says something else than the commit that was signed")
+        verify(self.commit.encode(), self.signature, sent.public_key, GIT)
 
     def to_json(self) -> str:
         """As it is sent and stored."""
@@ -134,6 +151,8 @@ class Signed(Plain):
             Refused: If it is malformed, too large, or not signed by its sender.
         """
         found = cls.from_stored(body)
+        if found.commit:  # it signs the tree of a commit, which only a bundle shows
+            raise Refused("a signed commit is sent as a bundle")
         found.check()
         return found
 

@@ -1,6 +1,13 @@
 """Identities, contributions and a log for tests of the room swarm."""
 
+import hashlib
+import os
 import sqlite3
+import struct
+import subprocess
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +38,7 @@ def identity(folder: Path, name: str) -> Identity:
     if not path.exists():
         key = Ed25519PrivateKey.generate()
         path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        path.chmod(0o600)
     return Identity(path)
 
 
@@ -55,3 +63,101 @@ def log_file(path: Path) -> sqlite3.Connection:
     db = connect(path)
     db.executescript(SCHEMA)
     return db
+
+
+def git(folder: Path, *arguments: str, data: bytes = b"") -> bytes:
+    """What git says, without the newline at the end."""
+    names = {
+        f"GIT_{role}_{field}": "x@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for field in ("NAME", "EMAIL")
+    }
+    env = {**os.environ, **names, "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C"}
+    done = subprocess.run(["git", *arguments], cwd=folder, input=data, capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rstrip(b"\n")
+
+
+def track_repository(root: Path) -> str:
+    """Make the repository of a track; gives its only commit."""
+    (root / "pkg").mkdir(parents=True)
+    (root / "train.py").write_text(SOURCES["train.py"])
+    (root / "pkg" / "frozen.py").write_text("SCORE = 0\n")
+    (root / "run.sh").write_text("echo\n")
+    (root / "run.sh").chmod(0o755)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    return git(root, "rev-parse", "HEAD").decode()
+
+
+@dataclass
+class Stranger:
+    """Somebody who makes any git object, proper or not.
+
+    Attributes:
+        key: Signs.
+        start: The commit of the track, as (mode, name, hash) of the entries of its tree.
+        objects: What was made: hash -> (kind, content).
+    """
+
+    key: Identity
+    start: Sequence[tuple[str, bytes, str]]
+    objects: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, root: Path, key: Identity) -> "Stranger":
+        """Somebody who has a clone of the repository."""
+        lines = [line.partition(b"\t") for line in git(root, "ls-tree", "-z", "HEAD").split(b"\0") if line]
+        found = [(*about.decode().split()[::2], name) for about, _, name in lines]
+        return cls(key, [(mode.lstrip("0"), name, blob) for mode, blob, name in found])
+
+    def add(self, kind: str, content: bytes) -> str:
+        """Make an object, whatever is in it."""
+        name = hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).hexdigest()
+        self.objects[name] = kind, content
+        return name
+
+    def tree(self, entries: Sequence[tuple[str, bytes, str]]) -> str:
+        """A tree of (mode, name, hash), in this order."""
+        lines = (b"%s %s\0%s" % (mode.encode(), name, bytes.fromhex(blob)) for mode, name, blob in entries)
+        return self.add("tree", b"".join(lines))
+
+    def change(self, changes: Mapping[bytes, tuple[str, str] | None]) -> str:
+        """The tree of the start with entries of its top changed: name -> (mode, hash), None to remove it."""
+        found = [entry for entry in self.start if entry[1] not in changes]
+        found += [(entry[0], name, entry[1]) for name, entry in changes.items() if entry]
+        return self.tree(sorted(found, key=lambda entry: entry[1] + b"/" * (entry[0] == "40000")))
+
+    def commit(self, tree: str, parent: str, signed: bool = True, **fields: str) -> str:
+        """A signed commit."""
+        said = {"author": "Ada <ada@example.org>", "time": "1000", "extra": ""}
+        said |= {"message": "Wider\n\nIt is narrow.\n\nTrack: tiny\n", **fields}
+        head = f"tree {tree}\nparent {parent}\nauthor {said['author']} {said['time']} +0000\n"
+        head += f"committer {said['author']} {said['time']} +0000{said['extra']}"
+        text = f"{head}\n\n{said['message']}"
+        signature = self.key.sign(text.encode(), "git").strip().replace("\n", "\n ")
+        return self.add(
+            "commit", (f"{head}\ngpgsig {signature}\n\n{said['message']}" if signed else text).encode()
+        )
+
+    def bundle(self, parent: str, tip: str, pack: bytes | None = None) -> bytes:
+        """A bundle of all objects that were made."""
+        kinds = {"commit": 1, "tree": 2, "blob": 3}
+        made = pack_of([(kinds[kind], content, b"") for kind, content in self.objects.values()])
+        return f"# v2 git bundle\n-{parent} start\n{tip} refs/heads/mine\n\n".encode() + (pack or made)
+
+
+def pack_of(objects: Sequence[tuple[int, bytes, bytes]], count: int | None = None) -> bytes:
+    """A pack of (kind, content, what stands before it)."""
+    made = b"PACK" + struct.pack(">II", 2, len(objects) if count is None else count)
+    for kind, content, before in objects:
+        size, head = len(content), bytearray()
+        byte = (kind << 4) | (size & 15)
+        size >>= 4
+        while size:
+            head.append(byte | 128)
+            byte, size = size & 127, size >> 7
+        head.append(byte)
+        made += bytes(head) + before + zlib.compress(content)
+    return made + hashlib.sha1(made).digest()

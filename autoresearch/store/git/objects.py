@@ -42,15 +42,17 @@ class Git:
 
     Attributes:
         root: The folder in which its commands run.
+        prefix: Words before `git`: a program that runs it under limits.
     """
 
     root: Path
+    prefix: tuple[str, ...] = ()
 
     def _run(
         self, *arguments: str, env: Mapping[str, str] | None = None, data: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["git", *_SETTINGS, *arguments],
+            [*self.prefix, "git", *_SETTINGS, *arguments],
             cwd=self.root,
             capture_output=True,
             input=data,

@@ -69,6 +69,16 @@ class Repository(Git):
         """The latest commit that two revisions share, or None."""
         return self._try("merge-base", one, other)
 
+    def objects_folder(self) -> Path:
+        """Where its objects lie."""
+        return self.root / self._git("rev-parse", "--git-path", "objects")
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Whether some of these objects, given by their full hashes, are in the repository."""
+        asked = "".join(f"{name}\n" for name in names)
+        told = self._git("cat-file", "--batch-check", data=asked.encode()).splitlines()
+        return not all(line.endswith(" missing") for line in told)
+
     def existing(self, commits: Iterable[str]) -> set[str]:
         """Which of these commits, given by their full hashes, are in the repository."""
         asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
@@ -239,7 +249,7 @@ class Repository(Git):
             commits: Their full hashes.
             base: What it reaches is somebody else's, and stays as it is.
         """
-        objects = self.root / self._git("rev-parse", "--git-path", "objects")
+        objects = self.objects_folder()
         wanted = "".join(f"{line}\n" for line in (*commits, f"^{base}"))
         on_disk = ("-c", "core.fsync=committed,pack-metadata", "-c", "pack.threads=1")
         made = self._git(
