@@ -133,7 +133,12 @@ class Signed(Plain):
             verify(sent.canonical, self.signature, sent.public_key, NAMESPACE)
             return
         made = parse_commit(self.commit, self.signature)
-        signed = {"track": made.track, "parent": made.parent, "title": made.title, "why": made.why}
+        signed: dict[str, object] = {
+            "track": made.track,
+            "parent": made.parent,
+            "title": made.title,
+            "why": made.why,
+        }
         signed |= {"author": made.author, "time": made.time, "nonce": made.tree, "evidence": Evidence()}
         if any(getattr(sent, name) != value for name, value in signed.items()):
             raise Refused("the contribution says something else than the commit that was signed")
