@@ -21,8 +21,8 @@ from pathlib import Path
 from autoresearch.edit.candidate import diff, make_candidate
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
-from autoresearch.store.git import Repository
-from autoresearch.store.objects import FILE, Git
+from autoresearch.store.git.objects import FILE, Git
+from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.commit import SignedCommit, read_commit, signer
 from autoresearch.swarm.contribution import Contribution, Evidence, Signed, tree_digest
 from autoresearch.tasks.base import Task

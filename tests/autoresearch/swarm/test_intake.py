@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
 from autoresearch.errors import Refused
-from autoresearch.store.git import Repository
+from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.contribution import Signed, tree_digest
 from autoresearch.swarm.intake import MAX_OBJECT, from_bundle, measure, take
 from tests.support.swarm import (
