@@ -174,12 +174,12 @@ class Signed(Plain):
 
     @classmethod
     def from_plain(cls, data: Any) -> Signed:
-        """From what JSON holds; every field must be there."""
+        """From what JSON holds; every field of the contribution must be there."""
         try:
             if not isinstance(data, dict):
                 raise ValueError("it is no object")
             found = cls.from_dict(data)
-            if canonical(found.to_dict()) != canonical(data):
+            if canonical(found.to_dict()) != canonical({"commit": "", **data}):
                 raise ValueError("a field is missing, or of another type")
         except (ValueError, TypeError, RecursionError) as error:
             raise Refused(f"the contribution is malformed: {clean(str(error))[:300]}") from None
