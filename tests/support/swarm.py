@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.store.connection import connect
+from autoresearch.store.git.repository import Repository
+from autoresearch.swarm.chain.check import Chain, verify_chain
+from autoresearch.swarm.chain.links import SEGMENT, Digests, Link, publish, published
 from autoresearch.swarm.contribution import Evidence, Signed, sign, tree_digest
 from autoresearch.swarm.identity import Identity
-from autoresearch.swarm.log import SCHEMA
+from autoresearch.swarm.log import SCHEMA, Entry, Kind, append, entries
 
 SOURCES = {"train.py": "WIDTH = 1\nDEPTH = 2\n"}
 
@@ -78,10 +81,10 @@ def git(folder: Path, *arguments: str, data: bytes = b"") -> bytes:
     return done.stdout.rstrip(b"\n")
 
 
-def track_repository(root: Path) -> str:
+def track_repository(root: Path, sources: Mapping[str, str] = SOURCES) -> str:
     """Make the repository of a track; gives its only commit."""
     (root / "pkg").mkdir(parents=True)
-    (root / "train.py").write_text(SOURCES["train.py"])
+    (root / "train.py").write_text(sources["train.py"])
     (root / "pkg" / "frozen.py").write_text("SCORE = 0\n")
     (root / "run.sh").write_text("echo\n")
     (root / "run.sh").chmod(0o755)
@@ -161,3 +164,72 @@ def pack_of(objects: Sequence[tuple[int, bytes, bytes]], count: int | None = Non
         head.append(byte)
         made += bytes(head) + before + zlib.compress(content)
     return made + hashlib.sha1(made).digest()
+
+
+@dataclass
+class Track:
+    """A track whose server keeps what it is told to keep, without measuring anything."""
+
+    root: Path
+    sources: Mapping[str, str] = field(default_factory=lambda: SOURCES)
+    name: str = "tiny"
+
+    def __post_init__(self) -> None:
+        self.start = track_repository(self.root, self.sources)
+        self.repository = Repository(self.root)
+        self.server = identity(self.root, "server")
+        self.db = log_file(self.root / "tracks.db")
+        self.kept: dict[str, str] = {}
+        self.clock = 1000.0
+        about = {"base": self.start, "key": self.server.public_key, "editable": ["train.py"]}
+        self.log(Kind.TRACK, about)
+
+    @property
+    def tip(self) -> str:
+        """The commit that was kept last."""
+        return list(self.kept)[-1] if self.kept else self.start
+
+    def log(self, kind: Kind, payload: Mapping[str, Any]) -> Entry:
+        """Write an entry."""
+        self.clock += 1
+        self.db.execute("BEGIN IMMEDIATE")
+        entry = append(self.db, self.server, self.name, kind, payload, self.clock)
+        self.db.execute("COMMIT")
+        return entry
+
+    def receive(self, signed: Signed, **changed: Any) -> None:
+        """Log that a contribution was received."""
+        sent = signed.contribution
+        told = {"contribution": sent.digest, "tree": sent.tree, "parent": sent.parent}
+        self.log(
+            Kind.RECEIVED,
+            told | {"who": sent.fingerprint, "author": sent.author, "title": sent.title} | changed,
+        )
+
+    def keep(
+        self, signed: Signed, sources: Mapping[str, str], message: str = "kept\n", **changed: Any
+    ) -> str:
+        """Commit these sources, and log that the contribution was kept so."""
+        parent = self.tip
+        commit = self.repository.commit(parent, sources, message, self.clock)
+        pairs = ((0, 0.5, 0.4), (1, 0.52, 0.41))
+        of = Digests("1" * 64, "2" * 64, "3" * 64, "4" * 64)
+        texts = self.repository.sources(commit, ["train.py"])
+        link = Link(commit, parent, tree_digest(texts), "loss", pairs, 0.1, (0.05, 0.15), of)
+        told = {"contribution": signed.contribution.digest, "state": "kept", "commit": commit}
+        self.log(Kind.VERDICT, told | {"reason": "beyond the noise", "link": link.to_dict()})
+        self.kept[commit] = signed.to_json()
+        return commit
+
+    def publish(self) -> str | None:
+        """Bring the published chain up to date."""
+        first = published(self.repository, self.name) // SEGMENT * SEGMENT
+        bodies = {Signed.from_stored(text).contribution.digest: text for text in self.kept.values()}
+        return publish(self.repository, self.name, entries(self.db, self.name, first), bodies)
+
+    def chain(self, **options: Any) -> Chain:
+        """Publish, then check in a clone."""
+        self.publish()
+        return verify_chain(
+            self.repository, self.name, self.tip, server_key=self.server.public_key, **options
+        )

@@ -12,10 +12,11 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autoresearch.errors import UserError
-from autoresearch.store.git.objects import FILE, LINK, SUBMODULE, Git, said
+from autoresearch.store.git.objects import FILE, LINK, SUBMODULE, Entry, Git, said
 
 AUTHOR = "autoresearch"
 EMAIL = "autoresearch@localhost"
@@ -32,6 +33,15 @@ CHECKED = (
     *(x for name in HARMLESS for x in ("-c", f"fetch.fsck.{name}=ignore")),
 )
 """Settings under which git checks every object that it is given."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit: hash of its tree, hashes of its parents, message."""
+
+    tree: str
+    parents: tuple[str, ...]
+    message: str
 
 
 class Repository(Git):
@@ -140,6 +150,16 @@ class Repository(Git):
     def files(self, commit: str, paths: Iterable[str]) -> list[str]:
         """Every file of a commit at or below some paths, in order."""
         return list(self._files(commit, paths))
+
+    def read(self, commit: str) -> Commit:
+        """What a commit says."""
+        head, _, message = self._git("cat-file", "commit", commit).partition("\n\n")
+        words = [line.split(" ") for line in head.split("\n")]
+        return Commit(words[0][1], tuple(word[1] for word in words if word[0] == "parent"), message)
+
+    def entries(self, commit: str, paths: Iterable[str] = (".",)) -> dict[str, Entry]:
+        """Every file, link and submodule of a commit at or below some paths: path -> mode and hash."""
+        return self._files(commit, paths)
 
     def submodules(self, commit: str) -> list[str]:
         """Where a commit has submodules."""
