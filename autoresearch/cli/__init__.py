@@ -30,6 +30,7 @@ from autoresearch.cli import (
     mcp,
     run,
     steer,
+    swarm,
     watch,
 )
 from autoresearch.errors import UserError
@@ -69,6 +70,10 @@ COMMANDS = (
     steer.resume,
     steer.stop,
     mcp.mcp,
+    swarm.serve,
+    swarm.verify,
+    swarm.join,
+    swarm.submit,
     maintain.trace,
     maintain.sync,
     maintain.clean,

@@ -46,7 +46,7 @@ LIMITS = {
 OF_TASKS = ("budget", "data")
 """Groups of which a task may have a choice of its own, named like itself: configs/budget/TASK.yaml."""
 
-RESERVED = ("cache", "mlflow", "readme.md")
+RESERVED = ("cache", "mlflow", "readme.md", "swarm")
 """What else lies in the folder of searches: no search can have such a name."""
 
 STORES = (
@@ -141,6 +141,30 @@ class Guards(Options):
     startup_cpu_seconds: float | None = Field(ge=1)
 
 
+class Serve(Options):
+    """What `autoresearch serve` takes from strangers; see `swarm.queue`.
+
+    Attributes:
+        newcomers: Share of the verifier's runs for contributors without a record, while others wait.
+        waiting: Contributions of one contributor that may wait; four times as many of one with a record.
+        daily: Contributions of one contributor within a day; four times as many of one with a record.
+        queue: Contributions that may wait in all, before only contributors with a record may add to them.
+        kilobytes: Largest request.
+        requests: Requests of one network in a minute.
+        seconds: How long a request may take to arrive.
+        recheck: Share of the verifier's turns in which an old link of the chain is measured again.
+    """
+
+    newcomers: float = Field(ge=0, le=1)
+    waiting: int = Field(ge=1)
+    daily: int = Field(ge=1)
+    queue: int = Field(ge=1)
+    kilobytes: int = Field(ge=4, le=100_000)
+    requests: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+    recheck: float = Field(ge=0, le=1)
+
+
 class Config(Options):
     """One search, fully specified."""
 
@@ -159,6 +183,7 @@ class Config(Options):
     early_stopping: bool
     lessons: bool
     guards: Guards
+    serve: Serve
     runs: Annotated[Path, AfterValidator(Path.expanduser)]
     task: dict[str, Any]
     budget: dict[str, Any]

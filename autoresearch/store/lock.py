@@ -22,7 +22,7 @@ import psutil
 
 from autoresearch.errors import UserError
 
-RUNNING = (["run"], ["claim"], ["audit"], ["ablate"], ["sample"], ["reproduce"], ["try"])
+RUNNING = (["run"], ["claim"], ["audit"], ["ablate"], ["sample"], ["reproduce"], ["try"], ["verify"])
 """Commands that train."""
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -146,6 +147,7 @@ def open_search(
     *,
     proposes: bool = True,
     patches_only: bool = False,
+    proposer: Proposer | None = None,
     start: str = "HEAD",
 ) -> Iterator[Search]:
     """A search that is ready to run, new or continued by its name; closed at the end.
@@ -155,6 +157,8 @@ def open_search(
         view: How to show it: "live", "plain", "quiet" or "auto".
         proposes: Whether it will ask its proposer for anything. If not, that needs no key and no program.
         patches_only: Try the patches that wait in its inbox, and nothing else; its own plan stays recorded.
+        proposer: Is asked instead of its own until it has nothing left, however many experiments were planned
+            and whatever fails alike: its proposals are strangers'. Its own plan stays recorded.
         start: The commit that a new search begins with.
 
     Raises:
@@ -187,8 +191,12 @@ def open_search(
         planned = config
         if patches_only:
             config = config.model_copy(update={"proposer": {"name": "queue", "wait": False}})
-        who = str(config.proposer["name"])
-        proposer = proposer_of(config, repository, folder, say) if proposes else Nobody(who)
+        if proposer is not None:
+            config = config.model_copy(update={"experiments": sys.maxsize, "minutes": None, "alarm": None})
+        elif proposes:
+            proposer = proposer_of(config, repository, folder, say)
+        else:
+            proposer = Nobody(str(config.proposer["name"]))
         task = create_task(config)
         if scored:
             journal, data = reopened(repository, task, folder)

@@ -75,6 +75,10 @@ class Repository(Git):
         """The full hash of the commit that a revision names, or None."""
         return self._try("rev-parse", "--verify", "-q", f"{revision}^{{commit}}")
 
+    def message(self, commit: str) -> str:
+        """The message of a commit."""
+        return self._git("log", "-1", "--format=%B", commit)
+
     def common_ancestor(self, one: str, other: str) -> str | None:
         """The latest commit that two revisions share, or None."""
         return self._try("merge-base", one, other)

@@ -1,0 +1,1 @@
+"""A contributor's side: joins a track and submits what is kept."""

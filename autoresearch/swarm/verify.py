@@ -1,0 +1,216 @@
+"""Verifies contributions: the ordinary search of a track, whose proposals are what strangers sent.
+
+The search measures, and its judge decides, as for any other proposal; what a contributor claims decides only
+whose turn it is. Contributions are merged onto the tip when their turn comes, or go back to their sender.
+The store follows the journal: what the journal has decided is written to the log after it, once, however
+often the verifier is killed in between. Not covered: whose turn it is (`queue`), what is taken (`intake`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from autoresearch.config import Config
+from autoresearch.edit.candidate import carried_edits
+from autoresearch.edit.patch import edits_from_patch
+from autoresearch.errors import Refused, UserError
+from autoresearch.execute import is_remote
+from autoresearch.execute.sandbox import create_sandbox
+from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
+from autoresearch.search.loop import Search
+from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.swarm.queue import choose
+from autoresearch.swarm.store import Received, State, Store
+from autoresearch.tasks import create_task
+from autoresearch.tasks.base import Trust
+from autoresearch.types import Category, Experiment, Proposal
+from autoresearch.types import State as Step
+
+AUTHOR = "contributor:"
+"""How the author of a proposal is called that somebody contributed; the name follows."""
+
+NOTHING = "no contribution waits"
+
+POLL_SECONDS = 1.0
+"""Seconds between two looks for contributions."""
+
+
+def require_safe(config: Config) -> None:
+    """Refuse a track whose candidates strangers could use against the verifier.
+
+    Args:
+        config: Of the search of the track.
+
+    Raises:
+        UserError: If candidates would run without a sandbox, or say their own scores.
+    """
+    name, backend = config.name, str(config.sandbox["backend"])
+    remote = is_remote(config.executor.name)
+    if backend == "none" or (remote and backend == "auto"):
+        raise UserError(
+            f"{name} would run strangers' code without a sandbox that was checked (sandbox={backend}).",
+            "Begin the track with sandbox=bwrap or sandbox=landlock.",
+        )
+    if not remote and create_sandbox(backend).name == "none":
+        raise UserError(
+            "No sandbox works on this machine, and strangers' code must not run without one.",
+            "See what is missing: autoresearch doctor",
+            code=3,
+        )
+    if create_task(config).trust is Trust.PRINTED:
+        raise UserError(
+            f"Candidates of {name} print their own scores, so a stranger could claim any.",
+            "Let a frozen program score what they leave behind: docs/tasks.md, `task.score`.",
+        )
+
+
+class Contributions(Proposer):
+    """Proposes what was sent to a track, in the order of the queue.
+
+    Args:
+        store: The store.
+        track: Name of the track.
+        newcomers: See `queue.choose`.
+    """
+
+    name = "contributions"
+    instant = True
+
+    def __init__(self, store: Store, track: str, newcomers: float) -> None:
+        self._store, self._track, self._newcomers = store, track, newcomers
+        self._search: Search | None = None
+
+    def serve(self, search: Search) -> None:
+        """Propose to this search from now on, and bring the store up to date with its journal."""
+        self._search = search
+        self.settle()
+
+    def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
+        """See `autoresearch.propose.base.Proposer`."""
+        self.settle()
+        return up_to(n, lambda: self._next(context, check))
+
+    def _next(self, context: Context, check: Check) -> Proposal:
+        """The next one that can be tried; others are closed with the reason."""
+        while True:
+            turns = self._store.turns(self._track)
+            chosen = choose(self._store.waiting(self._track), turns, self._newcomers)
+            if chosen is None:
+                raise ProposerError(NOTHING)
+            received = self._store.numbered(chosen.number)
+            try:
+                proposal = self._proposal(received, context.sources)
+            except Refused as error:
+                reason = f"{error}. Make the change anew, on top of the tip."
+                self._store.close_without_run(chosen.number, State.RETURNED, reason)
+                continue
+            try:
+                check(proposal)
+            except Refused as error:
+                self._store.close_without_run(chosen.number, State.REFUSED, str(error))
+                continue
+            self._store.take(chosen.number, turns.record(chosen.who).known)
+            return proposal
+
+    def _proposal(self, received: Received, tip: Mapping[str, str]) -> Proposal:
+        """What was sent, merged onto the tip."""
+        assert self._search is not None, "a search is served"
+        sent, repository = self._store.signed(received.number).contribution, self._search.repository
+        base = repository.sources(sent.parent, self._search.task.editable)
+        edits = carried_edits(tip, base, edits_from_patch(sent.patch, base), repository.merge)
+        return Proposal(
+            hypothesis=sent.title,
+            category=Category.OTHER,
+            edits=edits,
+            proposer=f"{AUTHOR}{sent.author}",
+            mechanism=sent.why,
+            idea=received.number,
+        )
+
+    # The store follows the journal
+
+    def settle(self) -> None:
+        """Write what the journal has decided to the store and its log; what was lost waits again."""
+        assert self._search is not None, "a search is served"
+        journal = self._search.journal
+        tested: dict[int, Experiment] = {}
+        for e in journal.experiments():
+            if (number := contribution_of(e.proposal)) is not None:
+                tested[number] = e
+        drafted = {contribution_of(draft.proposal) for draft in journal.drafts()}
+        for received in self._store.contributions(self._track):
+            e = tested.get(received.number)
+            if e is None:
+                if received.state is State.TAKEN and received.number not in drafted:
+                    self._store.reopen(self._track, received.number)
+            elif e.verdict is None or e.state is not Step.RECORDED:
+                continue
+            elif received.experiment != e.number:
+                self._decide(received, e)
+            elif received.state is State.KEPT and not e.kept:
+                self._store.take_back(received.number, e.verdict.reason)
+
+    def _decide(self, received: Received, e: Experiment) -> None:
+        assert e.verdict is not None and self._search is not None
+        withdrawn = not e.kept and e.verdict.trials == 0 and e.verdict.reason.startswith("withdrawn")
+        state = State.KEPT if e.kept else State.RETURNED if withdrawn else State.DISCARDED
+        told = {
+            "verdict": e.verdict.kind,
+            "reason": e.verdict.reason,
+            "experiment": e.number,
+            "effect": e.verdict.effect,
+            "interval": e.verdict.interval,
+        }
+        self._store.decide(received.number, state, len(e.own), e.commit if e.kept else "", told)
+
+
+def contribution_of(proposal: Proposal | None) -> int | None:
+    """The number of the contribution that a proposal is; None for another proposal."""
+    if proposal is None or not proposal.proposer.startswith(AUTHOR):
+        return None
+    return proposal.idea
+
+
+def verify(folder: Path, store: Store, view: str = "quiet") -> bool:
+    """Verify all that waits in a track, and end.
+
+    Args:
+        folder: Of the search of the track.
+        store: The store of the server.
+        view: How to show it.
+
+    Returns:
+        Whether it ended because nothing waits, not because a person stopped it.
+
+    Raises:
+        UserError: If the machine fails, or another process verifies the track.
+    """
+    config = recorded_config(folder)
+    require_safe(config)
+    proposer = Contributions(store, folder.name, config.serve.newcomers)
+    overrides = [f"name={folder.name}", f"runs={folder.parent}"]
+    with open_search(overrides, view, proposer=proposer) as search:
+        proposer.serve(search)
+        try:
+            return search.run()
+        finally:
+            proposer.settle()
+
+
+def verify_always(folder: Path, store: Store, view: str, stopped: Callable[[], bool]) -> None:
+    """Verify whatever comes in, until it is stopped.
+
+    Args:
+        folder: Of the search of the track.
+        store: The store of the server.
+        view: How to show it.
+        stopped: Whether to end.
+    """
+    verify(folder, store, view)  # settles what an earlier verifier has left
+    while not stopped():
+        if not store.waiting(folder.name):
+            time.sleep(POLL_SECONDS)
+        elif not verify(folder, store, view):
+            return

@@ -1,0 +1,1 @@
+"""The HTTP server of tracks, and what it shows."""
