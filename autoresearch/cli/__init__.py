@@ -20,6 +20,7 @@ from autoresearch import __version__
 from autoresearch.cli import (
     attempt,
     begin,
+    chain,
     compare,
     contest,
     finish,
@@ -63,6 +64,7 @@ COMMANDS = (
     finish.branch,
     finish.export,
     finish.open_exported,
+    chain.verify_chain,
     inspect.ui,
     attempt.attempt,
     steer.note,

@@ -84,7 +84,9 @@ def git(folder: Path, *arguments: str, data: bytes = b"") -> bytes:
 def track_repository(root: Path, sources: Mapping[str, str] = SOURCES) -> str:
     """Make the repository of a track; gives its only commit."""
     (root / "pkg").mkdir(parents=True)
-    (root / "train.py").write_text(sources["train.py"])
+    for path, text in sources.items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text)
     (root / "pkg" / "frozen.py").write_text("SCORE = 0\n")
     (root / "run.sh").write_text("echo\n")
     (root / "run.sh").chmod(0o755)
@@ -173,6 +175,7 @@ class Track:
     root: Path
     sources: Mapping[str, str] = field(default_factory=lambda: SOURCES)
     name: str = "tiny"
+    settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.start = track_repository(self.root, self.sources)
@@ -181,8 +184,8 @@ class Track:
         self.db = log_file(self.root / "tracks.db")
         self.kept: dict[str, str] = {}
         self.clock = 1000.0
-        about = {"base": self.start, "key": self.server.public_key, "editable": ["train.py"]}
-        self.log(Kind.TRACK, about)
+        about = {"base": self.start, "key": self.server.public_key, "editable": list(self.sources)}
+        self.log(Kind.TRACK, {**about, "settings": list(self.settings)})
 
     @property
     def tip(self) -> str:
@@ -214,7 +217,7 @@ class Track:
         commit = self.repository.commit(parent, sources, message, self.clock)
         pairs = ((0, 0.5, 0.4), (1, 0.52, 0.41))
         of = Digests("1" * 64, "2" * 64, "3" * 64, "4" * 64)
-        texts = self.repository.sources(commit, ["train.py"])
+        texts = self.repository.sources(commit, self.sources)
         link = Link(commit, parent, tree_digest(texts), "loss", pairs, 0.1, (0.05, 0.15), of)
         told = {"contribution": signed.contribution.digest, "state": "kept", "commit": commit}
         self.log(Kind.VERDICT, told | {"reason": "beyond the noise", "link": link.to_dict()})
