@@ -21,7 +21,9 @@ from autoresearch.clock import now
 from autoresearch.config import Serve as Limits
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.connection import begin, connect
+from autoresearch.store.git.repository import Repository
 from autoresearch.swarm import log
+from autoresearch.swarm.chain.links import SEGMENT, publish, published
 from autoresearch.swarm.contribution import Signed
 from autoresearch.swarm.identity import Identity
 from autoresearch.swarm.log import Kind
@@ -166,6 +168,16 @@ class Store:
         """Entries of the log of a track, from a number on."""
         with self._read() as db:
             return list(log.entries(db, track, first, most))
+
+    def publish(self, track: str, repository: Repository) -> None:
+        """Bring the chain of a track, as git holds it, up to date with the log."""
+        first = published(repository, track) // SEGMENT * SEGMENT
+        told = self.entries(track, first)
+        kept = {
+            e.data["contribution"] for e in told if e.kind is Kind.VERDICT and e.data["state"] == State.KEPT
+        }
+        found = [one for one in map(self.find, sorted(kept)) if one and not one.hidden]
+        publish(repository, track, told, {one.digest: self.signed(one.number).to_json() for one in found})
 
     def version(self, track: str) -> int:
         """Grows with everything that happens in a track."""

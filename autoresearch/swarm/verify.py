@@ -21,15 +21,14 @@ from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
 from autoresearch.search.loop import Search
 from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.store.journal import Journal
+from autoresearch.swarm.chain.links import CONTRIBUTOR, link_of
 from autoresearch.swarm.queue import choose
 from autoresearch.swarm.store import Received, State, Store
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Trust
 from autoresearch.types import Category, Experiment, Proposal
 from autoresearch.types import State as Step
-
-AUTHOR = "contributor:"
-"""How the author of a proposal is called that somebody contributed; the name follows."""
 
 NOTHING = "no contribution waits"
 
@@ -81,6 +80,7 @@ class Contributions(Proposer):
     def __init__(self, store: Store, track: str, newcomers: float) -> None:
         self._store, self._track, self._newcomers = store, track, newcomers
         self._search: Search | None = None
+        self._published: Search | None = None
 
     def serve(self, search: Search) -> None:
         """Propose to this search from now on, and bring the store up to date with its journal."""
@@ -124,7 +124,7 @@ class Contributions(Proposer):
             hypothesis=sent.title,
             category=Category.OTHER,
             edits=edits,
-            proposer=f"{AUTHOR}{sent.author}",
+            proposer=f"{CONTRIBUTOR}{sent.author}",
             mechanism=sent.why,
             idea=received.number,
         )
@@ -134,7 +134,14 @@ class Contributions(Proposer):
     def settle(self) -> None:
         """Write what the journal has decided to the store and its log; what was lost waits again."""
         assert self._search is not None, "a search is served"
-        journal = self._search.journal
+        decided = self._settle(self._search.journal)
+        if decided or self._search is not self._published:
+            self._store.publish(self._track, self._search.repository)
+            self._published = self._search
+
+    def _settle(self, journal: Journal) -> bool:
+        """Whether anything was decided."""
+        decided = False
         tested: dict[int, Experiment] = {}
         for e in journal.experiments():
             if (number := contribution_of(e.proposal)) is not None:
@@ -149,8 +156,11 @@ class Contributions(Proposer):
                 continue
             elif received.experiment != e.number:
                 self._decide(received, e)
+                decided = True
             elif received.state is State.KEPT and not e.kept:
                 self._store.take_back(received.number, e.verdict.reason)
+                decided = True
+        return decided
 
     def _decide(self, received: Received, e: Experiment) -> None:
         assert e.verdict is not None and self._search is not None
@@ -163,12 +173,14 @@ class Contributions(Proposer):
             "effect": e.verdict.effect,
             "interval": e.verdict.interval,
         }
+        if e.kept:
+            told["link"] = link_of(self._search, e).to_dict()
         self._store.decide(received.number, state, len(e.own), e.commit if e.kept else "", told)
 
 
 def contribution_of(proposal: Proposal | None) -> int | None:
     """The number of the contribution that a proposal is; None for another proposal."""
-    if proposal is None or not proposal.proposer.startswith(AUTHOR):
+    if proposal is None or not proposal.proposer.startswith(CONTRIBUTOR):
         return None
     return proposal.idea
 

@@ -26,7 +26,7 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.contribution import canonical, sha256
-from autoresearch.swarm.join.outbox import ABOUT, Joined, deliver, fetch_tip, rebase, write
+from autoresearch.swarm.join.outbox import ABOUT, Joined, deliver, fetch_chain, fetch_tip, rebase, write
 from autoresearch.swarm.join.remote import Remote, Unreachable
 from autoresearch.swarm.web.track import REF
 from autoresearch.tasks import create_task
@@ -61,6 +61,7 @@ def clone(remote: Remote, folder: Path) -> Repository:
     bundle = folder / ".bundle"
     remote.download("bundle", bundle)
     repository = Repository.create(folder, bundle, f"{REF}{remote.track}", about["tip"])
+    fetch_chain(repository, bundle, remote.track)
     bundle.unlink()
     with (folder / ".git" / "info" / "exclude").open("a") as stream:
         stream.write("runs/\n")

@@ -24,6 +24,7 @@ from autoresearch.search.setup.open import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
+from autoresearch.swarm.chain.links import REF as CHAIN
 from autoresearch.swarm.contribution import Evidence, Signed, canonical, sha256, sign, tree_digest
 from autoresearch.swarm.identity import Identity
 from autoresearch.swarm.join.remote import Remote
@@ -226,6 +227,12 @@ def fetch_tip(repository: Repository, remote: Remote, tip: str) -> None:
         remote.download("bundle", bundle)
         ref = f"{REF}{remote.track}"
         repository.fetch(bundle, {ref: f"{ref}-{tip[:10]}"})
+        fetch_chain(repository, bundle, remote.track)
+
+
+def fetch_chain(repository: Repository, bundle: Path, track: str) -> None:
+    """Take the chain of a track over from a bundle, and the tip that it leads to, for `verify-chain`."""
+    repository.fetch(bundle, {f"+{REF}{track}": f"{REF}{track}", f"+{CHAIN}{track}": f"{CHAIN}{track}"})
 
 
 def track_of(root: Path) -> str:

@@ -30,6 +30,7 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.swarm import intake
+from autoresearch.swarm.chain.links import REF as CHAIN
 from autoresearch.swarm.contribution import Signed, canonical, sha256
 from autoresearch.swarm.queue import Record, claimed
 from autoresearch.swarm.store import Received, State, Store
@@ -92,8 +93,11 @@ class Track:
                 f"The starting point of {self.name} has not been measured yet.",
                 f"Measure it: autoresearch run name={self.name} experiments=0",
             )
-        about = {"base": info.base_commit, "task": info.task, "metric": info.metric.name}
-        self.store.add_track(self.name, {**about, "settings": self.settings, "data": self.data})
+        about = {"base": info.base_commit, "tip": self.links[-1].commit, "task": info.task}
+        about |= {"metric": info.metric.name, "data": self.data, "key": self.store.identity.public_key}
+        editable = self.repository.matching(info.base_commit, self.task.editable)
+        self.store.add_track(self.name, {**about, "settings": self.settings, "editable": editable})
+        self.store.publish(self.name, self.repository)
 
     # What may be sent
 
@@ -308,17 +312,17 @@ class Track:
         return [_text(idea.text, 1000) for idea in Inbox(self.folder).ideas() if not idea.patch]
 
     def bundle(self) -> Path:
-        """A file with the tip of the track and its history, for `git`."""
-        tip = self.links[-1].commit
+        """A file with the tip of the track, its history, and its chain, for `git`."""
+        tip, chain = self.links[-1].commit, self.repository.resolve(f"{CHAIN}{self.name}")
         folder = self.store.path.parent / "bundles"
-        path = folder / f"{self.name}-{tip}.bundle"
+        path = folder / f"{self.name}-{tip}-{chain}.bundle"
         with self._lock:
             if path.exists():
                 return path
             folder.mkdir(exist_ok=True)
             self.repository.update_refs({f"{REF}{self.name}": tip})
             partial = path.with_suffix(".partial")
-            self.repository.bundle(partial, [f"{REF}{self.name}"])
+            self.repository.bundle(partial, [f"{REF}{self.name}", f"{CHAIN}{self.name}"])
             partial.replace(path)
             for old in folder.glob(f"{self.name}-*.bundle"):
                 if old != path:
