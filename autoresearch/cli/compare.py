@@ -60,12 +60,14 @@ def list_searches(overrides: Overrides = None, json: Json = False) -> None:
 def compare(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches or a contest"),
+        typer.Argument(metavar="[NAME]... [KEY=VALUE]...", help="Searches and contests"),
     ] = None,
     by: Annotated[str, typer.Option(help="What to compare: name, brief or proposer.")] = "name",
     json: Json = False,
 ) -> None:
-    """Compare searches, briefs or proposers: gains with intervals, cost, progress; as a table and a page."""
+    """Compare searches, contests, briefs or proposers: gains with intervals, cost, progress, a page."""
+    from dataclasses import replace
+
     from autoresearch.config import load
     from autoresearch.contest import page as contest_page
     from autoresearch.contest.contest import PLAN, Contest
@@ -78,18 +80,23 @@ def compare(
     runs = runs_of(load(overrides), Repository(Path.cwd()))
     if by not in list(comparing.By):
         raise UserError(f"Searches cannot be compared by {by!r}.", "Choose --by name, brief or proposer.")
-    if contests := [name for name in wanted if (runs / name / PLAN).exists()]:
-        if len(wanted) > 1:
-            raise UserError(f"{contests[0]} is a contest.", "Compare one contest at a time, and no search.")
-        held = Contest(runs / contests[0])
+    contests = [Contest(runs / name) for name in wanted if (runs / name / PLAN).exists()]
+    if contests and len(wanted) == 1:
+        held = contests[0]
         typer.echo(dumps(contest_page.to_dict(held)) if json else contest_page.to_text(held))
         if not json:
             typer.echo(f"page: {contest_page.write(held)}")
         return
-    chosen_ones = summaries(runs, wanted)
+    others = [name for name in wanted if not (runs / name / PLAN).exists()]
+    chosen_ones = summaries(runs, others) if others or not wanted else []
+    if contests:  # their searches are grouped by contest and brief, each other search is a group of its own
+        by = "brief"
+        chosen_ones = contest_page.labelled(contests, chosen_ones)
     if not chosen_ones:
         raise UserError(f"There is no search in {runs}.", "Start one: autoresearch run")
     result = comparing.compare(chosen_ones, comparing.By(by))
+    if contests:
+        result = replace(result, statements=(*result.statements, *contest_page.headlines(contests)))
     if json:
         typer.echo(dumps(result.to_dict()))
         return

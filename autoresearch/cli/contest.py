@@ -24,6 +24,12 @@ def contest(
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=2, help="Most searches of each brief [12].")] = None,
     dollars: Annotated[float | None, typer.Option(min=0, help="Most that all may pay for models.")] = None,
+    per_dollar: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="PRICE", help="Race the gain per dollar, at this price of a device hour."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Let briefs compete under equal budgets until their ranking is established; run again to go on."""
@@ -41,7 +47,7 @@ def contest(
     repository = Repository(Path.cwd())
     folder = runs_folder(place_of(overrides), repository) / place_of(overrides).name
     if briefs or not (folder / PLAN).exists():
-        plan = make_plan(briefs, overrides, repository, rounds or ROUNDS, dollars)
+        plan = make_plan(briefs, overrides, repository, rounds or ROUNDS, dollars, per_dollar)
     else:
         before = Contest(folder).plan
         more = dollars if dollars is not None else before.dollars
@@ -57,6 +63,8 @@ def contest(
 
     try:
         held = Contest.begin(folder, plan)
+        for said in page.unlike_in_vain(held):
+            typer.echo(f"Warning: {said}", err=True)
         with told_to_end(), held.alone():
             why = held.run(repository, tell)
             written = page.write(held)

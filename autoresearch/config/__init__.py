@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from autoresearch.config import roles
 from autoresearch.config.compose import compose_tree, suggest
 from autoresearch.config.explain import comment
 from autoresearch.config.files import BRIEFS as BRIEFS
@@ -218,11 +219,11 @@ class Config(Options):
         """The text of the brief.
 
         Raises:
-            UserError: If there is none, or it is no text.
+            UserError: If there is none, it is no text, or one of its roles does not exist.
         """
         path = self.brief_path
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = roles.read(path)
         except UnicodeDecodeError:
             raise UserError(
                 f"The brief {path} is not UTF-8 text.",
@@ -233,11 +234,12 @@ class Config(Options):
         if not text.strip() or "\0" in text:
             what = "holds NUL bytes" if text.strip() else "is empty"
             raise UserError(f"The brief {path} {what}.", "Write in it, in Markdown, what to improve and how.")
+        roles.split(text)
         return text
 
     @cached_property
     def brief_path(self) -> Path:
-        """The Markdown file of the brief.
+        """The Markdown file of the brief, or the folder of a brief with roles (`autoresearch.config.roles`).
 
         Raises:
             UserError: If there is none.
@@ -252,9 +254,13 @@ class Config(Options):
                 )
             return path
         for folder in folders():
-            if (path := folder / "briefs" / f"{self.brief}.md").is_file():
-                return path
-        names = sorted({p.stem for folder in folders() for p in (folder / "briefs").glob("*.md")})
+            path = folder / "briefs" / self.brief
+            if path.with_name(f"{path.name}.md").is_file() or roles.is_folder(path):
+                return path if roles.is_folder(path) else path.with_name(f"{path.name}.md")
+        if roles.is_folder(path := Path(self.brief).expanduser().resolve()):
+            return path
+        found = (path for folder in folders() for path in (folder / "briefs").glob("*"))
+        names = sorted({p.stem for p in found if p.suffix == ".md" or roles.is_folder(p)})
         raise UserError(f"There is no brief {self.brief!r}.", suggest(self.brief, names, "briefs"))
 
 

@@ -17,9 +17,12 @@ from pathlib import Path
 
 from autoresearch.clock import now
 from autoresearch.config import load
+from autoresearch.config.roles import is_folder
 from autoresearch.contest import race
 from autoresearch.contest.race import Difference
 from autoresearch.errors import UserError
+from autoresearch.propose import followed
+from autoresearch.propose.llm.roles import check_roles
 from autoresearch.report.summary import Summary, summarize
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
@@ -47,6 +50,7 @@ class Plan(Plain):
         dollars: Most that all inner searches may pay for language models; may be raised. None: no limit.
         base: The starting commit.
         created: Unix time in seconds.
+        device_hour: What an hour of a device costs in dollars, to race the gain per dollar; None: the gain.
     """
 
     briefs: tuple[tuple[str, str], ...]
@@ -56,6 +60,7 @@ class Plan(Plain):
     dollars: float | None
     base: str
     created: float
+    device_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Standing:
         racing: Briefs that the next round runs; empty if the ranking is established.
         rounds: Rounds that are complete.
         missing: (brief, round) of what the round that has begun still lacks.
+        device_hour: As in the plan.
     """
 
     results: Mapping[str, Mapping[int, Result]]
@@ -75,21 +81,27 @@ class Standing:
     racing: tuple[str, ...]
     rounds: int
     missing: tuple[tuple[str, int], ...]
+    device_hour: float | None = None
 
     @property
     def gains(self) -> dict[str, dict[int, float]]:
         """Brief -> round -> gain, of complete rounds."""
-        return _gains(self.results, self.rounds)
+        return _scores(self.results, self.rounds)
+
+    @property
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Brief -> round -> what is raced: the gain, or the gain per dollar; of complete rounds."""
+        return _scores(self.results, self.rounds, self.device_hour)
 
     @property
     def ranking(self) -> list[str]:
-        """The briefs by their mean gain, the best first."""
-        return race.standing(self.gains)
+        """The briefs by their mean score, the best first."""
+        return race.standing(self.scores)
 
     @property
     def winner(self) -> str | None:
         """The brief that is established to be the best."""
-        return race.winner(self.gains)
+        return race.winner(self.scores)
 
 
 class Contest:
@@ -166,6 +178,21 @@ class Contest:
         """What the inner searches improve."""
         return create_task(load(list(self.plan.settings))).metric
 
+    @property
+    def score(self) -> Metric:
+        """What is raced: the gain, or the gain per dollar."""
+        per = "" if self.plan.device_hour is None else " per dollar"
+        return replace(self.metric, unit=f"{self.metric.unit}{per}")
+
+    @cached_property
+    def alike(self) -> tuple[tuple[str, ...], ...]:
+        """Briefs that the proposer cannot tell apart, each group of them: it reads none of what differs."""
+        proposer = load(list(self.plan.settings)).proposer
+        found: dict[tuple[str, ...], list[str]] = {}
+        for name, text in self.plan.briefs:
+            found.setdefault(followed(text, proposer), []).append(name)
+        return tuple(tuple(names) for names in found.values() if len(names) > 1)
+
     def inner(self, brief: str, number: int) -> Inner:
         """The inner search of a brief in a round."""
         return self.searches.inner(dict(self.plan.briefs)[brief], FIRST_SEED + number)
@@ -174,18 +201,18 @@ class Contest:
         """Where it stands, by what has ended."""
         names = [name for name, _ in self.plan.briefs]
         results: dict[str, dict[int, Result]] = {name: {} for name in names}
-        number, alive = 0, names
+        number, alive, left, price = 0, names, list[str](), self.plan.device_hour
         while alive and number < self.plan.rounds:
             for name in alive:
                 if found := self.searches.result(self.inner(name, number)):
                     results[name][number] = found
             left = [n for n in _rotated(names, number) if n in alive and number not in results[n]]
             if left:
-                missing = tuple((n, number) for n in left)
-                return Standing(results, _pairs(results, number), tuple(alive), number, missing)
+                break
             number += 1
-            alive = race.racing(_gains(results, number))
-        return Standing(results, _pairs(results, number), tuple(alive), number, ())
+            alive = race.racing(_scores(results, number, price))
+        missing, pairs = tuple((n, number) for n in left), race.differences(_scores(results, number, price))
+        return Standing(results, tuple(pairs), tuple(alive), number, missing, price)
 
     def run(
         self,
@@ -231,7 +258,7 @@ class Contest:
 
 
 def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The briefs that words name: Markdown files, folders of them, or names of shipped ones.
+    """The briefs that words name: Markdown files, briefs that are folders, folders of both, or shipped ones.
 
     Raises:
         UserError: If there is no such brief, or two have the same name.
@@ -240,8 +267,10 @@ def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
     any_config = load([])
     for word in words:
         folder = Path(word).expanduser()
-        for path in sorted(folder.glob("*.md")) if folder.is_dir() else [None]:
-            config = any_config.model_copy(update={"brief": str(path or word)})
+        many = folder.is_dir() and not is_folder(folder)
+        inside = [p for p in sorted(folder.glob("*")) if p.suffix == ".md" or is_folder(p)] if many else []
+        for path in inside or [word]:
+            config = any_config.model_copy(update={"brief": str(path)})
             name = config.brief_path.stem
             if name in found:
                 raise UserError(f"Two briefs are called {name}.", "Rename one of the files.")
@@ -250,7 +279,12 @@ def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def make_plan(
-    words: Sequence[str], overrides: Sequence[str], repository: Repository, rounds: int, dollars: float | None
+    words: Sequence[str],
+    overrides: Sequence[str],
+    repository: Repository,
+    rounds: int,
+    dollars: float | None,
+    device_hour: float | None = None,
 ) -> Plan:
     """The plan of a new contest.
 
@@ -260,6 +294,7 @@ def make_plan(
         repository: The user's; its HEAD is the start of all.
         rounds: Most rounds.
         dollars: Most that all may pay for language models.
+        device_hour: See `Plan`.
     """
     mine = ("experiments", "minutes", "name", "runs")
     config = load(list(overrides))
@@ -267,8 +302,10 @@ def make_plan(
     last = {o.partition("=")[0]: o for o in config.overrides}
     settings = tuple(override for key, override in last.items() if key not in mine)
     spend = Spend(config.experiments, config.minutes)
-    base = repository.resolve("HEAD") or ""
-    return Plan(read_briefs(words), settings, spend, rounds, dollars, base, now())
+    base, briefs = repository.resolve("HEAD") or "", read_briefs(words)
+    for _, text in briefs:
+        check_roles(text, config.proposer)
+    return Plan(briefs, settings, spend, rounds, dollars, base, now(), device_hour)
 
 
 def _rotated(names: Sequence[str], number: int) -> list[str]:
@@ -276,12 +313,10 @@ def _rotated(names: Sequence[str], number: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def _gains(results: Mapping[str, Mapping[int, Result]], rounds: int) -> dict[str, dict[int, float]]:
+def _scores(
+    results: Mapping[str, Mapping[int, Result]], rounds: int, device_hour: float | None = None
+) -> dict[str, dict[int, float]]:
     return {
-        name: {number: result.gain for number, result in found.items() if number < rounds}
+        name: {number: result.score(device_hour) for number, result in found.items() if number < rounds}
         for name, found in results.items()
     }
-
-
-def _pairs(results: Mapping[str, Mapping[int, Result]], rounds: int) -> tuple[Difference, ...]:
-    return tuple(race.differences(_gains(results, rounds)))

@@ -8,14 +8,16 @@ selected it (`task.elsewhere`). Not covered: the search itself (`autoresearch.se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from autoresearch.config.files import quoted
+from autoresearch.config.roles import BRIEF, ROLES, together
 from autoresearch.contest import page
 from autoresearch.contest.contest import Contest
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 
-BRIEF = "evolve"
+GUIDE = "evolve"
 """The brief for who writes briefs."""
 
 
@@ -37,36 +39,43 @@ def settings(contest: Contest, repository: Repository, given: Sequence[str]) -> 
             f"Go on with it: autoresearch contest name={contest.folder.name}",
         )
     keys = {override.partition("=")[0] for override in given}
-    if "task.elsewhere" not in keys and "claim=0" not in given:
+    if not keys & {"task.elsewhere", "task.elsewhere_patch"} and "claim=0" not in given:
         raise UserError(
             "A better brief must hold elsewhere: say on which other corpus or starting point it is claimed.",
-            """For example: 'task.elsewhere=["data=tinystories"]'; without any claim: claim=0""",
+            """For example: 'task.elsewhere=["data=tinystories"]', or task.elsewhere_patch=OTHER.patch; """
+            "without any claim: claim=0",
         )
     best, plan = standing.ranking[0], contest.plan
     own = {
-        "task.editable": [committed(best, dict(plan.briefs)[best], repository)],
+        "task.editable": committed(best, dict(plan.briefs)[best], repository),
         "task.search": list(plan.settings),
         "task.evidence": str((contest.folder / "evidence.md").resolve()),
         "budget.experiments": plan.spend.experiments,
         "budget.minutes": plan.spend.minutes,
-        "brief": BRIEF,
+        "brief": GUIDE,
     }
+    if plan.device_hour is not None:
+        own |= {"task.per_dollar": True, "task.device_hour": plan.device_hour}
     page.write(contest)  # and the evidence
     return ["task=brief", *(f"{k}={quoted(v)}" for k, v in own.items() if k not in keys), *given]
 
 
-def committed(name: str, text: str, repository: Repository) -> str:
-    """The path of a brief in the latest commit.
+def committed(name: str, text: str, repository: Repository) -> list[str]:
+    """The paths of a brief in the latest commit: of its file, or of brief.md and its roles.
 
     Raises:
-        UserError: If no file there has this text.
+        UserError: If nothing there has this text.
     """
     head = repository.resolve("HEAD") or ""
     paths = [path for path in repository.files(head, (".",)) if path.endswith(".md")]
-    paths.sort(key=lambda path: not path.endswith(f"{name}.md"))
-    for path, found in ((path, repository.sources(head, [path]).get(path)) for path in paths):
-        if found is not None and found.strip() == text.strip():
-            return path
+    whole = [[path for path in paths if Path(path).parent == f] for f in {Path(p).parent for p in paths}]
+    roles = [[p for p in found if Path(p).stem in (BRIEF, *ROLES)] for found in whole]
+    ways = [[path] for path in paths] + [sorted(f) for f in roles if BRIEF in {Path(p).stem for p in f}]
+    ways.sort(key=lambda found: not f"/{found[0]}".endswith((f"/{name}.md", f"/{name}/{BRIEF}.md")))
+    for found in ways:
+        sources = repository.sources(head, found)
+        if len(sources) == len(found) and together(sources).strip() == text.strip():
+            return found
     raise UserError(
         f"The best brief, {name}, is not among the committed files of {repository.root}.",
         "What is improved must be committed: copy it here, then git add and git commit it.",

@@ -13,6 +13,7 @@ from statistics import NormalDist, fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from autoresearch.config import load
 from autoresearch.contest.contest import Contest, Standing
 from autoresearch.contest.race import Difference
 from autoresearch.report.compare import By, Comparison, Group, as_text, compare, draw_comparison
@@ -22,8 +23,9 @@ from autoresearch.report.sections.instructions import as_text as as_table
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.summary import Summary
 from autoresearch.tasks.brief.ledger import gained, ledger
+from autoresearch.tasks.brief.result import Result
 from autoresearch.text import count, duration
-from autoresearch.types import Metric
+from autoresearch.types import Cost, Metric
 
 SHARED = "Every brief had the same budget, starting commit, proposer and search seeds."
 
@@ -33,8 +35,28 @@ def comparison(contest: Contest, standing: Standing, searches: Sequence[Summary]
     found = compare(searches, By.BRIEF)
     groups = [_measured(group, standing, searches) for group in found.groups]
     groups.sort(key=lambda group: standing.ranking.index(group.label))
-    said = [_sentence(pair, contest.metric) for pair in standing.pairs]
-    return replace(found, sealed=True, groups=tuple(groups), statements=(headline(standing), *said))
+    said = [_sentence(pair, contest.score) for pair in standing.pairs]
+    statements = (headline(standing), *per_dollar(contest, standing), *said, *unlike_in_vain(contest))
+    return replace(found, sealed=True, groups=tuple(groups), statements=statements)
+
+
+def unlike_in_vain(contest: Contest) -> list[str]:
+    """What to say of briefs that differ in nothing that the proposer reads, before the start and after."""
+    proposer = load(list(contest.plan.settings)).proposer["name"]
+    return [
+        f"{', '.join(names[:-1])} and {names[-1]} are one brief to proposer={proposer}, which reads nothing "
+        "of what they differ in: what is found between them is chance. Language models read all of a brief."
+        for names in contest.alike
+    ]
+
+
+def per_dollar(contest: Contest, standing: Standing) -> list[str]:
+    """The mean gain per dollar of each brief, if that is what is raced."""
+    if standing.device_hour is None or not standing.rounds:
+        return []
+    means = [f"{name} {fmean(standing.scores[name].values()):.3g}" for name in standing.ranking]
+    priced = f"an hour of a device counts as {standing.device_hour:g} dollars"
+    return [f"What is raced is the gain per dollar ({priced}): {', '.join(means)} {contest.score.unit}."]
 
 
 def headline(standing: Standing) -> str:
@@ -47,6 +69,21 @@ def headline(standing: Standing) -> str:
         rest = "" if standing.racing else f"; the whole ranking is established: {order}"
         return f"{winner} is better than every other brief: this is established at 95%, {after}{rest}."
     return f"Which brief is the best is not established, {after}."
+
+
+def labelled(contests: Sequence[Contest], searches: Sequence[Summary]) -> list[Summary]:
+    """The inner searches of contests and others, each under the name by which they are compared."""
+    found = [
+        replace(s, info=replace(s.info, brief=f"{held.folder.name}: {s.info.brief}"))
+        for held in contests
+        for s in held.summaries()
+    ]
+    return found + [replace(s, info=replace(s.info, brief=s.info.name)) for s in searches]
+
+
+def headlines(contests: Sequence[Contest]) -> list[str]:
+    """Who won each contest; its own intervals allow for the looks and compare searches of the same seed."""
+    return [f"Contest {held.folder.name}: {headline(held.standing())}" for held in contests]
 
 
 def to_dict(contest: Contest) -> dict[str, Any]:
@@ -62,6 +99,8 @@ def to_dict(contest: Contest) -> dict[str, Any]:
         "racing": standing.racing,
         "pairs": [asdict(pair) | {"established": pair.established} for pair in standing.pairs],
         "gains": standing.gains,
+        "scores": standing.scores,
+        "alike": contest.alike,
         "dollars": contest.searches.spent(),
     } | known
 
@@ -69,7 +108,7 @@ def to_dict(contest: Contest) -> dict[str, Any]:
 def to_text(contest: Contest) -> str:
     """What is known, for a terminal."""
     if not (searches := contest.summaries()):
-        return "No inner search has ended yet."
+        return "\n".join(["No inner search has ended yet.", *unlike_in_vain(contest)])
     return as_text(comparison(contest, contest.standing(), searches))
 
 
@@ -125,9 +164,23 @@ def _ledger(contest: Contest, name: str) -> str:
     if found:
         each = f"{duration(seconds / len(found))} of devices and {dollars / len(found):.2f} dollars"
         head.append(f"a search cost {each}")
+        head += _by_role(found)
     paid = shares(experiments, [dict(contest.plan.briefs)[name]])
     told = ["", "instructions of the brief, as proposals name them:", as_table(paid, contest.metric)]
     return "\n".join([*head, ledger(experiments, contest.metric), *(told if paid else [])])
+
+
+def _by_role(found: Sequence[Result]) -> list[str]:
+    """What each role's calls cost in a search, if the brief has roles."""
+    names = list(dict.fromkeys(role for result in found for role in result.roles))
+    if set(names) <= {"proposer"}:
+        return []
+    lines = []
+    for name in names:
+        cost = sum((result.roles.get(name, Cost()) for result in found), Cost())
+        each = f"{cost.calls / len(found):.1f} calls, {cost.dollars / len(found):.4f} dollars"
+        lines.append(f"  {name}: {each}")
+    return lines
 
 
 def _measured(group: Group, standing: Standing, searches: Sequence[Summary]) -> Group:

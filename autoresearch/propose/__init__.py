@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -62,6 +63,18 @@ def create_proposer(
     if services is None:
         return Portfolio(first, second)
     return Portfolio(first, second, services.inbox, services.say, services.refused)
+
+
+def followed(brief: str, proposer: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of a brief the proposals can depend on.
+
+    Args:
+        brief: Its text.
+        proposer: The configuration group of that name.
+    """
+    members = proposer.get("members") or [proposer]
+    names = (member if isinstance(member, str) else str(member["name"]) for member in members)
+    return tuple(PROPOSERS.load(name).followed(brief) for name in names)
 
 
 def settings(name: str) -> dict[str, Any]:

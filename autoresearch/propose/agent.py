@@ -25,6 +25,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, InstanceOf, validate_call
 
 from autoresearch.clock import now
+from autoresearch.config.roles import for_proposer
 from autoresearch.edit.patch import edits_between
 from autoresearch.errors import Refused, UserError
 from autoresearch.propose.agent_folder import changed_files, make_folder, read_hypothesis, read_text
@@ -111,6 +112,11 @@ class CommandProposer(Proposer):
     def unbilled(self) -> Mapping[str, Cost]:
         """See `autoresearch.propose.base.Proposer`."""
         return self._budget.unbilled
+
+    @classmethod
+    def followed(cls, brief: str) -> str:
+        """All but the roles that only a language model carries out."""
+        return for_proposer(brief)
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
         """One proposal; see `autoresearch.propose.base.Proposer`."""

@@ -63,6 +63,7 @@ class Context:
         diagnoses_left: How often that may still be asked for.
         column: Which argument of `at(cpu, gpu)` counts here: 0 for CPU, 1 for GPU.
         seconds_left: Seconds until nothing more is asked for; None if there is no such limit.
+        advice: What a scout suggests for this proposal, if the brief has one; see `propose.llm.roles`.
         beside: How many other questions are under way, whose answers nobody knows yet.
         task: What the task says about itself to a language model.
         metric: What `incumbent_score` is measured in, and which direction is better.
@@ -92,6 +93,7 @@ class Context:
     diagnoses_left: int = 0
     column: int = 0
     beside: int = 0
+    advice: str = ""
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
 
@@ -158,6 +160,11 @@ class Proposer(ABC):
     def unbilled(self) -> Mapping[str, Cost]:
         """Cost of calls that led to no proposal so far, by proposer and model; empty if there is none."""
         return {}
+
+    @classmethod
+    def followed(cls, brief: str) -> str:
+        """What of a brief its proposals can depend on; two briefs of which that is equal are one to it."""
+        return brief
 
     @abstractmethod
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:

@@ -69,6 +69,11 @@ class QueueProposer(Proposer):
         self._wait = wait
         self._said = False
 
+    @classmethod
+    def followed(cls, brief: str) -> str:
+        """Nothing."""
+        return ""
+
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
         """See `autoresearch.propose.base.Proposer`."""
         while True:
@@ -135,6 +140,11 @@ class ReplayProposer(Proposer):
         found = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
         self._recorded = {number: _recorded(path, number, line) for number, line in found}
         self._decided: list[str] = []
+
+    @classmethod
+    def followed(cls, brief: str) -> str:
+        """Nothing."""
+        return ""
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
         """See `autoresearch.propose.base.Proposer`."""

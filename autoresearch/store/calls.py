@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autoresearch.config.roles import ROLES
 from autoresearch.store.connection import open_once, open_read_only, writable
 from autoresearch.text import clean, scrub
 from autoresearch.types import Call, Cost, Draft, Experiment
@@ -73,6 +74,19 @@ class CallLog:
         )
         calls, asked, answered, dollars, seconds = rows[0] if rows else (0, 0, 0, 0.0, 0.0)
         return Cost(int(calls), int(asked), int(answered), dollars, seconds)
+
+    def by_role(self) -> dict[str, Cost]:
+        """What the calls of each role of a brief cost; those of the proposer are its own."""
+        rows = self._rows(
+            "SELECT model, TOTAL(calls), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(dollars), "
+            "TOTAL(seconds) FROM calls GROUP BY model"
+        )
+        found: dict[str, Cost] = {}
+        for who, calls, asked, answered, dollars, seconds in rows:
+            role = next((role for role in ROLES if who.endswith(f":{role}")), "proposer")
+            cost = Cost(int(calls), int(asked), int(answered), dollars, seconds)
+            found[role] = found.get(role, Cost()) + cost
+        return found
 
     def unbilled(self, who: str, experiments: Iterable[Experiment], drafts: Iterable[Draft] = ()) -> Cost:
         """What was spent on calls that have led to no proposal yet.

@@ -1,6 +1,7 @@
 """Briefs whose worth is planted: a scripted model raises the toy task's level by what the brief says.
 
 A brief with the line `Step: 0.3` leads to gains of about 0.03 for each kept change; without one to none.
+With roles, a scout whose instructions hold such a line names it, and a critic objects to every first answer.
 Asked to improve a brief, the model tries a sentence that changes nothing, then a larger step (`BETTER`).
 Inner searches run in a thread of this process with a working folder of its own, not in a process of theirs.
 """
@@ -25,6 +26,7 @@ from autoresearch.search.setup.open import open_search
 from autoresearch.tasks.brief import process
 from tests.support import toy_task
 from tests.support.messages_server import Behaviour, MessagesServer, proposal
+from tests.support.messages_server import text as prose
 from tests.support.stub import git
 
 CLONE_FS = 0x200
@@ -51,14 +53,27 @@ class Researcher(MessagesServer):
         said = "\n".join(
             block["text"] for turn in request["messages"] for block in turn["content"] if "text" in block
         )
+        said = re.sub(r"# The proposal\n.*", "", said, flags=re.DOTALL)  # it may hold anything
         with self._lock:
-            answer = self._better(said) if "You improve a brief" in told else self._step(told, said)
+            if part := re.search(r"# Your part\nYou .*?You are the (scout|critic)(.*)", said, re.DOTALL):
+                answer = self._role(part[1], part[2])
+            elif "You improve a brief" in told:
+                answer = self._better(said)
+            else:
+                answer = self._step(told, said)
             self.script = [answer]
         return super()._next(request, headers)
 
+    def _role(self, role: str, said: str) -> Behaviour:
+        if role == "critic":
+            return prose("REVISE: be bolder.")
+        step = re.search(r"Step: [\d.]+", said)
+        return prose(f"One idea. {step[0] if step else ''}")
+
     def _step(self, told: str, said: str) -> Behaviour:
         level = re.findall(r"\| (LEVEL = ([-\d.]+).*)", said)[0]
-        step = re.search(r"Step: ([\d.]+)", told)
+        named = re.findall(r"Step: ([\d.]+)", said.partition("# Ideas of the scout")[2])
+        step = re.search(r"Step: ([\d.]+)", f"Step: {named[0]}" if named else told)
         more = float(step[1]) * self.draw.uniform(1 - self.spread, 1 + self.spread) if step else 0.0
         if more:
             edit = (level[0], f"LEVEL = {float(level[1]) + more:.6f}  # 0..2")

@@ -83,6 +83,7 @@ class AnthropicProposer(LanguageModel):
             "messages": messages,
             "tools": [tool(conversation.metric)],
             **self._fixed,
+            **({"tool_choice": {"type": "none"}} if conversation.role else {}),
         }
 
     def _usage(self, reply: Reply) -> Mapping[str, Any]:
@@ -123,6 +124,9 @@ class AnthropicProposer(LanguageModel):
             if _is_call(block)
         ]
         return [{"role": "assistant", "content": blocks}, {"role": "user", "content": results or words}]
+
+    def _said(self, reply: Reply) -> str:
+        return as_utf8(text_of(_blocks(reply)))
 
     def _text(self, reply: Reply) -> str:
         shown = [

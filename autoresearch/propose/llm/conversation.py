@@ -17,17 +17,27 @@ import json
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from autoresearch.clock import now
-from autoresearch.errors import Refused
+from autoresearch.config.roles import Role, split
+from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
-from autoresearch.propose.budget import Budget, Capped, Caps, Price, size_of, unbilled_before
-from autoresearch.propose.llm import prompt
+from autoresearch.propose.budget import (
+    Budget,
+    Capped,
+    Caps,
+    Price,
+    price_table,
+    size_of,
+    unbilled_before,
+)
+from autoresearch.propose.llm import prompt, roles
 from autoresearch.propose.llm.answer import MAX_VARIANTS, Answered, CutOff, accept
 from autoresearch.propose.llm.api import Api, Lost, Malformed, NextModel, TooLong
 from autoresearch.propose.llm.strategy import ranked
@@ -91,6 +101,7 @@ class Conversation:
         messages: The messages after it.
         n: Largest number of proposals.
         tries: Number of answers without a proposal.
+        role: The role that is asked in words, and calls no tool; empty: the proposer.
         at_limit: Whether the limit of an answer cannot grow further.
     """
 
@@ -104,6 +115,7 @@ class Conversation:
     n: int = 1
     tries: int = 0
     at_limit: bool = False
+    role: str = ""
 
 
 @dataclass
@@ -132,12 +144,14 @@ class LanguageModel(Proposer):
 
     reads_ideas = True
     questions = MAX_QUESTIONS
+    _free = False
+    """Whether a model without a price costs nothing."""
 
     def __init__(
         self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None, api: Api
     ) -> None:
         self._options = options
-        self._prices = prices
+        self._prices = dict(prices)
         self._api = api
         caps = Caps(options.max_dollars, options.max_tokens, options.max_calls)
         self._budget = Budget(self.name, caps, unbilled_before(self.name, options.models, services))
@@ -161,9 +175,12 @@ class LanguageModel(Proposer):
         self._budget.read(context.paid)
         name = conversation_name(context)
         failed: list[ProposerError | NextModel] = []
-        for model in ranked(self._options.models, context, self.name, self._budget.unbilled):
+        parts = _roles(context.brief)
+        own = parts.get("proposer")
+        models = [own.model] if own and own.model else self._options.models
+        for model in ranked(models, context, self.name, self._budget.unbilled):
             try:
-                found = self._converse(model, context, check, name, n)
+                found = self._converse(model, self._scouted(parts, model, context, name), check, name, n)
             except (NextModel, Capped) as error:  # a cheaper model may still fit under a cap
                 failed.append(error)
                 if isinstance(error, NextModel):
@@ -204,6 +221,10 @@ class LanguageModel(Proposer):
         """The messages that send a refusal back."""
 
     @abstractmethod
+    def _said(self, reply: Reply) -> str:
+        """The words of an answer that calls no tool."""
+
+    @abstractmethod
     def _text(self, reply: Reply) -> str:
         """The model's text, for the record."""
 
@@ -218,13 +239,65 @@ class LanguageModel(Proposer):
         limit, history_tokens, reason = self._options.answer_tokens, self._options.ledger_tokens, ""
         asked = self._prompt(context, history_tokens, n)
         conversation = Conversation(model, name, context.metric, asked, limit, history_tokens, n=n)
+        critic, first = _roles(context.brief).get(roles.CRITIC), list[Proposal]()
         while conversation.tries <= self._options.repairs:
-            exchange = self._exchange(conversation, context, check)
-            if exchange.proposals:
-                return [self._budget.bill(proposal, name) for proposal in exchange.proposals]
+            try:
+                exchange = self._exchange(conversation, context, check)
+            except (NextModel, ProposerError):
+                if first:  # what was objected to is better than nothing
+                    break
+                raise
+            if (found := exchange.proposals) and critic and not first:
+                words = self._consult(critic, model, context, name, found)
+                if objected := roles.objections(words):
+                    first = found
+                    conversation.messages += self._refusal(exchange.reply, f"the critic says: {objected}")
+                    continue
+            if found:
+                return [self._budget.bill(proposal, name) for proposal in found]
             reason = str(exchange.problem)
             self._continue(conversation, exchange, context)
+        if first:
+            return [self._budget.bill(proposal, name) for proposal in first]
         raise NextModel(f"{model}: no usable answer in {conversation.tries} tries; the last: {reason}")
+
+    # The roles of a brief
+
+    def _scouted(self, parts: Mapping[str, Role], model: str, context: Context, name: str) -> Context:
+        """The context with what the scout suggests, if the brief has one."""
+        scout = parts.get(roles.SCOUT)
+        return replace(context, advice=self._consult(scout, model, context, name)) if scout else context
+
+    def _consult(
+        self, role: Role, model: str, context: Context, name: str, proposals: Sequence[Proposal] = ()
+    ) -> str:
+        """What a role says; empty if it cannot answer, or may not since that could break a cap.
+
+        Args:
+            role: Whom to ask.
+            model: Of the proposer; it pays, and answers unless the role has a model of its own.
+            context: What it may know.
+            name: Of the conversation.
+            proposals: For the critic.
+        """
+        options, form = self._options, replace(self._form(), ask=roles.ask_of(role, proposals))
+        asked = self._prompts.build(context, options.ledger_tokens, form)
+        who, limit = role.model or model, options.answer_tokens
+        question = Conversation(
+            who, name, context.metric, asked, limit, options.ledger_tokens, role=role.name
+        )
+        exchange, started = Exchange(), now()
+        said = ""
+        try:
+            self._pay_and_send(exchange, question, started, payer=model)
+            said = self._said(exchange.reply).rpartition("</think>")[2].strip()[: roles.MOST]
+        except (NextModel, Capped, TooLong, Malformed) as error:
+            exchange.problem = error
+        finally:
+            if exchange.cost is not None:
+                problem = "" if said else str(exchange.problem or "it said nothing")
+                self._write_down(question, started, exchange.cost, problem, said)
+        return said
 
     def _prompt(self, context: Context, history_tokens: int, n: int) -> prompt.Prompt:
         return self._prompts.build(context, history_tokens, self._form(), min(n - 1, MAX_VARIANTS))
@@ -279,11 +352,13 @@ class LanguageModel(Proposer):
                 self._write_down(conversation, started, exchange.cost, problem, self._text(exchange.reply))
         return exchange
 
-    def _pay_and_send(self, exchange: Exchange, conversation: Conversation, started: float) -> None:
-        price, begun = self._prices[conversation.model], time.monotonic()
+    def _pay_and_send(
+        self, exchange: Exchange, conversation: Conversation, started: float, payer: str = ""
+    ) -> None:
+        price, begun = self._price(conversation.model), time.monotonic()
         sent = json.dumps(self._body(conversation), ensure_ascii=False, default=str)
         worst = price.worst(size_of(sent), conversation.limit)
-        with self._budget.allow(worst, f"{self.name}:{conversation.model}") as payment:
+        with self._budget.allow(worst, f"{self.name}:{payer or conversation.model}") as payment:
             self._write_down(conversation, started, worst, NO_ANSWER)
             lost = False
             try:
@@ -296,6 +371,20 @@ class LanguageModel(Proposer):
                 spent = price.cost(self._usage(exchange.reply), seconds)
                 exchange.cost = payment.cost = replace(worst, seconds=seconds) if lost else spent
 
+    def _price(self, model: str) -> Price:
+        """The price of a model; that of a role may be one that proposes nothing.
+
+        Raises:
+            ProposerError: If it is not known. A search does not begin so, but a brief may change meanwhile.
+        """
+        if model not in self._prices:
+            free = self._free and self._options.max_dollars is None
+            try:
+                self._prices |= price_table(self._options.prices, [model], free=free)
+            except UserError as error:
+                raise ProposerError(f"a role of the brief: {error}", exhausted=False) from None
+        return self._prices[model]
+
     def _write_down(
         self, conversation: Conversation, started: float, cost: Cost, problem: str, answered: str = ""
     ) -> None:
@@ -304,8 +393,15 @@ class LanguageModel(Proposer):
             if conversation.messages
             else conversation.asked.text
         )
-        who = f"{self.name}:{conversation.model}"
+        who = ":".join(part for part in (self.name, conversation.model, conversation.role) if part)
         self._record(Call(conversation.name, who, started, asked, answered, problem, cost))
+
+
+def _roles(brief: str) -> Mapping[str, Role]:
+    """The roles of a brief; none while a person writes what cannot be read."""
+    with suppress(UserError):
+        return split(brief)[1]
+    return {}
 
 
 def conversation_name(context: Context) -> str:

@@ -58,6 +58,7 @@ class OpenAIProposer(LanguageModel):
     """
 
     name = "openai"
+    _free = True
 
     def __init__(self, *, services: SearchServices | None = None, **options: Any) -> None:
         values = OpenAIOptions(**options)
@@ -101,12 +102,13 @@ class OpenAIProposer(LanguageModel):
     def _body(self, conversation: Conversation) -> dict[str, Any]:
         system = "\n\n".join(block["text"] for block in conversation.asked.system)
         question = "".join(block["text"] for block in conversation.asked.content)
-        if not self._tools and prompt.JSON.how not in system:  # the server said so after the prompt was made
+        lacking = not self._tools and not conversation.role
+        if lacking and prompt.JSON.how not in system:  # the server said so after the prompt was made
             question += f"\n\nThere is no tool here. Instead:\n{prompt.JSON.how}\n\n{prompt.JSON.ask}"
         opening = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         body: dict[str, Any] = {"model": conversation.model, "messages": [*opening, *conversation.messages]}
         body[self._limit_name] = conversation.limit
-        if self._tools:
+        if self._tools and not conversation.role:
             about = tool(conversation.metric)
             function = {"parameters": about.pop("input_schema"), **about}
             body["tools"] = [{"type": "function", "function": function}]
@@ -150,6 +152,9 @@ class OpenAIProposer(LanguageModel):
         # As text, which every server accepts; tool results must match calls, which may be malformed.
         before = [{"role": "assistant", "content": words}] if words.strip() else []
         return [*before, {"role": "user", "content": as_utf8(text)}]
+
+    def _said(self, reply: Reply) -> str:
+        return as_utf8(text_of(mapping(_choice(reply).get("message")).get("content")))
 
     def _text(self, reply: Reply) -> str:
         message = mapping(_choice(reply).get("message"))

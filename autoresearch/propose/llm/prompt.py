@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autoresearch.config.roles import for_proposer
 from autoresearch.judge import Bars
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import size_of
@@ -94,7 +95,7 @@ class Writer:
         system = [_text(how)]
         if context.about:
             system.append(_text("\n\n".join(context.about)))
-        system.append(_text(f"<brief>\n{escape_tags(context.brief.strip())}\n</brief>", CACHE))
+        system.append(_text(f"<brief>\n{escape_tags(for_proposer(context.brief).strip())}\n</brief>", CACHE))
         scripts = "\n\n".join(script(path, text) for path, text in sorted(context.sources.items()))
         if self._ledger is None or (self._ledger.budget, self._ledger.metric) != (
             history_tokens,
@@ -125,6 +126,7 @@ def state(context: Context, past: Outcomes, ask: str) -> str:
         f"# This time\nPropose {context.request}" if context.request else request_on_plateau(past),
         _ideas(context.ideas),
         _notes(context.notes),
+        _advice(context.advice),
         ask,
     ]
     return "\n\n".join(part for part in parts if part)
@@ -307,6 +309,14 @@ def _ideas(ideas: tuple[Idea, ...]) -> str:
         return ""
     ask = "# Open ideas of people\nTo test one of them, give its number in your answer."
     return "\n".join([ask, *lines[:MAX_IDEAS]])
+
+
+def _advice(advice: str) -> str:
+    """What the scout of the brief has found; it wrote that as a model, so it is data."""
+    if not advice.strip():
+        return ""
+    told = "A scout read the same as you, and lists ideas. Take one of them or none; the proposal is yours."
+    return f"# Ideas of the scout\n{told}\n{quoted(advice)}"
 
 
 def _plain(name: str, value: object) -> bool:

@@ -182,6 +182,11 @@ class KnobProposer(Proposer):
         self._column = column
         self._tries = tries
 
+    @classmethod
+    def followed(cls, brief: str) -> str:
+        """The knobs that it allows."""
+        return ", ".join(sorted(scope(brief)))
+
     def ask(self, context: Context, check: Check, n: int = 1) -> Sequence[Proposal]:
         """See `autoresearch.propose.base.Proposer`."""
         return up_to(n, lambda: self._next(context, check))

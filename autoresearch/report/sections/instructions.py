@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from autoresearch.config.roles import for_proposer
 from autoresearch.text import one_line
 from autoresearch.types import Experiment, Metric, VerdictKind
 
@@ -67,7 +68,7 @@ def shares(experiments: Iterable[Experiment], briefs: Sequence[str]) -> list[Sha
         experiments: Of one search, or of several with the same briefs.
         briefs: The texts of the brief, if it was changed meanwhile.
     """
-    known = list(dict.fromkeys(text for brief in briefs for text in instructions(brief)))
+    known = list(dict.fromkeys(text for brief in briefs for text in instructions(for_proposer(brief))))
     found: dict[str, Share] = {}
     for e in experiments:
         if e.proposal is None or e.verdict is None:

@@ -26,6 +26,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute import EXECUTORS, is_remote
 from autoresearch.execute.places import device, places, threads
 from autoresearch.judge import create_judge
+from autoresearch.propose.llm.roles import check_roles
 from autoresearch.store.git.commits import check_branch
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
@@ -70,7 +71,7 @@ def check_settings(config: Config, *, new: bool) -> None:
     Raises:
         UserError: If the judge, the brief, or for a new search the corpus or the ideas cannot be used.
     """
-    config.read_brief()
+    check_roles(config.read_brief(), config.proposer)
     check_judge(config)
     if is_remote(config.executor.name):
         EXECUTORS.load(config.executor.name).check(config.executor)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from autoresearch.clock import now
+from autoresearch.config import roles
+from autoresearch.errors import UserError
 from autoresearch.store.journal import Journal
 from autoresearch.text import flatten
 from autoresearch.types import Cost, Diagnosis, Plain
@@ -189,7 +191,7 @@ def current_brief(journal: Journal, path: Path, name: str = "", edited: Brief | 
 
     Args:
         journal: Of the search.
-        path: The file.
+        path: The file or folder.
         name: What it is called in the configuration; empty if that has not changed.
         edited: What a person wrote for this search alone. It counts if it was made of the brief of that name,
             and until the file is changed after it.
@@ -199,8 +201,8 @@ def current_brief(journal: Journal, path: Path, name: str = "", edited: Brief | 
         known = [Brief(info.created, info.brief, info.brief_text)] if info.brief_text else []
     last = known[-1] if known else Brief(info.created, info.brief, "")
     name, text, when = name or info.brief, last.text, 0.0
-    with suppress(OSError, UnicodeDecodeError):
-        text, when = path.read_text(encoding="utf-8"), path.stat().st_mtime
+    with suppress(OSError, UnicodeDecodeError, UserError, KeyError):
+        text, when = roles.read(path), max(file.stat().st_mtime for file in roles.files(path))
     if edited is not None and edited.name == name and edited.time >= when:
         text, name = edited.text, f"{name}, edited"
     if not text.strip() and last.text:

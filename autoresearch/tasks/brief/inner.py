@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config.files import quoted, replaced
-from autoresearch.errors import UserError
+from autoresearch.edit.apply import apply
+from autoresearch.edit.patch import edits_from_patch
+from autoresearch.errors import Refused, UserError
 from autoresearch.store.files import remove_tree
 from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief import process
@@ -34,17 +37,19 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Inner:
-    """One inner search: a brief, the seed of the search, and its settings."""
+    """One inner search: a brief, the seed of the search, its settings, and the name of its starting point."""
 
     brief: str
     seed: int
     settings: tuple[str, ...]
     spend: Spend
+    start: str = ""
 
     @property
     def name(self) -> str:
         """Its name, equal for the same search only."""
-        what = json.dumps([self.brief, self.settings, self.spend.experiments, self.spend.minutes])
+        what = [self.brief, self.settings, self.spend.experiments, self.spend.minutes]
+        what = json.dumps([*what, self.start] if self.start else what)
         return f"{hashlib.sha256(what.encode()).hexdigest()[:12]}-{self.seed}"
 
 
@@ -66,38 +71,46 @@ class Searches:
         self.settings, self.spend, self.dollars = tuple(settings), spend, dollars
         self._ended: dict[str, Result] = {}
 
-    @property
-    def code(self) -> Path:
-        """The repository in which they run."""
-        return self.folder / "code"
+    def code(self, start: str = "") -> Path:
+        """The repository of a starting point."""
+        return self.folder / "-".join(filter(None, ("code", start)))
 
-    def prepare(self, export: Callable[[Path], None]) -> None:
-        """Make the repository, once.
+    def prepare(self, export: Callable[[Path], None], others: Mapping[str, str] | None = None) -> None:
+        """Make the repositories, once.
 
         Args:
             export: Writes the files of the starting commit into a folder.
+            others: Names of other starting points -> the patch that makes each of these files.
+
+        Raises:
+            UserError: If a patch does not apply.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.code.exists():
-            half = self.folder / "code.half"
+        for start, patch in {"": "", **(others or {})}.items():
+            if (code := self.code(start)).exists():
+                continue
+            half = code.with_name(f"{code.name}.half")
             remove_tree(half)
             export(half)
+            if patch:
+                _apply(patch, half)
             Repository.begin(half)
-            half.rename(self.code)
+            half.rename(code)
         if not (link := self.folder / "cache").exists():
             self.cache.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(self.cache, target_is_directory=True)
 
-    def inner(self, brief: str, seed: int, more: Sequence[str] = ()) -> Inner:
+    def inner(self, brief: str, seed: int, more: Sequence[str] = (), start: str = "") -> Inner:
         """The inner search that follows a brief.
 
         Args:
             brief: The text.
             seed: Of the search.
             more: Settings that replace others.
+            start: Name of another starting point.
         """
-        return Inner(brief, seed, tuple(replaced(self.settings, more)), self.spend)
+        return Inner(brief, seed, tuple(replaced(self.settings, more)), self.spend, start)
 
     def result(self, inner: Inner) -> Result | None:
         """What an inner search came to; None while it has not ended."""
@@ -134,7 +147,7 @@ class Searches:
             def look(clock: process.Clock = clock) -> None:
                 tick(clock.tick(), process.tried(journal))
 
-            code = process.run_search(self.code, overrides, log, look)
+            code = process.run_search(self.code(inner.start), overrides, log, look)
             clock.note()
             if done := self.result(inner):
                 return done
@@ -196,3 +209,17 @@ class Searches:
         }
         default = [value for value in DEFAULTS if value.partition("=")[0] not in given]
         return [*default, *inner.settings, *(f"{key}={quoted(value)}" for key, value in own.items())]
+
+
+def _apply(patch: str, folder: Path) -> None:
+    """Change the files of a folder as a patch says."""
+    changed = {Path(name) for name in re.findall(r"^\+\+\+ (?:b/)?([^\t\n]+)", patch, re.MULTILINE)}
+    try:
+        sources = {str(path): (folder / path).read_text(encoding="utf-8") for path in changed}
+        for path, text in apply(sources, edits_from_patch(patch, sources)).items():
+            (folder / path).write_text(text, encoding="utf-8")
+    except (OSError, ValueError, Refused) as error:
+        raise UserError(
+            f"The other starting point cannot be made: {error}.",
+            "task.elsewhere_patch is a diff of the starting commit's files, as `git diff` writes it.",
+        ) from None

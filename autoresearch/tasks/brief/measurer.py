@@ -8,6 +8,7 @@ from shutil import copytree
 from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
+from autoresearch.config.roles import together
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.ledger import in_short, ledger
@@ -44,9 +45,13 @@ class BriefMeasurer:
     ) -> Measurement:
         """Run an inner search for each split, or read one that has ended; see `Measurer.measure`."""
         kept = Path(spec.submission) if spec.submission else None
-        source = kept if kept and kept.exists() else tree / self._task.editable[0]
-        brief, begun = source.read_text(encoding="utf-8"), now()
-        self._searches.prepare(self._export)
+        if kept and kept.exists():
+            brief = kept.read_text(encoding="utf-8")
+        else:
+            paths = self._task.editable
+            brief = together({path: (tree / path).read_text(encoding="utf-8") for path in paths})
+        begun = now()
+        self._searches.prepare(self._export, self._task.starts)
         results = {split: self._run(self._inner(brief, spec.seed, split), progress) for split in spec.splits}
         if kept and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -81,8 +86,10 @@ class BriefMeasurer:
         copytree(self._trusted, folder, symlinks=True)
 
     def _inner(self, brief: str, seed: int, split: Split) -> Inner:
-        elsewhere = self._task.options.elsewhere if split is Split.TEST else ()
-        return self._searches.inner(brief, seed, elsewhere)
+        if split is not Split.TEST:
+            return self._searches.inner(brief, seed)
+        start = next(iter(self._task.starts), "")
+        return self._searches.inner(brief, seed, self._task.options.elsewhere, start)
 
     def _run(self, inner: Inner, progress: Callable[[Progress], None]) -> Result:
         def tick(seconds: float, tried: int) -> None:
@@ -96,10 +103,7 @@ class BriefMeasurer:
 
     def _score(self, result: Result) -> float:
         options = self._task.options
-        if not options.per_dollar:
-            return result.gain
-        dollars = result.dollars + result.device_seconds / 3600 * options.device_hour
-        return result.gain / dollars if dollars else 0.0
+        return result.score(options.device_hour if options.per_dollar else None)
 
     def _told(self, result: Result) -> str:
         void = f"no claim: {result.void}\n" if result.void else ""

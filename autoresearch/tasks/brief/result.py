@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
+from autoresearch.store.calls import CallLog
 from autoresearch.store.journal import Journal
 from autoresearch.store.records.claims import read_claims
 from autoresearch.store.records.notes import read_unbilled, seconds_after
@@ -29,6 +30,7 @@ class Result:
         device_seconds: For how long its trials kept devices busy.
         void: Why there is no claim although something was kept; empty if there is one.
         experiments: All of them, the baseline first.
+        roles: What the calls of each role of the brief cost; those of the proposer are its own.
     """
 
     name: str
@@ -40,6 +42,14 @@ class Result:
     device_seconds: float
     void: str
     experiments: tuple[Experiment, ...]
+    roles: Mapping[str, Cost] = field(default_factory=dict)
+
+    def score(self, device_hour: float | None) -> float:
+        """Its gain; with the price of an hour of a device, the gain per dollar, 0 if it was free."""
+        if device_hour is None:
+            return self.gain
+        dollars = self.dollars + self.device_seconds / 3600 * device_hour
+        return self.gain / dollars if dollars else 0.0
 
 
 def read_result(folder: Path) -> Result | None:
@@ -68,6 +78,7 @@ def read_result(folder: Path) -> Result | None:
             device_seconds=sum(t.seconds for e in experiments for t in e.trials) + seconds_after(journal),
             void=claim.void if claim else "",
             experiments=experiments,
+            roles=CallLog(folder).by_role(),
         )
 
 

@@ -19,6 +19,8 @@ from pydantic import Field
 
 from autoresearch.config import Config, Options, parse
 from autoresearch.config.files import replaced
+from autoresearch.config.roles import BRIEF, ROLES, split, together
+from autoresearch.edit.patch import read_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
@@ -41,9 +43,10 @@ class BriefOptions(Options):
     """The configuration group `task`; configs/task/brief.yaml says what each means."""
 
     name: str
-    editable: tuple[str, ...] = Field(min_length=1, max_length=1)
+    editable: tuple[str, ...] = Field(min_length=1, max_length=1 + len(ROLES))
     search: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    elsewhere_patch: str | None
     per_dollar: bool
     device_hour: float = Field(ge=0)
     evidence: str | None
@@ -79,10 +82,26 @@ class BriefTask(Task):
         self.options = options = parse(BriefOptions, config.task, "task")
         self.limits_of_all = budget = parse(BriefBudget, config.budget, "budget")
         self.name, self.editable = options.name, options.editable
+        folders, names = zip(*((Path(path).parent, Path(path).stem) for path in self.editable), strict=True)
+        if len(names) > 1 and (len(set(folders)) > 1 or not {BRIEF} <= set(names) <= {BRIEF, *ROLES}):
+            raise UserError(
+                f"task.editable={list(self.editable)} is not one brief.",
+                "It is one file, or brief.md and the files of its roles in the same folder.",
+            )
         inner = check_settings(options.search, budget.spend)
         inner_task = create_task(inner)
+        self.starts: dict[str, str] = {}
+        if options.elsewhere_patch:
+            patch = read_patch(Path(options.elsewhere_patch).expanduser())
+            self.starts = {hashlib.sha256(patch.encode()).hexdigest()[:8]: patch}
         if options.elsewhere:
-            check_settings(replaced(options.search, options.elsewhere), budget.spend)
+            other = check_settings(replaced(options.search, options.elsewhere), budget.spend)
+            same = all(getattr(other, key) == getattr(inner, key) for key in ("data", "task"))
+            if same and other.choices.get("data") == inner.choices.get("data") and not self.starts:
+                raise UserError(
+                    f"task.elsewhere={list(options.elsewhere)} changes neither the corpus nor the task.",
+                    'Name another corpus, such as ["data=tinystories"], or set task.elsewhere_patch.',
+                )
         if inner_task.sealed is None:
             raise UserError(
                 f"The task {inner_task.name} has no sealed split, so its searches claim no gain.",
@@ -91,8 +110,9 @@ class BriefTask(Task):
         unit = inner_task.metric.unit + (" per dollar" if options.per_dollar else "")
         self.metric = Metric("gain", unit, Direction.MAXIMIZE, inner_task.metric.digits, ratio=False)
         self.inner_metric = inner_task.metric
-        self.sealed = Split.TEST if options.elsewhere else None
-        self.by_hand = " ".join(["autoresearch run", f"brief={self.editable[0]}", *options.search])
+        self.sealed = Split.TEST if options.elsewhere or self.starts else None
+        path = self.editable[0] if len(self.editable) == 1 else str(Path(self.editable[0]).parent)
+        self.by_hand = " ".join(["autoresearch run", f"brief={path}", *options.search])
         if options.per_dollar and not options.device_hour and inner.proposer.get("max_dollars") is None:
             raise UserError(
                 "task.per_dollar needs something that costs dollars.", "Price a device: task.device_hour=2"
@@ -113,7 +133,7 @@ class BriefTask(Task):
                 raise UserError(f"task.evidence cannot be read: {error}.", "Name a text file.") from None
         path = cache / "brief"
         path.mkdir(parents=True, exist_ok=True)
-        key = json.dumps([self.options.search, self.options.elsewhere])
+        key = json.dumps([self.options.search, self.options.elsewhere, *self.starts])
         splits = {Split.VALIDATION} | ({self.sealed} if self.sealed else set())
         about = {"key": hashlib.sha256(key.encode()).hexdigest()[:16], "evidence": evidence}
         return Dataset(path, about, frozenset(splits))
@@ -121,6 +141,7 @@ class BriefTask(Task):
     def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Check a brief: it is text, and its front matter, which programs read, stays as it is."""
         super().validate(before, after)
+        _check_models(before, after)
         for path, text in after.items():
             if not text.strip() or "\0" in text or len(text) > MOST:
                 raise Refused(f"{path} must be a text of 1 to {MOST} characters")
@@ -152,7 +173,7 @@ class BriefTask(Task):
             "experiment after the other, to improve a program. The brief decides what it tries."
         )
         rules = [
-            f"Edit only {self.editable[0]}. It is Markdown for the model that does the research.",
+            f"Edit only {', '.join(self.editable)}. It is Markdown for the model that does the research.",
             f"It has at most {MOST} characters; its front matter, if it has one, stays as it is.",
             "Say what to try, in which order, and what to leave; general advice changes nothing.",
             "Give no advice that holds for one corpus alone: the final claim is made on another.",
@@ -181,6 +202,18 @@ class BriefTask(Task):
         if self.sealed:
             return []
         return ["Nothing is claimed in the end: task.elsewhere names no other corpus or starting point."]
+
+
+def _check_models(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Refuse roles that do not exist, and a role with another model: models cost money."""
+    try:
+        _, new = split(together(after))
+        _, old = split(together({path: before.get(path, text) for path, text in after.items()}))
+    except UserError as error:
+        raise Refused(str(error)) from None
+    for name, role in new.items():
+        if role.model != (old[name].model if name in old else ""):
+            raise Refused(f"the model of the role {name} cannot be chosen by an edit")
 
 
 def front(text: str) -> str:

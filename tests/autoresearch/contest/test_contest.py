@@ -117,6 +117,98 @@ def test_plans_and_briefs_that_cannot_be(root: Path, monkeypatch: pytest.MonkeyP
         Contest.begin(root / "runs/c", plan)
 
 
+def planted(
+    monkeypatch: pytest.MonkeyPatch, root: Path, names: tuple[str, ...], spread: float = 0.02, **plan: float
+) -> Contest:
+    """A contest whose inner searches are known at once: a brief gains its step, and costs more than that."""
+    worth = {briefs.brief(step): step or 0.0 for step in WORTH.values()}
+
+    def run(self: Searches, one: Inner, tick: object = None) -> Result:
+        step = worth[one.brief]
+        gain = step + random.Random(one.seed * 7 + len(one.brief)).gauss(0, spread)
+        return Result(one.name, gain, 0.0, 1, 1, 1 + 40 * step**2, 3600.0, "", ())
+
+    known: dict[str, Result] = {}
+    monkeypatch.setattr(
+        Searches, "run", lambda self, one, tick=None: known.setdefault(one.name, run(self, one))
+    )
+    monkeypatch.setattr(Searches, "result", lambda self, one: known.get(one.name))
+    monkeypatch.setattr(Contest, "summaries", lambda self: [])
+    words = [str(root.parent / f"{name}.md") for name in names]
+    made = make_plan(words, [*briefs.INNER, "proposer=random"], Repository(root), 12, None, **plan)
+    return Contest.begin(root / "runs/c", made)
+
+
+def test_the_gain_per_dollar_can_be_raced(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy_task.install(monkeypatch, tmp_path / "other")
+    held = planted(monkeypatch, root, ("good", "plain"), device_hour=0.0)
+    held.run(Repository(root))
+    found = held.standing()
+    assert found.ranking == ["plain", "good"] and found.winner == "plain", "0.2 / 2.6 is more than 0.5 / 11"
+    assert held.score.unit.endswith("per dollar") and found.gains["good"][0] > found.gains["plain"][0]
+    [told] = page.per_dollar(held, found)
+    assert "an hour of a device counts as 0 dollars" in told and told.index("plain") < told.index("good")
+    assert Contest(root / "runs/c").plan.device_hour == 0.0
+    assert found.results["good"][0].score(None) == found.gains["good"][0]
+
+
+def test_briefs_that_the_proposer_cannot_tell_apart_are_named_at_the_start(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy_task.install(monkeypatch, tmp_path / "other")
+    held = planted(monkeypatch, root, ("good", "plain"))
+    [told] = page.unlike_in_vain(held)
+    assert told.startswith("good and plain are one brief to proposer=random, which reads nothing")
+    assert told in page.to_text(held), "the page says it, too"
+    knobs = root.parent / "knobs.md"
+    knobs.write_text("---\nknobs: LEVEL\n---\n# Of some knobs\n")
+    words = [str(root.parent / "good.md"), str(knobs)]
+    for proposer in ("random", "optuna", "anthropic", "portfolio"):
+        plan = make_plan(words, [*briefs.INNER, f"proposer={proposer}"], Repository(root), 3, None)
+        assert not Contest.begin(root / f"runs/{proposer}", plan).alike
+    replayed = [*briefs.INNER, "proposer=replay", "proposer.path=x"]
+    plan = make_plan(words, replayed, Repository(root), 3, None)
+    assert Contest.begin(root / "runs/replayed", plan).alike == (("good", "knobs"),)
+
+
+def test_a_folder_with_brief_md_is_one_brief(root: Path) -> None:
+    org = root.parent / "many/org"
+    org.mkdir(parents=True)
+    (org / "brief.md").write_text("# Together\n")
+    (org / "critic.md").write_text("Be strict.\n")
+    (root.parent / "many/alone.md").write_text("# Alone\n")
+    text = "# Together\n\n<!-- role: critic -->\nBe strict.\n"
+    assert read_briefs([str(org)]) == (("org", text),)
+    assert read_briefs([str(org.parent)]) == (("alone", "# Alone\n"), ("org", text))
+    (org / "judge.md").write_text("?")
+    with pytest.raises(UserError, match="no role 'judge'"):
+        read_briefs([str(org)])
+
+
+@pytest.mark.soak
+def test_what_roles_add_is_measured_by_a_contest_and_contests_are_compared(
+    root: Path, server: briefs.Researcher
+) -> None:
+    org = root.parent / "org"
+    org.mkdir()
+    (org / "brief.md").write_text(briefs.brief(0.1))
+    (org / "scout.md").write_text("Step: 0.5")
+    (root.parent / "alone.md").write_text(briefs.brief(0.1))
+    common = [*briefs.INNER, *briefs.model(server.url), "experiments=1"]
+    said = inside(root, "contest", str(org), str(root.parent / "alone.md"), *common, "name=roles")
+    assert "org is better than every other brief: this is established at 95%" in said
+    page_text = (root / "runs/roles/contest.html").read_text()
+    assert "scout: " in page_text and "role: scout" in page_text
+    words = [str(root.parent / f"{name}.md") for name in ("good", "poor")]
+    inside(root, "contest", *words, *common, "name=c", "--rounds", "2")
+    told = inside(root, "compare", "roles", "c")
+    for label in ("roles: org", "roles: alone", "c: good", "c: poor"):
+        assert label in told
+    assert "Contest roles: org is better" in told and "Contest c: Which brief is the best is not" in told
+
+
 def test_a_round_is_begun_only_if_all_of_it_can_be_paid(
     root: Path, server: briefs.Researcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

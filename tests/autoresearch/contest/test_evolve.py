@@ -58,7 +58,7 @@ def test_evolve_finds_the_planted_improvement_and_keeps_it(root: Path, server: b
             "experiments=2",
             "claim=2",
             "judge=threshold",
-            'task.elsewhere=["judge=threshold"]',
+            'task.elsewhere=["data=tinystories"]',
             *model,
         ]
         overrides += ["diagnoses=0", "tracking=none", "executor.device=cpu"]
@@ -82,7 +82,7 @@ def test_what_evolve_needs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     held = Contest.begin(root / "runs/c", plan)
     with pytest.raises(UserError, match="no complete round"):
         settings(held, repository, [])
-    assert committed("brief", briefs.brief(0.2), repository) == "brief.md"
+    assert committed("brief", briefs.brief(0.2), repository) == ["brief.md"]
     with pytest.raises(UserError, match="is not among the committed files"):
         committed("brief", "# Another", repository)
     result = Result("x", 0.1, 0.0, 1, 1, 0.0, 1.0, "", ())
@@ -90,7 +90,7 @@ def test_what_evolve_needs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("autoresearch.contest.page.write", lambda contest: None)
     with pytest.raises(UserError, match="must hold elsewhere"):
         settings(held, repository, ["experiments=3"])
-    made = settings(held, repository, ['task.elsewhere=["seed=1"]'])
+    made = settings(held, repository, ['task.elsewhere=["data=tinystories"]'])
     assert "task.editable=[brief.md]" in made and "brief=evolve" in made and made[0] == "task=brief"
 
 

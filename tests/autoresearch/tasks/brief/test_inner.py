@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoresearch.config.roles import joined
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
@@ -53,6 +54,36 @@ def test_an_inner_search_gains_what_its_brief_is_worth_and_is_run_once(
     assert found.run(found.inner(briefs.brief(0.3), seed=7)) == good and len(server.requests) == asked
     assert git(root, "for-each-ref") == head, "the user's repository gets none of its commits"
     assert found.spent() == pytest.approx(good.dollars + poor.dollars)
+
+
+@pytest.mark.slow
+def test_a_brief_with_roles_is_followed_and_each_role_is_paid(root: Path, server: briefs.Researcher) -> None:
+    roles = {"scout": "Step: 0.5", "critic": "Be bold."}
+    made = Searches(
+        root / "runs/x/inner", root / "runs/cache", (*briefs.INNER, *briefs.model(server.url)), Spend(1)
+    )
+    repository = Repository(root)
+    made.prepare(lambda folder: repository.export(repository.resolve("HEAD") or "", (".",), folder))
+    done = made.run(made.inner(joined({"brief": briefs.brief(0.1), **roles}), seed=7))
+    assert done.gain > 0.03, "the scout's step is taken, not the smaller one of the brief"
+    calls = {role: cost.calls for role, cost in done.roles.items()}
+    assert calls["scout"] >= 1 and calls["critic"] >= 1 and calls["proposer"] == 2 * calls["critic"]
+    assert sum(cost.dollars for cost in done.roles.values()) == pytest.approx(done.dollars)
+
+
+def test_another_starting_point_is_a_patch_of_the_files(root: Path, tmp_path: Path) -> None:
+    made = Searches(tmp_path / "inner", tmp_path / "cache", ("task=toy",), SPEND)
+    export = Repository(root).export
+    head = Repository(root).resolve("HEAD") or ""
+    (root / toy_task.PATH).write_text(toy_task.SCRIPT.replace("LEVEL = 1.0", "LEVEL = 0.5"))
+    patch = git(root, "diff") + "\n"
+    made.prepare(lambda folder: export(head, (".",), folder), {"low": patch})
+    made.prepare(lambda folder: pytest.fail("once is enough"), {"low": patch})
+    assert "LEVEL = 0.5" in (made.code("low") / toy_task.PATH).read_text()
+    assert "LEVEL = 1.0" in (made.code() / toy_task.PATH).read_text()
+    assert made.inner("# B", 1, start="low").name != made.inner("# B", 1).name
+    with pytest.raises(UserError, match="cannot be made"):
+        made.prepare(lambda folder: export(head, (".",), folder), {"odd": patch.replace("1.0", "7.0")})
 
 
 @pytest.mark.slow
