@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch import config as config_module
@@ -148,6 +148,7 @@ def test_numbers_may_be_written_as_people_write_them() -> None:
     assert load(["ideas=null"], {}).ideas is None
 
 
+@settings(max_examples=30)  # each composes the whole configuration
 @given(st.text(min_size=1, max_size=30))
 def test_no_override_makes_it_fall_over(text: str) -> None:
     with contextlib.suppress(UserError):

@@ -35,95 +35,91 @@ MAX_SENTENCE = 600
 """Characters kept of each prose field."""
 
 
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object that has all of these properties and no others, as strict tools demand."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _of(kind: str, description: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "description": description, **more}
+
+
+_EDIT = _object(
+    path=_of("string", "File to change."),
+    search=_of(
+        "string",
+        "Passage to replace, copied exactly from the file as shown, without line numbers; it must occur "
+        "once. Empty: `replace` is the whole new file.",
+    ),
+    replace=_of("string", "What stands there afterwards. Empty deletes the passage."),
+)
+_VARIANT = _object(
+    hypothesis=_of("string", "One sentence: what this variant does otherwise."),
+    edits={"type": "array", "items": _EDIT},
+)
+
+
 def tool(metric: Metric) -> dict[str, Any]:
     """The definition of the tool, for `tools=[...]`; the same bytes every time for a metric."""
-    text = {"type": "string"}
-    edit = {
-        "type": "object",
-        "properties": {
-            "path": {**text, "description": "File to change."},
-            "search": {
-                **text,
-                "description": "Passage to replace, copied exactly from the file as shown, without line "
-                "numbers; it must occur once. Empty: `replace` is the whole new file.",
-            },
-            "replace": {**text, "description": "What stands there afterwards. Empty deletes the passage."},
-        },
-        "required": ["path", "search", "replace"],
-        "additionalProperties": False,
+    idea = {
+        "hypothesis": _of("string", "One sentence: what is changed and what it should do to the score."),
+        "mechanism": _of("string", "Why you expect this, in two or three sentences."),
+        "category": {"type": "string", "enum": [category.value for category in Category]},
+        "expected_effect": _of("number", f"Expected gain in {metric.unit}; positive is better."),
+        "confidence": _of("number", "Probability from 0 to 1 that the gain is real."),
+        "risk": _of("string", "What is most likely to go wrong."),
+        "idea": _of(
+            "integer",
+            "Number of the open idea of a person that this tests; 0 for an idea of your own.",
+        ),
+        "instruction": _of(
+            "string",
+            "The one instruction of the brief that this follows most, in the brief's words (the first ones "
+            "are enough). Empty if it follows none.",
+        ),
+        "difference": _of(
+            "string",
+            "If an earlier experiment that failed was much like this: what is different now, and why that "
+            "should matter. Else empty.",
+        ),
     }
-    properties: dict[str, Any] = {
-        "hypothesis": {
-            **text,
-            "description": "One sentence: what is changed and what it should do to the score.",
-        },
-        "mechanism": {**text, "description": "Why you expect this, in two or three sentences."},
-        "category": {**text, "enum": [category.value for category in Category]},
-        "expected_effect": {
-            "type": "number",
-            "description": f"Expected gain in {metric.unit}; positive is better.",
-        },
-        "confidence": {"type": "number", "description": "Probability from 0 to 1 that the gain is real."},
-        "risk": {**text, "description": "What is most likely to go wrong."},
-        "idea": {
-            "type": "integer",
-            "description": "Number of the open idea of a person that this tests; 0 for an idea of your own.",
-        },
-        "instruction": {
-            **text,
-            "description": "The one instruction of the brief that this follows most, in the brief's words "
-            "(the first ones are enough). Empty if it follows none.",
-        },
-        "difference": {
-            **text,
-            "description": "If an earlier experiment that failed was much like this: what is different now, "
-            "and why that should matter. Else empty.",
-        },
-        "edits": {
-            "type": "array",
-            "items": edit,
-            "description": "The change: at least one edit, unless `tune` names constants of the script.",
-        },
-        "tune": {
-            **text,
-            "description": "Constants whose numbers are to be tuned on top of the edits, each with its "
-            "space: `LR 0.005..0.05 log; DEPTH 2..6; ACT relu | gelu`. One constant with listed values is a "
-            "sweep: `WARMUP 0.0 | 0.05 | 0.1`. Usually empty.",
-        },
-        "diagnose": {
-            "type": "boolean",
-            "description": "True: the edits only print something about the current script, as the hypothesis "
-            "says; nothing is judged. Usually false.",
-        },
-        "points": {
-            "type": "integer",
-            "description": f"Points of the tuning, each an experiment: 2 to {MAX_POINTS}; 0 without one.",
-        },
-    }
-    variant = {
-        "type": "object",
-        "properties": {
-            "hypothesis": {**text, "description": "One sentence: what this variant does otherwise."},
-            "edits": {"type": "array", "items": edit},
-        },
-        "required": ["hypothesis", "edits"],
-        "additionalProperties": False,
-    }
-    properties["variants"] = {
-        "type": "array",
-        "items": variant,
-        "description": "Other ways to carry out the same idea, if the request asks for some; else empty.",
+    change = {
+        "edits": _of(
+            "array",
+            "The change: at least one edit, unless `tune` names constants of the script.",
+            items=_EDIT,
+        ),
+        "tune": _of(
+            "string",
+            "Constants whose numbers are to be tuned on top of the edits, each with its space: "
+            "`LR 0.005..0.05 log; DEPTH 2..6; ACT relu | gelu`. One constant with listed values is a sweep: "
+            "`WARMUP 0.0 | 0.05 | 0.1`. Usually empty.",
+        ),
+        "diagnose": _of(
+            "boolean",
+            "True: the edits only print something about the current script, as the hypothesis says; nothing "
+            "is judged. Usually false.",
+        ),
+        "points": _of(
+            "integer",
+            f"Points of the tuning, each an experiment: 2 to {MAX_POINTS}; 0 without one.",
+        ),
+        "variants": _of(
+            "array",
+            "Other ways to carry out the same idea, if the request asks for some; else empty.",
+            items=_VARIANT,
+        ),
     }
     return {
         "name": TOOL_NAME,
         "description": "Propose the next experiment: a hypothesis and the exact edits that test it.",
         "strict": True,
-        "input_schema": {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        },
+        "input_schema": _object(**idea, **change),
     }
 
 

@@ -117,6 +117,7 @@ class Calls(Silent):
         self.at.append(self.count)
 
 
+@pytest.mark.soak
 def test_an_experiment_takes_as_many_calls_after_fifteen_hundred_as_after_fifty(tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "repo")
     make_search(repository, IDEAS, "experiments=20").run()

@@ -95,7 +95,7 @@ def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> obje
     return outcome(root)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_same_search_has_the_same_result_as_on_this_machine(
     cluster: Cluster, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
