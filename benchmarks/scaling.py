@@ -33,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch.propose.base import Check, Context, Proposer
 from autoresearch.propose.llm import prompt
+from autoresearch.report.page import write_page
 from autoresearch.search.loop import Search
-from autoresearch.search.setup.open import create_mirror, write_page
+from autoresearch.search.setup.open import create_mirror
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import Mirror

@@ -14,7 +14,8 @@ from pathlib import Path
 from autoresearch.edit.candidate import diff
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
-from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal

@@ -97,7 +97,7 @@ class SearchHandle(SearchFrames):
 
     def diff(self, number: int | None = None) -> str:
         """The change of an experiment, or without a number everything that was kept so far."""
-        from autoresearch.search.setup.open import cumulative_diff
+        from autoresearch.report.page import cumulative_diff
         from autoresearch.store.git.repository import Repository
 
         with self._opened() as journal:
@@ -116,7 +116,7 @@ class SearchHandle(SearchFrames):
 
     def report(self) -> Report:
         """Write the report; says where its files lie."""
-        from autoresearch.search.setup.open import write_page
+        from autoresearch.report.page import write_page
         from autoresearch.store.git.repository import Repository
 
         with self._opened() as journal:
@@ -159,7 +159,8 @@ class SearchHandle(SearchFrames):
         Raises:
             UserError: If it says nothing.
         """
-        from autoresearch.search.setup.open import recorded_config, unread
+        from autoresearch.search.setup.open import unread
+        from autoresearch.search.setup.settings import recorded_config
 
         if not text.strip():
             raise UserError(
@@ -177,7 +178,7 @@ class SearchHandle(SearchFrames):
         """
         from autoresearch.api.attempt import incumbent_of, require_fit
         from autoresearch.propose import PROPOSERS
-        from autoresearch.search.setup.open import recorded_config
+        from autoresearch.search.setup.settings import recorded_config
         from autoresearch.store.git.repository import Repository
 
         if not text.strip():
@@ -237,7 +238,7 @@ class SearchHandle(SearchFrames):
         Raises:
             UserError: If no process runs it.
         """
-        from autoresearch.search.setup.open import recorded_config
+        from autoresearch.search.setup.settings import recorded_config
         from autoresearch.tasks import create_task
 
         self._wish("stop")

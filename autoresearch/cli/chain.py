@@ -43,7 +43,7 @@ def verify_chain(
     """Check the chain of a track in a clone, offline: who found and measured what, and is nothing changed?"""
     import secrets
 
-    from autoresearch.search.setup.open import place_of, runs_of
+    from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository
     from autoresearch.swarm.chain.check import verify_chain as check
     from autoresearch.swarm.chain.signers import Signers

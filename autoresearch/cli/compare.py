@@ -20,7 +20,7 @@ def list_searches(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.config import load
     from autoresearch.report.markdown import headline
     from autoresearch.report.summary import summarize
-    from autoresearch.search.setup.open import runs_of
+    from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
     from autoresearch.store.searches import journals, searches
     from autoresearch.text import duration
@@ -73,7 +73,7 @@ def compare(
     from autoresearch.contest.contest import PLAN, Contest
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
-    from autoresearch.search.setup.open import runs_of
+    from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
 
     wanted, overrides = apart(names)
@@ -136,7 +136,7 @@ def importance(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.propose.tune.optuna import observations
     from autoresearch.propose.tune.study import ENOUGH, importances
     from autoresearch.report.plots.importance import write_importance_plot
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task
 

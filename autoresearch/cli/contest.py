@@ -38,7 +38,7 @@ def contest(
     from autoresearch.cli.run import say_the_end, told_to_end
     from autoresearch.contest import page
     from autoresearch.contest.contest import PLAN, Contest, make_plan
-    from autoresearch.search.setup.open import place_of, runs_folder
+    from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
 
     briefs, overrides = apart(words)
@@ -88,7 +88,7 @@ def evolve(
     from autoresearch.cli.run import ViewKind, run
     from autoresearch.contest.contest import Contest
     from autoresearch.contest.evolve import settings
-    from autoresearch.search.setup.open import place_of, runs_of
+    from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository
 
     named, overrides = apart(words)
@@ -109,7 +109,7 @@ def stats(overrides: Overrides = None, json: Json = False) -> None:
 
     from autoresearch.contest.contest import PLAN, Contest
     from autoresearch.report.sections.instructions import as_text, shares
-    from autoresearch.search.setup.open import place_of, runs_of
+    from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository
     from autoresearch.store.records.notes import read_briefs
 

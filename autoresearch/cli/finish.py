@@ -144,7 +144,7 @@ def branch(
 ) -> None:
     """Make a branch to be reviewed: one commit for each kept change. Your checkout stays as it is."""
     from autoresearch.finish.stack import make_branch
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task
     from autoresearch.text import count
@@ -187,7 +187,7 @@ def open_exported(
     """Open an exported search, in this repository or in a new one."""
     from autoresearch.config import load
     from autoresearch.finish.export import import_search, new_repository
-    from autoresearch.search.setup.open import runs_of
+    from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
 
     repository = new_repository(file, into) if into else Repository(Path.cwd())

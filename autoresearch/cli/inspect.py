@@ -42,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to 
 
 def chosen(overrides: list[str] | None) -> Path:
     """The folder of the search that a command is about; says which one it took if `name=` names none."""
-    from autoresearch.search.setup.open import search_folder
+    from autoresearch.search.setup.settings import search_folder
 
     given = overrides or []
     folder = search_folder(given)
@@ -222,7 +222,7 @@ def ui(
     import subprocess
     import webbrowser
 
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.tracking import store as tracking
     from autoresearch.tracking.mirror import EXPERIMENT_KEY
 

@@ -20,7 +20,7 @@ def lessons(names: Searches = None, json: Json = False) -> None:
     """Show what all searches of a task found: which kinds of change gained, and what was kept."""
     from autoresearch.config import load
     from autoresearch.report.lessons import as_text, learn, of_task
-    from autoresearch.search.setup.open import runs_of
+    from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
 
     wanted, overrides = apart(names)

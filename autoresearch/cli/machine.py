@@ -46,7 +46,7 @@ def prepare(overrides: Overrides = None, json: Json = False) -> None:
     """Prepare the corpus and print its path. `run` does this by itself."""
     from autoresearch.config import load
     from autoresearch.search.setup.create import require_files
-    from autoresearch.search.setup.open import runs_folder
+    from autoresearch.search.setup.settings import runs_folder
     from autoresearch.store.git.repository import Repository
     from autoresearch.tasks import create_task
 
@@ -74,7 +74,7 @@ def config(
     from autoresearch.config.explain import keys, settings
     from autoresearch.config.files import quoted
     from autoresearch.errors import UserError
-    from autoresearch.search.setup.open import place_of, recorded_config, runs_of
+    from autoresearch.search.setup.settings import place_of, recorded_config, runs_of
     from autoresearch.store.git.repository import Repository
 
     given = words or []

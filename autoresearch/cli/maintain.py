@@ -44,7 +44,7 @@ def sync(
 
 def _sync_git(journal: Journal, repository: Repository) -> None:
     """Make lost commits of a search again, and point its refs and its branch at its commits."""
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.store.git.commits import rebuild
     from autoresearch.tasks import create_task
 
@@ -62,7 +62,9 @@ def _sync_mlflow(journal: Journal, repository: Repository, overrides: list[str])
     """Write a whole search into MLflow, whatever is there already; says why MLflow is not up to date."""
     from autoresearch.config import load
     from autoresearch.errors import UserError
-    from autoresearch.search.setup.open import create_mirror, recorded_config, write_page
+    from autoresearch.report.page import write_page
+    from autoresearch.search.setup.open import create_mirror
+    from autoresearch.search.setup.settings import recorded_config
 
     folder = journal.path.parent
     recorded = recorded_config(folder)
@@ -88,7 +90,7 @@ def clean(
     """Make room: remove what searches leave behind, and shorten old logs. Without name=: of all searches."""
     from autoresearch.config import load
     from autoresearch.errors import UserError
-    from autoresearch.search.setup.open import runs_folder, search_folder
+    from autoresearch.search.setup.settings import runs_folder, search_folder
     from autoresearch.store import files
     from autoresearch.store.git.repository import Repository
 

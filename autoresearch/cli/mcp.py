@@ -77,7 +77,7 @@ def create_server(overrides: list[str]) -> MCPServer:
 
     def found(name: str) -> SearchHandle:
         from autoresearch.api.handle import SearchHandle
-        from autoresearch.search.setup.open import search_folder
+        from autoresearch.search.setup.settings import search_folder
 
         own = [o for o in overrides if not name or not o.startswith("name=")]
         return SearchHandle(search_folder([*own, *([f"name={name}"] if name else [])]))

@@ -46,8 +46,8 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
-    from autoresearch.search.setup.open import named, place_of, runs_of
     from autoresearch.search.setup.plan import make_plan
+    from autoresearch.search.setup.settings import named, place_of, runs_of
     from autoresearch.store.git.repository import Repository
 
     given = named(overrides or [])
@@ -112,7 +112,7 @@ def _detach(given: list[str]) -> None:
     import subprocess
 
     from autoresearch.errors import UserError
-    from autoresearch.search.setup.open import place_of, runs_folder
+    from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
 
     place = place_of(given)

@@ -33,7 +33,7 @@ def serve(
     from autoresearch.cli.run import say_the_end, told_to_end
     from autoresearch.config import load
     from autoresearch.errors import UserError
-    from autoresearch.search.setup.open import place_of, runs_folder
+    from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
     from autoresearch.swarm.web.host import Verifiers, http_server, listen, opened
 

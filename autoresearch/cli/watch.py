@@ -91,7 +91,8 @@ def _serve(folder: Path, host: str, port: int) -> None:
 
     from autoresearch.errors import UserError
     from autoresearch.report.live.web import create_app
-    from autoresearch.search.setup.open import recorded_config, unread
+    from autoresearch.search.setup.open import unread
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.tasks import create_task
 
     listener = socket.socket()

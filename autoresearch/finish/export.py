@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 
 from autoresearch import __version__
 from autoresearch.errors import UserError
-from autoresearch.search.setup.open import write_page
+from autoresearch.report.page import write_page
 from autoresearch.store.connection import open_read_only
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from autoresearch.store.database import Span
+    from autoresearch.store.git.repository import Repository
+    from autoresearch.store.journal import Journal
 
 DIFF_LINES = 3000
 """A longer cumulative diff is cut, and the report says so. Those of single experiments share as many."""
@@ -258,3 +260,15 @@ def _diff_line(line: str) -> str:
 
     name = next((name for start, name in DIFF_CLASSES.items() if line.startswith(start)), None)
     return Markup('<span class="{}">{}</span>').format(name, line) if name else line
+
+
+def write_page(journal: Journal, repository: Repository) -> Report:
+    """Write the report of a search into its folder."""
+    diff = cumulative_diff(journal, repository)
+    return write_report(journal, diff, journal.path.parent / "report", journal.timeline())
+
+
+def cumulative_diff(journal: Journal, repository: Repository) -> str:
+    """All kept changes, as one unified diff; empty if there are none, or if git has lost them."""
+    kept = [e.commit for e in in_order(journal.experiments()) if e.kept and repository.resolve(e.commit)]
+    return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""

@@ -20,7 +20,8 @@ from autoresearch.execute import is_remote
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
 from autoresearch.search.loop import Search
-from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.chain.links import CONTRIBUTOR, link_of
 from autoresearch.swarm.queue import choose

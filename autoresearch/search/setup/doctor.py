@@ -23,8 +23,8 @@ from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
 from autoresearch.search.loop import FREE_MEMORY
 from autoresearch.search.setup.check import NIGHT, check_task
-from autoresearch.search.setup.open import runs_of
 from autoresearch.search.setup.plan import TRIALS, Line
+from autoresearch.search.setup.settings import runs_of
 from autoresearch.search.setup.trying import Tried
 from autoresearch.store.git.repository import Repository
 from autoresearch.tasks import create_task

@@ -8,11 +8,9 @@ an order that leaves nothing incomplete.
 from __future__ import annotations
 
 import json
-import os
-import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -35,7 +33,7 @@ from autoresearch.propose.tune.knobs import scope
 from autoresearch.report.lessons import for_prompt, learn, of_task
 from autoresearch.report.live.now import Published
 from autoresearch.report.live.panel import create_view
-from autoresearch.report.page import Report, write_report
+from autoresearch.report.page import write_page
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
@@ -52,92 +50,20 @@ from autoresearch.search.setup.create import (
     trusted_tree,
 )
 from autoresearch.search.setup.environment import record_environment
+from autoresearch.search.setup.settings import chosen_at_start, meant_by, named, recorded_config, runs_folder
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
-from autoresearch.store.journal import Journal, SearchInfo
+from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
 from autoresearch.store.records.notes import ABOUT, record_settings
-from autoresearch.store.searches import STOPPED, journals, meant, searches, unnamed
+from autoresearch.store.searches import STOPPED, journals, searches
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Dataset, Task, Trust
 from autoresearch.tasks.worker import about_places, create_executor
 from autoresearch.tracking.mirror import Mirror
-from autoresearch.types import Cost, Proposal, in_order
-
-
-def runs_of(config: Config, repository: Repository) -> Path:
-    """The folder for everything that searches write; it need not exist."""
-    return config.runs if config.runs.is_absolute() else repository.root / config.runs
-
-
-def runs_folder(config: Config, repository: Repository) -> Path:
-    """The folder for everything that searches write.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    folder = runs_of(config, repository)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("x")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written: {error.strerror}.",
-            "Free some space, mend its permissions, or choose another: runs=/some/folder",
-            code=3,
-        ) from None
-    return folder
-
-
-def search_folder(overrides: list[str]) -> Path:
-    """The folder of the search that `name=` names; without it, of the one that runs or was begun last.
-
-    Raises:
-        UserError: If there is none, or if several run.
-    """
-    config = load(overrides)
-    runs = runs_of(config, Repository(Path.cwd()))
-    if not any(o.startswith("name=") for o in overrides):
-        return meant(runs)[0].folder
-    if not (runs / config.name / "journal.db").exists():
-        known = ", ".join(sorted(p.parent.name for p in runs.glob("*/journal.db")))
-        raise UserError(
-            f"There is no search called {config.name}.",
-            f"There are: {known}." if known else "Start one: autoresearch run",
-        )
-    return runs / config.name
-
-
-def place_of(overrides: Iterable[str]) -> Config:
-    """The settings that say where a search lies: its name and the folder of searches."""
-    return load([o for o in overrides if o.startswith(("name=", "runs="))])
-
-
-def meant_by(overrides: Sequence[str], repository: Repository) -> Config:
-    """The settings of `run` as far as they can be read without those of a search that goes on.
-
-    Of such a search they say only its name and its place: its options are those of its own choices.
-
-    Raises:
-        UserError: If the settings of a new search are wrong.
-    """
-    place = place_of(overrides)
-    known = (runs_of(place, repository) / place.name / "journal.db").exists()
-    return place if known else load(overrides)
-
-
-def named(overrides: Sequence[str]) -> list[str]:
-    """The settings of `run` with the name of the search that they mean, if they name none."""
-    if any(o.startswith("name=") for o in overrides):
-        return list(overrides)
-    config, repository = load([o for o in overrides if o.startswith("runs=")]), Repository(Path.cwd())
-    taken = repository.refs("refs/heads/autoresearch") | repository.refs("refs/autoresearch")
-    names = {re.sub(r"^refs/(heads/)?autoresearch/?", "", ref).partition("/")[0] for ref in taken}
-    return [f"name={unnamed(runs_of(config, repository), names)}", *overrides]
+from autoresearch.types import Cost, Proposal
 
 
 @contextmanager
@@ -164,11 +90,7 @@ def open_search(
     Raises:
         UserError: For every error that a person can fix before the first trial.
     """
-    queues: list[SimpleQueue[Any]] = [SimpleQueue()]
-
-    def say(text: str) -> None:
-        queues[-1].put(Message(text, warning=True))
-
+    said = Announcements()
     overrides = named(overrides)
     repository = Repository(Path.cwd())
     place = meant_by(overrides, repository)
@@ -194,16 +116,18 @@ def open_search(
         if proposer is not None:
             config = config.model_copy(update={"experiments": sys.maxsize, "minutes": None, "alarm": None})
         elif proposes:
-            proposer = proposer_of(config, repository, folder, say)
+            proposer = proposer_of(config, repository, folder, said.say)
         else:
             proposer = Nobody(str(config.proposer["name"]))
-        task = create_task(config)
         if scored:
+            task = create_task(config)
             journal, data = reopened(repository, task, folder)
         else:
             if not found:
-                check_new(config.name, repository, task, start)
-            otherwise, data = prepare_data(config, task, overrides, runs / "cache", passed_over.append)
+                check_new(config.name, repository, create_task(config), start)
+            otherwise, data = prepare_data(
+                config, create_task(config), overrides, runs / "cache", passed_over.append
+            )
             config, planned = (c.model_copy(update=otherwise) for c in (config, planned))
             task = create_task(config)
             journal = begun(config, repository, task, folder, brief, data, start)
@@ -213,8 +137,7 @@ def open_search(
         record_environment(journal, config, task)
         anew = record_settings(journal, planned.model_dump(mode="json"), chosen_at_start(journal.info()))
         if patches_only:
-            waiting = len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())
-            config = config.model_copy(update={"experiments": waiting})
+            config = config.model_copy(update={"experiments": _with_patches(journal, inbox)})
             ended = journal.info().finished is not None and not journal.get(STOPPED)
             stack.callback(journal.set, STOPPED, "" if ended else "yes")
         shown: View = Published(create_view(view, journal.info(), journal.experiments()), folder)
@@ -224,23 +147,41 @@ def open_search(
             shown.message(warning, warning=True)
         if anew:
             shown.message(f"It goes on with other settings: {', '.join(change.key for change in anew)}.")
-        if sandbox is not None:
-            tell_protection(config, sandbox, shown)
-        tell_terms(config, repository, task, data, brief, shown)
+        tell_terms(config, repository, task, data, brief, sandbox, shown)
         trusted = trusted_tree(config, repository, journal, folder)
         export = exporter(repository, task.frozen)
-        executor = create_executor(config, task, data, sandbox, trusted, export, say)
+        executor = create_executor(config, task, data, sandbox, trusted, export, said.say)
         stack.callback(executor.close)
         for line in about_places(executor):
             shown.message(line)
-        mirror = create_mirror(config, repository, folder, say)
+        mirror = create_mirror(config, repository, folder, said.say)
         search = Search(config, task, repository, journal, executor, proposer, mirror, shown, inbox)
-        queues.append(search.scheduler.events)
-        while not queues[0].empty():
-            queues[1].put(queues[0].get())
+        said.hand_to(search.scheduler.events)
         stack.callback(search.scheduler.close)
         stack.callback(_conclude, search, mirror)
         yield search
+
+
+class Announcements:
+    """What the parts of a search say, from any thread: kept until the search has its queue of events."""
+
+    def __init__(self) -> None:
+        self._queues: list[SimpleQueue[Any]] = [SimpleQueue()]
+
+    def say(self, text: str) -> None:
+        """Tell a person something that he should know."""
+        self._queues[-1].put(Message(text, warning=True))
+
+    def hand_to(self, events: SimpleQueue[Any]) -> None:
+        """Put there what was said before, and from now on what is said."""
+        self._queues.append(events)
+        while not self._queues[0].empty():
+            events.put(self._queues[0].get())
+
+
+def _with_patches(journal: Journal, inbox: Inbox) -> int:
+    """Experiments that there will be when every patch in the inbox has been tried."""
+    return len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())
 
 
 def begun(
@@ -279,18 +220,6 @@ def reopened(repository: Repository, task: Task, folder: Path) -> tuple[Journal,
     if not journal.get(ABOUT):  # journals of older versions
         journal.set(ABOUT, json.dumps(task.about(data)))
     return journal, data
-
-
-def write_page(journal: Journal, repository: Repository) -> Report:
-    """Write the report of a search into its folder."""
-    diff = cumulative_diff(journal, repository)
-    return write_report(journal, diff, journal.path.parent / "report", journal.timeline())
-
-
-def cumulative_diff(journal: Journal, repository: Repository) -> str:
-    """All kept changes, as one unified diff; empty if there are none, or if git has lost them."""
-    kept = [e.commit for e in in_order(journal.experiments()) if e.kept and repository.resolve(e.commit)]
-    return repository.diff(journal.info().base_commit, kept[-1]) if kept else ""
 
 
 def _conclude(search: Search, mirror: Mirror) -> None:
@@ -366,9 +295,21 @@ def tell_protection(config: Config, sandbox: Sandbox, view: View) -> None:
 
 
 def tell_terms(
-    config: Config, repository: Repository, task: Task, data: Dataset, brief: str, view: View
+    config: Config,
+    repository: Repository,
+    task: Task,
+    data: Dataset,
+    brief: str,
+    sandbox: Sandbox | None,
+    view: View,
 ) -> None:
-    """Show what measures the score, what the task warns of, and what is not part of the search."""
+    """Show what protects, what measures the score, what the task warns of, and what is no part of the search.
+
+    Raises:
+        UserError: If the GPU does not answer inside the sandbox.
+    """
+    if sandbox is not None:
+        tell_protection(config, sandbox, view)
     view.message(f"Trust: {task.trust}. {TRUST[task.trust]}", warning=task.trust is Trust.PRINTED)
     for warning in task.warnings(data):
         view.message(warning, warning=True)
@@ -377,26 +318,6 @@ def tell_terms(
     if repository.is_modified(task.frozen):
         changed = ", ".join(task.frozen)
         view.message(f"Uncommitted changes in {changed}/ are not part of this search.", warning=True)
-
-
-def recorded_config(folder: Path) -> Config:
-    """The configuration that a search was last run with, with what was chosen by itself when it was begun."""
-    with closing(Journal(folder / "journal.db")) as journal:
-        info = journal.info()
-    given = [o for o in info.config["overrides"] if o != "executor.device=auto"]
-    keys = {override.partition("=")[0] for override in given}
-    found = info.config.get("choices", {}) | chosen_at_start(info)
-    automatic = [f"{key}={value}" for key, value in found.items() if key not in keys]
-    return load([*automatic, *given], environment={}, own_file=False)
-
-
-def chosen_at_start(info: SearchInfo) -> dict[str, str]:
-    """The device, and how many trials share it where that changes scores: the same until a search ends."""
-    kind, *more = info.device.split(", ")
-    found = {"executor.device": kind} if kind in ("cpu", "cuda") else {}
-    if kind == "cpu" and info.config["budget"].get("kind") == "seconds":  # as many as share the machine
-        found["executor.workers"] = next((part.split()[0] for part in more if "at a time" in part), "1")
-    return found
 
 
 def create_mirror(

@@ -21,7 +21,8 @@ from autoresearch.config import FIXED, load
 from autoresearch.errors import UserError
 from autoresearch.report.estimates import estimate
 from autoresearch.search.setup.environment import this_environment
-from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal

@@ -20,7 +20,7 @@ from autoresearch.edit.candidate import carry, diff
 from autoresearch.edit.patch import edits_from_patch, read_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.search.setup.environment import this_environment
-from autoresearch.search.setup.open import recorded_config
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal

@@ -25,7 +25,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.report.markdown import claim_sentence, direction, headline
 from autoresearch.report.summary import Summary, summarize
 from autoresearch.search.setup.environment import read_environments
-from autoresearch.search.setup.open import recorded_config
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal

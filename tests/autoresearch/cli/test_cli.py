@@ -376,7 +376,7 @@ def test_a_disk_that_cannot_be_written_is_told_with_what_helps(
     def fails(*_: object) -> None:
         raise OSError(number, os.strerror(number), "runs/x/lock")
 
-    monkeypatch.setattr("autoresearch.search.setup.open.runs_folder", fails)
+    monkeypatch.setattr("autoresearch.search.setup.settings.runs_folder", fails)
     git(tmp_path, "init", "-q")
     git(tmp_path, "-c", "user.name=S", "-c", "user.email=s@e.org", "commit", "-q", "--allow-empty", "-m", "x")
     said = inside(tmp_path, "clean", code=3)

@@ -15,7 +15,8 @@ from autoresearch.errors import UserError
 from autoresearch.execute.output import explain
 from autoresearch.propose.base import ProposerError
 from autoresearch.report import page
-from autoresearch.search.setup.open import open_search, recorded_config
+from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.journal import Journal
 from autoresearch.types import Outcome
 from tests.support import toy_task

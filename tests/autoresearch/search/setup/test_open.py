@@ -20,6 +20,7 @@ from autoresearch.errors import UserError
 from autoresearch.report import page
 from autoresearch.search.setup import open as setup
 from autoresearch.search.setup.plan import make_plan
+from autoresearch.search.setup.settings import chosen_at_start, recorded_config
 from autoresearch.store.git.commits import forget
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
@@ -121,13 +122,13 @@ def test_a_finished_search_is_not_relabelled(root: Path) -> None:
 def test_what_was_chosen_by_itself_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = [s for s in SETTINGS if not s.startswith(("proposer=", "executor."))]
     inside(root, "run", "name=x", "experiments=0", *plain)
-    begun = setup.recorded_config(root / "runs" / "x")
+    begun = recorded_config(root / "runs" / "x")
     assert begun.choices["proposer"] == "optuna" and begun.executor.device == "cpu"
     monkeypatch.setattr("autoresearch.config.has_gpu", lambda: True)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
     fresh = setup.load(["name=x"])
     assert fresh.choices["proposer"] == "portfolio" and fresh.choices["budget"] == "gpu_5min"
-    recorded = setup.recorded_config(root / "runs" / "x")
+    recorded = recorded_config(root / "runs" / "x")
     for asked in ([], ["executor.device=auto"], ["executor=local"], ["experiments=3"]):
         config = setup.resume(recorded, ["name=x", *asked])
         assert config.choices == begun.choices and config.executor.device == "cpu"
@@ -139,7 +140,7 @@ def test_what_was_chosen_by_itself_stays(root: Path, monkeypatch: pytest.MonkeyP
 def test_workers_belong_to_a_budget_of_seconds(root: Path) -> None:
     run(root, "name=x", "experiments=0", "budget=gpu_1min", "executor.workers=1")
     run(root, "name=y", "experiments=0", "budget=smoke", "executor.workers=1")
-    timed, counted = (setup.recorded_config(root / "runs" / name) for name in ("x", "y"))
+    timed, counted = (recorded_config(root / "runs" / name) for name in ("x", "y"))
     assert (timed.budget["kind"], counted.budget["kind"]) == ("seconds", "tokens")
     assert setup.resume(counted, ["executor.workers=2"]).executor.workers == 2
     with pytest.raises(UserError, match=r"another executor\.workers"):
@@ -316,9 +317,9 @@ def test_settings_that_are_changed_on_the_way_are_told_with_their_time(root: Pat
 def test_what_was_chosen_by_itself_is_no_change(root: Path) -> None:
     run(root, "name=x", "experiments=1", "executor.device=auto")
     known = journal(root, "x")
-    chosen = setup.recorded_config(root / "runs" / "x").model_dump(mode="json")  # with which a claim goes on
+    chosen = recorded_config(root / "runs" / "x").model_dump(mode="json")  # with which a claim goes on
     assert (known.info().config["executor"]["device"], chosen["executor"]["device"]) == ("auto", "cpu")
-    begun = setup.chosen_at_start(known.info())
+    begun = chosen_at_start(known.info())
     assert record_settings(known, chosen, begun) == []
     assert known.info().config["executor"]["device"] == "cpu"
     chosen["executor"]["workers"] = 2
