@@ -48,7 +48,7 @@ def test_two_threads_may_parse_at_once() -> None:
         done.set()
 
     def second() -> None:
-        halfway.wait(10)
+        halfway.wait(60)
         try:
             parse("x = " + "[" * 60 + "]" * 60 + "\n" + "x = [1, 2, 3]\n" * 300)
         except SystemError as error:

@@ -168,7 +168,7 @@ def test_a_good_attempt_tells_how_the_gpu_was(gpu, often):
 
     def attempt(seen):
         seen(Progress(0.0, 0.0, phase="train"))
-        assert looked.wait(10)
+        assert looked.wait(60)
         return Measurement(Outcome.OK, 1.0)
 
     found = Health.find("cuda")

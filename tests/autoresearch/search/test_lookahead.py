@@ -53,7 +53,7 @@ class Slow(ScriptedProposer):
         if len(context.paid) >= len(self.pairs):
             raise ProposerError("no more ideas")
         if context.paid:
-            assert self.training.wait(10)
+            assert self.training.wait(60)
         old, new = self.pairs[len(context.paid)]
         line = next(line for line in context.sources[PATH].splitlines() if line.startswith(old))
         proposal = Proposal(f"set {new}", Category.KNOBS, (Edit(PATH, line, new),), self.name)
@@ -72,7 +72,7 @@ def slow_search(repository: Repository, ideas: list[tuple[str, str]], *overrides
             if not proposer.training.is_set():
                 proposer.answered.clear()
                 proposer.training.set()
-            assert proposer.answered.wait(10)
+            assert proposer.answered.wait(60)
 
     measurer(search).on_run = on_run
     return search, proposer
@@ -283,7 +283,7 @@ def test_an_interruption_does_not_wait_for_a_proposer_that_is_thinking(repositor
 
     def interrupt() -> None:
         if search.journal.experiments()[-1].number:
-            assert asked.wait(10)
+            assert asked.wait(60)
             raise Interrupted
 
     search.proposer.propose = propose  # type: ignore[method-assign]

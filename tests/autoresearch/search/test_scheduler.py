@@ -38,7 +38,7 @@ def story(search: Search) -> list[tuple[object, ...]]:
 
 def test_baselines_and_confirmations_run_at_the_same_time(repository: Repository) -> None:
     search = make_search(repository, [0.2], "executor.workers=2", "baselines=4")
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
     baselines = iter(range(4))
 
     def meet() -> None:
@@ -133,7 +133,7 @@ def test_a_pause_lets_the_trials_under_way_end_and_writes_them_down(repository: 
     pausing = Pausing()
     search = make_search(repository, [0.2], "executor.workers=2", inbox=pausing)
     pausing.search = search
-    confirming, paused = threading.Barrier(2, timeout=10), list[bool]()
+    confirming, paused = threading.Barrier(2, timeout=60), list[bool]()
 
     def pause() -> None:
         begun = sum("LEVEL = 0.2" in source for stub in measurers(search) for source, _ in stub.trained)

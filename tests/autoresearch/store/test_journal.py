@@ -472,7 +472,7 @@ def test_closing_waits_for_a_thread_that_writes(journal: Journal) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(write)
-        assert writing.wait(10)
+        assert writing.wait(60)
         journal.close()
         assert finished.is_set()
         late.result()

@@ -92,7 +92,7 @@ def test_waiting_for_another_s_job_is_not_time_of_scoring(run, monkeypatch):
     def progress(sign):
         if sign.phase == "score":
             threading.Thread(target=hold, args=(made[0],)).start()
-            assert held.wait(10)
+            assert held.wait(60)
             made[0].start()  # returns at once, or the trial would never get to its own turn
 
     made = []
