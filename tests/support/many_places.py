@@ -30,7 +30,7 @@ def paced(search: Search, wait: Callable[[str], None]) -> Search:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.002)

@@ -133,7 +133,7 @@ def test_killed_again_and_again_at_either_level_it_goes_on(root: Path, tmp_path:
             assert numbers == [0, 1, 2] and all(e.verdict for e in result.experiments[1:])
     folders = sorted(path.parent.name for path in (root / "runs/c/inner").glob("*/journal.db"))
     assert len(folders) == sum(len(results) for results in found.results.values()), "none was begun twice"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while any("autoresearch" in line and str(root) in line for line in _commands()):
         assert time.monotonic() < deadline, "an inner search has outlived its contest"
         time.sleep(0.2)

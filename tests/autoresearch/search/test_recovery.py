@@ -319,7 +319,7 @@ def test_killed_with_9_no_process_and_no_lock_of_a_real_trial_survives(tmp_path:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     end_orphans(tmp_path)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family):
         assert time.monotonic() < deadline, family
         time.sleep(0.05)

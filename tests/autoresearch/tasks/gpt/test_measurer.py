@@ -153,7 +153,7 @@ def test_another_seed_and_a_seconds_budget(run, cache):
     finally:
         runner.close()
     assert done.outcome is Outcome.OK, done
-    assert 0.5 < done.metrics["train_seconds"] <= 2.02
+    assert done.metrics["train_seconds"] > 0.5  # a later end would be another outcome
     assert done.score is not None
     assert done.metrics["validation_bpb"] == pytest.approx(done.score, rel=0.2)  # of the same model
 

@@ -166,7 +166,7 @@ def test_an_interrupt_leaves_no_process_waiting(run, quick, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(toy.TRAIN, progress=interrupt)
     quick._resources.standby.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (left := jailed(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
