@@ -149,17 +149,17 @@ class Contributions(Proposer):
                 tested[number] = e
         drafted = {contribution_of(draft.proposal) for draft in journal.drafts()}
         for received in self._store.contributions(self._track):
-            e = tested.get(received.number)
-            if e is None:
+            found = tested.get(received.number)
+            if found is None:
                 if received.state is State.TAKEN and received.number not in drafted:
                     self._store.reopen(self._track, received.number)
-            elif e.verdict is None or e.state is not Step.RECORDED:
+            elif found.verdict is None or found.state is not Step.RECORDED:
                 continue
-            elif received.experiment != e.number:
-                self._decide(received, e)
+            elif received.experiment != found.number:
+                self._decide(received, found)
                 decided = True
-            elif received.state is State.KEPT and not e.kept:
-                self._store.take_back(received.number, e.verdict.reason)
+            elif received.state is State.KEPT and not found.kept:
+                self._store.take_back(received.number, found.verdict.reason)
                 decided = True
         return decided
 
