@@ -113,25 +113,25 @@ class Turns:
         return self.records.get(who, Record())
 
 
-def choose(waiting: Sequence[Waiting], turns: Turns, newcomers: float) -> Waiting | None:
-    """The contribution to verify next; None if none waits.
+def choose(waiting: Sequence[Waiting], turns: Turns, newcomers: float, own: bool = False) -> Waiting | None:
+    """The contribution to verify next; None if none waits, or the verifier does better without.
 
     Args:
         waiting: All that wait.
         turns: What was done lately.
         newcomers: Share of the runs that contributors without a good record have together while known ones
             wait.
+        own: Whether the verifier has proposals of its own to measure. Then contributors without a record
+            have never more than their share; its own runs count as those of somebody known.
     """
-    if not waiting:
-        return None
     known = [one for one in waiting if turns.record(one.who).known]
     others = [one for one in waiting if not turns.record(one.who).known]
-    if not known or not others:
-        return _best_known(known, turns) if known else _fairest(others, turns)
     lately = turns.spent[-WINDOW:]
     total = sum(one.runs for one in lately)
     theirs = sum(one.runs for one in lately if not one.known)
-    return _fairest(others, turns) if theirs < newcomers * total else _best_known(known, turns)
+    if others and (theirs < newcomers * total or not (known or own)):
+        return _fairest(others, turns)
+    return _best_known(known, turns) if known else None
 
 
 def _best_known(known: Sequence[Waiting], turns: Turns) -> Waiting:
