@@ -2,7 +2,7 @@
 
 The worlds, and the judge in them, are those of `benchmarks/judge.py`, whose truth is known. Honest
 contributors have the ideas that a search has, measure them with their own trainings, and send what looks
-better. Of the hostile ones six tenths claim the most that counts for changes that do nothing, three tenths claim
+better. Of the hostile ones six tenths claim the most that counts for changes that do nothing, three tenths
 less, and one tenth was honest for the first third of the time. Each has a network of its own, the worst case.
 A verifier with one place takes what they send as `swarm.queue` says, and measures proposals of its own in
 between. Printed: confirmed gain per run against a verifier that searches alone, the share of its runs lost to
@@ -301,9 +301,8 @@ def main() -> int:
         ("share of the runs lost to hostile contributors", lost / runs, "<=", 0.2),
         ("false keeps", false / max(keeps, 1), "<=", 0.05),
     ]
-    print(
-        f"{args.worlds} worlds, {PEOPLE} contributors, {args.hostile:.0%} hostile, {runs:,} runs, {keeps} keeps"
-    )
+    print(f"{args.worlds} worlds, {PEOPLE} contributors, {args.hostile:.0%} hostile, {runs:,} runs")
+    print(f"with them: {keeps} keeps, {false / max(keeps, 1):.1%} of them false")
     print(f"verifier alone: {lone['keeps']} keeps, {lone['false'] / max(lone['keeps'], 1):.1%} of them false")
     print(f"the gain of the lone verifier is reached after {fmean(r.soon for r in results):.0%} of its runs")
     print(f"longest queue: {max(r.longest for r in results):,}")

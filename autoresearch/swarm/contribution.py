@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -36,6 +37,9 @@ LIMITS = {
 
 MAX_PAIRS = 64
 """Most claimed pairs of scores."""
+
+MAX_TIME = 1e11
+"""Largest Unix time in seconds: later ones are no dates."""
 
 MAX_BYTES = 8 * LIMITS["patch"]
 """Most bytes of a contribution with its signature, as JSON; each character may be written as an escape."""
@@ -265,6 +269,10 @@ def _check_texts(sent: Contribution) -> None:
     for name in ("title", "author"):
         if texts[name] != " ".join(texts[name].split()) or not texts[name]:
             raise Refused(f"{name} must be one line of text")
+    if unicodedata.normalize("NFKC", sent.author) != sent.author:
+        raise Refused("the name of the author has letters that are another way to write others (NFKC)")
+    if not 0 <= sent.time <= MAX_TIME:
+        raise Refused("the time is none of this age")
     if len(sent.evidence.pairs) > MAX_PAIRS:
         raise Refused(f"at most {MAX_PAIRS} pairs of scores may be claimed")
     if any(not 0 <= seed < 2**63 for seed, _, _ in sent.evidence.pairs):

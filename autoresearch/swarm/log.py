@@ -25,6 +25,9 @@ NAMESPACE = "autoresearch-log"
 START = "0" * 64
 """Stands for the hash before the first entry."""
 
+MAX_TEXT = 2000
+"""Most characters of a text of the payload; a reason may quote what was sent, and longer ones are cut."""
+
 MAX_PAYLOAD = 64_000
 """Most bytes of a payload: entries name contributions by their digest and do not hold them."""
 
@@ -116,7 +119,7 @@ def append(
         identity: The server's key.
         track: Name of the track.
         kind: What it tells.
-        payload: Plain values.
+        payload: Plain values; texts longer than `MAX_TEXT` are cut.
         when: Unix time in seconds; now by default. A time before that of the last entry is raised to it.
 
     Raises:
@@ -124,7 +127,8 @@ def append(
     """
     if not db.in_transaction:
         raise ValueError("a log entry belongs into a transaction, with what it tells of")
-    text = canonical(payload).decode()
+    cut = {key: value[:MAX_TEXT] if isinstance(value, str) else value for key, value in payload.items()}
+    text = canonical(cut).decode()
     if len(text) > MAX_PAYLOAD:
         raise ValueError(f"a log entry has at most {MAX_PAYLOAD:,} bytes")
     last = head(db, track)

@@ -106,6 +106,8 @@ def _line(path: Path, line: str) -> Signer:
         if found is None:
             raise ValueError("it has no key")
         options = {name: quoted or plain for name, quoted, plain in OPTION.findall(found[2] or "")}
+        if "!" in found[1]:
+            raise ValueError("names that do not count (!) are not supported")
         if unknown := options.keys() - {"namespaces", "valid-after", "valid-before"}:
             raise ValueError(f"{', '.join(sorted(unknown))} is not supported")
         return Signer(

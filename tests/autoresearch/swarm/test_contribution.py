@@ -65,7 +65,8 @@ def test_another_s_contribution_cannot_be_sent_under_one_s_own_key(tmp_path: Pat
     [
         {"title": "two\nlines"}, {"title": ""}, {"title": "x" * 201},
         {"title": "\u202egnp.exe"}, {"title": " x"},
-        {"author": "a\x1b[2J"}, {"author": "\ud800"}, {"author": "zero\u200bwidth"}, {"why": "y" * 4001},
+        {"author": "a\x1b[2J"}, {"author": "\ud800"}, {"author": "zero\u200bwidth"}, 
+        {"author": "\uff21da"}, {"time": -1.0}, {"time": 1e300}, {"why": "y" * 4001},
         {"why": "\x00"}, {"patch": " \n"}, {"patch": "+" * 400_001}, {"patch": "\udc80"}, {"track": "../x"},
         {"track": ""}, {"track": "-x"}, {"parent": "HEAD"}, {"parent": "A" * 40},
         {"tree": "ab"}, {"nonce": "\n"},

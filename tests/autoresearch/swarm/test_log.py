@@ -62,6 +62,16 @@ def test_an_entry_that_was_not_committed_leaves_no_gap(db: sqlite3.Connection, s
     assert len(list(check(entries(db, "tiny"), server.public_key))) == 6
 
 
+def test_a_long_reason_is_cut_so_that_no_sender_can_stop_the_log(
+    db: sqlite3.Connection, server: Identity
+) -> None:
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        append(db, server, "tiny", Kind.TRACK, {"reason": "\U0001f600" * 100_000})
+    [entry] = check(entries(db, "tiny"), server.public_key)
+    assert len(entry.data["reason"]) == 2000
+
+
 def test_two_servers_on_one_file_write_one_log(
     tmp_path: Path, db: sqlite3.Connection, server: Identity
 ) -> None:
@@ -90,7 +100,7 @@ def test_a_payload_that_cannot_be_written_is_refused(db: sqlite3.Connection, ser
     with pytest.raises(ValueError, match="transaction"):
         append(db, server, "tiny", Kind.TRACK, {})
     db.execute("BEGIN IMMEDIATE")
-    for payload in ({"x": "y" * 70_000}, {"x": float("nan")}, {"x": object()}):
+    for payload in ({"x": ["y" * 70_000]}, {"x": float("nan")}, {"x": object()}):
         with pytest.raises((ValueError, TypeError)):
             append(db, server, "tiny", Kind.TRACK, payload)
     db.execute("ROLLBACK")

@@ -130,6 +130,17 @@ def test_one_of_those_that_wait_is_chosen_whatever_is_claimed(waiting, records, 
     assert chosen in waiting if waiting else chosen is None
 
 
+def test_with_proposals_of_its_own_a_verifier_gives_newcomers_no_more_than_their_share():
+    waiting = [Waiting(1, "new", "x", 5.0)]
+    full = Turns([Spent("", "", True, 1.0)] * 8 + [Spent("other", "y", False, 1.0)] * 2)
+    assert choose(waiting, full, 0.2, own=True) is None
+    assert choose(waiting, full, 0.2) == waiting[0], "without any, it would stand still"
+    assert choose(waiting, full, 0.3, own=True) == waiting[0]
+    known = Turns(full.spent, {"new": Record(2, 0)})
+    assert choose(waiting, known, 0.2, own=True) == waiting[0]
+    assert choose([], full, 0.2, own=True) is None
+
+
 def test_the_same_queue_gives_the_same_choice_in_any_order():
     chance = random.Random(0)
     waiting = [Waiting(i, chance.choice("abc"), chance.choice("xy"), chance.random()) for i in range(30)]

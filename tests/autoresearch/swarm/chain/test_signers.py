@@ -48,6 +48,7 @@ def test_who_is_not_in_the_file_may_have_any_key(tmp_path: Path, key: str) -> No
         "ada",
         "ada ssh-ed25519",
         "ada ssh-ed25519 AAAA",
+        "!a,b KEY",
         "ada cert-authority KEY",
         "ada valid-before=soon KEY",
         "a b KEY c=d",
