@@ -108,6 +108,7 @@ for command in COMMANDS:
     app.command(NAMES.get(command))(command)
 app.add_typer(steer.idea, name="idea", cls=Commands)
 app.add_typer(contest.brief, name="brief", cls=Commands)
+app.add_typer(swarm.track, name="track", cls=Commands)
 
 
 def main() -> None:

@@ -144,3 +144,91 @@ def _person(key: Path | None, author: str) -> tuple[Identity, str]:
     own = Path("~/.ssh/id_ed25519").expanduser()
     identity = Identity.make(key or own)
     return identity, author or getpass.getuser()
+
+
+track = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Moderate the tracks that are served from here, back them up and restore them.",
+)
+Reason = Annotated[str, typer.Option("-m", "--reason", help="Why; anyone can read it in the log.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="TRACK... [KEY=VALUE]...")]
+
+
+@track.command("ban")
+def ban(
+    who: Annotated[str, typer.Argument(metavar="WHO", help="Name or key of a contributor.")],
+    overrides: Overrides = None,
+    reason: Reason = "",
+) -> None:
+    """Take nothing more of a contributor; without a reason the ban is lifted."""
+    from autoresearch.swarm.moderate import opened_store
+
+    with opened_store(_runs(overrides)) as store:
+        count = store.ban(store.person(who), reason)
+    typer.echo(
+        f"{who} is banned; {count} waiting were refused." if reason else f"{who} may contribute again."
+    )
+
+
+@track.command("hide")
+def hide(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of a contribution.")],
+    overrides: Overrides = None,
+    reason: Reason = "",
+) -> None:
+    """Hide the texts of a contribution of a track (name=TRACK); without a reason they are shown again."""
+    from autoresearch.cli.inspect import chosen
+    from autoresearch.swarm.moderate import hide, opened_store
+
+    folder = chosen(overrides)
+    with opened_store(folder.parent) as store:
+        hide(store, folder.name, [number], reason)
+
+
+@track.command("remove")
+def remove(
+    who: Annotated[str, typer.Argument(metavar="WHO", help="Name or key of a contributor.")],
+    overrides: Overrides = None,
+    reason: Reason = "the owner of the track decided so",
+) -> None:
+    """Rebuild the branch of a track (name=TRACK) without the commits of a contributor."""
+    from autoresearch.cli.inspect import chosen
+    from autoresearch.swarm.moderate import opened_store, remove
+
+    folder = chosen(overrides)
+    with opened_store(folder.parent) as store:
+        taken = remove(folder, store, store.person(who), reason)
+    numbers = ", ".join(map(str, taken)) or "none"
+    typer.echo(f"Taken back: experiments {numbers}. What others had kept on top is measured again.")
+
+
+@track.command("backup")
+def backup(
+    words: Names = None, to: Annotated[Path, typer.Option(help="The file.")] = Path("tracks.backup")
+) -> None:
+    """Write tracks into one file, with everything that was contributed and the server's key."""
+    from autoresearch.store.git.repository import Repository
+    from autoresearch.swarm.moderate import back_up
+
+    names, overrides = apart(words)
+    size = back_up(_runs(overrides), names, Repository(Path.cwd()), to)
+    typer.echo(f"{to}: {size:,} bytes. Keep it secret: it holds the server's key.")
+
+
+@track.command("restore")
+def restore(path: Annotated[Path, typer.Argument(metavar="FILE")], overrides: Overrides = None) -> None:
+    """Restore tracks from a file that `track backup` wrote."""
+    from autoresearch.store.git.repository import Repository
+    from autoresearch.swarm.moderate import restore
+
+    names = restore(path, Repository(Path.cwd()), _runs(overrides))
+    typer.echo(f"Restored. Serve them: autoresearch serve {' '.join(names)}")
+
+
+def _runs(overrides: list[str] | None) -> Path:
+    """The folder of searches."""
+    from autoresearch.search.setup.open import place_of, runs_of
+    from autoresearch.store.git.repository import Repository
+
+    return runs_of(place_of(overrides or []), Repository(Path.cwd()))

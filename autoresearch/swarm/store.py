@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -237,10 +237,10 @@ class Store:
         owner = db.execute("SELECT who FROM people WHERE author = ?", (sent.author,)).fetchone()
         if owner and owner[0] != who:
             raise Refused(f"the name {sent.author} belongs to another key; choose another name")
-        counts = [self._sent(db, column, value) for column, value in (("who", who), ("network", network))]
+        theirs, around = self._sent(db, "who", who), self._sent(db, "network", network)
         waiting = db.execute("SELECT COUNT(*) FROM contributions WHERE state = 'waiting'").fetchone()[0]
         record = self._records(db, [who]).get(who, Record())
-        if problem := over_quota(limits, record, *counts, waiting):
+        if problem := over_quota(limits, record, theirs, around, waiting):
             raise OverQuota(problem)
         if person is None:
             values = (who, sent.public_key, sent.author, now())
@@ -483,6 +483,11 @@ class Store:
         return _received(db.execute(query, (number,)).fetchone())
 
     # The file
+
+    def copy(self, target: Path) -> None:
+        """Write a whole copy of the file, as of one moment."""
+        with self._read() as db, closing(sqlite3.connect(target)) as copy:
+            db.backup(copy)
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:

@@ -8,9 +8,11 @@ often the verifier is killed in between. Not covered: whose turn it is (`queue`)
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.edit.candidate import carried_edits
@@ -20,10 +22,13 @@ from autoresearch.execute import is_remote
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.propose.base import Check, Context, Proposer, ProposerError, up_to
 from autoresearch.search.loop import Search
+from autoresearch.search.scheduler import Stopped
 from autoresearch.search.setup.open import open_search
 from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.journal import Journal
+from autoresearch.store.records.notes import read_records
 from autoresearch.swarm.chain.links import CONTRIBUTOR, link_of
+from autoresearch.swarm.chain.remeasure import REMEASURED, Remeasured, remeasure, remeasured_line
 from autoresearch.swarm.queue import choose
 from autoresearch.swarm.store import Received, State, Store
 from autoresearch.tasks import create_task
@@ -32,6 +37,9 @@ from autoresearch.types import Category, Experiment, Proposal
 from autoresearch.types import State as Step
 
 NOTHING = "no contribution waits"
+
+RECHECK_PAIRS = 3
+"""Pairs of trainings with which an old link is measured again."""
 
 POLL_SECONDS = 1.0
 """Seconds between two looks for contributions."""
@@ -167,7 +175,7 @@ class Contributions(Proposer):
         assert e.verdict is not None and self._search is not None
         withdrawn = not e.kept and e.verdict.trials == 0 and e.verdict.reason.startswith("withdrawn")
         state = State.KEPT if e.kept else State.RETURNED if withdrawn else State.DISCARDED
-        told = {
+        told: dict[str, Any] = {
             "verdict": e.verdict.kind,
             "reason": e.verdict.reason,
             "experiment": e.number,
@@ -207,9 +215,43 @@ def verify(folder: Path, store: Store, view: str = "quiet") -> bool:
     with open_search(overrides, view, proposer=proposer) as search:
         proposer.serve(search)
         try:
-            return search.run()
+            by_itself = search.run()
         finally:
             proposer.settle()
+        if by_itself and check_again(search, store, config.serve.recheck):
+            store.publish(folder.name, search.repository)
+    return by_itself
+
+
+def check_again(search: Search, store: Store, share: float) -> bool:
+    """Measure a link of the chain again, chosen at random, if its turn has come; flag it if it fails.
+
+    Args:
+        search: Of the track.
+        store: The store of the server.
+        share: Of the verdicts, after how many one link is measured again.
+
+    Returns:
+        Whether a link was flagged.
+    """
+    track = search.config.name
+    done = len(read_records(search.journal, REMEASURED, Remeasured))
+    decided = sum(one.runs > 0 for one in store.contributions(track))
+    links = [e for e in search.journal.kept() if contribution_of(e.proposal) is not None]
+    if not links or done >= decided * share:
+        return False
+    try:
+        [found] = remeasure(search, [link_of(search, secrets.choice(links))], RECHECK_PAIRS)
+    except Stopped:
+        return False
+    said = remeasured_line(found)
+    search.view.message(f"Checked again: {said}", warning=found.holds is False)
+    if found.holds is not False:
+        return False
+    store.flag(
+        track, {"commit": found.commit, "reason": said, "effect": found.effect, "signed": found.signed}
+    )
+    return True
 
 
 def verify_always(folder: Path, store: Store, view: str, stopped: Callable[[], bool]) -> None:

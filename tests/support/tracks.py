@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from autoresearch.config import load
+from autoresearch.config import Serve, load
 from autoresearch.edit.candidate import diff
 from autoresearch.report import page
 from autoresearch.search.setup.open import open_search
@@ -16,6 +18,12 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.contribution import Evidence, Signed, sign, tree_digest
 from autoresearch.swarm.identity import Identity
+from autoresearch.swarm.join.client import clone, work
+from autoresearch.swarm.join.outbox import Joined
+from autoresearch.swarm.join.remote import Remote
+from autoresearch.swarm.store import Store
+from autoresearch.swarm.web.host import http_server, listen
+from autoresearch.swarm.web.track import Track
 from autoresearch.types import in_order
 from tests.support import toy_task
 from tests.support.stub import git
@@ -69,7 +77,7 @@ class Person:
 
     def change(
         self,
-        track: Path,
+        folder: Path,
         old: str,
         new: str,
         *,
@@ -78,11 +86,11 @@ class Person:
         **fields: object,
     ) -> Signed:
         """A signed contribution that replaces a text in the script."""
-        parent, sources = at or tip_of(track)
+        parent, sources = at or tip_of(folder)
         assert old in sources[toy_task.PATH]
         after = {toy_task.PATH: sources[toy_task.PATH].replace(old, new)}
         given = {
-            "track": track.name,
+            "track": folder.name,
             "parent": parent,
             "patch": diff(sources, after),
             "tree": tree_digest(after),
@@ -93,3 +101,50 @@ class Person:
             "time": 1_700_000_000.0,
         }
         return sign(self.key, **{**given, **fields})
+
+
+@contextmanager
+def served(found: Mapping[str, Track], store: Store, limits: Serve = LIMITS) -> Iterator[str]:
+    """A server on the loopback, in a thread; gives its address."""
+    listener = listen("127.0.0.1", 0)
+    server = http_server(dict(found), store, limits)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Joiner:
+    """Somebody who joined a track, with proposals that are known; each line replaces a text in the script."""
+
+    def __init__(self, folder: Path, name: str, url: str, changes: Sequence[tuple[str, str]]) -> None:
+        self.person, self.said = Person(folder, name), list[str]()
+        self.root, self.name = folder / f"{name}-clone", name
+        self.remote, self.file = Remote(url), folder / f"{name}.jsonl"
+        self.propose(changes)
+
+    def propose(self, changes: Sequence[tuple[str, str]]) -> None:
+        """Propose these from now on."""
+        lines = [
+            {
+                "hypothesis": f"{self.name}: {old} becomes {new}",
+                "category": "other",
+                "edits": [{"path": toy_task.PATH, "search": old, "replace": new}],
+            }
+            for old, new in changes
+        ]
+        self.file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def work(self) -> list[dict[str, str]]:
+        """Search until the proposals are used up; gives what became of what was submitted."""
+        clone(self.remote, self.root)
+        settings = ("tracking=none", "proposer=replay", f"proposer.path={self.file}", "experiments=50")
+        runs = self.root / "runs"
+        joined = Joined(self.root, runs, self.remote, self.person.key, self.name, settings, self.said.append)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.root)
+            work(joined, "quiet")
+        return [json.loads(path.read_text())["row"] for path in joined.outbox]

@@ -81,9 +81,10 @@ def offers(joined: Joined, folder: Path) -> Iterator[tuple[str, Signed]]:
         info, experiments = journal.info(), in_order(journal.experiments())
     environment = sha256(canonical(dict(this_environment(config, task).values)))
     tip = repository.sources(info.base_commit, task.editable)
+    known = {path.stem.partition("-")[2] for path in joined.outbox}
     for e in experiments:
         name = f"{folder.name}-{e.number:04d}"
-        if not e.kept or e.proposal is None or (joined.runs / OUTBOX / f"{name}.json").exists():
+        if not e.kept or e.proposal is None or name in known:
             continue
         after = _alone(repository, e, tip, task.editable)
         yield (
@@ -122,9 +123,10 @@ def _pairs(e: Experiment) -> tuple[tuple[int, float, float], ...]:
 def deliver(joined: Joined) -> None:
     """Write down what is to be submitted, and send what the server does not have yet."""
     (joined.runs / OUTBOX).mkdir(exist_ok=True)
-    for path in sorted(joined.runs.glob("*/journal.db")):
-        for name, signed in offers(joined, path.parent):
-            write(joined.runs / OUTBOX / f"{name}.json", {"signed": signed.to_dict()})
+    for journal in sorted(joined.runs.glob("*/journal.db")):
+        for name, signed in offers(joined, journal.parent):
+            path = joined.runs / OUTBOX / f"{len(joined.outbox):05d}-{name}.json"
+            write(path, {"signed": signed.to_dict()})
     for path in joined.outbox:
         send(joined, path)
 

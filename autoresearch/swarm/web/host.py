@@ -97,6 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(100)  # who connects before the server has started waits for it
     except OSError as error:
         listener.close()
         hint = "Choose another --port, or 0."
@@ -145,8 +146,9 @@ def _protocol(seconds: float) -> type:
 
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            mine = [one for one in self.connections if one.client and self.client]
-            if sum(one.client[0] == self.client[0] for one in mine if one.client and self.client) > OF_ONE:
+            mine = self.client[0] if self.client else ""
+            others = [getattr(one, "client", None) or ("",) for one in self.connections]
+            if sum(other[0] == mine for other in others) > OF_ONE:
                 transport.abort()
                 return
             self.timer = self.loop.call_later(seconds, self._look)

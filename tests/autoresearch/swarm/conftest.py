@@ -1,6 +1,7 @@
 """Tracks that take seconds to make, for tests that copy them."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,10 @@ def track(folder, store):
     track.begin()
     yield track
     track.close()
+
+
+@pytest.fixture
+def address(track: Track, store: Store) -> Iterator[str]:
+    """A server of the track `t` on the loopback."""
+    with tracks.served({"t": track}, store) as address:
+        yield address

@@ -1,0 +1,106 @@
+"""Joining a track: a round on one's own machine, what is submitted, and going on from a new tip."""
+
+import json
+
+import pytest
+
+from autoresearch.errors import UserError
+from autoresearch.store.git.repository import Repository
+from autoresearch.swarm.chain.check import verify_chain
+from autoresearch.swarm.join.client import clone, require_agreement, settings_of
+from autoresearch.swarm.join.outbox import by_hand
+from autoresearch.swarm.join.remote import Remote, Unreachable
+from autoresearch.swarm.verify import verify
+from tests.support.toy_task import PATH
+from tests.support.tracks import Joiner, Person, tip_of
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_joiner_submits_what_its_judge_keeps_and_goes_on_from_the_new_tip(
+    address, folder, track, store, tmp_path
+):
+    changes = [("LEVEL = 1.0", "LEVEL = 0.5"), ("LEVEL = 1.0", "LEVEL = 1.6")]
+    ada = Joiner(tmp_path, "ada", f"{address}/t", changes)
+    rows = ada.work()
+    assert [row["state"] for row in rows] == ["waiting"] and "1.6" in rows[0]["title"]
+    assert rows[0]["claim"] > 1
+    assert ada.work() == rows  # nothing is sent twice
+    verify(folder, store)
+    ada.propose([("LEVEL = 1.6", "LEVEL = 2.2")])
+    rows = ada.work()
+    assert [row["state"] for row in rows] == ["kept", "waiting"], ada.said
+    verify(folder, store)
+    assert [one.state for one in store.contributions("t")] == ["kept", "kept"]
+    tip, sources = tip_of(folder)
+    assert "LEVEL = 2.2" in sources[PATH]
+    ada.propose([])
+    ada.work()
+    chain = verify_chain(Repository(ada.root), "t", tip)
+    assert chain.sound and [link.author for link in chain.links] == ["ada", "ada"]
+
+
+def test_a_change_elsewhere_is_merged_onto_the_tip_and_one_of_the_same_line_comes_back(
+    address, folder, store, tmp_path
+):
+    ada = Joiner(tmp_path, "ada", f"{address}/t", [("LEVEL = 1.0", "LEVEL = 1.5")])
+    bob = Person(tmp_path, "bob")
+    ada.work()
+    remote, at = Remote(f"{address}/t"), tip_of(folder)
+    assert remote.submit(bob.change(folder, "OTHER = 0", "OTHER = 'crash'", at=at))["state"] == "waiting"
+    verify(folder, store)  # kept: ada's; measured on top of it, and discarded: bob's
+    late = remote.submit(bob.change(folder, "LEVEL = 1.0", "LEVEL = 1.9", at=at))
+    verify(folder, store)
+    assert [(one.author, one.state) for one in store.contributions("t")[::-1]] == [
+        ("ada", "kept"),
+        ("bob", "discarded"),
+        ("bob", "returned"),
+    ]
+    assert "on top of the tip" in remote.status(late["contribution"])["reason"]
+
+
+def test_a_machine_on_which_the_tip_scores_otherwise_is_told_why(address, track, tmp_path, monkeypatch):
+    about = track.about()
+    moved = {**about, "best": {"mean": about["best"]["mean"] + 0.1, "interval": None}, "device": "another"}
+    with pytest.raises(UserError, match="cannot serve the track") as error:
+        require_agreement(track.folder, moved)
+    assert "another" in error.value.hint
+    require_agreement(track.folder, about)
+    with pytest.raises(UserError, match="data"):
+        require_agreement(track.folder, {**about, "data": "0" * 64})
+
+
+@pytest.mark.parametrize(
+    "setting", ["runs=/etc", "proposer=command", "sandbox=none", "tracking.uri=http://evil.test"]
+)
+def test_a_server_sets_nothing_but_what_a_score_means(setting):
+    with pytest.raises(UserError, match="no business"):
+        settings_of({"settings": ["task=toy", setting]})
+
+
+def test_a_change_by_hand_from_a_clone(address, folder, store, tmp_path):
+    remote, ada = Remote(f"{address}/t"), Person(tmp_path, "ada")
+    root = tmp_path / "clone"
+    clone(remote, root)
+    patch = tmp_path / "more.patch"
+    start = "LEVEL = 1.0  # 0..2\n"
+    hunk = f"@@ -1,1 +1,1 @@\n-{start}+{start.replace('1.0', '1.7')}"
+    patch.write_text(f"--- a/{PATH}\n+++ b/{PATH}\n{hunk}")
+    row = by_hand(root, remote, ada.key, "ada", str(patch), "More of it\nBecause.")
+    assert row["state"] == "waiting" and row["title"] == "More of it"
+    with pytest.raises(UserError, match="neither a file nor a commit"):
+        by_hand(root, remote, ada.key, "ada", "nothing", "")
+    again = by_hand(root, remote, Person(tmp_path, "bob").key, "bob", str(patch), "Mine")
+    assert again["state"] == "refused" and "somebody else sent the same files" in again["reason"]
+
+
+def test_a_server_that_is_not_there_or_says_nonsense_is_told(tmp_path, httpserver):
+    with pytest.raises(Unreachable, match="cannot be used now"):
+        Remote("http://127.0.0.1:9/t").about()
+    httpserver.expect_request("/api/tracks/t").respond_with_data("<html>")
+    with pytest.raises(UserError, match="does not answer with JSON"):
+        Remote(httpserver.url_for("/t")).about()
+    httpserver.clear()
+    httpserver.expect_request("/api/tracks/t").respond_with_data(json.dumps({"tip": "--upload-pack=x"}))
+    with pytest.raises(UserError, match="does not say"):
+        Remote(httpserver.url_for("/t")).about()
