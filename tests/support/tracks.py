@@ -104,10 +104,12 @@ class Person:
 
 
 @contextmanager
-def served(found: Mapping[str, Track], store: Store, limits: Serve = LIMITS) -> Iterator[str]:
+def served(
+    found: Mapping[str, Track], store: Store, limits: Serve = LIMITS, proxies: str = ""
+) -> Iterator[str]:
     """A server on the loopback, in a thread; gives its address."""
     listener = listen("127.0.0.1", 0)
-    server = http_server(dict(found), store, limits)
+    server = http_server(dict(found), store, limits, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -19,7 +19,7 @@ def test_a_branch_is_rebuilt_without_the_commits_of_one_and_the_others_are_measu
     track, folder, store, tmp_path
 ):
     eve, ada = Person(tmp_path, "eve"), Person(tmp_path, "ada")
-    store.receive(eve.change(folder, "OTHER = 0", "LEVEL_OF_EVE = 9\nOTHER = 0"), "n1", 1.0, LIMITS)
+    store.receive(eve.change(folder, "OTHER = 0", "OTHER = 9"), "n1", 1.0, LIMITS)
     store.receive(eve.change(folder, "LEVEL = 1.0", "LEVEL = 1.6"), "n1", 1.0, LIMITS)
     verify(folder, store)
     store.receive(ada.change(folder, "LEVEL = 1.6  # 0..2", "LEVEL = 2.2  # 0..2"), "n2", 1.0, LIMITS)
