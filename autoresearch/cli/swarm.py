@@ -228,7 +228,7 @@ def restore(path: Annotated[Path, typer.Argument(metavar="FILE")], overrides: Ov
 
 def _runs(overrides: list[str] | None) -> Path:
     """The folder of searches."""
-    from autoresearch.search.setup.open import place_of, runs_of
+    from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository
 
     return runs_of(place_of(overrides or []), Repository(Path.cwd()))
