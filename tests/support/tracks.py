@@ -94,7 +94,7 @@ class Person:
             "parent": parent,
             "patch": diff(sources, after),
             "tree": tree_digest(after),
-            "title": f"{old} becomes {new}",
+            "title": " ".join(f"{old} becomes {new}".split()),
             "why": "it may help",
             "evidence": Evidence(tuple(pairs), "cpu"),
             "author": self.name,
