@@ -320,6 +320,12 @@ def evidence_text(verdict: Verdict) -> str:
     return "" if verdict.evidence is None else f"{verdict.evidence:.2f}"
 
 
+def guards_text(verdict: Verdict) -> str:
+    """What a change does to the guards that were measured: "rare +0.0012, late lost -0.03"."""
+    known = [gain for gain in verdict.guards if gain.gain is not None]
+    return ", ".join(f"{g.guard} {'lost ' if g.lost else ''}{g.gain:+.4g}" for g in known)
+
+
 def count(number: int, noun: str) -> str:
     """A number and its noun: "1 run", "2 runs"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

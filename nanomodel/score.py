@@ -13,7 +13,9 @@ under a runner they are the runner's children, in a sandbox. `scoring.bits_per_b
     scorer -> {"type": "scored", "scores": for each split {score, nats, bytes, tokens, pieces, difference,
                                              blind: the score by the blind answers alone, if there are any}}
               + [for each split memory: float64 [pieces, 3]: nats, bytes and document of each piece;
-                 the same of each target that was asked for blind (a document each), if any was]
+                 the same of each target that was asked for blind (a document each), if any was;
+                 the same of all pieces of the slices one after the other, if the job has slices, whose
+                 names and numbers of pieces are "slices": [[name, pieces], ...]]
             | {"type": "failed", "outcome": "crash" | "invalid", "reason"}        the candidate's fault
             | {"type": "error", "reason"}                                         the host's fault
 """
@@ -101,7 +103,13 @@ def _work(runner: Wire, message: Message, fds: list[int]) -> tuple[Message, list
     tables = [_table(part.nats, part.bytes, part.documents) for part in done]
     answers = [part.blind for part in done if part.blind]
     tables += [_table(blind.nats, blind.bytes, np.arange(len(blind.nats))) for blind in answers]
-    return {"type": "scored", "scores": about}, tables
+    if not job.slices:
+        return {"type": "scored", "scores": about}, tables
+    found = {name: table for part in done for name, table in part.slices.items()}
+    whole = np.concatenate([np.empty((0, 3)), *found.values()])
+    tables.append(_shared(whole))
+    sizes = [[name, len(table)] for name, table in found.items()]
+    return {"type": "scored", "scores": about, "slices": sizes}, tables
 
 
 def _described(done: Score) -> Message:
@@ -118,10 +126,14 @@ def _described(done: Score) -> Message:
 
 def _table(nats: NDArray[np.floating], sizes: NDArray[np.int64], documents: NDArray[np.int64]) -> int:
     """Memory with nats, bytes and document of each item, float64 [items, 3]."""
-    table = np.stack([nats, sizes, documents], axis=1).astype(np.float64)
-    memory = create_memory(table.nbytes)
-    with map_memory(memory, table.nbytes) as shared:
-        shared[:] = table.tobytes()
+    return _shared(np.stack([nats, sizes, documents], axis=1).astype(np.float64))
+
+
+def _shared(table: NDArray[np.float64]) -> int:
+    memory = create_memory(max(1, table.nbytes))
+    if table.nbytes:
+        with map_memory(memory, table.nbytes) as shared:
+            shared[:] = table.tobytes()
     return memory
 
 

@@ -24,6 +24,7 @@ from autoresearch.cli import (
     compare,
     contest,
     finish,
+    guards,
     inspect,
     learn,
     machine,
@@ -107,6 +108,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command(NAMES.get(command))(command)
 app.add_typer(steer.idea, name="idea", cls=Commands)
+app.add_typer(guards.guards, name="guards", cls=Commands)
 app.add_typer(contest.brief, name="brief", cls=Commands)
 app.add_typer(swarm.track, name="track", cls=Commands)
 

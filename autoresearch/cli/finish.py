@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 def claim(overrides: Overrides = None, json: Json = False) -> None:
     """Claim the result: train start and tip on fresh seeds, score them on the sealed test split, once."""
     from autoresearch.finish.claim import make_claim
+    from autoresearch.finish.devise import devise_if_drifted
     from autoresearch.report.markdown import claim_sentence
 
-    with _opened(overrides, json) as search:
+    with opened(overrides, json) as search:
         record = make_claim(search, search.config.claim)
-    typer.echo(dumps(asdict(record)) if json else claim_sentence(record, search.task.metric))
+        drift = devise_if_drifted(search)
+    said = [claim_sentence(record, search.task.metric), *drift]
+    typer.echo(dumps(asdict(record)) if json else "\n".join(said))
 
 
 def audit(
@@ -58,7 +61,7 @@ def _audit(overrides: list[str] | None, runs: int, design: Design, json: bool) -
     from autoresearch.finish.audit import make_audit
     from autoresearch.report.markdown import audit_lines
 
-    with _opened(overrides, json) as search:
+    with opened(overrides, json) as search:
         record = make_audit(search, runs, design)
     typer.echo(dumps(asdict(record)) if json else "\n".join(audit_lines(record, search.task.metric)))
 
@@ -78,7 +81,7 @@ def transfer(
     from autoresearch.finish.transfer import make_transfer
     from autoresearch.report.sections.transfer import transfer_lines
 
-    with _opened(overrides, json) as search:
+    with opened(overrides, json) as search:
         record = make_transfer(search, scale or (), data or (), seeds)
     metric = search.task.metric
     typer.echo(dumps(record.to_dict()) if json else "\n".join(transfer_lines(record, metric)))
@@ -98,7 +101,7 @@ def sample(
     from autoresearch.text import visible
     from autoresearch.types import TextRequest
 
-    with _opened(overrides, json) as search:
+    with opened(overrides, json) as search:
         samples = make_samples(search, TextRequest(prompt, tokens, count, temperature, seed))
     if json:
         typer.echo(dumps([asdict(sample) for sample in samples]))
@@ -127,7 +130,7 @@ def reproduce(
     what, overrides = numbered(words)
     if not what:
         raise UserError("Which experiment?", "Give its number or commit: autoresearch reproduce 7")
-    with _opened(overrides, json) as search:
+    with opened(overrides, json) as search:
         experiment = meant_by(what, search.journal.experiments(), search.repository)
         record = train_again(search, experiment)
     told = {**asdict(record), "same": record.same}
@@ -202,7 +205,7 @@ def open_exported(
 
 
 @contextmanager
-def _opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
+def opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
     """A search that has ended, opened again; a person's stop ends the command."""
     from autoresearch.search.recovery import recover
     from autoresearch.search.scheduler import Stopped

@@ -81,6 +81,7 @@ def _search(given: list[str], view: ViewKind) -> list[str]:
     """
     from autoresearch.config.profiles import smaller
     from autoresearch.finish.claim import make_claim
+    from autoresearch.finish.devise import devise_if_drifted
     from autoresearch.search.loop import OutOfMemory
     from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup.open import open_search
@@ -98,6 +99,8 @@ def _search(given: list[str], view: ViewKind) -> list[str]:
         if kept and search.config.claim and search.task.sealed:
             try:
                 make_claim(search, search.config.claim)
+                for line in devise_if_drifted(search):
+                    search.view.message(line, warning=True)
             except Stopped as stopped:
                 search.view.message(str(stopped))
     return []

@@ -44,6 +44,9 @@ LIMITS = {
 }
 """Kind of budget -> options of it and of the guards that limit time but change no score: they may change."""
 
+OF_KEEPS = ("metrics", "action", "devise")
+"""Options of the guards that look at what is to be kept; they change no score, and may change."""
+
 OF_TASKS = ("budget", "data")
 """Groups of which a task may have a choice of its own, named like itself: configs/budget/TASK.yaml."""
 
@@ -134,12 +137,20 @@ class Tracking(Options):
 
 
 class Guards(Options):
-    """Largest multiples of the baseline's; None switches a guard off."""
+    """Largest multiples of the baseline's; None switches a guard off. And further metrics of what is kept."""
 
     memory_mb: float | None = Field(ge=1)
     weights_mb: float | None = Field(ge=1)
     score_seconds: float | None = Field(ge=1)
     startup_cpu_seconds: float | None = Field(ge=1)
+    metrics: tuple[str, ...]
+    action: Literal["flag", "hold", "refuse"]
+    devise: bool
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """The multiples alone."""
+        return {k: v for k, v in self.model_dump().items() if k not in OF_KEEPS}
 
 
 class Serve(Options):
@@ -406,7 +417,7 @@ def _meaning(config: Config, key: str) -> object:
     if key not in ("budget", "guards"):
         return value
     options = value if key == "budget" else value.model_dump()
-    free = LIMITS.get(config.budget.get("kind", ""), ())
+    free = (*LIMITS.get(config.budget.get("kind", ""), ()), *OF_KEEPS)
     return {name: option for name, option in options.items() if name not in free}
 
 

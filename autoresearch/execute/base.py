@@ -14,7 +14,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from autoresearch.types import Fidelity, Measurement, Outcome, Plain, Progress, Provenance, Split, TextRequest
+from autoresearch.types import (
+    Fidelity,
+    GuardMetric,
+    Measurement,
+    Outcome,
+    Plain,
+    Progress,
+    Provenance,
+    Split,
+    TextRequest,
+)
 
 Curve = tuple[tuple[float, float], ...]
 """(fraction of the budget, training loss), in order."""
@@ -77,6 +87,7 @@ class TrialSpec(Plain):
         blind_seed: Seed of what is asked so; None: a new one each time.
         share: (i, n): score only the i-th of n disjoint shares of the first split; None: all of it.
         text: What the model is to write once it is scored; None: nothing. Only tasks that say so write.
+        guards: Further metrics to measure, whose definitions the task has accepted.
     """
 
     search: str
@@ -97,6 +108,7 @@ class TrialSpec(Plain):
     blind_seed: int | None = None
     share: tuple[int, int] | None = None
     text: TextRequest | None = None
+    guards: tuple[GuardMetric, ...] = ()
 
 
 @dataclass(frozen=True)

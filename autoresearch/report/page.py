@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
 from autoresearch.report.plots.progress import write_progress_plot, write_timeline_plot
-from autoresearch.report.sections import transfer
+from autoresearch.report.sections import guards, transfer
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.sections.stopping import stopping
 from autoresearch.report.sections.worth import comparisons
@@ -103,6 +103,7 @@ def to_markdown(
         s=s,
         words=words,
         elsewhere=transfer,
+        guards=guards,
         count=count,
         change_text=change_text,
         tunings=tunings,

@@ -16,8 +16,10 @@ from autoresearch.judge import Bars, Judge, bars
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.sections.stopping import stopping
+from autoresearch.store.inbox import DevisedGuard
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.records.claims import CLAIMS, ClaimRecord, read_claims
+from autoresearch.store.records.guards import MeasuredKeeps, read_accepted, read_measured
 from autoresearch.store.records.notes import (
     AFTER,
     BRIEFS,
@@ -34,7 +36,7 @@ from autoresearch.store.records.notes import (
     seconds_after,
 )
 from autoresearch.store.records.transfers import TRANSFERS, TransferRecord, read_transfers
-from autoresearch.text import change_text, one_line, public
+from autoresearch.text import change_text, guards_text, one_line, public
 from autoresearch.types import (
     REPORTED_SPLITS,
     Cost,
@@ -169,6 +171,8 @@ class Summary:
         setting_changes: Settings that were changed when the search went on; without secrets.
         claims: The records of all final tests, oldest first.
         samples: What models of it wrote last, the start first.
+        devised: The devised guards that a person has accepted.
+        guarded: What its kept changes do to the guards, as measured anew.
         transfers: What its kept changes do at larger scales and on other data, as measured.
         judge: What the judge says about the search as a whole; None before it was asked.
         judge_state: The judge as JSON; None before it was asked.
@@ -192,6 +196,8 @@ class Summary:
     setting_changes: list[SettingChange]
     claims: list[ClaimRecord]
     samples: list[Sample]
+    devised: list[DevisedGuard]
+    guarded: list[MeasuredKeeps]
     transfers: list[TransferRecord]
     judge: Report | None
     judge_state: str | None
@@ -249,6 +255,8 @@ class Summary:
             "claim": self.claim and asdict(self.claim),
             "claims": [asdict(claim) for claim in self.claims],
             "samples": [asdict(sample) for sample in self.samples],
+            "devised_guards": [asdict(guard) for guard in self.devised],
+            "guarded": [asdict(record) for record in self.guarded],
             "transfers": [asdict(transfer) for transfer in self.transfers],
             "judge": judge and judge | {"kept": len(judge["kept"])},
             "guards": [asdict(check) for check in self.guards],
@@ -289,6 +297,8 @@ def summarize(history: History) -> Summary:
         setting_changes=[_public(change) for change in read_setting_changes(history)],
         claims=read_claims(history),
         samples=read_samples(history),
+        devised=read_accepted(history),
+        guarded=read_measured(history),
         transfers=read_transfers(history),
         judge=Judge.from_json(judge).report() if judge else None,
         judge_state=judge,
@@ -329,6 +339,7 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
         "interval": verdict.interval if verdict else None,
         "evidence": verdict.evidence if verdict else None,
         "change": change_text(verdict, metric) if verdict else "",
+        "guards": guards_text(verdict) if verdict else "",
         "pairs": verdict.pairs if verdict else (),
         "trials": len(own),
         "seeds": [t.seed for t in own],

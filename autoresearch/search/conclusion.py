@@ -16,6 +16,7 @@ from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer
+from autoresearch.search.checks.guards import HELD, is_released, sentence, weigh_guards
 from autoresearch.search.checks.reproduction import Reproduction
 from autoresearch.search.checks.revocation import revoke, settle, stored_judge, suspect, veto
 from autoresearch.search.checks.unseen import check_unseen
@@ -27,7 +28,15 @@ from autoresearch.search.steps import Ended, Steps
 from autoresearch.store.git.commits import commit_message, move_branch, pack
 from autoresearch.store.records.notes import RECHECKS, read_rechecks
 from autoresearch.text import one_line
-from autoresearch.types import Arm, Experiment, Measurement, Outcome, Verdict, VerdictKind
+from autoresearch.types import (
+    Arm,
+    Experiment,
+    GuardGain,
+    Measurement,
+    Outcome,
+    Verdict,
+    VerdictKind,
+)
 
 PACK_EVERY = 500
 """Experiments after which their objects are packed: before git itself would think of collecting garbage."""
@@ -70,8 +79,16 @@ class Conclusion:
         return experiment.kept and experiment.number != self._checked
 
     def check(self, experiment: Experiment) -> Steps[None]:
-        """Let a keep stand only if its gain is there on text that no program has seen."""
-        number, verdict = experiment.number, experiment.verdict
+        """Let a keep stand only if no guard forbids it, and its gain is there on unseen text."""
+        number = experiment.number
+        gains = yield from weigh_guards(self._state, self._scheduler, experiment)
+        if said := sentence(gains, self._state.guards()):
+            self._view.message(f"Experiment {number}: {said}.", warning=True)
+        if said and self._state.config.guards.action != "flag" and not is_released(self._state, experiment):
+            self._forbid(experiment, said, gains)
+            return
+        experiment = self._noted(experiment, said, gains)
+        verdict = experiment.verdict
         assert verdict is not None
         found = yield from check_unseen(self._state, self._scheduler, experiment)
         self._checked = number
@@ -80,15 +97,34 @@ class Conclusion:
             if self.revoked(Ended(trial, result), recorded=False):
                 return
         if found.outcome is Outcome.OK:
-            if found.reason not in verdict.reason:
-                reason = f"{verdict.reason}; {found.reason}"
-                self._journal.judged(number, replace(verdict, reason=reason))
+            self._noted(experiment, found.reason, gains)
             return
         kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
         if kind is VerdictKind.INVALID:
             suspect(self._state, experiment)
-        void = Verdict(kind, reason=found.reason, trials=verdict.trials)
-        veto(self._state, number, void, self._judging.needless)
+        self._veto(experiment, Verdict(kind, reason=found.reason, trials=verdict.trials, guards=gains))
+
+    def _noted(self, experiment: Experiment, said: str, gains: tuple[GuardGain, ...]) -> Experiment:
+        """Add to the verdict of a keep what a check has shown."""
+        verdict = experiment.verdict
+        assert verdict is not None
+        reason = verdict.reason if said in verdict.reason else f"{verdict.reason}; {said}"
+        if (reason, gains) == (verdict.reason, verdict.guards):
+            return experiment
+        return self._journal.judged(experiment.number, replace(verdict, reason=reason, guards=gains))
+
+    def _forbid(self, experiment: Experiment, said: str, gains: tuple[GuardGain, ...]) -> None:
+        """Do not keep what loses on a guard; what is held waits for a person."""
+        number, verdict = experiment.number, experiment.verdict
+        assert verdict is not None
+        hold = self._state.config.guards.action == "hold"
+        reason = f"{HELD}: {said}; to have it: autoresearch guards release {number}" if hold else said
+        self._checked = number
+        kind = VerdictKind.DISCARD
+        self._veto(experiment, replace(verdict, kind=kind, reason=reason, guards=gains, levels=None))
+
+    def _veto(self, experiment: Experiment, void: Verdict) -> None:
+        veto(self._state, experiment.number, void, self._judging.needless)
         self._judging.go_on(stored_judge(self._state))
 
     def record(self, experiment: Experiment) -> Experiment:

@@ -23,9 +23,10 @@ from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.records.guards import accepted_guards
 from autoresearch.store.records.notes import ABOUT, Brief, current_brief, read_diagnoses
-from autoresearch.tasks.base import Limit, Task
-from autoresearch.types import Candidate, Draft, Edit, Experiment, Proposal, Split, State
+from autoresearch.tasks.base import Limit, Task, chosen_guards
+from autoresearch.types import Candidate, Draft, Edit, Experiment, GuardMetric, Proposal, Split, State
 
 REMEMBERED = 32
 """Commits whose sources are kept in memory, and candidates."""
@@ -217,11 +218,17 @@ class SearchState:
         largest: dict[str, float] = {}
         for metrics in measured:
             largest |= {name: max(value, largest.get(name, value)) for name, value in metrics.items()}
-        guards = guarded(measured, self.config.guards.model_dump())
+        guards = guarded(measured, self.config.guards.limits)
         return (
             *self.task.limits(largest),
             *(Limit(k, f"{GUARDS[k].unit} of {GUARDS[k].what} (a guard)", v) for k, v in guards.items()),
         )
+
+    def guards(self) -> tuple[GuardMetric, ...]:
+        """The further metrics on which what is kept may not lose: as configured, and as accepted since."""
+        declared = chosen_guards(self.task, self.config.guards.metrics)
+        names = {guard.name for guard in declared}
+        return (*declared, *(g for g in accepted_guards(self.journal) if g.name not in names))
 
     def bars(self) -> Bars | None:
         """What a gain must be; while the judge is busy with a candidate, what it said before."""

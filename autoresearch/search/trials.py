@@ -16,6 +16,7 @@ from autoresearch.judge.limits import broken_guard
 from autoresearch.search.early_stopping import EarlyStopping
 from autoresearch.search.state import SearchState
 from autoresearch.store.files import losses_folder
+from autoresearch.tasks.base import requested
 from autoresearch.types import REPORTED_SPLITS, Arm, Measurement, Outcome, Split, Trial
 
 CANDIDATE_ARMS = (Arm.SCREEN, Arm.CONFIRM)
@@ -52,7 +53,7 @@ class TrialRules:
         Args:
             state: Has the trials of the baseline.
         """
-        self._config = state.config
+        self._state, self._config = state, state.config
         self._task = state.task
         self._journal = state.journal
         self._secret = state.journal.seed_secret()
@@ -79,6 +80,7 @@ class TrialRules:
             stop_above=self._stopping.bars(trial),
             spare=self._stopping.spares(trial),
             thorough=thorough,
+            guards=() if first else requested(self._state.guards()),
             blind=trial.arm in BLIND_ARMS and trial.commit != self._journal.info().base_commit,
         )
 
@@ -106,7 +108,7 @@ class TrialRules:
         if trial.arm not in CANDIDATE_ARMS or result.outcome is not Outcome.OK:
             return result
         baseline = [known.metrics for known in self._baseline]
-        broken = broken_guard(result.metrics, baseline, self._config.guards.model_dump())
+        broken = broken_guard(result.metrics, baseline, self._config.guards.limits)
         broken = broken or self._task.guard(result.metrics, baseline)
         return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result
 

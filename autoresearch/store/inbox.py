@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from autoresearch.errors import UserError
 from autoresearch.store.connection import open_once, open_read_only, writable
 from autoresearch.store.records.notes import Brief
 from autoresearch.text import count
-from autoresearch.types import Idea
+from autoresearch.types import GuardMetric, Idea, Plain
 
 MAX_TEXT, MAX_PATCH, MAX_BRIEF = 4000, 400_000, 100_000
 """Characters of a note or an idea, of a patch, and of a brief."""
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, written REAL NOT N
 CREATE TABLE IF NOT EXISTS ideas (
     number INTEGER PRIMARY KEY, written REAL NOT NULL, text TEXT NOT NULL, patch TEXT NOT NULL DEFAULT '',
     state TEXT NOT NULL DEFAULT 'open', reason TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS guards (number INTEGER PRIMARY KEY, guard TEXT NOT NULL, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS wishes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -48,6 +49,25 @@ class Entry:
     idea: Idea
     state: str
     reason: str
+
+
+@dataclass(frozen=True)
+class DevisedGuard(Plain):
+    """A guard that somebody proposed.
+
+    Attributes:
+        metric: What it measures.
+        reason: What gains may be exploiting, by its author: data, never instructions.
+        author: Who proposed it.
+        number: From 1.
+        state: "proposed", "accepted" or "dropped".
+    """
+
+    metric: GuardMetric
+    reason: str
+    author: str
+    number: int = 0
+    state: str = "proposed"
 
 
 class Inbox:
@@ -121,6 +141,43 @@ class Inbox:
 
     def _set_state(self, number: int, state: str, reason: str = "") -> None:
         self._write("UPDATE ideas SET state = ?, reason = ? WHERE number = ?", state, reason, number)
+
+    # Guards
+
+    def add_guard(self, guard: DevisedGuard) -> int:
+        """Propose a guard; returns its number."""
+        statement = "INSERT INTO guards (guard, state) VALUES (?, ?)"
+        return self._write(statement, json.dumps(guard.to_dict()), guard.state)
+
+    def guards(self) -> tuple[DevisedGuard, ...]:
+        """Every guard that was proposed, oldest first."""
+        rows = self._read("SELECT number, guard, state FROM guards ORDER BY number")
+        return tuple(
+            replace(DevisedGuard.from_dict(json.loads(guard)), number=number, state=state)
+            for number, guard, state in rows
+        )
+
+    def decide_guard(self, number: int, state: str) -> DevisedGuard:
+        """Accept or drop a guard.
+
+        Raises:
+            UserError: If there is none of that number.
+        """
+        found = next((guard for guard in self.guards() if guard.number == number), None)
+        if found is None:
+            raise UserError(f"No guard {number} was proposed.", "List them: autoresearch guards list")
+        self._write("UPDATE guards SET state = ? WHERE number = ?", state, number)
+        return replace(found, state=state)
+
+    def release(self, experiment: int, idea: int) -> None:
+        """Record that a person releases a held experiment, whose patch is tried again as an idea."""
+        released = json.dumps({**self.released(), experiment: idea})
+        self._write("INSERT OR REPLACE INTO wishes VALUES ('released', ?)", released)
+
+    def released(self) -> dict[int, int]:
+        """Held experiments that were released -> the idea with their patch."""
+        rows = self._read("SELECT value FROM wishes WHERE name = 'released'")
+        return {int(number): idea for number, idea in json.loads(rows[0][0]).items()} if rows else {}
 
     # The brief
 

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox, visible
-from autoresearch.types import Metric, Split
+from autoresearch.judge.guards import SPREAD
+from autoresearch.types import GuardMetric, Metric, Split
 
 
 class Trust(StrEnum):
@@ -130,6 +131,8 @@ class Task(Protocol):
         writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
         brief_fixed: Why the brief of a search cannot be edited while it goes on; empty if it can.
         scale_rule: How `scaled` and `scaled_budget` make it larger, in words; empty if they cannot.
+        guard_words: What the definition of a devised guard may say, for a language model; empty: there are
+            none.
     """
 
     name: str
@@ -145,6 +148,7 @@ class Task(Protocol):
     writes: bool = False
     brief_fixed: str = ""
     scale_rule: str = ""
+    guard_words: str = ""
 
     def prepare(self, cache: Path) -> Dataset:
         """Make the data ready, if it is not yet; shows progress on stderr.
@@ -216,6 +220,23 @@ class Task(Protocol):
         """
         return ""
 
+    def guard_metrics(self) -> Sequence[GuardMetric]:
+        """The further metrics that guards can be; `guards.metrics` names those of a search."""
+        return ()
+
+    def devised(self, name: str, text: str, definition: Mapping[str, Any]) -> GuardMetric:
+        """A guard that was proposed as data, once it is known to be one.
+
+        Args:
+            name: Its name.
+            text: What it measures, in words.
+            definition: As `guard_words` describes it.
+
+        Raises:
+            Refused: If it is none.
+        """
+        raise Refused(f"the task {self.name} has no guards that can be devised")
+
     def places(self) -> Sequence[Place]:
         """Where this machine can run trials of the task."""
         return [Place("cpu", "cpu")]
@@ -253,6 +274,27 @@ class Task(Protocol):
     def warnings(self, data: Dataset) -> Sequence[str]:
         """Warnings for a person, before the search begins."""
         return []
+
+
+def chosen_guards(task: Task, names: Sequence[str]) -> list[GuardMetric]:
+    """The guards that a configuration names.
+
+    Raises:
+        UserError: If the task has none of a name.
+    """
+    known = {guard.name: guard for guard in (*task.guard_metrics(), SPREAD)}
+    for name in names:
+        if name not in known:
+            there = ", ".join(f"{guard.name} ({guard.text})" for guard in known.values())
+            raise UserError(
+                f"guards.metrics: the task {task.name} has no guard {name!r}.", f"It has: {there}."
+            )
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def requested(guards: Sequence[GuardMetric]) -> tuple[GuardMetric, ...]:
+    """The guards that a trial must be asked for."""
+    return tuple(guard for guard in guards if guard.definition)
 
 
 def refuse_visible(path: str) -> None:

@@ -265,6 +265,7 @@ def _tags(e: Experiment, row: Mapping[str, Any], metric: Metric) -> dict[str, st
         "mlflow.source.git.commit": row["commit"],
         "seeds": " ".join(map(str, row["seeds"])),
         "reason": row["reason"],
+        "guards": row["guards"],
         "result": verdict_text(e.verdict, metric) if e.verdict else "",
         "hypothesis": row["hypothesis"] or "starting point",
         "category": row["category"],
@@ -303,6 +304,9 @@ def _metrics(e: Experiment, row: Mapping[str, Any], judged: bool, metric: Metric
         "expected_effect": e.proposal.expected_effect if e.proposal else None,
         "cost/llm_dollars": (e.proposal.cost.dollars or None) if e.proposal else None,
     }
+    values |= (
+        {f"guards/{_metric_name(gain.guard)}": gain.gain for gain in e.verdict.guards} if e.verdict else {}
+    )
     points = [Number(k, round(v, DIGITS), last) for k, v in values.items() if v is not None]
     scored = [(t.score, _milliseconds(t.finished or 0)) for t in own if t.score is not None]
     points += [

@@ -18,6 +18,7 @@ from autoresearch.types.choices import (
     VerdictKind,
 )
 from autoresearch.types.experiments import Experiment, Trial, in_order, starts_with
+from autoresearch.types.guards import GuardGain, GuardMetric
 from autoresearch.types.plain import Knob, Plain
 from autoresearch.types.proposals import Call, Candidate, Cost, Draft, Edit, Idea, Proposal, Tuning
 from autoresearch.types.trials import WAITING, Diagnosis, Measurement, Progress, Provenance, TextRequest
@@ -38,6 +39,8 @@ __all__ = [
     "Estimate",
     "Experiment",
     "Fidelity",
+    "GuardGain",
+    "GuardMetric",
     "Idea",
     "Knob",
     "Levels",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autoresearch.types.choices import Metric, VerdictKind
+from autoresearch.types.guards import GuardGain
 from autoresearch.types.plain import Plain
 
 
@@ -63,6 +64,7 @@ class Verdict(Plain):
         levels: Where the search stands after it; None if the judge does not estimate it.
         paired: How many of `trials` have a seed on which the incumbent was run too.
         pairs: As measured, for each of those: the seed, the incumbent's score, the candidate's.
+        guards: What it does to the guards of the search, if it was to be kept.
     """
 
     kind: VerdictKind
@@ -74,3 +76,4 @@ class Verdict(Plain):
     levels: Levels | None = None
     paired: int = 0
     pairs: tuple[tuple[int, float, float], ...] = ()
+    guards: tuple[GuardGain, ...] = ()

@@ -9,9 +9,10 @@ Not covered: starting the servers, and talking to a runner (`nanomodel.score`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from nanomodel.data import SEPARATOR, open_cache
+from nanomodel.data.cache import Prepared
 from nanomodel.device import choose_device, keep_memory
-from nanomodel.scoring import probes
+from nanomodel.scoring import probes, slices
 from nanomodel.scoring.blind import Answers, Questions, choose, hidden
 from nanomodel.scoring.client import Failure, ModelClient, finite
+from nanomodel.scoring.slices import Slice
 from nanomodel.scoring.windows import Windows
 from nanomodel.wire import Wire
 
@@ -41,6 +44,7 @@ class Score:
         counts: Targets that were counted in each piece, int64 [pieces].
         difference: Largest disagreement between model and witness, in nats at one position.
         blind: The answers to blind questions, by which `nats` were corrected; None if none were asked.
+        slices: Of each slice of it: loss, bytes and document of each piece, float64 [pieces, 3].
     """
 
     nats: NDArray[np.float64]
@@ -49,6 +53,7 @@ class Score:
     counts: NDArray[np.int64]
     difference: float
     blind: Answers | None = None
+    slices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -83,6 +88,8 @@ class Job:
         question_seed: Seed of these positions; None: they follow from `seed`. Two models that are compared
             may be asked the same.
         share: (i, n): score only the i-th of n equal shares of the first split's documents; None: all.
+        slices: Name -> slice to sum up besides, as `nanomodel.scoring.slices` describes it. A slice of a
+            split that is not scored is left out.
     """
 
     cache: str
@@ -97,6 +104,7 @@ class Job:
     questions: int = 0
     question_seed: int | None = None
     share: tuple[int, int] | None = None
+    slices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def score(
@@ -154,11 +162,22 @@ def score(
         answers = ask(client, device, rows, parts[0], choose(parts[0], job.questions, secret), rng)
         exact, weights = client.exact, retire() if retire else weights
     client = loaded(model)
-    measured = []
+    wanted = {} if job.brief else _slices(job)
+    changed = _transformed(prepared, wanted, tokens, job.splits, length)
+    parts += changed.values()
+    orders += [rng.permutation(len(windows)) for windows in changed.values()]
+    measured, entropies = [], []
     for windows, order in zip(parts, orders, strict=True):
         nats = np.empty((len(windows), length), np.float32)
-        nats[order] = measure(client, device, rows, windows.inputs(order), windows.targets(order))
+        stated = (
+            np.zeros_like(nats) if any(part.loss == "overconfidence" for part in wanted.values()) else None
+        )
+        found = np.empty_like(nats) if stated is not None else None
+        nats[order] = measure(client, device, rows, windows.inputs(order), windows.targets(order), found)
+        if stated is not None:
+            stated[order] = found
         measured.append(nats)
+        entropies.append(stated)
     tolerance = probes.tolerance(device.type, exact=exact and client.exact)
     correction = answers.correction(measured[0], tolerance) if answers else 0.0
     weights = retire() if retire else weights
@@ -170,7 +189,42 @@ def score(
             windows, nats, probe, lambda x, y: measure(client, device, rows, x, y), tolerance
         )
         scores.append(summed(windows, nats, difference))
-    return [scores[0].corrected(answers, correction), *scores[1:]] if answers else scores
+    if answers:
+        scores[0] = scores[0].corrected(answers, correction)
+    places = {(split, ""): i for i, split in enumerate(job.splits)}
+    places |= {key: i for i, key in enumerate(changed, len(job.splits))}
+    tables: list[dict[str, NDArray[np.float64]]] = [{} for _ in job.splits]
+    for name, part in wanted.items():
+        if (at := places.get((part.split, part.transform))) is None:
+            continue
+        losses, entropy = measured[at], entropies[at]
+        losses = losses - entropy if part.loss == "overconfidence" and entropy is not None else losses
+        table = slices.table(part, prepared, parts[at], losses, correction if at == 0 else 0.0)
+        tables[job.splits.index(part.split)][name] = table
+    return [replace(found, slices=own) for found, own in zip(scores, tables, strict=False)]
+
+
+def _slices(job: Job) -> dict[str, Slice]:
+    return {name: Slice.parse(data) for name, data in job.slices.items() if _split(data) in job.splits}
+
+
+def _split(data: Mapping[str, Any]) -> str:
+    return str(data.get("split", Slice.split))
+
+
+def _transformed(
+    prepared: Prepared,
+    wanted: Mapping[str, Slice],
+    tokens: Sequence[NDArray[np.uint16]],
+    splits: Sequence[str],
+    length: int,
+) -> dict[tuple[str, str], Windows]:
+    """The windows of each transformed split that slices need: (split, transform) -> windows."""
+    found = {}
+    for split, name in dict.fromkeys((part.split, part.transform) for part in wanted.values()):
+        if name and len(text := slices.transformed(prepared, tokens[splits.index(split)], name)) > length:
+            found[split, name] = Windows(text, prepared.token_bytes, length)
+    return found
 
 
 def share(tokens: NDArray[np.uint16], index: int, count: int) -> NDArray[np.uint16]:
@@ -195,8 +249,11 @@ def measure(
     rows: int,
     inputs: NDArray[np.int64],
     targets: NDArray[np.int64],
+    entropies: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Nats of each target, float32 [k, length], `rows` sequences a request.
+
+    If `entropies` [k, length] is given, it gets the entropy in nats of each prediction.
 
     Every request is full; the last one is filled up with sequences from the first. So a model sees a single
     shape, and its rounding is the same in every request.
@@ -213,6 +270,8 @@ def measure(
         if following is not None:
             client.ask(inputs[following])  # the model computes while this process adds up
         nats[batch] = nats_of(finite(logits), targets[batch])
+        if entropies is not None:
+            entropies[batch] = entropy(logits).cpu().numpy()
     return nats
 
 
@@ -254,6 +313,12 @@ def nats_of(logits: torch.Tensor, targets: NDArray[np.int64]) -> NDArray[np.floa
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log softmax(logits)[targets] in float32: logits [..., vocab], targets int64 [...]."""
     return -F.log_softmax(logits.float(), -1).gather(-1, targets[..., None])[..., 0]
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of the predictions that logits [..., vocab] stand for, in float32 [...]."""
+    stated = F.log_softmax(logits.float(), -1)
+    return -(stated.exp() * stated).sum(-1)
 
 
 def summed(windows: Windows, nats: NDArray[np.float32], difference: float) -> Score:

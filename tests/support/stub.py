@@ -143,8 +143,17 @@ class StubMeasurer:
         if spec.blind:  # a PEEK gains nothing where nothing is to be seen
             chance = np.random.default_rng(spec.blind_seed).normal(1.0, 0.2, 200)
             np.save(scratch / "blind.npy", np.stack([(score + peek + notes) * chance, np.ones(200)], axis=1))
+        for guard in spec.guards:  # a HARM is seen on the guards alone
+            chance = np.random.default_rng((seed, sum(guard.name.encode()))).normal(1.0, 0.001, DOCUMENTS)
+            losses = (1.0 + _number("HARM", source) + 0.2 * noise) * SIZE * chance
+            table = np.stack([losses, np.full(DOCUMENTS, SIZE), np.arange(DOCUMENTS)], axis=1)
+            np.save(scratch / f"{guard.items}.npy", table)
         score, *_ = scores.values()
         metrics = {"train_seconds": 1.0, "score_seconds": 1.0, **{f"{s}_bpb": x for s, x in scores.items()}}
+        metrics |= {
+            guard.metric: float(np.load(scratch / f"{guard.items}.npy")[:, 0].sum() / SIZE / DOCUMENTS)
+            for guard in spec.guards
+        }
         del metrics[f"{spec.splits[0]}_bpb"]
         size = re.search(r"WEIGHTS = (\d+)", source)
         metrics["weights_mb"] = float(size[1]) if size else 1.0

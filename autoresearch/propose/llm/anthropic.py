@@ -56,22 +56,7 @@ class AnthropicProposer(LanguageModel):
     def __init__(self, *, services: SearchServices | None = None, **options: Any) -> None:
         values = AnthropicOptions(**options)
         prices = price_table(values.prices, values.models)
-        key = key_from(KEY, os.environ.get(KEY, ""))
-        if not key:
-            raise UserError(
-                f"the anthropic proposer needs an API key, and {KEY} is not set",
-                f"export {KEY}=..., or use proposer=optuna, which needs no key",
-            )
-
-        def connect(http: httpx2.Client) -> Any:
-            import anthropic
-
-            return anthropic.Anthropic(
-                api_key=key, base_url=values.base_url, max_retries=values.retries, http_client=http
-            )
-
-        api = Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout, {"stream": True})
-        super().__init__(values, prices, services, api)
+        super().__init__(values, prices, services, connected(values))
         self._fixed = _fixed(values.effort, values.thinking)
 
     def _body(self, conversation: Conversation) -> dict[str, Any]:
@@ -135,6 +120,29 @@ class AnthropicProposer(LanguageModel):
             if isinstance(block, Mapping)
         ]
         return as_utf8(json.dumps(shown, ensure_ascii=False, indent=1, default=str)) if shown else ""
+
+
+def connected(values: AnthropicOptions) -> Api:
+    """The Messages API, with the key of the environment.
+
+    Raises:
+        UserError: If there is no key.
+    """
+    key = key_from(KEY, os.environ.get(KEY, ""))
+    if not key:
+        raise UserError(
+            f"the anthropic proposer needs an API key, and {KEY} is not set",
+            f"export {KEY}=..., or use proposer=optuna, which needs no key",
+        )
+
+    def connect(http: httpx2.Client) -> Any:
+        import anthropic
+
+        return anthropic.Anthropic(
+            api_key=key, base_url=values.base_url, max_retries=values.retries, http_client=http
+        )
+
+    return Api(Server("the API", key, KEY), "/v1/messages", connect, values.timeout, {"stream": True})
 
 
 def _fixed(effort: str | None, thinking: str | None) -> dict[str, Any]:

@@ -212,7 +212,9 @@ def state(folder: Path) -> dict[str, Any]:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     keys = ("number", "verdict", "score", "effect", "interval", "change", "category", "proposer")
-    texts = {key: one_line(scrub(clean(str(row[key] or ""))), 400) for key in ("hypothesis", "reason")}
+    texts = {
+        key: one_line(scrub(clean(str(row[key] or ""))), 400) for key in ("hypothesis", "reason", "guards")
+    }
     return {key: _finite(row[key]) for key in keys} | texts
 
 

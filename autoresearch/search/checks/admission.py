@@ -23,6 +23,7 @@ from autoresearch.propose.tune.request import remade
 from autoresearch.report.summary import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import program_seed
+from autoresearch.store.inbox import Inbox
 from autoresearch.text import held_secret, one_line, quoted
 from autoresearch.types import (
     Candidate,
@@ -147,7 +148,9 @@ class Admission:
         return candidate
 
     def _may_repeat(self, number: int, fingerprint: str) -> bool:
-        """Whether a program may be tried once more, because its only experiment crashed without a score."""
+        """Whether a program may be tried again: its only experiment crashed without a score, or was held."""
+        if number in Inbox(self._state.journal.path.parent).released():
+            return self._state.journal.experiment(number).verdict is not None
         if number == 0 or number > self._state.tried:
             return False
         known = self._state.journal.fingerprints(-1)

@@ -18,7 +18,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.records.notes import read_revoked
-from autoresearch.text import count, evidence_text, verdict_text
+from autoresearch.text import count, evidence_text, guards_text, verdict_text
 from autoresearch.types import Arm, Experiment, Metric
 
 
@@ -51,6 +51,7 @@ def commit_message(experiment: Experiment, metric: Metric, trust: str = "") -> s
         trailers["Seeds"] = " ".join(
             str(t.seed) for t in experiment.trials if t.arm != Arm.INCUMBENT and t.result
         )
+        trailers["Guards"] = guards_text(verdict)
         trailers["Reason"] = _one_line(verdict.reason)
     lines = "\n".join(f"{key}: {value}" for key, value in trailers.items() if value)
     return f"{subject}\n\n{body}\n\n{lines}\n"

@@ -13,9 +13,10 @@ their start to a result. A trial that the GPU spoiled, or that was late on a bus
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.health import Health
@@ -131,6 +132,7 @@ class GptMeasurer:
             question_seed=spec.blind_seed,
             share=spec.share,
             text=spec.text,
+            slices=self._slices(spec),
         )
         trains = not plan.submitted
         tree, scratch = tree.resolve(), scratch.resolve()
@@ -214,6 +216,13 @@ class GptMeasurer:
     def close(self) -> None:
         """End the scorer and the processes that wait, and close the data."""
         self._resources.close()
+
+    def _slices(self, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:
+        """The slices of the guards; none if the trusted scorer is of a version that knows no slices."""
+        knows = self._settings.trusted / "/".join(
+            (*self._settings.score.split(".")[:-1], "scoring/slices.py")
+        )
+        return {guard.name: guard.definition for guard in spec.guards} if knows.is_file() else {}
 
     def _signed(self, result: Measurement, fidelity: Fidelity, reached: float) -> Measurement:
         """The result, with its provenance."""

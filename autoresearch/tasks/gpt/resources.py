@@ -138,4 +138,5 @@ class Resources:
             "questions": plan.questions,
             "question_seed": plan.question_seed,
             "share": plan.share,
+            **({"slices": {k: dict(v) for k, v in plan.slices.items()}} if plan.slices else {}),
         }

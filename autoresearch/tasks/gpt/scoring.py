@@ -158,9 +158,26 @@ class Scoring:
             if "blind" in about:
                 self._record.metrics["blind_bpb"] = float(about["blind"])
                 names.append(BLIND)
+        if "slices" in answer:
+            first = 0
+            for name, pieces in answer["slices"]:
+                part, first = tables[-1][first : first + pieces], first + pieces
+                if part[:, 1].sum() > 0:
+                    self._keep_slice(str(name), part * (1.0, np.log(2), 1.0), job)
+            tables.pop()
         for name, table in zip(names, tables, strict=True):
             np.save(self._folder / f"{name}.npy", table * (1.0, np.log(2), 1.0))
         return scores
+
+    def _keep_slice(self, name: str, table: NDArray[np.float64], job: Mapping[str, Any]) -> None:
+        """Record the loss on a slice. Of over- and underconfidence the size counts, not the sign."""
+        import numpy as np
+
+        value = float(table[:, 0].sum() / table[:, 1].sum())
+        if job["slices"][name].get("loss") == "overconfidence" and value < 0:
+            table, value = table * (-1.0, 1.0, 1.0), -value
+        self._record.metrics[f"guard_{name}"] = value
+        np.save(self._folder / f"guard-{name}.npy", table)
 
     def _ask(
         self, weights: int, job: Mapping[str, object], seconds: float
@@ -214,4 +231,5 @@ def _table(fd: int) -> NDArray[np.float64]:
     import numpy as np
 
     with os.fdopen(fd, "rb") as file:
-        return np.frombuffer(file.read(), np.float64).reshape(-1, 3)
+        content = file.read()
+    return np.frombuffer(content[: len(content) // 24 * 24], np.float64).reshape(-1, 3)

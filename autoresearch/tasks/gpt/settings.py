@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -194,6 +194,7 @@ class TrialPlan:
         share: (i, n): score only the i-th of n shares of the first split; None: all of it.
         usual_score_seconds: What scoring took in the slowest trial here so far; 0: not known.
         text: What the scored model is to write; None: nothing.
+        slices: Name -> slice that the scorer sums up besides; see `nanomodel.scoring.slices`.
     """
 
     seed: int
@@ -215,6 +216,7 @@ class TrialPlan:
     share: tuple[int, int] | None = None
     usual_score_seconds: float = 0.0
     text: TextRequest | None = None
+    slices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def counted(self) -> bool:

@@ -26,11 +26,12 @@ from autoresearch.execute.places import cores, device, places, score_alone, shar
 from autoresearch.execute.places import fingerprint as device_name
 from autoresearch.execute.sandbox import Limits, Sandbox
 from autoresearch.tasks.base import Budget, Dataset, Limit, PromptText, Task, Trust, refuse_visible
+from autoresearch.tasks.gpt import guards
 from autoresearch.tasks.gpt.measurer import GptMeasurer
 from autoresearch.tasks.gpt.program import PACKAGES
 from autoresearch.tasks.gpt.settings import BudgetOptions, Settings, TaskOptions, TrainingBudget
 from autoresearch.tasks.gpt.words import about, limits, prompt_text
-from autoresearch.types import Direction, Metric, Split
+from autoresearch.types import Direction, GuardMetric, Metric, Split
 from nanomodel.data import DataError
 from nanomodel.data.spec import COPIED, DataSpec
 
@@ -82,6 +83,7 @@ class GptTask(Task):
     sealed: Split | None = Split.TEST
     packages = PACKAGES
     writes = True
+    guard_words = guards.WORDS
     scale_rule = "DEPTH and the budget times the scale; width, learning rates and everything else as they are"
 
     def __init__(self, config: Config) -> None:
@@ -149,6 +151,14 @@ class GptTask(Task):
             raise Refused(f"{path} has no whole number DEPTH, by which it grows")
         edits = set_knobs(path, source, {"DEPTH": max(1, round(depth * scale))}, column)
         return {path: apply(sources, edits)[path]}
+
+    def guard_metrics(self) -> Sequence[GuardMetric]:
+        """Slices of the held-out text, calibration, other text, speed and memory."""
+        return guards.guard_metrics(self._budget.kind)
+
+    def devised(self, name: str, text: str, definition: Mapping[str, Any]) -> GuardMetric:
+        """A slice that was proposed as data; see `Task.devised`."""
+        return guards.devised(name, text, definition)
 
     def scaled_budget(self, scale: float) -> Sequence[str]:
         """So many more tokens or seconds, and time for deeper and longer trainings."""

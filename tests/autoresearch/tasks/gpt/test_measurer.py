@@ -16,6 +16,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute import retry
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.load import LoadMeter
+from autoresearch.tasks.gpt.guards import guard_metrics
 from autoresearch.tasks.gpt.program import JailedProgram
 from autoresearch.tasks.gpt.training import OWN_TIMEOUT
 from autoresearch.types import WAITING, Fidelity, Measurement, Outcome, Split
@@ -146,6 +147,17 @@ def test_weights_that_were_kept_are_scored_later_without_training_blind_question
 
 
 @pytest.mark.soak
+def test_guards_are_measured_from_the_same_answers(honest, runner, run, tmp_path):
+    guards = tuple(g for g in guard_metrics("tokens") if g.name in ("rare", "calibration", "capitals"))
+    result = run(toy.TRAIN, guards=guards)
+    assert result.score == honest.done.score, "guards change no score"
+    scratch = tmp_path / "scratch"
+    for guard in guards:
+        table = np.load(scratch / f"{guard.items}.npy")
+        assert result.metrics[guard.metric] == table[:, 0].sum() / table[:, 1].sum() >= 0
+        assert len(np.unique(table[:, 2])) > 3
+
+
 def test_another_seed_and_a_seconds_budget(run, cache):
     runner = make_measurer(cache, kind="seconds", amount=1.0)
     try:
