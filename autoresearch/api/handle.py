@@ -204,6 +204,15 @@ class SearchHandle(SearchFrames):
         entries = Inbox(self.folder).entries()
         return [{**asdict(e), "about": tested.get(e.idea.number) or e.reason} for e in entries]
 
+    def sources(self) -> list[str]:
+        """What came of each source that was read for ideas, a line for each."""
+        from autoresearch.report.sections.sources import source_lines
+
+        inbox = Inbox(self.folder)
+        with self._opened() as journal:
+            info, experiments = journal.info(), journal.experiments()
+        return source_lines(inbox.entries(), experiments, inbox.readings(), info.metric)
+
     def drop(self, number: int) -> str:
         """Drop an idea that no proposal tests yet.
 

@@ -57,7 +57,11 @@ def list_ideas(overrides: Overrides = None, json: Json = False) -> None:
         about, idea = entry["about"], entry["idea"]
         kind = "patch" if idea["patch"] else "words"
         state = f"{entry['state']} ({one_line(about, 160)})" if about else entry["state"]
-        typer.echo(f"{idea['number']:4d}  {kind}  {one_line(idea['text'], 80)}  [{state}]")
+        source = f"  from {one_line(entry['source'], 60)}" if entry["source"] else ""
+        said = one_line(entry["plain"] or idea["text"], 80)
+        typer.echo(f"{idea['number']:4d}  {kind}  {said}{source}  [{state}]")
+    for line in handle(overrides).sources():
+        typer.echo(line)
     if not ideas:
         typer.echo("There are no ideas.")
 

@@ -167,7 +167,7 @@ def _material(summary: Summary) -> str:
                 }
             )
     claim = summary.claim.result if summary.claim else None
-    about = {"metric": summary.metric.unit, "kept": rows}
+    about: dict[str, Any] = {"metric": summary.metric.unit, "kept": rows}
     if claim is not None:
         about |= {"gain on the sealed split": claim.effect, "validation minus that": claim.overfit}
     return json.dumps(about, indent=1, default=str)

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, written REAL NOT N
 CREATE TABLE IF NOT EXISTS ideas (
     number INTEGER PRIMARY KEY, written REAL NOT NULL, text TEXT NOT NULL, patch TEXT NOT NULL DEFAULT '',
     state TEXT NOT NULL DEFAULT 'open', reason TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS origins (idea INTEGER PRIMARY KEY, source TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS readings (number INTEGER PRIMARY KEY, source TEXT NOT NULL, dollars REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS guards (number INTEGER PRIMARY KEY, guard TEXT NOT NULL, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS wishes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -44,11 +46,15 @@ class Entry:
         idea: What was written.
         state: "open", "taken", "refused" or "dropped".
         reason: Why it was refused.
+        source: Where it was read; empty if a person had it.
+        plain: What was read there, without what was said about it.
     """
 
     idea: Idea
     state: str
     reason: str
+    source: str = ""
+    plain: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,35 @@ class Inbox:
 
     def entries(self) -> tuple[Entry, ...]:
         """Every idea with its state, oldest first."""
-        rows = self._read("SELECT number, text, patch, state, reason FROM ideas ORDER BY number")
-        return tuple(Entry(Idea(number, text, patch), state, why) for number, text, patch, state, why in rows)
+        rows = self._read(
+            "SELECT number, ideas.text, patch, state, reason, source, origins.text FROM ideas "
+            "LEFT JOIN origins ON origins.idea = number ORDER BY number"
+        )
+        return tuple(
+            Entry(Idea(number, text, patch), state, why, source or "", plain or "")
+            for number, text, patch, state, why, source, plain in rows
+        )
+
+    def add_scouted(self, text: str, source: str, plain: str) -> int:
+        """Leave an idea that was read somewhere; returns its number.
+
+        Args:
+            text: The idea with all that is said about it.
+            source: Where it was read.
+            plain: The idea alone.
+        """
+        number = self.add_idea(text)
+        self._write("INSERT OR REPLACE INTO origins VALUES (?, ?, ?)", number, source, plain)
+        return number
+
+    def paid_for(self, source: str, dollars: float) -> None:
+        """Record what reading a source has cost."""
+        self._write("INSERT INTO readings (source, dollars) VALUES (?, ?)", source, dollars)
+
+    def readings(self) -> dict[str, float]:
+        """Every source that was read -> dollars that it has cost."""
+        rows = self._read("SELECT source, SUM(dollars) FROM readings GROUP BY source ORDER BY MIN(number)")
+        return dict(rows)
 
     def ideas(self) -> tuple[Idea, ...]:
         """The ideas that are open, oldest first."""
