@@ -82,13 +82,14 @@ def _search(given: list[str], view: ViewKind) -> list[str]:
     from autoresearch.config.profiles import smaller
     from autoresearch.finish.claim import make_claim
     from autoresearch.finish.devise import devise_if_drifted
+    from autoresearch.finish.transfer import run_with_transfers
     from autoresearch.search.loop import OutOfMemory
     from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup.open import open_search
 
     with open_search(given, view) as search:
         try:
-            by_itself = search.run()
+            by_itself = run_with_transfers(search)
         except OutOfMemory as error:
             if not (less := smaller(search.config)):
                 raise

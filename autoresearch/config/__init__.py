@@ -194,6 +194,9 @@ class Config(Options):
     diagnoses: int = Field(ge=0, le=100)
     early_stopping: bool
     lessons: bool
+    transfer_every: int | None = Field(ge=1)
+    transfer_scales: tuple[Annotated[float, Field(gt=1, le=1000)], ...]
+    transfer_data: tuple[str, ...]
     guards: Guards
     serve: Serve
     runs: Annotated[Path, AfterValidator(Path.expanduser)]

@@ -18,13 +18,17 @@ from autoresearch.clock import now
 from autoresearch.config.files import quoted, replaced
 from autoresearch.errors import Refused, UserError
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
+from autoresearch.report.sections.transfer import change_words
 from autoresearch.search.loop import Search
 from autoresearch.search.setup.open import open_search
 from autoresearch.store.records.transfers import Rung, RungRun, TransferRecord, read_transfers, write_transfer
 from autoresearch.types import Arm, Split
 
-OWN = ("name", "runs", "tracking", "ideas", "experiments", "claim")
+OWN = ("name", "runs", "tracking", "ideas", "experiments", "claim", "transfer_every")
 """Settings of a search that a rung has its own of."""
+
+SEEDS = 2
+"""Trainings of each commit on each rung in the course of a search."""
 
 
 def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], seeds: int) -> TransferRecord:
@@ -62,7 +66,34 @@ def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], 
             record = _train(search, record, index)
     record = replace(record, finished=now())
     write_transfer(search.journal, record)
+    for experiment, lines in zip(keeps, change_words(record, search.task.metric), strict=True):
+        search.repository.note(experiment.commit, "\n".join(lines) + "\n")
+    search.mirror.sync(search.journal)
     return record
+
+
+def run_with_transfers(search: Search) -> bool:
+    """Run a search; after every `transfer_every` experiments what was kept since is taken to other rungs.
+
+    Nothing is trained for the search meanwhile. A transfer that fails is told, and the search goes on.
+
+    Returns:
+        Whether it ended by itself.
+    """
+    config, every = search.config, search.config.transfer_every
+    while True:
+        limit = None if every is None else (search.state.tried // every + 1) * every
+        by_itself = search.run(limit)
+        tried = search.state.tried
+        if limit is None or not by_itself or tried < limit or tried >= config.experiments:
+            return by_itself
+        kept = search.state.kept
+        known = {record.tip for record in read_transfers(search.journal) if record.finished}
+        if kept and kept[-1].commit not in known:
+            try:
+                make_transfer(search, config.transfer_scales, config.transfer_data, SEEDS)
+            except UserError as error:
+                search.view.message(f"No transfer: {error}", warning=True)
 
 
 def _plan(

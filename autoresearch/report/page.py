@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
 from autoresearch.report.plots.progress import write_progress_plot, write_timeline_plot
+from autoresearch.report.plots.transfer import write_transfer_plot
 from autoresearch.report.sections import guards, transfer
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.sections.stopping import stopping
@@ -64,9 +65,14 @@ def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span
     summary, use = summarize(history), time_use(spans)
     progress = write_progress_plot(history.experiments(), summary.info.name, summary.metric, folder)
     timeline = write_timeline_plot(use, summary.info.name, folder)
-    pictures = {png.name: svg.read_text(encoding="utf-8") for svg, png in filter(None, (progress, timeline))}
+    ladders = [write_transfer_plot(record, summary.metric, folder) for record in summary.transfers]
+    drawn = filter(None, (progress, timeline, *ladders))
+    pictures = {png.name: svg.read_text(encoding="utf-8") for svg, png in drawn}
     png, time_png = (pair[1] if pair else None for pair in (progress, timeline))
-    text = to_markdown(summary, diff, png.name if png else None, use, time_png.name if time_png else None)
+    names = [pair[1].name if pair else None for pair in ladders]
+    text = to_markdown(
+        summary, diff, png.name if png else None, use, time_png.name if time_png else None, names
+    )
     text = scrub(text)
     report = Report(folder / "report.md", folder / "report.html", png)
     report.markdown.write_text(text, encoding="utf-8")
@@ -76,7 +82,12 @@ def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span
 
 
 def to_markdown(
-    s: Summary, diff: str, picture: str | None, use: TimeUse | None = None, time_picture: str | None = None
+    s: Summary,
+    diff: str,
+    picture: str | None,
+    use: TimeUse | None = None,
+    time_picture: str | None = None,
+    ladders: Sequence[str | None] = (),
 ) -> str:
     """The report as Markdown. Linear in the number of experiments.
 
@@ -86,6 +97,7 @@ def to_markdown(
         picture: Name of the progress plot's file, if there is one.
         use: How the time was used, if known.
         time_picture: Name of the timeline plot's file, if there is one.
+        ladders: Name of the plot's file of each transfer, if there is one.
     """
     templates = _templates(autoescape=False)
     templates.filters |= {
@@ -118,6 +130,7 @@ def to_markdown(
         most_diff_lines=DIFF_LINES,
         picture=picture,
         time_picture=time_picture,
+        ladders=ladders,
         instructions=shares(s.experiments, [s.info.brief_text, *(b.text for b in s.brief_changes)]),
         now=words.minute(time.time()),
     )

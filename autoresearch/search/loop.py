@@ -88,6 +88,7 @@ class Search:
         self.scheduler = Scheduler(self.state, self.rules, self.executor, self.view, self.inbox)
         self.admission = Admission(self.state, self.executor.tryout)
         self.job: Job | None = None
+        self._limit: int | None = None
         self._told = False
         self._exhausted_at = -1
         self._neighbours: dict[int, str] = {}
@@ -98,8 +99,11 @@ class Search:
         """The folder of everything that it writes."""
         return self.journal.path.parent
 
-    def run(self) -> bool:
+    def run(self, until: int | None = None) -> bool:
         """Search until the experiments, the time or the proposer run out, or a person stops it.
+
+        Args:
+            until: Pause when so many experiments were tried; a later call goes on.
 
         Returns:
             Whether it ended by itself.
@@ -107,7 +111,9 @@ class Search:
         Raises:
             UserError: If the machine fails, or the starting script does not train.
         """
-        self.deadline = now() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        if self._limit is None:
+            self.deadline = now() + 60 * self.config.minutes if self.config.minutes else float("inf")
+        self._limit = min(self.config.experiments, until or self.config.experiments)
         told, until = self.scheduler.events, self.deadline
         self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, until)
         self.judging = Judging(self.state, self.scheduler, self.admission, self.view)
@@ -127,7 +133,8 @@ class Search:
         finally:
             self.lookahead.close()
             self.scheduler.close()
-        self.journal.set(STOPPED, "" if by_itself else "yes")
+        pauses = by_itself and self._limit < self.config.experiments and self.state.tried >= self._limit
+        self.journal.set(STOPPED, "" if by_itself and not pauses else "yes")
         self.journal.update(finished=now())
         self.mirror.sync(self.journal)
         return by_itself
@@ -265,7 +272,7 @@ class Search:
         Raises:
             Stopped: If the time is over.
         """
-        if self.state.tried >= self.config.experiments:
+        if self.state.tried >= (self._limit or 0):
             return True
         if not self._in_time:
             raise Stopped(f"The {self.config.minutes:g} minutes are over.", by_itself=True)
@@ -273,7 +280,7 @@ class Search:
 
     def _announce(self) -> bool:
         """Announce one more candidate to the judge, if there is a draft that still fits; else ask for one."""
-        if self.state.tried >= self.config.experiments or not self._in_time:
+        if self.state.tried >= (self._limit or 0) or not self._in_time:
             return False
         if not self.state.open and not self._told:
             self._told = True

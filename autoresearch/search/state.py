@@ -21,10 +21,12 @@ from autoresearch.judge import Bars, bars
 from autoresearch.judge.limits import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
+from autoresearch.report.sections.transfer import for_prompt
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.records.guards import accepted_guards
 from autoresearch.store.records.notes import ABOUT, Brief, current_brief, read_diagnoses
+from autoresearch.store.records.transfers import read_transfers
 from autoresearch.tasks.base import Limit, Task, chosen_guards
 from autoresearch.types import Candidate, Draft, Edit, Experiment, GuardMetric, Proposal, Split, State
 
@@ -194,7 +196,7 @@ class SearchState:
             under_way=(*(e for e in self.open if e.verdict is None), *drafts),
             bars=self.bars(),
             memory_mb=_memory(recorded, facts),
-            about=tuple(json.loads(self.journal.get(ABOUT) or "[]")),
+            about=(*json.loads(self.journal.get(ABOUT) or "[]"), *self._carried()),
             limits=self._limits(),
             experiments_left=max(self.config.experiments - self.tried - len(self.journal.drafts()) - 1, 0),
             diagnoses=tuple(read_diagnoses(self.journal)),
@@ -210,6 +212,11 @@ class SearchState:
         """How many diagnoses may still be asked for; those that wait count as made."""
         waiting = sum(draft.proposal.diagnostic for draft in self.journal.drafts())
         return max(self.config.diagnoses - len(read_diagnoses(self.journal)) - waiting, 0)
+
+    def _carried(self) -> list[str]:
+        """What is told of transfers; nothing before there is one."""
+        found = for_prompt(read_transfers(self.journal), self.kept, self.task.metric)
+        return [found] if found else []
 
     def _limits(self) -> tuple[Limit, ...]:
         """What a candidate may not use more of: the limits of the task, and the guards."""

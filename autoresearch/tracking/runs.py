@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch.report.estimates import Moment
 from autoresearch.report.markdown import claim_sentence, code, direction, escape, fence, headline, table
+from autoresearch.report.sections.transfer import transfer_lines
 from autoresearch.report.summary import Summary, experiment_row
 from autoresearch.store.calls import shortened
 from autoresearch.store.records.notes import Brief
+from autoresearch.store.records.transfers import TransferRecord
 from autoresearch.text import (
     clean,
     duration,
@@ -146,12 +148,29 @@ def search_run(summary: Summary, moments: Iterable[Moment]) -> Run:
         files={
             "brief.md": scrub(clean(info.brief_text)),
             "config.json": json.dumps(info.config, indent=2, default=str) + "\n",
+            **{f"transfer_{r.tip[:10]}.txt": _transfer_text(r, summary.metric) for r in summary.transfers},
         },
     )
 
 
+def _transfer_text(record: TransferRecord, metric: Metric) -> str:
+    return "\n".join(transfer_lines(record, metric)) + "\n"
+
+
+def _transfer_metrics(summary: Summary) -> Iterator[Number]:
+    """The gain of all kept changes together on each rung of each transfer."""
+    for record in summary.transfers:
+        if record.finished is None:
+            continue
+        for rung, gains in zip(record.rungs, record.gains(summary.metric), strict=True):
+            if (effect := gains[-1].effect) is not None:
+                name = f"transfer/{_metric_name(rung.name)}"
+                yield Number(name, round(effect, DIGITS), _milliseconds(record.finished), len(record.keeps))
+
+
 def _search_metrics(summary: Summary, moments: Iterable[Moment]) -> Iterator[Number]:
     metric, finished, start = summary.metric, summary.info.finished, summary.estimates.baseline
+    yield from _transfer_metrics(summary)
     name = metric.name
     for moment in moments:
         e, score, dollars = moment.experiment, moment.experiment.score, moment.dollars

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoresearch.judge.transfer import Extrapolated, Gain
 from autoresearch.store.records.transfers import TransferRecord
 from autoresearch.text import duration
-from autoresearch.types import Metric
+from autoresearch.types import Experiment, Metric
 
 COLUMN = 34
 """Width of a rung's column in a terminal."""
@@ -24,6 +26,34 @@ def transfer_lines(record: TransferRecord, metric: Metric) -> list[str]:
     rows = transfer_table(record, metric)
     text = ["".join(f"{cell:{COLUMN if i else 8}}" for i, cell in enumerate(row)).rstrip() for row in rows]
     return [*text, *statements(record, metric)]
+
+
+def change_words(record: TransferRecord, metric: Metric) -> list[list[str]]:
+    """For each kept change in order: what became of its gain on each rung, a line for each."""
+    found = record.gains(metric)
+    return [
+        [f"{rung.name}: {_cell(gains[i], metric)}" for rung, gains in zip(record.rungs, found, strict=True)]
+        for i in range(len(record.keeps))
+    ]
+
+
+def for_prompt(records: Sequence[TransferRecord], experiments: Sequence[Experiment], metric: Metric) -> str:
+    """Which kinds of change carried over, as a model is told it; empty if nothing was measured."""
+    kinds = {e.number: e.proposal.category.value for e in experiments if e.proposal}
+    lines = []
+    for record in records[-1:]:
+        marks = [[gain.mark for gain in gains] for gains in record.gains(metric)]
+        for i, number in enumerate(record.keeps):
+            said = [f"{rung.name} {marks[r][i]}" for r, rung in enumerate(record.rungs) if r]
+            lines.append(f"- experiment {number} ({kinds.get(number, 'other')}): {', '.join(said)}")
+    if not lines:
+        return ""
+    head = (
+        "# What of the kept changes carried over\nGains on larger models and other data, with fresh seeds. A "
+    )
+    return f"{head}change that holds there is worth more than one that fades or reverses.\n" + "\n".join(
+        lines
+    )
 
 
 def statements(record: TransferRecord, metric: Metric) -> list[str]:

@@ -35,6 +35,10 @@ CHECKED = (
 """Settings under which git checks every object that it is given."""
 
 
+NOTES = "refs/notes/autoresearch"
+"""What was found out about kept changes later: `git log --notes=autoresearch` shows it."""
+
+
 @dataclass(frozen=True)
 class Commit:
     """A commit: hash of its tree, hashes of its parents, message."""
@@ -325,6 +329,10 @@ class Repository(Git):
         if lines:
             text = "".join(f"{line}\n" for line in lines)
             self._git("update-ref", "-m", message, "--stdin", data=text.encode())
+
+    def note(self, commit: str, text: str) -> None:
+        """Leave a note on a commit, in place of an earlier one; the commit stays as it is."""
+        self._git("notes", f"--ref={NOTES}", "add", "-f", "-F", "-", commit, data=text.encode())
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Ref -> commit, of every ref below a prefix, or of the one of that name."""

@@ -13,14 +13,16 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish import transfer
 from autoresearch.judge.transfer import Mark
-from autoresearch.report.page import to_markdown
+from autoresearch.report.page import to_markdown, write_report
 from autoresearch.report.sections.transfer import transfer_lines
 from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.records.transfers import read_transfers
+from autoresearch.store.searches import STOPPED
+from autoresearch.tracking.runs import search_run
 from autoresearch.types import Measurement
-from tests.support.stub import PATH, StubMeasurer, make_repository, make_search
+from tests.support.stub import PATH, StubMeasurer, git, make_repository, make_search
 
 SCRIPT = "LEVEL = 1.0  # 0..2\nDEPTH = 2\nprint(LEVEL, DEPTH)\n"
 
@@ -61,7 +63,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     return made
 
 
-def test_a_change_that_loses_when_the_model_is_deeper_is_told(search: Search) -> None:
+def test_a_change_that_loses_when_the_model_is_deeper_is_told(search: Search, tmp_path: Path) -> None:
     experiments = search.journal.experiments()
     record = transfer.make_transfer(search, [2.0], [], 3)
     assert len(record.runs) == 2 * 2 * 3 and all(run.score is not None for run in record.runs)
@@ -72,6 +74,17 @@ def test_a_change_that_loses_when_the_model_is_deeper_is_told(search: Search) ->
     text = "\n".join(transfer_lines(record, metric))
     assert "reverses" in text and "DEPTH and the budget times the scale" in text and "2 scales" in text
     page = to_markdown(summarize(search.journal), "", None)
+    shown = git(search.repository.root, "notes", "--ref=autoresearch", "show", experiments[1].commit)
+    assert "scale 2: -0.0" in shown and "reverses" in shown
+    [told] = [text for text in search.state.context().about if "carried over" in text]
+    assert "experiment 1 (knobs): scale 2 reverses" in told
+    run = search_run(summarize(search.journal), ())
+    assert {m.key: round(m.value, 2) for m in run.metrics if m.key.startswith("transfer/")} == {
+        "transfer/scale 1": 0.05,
+        "transfer/scale 2": -0.05,
+    }
+    report = write_report(search.journal, "", tmp_path / "report")
+    assert "![Gains on each rung](transfer-" in report.markdown.read_text()
     assert "## Does it hold elsewhere?" in page and "| #1 | +0.0500" in page and "reverses |" in page
     assert search.journal.experiments() == experiments, "nothing of it steers the search"
     used = {t.seed for e in experiments for t in e.trials}
@@ -140,3 +153,21 @@ def test_a_rung_has_the_settings_of_the_search_but_its_own_budget_and_data(searc
     assert "data=tinystories" in given and "budget=smoke" in given and "experiments=1" not in given
     larger = transfer.settings(search, transfer.Rung("scale 3", 3.0))
     assert f"budget.amount={3 * 65536}" in larger and "name=x-scale-3" in larger and "tracking=none" in larger
+
+
+def test_a_search_takes_its_keeps_elsewhere_in_between(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = search.repository
+    config = ["experiments=5", "transfer_every=2", "transfer_scales=[2]", "name=y"]
+    made = make_search(repository, [0.5, 0.9, 0.2, 0.9, 0.9], *config, measurers={"cpu": Deep()})
+    asked = list[tuple[int, tuple[float, ...], int]]()
+
+    def transfers(there: Search, scales: tuple[float, ...], data: object, seeds: int) -> None:
+        asked.append((there.state.tried, scales, seeds))
+        raise UserError("the machine is busy")
+
+    monkeypatch.setattr(transfer, "make_transfer", transfers)
+    assert transfer.run_with_transfers(made)
+    assert asked == [(2, (2.0,), 2), (4, (2.0,), 2)] and made.state.tried == 5
+    assert made.journal.get(STOPPED) == ""
