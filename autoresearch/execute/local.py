@@ -168,6 +168,7 @@ class LocalExecutor:
 
         home = self._runs / spec.search
         folder = home / "trials" / str(spec.trial)
+        remove_tree(folder)  # of a process that was killed: trials that no journal numbers begin at -1 again
         try:
             self._export(spec.tree, folder / "code", spec.files)
             (folder / "scratch").mkdir()

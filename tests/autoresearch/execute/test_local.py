@@ -18,6 +18,7 @@ from autoresearch.testing.executors import (
     scripted_spec,
     write_files,
 )
+from autoresearch.types import Measurement
 
 
 class TestLocalExecutor(ExecutorContract):
@@ -33,6 +34,16 @@ class TestLocalExecutor(ExecutorContract):
             executor.cancel("one", [1])
             events_until_finished(events)
             assert [place.name for place in executor.places] == [first, second]
+
+    def test_what_a_killed_process_left_of_a_trial_is_in_no_ones_way(self, tmp_path: Path) -> None:
+        left = tmp_path / "one" / "trials" / "1" / "scratch"
+        left.mkdir(parents=True)
+        (left / "validation.npy").write_text("of the trial before")
+        with self.opened(tmp_path, 1) as (executor, [place]):
+            events: SimpleQueue[Any] = SimpleQueue()
+            executor.submit(scripted_spec("score 1.5"), place, events)
+            finished = events_until_finished(events)[-1]
+            assert isinstance(finished.result, Measurement), finished.result
 
 
 def test_places_follow_the_configuration() -> None:
