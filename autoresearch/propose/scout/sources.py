@@ -31,7 +31,7 @@ ARXIV = re.compile(r"(?:arxiv:)?(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)
 TEXTS = (".txt", ".md", ".tex", ".rst")
 FILES = re.compile(r"(^|/)(readme|changelog|results?|experiments?|log)[^/]*\.(md|txt|rst|tsv|csv)$", re.I)
 CODE = re.compile(r"(^|/)(train|model|optim)[^/]*\.py$", re.I)
-GAINS = re.compile(r"\b(improv|faster|speed|gain|better|lower|reduc|loss|bpb|perplexity|\d+(\.\d+)?%)", re.I)
+GAINS = re.compile(r"\b(improv|faster|speed|gain|better|lower|reduc|loss|perplexity|\d+(\.\d+)?%)", re.I)
 MOST_COMMITS = 400
 
 _READ_PDF = """
