@@ -160,7 +160,7 @@ def test_a_search_takes_its_keeps_elsewhere_in_between(
 ) -> None:
     repository = search.repository
     config = ["experiments=5", "transfer_every=2", "transfer_scales=[2]", "name=y"]
-    made = make_search(repository, [0.5, 0.9, 0.2, 0.9, 0.9], *config, measurers={"cpu": Deep()})
+    made = make_search(repository, [0.5, 0.9, 0.2, 0.8, 0.7], *config, measurers={"cpu": Deep()})
     asked = list[tuple[int, tuple[float, ...], int]]()
 
     def transfers(there: Search, scales: tuple[float, ...], data: object, seeds: int) -> None:
