@@ -20,6 +20,9 @@ from autoresearch.types import Metric
 PRIOR = (1.0, 3.0)
 """Confirmed and refuted claims that a newcomer is given in advance: the Beta distribution of its honesty."""
 
+KNOWN = 1 / 3
+"""Least trust of a known contributor: more than a newcomer has. Honest claims are confirmed more often."""
+
 RECENT = 20
 """Verdicts that make up the record of a contributor, the latest: who was honest once must stay so."""
 
@@ -59,7 +62,7 @@ class Record:
     @property
     def known(self) -> bool:
         """Whether verdicts have shown that its claims deserve a run more than a newcomer's."""
-        return self.confirmed > 0 and self.trust >= Record().trust
+        return self.confirmed > 0 and self.trust >= KNOWN
 
 
 @dataclass(frozen=True)
