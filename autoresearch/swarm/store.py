@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS people (
     banned TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 """
 
+INDEX = "CREATE INDEX IF NOT EXISTS by_kind ON log (track, kind);"
+
 
 class State(StrEnum):
     """What became of a contribution."""
@@ -141,7 +143,7 @@ class Store:
         self.path.touch(mode=0o600)
         with self._told():
             self._db = connect(self.path)
-            self._db.executescript(SCHEMA + log.SCHEMA)
+            self._db.executescript(SCHEMA + log.SCHEMA + INDEX)
             if patience is not None:
                 self._db.execute(f"PRAGMA busy_timeout = {int(1000 * patience)}")
 
@@ -168,6 +170,13 @@ class Store:
         """Entries of the log of a track, from a number on."""
         with self._read() as db:
             return list(log.entries(db, track, first, most))
+
+    def flagged(self, track: str) -> list[log.Entry]:
+        """The entries about links that did not hold when they were measured again."""
+        with self._read() as db:
+            query = "SELECT number FROM log WHERE track = ? AND kind = 'flagged' ORDER BY number"
+            numbers = [number for (number,) in db.execute(query, (track,)).fetchall()]
+            return [entry for number in numbers for entry in log.entries(db, track, number, 1)]
 
     def publish(self, track: str, repository: Repository) -> None:
         """Bring the chain of a track, as git holds it, up to date with the log."""

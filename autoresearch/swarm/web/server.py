@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +24,7 @@ from autoresearch.swarm.intake import from_bundle
 from autoresearch.swarm.queue import network
 from autoresearch.swarm.store import Busy, OverQuota, Received, State, Store
 from autoresearch.swarm.web import page
-from autoresearch.swarm.web.track import Track
+from autoresearch.swarm.web.track import FRESH, Track
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -38,6 +39,9 @@ BUNDLE = "application/x-git-bundle"
 
 MOST_NETWORKS = 10_000
 """Networks whose requests are counted, the latest: a flood of addresses takes no more memory."""
+
+MOST_ANSWERS = 64
+"""Answers that are remembered, the latest."""
 
 MOST_ENTRIES = 500
 """Entries of a log in one answer."""
@@ -76,6 +80,29 @@ class Rates:
         while len(self._buckets) > MOST_NETWORKS:
             self._buckets.popitem(last=False)
         return waits
+
+
+class Answers:
+    """Remembers what was answered lately, so that a flood of readers costs no more than one a second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], tuple[int, float, Response]] = OrderedDict()
+
+    def get(self, key: tuple[str, str], track: Track, make: Callable[[], Response]) -> Response:
+        """The answer to a question about a track, made anew if something has happened since, or in time."""
+        version, now = track.store.version(track.name), time.monotonic()
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and known[0] == version and now - known[1] < FRESH:
+            return known[2]
+        made = make()
+        with self._lock:
+            self._known[key] = version, now, made
+            self._known.move_to_end(key)
+            while len(self._known) > MOST_ANSWERS:
+                self._known.popitem(last=False)
+        return made
 
 
 class Guard:
@@ -133,6 +160,17 @@ def create_app(tracks: Mapping[str, Track], store: Store, limits: Limits) -> Sta
 
         return answer
 
+    answers = Answers()
+
+    def shown(make: Callable[[Request, Track], Response]) -> Answer:
+        """What is the same for everybody is made once, however many ask."""
+
+        def answer(request: Request, track: Track) -> Response:
+            key = request.url.path, request.headers.get("host", "")
+            return answers.get(key, track, lambda: make(request, track))
+
+        return of_track(answer)
+
     async def guarded(make: Callable[[], Response]) -> Response:
         try:
             return await run_in_threadpool(make)
@@ -147,7 +185,7 @@ def create_app(tracks: Mapping[str, Track], store: Store, limits: Limits) -> Sta
             return JSONResponse(said, 503, headers={"Retry-After": "60"})
 
     def json_of(value: Callable[[Track], Any]) -> Answer:
-        return of_track(lambda request, track: JSONResponse(value(track)))
+        return shown(lambda request, track: JSONResponse(value(track)))
 
     def entries(request: Request, track: Track) -> Response:
         given = request.query_params.get("first", "0")
@@ -223,8 +261,8 @@ def create_app(tracks: Mapping[str, Track], store: Store, limits: Limits) -> Sta
             Route(f"{api}/contributions", json_of(Track.contributions), methods=["GET"]),
             Route(f"{api}/contributions", submit, methods=["POST"]),
             Route(f"{api}/contributions/{{digest}}", of_track(one)),
-            Route("/{track}", of_track(leaderboard)),
-            Route("/{track}/feed.atom", of_track(feed)),
+            Route("/{track}", shown(leaderboard)),
+            Route("/{track}/feed.atom", shown(feed)),
         ],
         middleware=[Middleware(Guard, rates=Rates(limits.requests))],
     )

@@ -227,10 +227,8 @@ class Track:
     def flags(self) -> dict[str, str]:
         """Commit -> why it was flagged."""
         found = {}
-        for entry in self.store.entries(self.name):
-            if entry.kind == "flagged":
-                data = entry.data
-                found[str(data.get("commit", ""))] = str(data.get("reason", ""))
+        for entry in self.store.flagged(self.name):
+            found[str(entry.data.get("commit", ""))] = str(entry.data.get("reason", ""))
         return found
 
     def contributions(self, most: int = SHOWN) -> list[dict[str, Any]]:
