@@ -137,8 +137,7 @@ def search(options: argparse.Namespace) -> list[dict[str, Any]]:
         script.write_text(source)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         subprocess.run(["git", *identity, "commit", "-qam", "handicap"], cwd=clone, check=True)
-        recorded = clone / "runs" / "proposals.jsonl"
-        recorded.parent.mkdir()
+        recorded = Path(folder) / "proposals.jsonl"
         recorded.write_text(
             "".join(json.dumps(p) + "\n" for p in proposals(source, options.candidates, given))
         )
