@@ -81,6 +81,8 @@ def command(tree: Path, *words: str) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE if "--json" in words else log,
             stderr=log,
             text=True,
+            # A shell starts what runs in the background deaf to the signal that ends a search.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 

@@ -75,6 +75,8 @@ class World:
         baselines: Replicates to begin with.
         conflict: Share of candidates in flight that cannot be merged onto a change that is kept.
         overlap: Share of the others that gain nothing on top of it.
+        steady: Whether the judge is told that a faster machine makes no better score, as under a budget of
+            tokens.
     """
 
     unit: float
@@ -97,6 +99,7 @@ class World:
     baselines: int
     conflict: float = 0.0
     overlap: float = 0.0
+    steady: bool = False
 
     @property
     def real(self) -> bool:
@@ -110,8 +113,10 @@ class World:
     @classmethod
     def draw(cls, rng: random.Random) -> World:
         """A random world; a third of them look like the real task."""
-        world = cls._like_the_real_task(rng) if rng.random() < 1 / 3 else cls._draw(rng)
-        return replace(world, conflict=rng.uniform(0.0, 0.2), overlap=rng.uniform(0.0, 0.1))
+        like = rng.random() < 1 / 3
+        world = cls._like_the_real_task(rng) if like else cls._draw(rng)
+        world = replace(world, conflict=rng.uniform(0.0, 0.2), overlap=rng.uniform(0.0, 0.1))
+        return replace(world, steady=like or rng.random() < 0.5)
 
     @classmethod
     def _like_the_real_task(cls, rng: random.Random) -> World:
@@ -421,6 +426,8 @@ def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcom
     judge = make([(s, math.fsum(parts)) for s, parts in items.items()], tau=world.luck * world.unit)
     if world.documents:
         judge.with_items([1 / world.documents] * world.documents, items)
+    if world.steady:
+        judge.use_steady_machine()
     out = Outcome(searches=1, cover={"keep": [], "tip": [], "gain": [], "claim": []})
     run = Places(judge, nature, start, places, out)
     run.run(AA_TRIALS if no_gains else world.trials)

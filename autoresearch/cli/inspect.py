@@ -147,6 +147,8 @@ def log(
         typer.echo(f"{e.number:4d}  {verdict:8}  {score}  {change} {e.commit[:8]}  {words}")
     for group in tunings(summary.experiments):
         typer.echo(f"{group[0][1].kind} of #{group[0][0].number}, as measured: {tuning_text(group, metric)}")
+    if summary.needed:
+        typer.echo(f"A further gain: {summary.needed}.")
 
 
 def show(words: Numbered = None, json: Json = False) -> None:

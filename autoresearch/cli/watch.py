@@ -68,7 +68,7 @@ def _view(journal: Journal, folder: Path) -> SearchView | None:
     view = SearchView(journal.info(), experiments)
     now = read_now(folder)
     view.doing, view.hypothesis = now.get("doing", "getting ready"), now.get("hypothesis", "")
-    view.places = now.get("places", 1)
+    view.places, view.needed = now.get("places", 1), now.get("needed", "")
     view.left = now.get("seconds_left")
     view.messages.extend((m["text"], m["warning"]) for m in now.get("messages", ()))
     trials = {t.id: t for e in experiments for t in e.trials}

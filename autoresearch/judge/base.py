@@ -212,6 +212,10 @@ class Judge(ABC):
         """
         return False
 
+    def use_steady_machine(self) -> None:
+        """Say that a faster machine makes no better score. A judge may ignore it."""
+        return None
+
     def use_places(self, places: int) -> None:
         """Say how many trials can run at the same time. A judge may ignore it."""
         return None

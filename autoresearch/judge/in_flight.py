@@ -222,7 +222,7 @@ def _replicate(
     if incumbent.failing:
         return False
     likely = (c for c in active if c.seeds and not c.behind and c.z >= LIKELY_Z)
-    if not replicates and any(not c.controls for c in likely):
+    if not (replicates or incumbent.steady) and any(not c.controls for c in likely):
         return True
     n = len(incumbent.runs) + len(replicates)
     if n < options["refresh"]:

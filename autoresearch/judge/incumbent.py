@@ -10,6 +10,8 @@ two re-runs in a row that are out of line show it. In both cases the old runs ar
 
 A change that was kept may gain at first and lose later on purpose, which looks like a slower machine. So its
 re-runs never make the start's level worse, only better; the start's own re-runs move it both ways.
+
+Where a faster machine makes no better score, as under a budget of tokens, nothing of this is looked for.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ SAME_LOG_ODDS, CHANGED_LOG_ODDS, MAX_CONTROLS = -0.5, -2.0, 3
 """Log odds of the control runs: from the first on the machine is the same; below the second it has changed;
 between the two more control runs are needed, up to the third. Machines rarely change, so a single run need
 not prove that this one did not. A stricter first bound costs more progress than it saves false keeps."""
+
+STEADY_HEARTBEAT = 2
+"""Where the machine cannot change the scores, the incumbent is run again after so many times the heartbeat:
+its luck is all that fresh runs tell."""
 
 RENAMED = {
     "correction": "selection_bias",
@@ -79,6 +85,7 @@ class Incumbent:
         survived: Candidates that did not replace it.
         shift: How much the changes of the machine have probably added to a score, over all drifts.
         shift_variance: Variance of that estimate.
+        steady: Whether a faster machine makes no better score; states of older versions do not say.
     """
 
     runs: Runs
@@ -94,6 +101,7 @@ class Incumbent:
     shift_variance: float = 0.0
     failed: int = 0
     items: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    steady: bool = False
 
     @property
     def mean(self) -> float:
@@ -111,7 +119,10 @@ class Incumbent:
 
     def due(self, heartbeat: int) -> bool:
         """Whether it must be run again before the next candidate."""
-        return bool(self.outliers) or self.runs_since >= heartbeat
+        return bool(self.outliers) or self.runs_since >= self._stretched(heartbeat)
+
+    def _stretched(self, heartbeat: int) -> int:
+        return heartbeat * (STEADY_HEARTBEAT if self.steady else 1)
 
     def replace(self, runs: Runs, items: dict[int, tuple[float, ...]], selection_bias: float) -> None:
         """A kept candidate takes its place, with these runs and what documents contribute to them."""
@@ -131,7 +142,7 @@ class Incumbent:
         self.replace(runs, {}, 0.0)
         self.sampling_bias *= share
         self.sampling_variance *= share
-        self.runs_since = heartbeat
+        self.runs_since = self._stretched(heartbeat)
 
     def add(self, seed: int, score: float | None, pool: Pool, *, is_start: bool = True) -> Pool:
         """Take a re-run, and compare it to the runs before it.
@@ -160,7 +171,7 @@ class Incumbent:
         noise = pool.with_runs(old).noise(score)
         z = z_from_t((score - mean) / (noise.sigma * math.sqrt(1 + 1 / len(old))), noise.df)
         if not outliers:
-            self.outliers = [seed] if abs(z) >= OUTLIER_Z else []
+            self.outliers = [seed] if abs(z) >= OUTLIER_Z and not self.steady else []
             return pool
         self.outliers = []
         if abs(z) < OUTLIER_Z or (outliers[0] - mean) * z <= 0:
@@ -200,8 +211,8 @@ class Incumbent:
             noise: By all that is known.
             bonus: What is added to the candidate's gain before it is compared.
         """
-        if self.failing:
-            return Machine.SAME  # it will never be known; waiting would end the search
+        if self.steady or self.failing:
+            return Machine.SAME  # if it fails, it will never be known, and waiting would end the search
         old = self.before(controls)
         gain = compare(noise, old, runs, selection_bias=self.selection_bias).gain + bonus
         mean = self.mean_of(list(old))

@@ -18,6 +18,7 @@ from autoresearch.judge.base import Baseline, Judge, Kept, Report
 from autoresearch.judge.candidates import MERGED_RUNS, Candidate, Earlier, Wait, earlier_from_dict
 from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
+    FADES,
     Evidence,
     SizeTerms,
     expected_gain,
@@ -91,6 +92,10 @@ class Sequential(InFlight):
         """Say what the scores are made of, so that the error of each difference over documents is known."""
         self.weights = tuple(weights)
         self.incumbent.items = {seed: tuple(parts) for seed, parts in runs.items()}
+
+    def use_steady_machine(self) -> None:
+        """Look for no change of the machine."""
+        self.incumbent.steady = True
 
     def learn_from(self, earlier: Judge) -> bool:
         """Take the noise of an earlier search as a prior, unless the baselines speak against it."""
@@ -250,9 +255,11 @@ class Sequential(InFlight):
 
     def _keep(self, c: Candidate, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
         k, pairs = len(c.seeds), self._measured(c, self._runs(c))
-        gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
+        bias = view.gain - shrink(view.gain, view.widened, scale, evidence.doubt)[0]
+        faded = FADES * c.moves * len(c.past) / k * max(view.gain, 0.0)
+        error = math.hypot(view.widened, faded)
+        gain, interval = shrink(view.gain - faded, error, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=c.inspected)
-        bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
         sampling = view.error**2 * view.sampling_share
         self.incumbent.sampling_variance += sampling * (1 - view.sampling_share)

@@ -19,7 +19,7 @@ from autoresearch.report.summary import Summary
 from autoresearch.store.records.claims import AuditRecord, ClaimRecord
 from autoresearch.store.records.notes import SettingChange
 from autoresearch.tasks.base import TRUST, Trust
-from autoresearch.text import bars_text, change_text, clean, count, flatten, one_line, times
+from autoresearch.text import change_text, clean, count, flatten, one_line, times
 from autoresearch.types import Direction, Metric, VerdictKind
 
 VERDICTS = {
@@ -277,9 +277,8 @@ def method(s: Summary) -> str:
             " Noise is pooled over repeated runs of the same commit with different seeds "
             f"({s.estimates.freedom} degrees of freedom)."
         )
-    if needed := s.bars:
-        told = bars_text(needed.second_run, needed.three_runs, needed.ever, s.metric)
-        text += f" What a further gain must be: {told}."
+    if needed := s.needed:
+        text += f" What a further gain must be: {needed}."
     if s.gain is None or start is None or best is None:
         return text
     runs = f"{count(start.trials, 'run')} of the starting point with {count(best.estimate.trials, 'run')}"

@@ -36,7 +36,7 @@ from autoresearch.store.records.notes import (
     seconds_after,
 )
 from autoresearch.store.records.transfers import TRANSFERS, TransferRecord, read_transfers
-from autoresearch.text import change_text, guards_text, one_line, public
+from autoresearch.text import bars_text, change_text, guards_text, one_line, public
 from autoresearch.types import (
     REPORTED_SPLITS,
     Cost,
@@ -223,6 +223,12 @@ class Summary:
         if not self.judge_state or best is None or noise is None:
             return None
         return bars(self.judge_state, self.metric.loss(best.estimate.mean), noise)
+
+    @property
+    def needed(self) -> str:
+        """The same in words; empty if the judge does not say."""
+        found = self.bars
+        return bars_text(found.second_run, found.three_runs, found.ever, self.metric) if found else ""
 
     @property
     def claim(self) -> ClaimRecord | None:

@@ -195,7 +195,8 @@ class Search:
         trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
         runs = {seed: scores[seed] for seed in seeds}  # in order, whatever was lost
         documents = {seed: document_losses(losses_folder(self.folder, trained[seed])) for seed in seeds}
-        judge = ScoreJudge.create(self.task.metric, runs, self.config.judge, documents)
+        steady = self.task.deterministic  # a faster machine trains the same
+        judge = ScoreJudge.create(self.task.metric, runs, self.config.judge, documents, steady=steady)
         name, state = earlier_judge(self.journal)
         if state and judge.learn_from(state):
             self.view.message(f"What the search {name} found of the noise is the prior of this one.")

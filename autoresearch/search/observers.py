@@ -30,8 +30,8 @@ class View(Protocol):
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial has made progress."""
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
-        """An experiment has its verdict."""
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+        """An experiment has its verdict; `needed` says what the next gain must be."""
 
 
 class Inbox(Protocol):

@@ -38,6 +38,8 @@ class ScoreJudge:
         scores: Mapping[int, float],
         options: Mapping[str, Any],
         documents: Mapping[int, Documents] | None = None,
+        *,
+        steady: bool = False,
     ) -> ScoreJudge:
         """The judge of a new search.
 
@@ -46,12 +48,15 @@ class ScoreJudge:
             scores: Score of each trial of the baseline, by seed.
             options: The configuration group `judge`.
             documents: What documents contribute to these scores; see `document_losses`.
+            steady: Whether a faster machine makes no better score.
         """
         judge = create_judge(baseline=[(seed, metric.loss(x)) for seed, x in scores.items()], **options)
         known = {seed: parts for seed, (parts, _) in (documents or {}).items() if parts}
         if known and documents:
             shares = documents[next(iter(known))][1]
             judge.with_items(shares, {seed: _losses(metric, parts) for seed, parts in known.items()})
+        if steady:
+            judge.use_steady_machine()
         return cls(judge, metric)
 
     def learn_from(self, earlier: str) -> bool:

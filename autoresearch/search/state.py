@@ -28,6 +28,7 @@ from autoresearch.store.records.guards import accepted_guards
 from autoresearch.store.records.notes import ABOUT, Brief, current_brief, read_diagnoses
 from autoresearch.store.records.transfers import read_transfers
 from autoresearch.tasks.base import Limit, Task, chosen_guards
+from autoresearch.text import bars_text
 from autoresearch.types import Candidate, Draft, Edit, Experiment, GuardMetric, Proposal, Split, State
 
 REMEMBERED = 32
@@ -245,6 +246,12 @@ class SearchState:
             found = bars(state, self.task.metric.loss(score), noise)
             self._bars_of = state, found or self._bars_of[1]
         return self._bars_of[1]
+
+    @property
+    def needed(self) -> str:
+        """The same in words; empty if the judge does not say."""
+        found, metric = self.bars(), self.task.metric
+        return bars_text(found.second_run, found.three_runs, found.ever, metric) if found else ""
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

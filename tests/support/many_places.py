@@ -80,7 +80,13 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
     losses = {t.id: document_losses(losses_folder(search.folder, t.id)) for t in everything}
     scores = {t.seed: t.score for t in sorted(starts, key=lambda t: t.seed) if t.score is not None}
     documents = {t.seed: losses[t.id] for t in starts}
-    judge = ScoreJudge.create(metric, scores, search.config.judge, {seed: documents[seed] for seed in scores})
+    judge = ScoreJudge.create(
+        metric,
+        scores,
+        search.config.judge,
+        {seed: documents[seed] for seed in scores},
+        steady=search.task.deterministic,
+    )
     judge.use_places(places)
     trials = sorted((t for t in everything if t not in starts), key=lambda t: t.id)
     events: list[tuple[float, int, object]] = [(e.created, 0, e) for e in experiments[1:]]

@@ -78,9 +78,9 @@ class Published:
         if time.monotonic() - self._written >= EVERY:
             self._write()
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
         """An experiment has its verdict."""
-        self._view.verdict(experiment, incumbent_score, noise)
+        self._view.verdict(experiment, incumbent_score, noise, needed)
         self._write()
 
     @never_raises
@@ -94,6 +94,7 @@ class Published:
                 "doing": view.doing,
                 "hypothesis": view.hypothesis,
                 "seconds_left": left,
+                "needed": view.needed,
                 "places": view.places,
                 "messages": [{"text": text, "warning": warning} for text, warning in view.messages][-5:],
                 "trials": [self._trial(*running) for running in view.running.values()],

@@ -109,6 +109,7 @@ class SearchPanel:
             body = [
                 self._setting(),
                 self._figures(options.max_width > 72),
+                *self._needed(options.max_width - 4),
                 *self._doing(options.max_width - 4),
             ]
             messages = self._messages()
@@ -139,6 +140,16 @@ class SearchPanel:
         if left is not None:
             text.append("  left " if wide else "  ").append(f"~{duration(left)}", "bold")
         return text
+
+    def _needed(self, width: int) -> list[Text]:
+        """What the next gain must be."""
+        needed = self._view.needed
+        told = (
+            textwrap.wrap(f"a gain: {needed}", max(width, 10), max_lines=2, placeholder=" …")
+            if needed
+            else []
+        )
+        return [_text(line, "bright_black") for line in told]
 
     def _doing(self, width: int) -> list[Text | Table]:
         """What is tried and why, and a bar for each place; always as many lines, so that nothing jumps."""

@@ -82,6 +82,7 @@ class SearchView:
         self.baseline = now.baseline.mean if now.baseline else None
         self.best = now.best.estimate.mean if now.best else None
         self.noise = now.noise
+        self.needed = ""  # of the next gain, in words
         lines = (_line(e, e.verdict, self.metric) for e in experiments if e.verdict)
         self.verdicts = deque(lines, maxlen=REMEMBERED)
         self.messages: deque[tuple[str, bool]] = deque(maxlen=REMEMBERED)
@@ -165,13 +166,13 @@ class SearchView:
                 self._show_progress(trial, progress)
 
     @never_raises
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float) -> None:
+    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
         """An experiment has its verdict."""
         if experiment.verdict is None:
             return
         with self.lock:
             self.counts[experiment.verdict.kind] += 1
-            self.best, self.noise = incumbent_score, noise
+            self.best, self.noise, self.needed = incumbent_score, noise, needed
             self._done_here += 1
             self.verdicts.append(_line(experiment, experiment.verdict, self.metric))
             self._show_verdict(self.verdicts[-1])
@@ -243,6 +244,7 @@ class PlainView(QuietView):
 
     stamped = False
     _last = 0.0  # when a line about a trial was printed
+    _needed = ""  # what the last line about gains said
 
     def __enter__(self) -> Self:
         never_raises(self._print)(f"{self.title}: {', '.join(self.setting) or 'getting ready'}")
@@ -282,6 +284,9 @@ class PlainView(QuietView):
         self._print(f"#{line.number} {line.text}: {line.reason}")
         best = f"best {text(self.best or 0.0)} (noise {text(self.noise or 0.0)})"
         self._print(f"{best}, kept {self.kept}, tried {self.tried}{of}{time_left}")
+        if self.needed != self._needed:
+            self._needed = self.needed
+            self._print(f"a gain: {self.needed}")
 
 
 def trial_name(trial: Trial, baselines: int | None = None) -> str:

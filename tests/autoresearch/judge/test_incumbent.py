@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge import Observation, create_judge
+from autoresearch.judge import Judge, Observation, create_judge
 from autoresearch.judge.incumbent import MAX_FAILURES, OUTLIER_Z, Incumbent, lambert_w
 from autoresearch.judge.noise import Pool
 from autoresearch.testing.judges import Simulation, serial
@@ -123,6 +123,17 @@ def test_before_a_keep_the_incumbent_is_run_beside_the_candidate():
     arms, verdicts = ask(judge, 9.2, 10.0, 4)
     assert arms == ["screen", "confirm", "confirm", "incumbent"]
     assert verdicts[:3] == [None] * 3 and verdicts[3].kind is KEEP and verdicts[3].trials == 3
+
+
+def test_where_the_machine_cannot_change_scores_it_is_not_looked_for():
+    """No run beside a keep, no drift by two runs out of line, and the incumbent again half as often."""
+    judge = create_judge("default", [(0, 10.0), (1, 10.1), (2, 9.9)], heartbeat=4)
+    judge.use_steady_machine()
+    arms, verdicts = ask(judge, 9.2, None, 3)
+    assert arms == ["screen", "confirm", "confirm"] and verdicts[2].kind is KEEP
+    arms, _ = ask(Judge.from_json(judge.to_json()), 12.0, 5.0, 16)
+    assert [i for i, arm in enumerate(arms) if arm == "incumbent"] == [5, 14]
+    assert not judge.report().drifts
 
 
 def test_a_candidate_that_was_under_way_when_the_machine_changed_is_judged_afresh():

@@ -206,6 +206,17 @@ def test_a_verdict_leaves_the_trials_of_others_and_one_that_is_cancelled_goes(ke
         assert [line for line in stream.getvalue().splitlines() if name in line] == [f"{name}: training"]
 
 
+def test_what_a_gain_must_be_is_told_in_the_panel_and_in_a_plain_line_when_it_changes() -> None:
+    stream, needed = io.StringIO(), "none below about 0.004 can be kept"
+    display, lines = running_display(), PlainView(stream, INFO)
+    for number, told in enumerate((needed, needed, "none below about 0.005 can be kept"), 10):
+        for view in (display, lines):
+            view.verdict(tried(number, VerdictKind.DISCARD, ("screen", 1.8)), 1.6, 0.01, told)
+    assert "a gain: none below about 0.005 can be kept" in "\n".join(drawn(display))
+    told_lines = [line for line in stream.getvalue().splitlines() if line.startswith("a gain: ")]
+    assert told_lines == [f"a gain: {needed}", "a gain: none below about 0.005 can be kept"]
+
+
 def test_the_panel_says_what_is_tried_why_how_far_and_what_came_of_it() -> None:
     text = "\n".join(drawn(running_display()))
     for words in (
