@@ -34,10 +34,6 @@ SURPRISE_SHARE = 0.25
 LOST = 0.05
 """Share of real gains that are lost on top of another change that was kept. Alternatives do not add up."""
 
-FADES = 0.05
-"""Share of a gain that is lost for each change that was kept after the trainings which showed it: the more
-was gained, the less is left to gain. It is uncertain by as much."""
-
 HARMLESS_Z = 2.1
 """Least z of a one-sided test that a simplification is not worse than its margin. There may be ten looks: at
 5% for all together that is about 2% each. Of removals that lose all of the margin, 0.5% are kept."""

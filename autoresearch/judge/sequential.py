@@ -18,7 +18,6 @@ from autoresearch.judge.base import Baseline, Judge, Kept, Report
 from autoresearch.judge.candidates import MERGED_RUNS, Candidate, Earlier, Wait, earlier_from_dict
 from autoresearch.judge.documents import Variance, paired_variance
 from autoresearch.judge.evidence import (
-    FADES,
     Evidence,
     SizeTerms,
     expected_gain,
@@ -255,11 +254,9 @@ class Sequential(InFlight):
 
     def _keep(self, c: Candidate, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
         k, pairs = len(c.seeds), self._measured(c, self._runs(c))
-        bias = view.gain - shrink(view.gain, view.widened, scale, evidence.doubt)[0]
-        faded = FADES * c.moves * len(c.past) / k * max(view.gain, 0.0)
-        error = math.hypot(view.widened, faded)
-        gain, interval = shrink(view.gain - faded, error, scale, evidence.doubt)
+        gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
         keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=c.inspected)
+        bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
         sampling = view.error**2 * view.sampling_share
         self.incumbent.sampling_variance += sampling * (1 - view.sampling_share)

@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from autoresearch.judge import Judge, create_judge, sequential
-from autoresearch.judge.evidence import FADES
+from autoresearch.judge import Judge, create_judge
 from autoresearch.judge.requests import Observation
 from autoresearch.testing.judges import Many, Simulation, mixture
 from autoresearch.types import Arm, Verdict, VerdictKind
@@ -134,19 +133,6 @@ def test_gains_that_add_up_are_both_kept_and_the_second_needs_one_run_on_top_of_
     verdicts, on_top = pair_of_gains(0.078)
     assert [verdicts[n].kind for n in (1, 2)] == [VerdictKind.KEEP] * 2
     assert on_top[2] == 1
-
-
-def test_what_was_seen_before_a_keep_is_told_as_less_and_as_less_sure(monkeypatch):
-    told = []
-    for fades in (0.0, FADES):
-        monkeypatch.setattr(sequential, "FADES", fades)
-        told.append(pair_of_gains(0.078)[0])
-    (first, second), (same, faded) = ([verdicts[n] for n in (1, 2)] for verdicts in told)
-    assert same == first, "nothing was kept before it"
-    assert 0.9 * second.effect < faded.effect < second.effect
-    assert faded.interval[0] < second.interval[0] and second.interval[1] - second.effect < (
-        faded.interval[1] - faded.effect
-    )
 
 
 @pytest.mark.parametrize(("places", "together"), [(4, 1), (16, 2)])
