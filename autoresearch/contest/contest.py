@@ -244,10 +244,10 @@ class Contest:
                 tell(brief, number, self.searches.run(self.inner(brief, number)))
 
     def summaries(self) -> list[Summary]:
-        """The inner searches that have ended, each under the name of its brief."""
-        found = []
-        for brief, results in self.standing().results.items():
-            for result in results.values():
+        """The inner searches of complete rounds (of the first one, if none is), each named as its brief."""
+        found, standing = [], self.standing()
+        for brief, results in standing.results.items():
+            for result in (r for number, r in results.items() if number < max(standing.rounds, 1)):
                 journal = Journal(self.searches.folder / result.name / "journal.db")
                 try:
                     summary = summarize(journal)
@@ -269,7 +269,7 @@ def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         folder = Path(word).expanduser()
         many = folder.is_dir() and not is_folder(folder)
         inside = [p for p in sorted(folder.glob("*")) if p.suffix == ".md" or is_folder(p)] if many else []
-        for path in inside or [word]:
+        for path in inside or [Path(word)]:
             config = any_config.model_copy(update={"brief": str(path)})
             name = config.brief_path.stem
             if name in found:

@@ -128,6 +128,7 @@ def write(contest: Contest) -> Path:
         f"# {escape(title)}",
         escape(headline(contest.standing()), 1000),
         f"{picture}{fence(to_text(contest))}",
+        *_rounds(contest.standing(), contest.score),
         "## How it was done",
         f"{SHARED} Each inner search: {count(plan.spend.experiments, 'experiment')}"
         + (f", at most {plan.spend.minutes:g} minutes" if plan.spend.minutes else "")
@@ -143,6 +144,19 @@ def write(contest: Contest) -> Path:
     page.write_text(to_html("\n\n".join(told) + "\n", title, pictures), encoding="utf-8")
     (contest.folder / "evidence.md").write_text(evidence(contest), encoding="utf-8")
     return page
+
+
+def _rounds(standing: Standing, metric: Metric) -> list[str]:
+    """A table of what each brief gained in each complete round; a brief that is out of the race has a gap."""
+    if not standing.rounds:
+        return []
+    names, scores = standing.ranking, standing.scores
+    rows = ["| round |" + "".join(f" {escape(name)} |" for name in names), "|---" * (len(names) + 1) + "|"]
+    for number in range(standing.rounds):
+        found = (scores[name].get(number) for name in names)
+        cells = ("" if score is None else f"{score:+.{metric.digits}f}" for score in found)
+        rows.append(f"| {number + 1} |" + "".join(f" {cell} |" for cell in cells))
+    return [f"## Gains by round, in {escape(metric.unit)}", "\n".join(rows)]
 
 
 def evidence(contest: Contest) -> str:

@@ -252,6 +252,8 @@ def draw_comparison(searches: Sequence[Summary], by: By) -> Figure:
             low, high = ([v + sign * h for v, h in zip(y, half, strict=True)] for sign in (-1, 1))
             axes.fill_between(x, low, high, step="post", color=style["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel(name)
+        if name == "experiments":
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.axhline(0.0, color="#8c8c8c", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(f"gain so far in {searches[0].metric.unit} (higher is better)", parse_math=False)

@@ -48,8 +48,8 @@ class Inner:
     @property
     def name(self) -> str:
         """Its name, equal for the same search only."""
-        what = [self.brief, self.settings, self.spend.experiments, self.spend.minutes]
-        what = json.dumps([*what, self.start] if self.start else what)
+        known = [self.brief, self.settings, self.spend.experiments, self.spend.minutes]
+        what = json.dumps([*known, self.start] if self.start else known)
         return f"{hashlib.sha256(what.encode()).hexdigest()[:12]}-{self.seed}"
 
 
