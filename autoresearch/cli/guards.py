@@ -22,7 +22,7 @@ Number = Annotated[int, typer.Argument(metavar="N", help="Number of the guard.")
 def list_guards(overrides: Overrides = None, json: Json = False) -> None:
     """List the guards that were proposed for a search, and what was decided about each."""
     from autoresearch.finish.devise import guard_line
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.store.inbox import Inbox
 
     folder = chosen(overrides)
@@ -41,7 +41,7 @@ def devise(overrides: Overrides = None, json: Json = False) -> None:
     """Ask a model (at most $1 a search) what the gains may exploit, and for slices that would show it."""
     from autoresearch.config import resume
     from autoresearch.finish import devise as devising
-    from autoresearch.search.setup.open import recorded_config
+    from autoresearch.search.setup.settings import recorded_config
     from autoresearch.store.inbox import Inbox
     from autoresearch.tasks import create_task
 

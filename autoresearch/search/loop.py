@@ -114,8 +114,8 @@ class Search:
         if self._limit is None:
             self.deadline = now() + 60 * self.config.minutes if self.config.minutes else float("inf")
         self._limit = min(self.config.experiments, until or self.config.experiments)
-        told, until = self.scheduler.events, self.deadline
-        self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, until)
+        told, end = self.scheduler.events, self.deadline
+        self.lookahead = Lookahead(self.proposer, self.state, self.admission, self.inbox, told, end)
         self.judging = Judging(self.state, self.scheduler, self.admission, self.view)
         self.conclusion = Conclusion(
             self.state, self.scheduler, self.judging, self.proposer, self.view, self.mirror

@@ -91,7 +91,7 @@ def _cut(name: str, kind: str, text: str) -> Source:
         raise UserError(
             f"There is no text in {name}.", "A scanned PDF needs recognition of characters first."
         )
-    pieces, at = [], 0
+    pieces, at = list[str](), 0
     while at < len(text) and len(pieces) < MOST_PIECES:
         end = min(len(text), at + PIECE)
         if end < len(text):
