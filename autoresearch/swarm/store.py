@@ -194,6 +194,13 @@ class Store:
             head = log.head(db, track)
         return -1 if head is None else head.number
 
+    def decisions(self, track: str) -> int:
+        """Grows with every verdict, flag and act of a moderator, but not with what comes in."""
+        kinds = f"'{Kind.VERDICT}', '{Kind.FLAGGED}', '{Kind.MODERATED}'"
+        query = f"SELECT MAX(number) FROM log WHERE track = ? AND kind IN ({kinds})"
+        with self._read() as db:
+            return int(db.execute(query, (track,)).fetchone()[0] or 0)
+
     # Contributions come in
 
     def receive(self, signed: Signed, network: str, claim: float, limits: Limits) -> Received:

@@ -104,7 +104,7 @@ class Track:
     @property
     def summary(self) -> Summary:
         """The search, as its journal tells of it."""
-        version = self.store.version(self.name)
+        version = self.store.decisions(self.name)
         with self._lock:
             old = version != self._version or time.monotonic() - self._read_at > FRESH
             if self._summary is None or old:
