@@ -90,6 +90,7 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
     judge = Judge.from_json(state)
     if judge.places > 1:
         judge.use_places(1)
+        judge.hold_keeps(False)
         for number in judge.in_flight:
             judge.withdraw(number)
         state = judge.to_json()

@@ -5,8 +5,8 @@ told how each ended, and says verdicts. It has one candidate in flight, or with 
 (`wants_candidate`). What every judge promises, and `autoresearch.testing.judges.JudgeContract` checks:
 
 - It is pure: no input or output, no clock, no chance of its own. Lower scores are better.
-- It reads answers in the order of asking, so its verdicts do not depend on the order of their arrival. Nor do
-  its requests, with one candidate in flight.
+- It reads answers in the order of asking, so its verdicts do not depend on the order of their arrival. With
+  many candidates in flight the order holds for the answers to each; a trial that hangs holds up no others.
 - A judge restored from JSON at any moment goes on exactly as the one that wrote it.
 - It is free of units: multiplying all scores by a constant changes no decision.
 - It never keeps a candidate of which no trial finished, and a failed trial never ends the search.
@@ -146,6 +146,12 @@ class Judge(ABC):
 
         for number, verdict in judge.digest(request, observation):
             ...                                                     # then end the trials that need no answer
+
+    Before a keep the caller may check the candidate in its own way, while the others go on::
+
+        judge.hold_keeps(True)                                      # once
+        for number in judge.held:
+            verdicts = judge.passed(number)                         # or withdraw it, if the check fails
     """
 
     name: ClassVar[str]
@@ -251,6 +257,27 @@ class Judge(ABC):
         self.kind = kind
         self.number = number
 
+    @property
+    def many(self) -> bool:
+        """Whether candidates are in flight beside each other."""
+        return False
+
+    def hold_keeps(self, hold: bool) -> None:
+        """Say whether a candidate that would be kept waits until it is `passed`. A judge may ignore it."""
+        return None
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Candidates that would be kept, and wait to be `passed` or withdrawn; the best comes first."""
+        return ()
+
+    def passed(self, number: int) -> list[tuple[int, Verdict]]:
+        """Say that a candidate has passed the caller's check, on top of the present incumbent; as `digest`.
+
+        There is no verdict if its runs that ended meanwhile speak against it, or if more are needed now.
+        """
+        return []
+
     def rebased(self, number: int, complexity: float | None = None) -> None:
         """Say that a candidate in flight was merged onto the present incumbent, and its net growth now."""
         return None
@@ -293,10 +320,12 @@ class Judge(ABC):
         """
         self._requests.answer(request, observation)
         decided: list[tuple[int, Verdict]] = []
-        while (answered := self._requests.take()) is not None:
-            for number, verdict in self._read(*answered):
-                decided.append((number, replace(verdict, levels=self._levels())))
+        while (answered := self._requests.take(many=self.many)) is not None:
+            decided += self._with_levels(self._read(*answered))
         return decided
+
+    def _with_levels(self, decided: list[tuple[int, Verdict]]) -> list[tuple[int, Verdict]]:
+        return [(number, replace(verdict, levels=self._levels())) for number, verdict in decided]
 
     def step_back(self, keeps: int, runs: Mapping[int, float]) -> None:
         """Take back accepted changes that turned out to be void, and drop all candidates in flight.

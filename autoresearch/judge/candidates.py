@@ -25,6 +25,7 @@ class Wait(StrEnum):
     NOTHING = ""
     THOROUGH_RUN = "look"
     CONTROL_RUN = "check"
+    PASS = "pass"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Candidate:
         z: Its evidence so far.
         behind: Whether it was made for an incumbent before the present one.
         moves: Changes that were kept since its first run.
+        passed: Whether it was said to have passed the last check on top of the present incumbent.
     """
 
     number: int = 0
@@ -106,6 +108,7 @@ class Candidate:
     z: float = 0.0
     behind: bool = False
     moves: int = 0
+    passed: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -152,7 +155,7 @@ class Candidate:
             self.past[seed] = Earlier.of(before, seed).past(score, self.items.get(seed, ()))
         self.moves += bool(self.past or self.runs)
         self.runs, self.items = {}, {}
-        self.behind, self.controls, self.waits_for = True, (), Wait.NOTHING
+        self.behind, self.controls, self.waits_for, self.passed = True, (), Wait.NOTHING, False
 
     def add(self, seed: int, score: float, items: tuple[float, ...], earlier: Earlier | None) -> None:
         """Take a run; `earlier`: the incumbent that it is on top of, if that was replaced since."""

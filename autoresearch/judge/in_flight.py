@@ -15,7 +15,7 @@ from autoresearch.judge.base import Judge
 from autoresearch.judge.candidates import Candidate, Earlier, Wait
 from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.requests import TrialRequest
-from autoresearch.types import Arm
+from autoresearch.types import Arm, Verdict
 
 PLANNED_RUNS = 2
 """Most runs of a candidate under way at a time, so that free places have something to do. While there are
@@ -51,16 +51,22 @@ class InFlight(Judge):
         earlier: Number of a request -> the incumbent that its run is on top of, if that was replaced since.
         incumbent: The incumbent.
         screens: Screenings that were asked for.
+        holds: Whether a candidate that would be kept must first be `passed`.
     """
 
     active: dict[int, Candidate]
     earlier: dict[int, Earlier]
     incumbent: Incumbent
     screens: int
+    holds: bool = False
 
     @abstractmethod
     def _end(self, c: Candidate) -> None:
         """A candidate is not kept."""
+
+    @abstractmethod
+    def _decide(self, c: Candidate) -> Verdict | None:
+        """Keep, discard, or go on."""
 
     def use_places(self, places: int) -> None:
         """Hold many candidates in flight if there are several places."""
@@ -89,6 +95,26 @@ class InFlight(Judge):
         """Those that passed the screening, or wait for it, and were made for an incumbent before."""
         asked = {request.candidate for request in self._requests.under_way}
         return tuple(n for n, c in self.active.items() if c.behind and (c.seeds or n not in asked))
+
+    def hold_keeps(self, hold: bool) -> None:
+        """Let each candidate that would be kept wait until it is passed."""
+        self.holds = hold
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Candidates that would be kept, and wait to be passed; the best comes first."""
+        waiting = (c for c in self.active.values() if c.waits_for is Wait.PASS)
+        return tuple(c.number for c in sorted(waiting, key=lambda c: (-c.z, c.number)))
+
+    def passed(self, number: int) -> list[tuple[int, Verdict]]:
+        """Go on with a candidate that has passed the caller's check; see `Judge.passed`."""
+        c = self.active[number]
+        c.passed = True
+        if c.waits_for is not Wait.PASS:
+            return []
+        c.waits_for = Wait.NOTHING
+        verdict = self._decide(c)
+        return [] if verdict is None else self._with_levels([(number, verdict)])
 
     def candidate(self, complexity: float = 0.0, kind: str = "", number: int = 0) -> None:
         """Announce a candidate; see `Judge.candidate`."""
@@ -192,7 +218,7 @@ def wanted(
     for c in sorted((c for c in active if c.seeds and not c.behind), key=lambda c: (-c.z, c.number)):
         mine = asked.get(c.number, [])
         spent = len(c.seeds) + len(mine) >= options["limit"] and (len(c.runs) >= c.runs_needed or mine)
-        if c.waits_for is Wait.CONTROL_RUN or spent:
+        if c.waits_for in (Wait.CONTROL_RUN, Wait.PASS) or spent:
             continue
         second = places >= PLACES_FOR_PAIRS and len(mine) == 1 and len(c.seeds) % 2 == 1
         if len(mine) < (1 if c.waits_for else 2 if second else ahead):

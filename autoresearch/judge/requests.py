@@ -1,7 +1,8 @@
 """What a judge asks for and what it is told: trial requests, observations, and the queue between them.
 
 The queue gives a judge the answers in the order in which it asked, whatever the order of their arrival. So
-its decisions are the same on one device and on eight. Nothing here knows what a score means.
+its decisions are the same on one device and on eight. With many candidates in flight the order holds for the
+answers to each of them. Nothing here knows what a score means.
 """
 
 from __future__ import annotations
@@ -140,12 +141,24 @@ class RequestQueue:
         else:
             raise ValueError(f"{request} was not asked for, or is answered already")
 
-    def take(self) -> tuple[TrialRequest, Observation] | None:
-        """The oldest open request with its answer, or None if that has not come yet."""
-        if not self._open or self._open[0].number not in self._answers:
-            return None
-        request = self._open.pop(0)
-        return request, self._answers.pop(request.number)
+    def take(self, *, many: bool = False) -> tuple[TrialRequest, Observation] | None:
+        """The oldest open request with its answer, or None if that has not come yet.
+
+        Args:
+            many: Each candidate's answers, and the incumbent's, in an order of their own: a trial that hangs
+                holds up no others. But a run waits for that of the incumbent on the same seed, if that was
+                asked before: the two are compared.
+        """
+        awaited, beside = set[int](), set[int]()
+        for request in self._open if many else self._open[:1]:
+            free = request.candidate not in awaited and request.seed not in beside
+            if free and request.number in self._answers:
+                self._open.remove(request)
+                return request, self._answers.pop(request.number)
+            awaited.add(request.candidate)
+            if request.arm is Arm.INCUMBENT:
+                beside.add(request.seed)
+        return None
 
     def clear(self) -> None:
         """Drop what is planned; answers to what is under way no longer count."""

@@ -165,6 +165,8 @@ class Sequential(InFlight):
 
     def _decide(self, c: Candidate) -> Verdict | None:
         """After a further run: keep, discard, or go on."""
+        if c.waits_for is Wait.PASS:
+            return None
         runs, noise = self._runs(c), self._noise()
         k = len(runs)
         scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise, c)
@@ -186,6 +188,9 @@ class Sequential(InFlight):
                     if why is None:
                         return None
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
+                    return None
+                if self.holds and not c.passed:
+                    c.waits_for = Wait.PASS
                     return None
                 if evidence:
                     return self._keep(c, view, evidence, scale)

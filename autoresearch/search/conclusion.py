@@ -104,6 +104,28 @@ class Conclusion:
             suspect(self._state, experiment)
         self._veto(experiment, Verdict(kind, reason=found.reason, trials=verdict.trials, guards=gains))
 
+    def check_held(self, experiment: Experiment) -> Steps[None]:
+        """The same look at unseen text before the judge of several places keeps a candidate that it holds.
+
+        Others go on meanwhile. If it is kept then, `check` follows, and finds what this has shown.
+        """
+        number = experiment.number
+        found = yield from check_unseen(self._state, self._scheduler, experiment)
+        moved = self._journal.experiment(number).commit != experiment.commit
+        if moved or number not in self._judging.judge.in_flight:
+            return  # it has failed meanwhile, or was merged onto another incumbent
+        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
+            trial, result = found.failed
+            if self.revoked(Ended(trial, result), recorded=False):
+                return
+        if found.outcome is Outcome.OK:
+            self._judging.passed(number)
+            return
+        kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
+        if kind is VerdictKind.INVALID:
+            suspect(self._state, experiment)
+        self._judging.end(number, Verdict(kind, reason=found.reason, trials=len(experiment.own)))
+
     def _noted(self, experiment: Experiment, said: str, gains: tuple[GuardGain, ...]) -> Experiment:
         """Add to the verdict of a keep what a check has shown."""
         verdict = experiment.verdict

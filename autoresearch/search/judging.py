@@ -1,8 +1,8 @@
 """The candidates in flight: the trials that the judge asks for, what it reads of them, and what it decides.
 
 With one place there is one candidate in flight. With several there are as many as it takes to keep every
-place busy, if the judge can hold them. It reads answers in the order in which it asked. What came early waits
-in its state, which is written to the journal with each result, so nothing of it is lost.
+place busy, if the judge can hold them. It reads the answers to each in the order in which it asked. What came
+early waits in its state, which is written to the journal with each result, so nothing of it is lost.
 
 When a candidate is kept, the others are merged onto it as soon as they need another trial. One that conflicts
 with it is withdrawn; its author may propose it anew, on top of what was kept. Not covered: which proposals
@@ -113,21 +113,36 @@ class Judging:
                 proposal = self._admission.merged(experiment, tip.commit)
                 candidate = self._admission.accept(proposal, tip.commit)
             except Refused as error:
-                self._withdraw(experiment, f"withdrawn, since experiment {tip.number} was kept: {error}")
+                reason = f"withdrawn, since experiment {tip.number} was kept: {error}"
+                self.end(number, Verdict(VerdictKind.DISCARD, reason=reason))
                 return
             experiment = self._state.rebased(experiment, proposal, candidate)
         if experiment.state is State.PROPOSED:
             experiment = self.commit(experiment)
         self.judge.rebased(number, self._state.candidate_of(experiment).growth)
 
-    def _withdraw(self, experiment: Experiment, reason: str) -> None:
+    def end(self, number: int, verdict: Verdict) -> None:
         """End a candidate in flight without a decision of the judge."""
-        number = experiment.number
         self.judge.withdraw(number)
+        self._record({number: verdict})
+
+    def passed(self, number: int) -> None:
+        """Let the judge keep a candidate that has passed the last check, if it still wants to."""
+        self._record(self._tuned(self.judge.passed(number)))
+
+    def _record(self, verdicts: dict[int, Verdict]) -> None:
+        """Record verdicts that follow from no trial, and the judge."""
         needless = self._unneeded()
-        verdicts, ids = {number: Verdict(VerdictKind.DISCARD, reason=reason)}, [t.id for t in needless]
+        ids = [trial.id for trial in needless]
         self._journal.revoke(verdicts, self.judge.to_json(), {}, (), needless=ids)
         self._scheduler.cancel(needless)
+
+    def _tuned(self, decided: dict[int, Verdict]) -> dict[int, Verdict]:
+        """The verdicts, with what is to be said of those that belong to a search over values."""
+        if not decided:
+            return {}
+        known, metric = self._journal.experiments(), self._state.task.metric
+        return {number: with_tuning(verdict, number, known, metric) for number, verdict in decided.items()}
 
     # Trials
 
@@ -169,9 +184,7 @@ class Judging:
             return [*(result for result in known if result), *([ended.result] * mine)]
 
         documents = document_losses(losses_folder(self._journal.path.parent, trial.id))
-        decided = self.judge.digest(want, ended.result, results, documents)
-        experiments, metric = self._journal.experiments(), self._state.task.metric
-        decided = {n: with_tuning(v, n, experiments, metric) for n, v in decided.items()}
+        decided = self._tuned(self.judge.digest(want, ended.result, results, documents))
         needless = self._unneeded()
         self._journal.mark(trial.experiment, trial.id, "judge", begun, now())
         if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:

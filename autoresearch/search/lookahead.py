@@ -95,6 +95,11 @@ class Lookahead:
         """Whether a question is under way."""
         return bool(self._under_way)
 
+    @property
+    def questions(self) -> int:
+        """How many questions were asked."""
+        return self._asked
+
     def ask_ahead(self, places: int) -> None:
         """Ask for a proposal ahead of its turn, if one is wanted: at least one for each idle place.
 

@@ -205,7 +205,12 @@ class Search:
         return judge
 
     def _conclude(self) -> None:
-        """Record verdicts. A keep is checked first; while that lasts, nothing else begins."""
+        """Record verdicts. A keep is checked first.
+
+        On several places the judge holds it back, and other trials go on; else nothing begins meanwhile.
+        """
+        while self.job is None and (held := self.judging.judge.held):
+            self._begin(self.conclusion.check_held(self.journal.experiment(held[0])))
         for number in [e.number for e in in_order(self.state.open) if e.verdict is not None]:
             experiment = self.journal.experiment(number)
             if self.conclusion.must_check(experiment):

@@ -73,8 +73,18 @@ class ScoreJudge:
         return self._judge.to_json()
 
     def use_places(self, places: int) -> None:
-        """Say how many trials can run at the same time."""
+        """Say how many trials can run at the same time. With several a keep waits until it is `passed`."""
         self._judge.use_places(places)
+        self._judge.hold_keeps(places > 1)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Candidates that would be kept, and wait to be passed or withdrawn; the best comes first."""
+        return self._judge.held
+
+    def passed(self, number: int) -> dict[int, Verdict]:
+        """Say that a candidate has passed the last check; gives verdicts as `digest` does."""
+        return {n: self._in_unit(verdict) for n, verdict in self._judge.passed(number)}
 
     def candidate(self, growth: int, kind: str, number: int) -> None:
         """Announce a candidate, which adds so many lines of code, and the kind of its edit."""

@@ -11,8 +11,8 @@ from autoresearch.judge import TrialRequest
 from autoresearch.search.loop import Search
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.store.files import document_losses, losses_folder
-from autoresearch.store.records.notes import read_revoked
-from autoresearch.types import Arm, Experiment, Verdict
+from autoresearch.store.records.notes import read_revoked, read_slices
+from autoresearch.types import Arm, Experiment, Trial, Verdict
 from tests.support.stub import PATH, git, measurers
 
 
@@ -92,6 +92,10 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
     events: list[tuple[float, int, object]] = [(e.created, 0, e) for e in experiments[1:]]
     events += [(t.started, 1, t) for t in trials]
     events += [(t.finished or 0.0, 2, t) for t in trials if t.result]
+    passed = {use.experiment: use.ended for use in read_slices(journal) if use.outcome == "ok"}
+    passed |= {e.number: e.finished or 0.0 for e in experiments[1:] if e.kept and e.number not in passed}
+    events += [(moment, 3, number) for number, moment in passed.items()]
+    gone = {use.experiment for use in read_slices(journal) if use.outcome not in ("", "ok")}
     withdrawn = {e.number for e in experiments[1:] if e.verdict and e.verdict.reason.startswith("withdrawn")}
     asked: dict[int, TrialRequest] = {}
     found: dict[int, Verdict] = {}
@@ -100,7 +104,13 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
             proposal = what.proposal
             assert proposal
             judge.candidate(search.state.candidate_of(what).growth, proposal.category, what.number)
-        elif kind == 1:
+        elif isinstance(what, int):
+            found |= judge.passed(what)
+            asked = {id: want for id, want in asked.items() if judge.needs(want)}
+        elif kind == 1 and isinstance(what, Trial):
+            for number in gone & {*judge.held}:
+                if (experiments[number].finished or 0.0) <= what.started:
+                    judge.withdraw(number)
             for number in judge.behind:
                 e = experiments[number]
                 if number in withdrawn and (e.finished or 0.0) <= what.started:
@@ -111,7 +121,7 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
             assert want and (want.arm, want.seed) == (what.arm, what.seed)
             assert want.arm is Arm.INCUMBENT or want.candidate == what.experiment
             asked[what.id] = want
-        else:
+        elif isinstance(what, Trial):
             results = [t.result for t in experiments[what.experiment].trials if t.result]
             decided = judge.digest(asked[what.id], what.result, lambda n, r=results: r, losses[what.id])
             found |= decided

@@ -69,13 +69,14 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
     """
     journal, count = state.journal, slices(state)
     uses = read_slices(journal)
-    if done := [use for use in uses if use.experiment == experiment.number and use.outcome]:
+    mine = [use for use in uses if use.experiment == experiment.number and use.outcome]
+    if done := [use for use in mine if use.commit in ("", experiment.commit)]:
         return Found(done[-1].reason, Outcome(done[-1].outcome))
     used = {use.share for use in uses}
     share = next((i for i in range(count) if i not in used), None)
     if share is None:
         return Found("no unseen text was left to check it on" if count else "")
-    use = SliceUse(experiment.number, share, count, now(), secrets.randbits(32))
+    use = SliceUse(experiment.number, share, count, now(), secrets.randbits(32), commit=experiment.commit)
     write_slice(journal, use)
     results = []
     # The candidate comes first: nothing that was shown to the incumbent can reach it.
@@ -109,7 +110,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
 
 
 def _noted(state: SearchState, use: SliceUse, found: Found) -> Found:
-    write_slice(state.journal, replace(use, outcome=found.outcome.value, reason=found.reason))
+    write_slice(state.journal, replace(use, outcome=found.outcome.value, reason=found.reason, ended=now()))
     return found
 
 

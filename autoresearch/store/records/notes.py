@@ -111,6 +111,9 @@ class SliceUse(Plain):
         questions: Seed of the blind questions.
         outcome: How the check ended; empty if the search was killed meanwhile.
         reason: What it showed.
+        commit: The candidate's; empty in searches of older versions. On top of another incumbent it is
+            checked again.
+        ended: When it showed that; 0 if that is not known.
     """
 
     experiment: int
@@ -120,6 +123,8 @@ class SliceUse(Plain):
     questions: int
     outcome: str = ""
     reason: str = ""
+    commit: str = ""
+    ended: float = 0.0
 
 
 def read_slices(notes: Notes) -> list[SliceUse]:

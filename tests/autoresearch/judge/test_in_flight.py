@@ -170,3 +170,50 @@ def test_a_candidate_in_the_state_of_an_older_version_goes_on():
         patch.setattr(Judge, "digest", forgetful)
         verdicts = search.run(random.Random(1))
     assert taken and sum(v.kind is VerdictKind.KEEP for v in verdicts.values()) >= 3
+
+
+def test_a_trial_that_hangs_holds_up_no_other_candidate():
+    judge, simulation, requests = begun(4, 3)
+    running = [r for r in requests if r is not None]
+    hanging = next(r for r in running if r.candidate == 1)
+    running.remove(hanging)
+    verdicts: dict[int, Verdict] = {}
+    while len(verdicts) < 2:
+        for number in judge.behind:
+            judge.rebased(number)
+        while len(running) < 3 and (request := judge.next()) is not None:
+            running.append(request)
+        request = running.pop(0)
+        verdicts |= dict(judge.digest(request, simulation.answer(request.candidate, request)))
+        running = [r for r in running if r in judge.unanswered]
+    assert set(verdicts) == {2, 3} and hanging in judge.unanswered
+
+
+def test_a_keep_that_is_held_keeps_no_place_waiting_and_nothing_else_is_decided_about_it():
+    judge, simulation, requests = begun(4, 6)
+    judge.hold_keeps(True)
+    running = [r for r in requests if r is not None]
+    number = 6
+    while not judge.held:
+        while len(running) < 4 and (request := judge.next()) is not None:
+            running.append(request)
+        request = running.pop(0)
+        assert judge.digest(request, simulation.answer(request.candidate, request)) == []
+    [held] = judge.held
+    for _ in range(12):
+        if judge.wants_candidate:
+            number += 1
+            simulation.gains = [*simulation.gains, -6.0]
+            simulation.build(number)
+            judge.candidate(number=number)
+        while len(running) < 4 and (request := judge.next()) is not None:
+            assert request.candidate != held
+            running.append(request)
+        assert len(running) == 4
+        request = running.pop(0)
+        assert held not in dict(judge.digest(request, simulation.answer(request.candidate, request)))
+    assert held in judge.held and judge.behind == ()
+    judge = Judge.from_json(judge.to_json())
+    [(decided, verdict)] = judge.passed(held)
+    assert decided == held and verdict.kind is VerdictKind.KEEP and judge.behind
+    assert judge.held == ()

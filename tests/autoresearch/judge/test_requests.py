@@ -96,3 +96,23 @@ def test_an_observation_has_a_score_if_the_trial_finished_and_only_then():
 )
 def test_a_measurement_tells_a_judge_whether_it_finished_failed_or_was_stopped(measurement, observation):
     assert Observation.of(measurement) == observation
+
+
+def test_with_many_candidates_answers_to_each_are_read_in_order_and_after_the_run_beside():
+    queue = RequestQueue()
+    asked = [(Arm.SCREEN, 1, 1), (Arm.INCUMBENT, 5, 0), (Arm.CONFIRM, 5, 2), (Arm.CONFIRM, 1, 2)]
+    asked += [(Arm.SCREEN, 2, 3), (Arm.INCUMBENT, 6, 0)]
+    queue.plan([TrialRequest(arm, seed, candidate=number) for arm, seed, number in asked])
+    requests = [queue.issue() for _ in asked]
+
+    def answered(number: int) -> list[int]:
+        queue.answer(requests[number - 1], Observation.finished(0.1))
+        found = []
+        while (answer := queue.take(many=True)) is not None:
+            found.append(answer[0].number)
+        return found
+
+    assert answered(5) == [5], "another candidate's trial is not waited for"
+    assert answered(4) == answered(3) == answered(6) == []
+    assert answered(2) == [2, 3, 4, 6]
+    assert answered(1) == [1] and queue.idle

@@ -15,8 +15,9 @@ from autoresearch.search.conclusion import Conclusion
 from autoresearch.search.loop import Search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.records.notes import read_revoked, read_slices
-from autoresearch.types import Measurement, Outcome, Proposal, Split
-from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, scripted
+from autoresearch.types import Arm, Measurement, Outcome, Proposal, Split
+from tests.support.many_places import replay, sound, until
+from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, measurers, scripted
 
 
 @pytest.fixture
@@ -24,9 +25,10 @@ def repository(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "repo")
 
 
-def searching(repository: Repository, ideas: list[float | str], slices: int = 9) -> Search:
+def searching(repository: Repository, ideas: list[float | str], slices: int = 9, workers: int = 1) -> Search:
     """A search with so many slices of held-out text."""
-    search = make_search(repository, ideas, f"experiments={len(ideas)}")
+    experiments, places = f"experiments={len(ideas)}", f"executor.workers={workers}"
+    search = make_search(repository, ideas, experiments, places)
     about = {"tokens": 24_000 * slices, "documents": 999}
     search.journal.update(data={"splits": {"validation": about, "held": about}})
     return search
@@ -178,3 +180,42 @@ def test_a_proposal_that_comes_during_the_check_is_used(repository: Repository) 
     measurer(search).on_run = wait
     search.run()
     assert kinds(search) == ["keep", "discard", "discard"]
+
+
+@pytest.mark.slow
+def test_on_several_places_other_trials_begin_during_the_check(repository: Repository) -> None:
+    """The judge waits with the keep; told the same in the same order, it says the same verdicts."""
+    notes = "OTHER = 1; NOTES = 0.05"
+    search = searching(repository, [notes, *(1.2 + i / 100 for i in range(16)), 0.5], workers=3)
+    opened: list[str] = []
+    for stub in measurers(search):
+        measure = stub.measure
+
+        def slow(tree: Path, spec: TrialSpec, *others: Any, measure: Any = measure) -> Any:
+            source = (tree / PATH).read_text()
+            if Split.HELD in spec.splits:
+                before = screened(search)
+                opened.append(source)
+                if len(opened) == 1:
+                    until(lambda: len(screened(search) - before) > 3)
+            return measure(tree, spec, *others)
+
+        stub.measure = slow  # type: ignore[method-assign]
+    search.run()
+    sound(search)
+    verdicts = {e.number: e.verdict for e in search.journal.experiments()[1:] if e.verdict}
+    assert "NOTES" in opened[0] and len(opened) == 2 * len(read_slices(search.journal)) == 4
+    first, last = verdicts[1], verdicts[18]
+    assert first.kind == "discard" and "missing on text that no program had seen" in first.reason
+    assert last.kind == "keep" and last.reason.count("on unseen text") == 1
+    again = replay(search, 3)
+    for number, verdict in verdicts.items():
+        if number != 1:
+            assert (again[number].kind, again.pop(number).effect) == (verdict.kind, verdict.effect)
+    assert not again
+
+
+def screened(search: Search) -> set[str]:
+    """The commits of which a first trial has begun."""
+    trials = (t for e in search.journal.experiments() for t in e.trials)
+    return {t.commit for t in trials if t.arm is Arm.SCREEN}
