@@ -55,6 +55,9 @@ from benchmarks.simulated_time import SimulatedPlaces, SimulatedTime, let_time_p
 from tests.support.stub import PATH, make_repository, make_search
 
 TRIAL, THOUGHT = 60.0, 30.0
+TITLES = (
+    "places experim./h trials/h  in trials   useful   steady   useful  gap (s)    95%   over cpu ms  kept"
+)
 LINES = 200
 SLICES = 500
 BASELINES = 3
@@ -279,7 +282,7 @@ def line(search: Search, executor: Watched, places: int, seconds: float) -> str:
     late = quantiles(between, n=20)[-1] if len(between) > 1 else between[0]
     over = median(t.end - t.asked for t in useful) - seconds
     return (
-        f"{places:6d}{search.state.tried / hours:12.0f}{len(trials) / hours:10.0f}"
+        f"{places:6d}{search.state.tried / hours:11.0f}{len(trials) / hours:9.0f}"
         f"{share(trials, places, begin, end):11.1%}{share(useful, places, begin, end):9.1%}"
         f"{share(trials, places, warm, last):9.1%}{share(useful, places, warm, last):9.1%}"
         f"{median(between):9.2f}{late:7.2f}{over:7.2f}{1000 * cpu / len(trials):7.0f}"
@@ -306,9 +309,7 @@ def main() -> None:
         f"{options.executor}: trials of {TRIAL:g} s and proposals of {options.think:g} s, in "
         f"{TRIAL / scale:g} s and {options.think / scale:g} s."
     )
-    print(
-        "places  experim./h  trials/h  in trials   useful   steady   useful  gap (s)    95%   over cpu ms  kept"
-    )
+    print(TITLES)
     many = (lambda judge, places: None) if options.one_at_a_time else InFlight.use_places
     for places in options.places:
         with tempfile.TemporaryDirectory() as folder, patch.object(InFlight, "use_places", many):

@@ -86,6 +86,7 @@ class TrialSpec(Plain):
             follows. A task that does not serve its candidate ignores this.
         blind_seed: Seed of what is asked so; None: a new one each time.
         share: (i, n): score only the i-th of n disjoint shares of the first split; None: all of it.
+        gauge: Whether it is the starting script or an incumbent, whose speed tells how fast a place is.
         text: What the model is to write once it is scored; None: nothing. Only tasks that say so write.
         guards: Further metrics to measure, whose definitions the task has accepted.
     """
@@ -107,6 +108,7 @@ class TrialSpec(Plain):
     blind: bool = False
     blind_seed: int | None = None
     share: tuple[int, int] | None = None
+    gauge: bool = False
     text: TextRequest | None = None
     guards: tuple[GuardMetric, ...] = ()
 

@@ -81,6 +81,7 @@ class TrialRules:
             spare=self._stopping.spares(trial),
             thorough=thorough,
             guards=() if first else requested(self._state.guards()),
+            gauge=trial.arm in (Arm.BASELINE, Arm.INCUMBENT),
             blind=trial.arm in BLIND_ARMS and trial.commit != self._journal.info().base_commit,
         )
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from autoresearch.execute.base import Place
+from autoresearch.errors import UserError
+from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.execute.worker.channels import Channel, Pipes, WorkerLost
 from autoresearch.execute.worker.messages import Wire, from_line, to_line
 from autoresearch.execute.worker.worker import Worker
+from autoresearch.types import Measurement, Outcome
 
 
 class ThreadChannel:
@@ -90,3 +92,26 @@ class Processes:
 def started(events: SimpleQueue[Any]) -> Any:
     """The first event that is no message."""
     return events.get(timeout=30)
+
+
+class AsNamed:
+    """A measurer that behaves as the name of its place says."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def measure(self, tree: Path, spec: TrialSpec, *_: Any) -> Measurement:
+        if "broken" in self.place.name:
+            raise UserError("the GPU does not answer", code=3)
+        speed = 50.0 if self.place.name == "slow" else 100.0
+        return Measurement(Outcome.OK, 4.0, metrics={"tokens_per_second": speed, "clock_mhz": 10 * speed})
+
+    def tryout(self, tree: Path, scratch: Path) -> Measurement:
+        return Measurement(Outcome.OK)
+
+    def close(self) -> None: ...
+
+
+def as_named(place: Place, *_: Any) -> tuple[AsNamed, dict[str, str]]:
+    """See `autoresearch.execute.worker.worker.Maker`."""
+    return AsNamed(place), {}

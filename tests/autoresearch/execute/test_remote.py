@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.execute import remote
 from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started
-from autoresearch.execute.remote import RemoteExecutor
+from autoresearch.execute.remote import RemoteExecutor, places_told, workers
 from autoresearch.execute.worker import worker
 from autoresearch.execute.worker.messages import Setup
 from autoresearch.testing.executors import (
@@ -32,8 +32,8 @@ def executor_of(engine: Threads | Processes, runs: Path, **options: Any) -> Remo
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(remote, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr(worker, "FENCE_SECONDS", 0.05)
 
 
@@ -46,8 +46,8 @@ class TestRemoteExecutor(ExecutorContract):
 
 
 def wait_for_places(executor: RemoteExecutor, number: int) -> None:
-    with executor._changed:
-        assert executor._changed.wait_for(lambda: len(executor.places) == number, SECONDS)
+    with executor._workers.lock:
+        assert executor._workers.lock.wait_for(lambda: len(executor.places) == number, SECONDS)
 
 
 def until_progress(events: SimpleQueue[Any]) -> None:
@@ -94,9 +94,9 @@ def test_what_a_superseded_attempt_reports_is_ignored_and_its_worker_ends(tmp_pa
         while not isinstance(event := events.get(timeout=SECONDS), Started):
             assert isinstance(event, Message | Progressed)
         assert len(engine.opened["a"]) == 2, "another worker at the same place runs it now"
-        site = executor._sites["a"]
+        site = executor._workers.sites["a"]
         lie = {"attempt": attempt, "kind": "finished", "measurement": {"outcome": "ok", "score": 9.0}}
-        executor._heard(site, old, lie)
+        executor.heard(site, old, lie)
         assert old.worker.ended.wait(SECONDS), "it has found itself superseded"
         old.worker.close()
         executor.cancel("one", [1])
@@ -113,8 +113,8 @@ def test_a_place_that_comes_later_serves_trials_that_wait(tmp_path: Path) -> Non
         events: SimpleQueue[Any] = SimpleQueue()
         engine.names.clear()
         engine.lose("a")
-        with executor._changed:
-            executor._changed.wait_for(lambda: not executor._sites, SECONDS)
+        with executor._workers.lock:
+            executor._workers.lock.wait_for(lambda: not executor._workers.sites, SECONDS)
         executor.submit(scripted_spec("score 4"), "a", events)
         assert events.get(timeout=SECONDS).progress.phase == "waiting"
         engine.names.append("b")
@@ -135,8 +135,8 @@ def test_a_place_that_keeps_losing_workers_is_set_aside_with_a_reason(tmp_path: 
     said: list[str] = []
     executor = executor_of(Flaky(tmp_path / "cache", ["bad", "good"]), tmp_path / "runs", say=said.append)
     try:
-        with executor._changed:
-            assert executor._changed.wait_for(lambda: executor.set_aside, SECONDS)
+        with executor._workers.lock:
+            assert executor._workers.lock.wait_for(lambda: executor.set_aside, SECONDS)
         assert executor.set_aside == {"bad": "no memory"}
         assert [place.name for place in executor.places] == ["good"]
         assert any("bad is set aside" in text for text in said)
@@ -197,3 +197,70 @@ def test_a_killed_worker_process_is_replaced(tmp_path: Path) -> None:
         executor.close()
     assert all(channel.process.poll() is not None for channel in engine.opened["a"])
     assert not list((tmp_path / "cache" / "workers").iterdir()), "what the killed one left is removed, too"
+
+
+def at_places(tmp_path: Path, *places: str) -> RemoteExecutor:
+    """An executor whose places behave as their names say."""
+    engine = Threads(tmp_path / "cache", places)
+    setup = Setup("one", "tests.support.worker_engines:as_named")
+    executor = RemoteExecutor(setup, engine, tmp_path / "runs", write_files)
+    wait_for_places(executor, len(places))
+    return executor
+
+
+def test_a_slow_place_is_noticed_by_the_incumbent_its_trials_are_repeated_and_it_is_set_aside(
+    tmp_path: Path,
+) -> None:
+    executor = at_places(tmp_path, "a", "b", "slow")
+    folder = tmp_path / "runs" / "one"
+    try:
+        events: SimpleQueue[Any] = SimpleQueue()
+        ends = []
+        for trial, place in enumerate(["a", "b", "slow", "a", "slow"], start=1):
+            spec = replace(scripted_spec("score 4", trial=trial), gauge=True)
+            executor.submit(spec, place, events)
+            ends.append(events_until_finished(events)[-1].place)
+            if trial == 3:
+                assert any("1 of 1 trial spoiled, 50% of the usual speed" in x for x in places_told(folder))
+        assert set(ends) == {"a", "b"}, "what counts was measured elsewhere"
+        assert "at 50% of the speed of other places" in executor.set_aside["slow"]
+        assert {place.name for place in executor.places} == {"a", "b"}
+        assert any("slow is set aside: it trained at 50%" in line for line in places_told(folder))
+    finally:
+        executor.close()
+
+
+def test_a_candidate_tells_nothing_of_the_speed_of_a_place(tmp_path: Path) -> None:
+    executor = at_places(tmp_path, "a", "b", "slow")
+    try:
+        events: SimpleQueue[Any] = SimpleQueue()
+        for trial, place in enumerate(["a", "b", "slow", "slow", "slow"], start=1):
+            executor.submit(scripted_spec("score 4", trial=trial), place, events)
+            assert events_until_finished(events)[-1].place == place
+        assert executor.set_aside == {}
+    finally:
+        executor.close()
+
+
+def test_a_trial_whose_machine_fails_is_repeated_elsewhere_and_the_place_is_set_aside(tmp_path: Path) -> None:
+    executor = at_places(tmp_path, "a", "broken")
+    try:
+        events: SimpleQueue[Any] = SimpleQueue()
+        for trial in (1, 2):
+            executor.submit(scripted_spec("score 4", trial=trial), "broken", events)
+            end = events_until_finished(events)[-1]
+            assert (end.place, end.result.score) == ("a", 4)
+        assert "the GPU does not answer" in executor.set_aside["broken"]
+    finally:
+        executor.close()
+
+
+def test_where_every_machine_fails_the_search_is_told(tmp_path: Path) -> None:
+    executor = at_places(tmp_path, "broken", "broken too")
+    try:
+        events: SimpleQueue[Any] = SimpleQueue()
+        executor.submit(scripted_spec("score 4"), "broken", events)
+        failed = events_until_finished(events)[-1].result
+        assert isinstance(failed, UserError) and "does not answer" in str(failed)
+    finally:
+        executor.close()

@@ -118,12 +118,12 @@ def test_a_file_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
     executor = RemoteExecutor(setup, engine, tmp_path / "runs", write_files)
     try:
         executor.submit(scripted_spec("endless", items="losses/1"), "a", SimpleQueue())
-        site = executor._sites["a"]
+        site = executor._workers.sites["a"]
         while not (site.jobs and site.jobs[0].attempt):
             pass
         for path in ("../../x", "journal.db", "losses/1/../2/validation.items.npy", "/etc/x", "losses/1/x"):
             with pytest.raises(WorkerLost, match="nobody asked for"):
-                executor._take_piece(site.jobs[0], {"path": path, "data": b"", "last": True})
+                executor._orders.take_piece(site.jobs[0], {"path": path, "data": b"", "last": True})
     finally:
         executor.close()
 
