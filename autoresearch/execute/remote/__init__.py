@@ -1,6 +1,6 @@
 """An executor whose places are workers on other machines, of any engine.
 
-`executor` gives trials to places, `workers` keeps a worker at each, `orders` makes the attempts and moves their
+`executor` gives trials to places, `workers` keeps a worker at each, `orders` makes attempts and moves their
 files, and `records` knows how places fare.
 """
 

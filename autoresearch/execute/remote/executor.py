@@ -26,7 +26,7 @@ LOSSES = 5
 """Workers that may be lost under one trial before the search ends: something about it kills them."""
 
 PLACES_TRIED = 3
-"""Places whose machines may spoil one trial; then the search ends, or the result counts if it is only slow."""
+"""Places whose machines may spoil a trial; then the search ends, or a result that is only slow counts."""
 
 
 class RemoteExecutor:
