@@ -268,7 +268,9 @@ def _connect(address: str | None, cpus: int | None) -> Any:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address is None:  # Ray listens on all interfaces, and whoever may connect runs code
+    if address is None:  # whoever may connect runs code
+        # What Ray does by itself on macOS and Windows: it listens on the loopback, not on all interfaces.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -246,11 +246,13 @@ def test_a_killed_driver_leaves_no_worker(shared: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_killed_driver_that_started_ray_leaves_nothing_of_it(tmp_path: Path) -> None:
+def test_ray_that_a_driver_started_listens_on_the_loopback_only_and_ends_with_it(tmp_path: Path) -> None:
     require_ray()
     process = driver(tmp_path / "runs")
     ours = psutil.Process(process.pid).children(recursive=True)
     assert len(ours) > 3
+    sockets = [c for p in ours for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert sockets and {c.laddr.ip for c in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ours))
