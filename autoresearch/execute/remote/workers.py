@@ -123,7 +123,7 @@ class Workers:
             UserError: If every place there was has been set aside.
         """
         with self.lock:
-            if self.aside and not self.sites.keys() - self.aside and not self.closed.is_set():
+            if self.aside and not self.sites.keys() - self.aside.keys() and not self.closed.is_set():
                 why = "; ".join(dict.fromkeys(self.aside.values()))
                 raise UserError(f"No place is left for trials: {why}.", HINT, code=3)
             ready = [s for s in self.sites.values() if s.place is not None and s.name not in self.aside]
