@@ -96,6 +96,7 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
     passed |= {e.number: e.finished or 0.0 for e in experiments[1:] if e.kept and e.number not in passed}
     events += [(moment, 3, number) for number, moment in passed.items()]
     gone = {use.experiment for use in read_slices(journal) if use.outcome not in ("", "ok")}
+    events += [(experiments[number].finished or 0.0, 4, number) for number in gone]
     withdrawn = {e.number for e in experiments[1:] if e.verdict and e.verdict.reason.startswith("withdrawn")}
     asked: dict[int, TrialRequest] = {}
     found: dict[int, Verdict] = {}
@@ -105,12 +106,12 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
             assert proposal
             judge.candidate(search.state.candidate_of(what).growth, proposal.category, what.number)
         elif isinstance(what, int):
-            found |= judge.passed(what)
+            if kind == 4:
+                judge.withdraw(what)
+            else:
+                found |= judge.passed(what)
             asked = {id: want for id, want in asked.items() if judge.needs(want)}
         elif kind == 1 and isinstance(what, Trial):
-            for number in gone & {*judge.held}:
-                if (experiments[number].finished or 0.0) <= what.started:
-                    judge.withdraw(number)
             for number in judge.behind:
                 e = experiments[number]
                 if number in withdrawn and (e.finished or 0.0) <= what.started:
