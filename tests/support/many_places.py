@@ -29,7 +29,7 @@ def paced(search: Search, wait: Callable[[str], None]) -> Search:
     return search
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came"
