@@ -1,8 +1,7 @@
-import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,9 @@ def test_baselines_and_confirmations_run_at_the_same_time(repository: Repository
 class Candidate(StubMeasurer):
     """The candidate's first training scores, the second crashes, the third goes on until it is stopped."""
 
-    def __init__(self, count: Iterator[int], begun: threading.Event) -> None:
+    def __init__(self, begun: list[int], changed: threading.Condition) -> None:
         super().__init__()
-        self.count, self.begun, self.stopped = count, begun, False
+        self.begun, self.changed, self.stopped = begun, changed, False
 
     def measure(
         self,
@@ -67,13 +66,17 @@ class Candidate(StubMeasurer):
         progress: Callable[[Progress], None],
         should_stop: Callable[[Progress], bool] | None = None,
     ) -> Measurement:
-        number = next(self.count) if "LEVEL = 0.2" in (tree / PATH).read_text() else 0
-        if number < 2:
+        with self.changed:
+            if "LEVEL = 0.2" in (tree / PATH).read_text():
+                self.begun.append(spec.trial)
+                self.changed.notify_all()
+        if spec.trial not in self.begun[1:]:
             return super().measure(tree, spec, scratch, progress, should_stop)
-        if number == 2:
-            assert self.begun.wait(60)
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.begun) == 3, 60)
+            second = sorted(self.begun)[1]
+        if spec.trial == second:
             return Measurement(Outcome.CRASH, reason="gone")
-        self.begun.set()
         try:
             for _ in range(12_000):
                 progress(Progress(0.5, 1.0))
@@ -85,8 +88,8 @@ class Candidate(StubMeasurer):
 
 
 def test_a_trial_that_nobody_waits_for_is_stopped_and_leaves_no_score(repository: Repository) -> None:
-    count, begun = itertools.count(1), threading.Event()
-    places = {place: Candidate(count, begun) for place in ("cpu:0", "cpu:1")}
+    shared = list[int](), threading.Condition()
+    places = {place: Candidate(*shared) for place in ("cpu:0", "cpu:1")}
     search = make_search(repository, [0.2, 1.5, 0.1], "executor.workers=2", measurers=places)
     propose = search.proposer.propose
 
