@@ -45,10 +45,11 @@ def test_clean_removes_what_can_be_made_again_and_says_how_much(done):
     before = Journal(done / "journal.db").experiments()
     said = call("clean", "name=x", "keep_logs=2")
     assert "trials 0.1 MB" in said and "compiled 0.2 MB" in said and "old losses" in said
-    assert {p.name for p in done.iterdir()} <= {"journal.db", "lock", "losses", "report", "events.jsonl"}
+    left = {p.name for p in done.iterdir() if not p.name.startswith("journal.db-")}  # of an open connection
+    assert left <= {"journal.db", "lock", "losses", "report", "events.jsonl"}
     assert Journal(done / "journal.db").experiments() == before
-    left = {int(p.name) for p in (done / "losses").iterdir()}
-    assert left == {t.id for e in before if e.number in (0, 4, 5) or e.kept for t in e.trials}
+    trials = {int(p.name) for p in (done / "losses").iterdir()}
+    assert trials == {t.id for e in before if e.number in (0, 4, 5) or e.kept for t in e.trials}
     assert "nothing to remove" in call("clean", "name=x", "keep_logs=2")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.tracks import Person, served
 
-EXAMPLE = Path(__file__).parents[4] / "examples" / "tracks" / "nginx.conf"
+EXAMPLE = Path(__file__).parents[4] / "docs" / "tracks" / "nginx.conf"
 
 
 @pytest.mark.soak
