@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.execute import remote
 from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started, TrialSpec
-from autoresearch.execute.remote import RemoteExecutor
+from autoresearch.execute.remote import RemoteExecutor, workers
+from autoresearch.execute.remote import executor as remote_executor
 from autoresearch.execute.slurm.commands import Slurm
 from autoresearch.execute.slurm.engine import Plan, SlurmEngine
 from autoresearch.execute.worker.channels import FROM_WORKER
@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
     with slurm_cluster(nodes=3, cpus=2) as cluster, pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
-        patch.setattr(remote, "LOOK_SECONDS", 0.5)
+        patch.setattr(workers, "LOOK_SECONDS", 0.5)
         yield cluster
 
 
@@ -102,8 +102,9 @@ def give_up(executor: RemoteExecutor, events: SimpleQueue[Any]) -> None:
 def test_a_cancelled_job_is_an_interruption(
     cluster: Cluster, executor: RemoteExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "LOSSES", 2)
-    monkeypatch.setattr(remote, "TRIES", 2)
+    monkeypatch.setattr(remote_executor, "LOSSES", 2)
+    monkeypatch.setattr(remote_executor, "TRIES", 2)
+    monkeypatch.setattr(workers, "TRIES", 2)
     events = in_flight(executor)
     for _ in range(2):  # however often
         [job] = cluster.jobs()
