@@ -122,18 +122,25 @@ def log_evidence(z: float, ratio: float) -> float:
     return density + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
 
 
-def log_stays(moves: int, together: float, before: float) -> float:
+BEYOND_DOUBT = 12.0
+"""Log evidence of a gain of more than five standard errors."""
+
+
+def log_stays(moves: int, together: float, before: float, after: float) -> float:
     """Log odds that a gain remains on top of what was kept since the candidate was begun.
 
-    If it remains, the runs before and after measure one gain; if it is lost, those after measure none.
+    If it remains, the runs before and after measure one gain; if it is lost, those after measure none. Where
+    those after are beyond doubt by themselves, that decides: the difference of two large numbers says little
+    when the runs before happen to be measured more exactly.
 
     Args:
         moves: How many changes were kept since; states of older versions do not say, and have 0.
         together: Log evidence of all its runs; see `log_evidence`.
         before: The same of its runs on top of earlier incumbents.
+        after: The same of its runs on top of the present one.
     """
     stays = (1 - LOST) ** max(1, moves)
-    return math.log(stays / (1 - stays)) + together - before
+    return math.log(stays / (1 - stays)) + (after if after > BEYOND_DOUBT else together - before)
 
 
 def kept_gains(keeps: Iterable[Kept]) -> list[float]:

@@ -214,10 +214,8 @@ class Sequential(InFlight):
             here = self._compare(noise, c, c.runs)
             return None, why_stop(here, k, math.inf, terms, c.complexity) if k >= MERGED_RUNS else None
         scale, before = expected_gain(self.keeps, noise.sigma), c.seen_before(self.incumbent.mean)
-        together, old = (
-            log_evidence(found.z, scale / found.error) for found in (view, self._compare(noise, c, before))
-        )
-        stays = log_stays(c.moves, together, old)
+        found = view, self._compare(noise, c, before), self._compare(noise, c, c.runs)
+        stays = log_stays(c.moves, *(log_evidence(each.z, scale / each.error) for each in found))
         spent = k >= MERGED_RUNS and len(c.seeds) >= self.options["limit"]
         if stays < GONE or (stays < STAYS and spent):
             return evidence, f"its gain is probably lost there, by {k} runs"

@@ -50,8 +50,14 @@ def test_a_gain_remains_by_the_odds_of_its_runs_on_top_of_what_was_kept_since():
     error = 0.5 / np.sqrt(2)
 
     def stays(found: float, moves: int = 1) -> float:
-        return log_stays(moves, log_evidence((3.0 + found) / 2 / error, 1.0 / error), before)
+        after = log_evidence(found / 0.5, 1.0 / 0.5)
+        return log_stays(moves, log_evidence((3.0 + found) / 2 / error, 1.0 / error), before, after)
 
     assert stays(3.0) > prior > stays(0.0) and stays(0.0) < np.log(0.01)
     assert stays(3.0) > stays(1.5) > stays(0.0)
     assert stays(1.5, moves=3) < stays(1.5) == stays(1.5, moves=0)
+
+
+def test_a_gain_far_beyond_the_noise_remains_though_it_was_measured_more_exactly_before():
+    before, together, after = (log_evidence(40 / error, 1 / error) for error in (0.1, 0.2, 0.4))
+    assert log_stays(1, together, before, after) > np.log(20)
