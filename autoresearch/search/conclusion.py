@@ -19,7 +19,7 @@ from autoresearch.propose.base import Proposer
 from autoresearch.search.checks.guards import HELD, is_released, sentence, weigh_guards
 from autoresearch.search.checks.reproduction import Reproduction
 from autoresearch.search.checks.revocation import revoke, settle, stored_judge, suspect, veto
-from autoresearch.search.checks.unseen import check_unseen
+from autoresearch.search.checks.unseen import Found, check_unseen
 from autoresearch.search.judging import Judging
 from autoresearch.search.observers import Mirror, View
 from autoresearch.search.scheduler import Scheduler
@@ -92,17 +92,12 @@ class Conclusion:
         assert verdict is not None
         found = yield from check_unseen(self._state, self._scheduler, experiment)
         self._checked = number
-        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
-            trial, result = found.failed
-            if self.revoked(Ended(trial, result), recorded=False):
-                return
+        if self._incumbent_revoked(found):
+            return
         if found.outcome is Outcome.OK:
             self._noted(experiment, found.reason, gains)
             return
-        kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
-        if kind is VerdictKind.INVALID:
-            suspect(self._state, experiment)
-        self._veto(experiment, Verdict(kind, reason=found.reason, trials=verdict.trials, guards=gains))
+        self._veto(experiment, replace(self._refused(experiment, found, verdict.trials), guards=gains))
 
     def check_held(self, experiment: Experiment) -> Steps[None]:
         """The same look at unseen text before the judge of several places keeps a candidate that it holds.
@@ -114,17 +109,26 @@ class Conclusion:
         moved = self._journal.experiment(number).commit != experiment.commit
         if moved or number not in self._judging.judge.in_flight:
             return  # it has failed meanwhile, or was merged onto another incumbent
-        if found.failed and found.outcome is Outcome.OK and found.failed[1].outcome is Outcome.INVALID:
-            trial, result = found.failed
-            if self.revoked(Ended(trial, result), recorded=False):
-                return
+        if self._incumbent_revoked(found):
+            return
         if found.outcome is Outcome.OK:
             self._judging.passed(number)
             return
+        self._judging.end(number, self._refused(experiment, found, len(experiment.own)))
+
+    def _incumbent_revoked(self, found: Found) -> bool:
+        """Take back the incumbent if its training for unseen text was invalid; False if nothing was."""
+        if found.failed is None or found.outcome is not Outcome.OK:
+            return False
+        trial, result = found.failed
+        return result.outcome is Outcome.INVALID and self.revoked(Ended(trial, result), recorded=False)
+
+    def _refused(self, experiment: Experiment, found: Found, trials: int) -> Verdict:
+        """The verdict on a candidate that unseen text speaks against; an invalid one is suspected."""
         kind = VerdictKind.DISCARD if found.outcome is Outcome.PRUNE else VerdictKind(found.outcome)
         if kind is VerdictKind.INVALID:
             suspect(self._state, experiment)
-        self._judging.end(number, Verdict(kind, reason=found.reason, trials=len(experiment.own)))
+        return Verdict(kind, reason=found.reason, trials=trials)
 
     def _noted(self, experiment: Experiment, said: str, gains: tuple[GuardGain, ...]) -> Experiment:
         """Add to the verdict of a keep what a check has shown."""
