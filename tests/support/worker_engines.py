@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from autoresearch.errors import UserError
 from autoresearch.execute.base import Place, TrialSpec
-from autoresearch.execute.worker.channels import Channel, Pipes, WorkerLost
+from autoresearch.execute.worker.channels import (
+    FROM_WORKER,
+    TO_WORKER,
+    Appender,
+    Channel,
+    Follower,
+    WorkerLost,
+)
 from autoresearch.execute.worker.messages import Wire, from_line, to_line
 from autoresearch.execute.worker.worker import Worker
 from autoresearch.types import Measurement, Outcome
@@ -71,20 +81,46 @@ class Threads:
     def close(self) -> None: ...
 
 
+class ProcessChannel:
+    """A worker in a process of this machine; messages pass through a folder."""
+
+    def __init__(self, place: str, cache: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        worker = [sys.executable, "-m", "autoresearch.execute.worker", "--place", place, "--lease", "60"]
+        self.process = subprocess.Popen([*worker, "--cache", str(cache), "--spool", str(folder)])
+        self.out, self.answers = Appender(folder / TO_WORKER), Follower(folder / FROM_WORKER)
+
+    def _alive(self) -> None:
+        if self.process.poll() is not None:
+            raise WorkerLost(f"its process ended with status {self.process.returncode}")
+
+    def send(self, message: Wire) -> None:
+        self._alive()
+        self.out.send(message)
+
+    def receive(self, seconds: float) -> Wire | None:
+        return self.answers.next(seconds, self._alive)
+
+    def close(self) -> None:
+        with suppress(WorkerLost):
+            self.send({"kind": "close"})
+        self.process.wait(60)
+
+
 class Processes:
     """Offers places whose workers are processes of this machine."""
 
     def __init__(self, cache: Path, places: Sequence[str]) -> None:
         self.cache, self.names = cache, list(places)
-        self.opened: dict[str, list[Pipes]] = {}
+        self.opened: dict[str, list[ProcessChannel]] = {}
 
     def offers(self) -> Sequence[str]:
         return list(self.names)
 
     def open(self, place: str) -> Channel:
-        channel = Pipes(["--place", place, "--cache", str(self.cache), "--lease", "60"])
-        self.opened.setdefault(place, []).append(channel)
-        return channel
+        opened = self.opened.setdefault(place, [])
+        opened.append(ProcessChannel(place, self.cache, self.cache.parent / f"{place}-{len(opened)}"))
+        return opened[-1]
 
     def close(self) -> None: ...
 

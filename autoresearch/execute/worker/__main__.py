@@ -1,24 +1,21 @@
-"""The worker program: `python -m autoresearch.execute.worker --place NAME --device cpu --cache FOLDER`.
+"""The worker program: `python -m autoresearch.execute.worker --place NAME --cache FOLDER --spool FOLDER`.
 
-Messages come by standard input and go to standard output, one in a line; or, with --spool FOLDER, through two
-files of that folder (`channels`). It ends when it is told to, when its input ends, when its attempt is
-superseded, or when nobody has asked for anything for --lease seconds.
+Messages come and go through two files of the folder --spool (`channels`). It ends when it is told to, when
+its attempt is superseded, or when nobody has asked for anything for --lease seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty
 
 from autoresearch.execute.base import Place
 from autoresearch.execute.places import fingerprint
-from autoresearch.execute.worker.channels import FROM_WORKER, TO_WORKER, Appender, Follower, follow_stream
-from autoresearch.execute.worker.messages import Wire, from_line
+from autoresearch.execute.worker.channels import FROM_WORKER, TO_WORKER, Appender, Follower
+from autoresearch.execute.worker.messages import Wire
 from autoresearch.execute.worker.worker import Worker
 
 
@@ -27,7 +24,7 @@ def serve(worker: Worker, receive: Callable[[float], Wire | None], lease: float 
 
     Args:
         worker: The worker.
-        receive: The next message, None if there is none within so many seconds; raises EOFError at the end.
+        receive: The next message, None if there is none within so many seconds.
         lease: Seconds without a message after which nobody is believed to listen; None: for ever.
     """
     heard = time.monotonic()
@@ -36,8 +33,6 @@ def serve(worker: Worker, receive: Callable[[float], Wire | None], lease: float 
             if (message := receive(0.5)) is not None:
                 heard = time.monotonic()
                 worker.handle(message)
-    except EOFError:
-        pass
     finally:
         worker.close()
 
@@ -48,17 +43,13 @@ def main() -> None:
     parser.add_argument("--place", required=True, help="its name, for the search")
     parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda:0")
     parser.add_argument("--cache", type=Path, required=True, help="folder that workers of this machine share")
-    parser.add_argument("--spool", type=Path, help="folder of the two files of messages")
+    parser.add_argument("--spool", type=Path, required=True, help="folder of the two files of messages")
     parser.add_argument("--lease", type=float, help="seconds without a message after which it ends")
     given = parser.parse_args()
     place = Place(given.place, fingerprint(given.device))
-    if given.spool is not None:
-        _claim(given.spool)
-        out, follower = Appender(given.spool / FROM_WORKER), Follower(given.spool / TO_WORKER)
-        serve(Worker(place, given.cache, out.send), follower.next, given.lease)
-    else:
-        send, receive = _standard_streams()
-        serve(Worker(place, given.cache, send), receive, given.lease)
+    _claim(given.spool)
+    out, follower = Appender(given.spool / FROM_WORKER), Follower(given.spool / TO_WORKER)
+    serve(Worker(place, given.cache, out.send), follower.next, given.lease)
 
 
 def _claim(spool: Path) -> None:
@@ -69,25 +60,5 @@ def _claim(spool: Path) -> None:
         sys.exit(f"Another worker has {spool} already: this copy ends.")
 
 
-def _standard_streams() -> tuple[Callable[[Wire], None], Callable[[float], Wire | None]]:
-    """Ways to send and receive; whatever else prints goes to standard error."""
-    out = Appender(os.dup(1))
-    os.dup2(2, 1)
-    lines = follow_stream(sys.stdin.buffer)
-
-    def receive(seconds: float) -> Wire | None:
-        try:
-            line = lines.get(timeout=seconds)
-        except Empty:
-            return None
-        if line is None:
-            raise EOFError
-        return from_line(line)
-
-    return out.send, receive
-
-
 if __name__ == "__main__":
     main()
-    sys.stderr.flush()
-    os._exit(0)  # the thread that reads standard input cannot be ended otherwise

@@ -1,4 +1,4 @@
-"""How messages travel between an executor and a worker: through pipes, or through a folder that both see.
+"""How messages travel between an executor and a worker: through a folder that both see.
 
 An engine with connections of its own (Ray) has its own channel. In a folder, each side appends lines to a
 file that the other reads; nothing is lost if either side stops for a while, and a new executor can go on
@@ -8,15 +8,12 @@ reading.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import IO, Protocol
+from typing import Protocol
 
 from autoresearch.execute.worker.messages import Wire, from_line, to_line
 
@@ -58,69 +55,6 @@ class Channel(Protocol):
         """End the worker, if it does not end by itself; returns when it is gone, or cannot be reached."""
 
 
-class Pipes:
-    """A worker in a process of this machine, by its standard input and output."""
-
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Start it.
-
-        Args:
-            arguments: For the worker program; see `__main__`.
-            environment: Of the process; None: that of this process.
-        """
-        command = [sys.executable, "-m", "autoresearch.execute.worker", *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
-        )
-        assert self.process.stdin and self.process.stdout
-        self._input, self._lines = self.process.stdin, follow_stream(self.process.stdout)
-        self._sending = threading.Lock()
-
-    def send(self, message: Wire) -> None:
-        """See `Channel`."""
-        try:
-            with self._sending:
-                self._input.write(to_line(message))
-                self._input.flush()
-        except (OSError, ValueError) as error:
-            raise WorkerLost(f"its process does not listen: {error}") from None
-
-    def receive(self, seconds: float) -> Wire | None:
-        """See `Channel`."""
-        try:
-            line = self._lines.get(timeout=seconds)
-        except Empty:
-            return None
-        if line is None:
-            self._lines.put(None)
-            raise WorkerLost(f"its process ended with status {self.process.wait()}")
-        return from_line(line)
-
-    def close(self) -> None:
-        """See `Channel`."""
-        try:
-            self._input.close()  # by this it knows
-            self.process.wait(5.0)
-        except (OSError, ValueError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
-
-
-def follow_stream(stream: IO[bytes]) -> SimpleQueue[bytes | None]:
-    """A queue of the whole lines of a stream, as they come, and of None at its end."""
-    lines: SimpleQueue[bytes | None] = SimpleQueue()
-
-    def read() -> None:
-        with stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return lines
-
-
 class Follower:
     """Reads the lines that another process appends to a file, also on a file system of the network."""
 
@@ -158,32 +92,25 @@ class Follower:
 class Appender:
     """Appends messages to a file that another process follows."""
 
-    def __init__(self, file: Path | int) -> None:
-        """Append to a file, or to what is open already."""
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        """The file may come later."""
+        self._path = path
         self._sending = threading.Lock()
-        if isinstance(file, Path) and file.exists() and file.stat().st_size:
-            self._write(file, b"\n")  # an earlier writer may have been killed within a line
+        if path.exists() and path.stat().st_size:
+            self._write(b"\n")  # an earlier writer may have been killed within a line
 
     def send(self, message: Wire) -> None:
         """Append a message; may be called from any thread."""
         line = to_line(message)
         with self._sending:
-            self._write(self._file, line)
+            self._write(line)
 
-    def _write(self, file: Path | int, line: bytes) -> None:
-        if isinstance(file, int):
-            _write_all(file, line)
-            return
+    def _write(self, line: bytes) -> None:
         # Opened and closed each time: only then does NFS show the line to others.
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            _write_all(opened, line)
+            left = memoryview(line)
+            while left:
+                left = left[os.write(file, left) :]
         finally:
-            os.close(opened)
-
-
-def _write_all(file: int, line: bytes) -> None:
-    left = memoryview(line)
-    while left:
-        left = left[os.write(file, left) :]
+            os.close(file)

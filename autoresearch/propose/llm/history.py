@@ -129,11 +129,6 @@ class _Shown:
     level: int = 0
 
 
-def history_entries(history: Sequence[Experiment], budget: int, metric: Metric) -> list[str]:
-    """The entries to show of one history, oldest first; see `Ledger`."""
-    return Ledger(budget, metric).entries(history)
-
-
 def entry(experiment: Experiment, metric: Metric) -> Entry:
     """One experiment as text."""
     verdict, proposal = experiment.verdict, experiment.proposal

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.propose.budget import estimate_tokens
-from autoresearch.propose.llm.history import RECENT, Ledger, change_line, history_entries, is_near_miss
+from autoresearch.propose.llm.history import RECENT, Ledger, change_line, is_near_miss
 from autoresearch.propose.llm.history import entry as as_entry
 from autoresearch.tasks.gpt.task import GptTask
 from autoresearch.types import Direction, Metric
@@ -29,7 +29,7 @@ def entry(made, metric=GptTask.metric):
 
 
 def ledger(past, budget):
-    return history_entries(past, budget, GptTask.metric)
+    return Ledger(budget, GptTask.metric).entries(past)
 
 
 def full(**changes):
