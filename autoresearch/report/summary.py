@@ -6,9 +6,7 @@ never 0. Texts are as recorded: the code that shows them cleans and escapes them
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +14,20 @@ from autoresearch.judge import Bars, Judge, bars
 from autoresearch.judge.base import Report
 from autoresearch.report.estimates import Estimates, estimate
 from autoresearch.report.sections.stopping import stopping
+from autoresearch.report.totals import (
+    Failure,
+    KindTotal,
+    ProposerTotal,
+    Spending,
+    count_trials,
+    count_verdicts,
+    device_seconds,
+    failures,
+    kinds,
+    mean_metrics,
+    proposers,
+    spending,
+)
 from autoresearch.store.inbox import DevisedGuard
 from autoresearch.store.journal import SearchInfo
 from autoresearch.store.records.claims import CLAIMS, ClaimRecord, read_claims
@@ -36,17 +48,13 @@ from autoresearch.store.records.notes import (
     seconds_after,
 )
 from autoresearch.store.records.transfers import TRANSFERS, TransferRecord, read_transfers
-from autoresearch.text import bars_text, change_text, guards_text, one_line, public
+from autoresearch.text import bars_text, change_text, guards_text, public
 from autoresearch.types import (
     REPORTED_SPLITS,
-    Cost,
     Direction,
     Draft,
     Experiment,
     Metric,
-    Outcome,
-    Proposal,
-    VerdictKind,
 )
 
 JUDGE = "judge"
@@ -109,55 +117,6 @@ class ExtraCheck:
 
 
 @dataclass(frozen=True)
-class Spending:
-    """What a search cost so far; rates are None while nothing was kept."""
-
-    device_seconds: float
-    llm_calls: int
-    input_tokens: int
-    output_tokens: int
-    dollars: float
-    proposing_seconds: float
-    device_seconds_per_keep: float | None
-    dollars_per_keep: float | None
-
-
-@dataclass
-class ProposerSummary:
-    """What one proposer tried, what of it was kept, and what that gained and cost."""
-
-    tried: int = 0
-    kept: int = 0
-    gain: float = 0.0
-    dollars: float = 0.0
-
-
-@dataclass
-class KindSummary:
-    """What came of one kind of proposal.
-
-    Attributes:
-        best: The largest estimated gain, kept or not; None if none was estimated.
-    """
-
-    tried: int = 0
-    scored: int = 0
-    kept: int = 0
-    failed: int = 0
-    best: float | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Experiments that failed from the same cause."""
-
-    kind: str
-    cause: str
-    count: int
-    experiments: list[int]
-
-
-@dataclass(frozen=True)
 class Summary:
     """A search at one moment.
 
@@ -205,8 +164,8 @@ class Summary:
     tried: int
     verdicts: dict[str, int]
     trials: dict[str, int]
-    proposers: dict[str, ProposerSummary]
-    kinds: dict[str, KindSummary]
+    proposers: dict[str, ProposerTotal]
+    kinds: dict[str, KindTotal]
     cost: Spending
     wall_seconds: float
     failures: list[Failure]
@@ -310,11 +269,11 @@ def summarize(history: History) -> Summary:
         judge_state=judge,
         guards=_extra_checks(now, info.metric),
         tried=len(tried),
-        verdicts=_verdicts(tried),
-        trials=_trials(experiments),
-        proposers=_proposers(tried, proposed, unbilled),
-        kinds=_kinds(tried),
-        cost=_spending(experiments, proposed, seconds_after(history), unbilled),
+        verdicts=count_verdicts(tried),
+        trials=count_trials(experiments),
+        proposers=proposers(tried, proposed, unbilled),
+        kinds=kinds(tried),
+        cost=spending(experiments, proposed, seconds_after(history), unbilled),
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
     )
@@ -356,48 +315,6 @@ def experiment_row(e: Experiment, metric: Metric) -> dict[str, Any]:
     }
 
 
-def device_seconds(e: Experiment) -> float:
-    """Seconds for which the trials of an experiment kept devices busy."""
-    return sum(t.seconds for t in (*e.trials, *e.diagnoses))
-
-
-def failures(experiments: Sequence[Experiment]) -> list[Failure]:
-    """Crashed and invalid experiments grouped by cause, the most frequent first.
-
-    Causes that differ only in numbers, addresses or quoted names count as one.
-    """
-    groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
-    for e in experiments:
-        if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID):
-            groups[e.verdict.kind.value, signature(cause(e))].append(e)
-    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [
-        Failure(kind, one_line(cause(found[0])), len(found), [e.number for e in found])
-        for (kind, _), found in ranked
-    ]
-
-
-def cause(experiment: Experiment) -> str:
-    """Why an experiment has no score, as its own trials tell it."""
-    reasons = [t.result.reason for t in experiment.own if t.result and t.result.reason]
-    return reasons[-1] if reasons else (experiment.verdict.reason if experiment.verdict else "")
-
-
-def signature(text: str) -> str:
-    """A cause without what differs from one time to the next: numbers, addresses, quoted names."""
-    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?|'[^']*'|\"[^\"]*\"", "#", one_line(text, 300).lower())
-
-
-def mean_metrics(experiment: Experiment) -> dict[str, float]:
-    """Means over the candidate's scored trials of whatever they measured."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for trial in experiment.own:
-        if trial.result and trial.result.outcome is Outcome.OK:
-            for name, value in trial.result.metrics.items():
-                values[name].append(float(value))
-    return {name: sum(found) / len(found) for name, found in values.items()}
-
-
 def _gain(now: Estimates, metric: Metric) -> Gain | None:
     gain = now.gain(metric)
     if gain is None or now.baseline is None:
@@ -415,68 +332,3 @@ def _extra_checks(now: Estimates, metric: Metric) -> list[ExtraCheck]:
     return [
         ExtraCheck(split, start[name], tip[name]) for split, name in names if name in start and name in tip
     ]
-
-
-def _verdicts(tried: Sequence[Experiment]) -> dict[str, int]:
-    counts = Counter(e.verdict.kind.value if e.verdict else "open" for e in tried)
-    return {name: counts[name] for name in [*(k.value for k in VerdictKind), "open"]}
-
-
-def _trials(experiments: Sequence[Experiment]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for e in experiments:
-        counts.update(t.result.outcome.value if t.result else "lost" for t in e.trials)
-    return {"total": counts.total(), **{name: counts[name] for name in [*(o.value for o in Outcome), "lost"]}}
-
-
-def _spending(
-    experiments: Sequence[Experiment],
-    proposed: Sequence[Proposal],
-    after: float,
-    unbilled: Mapping[str, Cost],
-) -> Spending:
-    llm = sum((*(p.cost for p in proposed), *unbilled.values()), Cost())
-    kept = sum(e.kept for e in experiments if e.number > 0)
-    seconds = sum(map(device_seconds, experiments)) + after
-    return Spending(
-        device_seconds=seconds,
-        llm_calls=llm.calls,
-        input_tokens=llm.input_tokens,
-        output_tokens=llm.output_tokens,
-        dollars=llm.dollars,
-        proposing_seconds=llm.seconds,
-        device_seconds_per_keep=seconds / kept if kept else None,
-        dollars_per_keep=llm.dollars / kept if kept else None,
-    )
-
-
-def _proposers(
-    tried: Sequence[Experiment], proposed: Sequence[Proposal], unbilled: Mapping[str, Cost]
-) -> dict[str, ProposerSummary]:
-    paid = {who: cost.dollars for who, cost in unbilled.items() if cost.dollars}
-    found = {who: ProposerSummary(dollars=dollars) for who, dollars in paid.items()}
-    for p in proposed:
-        found.setdefault(p.proposer, ProposerSummary()).dollars += p.cost.dollars
-    for e in tried:
-        if e.proposal is not None:
-            row = found[e.proposal.proposer]
-            row.tried += 1
-            row.kept += e.kept
-            row.gain += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
-    return dict(sorted(found.items(), key=lambda item: -item[1].tried))
-
-
-def _kinds(tried: Sequence[Experiment]) -> dict[str, KindSummary]:
-    found: dict[str, KindSummary] = {}
-    for e in tried:
-        if e.proposal is None:
-            continue
-        row = found.setdefault(e.proposal.category.value, KindSummary())
-        row.tried += 1
-        row.scored += e.score is not None
-        row.kept += e.kept
-        if e.verdict is not None:
-            row.failed += e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
-            if (effect := e.verdict.effect) is not None:
-                row.best = effect if row.best is None else max(row.best, effect)
-    return dict(sorted(found.items(), key=lambda item: -item[1].tried))

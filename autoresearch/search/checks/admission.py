@@ -20,7 +20,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.propose.tune.request import remade
-from autoresearch.report.summary import cause, signature
+from autoresearch.report.totals import cause, signature
 from autoresearch.search.state import SearchState
 from autoresearch.search.trials import program_seed
 from autoresearch.store.inbox import Inbox

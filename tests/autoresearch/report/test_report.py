@@ -15,7 +15,8 @@ from autoresearch.judge import create_judge
 from autoresearch.report import markdown as words
 from autoresearch.report.markdown import code, escape, fence, headline, table
 from autoresearch.report.page import to_html, to_markdown, write_report
-from autoresearch.report.summary import failures, summarize
+from autoresearch.report.summary import summarize
+from autoresearch.report.totals import failures
 from autoresearch.text import one_line
 from autoresearch.types import Cost, Experiment, Trial, VerdictKind
 from tests.support.browser import Browser
