@@ -32,7 +32,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from autoresearch.judge.noise import Z95, t_from_z
+from autoresearch.judge.noise.spread import Z95, t_from_z
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXED = ("brief=default", "ideas=configs/shelf", "proposer=optuna", "tracking=none", "executor.workers=1")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch.judge.documents import Items, document_variance, seed_variance, total
+from autoresearch.judge.noise.documents import Items, document_variance, seed_variance, total
 
 GAIN = 0.01
 RUNS = (2, 3, 4, 8)

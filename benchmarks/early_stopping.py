@@ -36,7 +36,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean, median, stdev
 
-from autoresearch.judge.early_stopping import (
+from autoresearch.judge.limits.early_stopping import (
     CHECKPOINTS,
     SPARED,
     EarlyStop,

@@ -31,8 +31,8 @@ from statistics import fmean, median, quantiles
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch.judge import Estimate, Judge, Kept, Observation, Report, TrialRequest, create_judge
-from autoresearch.judge.documents import Variance
-from autoresearch.judge.finished import claim
+from autoresearch.judge.finished.claim import claim
+from autoresearch.judge.noise.documents import Variance
 from autoresearch.report.estimates import joint_half_width
 from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 

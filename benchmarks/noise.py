@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoresearch.judge.documents import Items, document_variance
+from autoresearch.judge.noise.documents import Items, document_variance
 from benchmarks.trainings import Training, prepared, trained
 from nanomodel.bench import read_budget
 from nanomodel.data import Prepared

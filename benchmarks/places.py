@@ -46,7 +46,7 @@ from autoresearch.config import load
 from autoresearch.execute.base import Executor, Finished, Place, Started, TrialSpec
 from autoresearch.execute.local import LocalExecutor, exporter
 from autoresearch.execute.worker.messages import Setup
-from autoresearch.judge.in_flight import InFlight
+from autoresearch.judge.sequential.in_flight import InFlight
 from autoresearch.propose.base import Check, Context, Proposer
 from autoresearch.propose.llm.conversation import MAX_QUESTIONS
 from autoresearch.search.loop import Search

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from autoresearch.execute.base import Cancelled, Finished, Measurer, Place, Progressed, Started, TrialSpec
-from autoresearch.judge.early_stopping import STOP_SHARE, EarlyStop
+from autoresearch.judge.limits.early_stopping import STOP_SHARE, EarlyStop
 from autoresearch.store.files import digest, keep_losses, remove_tree
 from autoresearch.store.git.repository import Repository
 from autoresearch.types import Measurement, Outcome, Progress, Provenance

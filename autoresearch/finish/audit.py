@@ -3,8 +3,8 @@
 Owns the two designs: random halves and their complements, so that every training informs on every change; or
 an ablation, which leaves out one change at a time. Each training is in the journal before it starts, so an
 audit that was killed goes on. A change that later ones build on cannot be left out alone: it stays, and is
-reported as not separable. Not covered: the statistics (`autoresearch.judge.finished`), and how a selection of
-changes is built (`stack`).
+reported as not separable. Not covered: the statistics (`autoresearch.judge.finished.audit`), and how a
+selection of changes is built (`stack`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.finish.stack import Stack, point_branch
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
 from autoresearch.judge import Judge
-from autoresearch.judge.finished import audit, doubtful
+from autoresearch.judge.finished.audit import audit, doubtful
 from autoresearch.search.loop import Search
 from autoresearch.store.records.claims import AuditRecord, AuditRun, Design, read_audits, write_audit
 from autoresearch.types import Arm, Split

@@ -29,8 +29,8 @@ from autoresearch.clock import now
 from autoresearch.errors import UserError
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.finish.trainings import Training, run_trainings, unused_seed
-from autoresearch.judge.documents import Items, Variance, document_variance
-from autoresearch.judge.finished import Claim, claim
+from autoresearch.judge.finished.claim import Claim, claim
+from autoresearch.judge.noise.documents import Items, Variance, document_variance
 from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.checks.unseen import blind_gain
 from autoresearch.search.loop import Search

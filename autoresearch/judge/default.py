@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
-from autoresearch.judge.candidates import Candidate
-from autoresearch.judge.evidence import BARS, Evidence, log_evidence
-from autoresearch.judge.noise import Comparison, phi
-from autoresearch.judge.sequential import Sequential
+from autoresearch.judge.noise.spread import Comparison, phi
+from autoresearch.judge.sequential.candidates import Candidate
+from autoresearch.judge.sequential.decisions import Sequential
+from autoresearch.judge.sequential.evidence import BARS, Evidence, log_evidence
 
 UNSELECTED_Z = 1.5
 """Least z of the confirmation runs without the screening run, which was selected for being good."""
@@ -34,7 +34,7 @@ class Default(Sequential):
     Args:
         baseline: (seed, score) of the starting point, two or more; three are better.
         tau: Standard error that the validation set adds to any difference (see
-            `autoresearch.judge.noise`).
+            `autoresearch.judge.noise.spread`).
         odds: Least odds that a kept gain is real. Most keeps are far above, so the share of false keeps is
             smaller than this suggests: 2-3% at 4 (see docs/judging.md).
         refresh: Least number of runs of the incumbent.

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
-from autoresearch.judge.documents import Items, Variance, document_variance, seed_variance, total
-from autoresearch.judge.noise import squares, t_from_z
+from autoresearch.judge.noise.documents import Items, Variance, document_variance, seed_variance, total
+from autoresearch.judge.noise.spread import squares, t_from_z
 from autoresearch.types import GuardGain, GuardMetric
 
 if TYPE_CHECKING:

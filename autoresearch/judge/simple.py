@@ -8,9 +8,9 @@ fewer false keeps, but after a lucky keep real gains no longer pass its bar.
 from __future__ import annotations
 
 from autoresearch.judge.base import Baseline, Judge, Kept, Report
-from autoresearch.judge.incumbent import MAX_FAILURES
-from autoresearch.judge.noise import Z95, Runs, squares, t_from_z
+from autoresearch.judge.noise.spread import Z95, Runs, squares, t_from_z
 from autoresearch.judge.requests import Observation, TrialRequest
+from autoresearch.judge.sequential.incumbent import MAX_FAILURES
 from autoresearch.types import Arm, Estimate, Verdict, VerdictKind
 
 

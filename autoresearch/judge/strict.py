@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 
 from autoresearch.judge.base import Baseline
-from autoresearch.judge.candidates import Candidate
-from autoresearch.judge.evidence import Evidence
-from autoresearch.judge.noise import Comparison, Noise, Runs, compare, phi, z_from_t
-from autoresearch.judge.sequential import Sequential
+from autoresearch.judge.noise.spread import Comparison, Noise, Runs, compare, phi, z_from_t
+from autoresearch.judge.sequential.candidates import Candidate
+from autoresearch.judge.sequential.decisions import Sequential
+from autoresearch.judge.sequential.evidence import Evidence
 
 SPREAD = 2.0
 """Prior scale of a gain, in noise units."""

@@ -16,8 +16,8 @@ from copy import copy
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from autoresearch.judge.finished import whole_gain
-from autoresearch.judge.noise import t_from_z
+from autoresearch.judge.finished.claim import whole_gain
+from autoresearch.judge.noise.spread import t_from_z
 from autoresearch.types import (
     Arm,
     Estimate,

@@ -14,7 +14,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 
-from autoresearch.judge.finished import SHARE, false_share
+from autoresearch.judge.finished.audit import SHARE, false_share
 from autoresearch.report.summary import Summary
 from autoresearch.store.records.claims import AuditRecord, ClaimRecord
 from autoresearch.store.records.notes import SettingChange

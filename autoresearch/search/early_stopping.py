@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from random import Random
 
-from autoresearch.judge.early_stopping import SPARED, STOP_SHARE, Bars, Pair, pair, stop_bars
+from autoresearch.judge.limits.early_stopping import SPARED, STOP_SHARE, Bars, Pair, pair, stop_bars
 from autoresearch.search.state import SearchState
 from autoresearch.types import Arm, Experiment, Measurement, Trial
 

@@ -18,7 +18,7 @@ from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
 from autoresearch.execute.places import device
 from autoresearch.judge import Bars, bars
-from autoresearch.judge.limits import GUARDS, guarded
+from autoresearch.judge.limits.resources import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.report.sections.transfer import for_prompt

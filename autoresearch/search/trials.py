@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.execute.base import TrialSpec
-from autoresearch.judge.limits import broken_guard
+from autoresearch.judge.limits.resources import broken_guard
 from autoresearch.search.early_stopping import EarlyStopping
 from autoresearch.search.state import SearchState
 from autoresearch.store.files import losses_folder

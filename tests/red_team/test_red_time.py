@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.judge.limits import GUARDS, broken_guard
+from autoresearch.judge.limits.resources import GUARDS, broken_guard
 from autoresearch.tasks.gpt import scoring
 from autoresearch.tasks.gpt.processes import FOLDERS
 from autoresearch.types import Measurement, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoresearch.judge.transfer import Mark
+from autoresearch.judge.finished.transfer import Mark
 from autoresearch.report.plots.progress import FAINT, GREEN, GREY, INK, save
 from autoresearch.store.records.transfers import TransferRecord
 from autoresearch.types import Metric

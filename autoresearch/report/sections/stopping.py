@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoresearch.judge.early_stopping import STOP_SHARE
+from autoresearch.judge.limits.early_stopping import STOP_SHARE
 from autoresearch.text import count, duration
 from autoresearch.types import Arm, Experiment, Metric, Outcome, Trial
 

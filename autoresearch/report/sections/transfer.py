@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoresearch.judge.transfer import Extrapolated, Gain
+from autoresearch.judge.finished.transfer import Extrapolated, Gain
 from autoresearch.store.records.transfers import TransferRecord
 from autoresearch.text import duration
 from autoresearch.types import Experiment, Metric

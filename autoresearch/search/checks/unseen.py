@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
-from autoresearch.judge.documents import Items, document_variance
+from autoresearch.judge.noise.documents import Items, document_variance
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from autoresearch.judge.finished import Audited, Claim
+from autoresearch.judge.finished.audit import Audited
+from autoresearch.judge.finished.claim import Claim
 from autoresearch.store.records.notes import Notes, WritableNotes, read_records, write_records
 from autoresearch.types import Plain
 

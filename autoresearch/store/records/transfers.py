@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoresearch.judge.transfer import Extrapolated, Gain, extrapolate, gains
+from autoresearch.judge.finished.transfer import Extrapolated, Gain, extrapolate, gains
 from autoresearch.store.records.notes import Notes, WritableNotes, read_records, write_records
 from autoresearch.types import Metric, Plain
 

@@ -11,7 +11,7 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish.claim import make_claim
-from autoresearch.judge.documents import Items, document_variance, seed_variance, total
+from autoresearch.judge.noise.documents import Items, document_variance, seed_variance, total
 from autoresearch.report.markdown import claim_sentence, headline
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize

@@ -9,7 +9,7 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.finish.devise import devise, devise_if_drifted, devised_lines, drifted, summary_of
 from autoresearch.finish.guards import measure_guards
-from autoresearch.judge.finished import Claim
+from autoresearch.judge.finished.claim import Claim
 from autoresearch.propose import settings
 from autoresearch.report.page import to_markdown
 from autoresearch.report.summary import summarize

@@ -12,7 +12,7 @@ import pytest
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.finish import transfer
-from autoresearch.judge.transfer import Mark
+from autoresearch.judge.finished.transfer import Mark
 from autoresearch.report.page import to_markdown, write_report
 from autoresearch.report.sections.transfer import transfer_lines
 from autoresearch.report.summary import summarize

@@ -66,7 +66,7 @@ def test_two_baselines_that_happen_to_agree_prove_nothing(monkeypatch):
 
     corrected = false()
     assert corrected <= 10
-    monkeypatch.setattr("autoresearch.judge.noise.z_from_t", lambda t, df: t)
+    monkeypatch.setattr("autoresearch.judge.noise.spread.z_from_t", lambda t, df: t)
     assert false() >= 1.5 * corrected
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from autoresearch.judge import create_judge
-from autoresearch.judge.noise import Noise, Pool, compare
+from autoresearch.judge.noise.spread import Noise, Pool, compare
 from autoresearch.judge.strict import log_e, weight
 from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from autoresearch.judge.finished import Audited, Claim
+from autoresearch.judge.finished.audit import Audited
+from autoresearch.judge.finished.claim import Claim
 from autoresearch.store.records.claims import (
     BASELINE,
     TIP,

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import pytest
 
 from autoresearch.judge.default import Default
-from autoresearch.judge.finished import claim
+from autoresearch.judge.finished.claim import claim
 from autoresearch.judge.requests import Observation
 from autoresearch.types import Arm, VerdictKind
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import mul
 
-from autoresearch.judge.noise import updated
+from autoresearch.judge.noise.spread import updated
 
 LOWEST, HIGHEST = -11, 2
 """The grid of spreads, in half octaves of the spread of independent runs: from 1/45 of it to twice."""

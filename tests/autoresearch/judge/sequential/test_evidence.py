@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoresearch.judge.evidence import BARS, LOST, SizeTerms, bar, log_evidence, log_stays, shrink, why_stop
-from autoresearch.judge.noise import Comparison
+from autoresearch.judge.noise.spread import Comparison
+from autoresearch.judge.sequential.evidence import (
+    BARS,
+    LOST,
+    SizeTerms,
+    bar,
+    log_evidence,
+    log_stays,
+    shrink,
+    why_stop,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge.limits import GUARDS, Pruner, broken_guard, guarded
+from autoresearch.judge.limits.gross_failures import Pruner
+from autoresearch.judge.limits.resources import GUARDS, broken_guard, guarded
 from autoresearch.types import Progress
 
 POINTS = [i / 40 for i in range(41)]

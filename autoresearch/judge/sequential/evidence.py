@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from autoresearch.judge.base import Kept
-from autoresearch.judge.noise import Z95, Comparison, phi
+from autoresearch.judge.noise.spread import Z95, Comparison, phi
 
 BARS = (0.9, 1.1, 1.27, 1.4, 1.5, 1.6)
 """Least z, screening run included, to go on after 1, 2, ... runs. Like the optimal stopping bounds for a

@@ -8,36 +8,18 @@ another run, the incumbent one more replicate if it is due, or a new candidate i
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoresearch.judge.base import Judge
-from autoresearch.judge.candidates import Candidate, Earlier, Wait
-from autoresearch.judge.incumbent import Incumbent
 from autoresearch.judge.requests import TrialRequest
+from autoresearch.judge.sequential.candidates import Candidate, Earlier, Wait
+from autoresearch.judge.sequential.incumbent import Incumbent
+from autoresearch.judge.sequential.planning import wanted
 from autoresearch.types import Arm, Verdict
 
 PLANNED_RUNS = 2
 """Most runs of a candidate under way at a time, so that free places have something to do. While there are
 enough candidates one is better: what it shows may save the next."""
-
-REPLICATES_AHEAD, MOST_REPLICATES = 1, 12
-"""With several places, the incumbent is to have so many more runs than any candidate in flight, and at most
-so many because of that."""
-
-PLACES_FOR_REPLICATE = 8
-"""One in so many places may run replicates of the incumbent ahead of need."""
-
-LIKELY_Z = 1.5
-"""Evidence of a candidate that will probably need a run of the incumbent beside its own: both are made at the
-same time, so that it need not wait."""
-
-PLACES_FOR_HEARTBEAT = 16
-"""The heartbeat is stretched by one in so many places: more candidates are screened in the same time."""
-
-PLACES_FOR_PAIRS = 8
-"""From so many places on, a candidate is confirmed by two runs at a time: each change that is kept meanwhile
-may be one that it conflicts with, and that costs more than a run which the first of them might have saved."""
 
 MOST_IN_FLIGHT = 4
 """Candidates in flight for each place. More would only wait for a trial that hangs."""
@@ -187,73 +169,3 @@ class InFlight(Judge):
                 n += 1
             requests.append(TrialRequest(Arm.CONFIRM, free.pop() if free else self._new_seed()))
         return requests
-
-
-def wanted(
-    active: Sequence[Candidate],
-    incumbent: Incumbent,
-    under_way: Sequence[TrialRequest],
-    options: Mapping[str, float],
-    places: int,
-    ahead: int = 1,
-) -> TrialRequest | None:
-    """The next trial for a free one of many places; seed -1: to be chosen. None: nothing is left to ask.
-
-    Args:
-        active: Candidates in flight.
-        incumbent: Of now.
-        under_way: Requests whose answers were not read.
-        options: The judge's.
-        places: How many there are.
-        ahead: Runs of one candidate that may be under way at a time.
-    """
-    replicates = [r.seed for r in under_way if r.arm is Arm.INCUMBENT]
-    asked: dict[int, list[TrialRequest]] = {}
-    for request in under_way:
-        if request.arm is not Arm.INCUMBENT:
-            asked.setdefault(request.candidate, []).append(request)
-    if _replicate(active, asked, incumbent, replicates, options, places):
-        return TrialRequest(Arm.INCUMBENT, -1)
-    seeds = [*incumbent.runs, *replicates]
-    for c in sorted((c for c in active if c.seeds and not c.behind), key=lambda c: (-c.z, c.number)):
-        mine = asked.get(c.number, [])
-        spent = len(c.seeds) + len(mine) >= options["limit"] and (len(c.runs) >= c.runs_needed or mine)
-        if c.waits_for in (Wait.CONTROL_RUN, Wait.PASS) or spent:
-            continue
-        second = places >= PLACES_FOR_PAIRS and len(mine) == 1 and len(c.seeds) % 2 == 1
-        if len(mine) < (1 if c.waits_for else 2 if second else ahead):
-            used = {*c.seeds, *(request.seed for request in mine)}
-            free = [seed for seed in seeds if seed not in used]
-            thorough = c.waits_for is Wait.THOROUGH_RUN
-            return TrialRequest(Arm.CONFIRM, free[-1] if free else -1, 0, thorough, c.number)
-    for c in sorted(active, key=lambda c: c.number):
-        if not c.seeds and not c.behind and c.number not in asked:
-            return TrialRequest(Arm.SCREEN, -1, candidate=c.number)
-    return None
-
-
-def _replicate(
-    active: Sequence[Candidate],
-    asked: Mapping[int, Sequence[TrialRequest]],
-    incumbent: Incumbent,
-    replicates: Sequence[int],
-    options: Mapping[str, float],
-    places: int,
-) -> bool:
-    """Whether the incumbent must be run again now."""
-    if incumbent.outliers or any(c.waits_for is Wait.CONTROL_RUN for c in active):
-        return not replicates
-    if not replicates and incumbent.due(int(options["heartbeat"]) * max(1, places // PLACES_FOR_HEARTBEAT)):
-        return True
-    if incumbent.failing:
-        return False
-    likely = (c for c in active if c.seeds and not c.behind and c.z >= LIKELY_Z)
-    if not (replicates or incumbent.steady) and any(not c.controls for c in likely):
-        return True
-    n = len(incumbent.runs) + len(replicates)
-    if n < options["refresh"]:
-        return True
-    if len(replicates) >= max(1, places // PLACES_FOR_REPLICATE):
-        return False
-    most = max((len(c.seeds) + len(asked.get(c.number, ())) for c in active if c.seeds), default=0)
-    return n < min(MOST_REPLICATES, most + REPLICATES_AHEAD)

@@ -25,8 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from autoresearch.judge.limits import Curve, Pruner
-from autoresearch.judge.noise import t_from_z
+from autoresearch.judge.limits.gross_failures import Curve, Pruner
+from autoresearch.judge.noise.spread import t_from_z
 from autoresearch.types import Progress
 
 CHECKPOINTS = tuple(round(0.05 * i, 2) for i in range(4, 19))

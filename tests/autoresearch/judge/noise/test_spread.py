@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoresearch.judge.noise import Z95, Pool, compare, excess_variance, phi, t_from_z, z_from_t
+from autoresearch.judge.noise.spread import Z95, Pool, compare, excess_variance, phi, t_from_z, z_from_t
 
 
 @pytest.mark.parametrize("df", [3, 5, 10, 30, 200])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from autoresearch.judge import Observation, create_judge
-from autoresearch.judge.documents import Items, document_variance, paired_variance
-from autoresearch.judge.noise import Noise, common_luck
-from autoresearch.judge.pairs import Pairs
+from autoresearch.judge.noise.documents import Items, document_variance, paired_variance
+from autoresearch.judge.noise.pairs import Pairs
+from autoresearch.judge.noise.spread import Noise, common_luck
 from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind
 

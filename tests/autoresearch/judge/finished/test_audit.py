@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.judge.base import Kept
-from autoresearch.judge.finished import Audited, audit, doubtful, false_share
+from autoresearch.judge.finished.audit import Audited, audit, doubtful, false_share
 
 NOISE = 1.0
 

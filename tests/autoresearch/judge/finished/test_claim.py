@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoresearch.judge.documents import Variance
-from autoresearch.judge.finished import Claim, whole_gain
-from autoresearch.judge.finished import claim as claim_of
-from autoresearch.judge.noise import Z95, t_from_z
+from autoresearch.judge.finished.claim import Claim, whole_gain
+from autoresearch.judge.finished.claim import claim as claim_of
+from autoresearch.judge.noise.documents import Variance
+from autoresearch.judge.noise.spread import Z95, t_from_z
 from autoresearch.types import Estimate, Levels
 
 

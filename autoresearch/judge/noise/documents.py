@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoresearch.judge.noise import Z95, squares, t_from_z
+from autoresearch.judge.noise.spread import Z95, squares, t_from_z
 
 if TYPE_CHECKING:
     import numpy as np

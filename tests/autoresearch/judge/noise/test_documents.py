@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoresearch.judge.documents import Items, Variance, document_variance, seed_variance, total
+from autoresearch.judge.noise.documents import Items, Variance, document_variance, seed_variance, total
 from benchmarks.coverage import GAIN, RUNS, World
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge.transfer import Extrapolated, Gain, Mark, extrapolate, gains
+from autoresearch.judge.finished.transfer import Extrapolated, Gain, Mark, extrapolate, gains
 
 NOISE = 0.002
 """Standard deviation of a training from seed to seed; pairs on a common seed share four fifths of it."""

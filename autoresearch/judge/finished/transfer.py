@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import pairwise
 from statistics import NormalDist, fmean
 
-from autoresearch.judge.noise import Z95, t_from_z
+from autoresearch.judge.noise.spread import Z95, t_from_z
 
 LEAST_RUNGS = 3
 """Scales without which nothing is said of a scale that was not run."""

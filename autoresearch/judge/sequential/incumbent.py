@@ -22,7 +22,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from autoresearch.judge.noise import Z95, Noise, Pool, Runs, compare, excess_variance, t_from_z, z_from_t
+from autoresearch.judge.noise.spread import (
+    Z95,
+    Noise,
+    Pool,
+    Runs,
+    compare,
+    excess_variance,
+    t_from_z,
+    z_from_t,
+)
 from autoresearch.types import Estimate, Levels
 
 MAX_FAILURES = 3

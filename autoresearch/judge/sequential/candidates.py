@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from autoresearch.judge.incumbent import Incumbent
-from autoresearch.judge.noise import Runs
+from autoresearch.judge.noise.spread import Runs
+from autoresearch.judge.sequential.incumbent import Incumbent
 
 MERGED_RUNS = 2
 """So many runs on top of an incumbent that was kept after its first runs a candidate may always have; a

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.judge.early_stopping import (
+from autoresearch.judge.limits.early_stopping import (
     CHECKPOINTS,
     LEAST_PAIRS,
     EarlyStop,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.judge import Judge, Observation, create_judge
-from autoresearch.judge.incumbent import MAX_FAILURES, OUTLIER_Z, Incumbent, lambert_w
-from autoresearch.judge.noise import Pool
+from autoresearch.judge.noise.spread import Pool
+from autoresearch.judge.sequential.incumbent import MAX_FAILURES, OUTLIER_Z, Incumbent, lambert_w
 from autoresearch.testing.judges import Simulation, serial
 from autoresearch.types import VerdictKind
 

@@ -1,0 +1,1 @@
+"""Limits on a single trial: when it is stopped early, and what resources it may use."""

@@ -1,0 +1,1 @@
+"""Screen, confirm, refresh: what the judges share that know the noise."""
