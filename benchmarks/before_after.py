@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import covariance, mean, stdev
 from typing import Any
 
 from autoresearch.judge.noise.spread import Z95, t_from_z
@@ -160,6 +160,33 @@ def interval(values: Sequence[float]) -> str:
     return f"{1e3 * mean(values):.3f} [{1e3 * (mean(values) - half):.3f}, {1e3 * (mean(values) + half):.3f}]"
 
 
+def ratio(old: Sequence[float], new: Sequence[float]) -> tuple[float, float] | None:
+    """95% interval of mean(new) / mean(old), over searches in pairs (Fieller 1954).
+
+    Args:
+        old: Gains for each training, two or more.
+        new: The same of the other version, in the same order.
+
+    Returns:
+        Its ends; the upper one is infinite where the old gain may be none. None if nothing can be said: all
+        ratios are possible, or there are fewer than two pairs.
+    """
+    n = len(old)
+    if n < 2 or len(new) != n:
+        return None
+    t2 = t_from_z(Z95, n - 1) ** 2 / n
+    a, b, c = (
+        mean(x) * mean(y) - t2 * covariance(x, y) for x, y in ((old, old), (old, new), (new, new))
+    )  # the interval holds each r with a r^2 - 2 b r + c <= 0
+    inside = b * b - a * c
+    if inside < 0 or c <= 0:
+        return None  # the new gain may be none, too
+    if a > 0:
+        return (b - math.sqrt(inside)) / a, (b + math.sqrt(inside)) / a
+    below = b + math.sqrt(inside)
+    return c / below if below > 0 else math.inf, math.inf
+
+
 def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -> str:
     """All searches so far, and for each corpus and version the gain for each training."""
     lines = [
@@ -178,6 +205,13 @@ def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -
     for corpus, version in itertools.product(corpora, ("old", "new")):
         gains = [one.per_training for key, one in found.items() if key[:2] == (corpus, version)]
         lines.append(f"| {corpus} | {version} | {interval([gain for gain in gains if gain is not None])} |")
+    for corpus in corpora:
+        pairs = [(one.per_training, found.get((corpus, "new", key[2]))) for key, one in sorted(found.items())
+                 if key[:2] == (corpus, "old")]  # fmt: skip
+        known = [(x, one.per_training) for x, one in pairs if x is not None and one is not None]
+        both = [(x, y) for x, y in known if y is not None]
+        if limits := ratio([x for x, _ in both], [y for _, y in both]):
+            lines.append(f"| {corpus} | new / old | {limits[0]:.2f} to {limits[1]:.2f} |")
     return "\n".join(lines)
 
 

@@ -65,7 +65,9 @@ def main() -> None:
             request = judge.next()
             assert request is not None, "the only answer is here, so the judge asks for a training"
             send(arm=request.arm, seed=request.seed)
-            score, number = receive()
+            if (answer := receive()) is None:
+                return
+            score, number = answer
             items = (documents(bank, number)[0],) if hasattr(judge, "with_items") else ()
             verdict = judge.observe(request, Observation.finished(score, *items))
         send(kind=verdict.kind, effect=verdict.effect, trials=verdict.trials, reason=verdict.reason)

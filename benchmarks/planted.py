@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -141,20 +142,32 @@ class JudgeProcess:
 
 
 def judged(
-    tree: Path, bank: Bank, start: str, candidates: Sequence[Candidate], first_seed: int
+    tree: Path,
+    bank: Bank,
+    start: str,
+    candidates: Sequence[Candidate],
+    first_seed: int,
+    trainings: float = math.inf,
 ) -> list[Decided]:
-    """Let a version of the judge decide on candidates, one after the other."""
+    """Let a version of the judge decide on candidates, one after the other.
+
+    It ends after so many trainings, baselines included; a candidate that has no verdict then is left out.
+    """
     judge, incumbent, decided = JudgeProcess(tree, bank.folder), start, []
     runs = {seed: bank.measure(start, seed) for seed in range(first_seed, first_seed + BASELINES)}
     judge.tell([(seed, run.score, run.number) for seed, run in runs.items()])
+    left = trainings - len(runs)
     for candidate in candidates:
         text = candidate.change(incumbent)
         judge.tell({})
         asked = 0
         while "kind" not in (heard := judge.hear()):
+            if not left:
+                judge.close()
+                return decided
             run = bank.measure(incumbent if heard["arm"] == Arm.INCUMBENT else text, heard["seed"])
             judge.tell((run.score, run.number))
-            asked += 1
+            asked, left = asked + 1, left - 1
         kept = heard["kind"] == VerdictKind.KEEP
         decided.append(Decided(candidate, kept, heard["trials"], asked, heard["reason"]))
         incumbent = text if kept else incumbent

@@ -103,14 +103,19 @@ class Runner:
 def prepared(budget: Mapping[str, Any]) -> Prepared:
     """The default corpus, prepared for a budget."""
     data = read_budget(str(ROOT / "configs/data/sotu.yaml")) | {"other_path": None}
-    spec = DataSpec.from_dict(data | {key: budget[key] for key in ("vocab", "validation_tokens")})
+    keys = [key for key in ("vocab", "validation_tokens", "test_tokens") if key in budget]
+    spec = DataSpec.from_dict(data | {key: budget[key] for key in keys})
     return prepare(spec, Path(tempfile.gettempdir()) / "noise-cache")
 
 
 def trained(
-    training: Training, cache: Prepared, budget: Mapping[str, Any], script: ModuleType = train
+    training: Training,
+    cache: Prepared,
+    budget: Mapping[str, Any],
+    script: ModuleType = train,
+    split: str = "validation",
 ) -> Score:
-    """Train a script, and score it on the validation split as the scorer does."""
+    """Train a script, and score it on a split as the scorer does."""
     runner, connect, home = Runner(training, cache, budget), harness.connect, Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         os.chdir(folder)
@@ -122,7 +127,7 @@ def trained(
             os.chdir(home)
     model = script.build_model(cache.vocab, budget["context"])
     model.load_state_dict(runner.weights)
-    windows = Windows(cache.tokens("validation"), cache.token_bytes, budget["context"])
+    windows = Windows(cache.tokens(split), cache.token_bytes, budget["context"])
     nats = np.empty((len(windows), windows.length), np.float32)
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(windows)), -(-len(windows) // ROWS)):
@@ -168,21 +173,30 @@ class Bank:
         told.write_text(json.dumps(self.budget))
         lines = self._index.read_text().splitlines() if self._index.exists() else []
         rows = map(json.loads, lines)
-        self._known = {(r["script"], r["seed"]): Trial(r["number"], r["score"]) for r in rows}
+        self._known = {
+            (r["script"], r["seed"], r.get("split", "validation")): Trial(r["number"], r["score"])
+            for r in rows
+        }
         self._cache: Prepared | None = None
 
-    def measure(self, source: str, seed: int) -> Trial:
-        """The training of a script with a seed; it is made now if there is none."""
-        key = hashlib.sha256(source.encode()).hexdigest()[:16], seed
+    def measure(self, source: str, seed: int, split: str = "validation") -> Trial:
+        """The training of a script with a seed, scored on a split; it is made now if there is none."""
+        key = hashlib.sha256(source.encode()).hexdigest()[:16], seed, split
         if key not in self._known:
             self._cache = self._cache or prepared(self.budget)
-            score = trained(Training(seed, seed), self._cache, self.budget, module_of(source))
+            score = trained(Training(seed, seed), self._cache, self.budget, module_of(source), split)
             trial = Trial(len(self._known) + 1, score.bits_per_byte)
             folder = losses_folder(self.folder, trial.number)
             folder.mkdir(parents=True, exist_ok=True)
             table = np.column_stack([score.nats, score.bytes * np.log(2.0), score.documents])
-            np.save(folder / "validation.items.npy", table)
-            row = {"number": trial.number, "script": key[0], "seed": seed, "score": trial.score}
+            np.save(folder / f"{split}.items.npy", table)
+            row = {
+                "number": trial.number,
+                "script": key[0],
+                "seed": seed,
+                "score": trial.score,
+                "split": split,
+            }
             with self._index.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             self._known[key] = trial

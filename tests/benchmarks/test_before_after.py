@@ -1,11 +1,13 @@
 """The yardstick of two versions: what it counts, and what it says."""
 
+import math
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from autoresearch.store.database import create
-from benchmarks.before_after import Searched, interval, table, trained, values
+from benchmarks.before_after import Searched, interval, ratio, table, trained, values
 
 ADD_EXPERIMENT = "INSERT INTO experiments (number, state, parent, created) VALUES (?, 'x', '', 0)"
 ADD_TRIAL = """INSERT INTO trials (experiment, arm, seed, commit_id, started, finished)
@@ -44,3 +46,21 @@ def test_what_a_command_prints_is_read_whether_values_take_one_line_or_several()
     assert values('{"number": 1}\n{"number": 2}\n') == [{"number": 1}, {"number": 2}]
     assert values('{\n  "result": {"effect": 0.1}\n}\n') == [{"result": {"effect": 0.1}}]
     assert values("") == []
+
+
+def test_the_interval_of_the_ratio_covers_it_in_95_of_100_cases() -> None:
+    rng, covered, draws = random.Random(1), 0, 2000
+    for _ in range(draws):
+        shared = [rng.gauss(0, 0.1) for _ in range(4)]
+        old = [1 + x + rng.gauss(0, 0.1) for x in shared]
+        new = [3 + x + rng.gauss(0, 0.3) for x in shared]
+        limits = ratio(old, new)
+        covered += limits is not None and limits[0] <= 3 <= limits[1]
+    assert abs(covered / draws - 0.95) < 0.015
+
+
+def test_the_ratio_has_no_upper_end_where_the_old_version_may_gain_nothing() -> None:
+    low, high = ratio([0.0, 0.0, 0.4], [1.0, 1.1, 1.2]) or (0.0, 0.0)
+    assert 1 < low < 8 and high == math.inf
+    assert ratio([0.0, 0.0, 0.0], [1.0, 1.1, 1.2]) == (math.inf, math.inf)
+    assert ratio([1.0], [2.0]) is None and ratio([1.0, 1.1], [-2.0, 3.0]) is None

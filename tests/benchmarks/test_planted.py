@@ -34,7 +34,7 @@ CURVE = Curve(tuple(accumulate(0.01 * n for n in range(len(FACTORS)))), noise=0.
 class Simulated(Bank):
     """A bank whose trainings take no time: what dividing the knob loses, and luck that seeds give all."""
 
-    def measure(self, source: str, seed: int) -> Trial:
+    def measure(self, source: str, seed: int, split: str = "validation") -> Trial:
         rate = read_values(SOURCE, 0)[KNOB] / read_values(source, 0)[KNOB]  # type: ignore[operator]
         lost = between(FACTORS, CURVE.losses, max(1.0, rate))
         luck = random.Random(seed).gauss(0, CURVE.noise) + random.Random(f"{source} {seed}").gauss(0, 0.001)
@@ -44,7 +44,7 @@ class Simulated(Bank):
         own = np.random.default_rng(trial.number).normal(0, 0.002, 40)
         table = np.column_stack([trial.score + own - own.mean(), np.ones(40), np.arange(40)])
         np.save(folder / "validation.items.npy", table)
-        self._known[source, seed] = trial
+        self._known[source, seed, split] = trial
         return trial
 
 

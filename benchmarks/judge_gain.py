@@ -1,0 +1,111 @@
+"""What an older judge and today's gain for each training, on the same candidates of the real task.
+
+    python -m benchmarks.judge_gain FOLDER --old REVISION --seeds 1 2 3 --trainings 30
+
+Each search sees its own row of candidates: one or two of the script's continuous knobs, moved at random from
+where the incumbent has them. It ends after `--trainings` trainings, baselines included. Then start and result
+are trained on fresh common seeds and scored on the test split: that gain, divided by the trainings, is
+compared. Whole programs are compared by `benchmarks.before_after`, which costs several times as much.
+
+Trainings are real, in this process, each made once and kept in FOLDER, from where an interrupted run goes on;
+two searches run side by side. The judges are whole, each in a process of its own revision's code. Left out:
+proposers, sandboxes, early stopping, the look at unseen text before a keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+from autoresearch.edit.apply import apply
+from autoresearch.edit.knobs import Range, read_knobs, read_values, set_knobs
+from autoresearch.judge.finished.claim import claim
+from benchmarks.before_after import Searched, table
+from benchmarks.no_change import SCRIPT
+from benchmarks.planted import OLD, Candidate, checked_out, judged
+from benchmarks.trainings import ROOT, Bank
+from nanomodel.bench import read_budget
+
+CLAIM_SEEDS = range(9001, 9005)
+"""Fresh: a search's own are others."""
+STEP = 0.15
+"""Standard deviation of a move, as a share of the knob's range on its scale."""
+TEST_TOKENS = 65536
+
+
+def moved(source: str, steps: dict[str, float]) -> str:
+    """The script with some knobs moved by shares of their ranges."""
+    knobs, values = {knob.name: knob for knob in read_knobs(source, 0)}, read_values(source, 0)
+    new = {}
+    for name, step in steps.items():
+        space = knobs[name].space
+        assert isinstance(space, Range)
+        new[name] = space.value(min(max(space.unit(values[name]) + step, 0.0), 1.0))
+    return apply({SCRIPT: source}, set_knobs(SCRIPT, source, new, 0))[SCRIPT]
+
+
+def candidates(source: str, seed: int, count: int) -> list[Candidate]:
+    """Random moves of the continuous knobs, the same for every judge."""
+    rng, found = random.Random(seed), []
+    spaces = {knob.name: knob.space for knob in read_knobs(source, 0)}
+    names = [name for name, space in spaces.items() if isinstance(space, Range) and not space.integer]
+    for _ in range(count):
+        steps = {name: rng.gauss(0, STEP) for name in rng.sample(names, rng.choice((1, 2)))}
+        found.append(Candidate(", ".join(steps), partial(moved, steps=steps)))
+    return found
+
+
+def search(folder: Path, tree: Path, seed: int, trainings: int, budget: dict[str, object]) -> Searched:
+    """One search, and the gain of its result on the test split."""
+    bank, start = Bank(folder / str(seed), budget), (ROOT / SCRIPT).read_text()
+    decided = judged(tree, bank, start, candidates(start, seed, trainings), 100 * seed, trainings)
+    kept, result = [d.candidate for d in decided if d.kept], start
+    for candidate in kept:
+        result = candidate.change(result)
+    if not kept:
+        return Searched(trainings, 0, 0.0)
+    sides = [{s: bank.measure(text, s, "test").score for s in CLAIM_SEEDS} for text in (start, result)]
+    found = claim(*sides)
+    return Searched(trainings, len(kept), found.effect, found.interval)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make all searches, two at a time, and print the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where trainings are kept")
+    parser.add_argument("--old", default=OLD, help="revision of the older judge")
+    parser.add_argument("--new", default="HEAD", help="revision of the other judge (default: HEAD)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one search of each judge")
+    parser.add_argument("--trainings", type=int, default=30, help="of each search (default: 30)")
+    parser.add_argument("--budget", default="smoke", help="a name in configs/budget, with tokens")
+    parser.add_argument("--set", nargs="*", default=["amount=32768", "validation_tokens=32768"], help="of it")
+    options = parser.parse_args(arguments)
+    changes = {name: int(value) for name, _, value in (text.partition("=") for text in options.set)}
+    budget = dict(read_budget(options.budget)) | {"test_tokens": TEST_TOKENS} | changes
+    found: dict[tuple[str, str, int], Searched] = {}
+    with (
+        checked_out(options.old) as old,
+        checked_out(options.new) as new,
+        ProcessPoolExecutor(2) as pool,
+    ):
+        trees = {"old": old, "new": new}
+        rest = options.folder, trees, options.trainings, budget
+        jobs = {pool.submit(both, seed, *rest): seed for seed in options.seeds}
+        for job in as_completed(jobs):
+            found |= {(options.budget, version, jobs[job]): one for version, one in job.result().items()}
+            print(table(found, [options.budget]) + "\n", flush=True)
+
+
+def both(
+    seed: int, folder: Path, trees: dict[str, Path], trainings: int, budget: dict[str, object]
+) -> dict[str, Searched]:
+    """The searches of both judges with one seed, which share trainings."""
+    return {version: search(folder, tree, seed, trainings, budget) for version, tree in trees.items()}
+
+
+if __name__ == "__main__":
+    main()
