@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
@@ -81,17 +82,24 @@ class CommandMeasurer:
                 progress(Progress(1.0, 0.0))
                 return known[0]
 
+        busy = ""
+
         def once() -> tuple[Measurement, str]:
+            nonlocal busy
             for name in ("train", "artifact", *(f"score-{split}" for split in spec.splits)):
                 remove_tree(scratch / name)
             since = self._load.mark
             result = self._trial(tree.resolve(), spec, scratch, progress, should_stop)
-            return result, self._load.blame(since) if classify(result.reason) == TIMEOUT else ""
+            busy = self._load.blame(since)
+            return result, busy if classify(result.reason) == TIMEOUT else ""
 
         with self._load.watching():
             timed = commands.budget.kind == "seconds"
-            busy = self._load.problem
-            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=busy)
+            problem = self._load.problem
+            result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=problem)
+        if busy:  # the candidate is not to blame if scoring took longer
+            metrics = {name: value for name, value in result.metrics.items() if name != "score_seconds"}
+            result = replace(result, metrics=metrics)
         if result.outcome is Outcome.OK:
             known.append(result)
         return result

@@ -156,20 +156,22 @@ class Stages:
 
     def score(self, scratch: Path, spec: TrialSpec, record: Record) -> float:
         """Score the artifact on each split; the first gives the score."""
-        begun, scores = now(), {}
+        begun, scores, seconds = now(), {}, 0.0
         metric = self.commands.metric
         try:
             for split in spec.splits:
-                found = self._score_on(split, scratch, spec)
+                found, took = self._score_on(split, scratch, spec)
+                seconds += took
                 scores[split] = found.pop(metric.name)
                 record.metrics |= named(found) if split is spec.splits[0] else {}
         finally:
             record.phases.append(("score", begun, now()))
-        record.metrics["score_seconds"] = now() - begun
+        record.metrics["score_seconds"] = seconds
         record.metrics |= {metric.on(split): scores[split] for split in spec.splits[1:]}
         return scores[spec.splits[0]]
 
-    def _score_on(self, split: Split, scratch: Path, spec: TrialSpec) -> dict[str, float]:
+    def _score_on(self, split: Split, scratch: Path, spec: TrialSpec) -> tuple[dict[str, float], float]:
+        """What the scorer says of a split, and the seconds that it took, as limits count them."""
         commands, folder = self.commands, scratch / f"score-{split}"
         folder.mkdir()
         values = {
@@ -202,7 +204,7 @@ class Stages:
                 check_items(folder / ITEMS, found[commands.metric.name], scratch / f"{split}.npy")
             except MetricError as error:
                 raise TrialEnded(Outcome.INVALID, f"the score command: {error}") from None
-        return found
+        return found, ended.seconds
 
     def read(self, log: str, folder: Path) -> dict[str, float]:
         """The metrics that a command said in what it printed, or in a file of the folder where it ran.

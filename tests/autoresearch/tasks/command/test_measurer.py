@@ -3,11 +3,14 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from autoresearch.tasks.command import stages
 from autoresearch.types import Outcome, Progress, Split
 from tests.support import command_task as support
 from tests.support.command_task import Arena
@@ -69,6 +72,25 @@ def test_what_was_left_is_kept_and_scored_later_without_training(artifact: Make)
     again = arena.measure({"train.py": "raise SystemExit(1)"}, splits=[Split.TEST], submission=str(kept))
     assert first.score and again.score == pytest.approx(first.score + 0.01)
     assert "train" not in {name for name, *_ in again.phases}
+
+
+def test_time_in_which_others_had_the_cores_is_no_time_of_scoring(
+    artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with limits on time: what the kernel says it waited does not count, and load is no verdict."""
+    run = stages.run
+
+    def counted(*args: Any, **options: Any) -> Any:
+        ended = run(*args, **options)
+        return ended if options["trained"] else replace(ended, seconds=2.5)  # of more by the wall clock
+
+    monkeypatch.setattr(stages, "run", counted)
+    arena = artifact()
+    both = [Split.VALIDATION, Split.TEST]
+    assert arena.measure(splits=both).metrics["score_seconds"] == 5.0
+    monkeypatch.setattr(arena.measurer._load, "blame", lambda since: "other programs used all cores")
+    busy = arena.measure(splits=both)
+    assert busy.outcome is Outcome.OK and "score_seconds" not in busy.metrics, "no guard can judge it"
 
 
 def test_the_seed_the_threads_and_variables_are_told_in_both_ways(printed: Make) -> None:
