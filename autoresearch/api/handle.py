@@ -60,6 +60,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.execute.remote import places_told
         from autoresearch.report.markdown import drift, headline
         from autoresearch.report.sections.stopping import stopping
+        from autoresearch.search.devices import read_kinds
         from autoresearch.search.scheduler import WAITS_KEY
         from autoresearch.store.records.notes import read_unbilled
         from autoresearch.text import count, one_line
@@ -67,10 +68,12 @@ class SearchHandle(SearchFrames):
         with self._opened() as journal:
             summary, runner = summarize(journal), journal.runner()
             waits, unbilled = journal.get(WAITS_KEY), read_unbilled(journal)
+            kinds = read_kinds(journal)
         name = summary.info.name
         lines = [headline(summary), f"Tried: {summary.tried}."]
         lines += [f"Running: {runner}." if runner else f"Not running. Continue: autoresearch run name={name}"]
         lines += places_told(self.folder) if runner else []
+        lines += map(str, kinds)
         lines += [f"It waits until the machine has room: {waits}."] if runner and waits else []
         lines += [
             f"{one_line(who)}: {count(cost.calls, 'call')} since its last proposal led to none."

@@ -226,6 +226,18 @@ class Judge(ABC):
         """Say how many trials can run at the same time. A judge may ignore it."""
         return None
 
+    def use_device(self, device: str) -> bool:
+        """Say on which kind of device the next trial would run, where scores of two kinds do not compare.
+
+        Called before `wants_candidate` and `next` once there are several kinds; the kind of the baseline is
+        called "". A judge that compares within a kind only says so; else only the first kind is used.
+        """
+        return not device
+
+    def forget(self, request: TrialRequest) -> None:
+        """Take back a request that cannot be run as it was asked for; it is asked for anew if it matters."""
+        self._requests.forget(request)
+
     @property
     def in_flight(self) -> tuple[int, ...]:
         """Numbers of the candidates that were announced and have no verdict."""

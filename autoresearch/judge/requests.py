@@ -25,6 +25,7 @@ class TrialRequest:
         number: Counts the requests of one judge from 1; the queue sets it.
         thorough: Whether to look for cheating more closely than usual.
         candidate: Number under which the candidate was announced; 0 if it has none, and for the incumbent.
+        device: Kind of device that it must run on, as `Judge.use_device` named it; empty: the first.
     """
 
     arm: Arm
@@ -32,6 +33,7 @@ class TrialRequest:
     number: int = 0
     thorough: bool = False
     candidate: int = 0
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,12 @@ class RequestQueue:
             self._answers.pop(request.number, None)
         self._open = [request for request in self._open if not needless(request)]
 
+    def forget(self, request: TrialRequest) -> None:
+        """Take a request back that cannot be run; no answer is awaited."""
+        if request in self._open:
+            self.drop(lambda other: other.number == request.number)
+            self._late.remove(request)
+
     def rename(self, old: int, new: int) -> None:
         """Give a candidate another number."""
         for requests in (self._planned, self._open):
@@ -183,7 +191,7 @@ class RequestQueue:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "planned": [(r.arm, r.seed, r.thorough, r.candidate) for r in self._planned],
+            "planned": [(r.arm, r.seed, r.thorough, r.candidate, r.device) for r in self._planned],
             "open": [astuple(request) for request in self._open],
             "answers": [(number, asdict(answer)) for number, answer in self._answers.items()],
             "late": [astuple(request) for request in self._late],

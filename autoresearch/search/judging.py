@@ -12,7 +12,8 @@ become candidates, and what follows from a verdict (`loop`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from autoresearch.clock import now
 from autoresearch.errors import Refused
@@ -146,12 +147,18 @@ class Judging:
 
     # Trials
 
-    def start(self) -> bool:
-        """Start the next trial that the judge asks for; a place must be free. False: it asks for none now."""
+    def start(self, device: str = "") -> bool:
+        """Start the next trial that the judge asks for; False: it asks for none now.
+
+        Args:
+            device: Kind of device, as the judge calls it, of which a place must be free.
+        """
         for number in self.judge.behind:
             self._rebase(number)
-        again = bool(self._again)
-        want = self._again.popleft() if again else self.judge.next()
+        known = next((want for want in self._again if want.device == device), None)
+        again, want = known is not None, known or self.judge.next()
+        if known is not None:
+            self._again.remove(known)
         if want is None:
             return False
         number = want.candidate if want.arm is not Arm.INCUMBENT else 0
@@ -177,6 +184,10 @@ class Judging:
         """
         begun, trial = now(), ended.trial
         _, want = self._running.pop(trial.id)
+        if not self._state.devices.runs_as(ended.result, want.device):
+            self._moved(trial, want)
+            return ()
+        ended = replace(ended, result=self._state.devices.levelled(ended.result))
 
         def results(number: int) -> list[Measurement]:
             known = [t.result for t in self._journal.experiment(number).trials if t.arm is not Arm.INCUMBENT]
@@ -193,6 +204,22 @@ class Judging:
         self._view.trial(self._journal.finish_trial(trial, ended.result, state, decided, closed))
         self._scheduler.cancel(needless)
         return [self._journal.experiment(number) for number in decided]
+
+    def _moved(self, trial: Trial, want: TrialRequest) -> None:
+        """Let a trial not count that was repeated on another kind of device, as its place was lost."""
+        self.judge.forget(want)
+        self._journal.revoke({}, self.judge.to_json(), {}, (), needless=[trial.id])
+        self._view.trial(replace(trial, finished=now()))
+
+    def use_devices(self, devices: Collection[str]) -> None:
+        """Take back what waits for a kind of device of which there is no place any more.
+
+        Args:
+            devices: The kinds that there are, as the judge calls them.
+        """
+        for want in [want for want in self._again if want.device not in devices]:
+            self._again.remove(want)
+            self.judge.forget(want)
 
     def _unneeded(self) -> list[Trial]:
         """The trials under way whose results do not count any more; they are forgotten."""

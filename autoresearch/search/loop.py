@@ -23,6 +23,7 @@ from autoresearch.propose.base import Proposer, ProposerError
 from autoresearch.search.checks.admission import Admission, FailureAlarm
 from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.conclusion import Conclusion
+from autoresearch.search.devices import compare_devices
 from autoresearch.search.diagnosis import diagnose
 from autoresearch.search.judging import Judging
 from autoresearch.search.lookahead import Answered, Lookahead
@@ -93,6 +94,7 @@ class Search:
         self._exhausted_at = -1
         self._neighbours: dict[int, str] = {}
         self._look_again = 0.0
+        self._refused: set[str] = set()
 
     @property
     def folder(self) -> Path:
@@ -156,6 +158,7 @@ class Search:
             self.view.message(f"{done} For more of them: experiments={2 * self.config.experiments}")
         while True:
             self._conclude()
+            self._compare_devices()
             if self.job is None and (not self.state.open or self.scheduler.places > 1):
                 self._begin(self.conclusion.check_kept())
             if not self.scheduler.busy:
@@ -176,8 +179,16 @@ class Search:
         seeds = [1000 * self.config.seed + i for i in range(self.config.baselines)]
         scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
         missing = [seed for seed in seeds if seed not in scores]
+        devices = self.state.devices
         starts = (self.scheduler.start(0, TrialRequest(Arm.BASELINE, seed), commit) for seed in missing)
         for ended in self.scheduler.run_all(starts):
+            if not devices.runs_as(ended.result, ""):
+                self.journal.cancelled([ended.trial.id])
+                raise UserError(
+                    f"The baseline began on {devices.first}, and there is no such device any more.",
+                    "The same command goes on once there is one.",
+                    code=3,
+                )
             self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
             if ended.result.score is None:
                 short = ended.result.reason.startswith(MEMORY)
@@ -230,16 +241,54 @@ class Search:
 
     def _start(self) -> None:
         """Start all trials that can start now."""
-        while self.scheduler.room and self.scheduler.may_start():
-            if self.job is not None and self.job.start is not None:
-                self.job.begin()
+        judge, kinds = self.judging.judge, self.state.devices
+        while (free := self.scheduler.free_devices) and self.scheduler.may_start():
+            job = self.job
+            if job is not None and job.start is not None and self.scheduler.room_on(job.device):
+                job.begin()
                 continue
             if any(e.kept for e in self.state.open):
                 return
-            if self.judging.judge.wants_candidate and self._announce():
-                continue
-            if not self.judging.start():
+            usable = dict.fromkeys(kinds.name(device) for device in free if kinds.is_known(device))
+            if not any(self._start_on(device) for device in usable if judge.use_device(device)):
                 return
+
+    def _start_on(self, device: str) -> bool:
+        """Start a trial on a kind of device, or announce a candidate; whether there was anything to do.
+
+        Args:
+            device: As the judge calls it; it was told.
+        """
+        if self.judging.judge.wants_candidate and self._announce():
+            return True
+        return self.judging.start(device)
+
+    def _compare_devices(self) -> None:
+        """Train the starting script on a further kind of device, if there is one.
+
+        Raises:
+            UserError: If it trains on none.
+        """
+        if self.job is not None:
+            return
+        places, devices, start = self.executor.places, self.state.devices, self.scheduler.start_unrecorded
+        steady = self.task.deterministic
+        self._begin(compare_devices(devices, places, start, self.view, steady=steady))
+        if places and all(place.device in devices.unfit for place in places):
+            raise UserError(
+                f"The starting script trains on no device that there is: {places[0].device}: "
+                f"{devices.unfit[places[0].device]}",
+                f"Try it: {self.task.by_hand}.",
+                code=3,
+            )
+        if self.job is None:
+            names = {devices.name(place.device) for place in places if devices.is_known(place.device)}
+            self.judging.use_devices(names)
+            for device in sorted(names - self._refused):
+                if not self.judging.judge.use_device(device):
+                    self._refused.add(device)
+                    said = "cannot compare within kinds of devices, so there are no trials on"
+                    self.view.message(f"The judge {said} {device}.", warning=True)
 
     def _wait(self) -> None:
         """Wait for an event, and act on it."""

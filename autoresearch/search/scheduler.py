@@ -10,7 +10,7 @@ Not covered: the rules that hold for every trial (`trials`), which trials to run
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -18,7 +18,7 @@ from typing import Any
 
 from autoresearch.clock import now
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started, TrialSpec
+from autoresearch.execute.base import Executor, Finished, Message, Place, Progressed, Started, TrialSpec
 from autoresearch.judge import TrialRequest
 from autoresearch.search.lookahead import Answered
 from autoresearch.search.observers import Inbox, View
@@ -90,6 +90,7 @@ class Scheduler:
         """
         self.events: SimpleQueue[Any] = SimpleQueue()
         self._name = state.config.name
+        self._devices = state.devices
         self._journal = state.journal
         self._rules = rules
         self._executor = executor
@@ -103,8 +104,26 @@ class Scheduler:
 
     @property
     def room(self) -> bool:
-        """Whether another trial can start now."""
-        return self._free_place() is not None
+        """Whether another trial can start now that no judge has asked for."""
+        return self.room_on(None)
+
+    def room_on(self, device: str | None) -> bool:
+        """Whether a trial can start on a device; None: on that of trials that no judge has asked for."""
+        return self._free_place(self.own_device if device is None else device) is not None
+
+    @property
+    def free_devices(self) -> list[str]:
+        """The devices that have a free place."""
+        return list(dict.fromkeys(place.device for place in self._free_places()))
+
+    @property
+    def own_device(self) -> str:
+        """Where trials run that no judge has asked for: the first kind, if there is a place."""
+        kinds, count = self._devices, Counter(place.device for place in self._executor.places)
+        if not kinds.first:
+            return max(count, key=count.__getitem__, default="")
+        shared = [d for d in (*self.free_devices, *count) if kinds.is_known(d) and not kinds.name(d)]
+        return next(iter([*shared, *sorted(filter(kinds.is_known, count)), *sorted(count)]), "")
 
     @property
     def places(self) -> int:
@@ -154,22 +173,32 @@ class Scheduler:
             request: Its purpose and its seed.
             commit: The commit to measure.
         """
-        place = self._free_place() or ""
+        device = self.own_device
+        self._devices.begin(device)
+        if experiment:
+            known = filter(self._devices.is_known, self.free_devices)
+            device = next((d for d in known if self._devices.name(d) == request.device), device)
+        place = self._free_place(device) or ""
         trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
-        return self._submit(trial, self._rules.spec(trial, thorough=request.thorough))
+        spec = self._rules.spec(trial, thorough=request.thorough, device=device)
+        return self._submit(trial, spec, device)
 
-    def start_unrecorded(self, trial: Trial, splits: Sequence[Split], items: str, **fields: Any) -> Trial:
+    def start_unrecorded(
+        self, trial: Trial, splits: Sequence[Split], items: str, device: str | None = None, **fields: Any
+    ) -> Trial:
         """Start a trial that is recorded elsewhere and not judged. A place must be free.
 
         Args:
             trial: The trial.
             splits: The splits to score on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
+            device: The kind of device; None: that of all trials that no judge has asked for.
             **fields: Further fields of its `TrialSpec`.
         """
         self._unrecorded -= 1
-        spec = self._rules.unrecorded(trial, self._unrecorded, splits, items)
-        return self._submit(trial, replace(spec, **fields))
+        device = self.own_device if device is None else device
+        spec = self._rules.unrecorded(trial, self._unrecorded, splits, items, device)
+        return self._submit(trial, replace(spec, **fields), device)
 
     def cancel(self, trials: Iterable[Trial]) -> None:
         """Stop trials whose results are no longer needed. Their places are free once they have ended."""
@@ -277,14 +306,17 @@ class Scheduler:
             )
         self._unread.append(Ended(open.trial, self._rules.checked(open.trial, event.result)))
 
-    def _submit(self, trial: Trial, spec: TrialSpec) -> Trial:
-        place = self._free_place()
+    def _submit(self, trial: Trial, spec: TrialSpec, device: str) -> Trial:
+        place = self._free_place(device)
         assert place is not None, "there is room"
         self._open[spec.trial] = _Open(trial, place)
         self._executor.submit(spec, place, self.events)
         self._view.trial(trial)
         return trial
 
-    def _free_place(self) -> str | None:
+    def _free_place(self, device: str) -> str | None:
+        return next((place.name for place in self._free_places() if place.device == device), None)
+
+    def _free_places(self) -> list[Place]:
         busy = {open.place for open in self._open.values()}
-        return next((place.name for place in self._executor.places if place.name not in busy), None)
+        return [place for place in self._executor.places if place.name not in busy]

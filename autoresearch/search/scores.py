@@ -77,6 +77,14 @@ class ScoreJudge:
         self._judge.use_places(places)
         self._judge.hold_keeps(places > 1)
 
+    def use_device(self, device: str) -> bool:
+        """Say on which kind of device the next trial would run; whether the judge compares within kinds."""
+        return self._judge.use_device(device)
+
+    def forget(self, request: TrialRequest) -> None:
+        """Take back a request that cannot be run as it was asked for."""
+        self._judge.forget(request)
+
     @property
     def held(self) -> tuple[int, ...]:
         """Candidates that would be kept, and wait to be passed or withdrawn; the best comes first."""

@@ -22,6 +22,7 @@ from autoresearch.judge.limits.resources import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
 from autoresearch.report.sections.transfer import for_prompt
+from autoresearch.search.devices import Devices
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.records.guards import accepted_guards
@@ -51,6 +52,7 @@ class SearchState:
         self.journal = journal
         self.repository = repository
         self.task = task
+        self.devices = Devices(journal)
         self._estimator = Estimator()
         self._sources: dict[str, dict[str, str]] = {}
         self._candidates: dict[tuple[str, tuple[Edit, ...]], Candidate] = {}

@@ -45,8 +45,13 @@ class Job:
         self.over = False
         self._step(lambda: next(steps))
 
+    @property
+    def device(self) -> str | None:
+        """The device on which the next training must run; None: that of the search's own trainings."""
+        return getattr(self.start, "device", None)
+
     def begin(self) -> None:
-        """Start the next training; a place must be free."""
+        """Start the next training; a place must be free on its device."""
         assert self.start is not None, "there is one to start"
         self.trial, self.start = self.start(), None
 

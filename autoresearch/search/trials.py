@@ -66,18 +66,20 @@ class TrialRules:
             for name, value in result.metrics.items():
                 self._largest[name] = max(value, self._largest.get(name, value))
 
-    def spec(self, trial: Trial, *, thorough: bool = False) -> TrialSpec:
+    def spec(self, trial: Trial, *, thorough: bool = False, device: str = "") -> TrialSpec:
         """What the executor is told of a trial of the journal.
 
         Args:
             trial: As written down.
             thorough: Whether the candidate is suspected of cheating.
+            device: Where it runs.
         """
         first = trial.arm is Arm.SCREEN  # a run that a keep may rest on is never stopped
+        alike = not self._state.devices.name(device)  # the curves of another kind of device tell nothing
         return replace(
-            self.unrecorded(trial, trial.id, self._splits(trial.arm), _items(trial)),
-            reference=tuple(result.curve for result in self._baseline) if first else (),
-            stop_above=self._stopping.bars(trial),
+            self.unrecorded(trial, trial.id, self._splits(trial.arm), _items(trial), device),
+            reference=tuple(result.curve for result in self._baseline) if first and alike else (),
+            stop_above=self._stopping.bars(trial) if alike else (),
             spare=self._stopping.spares(trial),
             thorough=thorough,
             guards=() if first else requested(self._state.guards()),
@@ -85,7 +87,9 @@ class TrialRules:
             blind=trial.arm in BLIND_ARMS and trial.commit != self._journal.info().base_commit,
         )
 
-    def unrecorded(self, trial: Trial, number: int, splits: Sequence[Split], items: str) -> TrialSpec:
+    def unrecorded(
+        self, trial: Trial, number: int, splits: Sequence[Split], items: str, device: str = ""
+    ) -> TrialSpec:
         """What the executor is told of a trial that no judge has asked for.
 
         Args:
@@ -93,7 +97,9 @@ class TrialRules:
             number: By which the executor knows it.
             splits: What to score it on; the first gives the score.
             items: Folder for the losses of single items, below that of the search.
+            device: Where it runs.
         """
+        there = self._state.devices.metrics(device)
         return TrialSpec(
             search=self._config.name,
             trial=number,
@@ -101,14 +107,15 @@ class TrialRules:
             seed=program_seed(self._secret, trial.seed),
             splits=tuple(splits),
             items=items,
-            baseline=dict(self._largest),
+            baseline=dict(self._largest if there is None else there),
         )
 
     def checked(self, trial: Trial, result: Measurement) -> Measurement:
         """The result, made invalid if a candidate uses much more of something than the baseline did."""
         if trial.arm not in CANDIDATE_ARMS or result.outcome is not Outcome.OK:
             return result
-        baseline = [known.metrics for known in self._baseline]
+        there = self._state.devices.metrics(result.provenance.device)
+        baseline = [known.metrics for known in self._baseline] if there is None else [there]
         broken = broken_guard(result.metrics, baseline, self._config.guards.limits)
         broken = broken or self._task.guard(result.metrics, baseline)
         return replace(result, outcome=Outcome.INVALID, score=None, reason=broken) if broken else result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from autoresearch.judge import TrialRequest
@@ -71,8 +71,15 @@ def sound(search: Search) -> None:
     assert list(search.folder.glob("trials/*")) == [] and git(root, "status", "--porcelain") == ""
 
 
-def replay(search: Search, places: int) -> dict[int, Verdict]:
-    """The verdicts of a judge that is asked and told what the journal says, in the order in which it was."""
+def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int, Verdict]:
+    """The verdicts of a judge that is asked and told what the journal says, in the order in which it was.
+
+    Args:
+        search: What is replayed.
+        places: How many it had.
+        kinds: Kinds of devices whose scores do not compare with those of the first.
+    """
+    devices = {place.name: place.device for place in search.executor.places if place.device in kinds}
     journal, metric = search.journal, search.task.metric
     experiments = journal.experiments()
     starts = [t for t in experiments[0].trials if t.arm is Arm.BASELINE]
@@ -118,6 +125,7 @@ def replay(search: Search, places: int) -> dict[int, Verdict]:
                     judge.withdraw(number)
                 else:
                     judge.rebased(number, search.state.candidate_of(e).growth)
+            judge.use_device(devices.get(what.place, ""))
             want = judge.next()
             assert want and (want.arm, want.seed) == (what.arm, what.seed)
             assert want.arm is Arm.INCUMBENT or want.candidate == what.experiment

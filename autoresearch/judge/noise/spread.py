@@ -125,10 +125,10 @@ class Pool:
     ss: float = 0.0
     df: int = 0
 
-    def with_runs(self, runs: Runs) -> Pool:
-        """Add the spread of the runs of one configuration."""
-        ss, df = squares(runs.values())
-        return Pool(self.ss + ss, self.df + df)
+    def with_runs(self, *configurations: Runs) -> Pool:
+        """Add the spread of the runs of one configuration, or of each of several."""
+        found = [squares(runs.values()) for runs in configurations]
+        return Pool(self.ss + sum(ss for ss, _ in found), self.df + sum(df for _, df in found))
 
     def noise(self, level: float) -> Noise:
         """The noise that follows from these sums, for scores around `level`."""
@@ -145,6 +145,7 @@ def compare(
     tau: float = 0.0,
     tau_df: float = math.inf,
     selection_bias: float = 0.0,
+    level_runs: float | None = None,
 ) -> Comparison:
     """Compare a candidate's runs to the incumbent's.
 
@@ -163,6 +164,7 @@ def compare(
         tau_df: Degrees of freedom of `tau`.
         selection_bias: How much too low the sum of the incumbent's scores is expected to be, because it was
             selected for low scores.
+        level_runs: How many runs tell the incumbent's level as precisely as it is known; None: all.
     """
     n, k = len(incumbent), len(runs)
     mean = math.fsum(incumbent.values()) / n
@@ -174,7 +176,7 @@ def compare(
     luck = math.fsum(incumbent[seed] - mean for seed in shared)
     gain = mean + selection_bias / n + beta * luck / k - math.fsum(runs.values()) / k
     unpaired = (len(shared) * (1 - beta) ** 2 + k - len(shared)) * excess_variance(runs, noise) / k**2
-    single = (unpaired + (1 - part) ** 2 / n) * noise.variance
+    single = (unpaired + (1 - part) ** 2 / (level_runs or n)) * noise.variance
     pair, pair_df = len(shared) * beta / k**2, math.inf
     rest = single + tau**2
     variance, spread = rest, noise.variance

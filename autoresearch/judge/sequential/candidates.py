@@ -62,7 +62,7 @@ class Earlier:
     @classmethod
     def of(cls, incumbent: Incumbent, seed: int) -> Earlier:
         """The incumbent, before it is replaced, as it is needed for a run on this seed."""
-        return cls(incumbent.mean, incumbent.runs.get(seed), incumbent.items.get(seed, ()))
+        return cls(incumbent.level(seed), incumbent.runs.get(seed), incumbent.items.get(seed, ()))
 
     def past(self, score: float, items: tuple[float, ...]) -> Past:
         """A run on top of it."""

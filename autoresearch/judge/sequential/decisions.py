@@ -126,7 +126,7 @@ class Sequential(Estimates):
                 if c.past:
                     evidence, why = self._on_top(c, noise, view, evidence, terms)
                     if why:
-                        here = self._compare(noise, c, c.runs)
+                        here = self._compare(noise, c, self._here(c))
                         return self._discard(c, here, f"on top of what was kept since: {why}")
                     if why is None:
                         return None
@@ -154,10 +154,10 @@ class Sequential(Estimates):
         """
         k = len(c.runs)
         if evidence is None:  # a simplification
-            here = self._compare(noise, c, c.runs)
+            here = self._compare(noise, c, self._here(c))
             return None, why_stop(here, k, math.inf, terms, c.complexity) if k >= MERGED_RUNS else None
         scale, before = expected_gain(self.keeps, noise.sigma), c.seen_before(self.incumbent.mean)
-        found = view, self._compare(noise, c, before), self._compare(noise, c, c.runs)
+        found = view, self._compare(noise, c, before), self._compare(noise, c, self._here(c))
         stays = log_stays(c.moves, *(log_evidence(each.z, scale / each.error) for each in found))
         spent = k >= MERGED_RUNS and len(c.seeds) >= self.options["limit"]
         if stays < GONE or (stays < STAYS and spent):
@@ -171,7 +171,7 @@ class Sequential(Estimates):
         if found is Machine.UNCLEAR:
             c.waits_for = Wait.CONTROL_RUN
         elif found is Machine.CHANGED:
-            old = list(self.incumbent.before(c.controls))
+            old = list(self.incumbent.before(c.controls) or self.incumbent.before(()))
             self.pool = self.incumbent.give_up(old, self.pool, is_start=not self.keeps)
             self._start_over()
         return found is Machine.SAME
@@ -191,7 +191,7 @@ class Sequential(Estimates):
         """The incumbent before starts from its runs; it is run again before the next candidate."""
         for c in list(self.active.values()):
             self._end(c)
-        self.pool = self.pool.with_runs(self.incumbent.runs)
+        self.pool = self.pool.with_runs(*self.incumbent.by_device(self.incumbent.runs))
         left = len(self.keeps) - keeps
         self.incumbent.step_back(runs, left / len(self.keeps), int(self.options["heartbeat"]))
         self.keeps = self.keeps[:left]
@@ -243,7 +243,7 @@ class Sequential(Estimates):
         """
         self._learn_pairs(c)
         inc, before = self.incumbent, replace(self.incumbent)
-        self.pool = self.pool.with_runs(inc.runs)
+        self.pool = self.pool.with_runs(*inc.by_device(inc.runs))
         inc.replace(runs, c.items, bias * len(runs))
         self.keeps.append(keep)
         self._forget(c)
@@ -256,7 +256,7 @@ class Sequential(Estimates):
     def _end(self, c: Candidate) -> None:
         """A candidate is not kept; its runs still tell about the noise."""
         self._learn_pairs(c)
-        self.pool = self.pool.with_runs(self._runs(c))
+        self.pool = self.pool.with_runs(*self.incumbent.by_device(self._runs(c)))
         self._forget(c)
 
     def _learn_pairs(self, c: Candidate) -> None:

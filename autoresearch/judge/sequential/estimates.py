@@ -79,14 +79,16 @@ class Estimates(InFlight):
 
     def _compare(self, noise: Noise, c: Candidate, runs: Runs) -> Comparison:
         inc, sampling = self.incumbent, self._sampling(c, runs)
+        before = inc.levelled(inc.runs) | c.beside(inc.mean)
         return compare(
             noise,
-            inc.runs | c.beside(inc.mean),
+            before,
             runs,
             pairs=self.pairs.predict(c.kind, c.spread, noise.sigma),
             tau=sampling.error,
             tau_df=sampling.df,
             selection_bias=inc.selection_bias,
+            level_runs=inc.level_runs(before, runs),
         )
 
     def _sampling(self, c: Candidate, runs: Runs) -> Variance:
@@ -102,7 +104,7 @@ class Estimates(InFlight):
 
     def _measured(self, c: Candidate, runs: Runs) -> tuple[tuple[int, float, float], ...]:
         """Seed, score of the incumbent and score of the candidate, on each common seed."""
-        inc = self.incumbent.runs | c.beside(self.incumbent.mean)
+        inc = self.incumbent.levelled(self.incumbent.runs) | c.beside(self.incumbent.mean)
         return tuple((seed, inc[seed], score) for seed, score in runs.items() if seed in inc)
 
     def expected(self, seed: int) -> tuple[float, float]:
@@ -113,13 +115,18 @@ class Estimates(InFlight):
 
     def _runs(self, c: Candidate) -> Runs:
         """All runs of a candidate, as if measured on top of the present incumbent."""
-        return c.seen(self.incumbent.mean) if c.past else c.runs
+        return c.seen_before(self.incumbent.mean) | self._here(c) if c.past else self._here(c)
+
+    def _here(self, c: Candidate) -> Runs:
+        """Those that are on top of it."""
+        return self.incumbent.levelled(c.runs)
 
     def _noise(self) -> Noise:
         """The noise by all that is known, runs of candidates in flight included."""
-        pool = self.pool.with_runs(self.incumbent.runs)
+        split = self.incumbent.by_device
+        pool = self.pool.with_runs(*split(self.incumbent.runs))
         for c in self.active.values():
-            pool = pool.with_runs(self._runs(c))
+            pool = pool.with_runs(*split(self._runs(c)))
         return pool.noise(next(iter(self.baseline.values())))
 
     def _terms(self, noise: Noise, c: Candidate) -> SizeTerms:

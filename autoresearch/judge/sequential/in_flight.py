@@ -34,6 +34,7 @@ class InFlight(Judge):
         incumbent: The incumbent.
         screens: Screenings that were asked for.
         holds: Whether a candidate that would be kept must first be `passed`.
+        device: Kind of device that the next trial would run on; empty: the first.
     """
 
     active: dict[int, Candidate]
@@ -41,6 +42,7 @@ class InFlight(Judge):
     incumbent: Incumbent
     screens: int
     holds: bool = False
+    device: str = ""
 
     @abstractmethod
     def _end(self, c: Candidate) -> None:
@@ -56,8 +58,13 @@ class InFlight(Judge):
 
     @property
     def many(self) -> bool:
-        """Whether candidates are in flight beside each other."""
-        return self.places > 1 or len(self.active) > 1
+        """Whether candidates are in flight beside each other; also on several kinds of devices."""
+        return self.places > 1 or len(self.active) > 1 or bool(self.device or self.incumbent.devices)
+
+    def use_device(self, device: str) -> bool:
+        """Ask for what can run on a kind of device; its seeds stay there."""
+        self.device = device
+        return True
 
     @property
     def in_flight(self) -> tuple[int, ...]:
@@ -127,18 +134,25 @@ class InFlight(Judge):
                 seed = self._screening_seed()
             elif seed < 0:
                 seed = self._new_seed()
-            self._requests.plan([replace(request, seed=seed)])
+            self._requests.plan([replace(request, seed=seed, device=self.device)])
         return super().next()
+
+    def _new_seed(self) -> int:
+        seed = super()._new_seed()
+        if self.device:
+            self.incumbent.devices[seed] = self.device
+        return seed
 
     def _wanted(self, ahead: int = 1) -> TrialRequest | None:
         """What to ask of the next free one of several places, with a seed below 0 for one to be chosen."""
         active, under_way = list(self.active.values()), self._requests.under_way
-        return wanted(active, self.incumbent, under_way, self.options, self.places, ahead)
+        return wanted(active, self.incumbent, under_way, self.options, self.places, ahead, self.device)
 
     def _screening_seed(self) -> int:
-        """The incumbent's seeds in turn."""
+        """The incumbent's seeds on this kind of device in turn."""
         self.screens += 1
-        return list(self.incumbent.runs)[self.screens % len(self.incumbent.runs)]
+        seeds = [s for s in self.incumbent.runs if self.incumbent.devices.get(s, "") == self.device]
+        return seeds[self.screens % len(seeds)]
 
     def _plan(self) -> list[TrialRequest]:
         """At one place: a step for the only candidate."""

@@ -12,6 +12,9 @@ A change that was kept may gain at first and lose later on purpose, which looks 
 re-runs never make the start's level worse, only better; the start's own re-runs move it both ways.
 
 Where a faster machine makes no better score, as under a budget of tokens, nothing of this is looked for.
+
+On several kinds of devices whose scores do not compare, each seed belongs to one kind. The incumbent has a
+level on each, by its runs there, and every run counts by how far it is from the level on its kind.
 """
 
 from __future__ import annotations
@@ -95,6 +98,7 @@ class Incumbent:
         shift: How much the changes of the machine have probably added to a score, over all drifts.
         shift_variance: Variance of that estimate.
         steady: Whether a faster machine makes no better score; states of older versions do not say.
+        devices: Kind of device of each seed that does not belong to the first one.
     """
 
     runs: Runs
@@ -111,6 +115,7 @@ class Incumbent:
     failed: int = 0
     items: dict[int, tuple[float, ...]] = field(default_factory=dict)
     steady: bool = False
+    devices: dict[int, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -120,6 +125,41 @@ class Incumbent:
     def mean_of(self, seeds: Sequence[int]) -> float:
         """The same from some of its runs; those that were selected must be among them."""
         return (math.fsum(self.runs[seed] for seed in seeds) + self.selection_bias) / len(seeds)
+
+    def here(self, seed: int) -> list[int]:
+        """The seeds of its runs on the kind of device that a seed belongs to."""
+        kind = self.devices.get(seed)
+        return [other for other in self.runs if self.devices.get(other) == kind]
+
+    def level(self, seed: int) -> float:
+        """Its score on the kind of device that a seed belongs to; on all if it was not run there."""
+        if not self.devices or not (here := self.here(seed)):
+            return self.mean
+        mean = math.fsum(self.runs[other] for other in here) / len(here)
+        return mean + self.selection_bias / len(self.runs)
+
+    def levelled(self, runs: Runs) -> Runs:
+        """Its runs, or a candidate's on top of it, as if it scored the same on every kind of device."""
+        if not self.devices:
+            return runs
+        return {seed: score - self.level(seed) + self.mean for seed, score in runs.items()}
+
+    def by_device(self, runs: Runs) -> list[Runs]:
+        """The same runs, for each kind of device."""
+        found: dict[str | None, Runs] = {}
+        for seed, score in runs.items():
+            found.setdefault(self.devices.get(seed), {})[seed] = score
+        return list(found.values())
+
+    def level_runs(self, before: Runs, runs: Runs) -> float | None:
+        """How many runs tell its level for the comparison with a candidate; None: all."""
+        if not self.devices:
+            return None
+        known = [self.devices.get(seed) for seed in before]
+        shares = ((len(part) / len(runs), next(iter(part))) for part in self.by_device(runs))
+        return 1 / math.fsum(
+            share**2 / max(known.count(self.devices.get(seed)), 0.5) for share, seed in shares
+        )
 
     @property
     def failing(self) -> bool:
@@ -173,8 +213,13 @@ class Incumbent:
                 self.outliers = []  # they cannot be checked any more; asking on would never end
             return pool
         self.failures = 0
-        old = {s: x for s, x in self.runs.items() if s not in self.outliers}
+        here = self.here(seed)
+        self.outliers = [s for s in self.outliers if s in here]
+        old = {s: self.runs[s] for s in here if s not in self.outliers}
         outliers = [self.runs[s] for s in self.outliers]
+        if not old:  # its first run on this kind of device
+            self.runs[seed] = score
+            return pool
         mean = self.mean_of(list(old))
         self.runs[seed] = score
         noise = pool.with_runs(old).noise(score)
@@ -191,9 +236,10 @@ class Incumbent:
         """Give up the runs of these seeds, since the machine has changed; returns the pool with them."""
         before, given_up = self.mean_of(old), {s: self.runs.pop(s) for s in old}
         self.items = {seed: parts for seed, parts in self.items.items() if seed in self.runs}
-        pool = pool.with_runs(given_up)
-        noise, by = pool.noise(before), math.fsum(self.runs.values()) / len(self.runs) - before
-        variance = noise.variance * (1 / len(self.runs) + 1 / len(old))
+        pool = pool.with_runs(*self.by_device(given_up))
+        now = [self.runs[seed] for seed in self.here(old[0])]
+        noise, by = pool.noise(before), math.fsum(now) / len(now) - before
+        variance = noise.variance * (1 / len(now) + 1 / len(old))
         z = z_from_t(by / math.sqrt(variance), noise.df)
         real = 1 / (1 + math.exp(PRIOR_LOG_ODDS - min(700.0, z**2 / 2)))
         if by > 0 and not is_start:
@@ -206,8 +252,10 @@ class Incumbent:
         return pool
 
     def before(self, controls: Collection[int]) -> Runs:
-        """Its runs other than the control runs of the current candidate."""
-        return {seed: score for seed, score in self.runs.items() if seed not in controls}
+        """Its runs other than the control runs of the current candidate, on the same kind of device."""
+        last = list(controls)[-1:]
+        here = self.here(last[0]) if last else list(self.runs)
+        return {seed: self.runs[seed] for seed in here if seed not in controls}
 
     def machine(self, controls: Collection[int], runs: Runs, noise: Noise, bonus: float) -> Machine:
         """Whether the machine has changed since the incumbent's older runs.
@@ -222,10 +270,11 @@ class Incumbent:
         """
         if self.steady or self.failing:
             return Machine.SAME  # if it fails, it will never be known, and waiting would end the search
-        old = self.before(controls)
+        known = self.levelled(self.runs)
+        old = {seed: score for seed, score in known.items() if seed not in controls}
         gain = compare(noise, old, runs, selection_bias=self.selection_bias).gain + bonus
-        mean = self.mean_of(list(old))
-        new = [self.runs[seed] for seed in controls]
+        mean = (math.fsum(old.values()) + self.selection_bias) / len(old)
+        new = [known[seed] for seed in controls]
         log_odds = math.fsum(gain * (x - mean + gain / 2) for x in new) / noise.variance
         if new and log_odds >= SAME_LOG_ODDS and not self.outliers:
             return Machine.SAME
@@ -266,14 +315,16 @@ class Incumbent:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return vars(self) | {"runs": list(self.runs.items()), "items": list(self.items.items())}
+        by_seed = {name: list(getattr(self, name).items()) for name in ("runs", "items", "devices")}
+        return vars(self) | by_seed
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Incumbent:
         """The inverse of `to_dict`; reads what older versions wrote, too."""
         values = {RENAMED.get(key, key): value for key, value in data.items()}
         items = {seed: tuple(parts) for seed, parts in values.get("items", ())}
-        return cls(**(values | {"runs": dict(values["runs"]), "items": items}))
+        devices = dict(values.get("devices", ()))
+        return cls(**(values | {"runs": dict(values["runs"]), "items": items, "devices": devices}))
 
 
 def lambert_w(a: float) -> float:

@@ -6,7 +6,7 @@ candidate is screened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from autoresearch.judge.requests import TrialRequest
 from autoresearch.judge.sequential.candidates import Candidate, Wait
@@ -39,6 +39,7 @@ def wanted(
     options: Mapping[str, float],
     places: int,
     ahead: int = 1,
+    device: str = "",
 ) -> TrialRequest | None:
     """The next trial for a free one of many places; seed -1: to be chosen. None: nothing is left to ask.
 
@@ -49,15 +50,22 @@ def wanted(
         options: The judge's.
         places: How many there are.
         ahead: Runs of one candidate that may be under way at a time.
+        device: Kind of device of the place: a candidate meets only the incumbent's runs there.
     """
+
+    def here(seeds: Iterable[int]) -> list[int]:
+        return [seed for seed in seeds if incumbent.devices.get(seed, "") == device]
+
     replicates = [r.seed for r in under_way if r.arm is Arm.INCUMBENT]
     asked: dict[int, list[TrialRequest]] = {}
     for request in under_way:
         if request.arm is not Arm.INCUMBENT:
             asked.setdefault(request.candidate, []).append(request)
-    if _replicate(active, asked, incumbent, replicates, options, places):
+    if _replicate(active, asked, incumbent, replicates, options, places, here):
         return TrialRequest(Arm.INCUMBENT, -1)
-    seeds = [*incumbent.runs, *replicates]
+    if not here(incumbent.runs):
+        return None  # first its own runs there must tell the level
+    seeds = here([*incumbent.runs, *replicates])
     for c in sorted((c for c in active if c.seeds and not c.behind), key=lambda c: (-c.z, c.number)):
         mine = asked.get(c.number, [])
         spent = len(c.seeds) + len(mine) >= options["limit"] and (len(c.runs) >= c.runs_needed or mine)
@@ -82,8 +90,9 @@ def _replicate(
     replicates: Sequence[int],
     options: Mapping[str, float],
     places: int,
+    here: Callable[[Iterable[int]], list[int]],
 ) -> bool:
-    """Whether the incumbent must be run again now."""
+    """Whether the incumbent must be run again now; `here` says which seeds belong to the place's device."""
     if incumbent.outliers or any(c.waits_for is Wait.CONTROL_RUN for c in active):
         return not replicates
     if not replicates and incumbent.due(int(options["heartbeat"]) * max(1, places // PLACES_FOR_HEARTBEAT)):
@@ -93,10 +102,11 @@ def _replicate(
     likely = (c for c in active if c.seeds and not c.behind and c.z >= LIKELY_Z)
     if not (replicates or incumbent.steady) and any(not c.controls for c in likely):
         return True
-    n = len(incumbent.runs) + len(replicates)
+    n = len(here([*incumbent.runs, *replicates]))
     if n < options["refresh"]:
         return True
     if len(replicates) >= max(1, places // PLACES_FOR_REPLICATE):
         return False
-    most = max((len(c.seeds) + len(asked.get(c.number, ())) for c in active if c.seeds), default=0)
+    known = ([*c.seeds, *(r.seed for r in asked.get(c.number, ()))] for c in active if c.seeds)
+    most = max((len(here(seeds)) for seeds in known), default=0)
     return n < min(MOST_REPLICATES, most + REPLICATES_AHEAD)

@@ -106,6 +106,8 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             why = f"the training of the {side} for unseen text failed: {ended.result.reason}"
             return _noted(state, use, Found(why, outcome, (trial, ended.result)))
         results.append(ended.result)
+    if len({state.devices.name(result.provenance.device) for result in results}) > 1:  # a place was lost
+        return (yield from check_unseen(state, scheduler, experiment))
     return _noted(state, use, _compare(state, use, *results))
 
 
