@@ -22,7 +22,7 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 ALONE = threading.RLock()
@@ -160,7 +160,9 @@ class _Strip(ast.NodeTransformer):
 
 def _seedless(tree: ast.AST) -> ast.AST:
     """Change a tree in place: remove statements that only set a seed or draw unused numbers; blank seeds."""
-    changed: ast.AST = _Seedless(_only_seeds(tree), _unread(tree)).visit(tree)
+    nodes = list(ast.walk(tree))
+    reads = _reads(nodes)
+    changed: ast.AST = _Seedless(_only_seeds(nodes, reads), _unread(nodes, reads)).visit(tree)
     return changed
 
 
@@ -184,19 +186,17 @@ def _is_draw(node: ast.AST | None) -> bool:
     return isinstance(node, ast.Call) and DRAWS.fullmatch(_name(node.func)) is not None
 
 
-def _reads(*trees: ast.AST) -> Counter[str]:
+def _reads(nodes: Iterable[ast.AST]) -> Counter[str]:
     """How often each name is read."""
-    nodes = (node for tree in trees for node in ast.walk(tree))
     return Counter(n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
 
 
-def _only_seeds(tree: ast.AST) -> set[str]:
+def _only_seeds(nodes: Sequence[ast.AST], everywhere: Mapping[str, int]) -> set[str]:
     """Names whose values are used only as seeds, directly or through another such name."""
-    everywhere = _reads(tree)
     found: set[str] = set()
     for _ in range(SEED_ROUNDS):
         into: list[ast.AST] = []
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Call) and _is_seeding(node):
                 into += [*node.args, *node.keywords]
             elif isinstance(node, ast.keyword) and node.arg and _is_seed(node.arg):
@@ -206,7 +206,7 @@ def _only_seeds(tree: ast.AST) -> set[str]:
                 if all(_is_seed(_name(target)) or _name(target) in found for target in targets):
                     into.append(node.value)
         inner = {id(node) for tree in into for node in ast.walk(tree)} - {id(tree) for tree in into}
-        seeds = _reads(*(tree for tree in into if id(tree) not in inner))
+        seeds = _reads(node for tree in into if id(tree) not in inner for node in ast.walk(tree))
         names = {name for name, count in seeds.items() if count == everywhere[name]}
         if names <= found:
             break
@@ -214,10 +214,10 @@ def _only_seeds(tree: ast.AST) -> set[str]:
     return found
 
 
-def _unread(tree: ast.AST) -> set[str]:
+def _unread(nodes: Iterable[ast.AST], reads: Mapping[str, int]) -> set[str]:
     """Names that are set and never read."""
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names - set(_reads(tree))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names - set(reads)
 
 
 class _Seedless(ast.NodeTransformer):

@@ -153,12 +153,15 @@ class Judging:
         Args:
             device: Kind of device, as the judge calls it, of which a place must be free.
         """
-        for number in self.judge.behind:
-            self._rebase(number)
         known = next((want for want in self._again if want.device == device), None)
-        again, want = known is not None, known or self.judge.next()
+        again, want = known is not None, known
         if known is not None:
             self._again.remove(known)
+        while want is None and (behind := self.judge.behind):
+            # One for each start, as long as that is enough: merging all would let free places wait.
+            self._rebase(behind[0])
+            want = self.judge.next()
+        want = want or self.judge.next()
         if want is None:
             return False
         number = want.candidate if want.arm is not Arm.INCUMBENT else 0

@@ -35,6 +35,9 @@ from autoresearch.types import Candidate, Draft, Edit, Experiment, GuardMetric, 
 REMEMBERED = 32
 """Commits whose sources are kept in memory, and candidates."""
 
+BARS_SHARE = 8
+"""What a gain must be is computed anew once verdicts fell on one in so many of the candidates in flight."""
+
 
 class SearchState:
     """The state of one search."""
@@ -60,6 +63,7 @@ class SearchState:
         self._last_seen = -1
         self._lock = threading.Lock()
         self._bars_of: tuple[str, Bars | None] = "", None
+        self._bars_at = 0
 
     @property
     def column(self) -> int:
@@ -241,10 +245,16 @@ class SearchState:
         return (*declared, *(g for g in accepted_guards(self.journal) if g.name not in names))
 
     def bars(self) -> Bars | None:
-        """What a gain must be; while the judge is busy with a candidate, what it said before."""
+        """What a gain must be; while the judge is busy with a candidate, what it said before.
+
+        With many candidates in flight it is computed anew after some verdicts: each time costs as much as
+        dozens of them, and free places wait meanwhile.
+        """
         score, noise = self.standing()
-        state = self.journal.judge_state() or ""
-        if state and state != self._bars_of[0]:
+        state, decided = self.journal.judge_state() or "", self.tried - len(self.open)
+        late = decided >= self._bars_at + len(self.open) // BARS_SHARE
+        if state and state != self._bars_of[0] and late:
+            self._bars_at = decided
             found = bars(state, self.task.metric.loss(score), noise)
             self._bars_of = state, found or self._bars_of[1]
         return self._bars_of[1]

@@ -119,14 +119,16 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
                 found |= judge.passed(what)
             asked = {id: want for id, want in asked.items() if judge.needs(want)}
         elif kind == 1 and isinstance(what, Trial):
-            for number in judge.behind:
-                e = experiments[number]
+            judge.use_device(devices.get(what.place, ""))
+            want = None
+            while want is None and (behind := judge.behind):
+                e = experiments[number := behind[0]]
                 if number in withdrawn and (e.finished or 0.0) <= what.started:
                     judge.withdraw(number)
                 else:
                     judge.rebased(number, search.state.candidate_of(e).growth)
-            judge.use_device(devices.get(what.place, ""))
-            want = judge.next()
+                want = judge.next()
+            want = want or judge.next()
             assert want and (want.arm, want.seed) == (what.arm, what.seed)
             assert want.arm is Arm.INCUMBENT or want.candidate == what.experiment
             asked[what.id] = want

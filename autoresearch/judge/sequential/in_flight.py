@@ -81,9 +81,10 @@ class InFlight(Judge):
 
     @property
     def behind(self) -> tuple[int, ...]:
-        """Those that passed the screening, or wait for it, and were made for an incumbent before."""
+        """Those past the screening, or before it, that were made for an earlier incumbent; best first."""
         asked = {request.candidate for request in self._requests.under_way}
-        return tuple(n for n, c in self.active.items() if c.behind and (c.seeds or n not in asked))
+        found = (c for n, c in self.active.items() if c.behind and (c.seeds or n not in asked))
+        return tuple(c.number for c in sorted(found, key=lambda c: (-c.z, c.number)))
 
     def hold_keeps(self, hold: bool) -> None:
         """Let each candidate that would be kept wait until it is passed."""

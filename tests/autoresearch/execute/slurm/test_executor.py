@@ -131,7 +131,7 @@ def disturbed(
     while not ended_within(runner, chance.uniform(0.5, 3.0)):
         if not left:
             continue
-        kind = left.pop(0)
+        kind = left[0]
         jobs, running = cluster.jobs(), [node for job in cluster.jobs() if (node := cluster.node_of(job))]
         if kind == "runner":
             os.kill(runner, signal.SIGKILL)
@@ -139,7 +139,7 @@ def disturbed(
             time.sleep(0.3)  # a git that it had started may end first
             runner = start(root, overrides)
         elif kind == "worker" and (found := cluster.workers()):
-            with suppress(psutil.Error):
+            with suppress(psutil.NoSuchProcess):
                 chance.choice(found).kill()
         elif kind == "job" and jobs:
             cluster.run("scancel", *jobs)
@@ -150,6 +150,9 @@ def disturbed(
         elif kind == "controller":
             cluster.kill_controller()
             cluster.start_controller()
+        else:
+            continue  # there was none: a little later
+        left.pop(0)
         cluster.mend()
     return left
 
