@@ -120,12 +120,8 @@ class Candidate:
         """On top of the present incumbent before the limit ends it: beside another change it may be lost."""
         return MERGED_RUNS if self.past else 1
 
-    def seen(self, level: float) -> Runs:
-        """All its runs, as if measured on top of the present incumbent, which scores `level`."""
-        return self.seen_before(level) | self.runs
-
     def seen_before(self, level: float) -> Runs:
-        """Those on top of earlier incumbents, in the same way."""
+        """Its runs on top of earlier incumbents, as if measured on the present one, which scores `level`."""
         return {seed: level - run.gain for seed, run in self.past.items()}
 
     def beside(self, level: float) -> Runs:

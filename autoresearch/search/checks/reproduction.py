@@ -119,8 +119,9 @@ class Reproduction:
 
     def _repeat(self, experiment: Experiment, at: int) -> Steps[Repetition | None]:
         """Train a program again on its oldest seed; None if there is none."""
-        known = (t for t in experiment.own if t.score is not None and t.result)
-        old = next((t for t in known if self._state.devices.runs_as(t.result, "")), None)
+        first = self._state.devices.runs_as
+        known = (t for t in experiment.own if t.score is not None and t.result and first(t.result, ""))
+        old = next(known, None)
         if old is None or old.score is None:
             return None
         label = f"repetition of {experiment.number}"
