@@ -6,12 +6,13 @@ better. Of the hostile ones six tenths claim the most that counts for changes th
 less, and one tenth was honest for the first third of the time. Each has a network of its own, the worst case.
 A verifier with one place takes what they send as `swarm.queue` says, and measures proposals of its own in
 between. Printed: confirmed gain per run against a verifier that searches alone, the share of its runs lost to
-hostile contributors, false keeps, and how soon the gain of the lone search is reached. Then the intake of a
-real store: signatures, rules, duplicates, log. Exits with 1 if a goal is missed.
+hostile contributors, false keeps, and how soon the gain of the lone search is reached. Exits with 1 if a goal
+is missed. With `--contributions-only` the verifier has no proposals of its own (`serve.search=false`).
 
-    python benchmarks/swarm.py [--seed 1] [--worlds 8] [--runs 1000] [--hostile 0.9] [--no-intake]
+    python -m benchmarks.swarm [--seed 1] [--worlds 8] [--runs 1000] [--hostile 0.9] [--contributions-only]
 
-Not covered: HTTP, and contributors who send real gains to earn a record and hide others behind it.
+Not covered: what the server takes (`benchmarks/intake.py`), and contributors who send real gains to earn a
+record and hide others behind it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import sys
-import tempfile
-import threading
-import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, quantiles
+from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -229,56 +226,6 @@ def explore(hostile: float, seed: int, runs: int, own: bool, number: int) -> Res
     return Result(out, alone, verifier.started, crowd.lost, soon / world.trials, crowd.longest)
 
 
-# Intake
-
-
-def intake(seconds: float, rate: int) -> tuple[float, float, float]:
-    """Send contributions to a real store at a rate: done a second, 99th percentile in s, growth in MB."""
-    import pytest
-
-    from autoresearch.store.git.repository import Repository
-    from autoresearch.swarm.store import Store
-    from autoresearch.swarm.web.server import take
-    from autoresearch.swarm.web.track import Track
-    from tests.support import tracks
-
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        tracks.quicken(patch, root / "site")
-        tracks.make_begun_root(root / "repo")
-        patch.chdir(root / "repo")
-        folder = root / "repo" / "runs" / "t"
-        people = [tracks.Person(root, f"p{number}") for number in range(50)]
-        at = tracks.tip_of(folder)
-        bodies = [
-            people[n % 50].change(folder, "LEVEL = 1.0", f"LEVEL = 1.{n:06d}", at=at).to_json().encode()
-            for n in range(int(seconds * rate))
-        ]
-        limits = tracks.LIMITS.model_copy(update={"waiting": 10**6, "daily": 10**6, "queue": 10**6})
-        with Store(root / "store", patience=30.0) as store:
-            track = Track(folder, store, Repository(root / "repo"))
-            track.begin()
-            took: list[float] = []
-            lock = threading.Lock()
-
-            def send(body: bytes, due: float, network: str) -> None:
-                take(track, store, body, False, network, limits)
-                with lock:
-                    took.append(time.monotonic() - due)
-
-            take(track, store, bodies.pop(), False, "10.0.0.0/24", limits)
-            size, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-            with ThreadPoolExecutor(8) as pool:
-                for number, body in enumerate(bodies):
-                    due = begun + number / rate
-                    time.sleep(max(0.0, due - time.monotonic()))
-                    pool.submit(send, body, due, f"10.{number % 50}.0.0/24")
-            whole = time.monotonic() - begun
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size) / 1024
-            track.close()
-    return len(took) / whole, quantiles(took, n=100)[98], grown
-
-
 def main() -> int:
     """Run it, print a table, and say which goals are missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -287,7 +234,6 @@ def main() -> int:
     parser.add_argument("--hostile", type=float, default=0.9)
     parser.add_argument("--runs", type=int, default=1000, help="of the verifier, in each world")
     parser.add_argument("--contributions-only", action="store_true", help="the verifier has no own proposals")
-    parser.add_argument("--no-intake", action="store_true")
     args = parser.parse_args()
     play = partial(explore, args.hostile, args.seed, args.runs, not args.contributions_only)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -306,13 +252,6 @@ def main() -> int:
     print(f"verifier alone: {lone['keeps']} keeps, {lone['false'] / max(lone['keeps'], 1):.1%} of them false")
     print(f"the gain of the lone verifier is reached after {fmean(r.soon for r in results):.0%} of its runs")
     print(f"longest queue: {max(r.longest for r in results):,}")
-    if not args.no_intake:
-        rate, late, grown = intake(20.0, 100)
-        goals += [
-            ("contributions a second", rate, ">=", 99.0),
-            ("99th percentile of intake, s", late, "<=", 1.0),
-        ]
-        goals.append(("growth of memory, MB", grown, "<=", 200.0))
     missed = 0
     for what, value, sign, goal in goals:
         met = value >= goal if sign == ">=" else value <= goal

@@ -42,7 +42,8 @@ def serve(
         raise UserError("Which searches shall be tracks?", "Name them: autoresearch serve TRACK...")
     repository = Repository(Path.cwd())
     runs = runs_folder(place_of(overrides), repository)
-    limits = load([o for o in overrides if o.startswith("serve.")]).serve
+    given = [o for o in overrides if o.startswith("serve.")]
+    limits = load(given).serve
     try:
         with told_to_end(), opened(names, runs, repository) as (tracks, store), ExitStack() as stack:
             listener = listen(host, port)
@@ -54,7 +55,7 @@ def serve(
             typer.echo("Public: the tracks' branches with all of their history, and what is contributed.")
             if verifiers:
                 folders = [track.folder for track in tracks.values()]
-                stack.enter_context(Verifiers(folders, repository, typer.echo))
+                stack.enter_context(Verifiers(folders, repository, typer.echo, given))
             server.run(sockets=[listener])
     except KeyboardInterrupt as end:
         say_the_end(end, f"autoresearch serve {' '.join(names)}")
@@ -70,17 +71,20 @@ def verify(
 
     from autoresearch.cli.inspect import chosen
     from autoresearch.cli.run import say_the_end, told_to_end
+    from autoresearch.config import load
     from autoresearch.swarm.store import FOLDER, Store
-    from autoresearch.swarm.verify import verify as verify_waiting
-    from autoresearch.swarm.verify import verify_always
+    from autoresearch.swarm.verify.verifier import verify as verify_waiting
+    from autoresearch.swarm.verify.verifier import verify_always
 
-    folder = chosen(overrides)
+    given = [o for o in overrides or () if o.startswith("serve.")]
+    folder = chosen([o for o in overrides or () if o not in given])
+    limits = load(given).serve if given else None
     try:
         with told_to_end(), Store(folder.parent / FOLDER, say=typer.echo) as store:
             if once:
-                verify_waiting(folder, store, "plain")
+                verify_waiting(folder, store, "plain", limits=limits)
             else:
-                verify_always(folder, store, "plain", lambda: bool(parent) and os.getppid() != parent)
+                verify_always(folder, store, "plain", lambda: bool(parent) and os.getppid() != parent, limits)
     except KeyboardInterrupt as end:
         say_the_end(end, f"autoresearch verify name={folder.name}")
 

@@ -109,6 +109,8 @@ class Serve(Options):
         requests: Requests of one network in a minute.
         seconds: How long a request may take to arrive.
         recheck: Share of the verifier's turns in which an old link of the chain is measured again.
+        search: Whether the verifier also tries proposals of the track's own proposer, in runs that no known
+            contributor waits for; None: if that costs no money.
     """
 
     newcomers: float = Field(ge=0, le=1)
@@ -119,6 +121,7 @@ class Serve(Options):
     requests: int = Field(ge=1)
     seconds: float = Field(gt=0)
     recheck: float = Field(ge=0, le=1)
+    search: bool | None
 
 
 class Config(Options):

@@ -64,6 +64,8 @@ class SearchState:
         self._lock = threading.Lock()
         self._bars_of: tuple[str, Bars | None] = "", None
         self._bars_at = 0
+        self.elsewhere: dict[str, str] = {}
+        """Fingerprints of programs that need not be tried here, and why."""
 
     @property
     def column(self) -> int:

@@ -22,7 +22,13 @@ import psutil
 
 from autoresearch.errors import UserError
 
-RUNNING = (["run"], ["claim"], ["audit"], ["ablate"], ["sample"], ["reproduce"], ["try"], ["verify"])
+LOCK = "lock"
+"""File in the folder of a search."""
+
+WAITING = (["verify"], ["join"])
+"""Commands that train only at times: while they hold the lock of a search."""
+
+RUNNING = (["run"], ["claim"], ["audit"], ["ablate"], ["sample"], ["reproduce"], ["try"], *WAITING)
 """Commands that train."""
 
 
@@ -91,7 +97,7 @@ def lock(folder: Path) -> Iterator[Lease]:
 
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
+    path = folder / LOCK
     held = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
         held.acquire()
@@ -126,6 +132,9 @@ def other_runners() -> dict[int, str]:
         if process.pid in family or words[at : at + 1] not in RUNNING:
             continue
         with contextlib.suppress(psutil.Error, OSError):
+            held = any(Path(file.path).name == LOCK for file in process.open_files())
+            if words[at : at + 1] in WAITING and not held:
+                continue
             name = next((f" {word}" for word in words[at:] if word.startswith("name=")), "")
             found[process.pid] = f"process {process.pid}{name} in {process.cwd()}"
     return found

@@ -22,7 +22,7 @@ from autoresearch.search.setup.open import open_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.lock import lock
 from autoresearch.swarm.store import FOLDER, Received, State, Store
-from autoresearch.swarm.verify import Contributions, contribution_of
+from autoresearch.swarm.verify.follower import Follower, contribution_of
 from autoresearch.types import in_order
 
 STORE, KEYS = "store.db", ("key", "key.pub")
@@ -72,8 +72,7 @@ def remove(folder: Path, store: Store, whose: str, reason: str) -> list[int]:
                     search.journal.drop(draft, reason)
             taken.append(number)
         settle(search.state)
-        follower = Contributions(store, folder.name, 0.0)
-        follower.serve(search)
+        Follower(store, search).settle()
         for one in received.values():
             if one.who == whose and one.state is State.WAITING:
                 store.close_without_run(one.number, State.REFUSED, reason)

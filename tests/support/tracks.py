@@ -143,10 +143,20 @@ class Joiner:
     def work(self) -> list[dict[str, str]]:
         """Search until the proposals are used up; gives what became of what was submitted."""
         clone(self.remote, self.root)
-        settings = ("tracking=none", "proposer=replay", f"proposer.path={self.file}", "experiments=50")
-        runs = self.root / "runs"
-        joined = Joined(self.root, runs, self.remote, self.person.key, self.name, settings, self.said.append)
+        runs, key = self.root / "runs", self.person.key
+        joined = Joined(self.root, runs, self.remote, key, self.name, self.settings, self.said.append)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
             work(joined, "quiet")
-        return [json.loads(path.read_text())["row"] for path in joined.outbox]
+        return self.rows
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Of its own searches."""
+        return ("tracking=none", "proposer=replay", f"proposer.path={self.file}", "experiments=50")
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """What became of what was submitted, as far as it knows."""
+        paths = sorted(self.root.glob("runs/outbox/*.json"))
+        return [json.loads(path.read_text())["row"] for path in paths]

@@ -140,6 +140,8 @@ class Admission:
         if number is not None and not self._may_repeat(number, candidate.fingerprint):
             what = f"experiment {number}" if number else "the baseline"
             raise Refused(f"the candidate is the same program as {what}, which was tried already")
+        if why := self._state.elsewhere.get(candidate.fingerprint):
+            raise Refused(f"the candidate need not be tried: {why}")
         if tryout:
             with self._lock:
                 if self._passed != (parent, candidate.fingerprint):

@@ -10,6 +10,7 @@ is checked like any other text; its code runs here as the code of any repository
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.swarm.contribution import canonical, sha256
 from autoresearch.swarm.join.outbox import ABOUT, Joined, deliver, fetch_chain, fetch_tip, rebase, write
 from autoresearch.swarm.join.remote import Remote, Unreachable
+from autoresearch.swarm.join.tried import tried_before
 from autoresearch.swarm.web.track import REF
 from autoresearch.tasks import create_task
 from autoresearch.text import count, one_line
@@ -58,17 +60,20 @@ def clone(remote: Remote, folder: Path) -> Repository:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"The folder {folder} is not empty.", "Join in another one: --folder")
     about = remote.about()
-    folder.mkdir(parents=True, exist_ok=True)
-    bundle = folder / ".bundle"
+    partial = folder.with_name(f".{folder.name}.partial")  # a kill leaves the whole clone, or none
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    bundle = partial / ".bundle"
     remote.download("bundle", bundle)
-    repository = Repository.create(folder, bundle, f"{REF}{remote.track}", about["tip"])
+    repository = Repository.create(partial, bundle, f"{REF}{remote.track}", about["tip"])
     fetch_chain(repository, bundle, remote.track)
     bundle.unlink()
-    with (folder / ".git" / "info" / "exclude").open("a") as stream:
+    with (partial / ".git" / "info" / "exclude").open("a") as stream:
         stream.write("runs/\n")
-    note.parent.mkdir(exist_ok=True)
-    write(note, {"url": remote.url, "track": remote.track, "key": about["key"]})
-    return repository
+    (partial / "runs").mkdir(exist_ok=True)
+    write(partial / "runs" / ABOUT, {"url": remote.url, "track": remote.track, "key": about["key"]})
+    partial.replace(folder)  # an empty folder may be there
+    return Repository(folder)
 
 
 def settings_of(about: Mapping[str, Any]) -> list[str]:
@@ -120,6 +125,7 @@ def search(joined: Joined, about: Mapping[str, Any], view: str = "plain") -> boo
         open_search([*asked, f"experiments={left}"], view, start=about["tip"]) as opened,
         courier(joined, about),
     ):
+        opened.state.elsewhere.update(tried_before(joined, opened))
         done = opened.run()
     deliver(joined)
     return not done
@@ -222,11 +228,10 @@ def work(joined: Joined, view: str = "plain") -> None:
     while True:
         try:
             about = joined.remote.about()
+            deliver(joined)
+            if not search(joined, about, view):
+                break
         except Unreachable as error:
             joined.say(f"{error} Asking again.")
             time.sleep(POLL_SECONDS)
-            continue
-        deliver(joined)
-        if not search(joined, about, view):
-            break
     joined.say(f"Done: {count(len(joined.outbox), 'contribution')} submitted; see {joined.remote.page}")

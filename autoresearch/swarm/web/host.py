@@ -22,7 +22,7 @@ from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.lock import lock
 from autoresearch.swarm.store import FOLDER, Store
-from autoresearch.swarm.verify import require_safe
+from autoresearch.swarm.verify.verifier import require_safe
 from autoresearch.swarm.web.server import create_app
 from autoresearch.swarm.web.track import Track
 
@@ -119,7 +119,7 @@ def http_server(tracks: dict[str, Track], store: Store, limits: Limits, proxies:
     return uvicorn.Server(
         uvicorn.Config(
             create_app(tracks, store, limits),
-            http=_protocol(limits.seconds),
+            http=_protocol(limits.seconds, proxies),
             ws="none",
             lifespan="off",
             log_level="critical",
@@ -135,8 +135,12 @@ def http_server(tracks: dict[str, Track], store: Store, limits: Limits, proxies:
     )
 
 
-def _protocol(seconds: float) -> type:
-    """A protocol that closes connections which do nothing, or only slowly, or are too many of an address."""
+def _protocol(seconds: float, proxies: str = "") -> type:
+    """A protocol that closes connections which do nothing, or only slowly, or are too many of an address.
+
+    A reverse proxy may have any number of them: it has those of everybody.
+    """
+    trusted = {address.strip() for address in proxies.split(",")}
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Protocol(H11Protocol):
@@ -148,7 +152,7 @@ def _protocol(seconds: float) -> type:
             super().connection_made(transport)
             mine = self.client[0] if self.client else ""
             others = [getattr(one, "client", None) or ("",) for one in self.connections]
-            if sum(other[0] == mine for other in others) > OF_ONE:
+            if mine not in trusted and sum(other[0] == mine for other in others) > OF_ONE:
                 transport.abort()
                 return
             self.timer = self.loop.call_later(seconds, self._look)
@@ -178,10 +182,17 @@ class Verifiers:
         tracks: Folders of the searches.
         repository: Where the processes run.
         say: Tells a person something.
+        limits: Settings of the server.
     """
 
-    def __init__(self, tracks: Sequence[Path], repository: Repository, say: Callable[[str], None]) -> None:
-        self._folders, self._root, self._say = tracks, repository.root, say
+    def __init__(
+        self,
+        tracks: Sequence[Path],
+        repository: Repository,
+        say: Callable[[str], None],
+        limits: Sequence[str] = (),
+    ) -> None:
+        self._folders, self._root, self._say, self._limits = tracks, repository.root, say, limits
         self._closed = threading.Event()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._threads = [threading.Thread(target=self._keep, args=(one,), daemon=True) for one in tracks]
@@ -202,7 +213,7 @@ class Verifiers:
         """Keep the verifier of one track running."""
         name, failed = folder.name, 0
         command = [sys.executable, "-m", "autoresearch", "verify", f"name={name}", f"runs={folder.parent}"]
-        command += ["--parent", str(os.getpid())]
+        command += [*self._limits, "--parent", str(os.getpid())]
         while not self._closed.is_set():
             with (folder / "verifier.log").open("ab") as output:
                 process = subprocess.Popen(

@@ -74,6 +74,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"when": _when, "stamp": _stamp, "share": _share, "key": _key, "ago": _ago}
+    found.filters["short"] = short
     found.globals["count"] = count
     return found
 
@@ -101,3 +102,8 @@ def _share(part: float) -> str:
 def _key(fingerprint: str) -> str:
     """A colour of a key, so that two people of similar names are told apart at a glance."""
     return f"hsl({int(hashlib.sha256(fingerprint.encode()).hexdigest()[:4], 16) % 360} 55% 45%)"
+
+
+def short(fingerprint: str) -> str:
+    """The beginning of a fingerprint: two people whose names look the same are told apart by it."""
+    return fingerprint.removeprefix("SHA256:")[:8]

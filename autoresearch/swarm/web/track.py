@@ -34,7 +34,7 @@ from autoresearch.swarm.chain.links import REF as CHAIN
 from autoresearch.swarm.contribution import Signed, canonical, sha256
 from autoresearch.swarm.queue import Record, claimed
 from autoresearch.swarm.store import Received, State, Store
-from autoresearch.swarm.verify import contribution_of
+from autoresearch.swarm.verify.follower import contribution_of
 from autoresearch.tasks import create_task
 from autoresearch.text import clean, one_line, scrub
 from autoresearch.types import Experiment, in_order

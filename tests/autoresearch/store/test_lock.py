@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import UserError
-from autoresearch.store.lock import Lease, lock
+from autoresearch.store.lock import Lease, lock, other_runners
 
 
 def test_a_second_process_is_told_who_runs_the_search_and_gets_code_4(tmp_path: Path) -> None:
@@ -101,3 +103,31 @@ def test_a_search_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with lock(tmp_path / "runs" / "x"):
         (tmp_path / "runs" / "x" / "journal.db").touch()
     assert (tmp_path / "runs" / "x" / "lock").exists()
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from autoresearch.store.lock import lock
+with lock(Path(sys.argv[-1])):
+    print("holds", flush=True)
+    input()
+print("waits", flush=True)
+input()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["verify", "join"])
+def test_who_waits_for_work_is_no_neighbour(command: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", WAITS, "autoresearch", command, str(tmp_path / "x")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        assert process.pid in other_runners()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "waits\n"
+        assert process.pid not in other_runners()
+        process.stdin.write("\n")
+        process.stdin.close()

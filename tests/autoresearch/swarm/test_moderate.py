@@ -7,7 +7,7 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.log import check
 from autoresearch.swarm.moderate import back_up, hide, remove, restore
 from autoresearch.swarm.store import Store
-from autoresearch.swarm.verify import verify
+from autoresearch.swarm.verify.verifier import verify
 from autoresearch.swarm.web.track import Track
 from tests.support import toy_task
 from tests.support.tracks import LIMITS, Person, tip_of

@@ -12,7 +12,7 @@ import pytest
 from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.chain.check import verify_chain
 from autoresearch.swarm.queue import choose
-from autoresearch.swarm.verify import verify
+from autoresearch.swarm.verify.verifier import verify
 from autoresearch.swarm.web.host import opened
 from tests.support.toy_task import PATH
 from tests.support.tracks import LIMITS, Joiner, Person, make_track, served, tip_of

@@ -7,7 +7,7 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.chain.check import verify_chain
 from autoresearch.swarm.chain.remeasure import remeasure
 from autoresearch.swarm.join.outbox import fetch_chain
-from autoresearch.swarm.verify import verify
+from autoresearch.swarm.verify.verifier import verify
 from autoresearch.swarm.web.track import REF
 from tests.support.tracks import LIMITS, Person, tip_of
 

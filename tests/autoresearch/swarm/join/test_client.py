@@ -1,18 +1,31 @@
 """Joining a track: a round on one's own machine, what is submitted, and going on from a new tip."""
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
 from autoresearch.errors import UserError
+from autoresearch.search.loop import Search
 from autoresearch.store.git.repository import Repository
+from autoresearch.store.journal import Journal
 from autoresearch.swarm.chain.check import verify_chain
+from autoresearch.swarm.join import client, outbox
 from autoresearch.swarm.join.client import clone, require_agreement, settings_of
 from autoresearch.swarm.join.outbox import by_hand
 from autoresearch.swarm.join.remote import Remote, Unreachable
-from autoresearch.swarm.verify import verify
+from autoresearch.swarm.verify.verifier import verify
+from tests.support.cli import environment
 from tests.support.toy_task import PATH
 from tests.support.tracks import Joiner, Person, tip_of
+
+ROOT = Path(__file__).parents[4]
 
 pytestmark = pytest.mark.slow
 
@@ -104,3 +117,94 @@ def test_a_server_that_is_not_there_or_says_nonsense_is_told(tmp_path, httpserve
     httpserver.expect_request("/api/tracks/t").respond_with_data(json.dumps({"tip": "--upload-pack=x"}))
     with pytest.raises(UserError, match="does not say"):
         Remote(httpserver.url_for("/t")).about()
+
+
+def test_a_joiner_does_not_train_what_the_track_or_an_earlier_round_has_tried(
+    address, folder, track, store, tmp_path
+):
+    poor = ("MORE = 0", "MORE = 5")
+    Remote(f"{address}/t").submit(Person(tmp_path, "bob").change(folder, *poor))
+    verify(folder, store)  # discarded
+    ada = Joiner(tmp_path, "ada", f"{address}/t", [poor, ("OTHER = 0", "OTHER = 7"), ("1.0", "1.6")])
+    rows = ada.work()
+    assert [row["title"] for row in rows] == ["ada: 1.0 becomes 1.6"]
+    assert tried(ada) == [["ada: OTHER = 0 becomes OTHER = 7", "ada: 1.0 becomes 1.6"]]
+    verify(folder, store)
+    ada.propose([poor, ("OTHER = 0", "OTHER = 7"), ("1.6", "1.5")])
+    ada.work()
+    assert tried(ada)[1] == ["ada: 1.6 becomes 1.5"]
+    assert [row["title"] for row in rows] == [row["title"] for row in ada.rows]
+
+
+def tried(joiner):
+    """What each round of a joiner has trained, the first round first."""
+    found = []
+    for path in sorted(joiner.root.glob("runs/*/journal.db"), key=lambda path: path.stat().st_ctime):
+        with closing(Journal(path)) as journal:
+            found.append((journal.info().created, [e.proposal.hypothesis for e in journal.decided()[1:]]))
+    return [titles for _, titles in sorted(found)]
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Repository, "create"),
+        (client, "fetch_chain"),
+        (outbox, "write"),
+        (Remote, "download"),
+        (Remote, "submit"),
+        (Remote, "tried"),
+        (Journal, "draft"),
+        (Search, "run"),
+    ],
+)
+def test_a_joiner_that_is_killed_between_two_steps_goes_on_and_sends_once(
+    owner, name, late, address, folder, store, tmp_path, monkeypatch
+):
+    ada = Joiner(tmp_path, "ada", f"{address}/t", [("LEVEL = 1.0", "LEVEL = 1.6")])
+    whole, killed = getattr(owner, name), []
+
+    def kill(*args, **options):
+        result = whole(*args, **options) if late else None
+        killed.append(result)
+        raise Killed
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(owner, name, kill)
+        ada.work()
+    assert killed
+    rows = ada.work()
+    assert [row["state"] for row in rows] == ["waiting"], ada.said
+    assert [one.author for one in store.contributions("t")] == ["ada"]
+    assert ada.work() == rows and len(store.entries("t")) == 2
+
+
+@pytest.mark.soak
+def test_a_joiner_that_is_killed_at_random_moments_loses_nothing_and_sends_nothing_twice(
+    address, folder, store, tmp_path
+):
+    changes = [("LEVEL = 1.0", "LEVEL = 1.5"), ("OTHER = 0", "OTHER = 7"), ("LEVEL = 1.5", "LEVEL = 1.9")]
+    ada = Joiner(tmp_path, "ada", f"{address}/t", changes)
+    env = {**environment(), "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "autoresearch", "join", f"{address}/t", "--as", "ada", "--folder"]
+    command += [str(ada.root), "--key", str(ada.person.key.path), *ada.settings]
+    moment = random.Random(0)
+    for _ in range(8):
+        process = subprocess.Popen(
+            command, env=env, cwd=tmp_path, start_new_session=True
+        )
+        try:
+            process.wait(moment.uniform(0.2, 6.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    subprocess.run(command, env=env, cwd=tmp_path, check=True)
+    titles = [one.title for one in store.contributions("t")[::-1]]
+    assert titles == ["ada: LEVEL = 1.0 becomes LEVEL = 1.5", "ada: LEVEL = 1.5 becomes LEVEL = 1.9"]
+    assert len(ada.rows) == 2 and len(store.entries("t")) == 3
+    assert tried(ada) == [[f"ada: {old} becomes {new}" for old, new in changes]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.swarm.queue import claimed
-from autoresearch.swarm.verify import verify
+from autoresearch.swarm.verify.verifier import verify
 from tests.support.tracks import LIMITS, Person, served
 
 pytestmark = pytest.mark.slow

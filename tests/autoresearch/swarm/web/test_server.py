@@ -15,9 +15,10 @@ from autoresearch.config import load
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.log import check
-from autoresearch.swarm.verify import require_safe, verify
+from autoresearch.swarm.verify.verifier import require_safe, verify
+from autoresearch.swarm.web.guard import Rates
 from autoresearch.swarm.web.host import opened
-from autoresearch.swarm.web.server import BUNDLE, Rates, create_app
+from autoresearch.swarm.web.server import BUNDLE, create_app
 from tests.support.tracks import LIMITS, Person, served
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The verifier: measures what was contributed, by the ordinary search, and writes down what came of it."""
