@@ -16,7 +16,6 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.chain.check import verify_chain
 from autoresearch.swarm.chain.links import link_of
-from autoresearch.swarm.contribution import tree_digest
 from autoresearch.swarm.log import Kind
 from autoresearch.swarm.queue import claimed
 from autoresearch.swarm.store import State, Store
@@ -111,11 +110,12 @@ def own_proposals(path, changes):
         for old, new in changes
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return ReplayProposer(path)
+    return ReplayProposer(path=path)
 
 
 def test_what_the_verifier_finds_by_itself_is_a_link_like_any_other(track, folder, store, tmp_path):
     own = own_proposals(tmp_path / "own", [("LEVEL = 1.0", "LEVEL = 1.5"), ("MORE = 0", "MORE = 'crash'")])
+    start = tip_of(folder)
     send(store, Person(tmp_path, "ada").change(folder, "LEVEL = 1.0", "LEVEL = 0.4"))
     proposer = Contributions(store, "t", 0.15, own)
     assert verify(folder, store, proposer=proposer) and not proposer.searches
@@ -128,10 +128,8 @@ def test_what_the_verifier_finds_by_itself_is_a_link_like_any_other(track, folde
         ("verifier", State.KEPT),
         ("ada", State.RETURNED),
     ]
-    thief = Person(tmp_path, "thief")
-    assert (
-        "the same files" in send(store, thief.change(folder, "1.5", "1.5", tree=tree_digest(sources))).reason
-    )
+    thief = Person(tmp_path, "thief").change(folder, "LEVEL = 1.0", "LEVEL = 1.5", at=start)
+    assert "somebody else sent the same files" in send(store, thief).reason
     with pytest.raises(Refused, match="belongs to another key"):
         send(store, Person(tmp_path, "verifier").change(folder, "MORE = 0", "MORE = 3"))
 

@@ -195,6 +195,17 @@ def test_texts_of_strangers_are_text_on_the_page_and_in_the_feed(client, track, 
     assert "default-src 'none'" in policy and "script-src" not in policy
 
 
+def test_people_whose_names_look_alike_are_told_apart_by_their_keys(client, folder, tmp_path):
+    people = [Person(tmp_path, name) for name in ("ada", "\N{CYRILLIC SMALL LETTER A}da")]
+    for number, person in enumerate(people):
+        assert post(client, person.change(folder, "MORE = 0", f"MORE = {number + 1}")).status_code == 202
+    page = client.get("/t").text
+    for person in people:
+        assert f"{person.name} <code" in page and person.key.fingerprint[7:15] in page
+    other = Person(tmp_path / "other", "ada").change(folder, "MORE = 0", "MORE = 9")
+    assert "belongs to another key" in post(client, other).json()["error"]
+
+
 def test_connections_that_send_nothing_or_too_slowly_are_closed_and_others_are_served(track, store):
     limits = LIMITS.model_copy(update={"seconds": 3.0})
     with served({"t": track}, store, limits) as address:
