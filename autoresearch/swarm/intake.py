@@ -1,9 +1,10 @@
 """Turns what strangers send into text that may be tried, or refuses it with a reason.
 
-A patch becomes new texts of editable files, and of nothing else; the task's rules apply to them as to every
-proposal. A bundle of git objects is measured before git sees it, so that nothing in it can expand; git then
-checks it in a quarantine, under limits, and what comes out is the text of editable files. No object of a
-stranger enters the repository, no file is written where the sender says, and nothing that was sent runs.
+A patch becomes new texts of editable files, and of nothing else. Nobody reads them as a program here: the
+task's rules apply when the verifier turns to them, as to every proposal. A bundle of git objects is measured
+before git sees it, so that nothing in it can expand; git then checks it in a quarantine, under limits, and
+what comes out is the text of editable files. No object of a stranger enters the repository, no file is
+written where the sender says, and nothing that was sent runs.
 Not covered: who may send how much (`queue`), and what was sent before (`store`).
 """
 
@@ -18,16 +19,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.edit.candidate import diff, make_candidate
+from autoresearch.edit.apply import apply
+from autoresearch.edit.candidate import diff
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.git.objects import FILE, Git
 from autoresearch.store.git.repository import Repository
 from autoresearch.swarm.commit import SignedCommit, read_commit, signer
 from autoresearch.swarm.contribution import Contribution, Evidence, Signed, tree_digest
-from autoresearch.tasks.base import Task
 from autoresearch.text import one_line
-from autoresearch.types import Candidate
 
 MAX_BUNDLE, MAX_HEADER = 2_000_000, 2_000
 """Most bytes of a bundle, and of the lines before its objects."""
@@ -42,24 +42,21 @@ OFFSET_DELTA, NAMED_DELTA = 6, 7
 """Kinds of objects in a pack that are stored as differences."""
 
 
-def take(signed: Signed, sources: Mapping[str, str], task: Task) -> Candidate:
-    """Make the candidate that a contribution offers, if the task allows it.
+def take(signed: Signed, sources: Mapping[str, str]) -> dict[str, str]:
+    """The editable files that a contribution gives; this takes a few milliseconds, whatever was sent.
 
     Args:
         signed: A contribution whose signature was checked.
         sources: The editable files at its parent: path -> text.
-        task: Of the track.
 
     Raises:
         Refused: With the reason, for the sender.
     """
     sent = signed.contribution
-    edits = edits_from_patch(sent.patch, sources)
-    made = make_candidate(sent.parent, sources, edits, fingerprint=task.fingerprint, growth=task.growth)
-    if tree_digest(made.sources) != sent.tree:
+    after = apply(sources, edits_from_patch(sent.patch, sources))
+    if tree_digest(after) != sent.tree:
         raise Refused("the patch gives other files than those whose digest was signed as `tree`")
-    task.validate(sources, made.sources)
-    return made
+    return after
 
 
 def from_bundle(bundle: bytes, repository: Repository, editable: Sequence[str]) -> Signed:

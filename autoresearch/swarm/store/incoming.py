@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from autoresearch.clock import now
 from autoresearch.config import Serve as Limits
@@ -15,8 +19,30 @@ from autoresearch.swarm.store.file import File
 from autoresearch.swarm.store.records import OverQuota, Received, State
 
 
+@dataclass
+class Arrival:
+    """A contribution that is to be written; see `Incoming.receive`.
+
+    Attributes:
+        outcome: What came of it: as the store knows it, or why it was not taken.
+    """
+
+    signed: Signed
+    network: str
+    claim: float
+    limits: Limits
+    problem: str
+    outcome: Received | BaseException | None = None
+
+
 class Incoming(File):
-    """The part of the store that takes what is sent."""
+    """The part of the store that takes what is sent; see `File` for its arguments."""
+
+    def __init__(
+        self, folder: Path, patience: float | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        super().__init__(folder, patience, say)
+        self._arrivals: deque[Arrival] = deque()
 
     def receive(
         self, signed: Signed, network: str, claim: float, limits: Limits, problem: str = ""
@@ -35,14 +61,40 @@ class Incoming(File):
             Refused: If the sender is banned, or its name is another's.
             Busy: If the store cannot be written; nothing was taken then.
         """
-        sent = signed.contribution
-        with self._write() as db:
-            if known := self._found(db, sent.digest):
-                return known
-            self._check_sender(db, signed, network, limits)
-            problem = problem or self._sent_before(db, signed)
-            self._insert(db, signed, network, claim, State.REFUSED if problem else State.WAITING, problem)
-            found = self._found(db, sent.digest)
+        arrival = Arrival(signed, network, claim, limits, problem)
+        self._arrivals.append(arrival)
+        with self._lock:
+            if arrival.outcome is None:  # else another thread has written it along with its own
+                self._receive_all()
+        if isinstance(arrival.outcome, BaseException):
+            raise arrival.outcome
+        assert arrival.outcome is not None
+        return arrival.outcome
+
+    def _receive_all(self) -> None:
+        """Write all that has arrived in one transaction: what takes longest is to wait for the disk, once."""
+        arrivals = [self._arrivals.popleft() for _ in range(len(self._arrivals))]
+        try:
+            with self._write() as db:
+                outcomes = [self._receive(db, arrival) for arrival in arrivals]
+        except BaseException as error:
+            outcomes = [error] * len(arrivals)
+        for arrival, outcome in zip(arrivals, outcomes, strict=True):
+            arrival.outcome = outcome
+
+    def _receive(self, db: sqlite3.Connection, arrival: Arrival) -> Received | BaseException:
+        """Write one within a transaction; one that is refused leaves nothing behind."""
+        signed, sent = arrival.signed, arrival.signed.contribution
+        if known := self._found(db, sent.digest):
+            return known
+        try:
+            self._check_sender(db, signed, arrival.network, arrival.limits)
+        except Refused as error:
+            return error
+        problem = arrival.problem or self._sent_before(db, signed)
+        state = State.REFUSED if problem else State.WAITING
+        self._insert(db, signed, arrival.network, arrival.claim, state, problem)
+        found = self._found(db, sent.digest)
         assert found is not None
         return found
 

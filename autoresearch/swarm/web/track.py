@@ -113,7 +113,7 @@ class Track:
             return self._summary
 
     def check(self, signed: Signed) -> float:
-        """Check that a contribution may be tried, as far as that can be seen without running anything.
+        """Check that a contribution may be tried, as far as that can be seen without reading it as a program.
 
         Returns:
             The gain that it claims; see `queue.claimed`.
@@ -124,7 +124,7 @@ class Track:
         sent, summary = signed.contribution, self.summary
         if sent.parent not in {link.commit for link in self.links}:
             raise Refused(f"{sent.parent[:10]} is no commit of this track; build on its tip")
-        intake.take(signed, self.sources(sent.parent), self.task)
+        intake.take(signed, self.sources(sent.parent))
         return claimed(sent.evidence.pairs, summary.metric, summary.estimates.noise)
 
     def _sources(self, commit: str) -> Mapping[str, str]:

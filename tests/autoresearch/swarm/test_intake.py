@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autoresearch.edit.apply import apply
+from autoresearch.edit.patch import edits_from_patch
 from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
 from autoresearch.errors import Refused
@@ -363,10 +365,9 @@ def sent(tmp_path: Path, patch: str, tree: str = "") -> Signed:
 
 
 def test_a_patch_is_taken_as_the_text_that_was_signed(tmp_path: Path) -> None:
-    made = take(sent(tmp_path, PATCH), SOURCES, Rules())
-    assert made.sources == RESULT and made.changed == RESULT and made.parent == "a" * 40
+    assert take(sent(tmp_path, PATCH), SOURCES) == RESULT
     with pytest.raises(Refused, match="signed as `tree`"):
-        take(sent(tmp_path, PATCH, "0" * 64), SOURCES, Rules())
+        take(sent(tmp_path, PATCH, "0" * 64), SOURCES)
 
 
 def moved(name: str) -> Callable[[str], str]:
@@ -398,6 +399,10 @@ def moved(name: str) -> Callable[[str], str]:
         lambda patch: "no patch",
     ],
 )  # fmt: skip
-def test_a_hostile_patch_is_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
+def test_a_hostile_patch_is_refused_as_text_or_by_the_rules_of_the_task(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    patch = change(PATCH)
     with pytest.raises(Refused):
-        take(sent(tmp_path, change(PATCH)), SOURCES, Rules())
+        after = apply(SOURCES, edits_from_patch(patch, SOURCES))  # what its sender signs as `tree`
+        Rules().validate(SOURCES, take(sent(tmp_path, patch, tree_digest(after)), SOURCES))
