@@ -21,7 +21,15 @@ from autoresearch.swarm.queue import (
 )
 
 LIMITS = Serve(
-    newcomers=0.2, waiting=5, daily=50, queue=100, kilobytes=100, requests=100, seconds=30, recheck=0.05
+    newcomers=0.2,
+    waiting=5,
+    daily=50,
+    queue=100,
+    kilobytes=100,
+    requests=100,
+    seconds=30,
+    recheck=0.05,
+    search=None,
 )
 
 
