@@ -84,6 +84,15 @@ def edits_from_patch(patch: str, sources: Mapping[str, str]) -> tuple[Edit, ...]
     Raises:
         Refused: If it is not a diff, touches other files, or does not apply.
     """
+    return edits_between(sources, patched(patch, sources))
+
+
+def patched(patch: str, sources: Mapping[str, str]) -> dict[str, str]:
+    """The files after a unified diff; see `edits_from_patch`.
+
+    Raises:
+        Refused: If it is not a diff, touches other files, or does not apply.
+    """
     try:
         if len(patch) > MAX_CHARACTERS:
             raise Refused(f"the patch has more than {MAX_CHARACTERS:,} characters")
@@ -107,9 +116,10 @@ def edits_from_patch(patch: str, sources: Mapping[str, str]) -> tuple[Edit, ...]
         if file.is_added_file:
             raise Refused(f"the patch creates {path}, which exists; make it against the script as it is")
         new[path] = _patched(path, new[path], file)
+    new = {path: like(sources[path], text) for path, text in new.items()}
     if new == dict(sources):
         raise Refused("the patch changes nothing; is it in the script already?")
-    return edits_between(sources, new)
+    return new
 
 
 def _check_kind(patch: str) -> None:

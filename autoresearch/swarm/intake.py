@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.edit.apply import apply
 from autoresearch.edit.candidate import diff
-from autoresearch.edit.patch import edits_from_patch
+from autoresearch.edit.patch import patched
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.git.objects import FILE, Git
 from autoresearch.store.git.repository import Repository
@@ -53,7 +52,7 @@ def take(signed: Signed, sources: Mapping[str, str]) -> dict[str, str]:
         Refused: With the reason, for the sender.
     """
     sent = signed.contribution
-    after = apply(sources, edits_from_patch(sent.patch, sources))
+    after = patched(sent.patch, sources)
     if tree_digest(after) != sent.tree:
         raise Refused("the patch gives other files than those whose digest was signed as `tree`")
     return after

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoresearch.edit.apply import apply
-from autoresearch.edit.patch import edits_from_patch
+from autoresearch.edit.patch import patched
 from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
 from autoresearch.errors import Refused
@@ -404,5 +403,5 @@ def test_a_hostile_patch_is_refused_as_text_or_by_the_rules_of_the_task(
 ) -> None:
     patch = change(PATCH)
     with pytest.raises(Refused):
-        after = apply(SOURCES, edits_from_patch(patch, SOURCES))  # what its sender signs as `tree`
+        after = patched(patch, SOURCES)  # what its sender signs as `tree`
         Rules().validate(SOURCES, take(sent(tmp_path, patch, tree_digest(after)), SOURCES))
