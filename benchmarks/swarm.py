@@ -208,14 +208,18 @@ class Result:
     longest: int
 
 
-def explore(hostile: float, seed: int, runs: int, own: bool, number: int) -> Result:
-    """One world."""
+def explore(
+    hostile: float, seed: int, runs: int, own: bool, number: int, odds: float | None = None
+) -> Result:
+    """One world; `odds` are those of the verifier's judge, by default the shipped ones."""
     world = replace(World.draw(random.Random(f"{seed}/{number}")), trials=runs)
     alone = search(world, "default", number)
     crowd = Crowd(world, number, hostile, own)
     start = Script(luck=[0.0] * max(1, world.documents))
     items = {s: crowd.items(start, s) for s in range(world.baselines)}
-    judge = JUDGES["default"][0]([(s, sum(parts)) for s, parts in items.items()], tau=world.luck * world.unit)
+    options = {} if odds is None else {"odds": odds}
+    scores = [(s, sum(parts)) for s, parts in items.items()]
+    judge = JUDGES["default"][0](scores, tau=world.luck * world.unit, **options)
     if world.documents:
         judge.with_items([1 / world.documents] * world.documents, items)
     out = Outcome(searches=1, cover={"keep": []})
@@ -233,9 +237,11 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=8)
     parser.add_argument("--hostile", type=float, default=0.9)
     parser.add_argument("--runs", type=int, default=1000, help="of the verifier, in each world")
+    parser.add_argument("--odds", type=float, help="judge.odds of the verifier (default: as shipped)")
     parser.add_argument("--contributions-only", action="store_true", help="the verifier has no own proposals")
     args = parser.parse_args()
-    play = partial(explore, args.hostile, args.seed, args.runs, not args.contributions_only)
+    own = not args.contributions_only
+    play = partial(explore, args.hostile, args.seed, args.runs, own, odds=args.odds)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(play, range(args.worlds)))
     keeps, false = (sum(getattr(r.swarm, key) for r in results) for key in ("keeps", "false"))

@@ -132,7 +132,7 @@ def choose(waiting: Sequence[Waiting], turns: Turns, newcomers: float, own: bool
     lately = turns.spent[-WINDOW:]
     total = sum(one.runs for one in lately)
     theirs = sum(one.runs for one in lately if not one.known)
-    if others and (theirs < newcomers * total or not (known or own)):
+    if others and (theirs < newcomers * total or not (known or (own and lately))):
         return _fairest(others, turns)
     return _best_known(known, turns) if known else None
 

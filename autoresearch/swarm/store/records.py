@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS people (
 COLUMN = "ALTER TABLE contributions ADD COLUMN tries INTEGER NOT NULL DEFAULT 0"
 """For a store of an older version."""
 
-INDEX = "CREATE INDEX IF NOT EXISTS by_kind ON log (track, kind);"
+INDEX = "DROP INDEX IF EXISTS by_kind; CREATE INDEX IF NOT EXISTS of_kind ON log (track, kind, number);"
 
 
 class State(StrEnum):

@@ -203,7 +203,7 @@ async def submit(request: Request) -> Response:
     def taken() -> Response:
         received = take(track, site.store, body, kind == BUNDLE, place, limits)
         refused = received.state is State.REFUSED
-        return JSONResponse(track.row(received.digest), 400 if refused else 202)
+        return JSONResponse(track.shown(received), 400 if refused else 202)
 
     return await guarded(taken)
 
@@ -227,8 +227,6 @@ def take(track: Track, store: Store, body: bytes, bundle: bool, place: str, limi
     signed = from_bundle(body, track.repository, editable) if bundle else Signed.from_json(body)
     if signed.contribution.track != track.name:
         raise Refused(f"this was signed for the track {signed.contribution.track}")
-    if known := store.find(signed.contribution.digest):
-        return known
     try:
         claim = track.check(signed)
     except Refused as error:

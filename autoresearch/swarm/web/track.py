@@ -122,7 +122,7 @@ class Track:
             Refused: With the reason, for its sender.
         """
         sent, summary = signed.contribution, self.summary
-        if sent.parent not in {link.commit for link in self.links}:
+        if not any(e.commit == sent.parent and (e.kept or e.number == 0) for e in summary.experiments):
             raise Refused(f"{sent.parent[:10]} is no commit of this track; build on its tip")
         intake.take(signed, self.sources(sent.parent))
         return claimed(sent.evidence.pairs, summary.metric, summary.estimates.noise)
@@ -233,14 +233,15 @@ class Track:
 
     def contributions(self, most: int = SHOWN) -> list[dict[str, Any]]:
         """What was received and what became of it, the latest first."""
-        return [self._row(one) for one in self.store.contributions(self.name, most)]
+        return [self.shown(one) for one in self.store.contributions(self.name, most)]
 
     def row(self, digest: str) -> dict[str, Any] | None:
         """What became of one contribution."""
         found = self.store.find(digest)
-        return self._row(found) if found and found.track == self.name else None
+        return self.shown(found) if found and found.track == self.name else None
 
-    def _row(self, one: Received) -> dict[str, Any]:
+    def shown(self, one: Received) -> dict[str, Any]:
+        """What is told of a contribution."""
         return {
             "number": one.number,
             "contribution": one.digest,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[4]
 def start(root: Path, site: Path) -> tuple[subprocess.Popen[str], str]:
     """A server, and its address once it has one."""
     env = {**environment(), "PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "autoresearch", "serve", "t", "--port", "0"]
+    command = [sys.executable, "-m", "autoresearch", "serve", "t", "--port", "0", "serve.search=false"]
     server = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     line = server.stdout.readline()
