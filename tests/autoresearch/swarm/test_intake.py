@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoresearch.edit.patch import patched
-from autoresearch.edit.python import fingerprint, net_size
 from autoresearch.edit.rules import check
 from autoresearch.errors import Refused
 from autoresearch.store.git.repository import Repository
@@ -38,12 +37,6 @@ class Rules(ToyTask):
 
     def validate(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         check(before, after, EDITABLE)
-
-    def fingerprint(self, sources: Mapping[str, str]) -> str:
-        return fingerprint(sources)
-
-    def growth(self, before: Mapping[str, str], after: Mapping[str, str]) -> int:
-        return net_size(before, after)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +84,7 @@ def test_a_bundle_of_one_signed_commit_is_taken_as_text(
     sent = signed.contribution
     assert (sent.track, sent.title, sent.why) == ("tiny", "Wider", "It is narrow.")
     assert (sent.author, sent.fingerprint) == ("Ada <ada@example.org>", stranger.key.fingerprint)
-    assert take(signed, SOURCES, Rules()).sources == RESULT
+    assert take(signed, SOURCES) == RESULT
     assert from_bundle(usual(stranger, start), repository, EDITABLE).contribution.digest == sent.digest
     assert state(repository.root) == before
     assert Signed.from_stored(signed.to_json()) == signed
@@ -108,7 +101,7 @@ def test_what_git_itself_signs_and_bundles_is_taken(
     git(root, *signing, "commit", "-qaS", "-m", "Wider", "-m", "It is narrow.", "-m", "Track: tiny")
     git(root, "bundle", "create", "-q", str(tmp_path / "b"), "HEAD", f"^{start}")
     signed = from_bundle((tmp_path / "b").read_bytes(), repository, EDITABLE)
-    assert take(signed, SOURCES, Rules()).sources == RESULT
+    assert take(signed, SOURCES) == RESULT
     assert signed.contribution.author == "x@example.org <x@example.org>"
 
 
