@@ -126,7 +126,7 @@ def test_what_the_verifier_finds_by_itself_is_a_link_like_any_other(track, folde
     assert [link.author for link in chain.links] == ["verifier"] and "LEVEL = 1.5" in sources[PATH]
     assert [(one.author, one.state) for one in store.contributions("t")] == [
         ("verifier", State.KEPT),
-        ("ada", State.RETURNED),
+        ("ada", State.DISCARDED),
     ]
     thief = Person(tmp_path, "thief").change(folder, "LEVEL = 1.0", "LEVEL = 1.5", at=start)
     assert "somebody else sent the same files" in send(store, thief).reason
