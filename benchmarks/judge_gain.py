@@ -18,12 +18,17 @@ import argparse
 import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from autoresearch.edit.apply import apply
 from autoresearch.edit.knobs import Range, read_knobs, read_values, set_knobs
-from autoresearch.judge.finished.claim import claim
+from autoresearch.judge.finished.claim import Claim, claim
+from autoresearch.judge.noise.documents import Items, document_variance
+from autoresearch.store.files import losses_folder
 from benchmarks.before_after import Searched, table
 from benchmarks.no_change import SCRIPT
 from benchmarks.planted import OLD, Candidate, checked_out, judged
@@ -59,18 +64,73 @@ def candidates(source: str, seed: int, count: int) -> list[Candidate]:
     return found
 
 
-def search(folder: Path, tree: Path, seed: int, trainings: int, budget: dict[str, object]) -> Searched:
-    """One search, and the gain of its result on the test split."""
+@dataclass(frozen=True)
+class Keep:
+    """A change that a judge kept.
+
+    Attributes:
+        number: Of the candidate, from 1.
+        knobs: What it moves.
+        trials: Its trainings.
+        effect: Its gain over what it was kept on, by fresh seeds on the test split.
+        interval: Of that, 95%.
+    """
+
+    number: int
+    knobs: str
+    trials: int
+    effect: float
+    interval: tuple[float, float]
+
+
+def search(
+    folder: Path, tree: Path, seed: int, trainings: int, budget: dict[str, object]
+) -> tuple[Searched, list[Keep], int]:
+    """One search: the gain of its result on the test split, its keeps, and how many candidates it decided."""
     bank, start = Bank(folder / str(seed), budget), (ROOT / SCRIPT).read_text()
     decided = judged(tree, bank, start, candidates(start, seed, trainings), 100 * seed, trainings)
-    kept, result = [d.candidate for d in decided if d.kept], start
-    for candidate in kept:
-        result = candidate.change(result)
-    if not kept:
-        return Searched(trainings, 0, 0.0)
-    sides = [{s: bank.measure(text, s, "test").score for s in CLAIM_SEEDS} for text in (start, result)]
-    found = claim(*sides)
-    return Searched(trainings, len(kept), found.effect, found.interval)
+
+    tip, keeps = start, []
+    for number, d in enumerate(decided, 1):
+        if d.kept:
+            old, tip = tip, d.candidate.change(tip)
+            found = sealed_gain(bank, old, tip)
+            keeps.append(Keep(number, d.candidate.name, d.trials, found.effect, found.interval))
+    if not keeps:
+        return Searched(trainings, 0, 0.0), keeps, len(decided)
+    whole = sealed_gain(bank, start, tip)
+    return Searched(trainings, len(keeps), whole.effect, whole.interval), keeps, len(decided)
+
+
+def sealed_gain(bank: Bank, before: str, after: str) -> Claim:
+    """The gain of one script over another by fresh seeds on the test split, documents in its interval."""
+    scores, losses = [], []
+    for text in (before, after):
+        runs = {seed: bank.measure(text, seed, "test") for seed in CLAIM_SEEDS}
+        tables = {
+            s: np.load(losses_folder(bank.folder, t.number) / "test.items.npy") for s, t in runs.items()
+        }
+        scores.append({seed: trial.score for seed, trial in runs.items()})
+        losses.append({seed: table[table[:, 1] > 0] for seed, table in tables.items()})
+    kinds = losses[0][CLAIM_SEEDS[0]]
+    items = Items(kinds[:, 1], kinds[:, 2].astype(np.int64))
+    sides = [{seed: table[:, 0] for seed, table in side.items()} for side in losses]
+    return claim(*scores, sampling=document_variance(*sides, items))
+
+
+def kept_table(found: dict[tuple[int, str], tuple[Searched, list[Keep], int]]) -> str:
+    """What each judge kept, with the gain on fresh seeds."""
+    lines = [
+        "| search | judge | candidates decided | kept: candidate (knobs, trainings) | gain, fresh seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for (seed, version), (_, keeps, decided) in sorted(found.items()):
+        for k in keeps:
+            gain = f"{k.effect:.4f} [{k.interval[0]:.4f}, {k.interval[1]:.4f}]"
+            lines.append(f"| {seed} | {version} | {decided} | {k.number} ({k.knobs}, {k.trials}) | {gain} |")
+        if not keeps:
+            lines.append(f"| {seed} | {version} | {decided} | none | |")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     changes = {name: int(value) for name, _, value in (text.partition("=") for text in options.set)}
     budget = dict(read_budget(options.budget)) | {"test_tokens": TEST_TOKENS} | changes
-    found: dict[tuple[str, str, int], Searched] = {}
+    found: dict[tuple[int, str], tuple[Searched, list[Keep], int]] = {}
     with (
         checked_out(options.old) as old,
         checked_out(options.new) as new,
@@ -96,13 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rest = options.folder, trees, options.trainings, budget
         jobs = {pool.submit(both, seed, *rest): seed for seed in options.seeds}
         for job in as_completed(jobs):
-            found |= {(options.budget, version, jobs[job]): one for version, one in job.result().items()}
-            print(table(found, [options.budget]) + "\n", flush=True)
+            found |= {(jobs[job], version): one for version, one in job.result().items()}
+            gains = {(options.budget, version, seed): one for (seed, version), (one, *_) in found.items()}
+            print(table(gains, [options.budget]) + "\n\n" + kept_table(found) + "\n", flush=True)
 
 
 def both(
     seed: int, folder: Path, trees: dict[str, Path], trainings: int, budget: dict[str, object]
-) -> dict[str, Searched]:
+) -> dict[str, tuple[Searched, list[Keep], int]]:
     """The searches of both judges with one seed, which share trainings."""
     return {version: search(folder, tree, seed, trainings, budget) for version, tree in trees.items()}
 

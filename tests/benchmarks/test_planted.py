@@ -11,6 +11,7 @@ import pytest
 from autoresearch.edit.knobs import read_values
 from autoresearch.store.files import losses_folder
 from benchmarks.planted import (
+    BASELINES,
     BUILT,
     FACTORS,
     KNOB,
@@ -95,6 +96,10 @@ def test_a_judge_in_a_process_keeps_the_gain_and_not_what_changes_nothing(tmp_pa
     assert [d.kept for d in decided] == [False, False, True, False]
     assert decided[2].trials >= 2 and decided[2].asked >= decided[2].trials
     assert "| 0 of 3 | 6: kept after" in told("1, new", decided)
+    asked = BASELINES + decided[0].asked + decided[1].asked
+    again = Simulated(tmp_path / "again", {"amount": 1})
+    cut = judged(ROOT, again, start, candidates, 100, asked + 1)
+    assert cut == decided[:2], "the third has no verdict when the trainings are spent"
 
 
 def test_a_bank_holds_trainings_of_one_budget(tmp_path: Path) -> None:
