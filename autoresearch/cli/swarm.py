@@ -126,7 +126,8 @@ def submit(
     key: Annotated[Path | None, typer.Option(help="Your SSH key; one is made if you have none.")] = None,
 ) -> None:
     """Submit one change to the track of this clone."""
-    from autoresearch.swarm.join.outbox import by_hand, track_of
+    from autoresearch.swarm.join.by_hand import by_hand
+    from autoresearch.swarm.join.outbox import track_of
     from autoresearch.swarm.join.remote import Remote
 
     identity, name = _person(key, author)

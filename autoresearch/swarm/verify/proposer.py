@@ -83,7 +83,7 @@ class Contributions(Proposer):
 
     def serve(self, search: Search) -> None:
         """Propose to this search from now on, and bring the store up to date with its journal."""
-        self._search = search
+        self._search, self.unclear = search, False
         self._follower = Follower(self._store, search)
         self.settle()
 
@@ -135,27 +135,30 @@ class Contributions(Proposer):
 
     def _ready(self, number: int, context: Context, check: Check) -> Proposal | None:
         """A contribution as a proposal that the search accepts; None if it was closed instead."""
-        received = self._store.numbered(number)
         if (tries := self._store.begin(number)) > MOST_TRIES:
             reason = f"set aside: the verifier ended {tries - 1} times before it could measure this"
             self._store.close_without_run(number, State.REFUSED, reason)
             return None
         try:
+            return self._accepted(self._store.numbered(number), context, check)
+        except UserError:
+            self.unclear = True  # the machine fails, or it fails because of what was sent
+            raise
+
+    def _accepted(self, received: Received, context: Context, check: Check) -> Proposal | None:
+        try:
             with _limited():
                 proposal = self._proposal(received, context.sources)
         except Refused as error:
             reason = f"{error}. Make the change anew, on top of the tip."
-            self._store.close_without_run(number, State.RETURNED, reason)
+            self._store.close_without_run(received.number, State.RETURNED, reason)
             return None
         try:
             with _limited():
                 check(proposal)
         except Refused as error:
-            self._store.close_without_run(number, State.REFUSED, str(error))
+            self._store.close_without_run(received.number, State.REFUSED, str(error))
             return None
-        except UserError:
-            self.unclear = True  # the machine fails, or it fails because of what was sent
-            raise
         return proposal
 
     def _proposal(self, received: Received, tip: Mapping[str, str]) -> Proposal:

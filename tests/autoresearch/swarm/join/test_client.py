@@ -16,8 +16,8 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.chain.check import verify_chain
 from autoresearch.swarm.join import client, outbox
+from autoresearch.swarm.join.by_hand import by_hand
 from autoresearch.swarm.join.client import clone, require_agreement, settings_of
-from autoresearch.swarm.join.outbox import by_hand
 from autoresearch.swarm.join.remote import Remote, Unreachable
 from autoresearch.swarm.verify.verifier import verify
 from tests.support.cli import environment
@@ -104,6 +104,12 @@ def test_a_change_by_hand_from_a_clone(address, folder, store, tmp_path):
         by_hand(root, remote, ada.key, "ada", "nothing", "")
     again = by_hand(root, remote, Person(tmp_path, "bob").key, "bob", str(patch), "Mine")
     assert again["state"] == "refused" and "somebody else sent the same files" in again["reason"]
+    verify(folder, store)  # the tip moves, and what is checked out does not
+    context = "".join(f" {line}" for line in (root / PATH).read_text().splitlines(keepends=True)[:12])
+    change = context.replace(" OTHER = 0", "-OTHER = 0\n+OTHER = 7")
+    patch.write_text(f"--- a/{PATH}\n+++ b/{PATH}\n@@ -1,12 +1,12 @@\n{change}")
+    row = by_hand(root, remote, ada.key, "ada", str(patch), "Far from what was changed")
+    assert row["state"] == "waiting"
 
 
 def test_a_server_that_is_not_there_or_says_nonsense_is_told(tmp_path, httpserver):
