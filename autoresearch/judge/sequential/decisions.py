@@ -171,7 +171,8 @@ class Sequential(Estimates):
         if found is Machine.UNCLEAR:
             c.waits_for = Wait.CONTROL_RUN
         elif found is Machine.CHANGED:
-            old = list(self.incumbent.before(c.controls) or self.incumbent.before(()))
+            if not (old := list(self.incumbent.before(c.controls))):
+                return True  # on none of the kinds of devices there is anything to compare with
             self.pool = self.incumbent.give_up(old, self.pool, is_start=not self.keeps)
             self._start_over()
         return found is Machine.SAME

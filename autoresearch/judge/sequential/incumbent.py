@@ -252,10 +252,14 @@ class Incumbent:
         return pool
 
     def before(self, controls: Collection[int]) -> Runs:
-        """Its runs other than the control runs of the current candidate, on the same kind of device."""
-        last = list(controls)[-1:]
-        here = self.here(last[0]) if last else list(self.runs)
-        return {seed: self.runs[seed] for seed in here if seed not in controls}
+        """Its runs other than the control runs of the current candidate, on one kind of device.
+
+        That is the kind of the latest control run beside which there are others; empty if there is none.
+        """
+        for control in reversed([*controls]):
+            if old := {seed: self.runs[seed] for seed in self.here(control) if seed not in controls}:
+                return old
+        return {} if controls else dict(self.runs)
 
     def machine(self, controls: Collection[int], runs: Runs, noise: Noise, bonus: float) -> Machine:
         """Whether the machine has changed since the incumbent's older runs.
