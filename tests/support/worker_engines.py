@@ -23,7 +23,7 @@ from autoresearch.execute.worker.channels import (
 )
 from autoresearch.execute.worker.messages import Wire, from_line, to_line
 from autoresearch.execute.worker.worker import Worker
-from autoresearch.types import Measurement, Outcome
+from autoresearch.types import Measurement, Outcome, Provenance
 
 
 class ThreadChannel:
@@ -140,7 +140,10 @@ class AsNamed:
         if "broken" in self.place.name:
             raise UserError("the GPU does not answer", code=3)
         speed = 50.0 if self.place.name == "slow" else 100.0
-        return Measurement(Outcome.OK, 4.0, metrics={"tokens_per_second": speed, "clock_mhz": 10 * speed})
+        metrics = {"tokens_per_second": speed, "clock_mhz": 10 * speed}
+        return Measurement(
+            Outcome.OK, 4.0, metrics=metrics, provenance=Provenance(self.place.name, "its own word")
+        )
 
     def tryout(self, tree: Path, scratch: Path) -> Measurement:
         return Measurement(Outcome.OK)

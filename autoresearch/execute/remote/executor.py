@@ -280,7 +280,10 @@ class RemoteExecutor:
                 return
         if isinstance(result, Measurement):
             result = self._orders.keep_files(job, result)
-            result = replace(result, provenance=replace(result.provenance, place=site.name))
+            # The device is called as in `places`, whatever the task's measurer calls it.
+            device = site.about.get("device") or result.provenance.device
+            origin = replace(result.provenance, place=site.name, device=device)
+            result = replace(result, provenance=origin)
         self._finish(job, site.name, result)
 
     def _spoiled(self, site: Site, job: Job, result: Measurement | UserError) -> str:

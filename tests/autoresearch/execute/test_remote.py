@@ -236,7 +236,8 @@ def test_a_candidate_tells_nothing_of_the_speed_of_a_place(tmp_path: Path) -> No
         events: SimpleQueue[Any] = SimpleQueue()
         for trial, place in enumerate(["a", "b", "slow", "slow", "slow"], start=1):
             executor.submit(scripted_spec("score 4", trial=trial), place, events)
-            assert events_until_finished(events)[-1].place == place
+            end = events_until_finished(events)[-1]
+            assert end.place == place and end.result.provenance.device == executor.places[0].device
         assert executor.set_aside == {}
     finally:
         executor.close()
