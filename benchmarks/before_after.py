@@ -7,7 +7,8 @@ Each version searches in a clone of its own, with its own code and the packages 
 brief, shelf and proposer (Optuna), a search for each seed and corpus. A search is stopped after `--trainings`
 trials. Then its result is claimed: start and tip are trained on fresh seeds and scored on the sealed split.
 A search that keeps nothing gains nothing. The gain for each training is that of the claim, divided by the
-trials before it.
+trials before it. Trainings that failed are told: a version that limits their wall-clock time gains nothing on
+a crowded machine, whatever its judge does.
 
 Each search is kept in FOLDER, from where an interrupted run goes on; the table of what is there is printed
 after each. Versions may divide a corpus differently, so gains are those on each one's own sealed split.
@@ -38,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FIXED = ("brief=default", "ideas=configs/shelf", "proposer=optuna", "tracking=none", "executor.workers=1")
 POLL_SECONDS = 2.0
 ENDED = "SELECT COUNT(*) FROM trials WHERE finished IS NOT NULL AND arm NOT IN ('claim', 'audit')"
+FAILED = ENDED + " AND json_extract(result, '$.outcome') <> 'ok'"
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Searched:
         kept: Changes that it kept.
         effect: Gain on the sealed split; 0 if nothing was kept, None if a claim was void.
         interval: Of `effect`, 95%; None if nothing was claimed.
+        failed: Trainings of the search that gave no score.
     """
 
     trials: int
     kept: int
     effect: float | None
     interval: tuple[float, float] | None = None
+    failed: int = 0
 
     @property
     def per_training(self) -> float | None:
@@ -99,7 +103,12 @@ def rows(journal: Path, question: str) -> list[Any]:
 
 def trained(journal: Path) -> int:
     """Trainings of the search that have ended, those of its claim left out."""
-    [(count,)] = rows(journal, ENDED) or [(0,)]
+    return counted(journal, ENDED)
+
+
+def counted(journal: Path, question: str) -> int:
+    """The number that a journal answers; 0 if there is none yet."""
+    [(count,)] = rows(journal, question) or [(0,)]
     return int(count)
 
 
@@ -119,14 +128,14 @@ def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Se
             raise SystemExit(f"The search {name} ended early; see {tree / 'benchmark.log'}.")
     listed = json_of(tree, "log", f"name={name}")
     kept = sum(row["verdict"] == "keep" for row in listed if row["number"])
-    trials = trained(journal)
+    trials, failed = trained(journal), counted(journal, FAILED)
     if not kept:
-        return Searched(trials, 0, 0.0)
+        return Searched(trials, 0, 0.0, failed=failed)
     [claimed] = json_of(tree, "claim", f"name={name}")
     result = claimed["result"]
     if result is None:
-        return Searched(trials, kept, None)
-    return Searched(trials, kept, result["effect"], tuple(result["interval"]))
+        return Searched(trials, kept, None, failed=failed)
+    return Searched(trials, kept, result["effect"], tuple(result["interval"]), failed)
 
 
 def json_of(tree: Path, *words: str) -> list[Any]:
@@ -190,13 +199,15 @@ def ratio(old: Sequence[float], new: Sequence[float]) -> tuple[float, float] | N
 def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -> str:
     """All searches so far, and for each corpus and version the gain for each training."""
     lines = [
-        "| corpus | version, seed | trainings | kept | sealed gain, 95% interval |",
+        "| corpus | version, seed | trainings, failed | kept | sealed gain, 95% interval |",
         "|---|---|---|---|---|",
     ]
     for (corpus, version, seed), one in sorted(found.items()):
         gain = "void" if one.effect is None else f"{one.effect:.4f}"
         limits = f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else ""
-        lines.append(f"| {corpus} | {version}, {seed} | {one.trials} | {one.kept} | {gain}{limits} |")
+        lines.append(
+            f"| {corpus} | {version}, {seed} | {one.trials}, {one.failed} | {one.kept} | {gain}{limits} |"
+        )
     lines += [
         "",
         "| corpus | version | sealed gain for each training x 1000, over searches |",

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from autoresearch.store.database import create
-from benchmarks.before_after import Searched, interval, ratio, table, trained, values
+from benchmarks.before_after import FAILED, Searched, counted, interval, ratio, table, trained, values
 
 ADD_EXPERIMENT = "INSERT INTO experiments (number, state, parent, created) VALUES (?, 'x', '', 0)"
 ADD_TRIAL = """INSERT INTO trials (experiment, arm, seed, commit_id, started, finished)
@@ -23,8 +23,11 @@ def test_trainings_of_a_claim_are_not_the_searchs(tmp_path: Path) -> None:
         for number, (arm, finished) in enumerate((("screen", 1.0), ("screen", None), ("claim", 2.0)), 1):
             db.execute(ADD_EXPERIMENT, (number,))
             db.execute(ADD_TRIAL, (number, arm, finished))
+        db.execute('UPDATE trials SET result = \'{"outcome": "crash"}\'')
+        db.execute(ADD_TRIAL, (1, "confirm", 3.0))
+        db.execute("UPDATE trials SET result = '{\"outcome\": \"ok\"}' WHERE arm = 'confirm'")
         db.commit()
-    assert trained(path) == 1
+    assert trained(path) == 2 and counted(path, FAILED) == 1, "one failed, one gave a score"
 
 
 def test_the_table_says_gain_for_each_training_with_an_interval_over_searches() -> None:
@@ -32,11 +35,11 @@ def test_the_table_says_gain_for_each_training_with_an_interval_over_searches() 
         ("data=sotu", "old", 1): Searched(40, 0, 0.0),
         ("data=sotu", "new", 1): Searched(40, 2, 0.02, (0.01, 0.03)),
         ("data=sotu", "new", 2): Searched(40, 1, 0.04, (0.03, 0.05)),
-        ("data=sotu", "new", 3): Searched(41, 1, None),
+        ("data=sotu", "new", 3): Searched(41, 1, None, failed=5),
     }
     text = table(found, ["data=sotu"])
-    assert "| data=sotu | new, 1 | 40 | 2 | 0.0200 [0.0100, 0.0300] |" in text
-    assert "| data=sotu | new, 3 | 41 | 1 | void |" in text
+    assert "| data=sotu | new, 1 | 40, 0 | 2 | 0.0200 [0.0100, 0.0300] |" in text
+    assert "| data=sotu | new, 3 | 41, 5 | 1 | void |" in text
     assert "| data=sotu | old | 0.000 |" in text, "one search has no interval"
     assert "| data=sotu | new | 0.750 [" in text
     assert interval([]) == "-"
