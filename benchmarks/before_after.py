@@ -221,8 +221,8 @@ def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -
                  if key[:2] == (corpus, "old")]  # fmt: skip
         known = [(x, one.per_training) for x, one in pairs if x is not None and one is not None]
         both = [(x, y) for x, y in known if y is not None]
-        if limits := ratio([x for x, _ in both], [y for _, y in both]):
-            lines.append(f"| {corpus} | new / old | {limits[0]:.2f} to {limits[1]:.2f} |")
+        if ends := ratio([x for x, _ in both], [y for _, y in both]):
+            lines.append(f"| {corpus} | new / old | {ends[0]:.2f} to {ends[1]:.2f} |")
     return "\n".join(lines)
 
 

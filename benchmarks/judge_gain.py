@@ -114,8 +114,8 @@ def sealed_gain(bank: Bank, before: str, after: str) -> Claim:
         losses.append({seed: table[table[:, 1] > 0] for seed, table in tables.items()})
     kinds = losses[0][CLAIM_SEEDS[0]]
     items = Items(kinds[:, 1], kinds[:, 2].astype(np.int64))
-    sides = [{seed: table[:, 0] for seed, table in side.items()} for side in losses]
-    return claim(*scores, sampling=document_variance(*sides, items))
+    old, new = ({seed: table[:, 0] for seed, table in side.items()} for side in losses)
+    return claim(*scores, sampling=document_variance(old, new, items))
 
 
 def kept_table(found: dict[tuple[int, str], tuple[Searched, list[Keep], int]]) -> str:

@@ -153,7 +153,8 @@ def judged(
 
     It ends after so many trainings, baselines included; a candidate that has no verdict then is left out.
     """
-    judge, incumbent, decided = JudgeProcess(tree, bank.folder), start, []
+    judge, incumbent = JudgeProcess(tree, bank.folder), start
+    decided: list[Decided] = []
     runs = {seed: bank.measure(start, seed) for seed in range(first_seed, first_seed + BASELINES)}
     judge.tell([(seed, run.score, run.number) for seed, run in runs.items()])
     left = trainings - len(runs)
