@@ -257,8 +257,11 @@ class RemoteExecutor:
             case "file":
                 self._orders.take_piece(job, message)
             case "finished":
+                result = decode_result(message)
+                if result is None and not job.cancelled:
+                    raise WorkerLost("it was ended from outside")
                 site.failures = 0
-                self._ended(site, job, decode_result(message))
+                self._ended(site, job, result)
 
     def _ended(self, site: Site, job: Job, result: Measurement | UserError | None) -> None:
         """Take the end of an attempt; one that the machine spoiled is repeated elsewhere."""

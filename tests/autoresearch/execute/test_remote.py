@@ -14,7 +14,7 @@ from autoresearch.errors import UserError
 from autoresearch.execute.base import Executor, Finished, Message, Progressed, Started
 from autoresearch.execute.remote import RemoteExecutor, places_told, workers
 from autoresearch.execute.worker import worker
-from autoresearch.execute.worker.messages import Setup
+from autoresearch.execute.worker.messages import Setup, encode_result
 from autoresearch.testing.executors import (
     SCRIPTED,
     SECONDS,
@@ -76,6 +76,27 @@ def test_a_trial_of_a_lost_worker_is_repeated_elsewhere(tmp_path: Path) -> None:
         executor.cancel("one", [1])
         assert events_until_finished(events)[-1].result is None
         assert [place.name for place in executor.places] == ["b"]
+    finally:
+        executor.close()
+
+
+def test_a_worker_that_is_ended_from_outside_loses_no_trial(tmp_path: Path) -> None:
+    """It stops its trial and says so; that is no wish of the search."""
+    engine = Threads(tmp_path / "cache", ["a"])
+    executor = executor_of(engine, tmp_path / "runs")
+    try:
+        wait_for_places(executor, 1)
+        events: SimpleQueue[Any] = SimpleQueue()
+        executor.submit(scripted_spec("endless"), "a", events)
+        until_progress(events)
+        channel = engine.opened["a"][-1]
+        [order] = [m["order"] for m in channel.sent if m["kind"] == "order"]
+        channel._arrive({"kind": "finished", "attempt": order["attempt"], **encode_result(None)})
+        while not isinstance(event := events.get(timeout=SECONDS), Started):
+            assert not isinstance(event, Finished), "its end is no result"
+        until_progress(events)
+        executor.cancel("one", [1])
+        assert events_until_finished(events)[-1].result is None
     finally:
         executor.close()
 
