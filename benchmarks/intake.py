@@ -32,6 +32,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.swarm import missed
 from tests.support import tracks
 from tests.support.cli import environment
 
@@ -169,12 +170,7 @@ def main() -> int:
     ]
     print(f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores; answers {found.answers}")
     print(f"median {found.half:.3f} s; processor time of the server {1000 * found.cpu:.1f} ms for each")
-    missed = 0
-    for what, value, sign, goal in goals:
-        met = value >= goal if sign == ">=" else value <= goal
-        missed += not met
-        print(f"{what:30} {value:8.3f}  goal {sign} {goal:g}{'' if met else '  MISSED'}")
-    return int(missed > 0)
+    return missed(goals)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -230,6 +231,16 @@ def explore(
     return Result(out, alone, verifier.started, crowd.lost, soon / world.trials, crowd.longest)
 
 
+def missed(goals: Sequence[tuple[str, float, str, float]]) -> int:
+    """Print (what, value, ">=" or "<=", goal) as a table; 1 if a goal is missed, else 0."""
+    found = 0
+    for what, value, sign, goal in goals:
+        met = value >= goal if sign == ">=" else value <= goal
+        found = found if met else 1
+        print(f"{what:50} {value:8.3f}  goal {sign} {goal:g}{'' if met else '  MISSED'}")
+    return found
+
+
 def main() -> int:
     """Run it, print a table, and say which goals are missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -258,12 +269,7 @@ def main() -> int:
     print(f"verifier alone: {lone['keeps']} keeps, {lone['false'] / max(lone['keeps'], 1):.1%} of them false")
     print(f"the gain of the lone verifier is reached after {fmean(r.soon for r in results):.0%} of its runs")
     print(f"longest queue: {max(r.longest for r in results):,}")
-    missed = 0
-    for what, value, sign, goal in goals:
-        met = value >= goal if sign == ">=" else value <= goal
-        missed += not met
-        print(f"{what:50} {value:8.3f}  goal {sign} {goal:g}{'' if met else '  MISSED'}")
-    return int(missed > 0)
+    return missed(goals)
 
 
 if __name__ == "__main__":
