@@ -5,14 +5,14 @@ A cluster takes seconds to start, so all tests of this file share one.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -35,8 +35,8 @@ from autoresearch.testing.executors import (
     scripted_spec,
     write_files,
 )
-from autoresearch.types import Category, Edit, Experiment, Proposal, Trial
 from tests.support import toy_task
+from tests.support.engine_searches import HERE, outcome, run, settings
 from tests.support.ray_cluster import cluster, require_ray
 from tests.support.stub import git
 
@@ -106,44 +106,23 @@ def actor_pids() -> dict[int, psutil.Process]:
     return found
 
 
-CHANGES = [
-    ("LEVEL = 1.0", "LEVEL = 1.6"),
-    ("OTHER = 0", "OTHER = 1"),
-    ("LEVEL = 1.6", "LEVEL = 1.1"),
-    ("OTHER = 0", "OTHER = 'crash'"),
-    ("LEVEL = 1.6", "LEVEL = 1.9"),
-]
-
-
 def test_the_same_search_has_the_same_result_as_on_this_machine(
     shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores, verdicts and branch are the same."""
     monkeypatch.setattr(create.secrets, "token_hex", lambda size: "ab" * size)
-    proposals = [
-        Proposal(f"change {i}", Category.OTHER, (Edit(toy_task.PATH, *change),), "replay").to_dict()
-        for i, change in enumerate(CHANGES)
-    ]
-    (tmp_path / "proposals.jsonl").write_text("\n".join(map(json.dumps, proposals)))
-    settings = ["name=x", "task.name=toy", "tracking=none", "claim=0", "lookahead=0", "sandbox=none"]
-    settings += ["proposer=replay", f"proposer.path={tmp_path / 'proposals.jsonl'}", "executor.workers=1"]
-    local = ["executor=local", "executor.device=cpu"]
     far = ["executor=ray", f"executor.address={shared.address}", f"executor.cache={tmp_path / 'cache'}"]
     found = []
-    for name, engine in (("here", local), ("there", far)):
+    for name, engine in (("here", HERE), ("there", (*far, "executor.workers=1"))):
         root = toy_task.make_repository(tmp_path / name)
         monkeypatch.chdir(root)
-        with open_search([*settings, *engine], "quiet") as search:
+        with open_search(settings(tmp_path, *engine), "quiet") as search:
             search.run()
             told = places_told(root / "runs" / "x")
             assert bool(told) == (name == "there") and all("1 place: " in line for line in told)
-            experiments = search.journal.experiments()
-            places = {t.place for e in experiments for t in e.trials}
-            trials = [(t.seed, t.score, t.arm, t.result and t.result.outcome) for t in trials_of(experiments)]
-            verdicts = [e.verdict and (e.verdict.kind, e.verdict.effect) for e in experiments]
-            found.append((trials, verdicts, git(root, "rev-parse", "autoresearch/x^{tree}")))
-    assert found[0] == found[1]
-    assert len(found[0][0]) > 8 and all(":cpu:" in place for place in places)
+            places = {t.place for e in search.journal.experiments() for t in e.trials}
+        found.append(outcome(root))
+    assert found[0] == found[1] and all(":cpu:" in place for place in places)
     assert "LEVEL = 1.9" in git(root, "show", f"autoresearch/x:{toy_task.PATH}")
 
 
@@ -162,11 +141,6 @@ def test_doctor_tries_places_and_compares_their_scores(
     assert place.endswith("sandbox none") and "MB of data and code were sent" in found["start-up"]
     assert "executor.workers" not in found["for a night"]
     assert not list((root / "runs").glob("check-*"))
-
-
-def trials_of(experiments: Sequence[Experiment]) -> list[Trial]:
-    """Every trial, in order."""
-    return [trial for experiment in experiments for trial in experiment.trials]
 
 
 @pytest.mark.soak
@@ -291,6 +265,69 @@ def test_random_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> No
         finally:
             executor.close()
         wait_until(lambda: not actor_pids())
+
+
+RUNNER = """
+import sys
+from autoresearch.search.setup import create
+from tests.support.engine_searches import run
+
+create.secrets.token_hex = lambda size=4: "ab" * size  # seeds of programs
+run(sys.argv[1:])
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600 + 60 * KILLS)
+def test_whatever_is_killed_a_search_ends_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search, a worker, a node, or the cluster's controller, which takes the whole cluster along."""
+    require_ray()
+    (tmp_path / "site").mkdir()
+    toy_task.install(monkeypatch, tmp_path / "site", toy_task.SlowToyTask)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{Path(__file__).parents[3]}")
+    monkeypatch.setattr(create.secrets, "token_hex", lambda size=4: "ab" * size)
+    monkeypatch.chdir(toy_task.make_repository(tmp_path / "here"))
+    run(settings(tmp_path, *HERE))
+    expected, chance = outcome(tmp_path / "here"), random.Random(KILLS)
+    kinds = ("runner", "worker", "node", "controller")
+    left = [kinds[i % len(kinds)] for i in range(KILLS)]
+    with ExitStack() as stack:
+        made = stack.enter_context(cluster(1, 1))
+        while left:
+            root = toy_task.make_repository(tmp_path / f"repo{len(left)}")
+            runner = started(root, tmp_path, made)
+            while runner.poll() is None or runner.returncode:
+                time.sleep(chance.uniform(0.5, 4.0))
+                assert runner.poll() in (None, 0), f"the search failed by itself: {runner.args}"
+                if runner.poll() == 0 or not left:
+                    continue
+                if left[0] == "worker" and not (workers := list(actor_pids().values())):
+                    continue  # a little later
+                kind = left.pop(0)
+                if kind == "worker":
+                    chance.choice(workers).kill()
+                elif kind == "node":
+                    made.remove_node(chance.choice(sorted(made.worker_nodes, key=str)), allow_graceful=False)
+                    made.add_node(num_cpus=1)
+                else:
+                    runner.kill()
+                    runner.wait()
+                    if kind == "controller":
+                        made.head_node.kill_gcs_server(check_alive=False)
+                        stack.pop_all().close()
+                        made = stack.enter_context(cluster(1, 1))
+                    runner = started(root, tmp_path, made)
+            assert outcome(root) == expected
+            wait_until(lambda: not actor_pids())
+
+
+def started(root: Path, folder: Path, made: Any) -> subprocess.Popen[bytes]:
+    """Start the search, or go on with it, in a process of its own."""
+    far = ["executor=ray", f"executor.address={made.address}", f"executor.cache={folder / 'cache'}"]
+    command = [sys.executable, "-c", RUNNER, *settings(folder, *far, "executor.workers=1")]
+    return subprocess.Popen(command, cwd=root)
 
 
 def drained(events: SimpleQueue[Any]) -> list[Any]:

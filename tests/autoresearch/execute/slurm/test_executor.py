@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -19,23 +18,13 @@ from autoresearch.config import load
 from autoresearch.errors import UserError
 from autoresearch.execute.slurm.executor import SlurmExecutor, sbatch_options
 from autoresearch.search.setup import create
-from autoresearch.search.setup.open import open_search
-from autoresearch.store.journal import Journal
-from autoresearch.types import Category, Edit, Proposal
 from tests.support import toy_task
+from tests.support.engine_searches import HERE, outcome, run, settings
 from tests.support.slurm_cluster import Cluster, slurm_cluster
 from tests.support.stub import git
 
 KILLS = int(os.environ.get("KILLS", "6"))
 """How often something is killed while one search runs."""
-
-CHANGES = [
-    ("LEVEL = 1.0", "LEVEL = 1.6"),
-    ("OTHER = 0", "OTHER = 1"),
-    ("LEVEL = 1.6", "LEVEL = 1.1"),
-    ("OTHER = 0", "OTHER = 'crash'"),
-    ("LEVEL = 1.6", "LEVEL = 1.9"),
-]
 
 KINDS = ("runner", "worker", "node", "job", "requeue", "controller")
 
@@ -53,34 +42,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def settings(folder: Path, *engine: str) -> list[str]:
-    proposals = [
-        Proposal(f"change {i}", Category.OTHER, (Edit(toy_task.PATH, *change),), "replay").to_dict()
-        for i, change in enumerate(CHANGES)
-    ]
-    (folder / "proposals.jsonl").write_text("\n".join(map(json.dumps, proposals)))
-    common = ["name=x", "task.name=toy", "tracking=none", "claim=0", "lookahead=0", "sandbox=none"]
-    return [*common, "proposer=replay", f"proposer.path={folder / 'proposals.jsonl'}", *engine]
-
-
 def slurm(folder: Path, *further: str) -> list[str]:
     return ["executor=slurm", f"executor.cache={folder / 'cache'}", "executor.poll_seconds=0.5", *further]
-
-
-def run(root: Path, overrides: Sequence[str]) -> None:
-    os.chdir(root)
-    with open_search(list(overrides), "quiet") as search:
-        search.run()
-
-
-def outcome(root: Path) -> object:
-    """What must be the same wherever a search runs: scores, verdicts, the branch."""
-    journal = Journal(root / "runs" / "x" / "journal.db")
-    experiments = journal.experiments()
-    trials = [(t.seed, t.arm, t.score, t.result.outcome) for e in experiments for t in e.trials if t.result]
-    verdicts = [e.verdict and (e.verdict.kind, e.verdict.effect) for e in experiments]
-    journal.close()
-    return trials, verdicts, git(root, "rev-parse", "autoresearch/x^{tree}")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +53,7 @@ def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> obje
     root = toy_task.make_repository(folder / "repo")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        run(root, settings(folder, "executor=local", "executor.device=cpu", "executor.workers=1"))
+        run(settings(folder, *HERE))
     assert "LEVEL = 1.9" in git(root, "show", f"autoresearch/x:{toy_task.PATH}")
     return outcome(root)
 
@@ -101,7 +64,7 @@ def test_the_same_search_has_the_same_result_as_on_this_machine(
 ) -> None:
     root = toy_task.make_repository(tmp_path / "repo")
     monkeypatch.chdir(root)
-    run(root, settings(tmp_path, *slurm(tmp_path, "executor.workers=1")))
+    run(settings(tmp_path, *slurm(tmp_path, "executor.workers=1")))
     assert outcome(root) == expected
     assert not cluster.jobs() and not (root / "runs" / "x" / "jobs").exists()
 
@@ -163,7 +126,8 @@ def start(root: Path, overrides: Sequence[str]) -> int:
     if pid:
         return pid
     try:
-        run(root, overrides)
+        os.chdir(root)
+        run(overrides)
         os._exit(0)
     except BaseException:
         (root / "runs" / "failed.txt").write_text(traceback.format_exc())
