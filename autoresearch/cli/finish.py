@@ -74,7 +74,13 @@ def transfer(
     data: Annotated[
         list[str] | None, typer.Option(help="Another corpus, as in data=NAME; repeatable.")
     ] = None,
+    budget: Annotated[
+        list[float] | None, typer.Option(min=0.1, max=1000, help="Another budget, as a factor; repeatable.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Trainings of each commit on each rung.")] = 3,
+    retune: Annotated[
+        int, typer.Option(min=0, max=100, help="Optuna trials of the learning rates on each rung.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Train what was kept at larger scales and on other data: which changes hold, fade or reverse there?"""
@@ -82,7 +88,7 @@ def transfer(
     from autoresearch.report.sections.transfer import transfer_lines
 
     with opened(overrides, json) as search:
-        record = make_transfer(search, scale or (), data or (), seeds)
+        record = make_transfer(search, scale or (), data or (), seeds, budget or (), retune)
     metric = search.task.metric
     typer.echo(dumps(record.to_dict()) if json else "\n".join(transfer_lines(record, metric)))
 

@@ -74,7 +74,8 @@ def scout(
             continue
         known.add(diff)
         words = f"{change.search} kept this (#{change.number}, {change.share:+.2%}): {change.hypothesis}"
-        number = inbox.add_idea(one_line(words, 1000), diff)
+        place = f"search {change.search}, experiment {change.number}"
+        number = inbox.add_scouted(one_line(words, 1000), place, one_line(change.hypothesis, 1000), diff)
         added.append({"idea": number, "search": change.search, "experiment": change.number, "text": words})
     if json:
         typer.echo(dumps(added))

@@ -1,11 +1,12 @@
-"""Measures the kept changes of a search on a ladder of larger scales, and on other data.
+"""Measures the kept changes of a search on a ladder of larger scales, with other budgets, and on other data.
 
 A rung is a search of its own without proposals, in `runs/<name>/transfer/`: the same start, the settings of
 the search with a larger budget or other data, and files that the task has scaled by its declared rule. On
 each rung the start and the tip after every kept change are trained on common fresh seeds. The plan is in
 the journal of the search before anything starts, so a transfer that was killed goes on. Nothing of it steers
-the search.
-Not covered: the statistics (`judge.transfer`); learning rates are not tuned anew on a rung.
+the search. If asked, Optuna first looks on each rung for a factor of all learning rates: each of its trials
+trains start and tip with the same one, on a seed of its own, so neither of them is favoured.
+Not covered: the statistics (`judge.transfer`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,18 @@ OWN = ("name", "runs", "tracking", "ideas", "experiments", "claim", "transfer_ev
 SEEDS = 2
 """Trainings of each commit on each rung in the course of a search."""
 
+RATES = (1 / 3, 3.0)
+"""Between these a factor of the learning rates is looked for."""
 
-def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], seeds: int) -> TransferRecord:
+
+def make_transfer(
+    search: Search,
+    scales: Sequence[float],
+    data: Sequence[str],
+    seeds: int,
+    budgets: Sequence[float] = (),
+    retune: int = 0,
+) -> TransferRecord:
     """Measure the kept changes on rungs, or go on with that.
 
     Args:
@@ -39,9 +50,11 @@ def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], 
         scales: Factors of the scale of the search, each above 1.
         data: Names of other corpora, as in `data=NAME`.
         seeds: Trainings of each commit on each rung.
+        budgets: Factors of the budget alone.
+        retune: Factors of the learning rates to try on each rung but the first.
 
     Raises:
-        UserError: If nothing was kept, or the task has no rule for its scale.
+        UserError: If nothing was kept, or there is no rung.
     """
     keeps = search.state.kept
     if not keeps:
@@ -50,18 +63,19 @@ def make_transfer(search: Search, scales: Sequence[float], data: Sequence[str], 
         )
     if seeds < 2:
         raise UserError("With one seed the noise of a rung is not known.", "Give --seeds 2 or more.")
-    if not scales and not data:
+    if not scales and not data and not budgets:
         raise UserError(
             "There is no rung to go to.", "For example: autoresearch transfer --scale 2 --data NAME"
         )
     rungs = [Rung("scale 1"), *(Rung(f"scale {scale:g}", scale) for scale in sorted(set(scales)))]
+    rungs += [Rung(f"budget {factor:g}", budget=factor) for factor in sorted(set(budgets) - {1.0})]
     rungs += [Rung(f"data {name}", data=name) for name in dict.fromkeys(data)]
-    tip, earlier = keeps[-1].commit, read_transfers(search.journal)
-    same = (r for r in earlier if (r.tip, r.rungs) == (tip, tuple(rungs)))
-    record = next(same, None) or _plan(search, rungs, seeds, earlier)
+    earlier = read_transfers(search.journal)
+    new = _plan(search, rungs, seeds, retune, earlier)
+    record = next((r for r in earlier if r.key == new.key), new)
     write_transfer(search.journal, record)
     for index, rung in enumerate(record.rungs):
-        if any(run.rung == index and not run.done for run in record.runs):
+        if not all(run.done for run in record.runs if run.rung == index):
             search.view.message(f"Transfer: {rung.name}.")
             record = _train(search, record, index)
     record = replace(record, finished=now())
@@ -97,53 +111,90 @@ def run_with_transfers(search: Search) -> bool:
 
 
 def _plan(
-    search: Search, rungs: Sequence[Rung], seeds: int, earlier: Sequence[TransferRecord]
+    search: Search, rungs: Sequence[Rung], seeds: int, retune: int, earlier: Sequence[TransferRecord]
 ) -> TransferRecord:
     keeps = search.state.kept
     first = unused_seed(search, (run.seed for r in earlier for run in r.runs))
     order = product(range(len(rungs)), range(first, first + seeds), range(len(keeps) + 1))
     runs = tuple(RungRun(rung, changes, seed) for rung, seed, changes in order)
-    return TransferRecord(
-        keeps[-1].commit, tuple(e.number for e in keeps), tuple(rungs), runs, search.task.scale_rule
-    )
+    numbers, rule = tuple(e.number for e in keeps), search.task.scale_rule
+    return TransferRecord(keeps[-1].commit, numbers, tuple(rungs), runs, rule, retune=retune)
 
 
 def _train(search: Search, record: TransferRecord, index: int) -> TransferRecord:
-    rung, info = record.rungs[index], search.journal.info()
-    commits = [info.base_commit, *(e.commit for e in search.state.kept)]
-    with open_search(settings(search, rung), "quiet", proposes=False, start=info.base_commit) as there:
-        files = [_scaled(there, commit, rung.scale) for commit in commits]
-
-        def planned() -> Iterator[Training]:
-            nonlocal record
-            for number, run in enumerate(record.runs):
-                if run.rung != index or run.done:
-                    continue
-                changed = files[run.changes]
-                if isinstance(changed, str):
-                    record = record.with_run(number, reason=changed)
-                    continue
-                yield Training(
-                    index=number,
-                    arm=Arm.AUDIT,
-                    label=f"{rung.name}, {run.changes} changes",
-                    experiment=0,
-                    commit=commits[run.changes],
-                    seed=run.seed,
-                    splits=(Split.VALIDATION,),
-                    items=f"losses/{number}",
-                    fields={"files": changed},
-                )
-
-        for number, result in run_trainings(there, planned()):
-            took = sum(end - start for _, start, end in result.phases)
-            record = record.with_run(number, score=result.score, reason=result.reason)
-            record = replace(record, seconds=record.seconds + took)
+    """Train what a rung lacks, after its learning rates are tuned."""
+    start, metric = search.journal.info().base_commit, search.task.metric
+    with open_search(settings(search, record.rungs[index]), "quiet", proposes=False, start=start) as there:
+        record = _run(search, there, record, index, tunes=True)  # what was under way when it was killed
+        while index and len(tried := record.tuned(index, metric)) < record.retune:
+            rates, seed = _next_rates(tried), max(run.seed for run in record.runs if not run.tunes) + 1
+            ends = (RungRun(index, n, seed, rates=rates, tunes=True) for n in (0, len(record.keeps)))
+            record = replace(record, runs=(*record.runs, *ends))
             write_transfer(search.journal, record)
-            done = f"{rung.name}: {record.runs[number].changes} changes, seed {record.runs[number].seed}"
-            said = search.task.metric.text(result.score) if result.score is not None else result.reason
-            search.view.message(f"{done}: {said}")
+            record = _run(search, there, record, index, tunes=True)
+        return _run(search, there, record, index, tunes=False)
+
+
+def _run(search: Search, there: Search, record: TransferRecord, index: int, tunes: bool) -> TransferRecord:
+    """Run the trainings of a rung that have not ended, of those that tune or of the others."""
+    rung, metric = record.rungs[index], search.task.metric
+    commits = [search.journal.info().base_commit, *(e.commit for e in search.state.kept)]
+    best = record.rates(index, metric)
+    wanted = [n for n, r in enumerate(record.runs) if r.rung == index and r.tunes is tunes and not r.done]
+    if not wanted:
+        return record
+
+    def planned() -> Iterator[Training]:
+        nonlocal record
+        for number in wanted:
+            run = record.runs[number]
+            rates = run.rates if tunes else best
+            changed = _scaled(there, commits[run.changes], rung.scale, rates)
+            if isinstance(changed, str):
+                record = record.with_run(number, reason=changed)
+                continue
+            record = record.with_run(number, rates=rates)
+            yield Training(
+                index=number,
+                arm=Arm.AUDIT,
+                label=f"{rung.name}, {run.changes} changes",
+                experiment=0,
+                commit=commits[run.changes],
+                seed=run.seed,
+                splits=(Split.VALIDATION,),
+                items=f"losses/{number}",
+                fields={"files": changed},
+            )
+
+    for number, result in run_trainings(there, planned()):
+        took = sum(end - start for _, start, end in result.phases)
+        record = record.with_run(number, score=result.score, reason=result.reason)
+        record = replace(record, seconds=record.seconds + took)
+        write_transfer(search.journal, record)
+        run = record.runs[number]
+        done = f"{rung.name}: {run.changes} changes, seed {run.seed}"
+        done += f", learning rates times {run.rates:.3g}" if run.rates != 1.0 else ""
+        said = metric.text(result.score) if result.score is not None else result.reason
+        search.view.message(f"{done}: {said}")
     return record
+
+
+def _next_rates(tried: Sequence[tuple[float, float | None]]) -> float:
+    """The next factor of the learning rates: 1 first, then what Optuna suggests after what was tried."""
+    if not tried:
+        return 1.0
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = optuna.distributions.FloatDistribution(*RATES, log=True)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=len(tried), n_startup_trials=3))
+    for rates, loss in tried:
+        state = optuna.trial.TrialState.FAIL if loss is None else optuna.trial.TrialState.COMPLETE
+        known = optuna.trial.create_trial(
+            params={"rates": rates}, distributions={"rates": space}, value=loss, state=state
+        )
+        study.add_trial(known)
+    return float(study.ask({"rates": space}).params["rates"])
 
 
 def settings(search: Search, rung: Rung) -> list[str]:
@@ -157,18 +208,20 @@ def settings(search: Search, rung: Rung) -> list[str]:
         f"name={search.config.name[: 60 - len(name)]}-{name}",
         f"runs={quoted(str(folder))}",
         "tracking=none",
-        *search.task.scaled_budget(rung.scale),
+        *search.task.scaled_budget(rung.scale * rung.budget),
         *([f"data={rung.data}"] if rung.data else ()),
     ]
     return replaced(search.config.overrides, own, without=OWN)
 
 
-def _scaled(there: Search, commit: str, scale: float) -> dict[str, str] | str:
+def _scaled(there: Search, commit: str, scale: float, rates: float) -> dict[str, str] | str:
     """The files of a commit as the task's rule scales them; or why it cannot."""
     sources = there.state.sources(commit)
-    if scale == 1.0:
+    if scale == rates == 1.0:
         return {}
     try:
-        return dict(there.task.scaled(sources, scale))
+        if rates == 1.0:  # a task of others may not know of rates
+            return dict(there.task.scaled(sources, scale))
+        return dict(there.task.scaled(sources, scale, rates))
     except Refused as error:
         return str(error)

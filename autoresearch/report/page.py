@@ -20,10 +20,12 @@ from autoresearch.report.plots.progress import write_progress_plot, write_timeli
 from autoresearch.report.plots.transfer import write_transfer_plot
 from autoresearch.report.sections import guards, transfer
 from autoresearch.report.sections.instructions import shares
+from autoresearch.report.sections.sources import SourceWorth, worth_of_sources
 from autoresearch.report.sections.stopping import stopping
 from autoresearch.report.sections.worth import comparisons
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
+from autoresearch.store.inbox import Inbox
 from autoresearch.text import change_text, count, duration, one_line, scrub, tuning_text, tunings
 from autoresearch.types import Experiment, in_order
 
@@ -52,7 +54,9 @@ class Report:
     png: Path | None
 
 
-def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span] = ()) -> Report:
+def write_report(
+    history: History, diff: str, folder: Path, spans: Iterable[Span] = (), sources: Sequence[SourceWorth] = ()
+) -> Report:
     """Write `report.md`, `report.html` and the plots into a folder.
 
     Args:
@@ -60,6 +64,7 @@ def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span
         diff: Unified diff from the base commit to the tip of the branch.
         folder: Created if it is missing.
         spans: What was done when.
+        sources: What came of each source of ideas.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary, use = summarize(history), time_use(spans)
@@ -71,7 +76,7 @@ def write_report(history: History, diff: str, folder: Path, spans: Iterable[Span
     png, time_png = (pair[1] if pair else None for pair in (progress, timeline))
     names = [pair[1].name if pair else None for pair in ladders]
     text = to_markdown(
-        summary, diff, png.name if png else None, use, time_png.name if time_png else None, names
+        summary, diff, png.name if png else None, use, time_png.name if time_png else None, names, sources
     )
     text = scrub(text)
     report = Report(folder / "report.md", folder / "report.html", png)
@@ -88,6 +93,7 @@ def to_markdown(
     use: TimeUse | None = None,
     time_picture: str | None = None,
     ladders: Sequence[str | None] = (),
+    sources: Sequence[SourceWorth] = (),
 ) -> str:
     """The report as Markdown. Linear in the number of experiments.
 
@@ -98,6 +104,7 @@ def to_markdown(
         use: How the time was used, if known.
         time_picture: Name of the timeline plot's file, if there is one.
         ladders: Name of the plot's file of each transfer, if there is one.
+        sources: What came of each source of ideas.
     """
     templates = _templates(autoescape=False)
     templates.filters |= {
@@ -131,6 +138,7 @@ def to_markdown(
         picture=picture,
         time_picture=time_picture,
         ladders=ladders,
+        sources=sources,
         instructions=shares(s.experiments, [s.info.brief_text, *(b.text for b in s.brief_changes)]),
         now=words.minute(time.time()),
     )
@@ -278,8 +286,9 @@ def _diff_line(line: str) -> str:
 
 def write_page(journal: Journal, repository: Repository) -> Report:
     """Write the report of a search into its folder."""
-    diff = cumulative_diff(journal, repository)
-    return write_report(journal, diff, journal.path.parent / "report", journal.timeline())
+    diff, inbox = cumulative_diff(journal, repository), Inbox(journal.path.parent)
+    sources = worth_of_sources(inbox.entries(), journal.experiments(), inbox.readings())
+    return write_report(journal, diff, journal.path.parent / "report", journal.timeline(), sources)
 
 
 def cumulative_diff(journal: Journal, repository: Repository) -> str:

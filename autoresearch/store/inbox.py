@@ -116,15 +116,16 @@ class Inbox:
             for number, text, patch, state, why, source, plain in rows
         )
 
-    def add_scouted(self, text: str, source: str, plain: str) -> int:
+    def add_scouted(self, text: str, source: str, plain: str, patch: str = "") -> int:
         """Leave an idea that was read somewhere; returns its number.
 
         Args:
             text: The idea with all that is said about it.
             source: Where it was read.
             plain: The idea alone.
+            patch: The change, if it is known.
         """
-        number = self.add_idea(text)
+        number = self.add_idea(text, patch)
         self._write("INSERT OR REPLACE INTO origins VALUES (?, ?, ?)", number, source, plain)
         return number
 

@@ -192,12 +192,13 @@ class Task(Protocol):
         """
         return 0
 
-    def scaled(self, sources: Mapping[str, str], scale: float) -> Mapping[str, str]:
+    def scaled(self, sources: Mapping[str, str], scale: float, rates: float = 1.0) -> Mapping[str, str]:
         """The editable files, made larger by the task's declared rule.
 
         Args:
             sources: path -> text.
             scale: Factor of the scale, above 0; 1 changes nothing.
+            rates: By which all learning rates are multiplied; not given if that is 1.
 
         Returns:
             The files that change: path -> text.

@@ -2,8 +2,10 @@
 
 On every rung the start and the tip after each kept change are trained on common fresh seeds, so that a change
 is the difference of neighbours in pairs. The scale of the search is a rung like the others: the gain that a
-search itself measured was selected for being large. The noise of a pair is pooled over the changes of a rung.
-A fit of the gain against the logarithm of the scale says what it would be one rung further, and only there.
+search itself measured was selected for being large. The noise is that of all trainings of a rung together:
+what is left of their losses without the means of commits and of seeds (two-way analysis of variance), since
+differences of neighbours share trainings. A fit of the gain against the logarithm of the scale says what it
+would be one rung further, and only there.
 Not covered: differences between documents; several rungs are not corrected for each other, so of many marks
 one in forty may be wrong either way.
 """
@@ -80,29 +82,44 @@ def gains(rung: Sequence[Mapping[int, float]], base: Sequence[Gain] | None = Non
         rung: For the start and after each change in order: seed -> loss.
         base: What this function said of the scale of the search; None for that rung itself.
     """
+    variance, freedom = _noise(rung)
     steps = [*pairwise(rung), (rung[0], rung[-1])]
-    pairs = [[before[s] - after[s] for s in before.keys() & after.keys()] for before, after in steps]
-    singles = pairs[:-1]  # all changes together are not a pair of their own
-    freedom = sum(max(len(found) - 1, 0) for found in singles)
-    squares = math.fsum((gain - fmean(found)) ** 2 for found in singles for gain in found)
-    whole_freedom = max(len(pairs[-1]) - 1, 0)
-    whole_squares = math.fsum((gain - fmean(pairs[-1])) ** 2 for gain in pairs[-1])
-    result = []
-    for index, found in enumerate(pairs):
-        last = index == len(singles)
-        here, spread = (whole_freedom, whole_squares) if last else (freedom, squares)
-        known = base[index] if base is not None else None
-        result.append(_gain(found, here, spread, known))
-    return result
+    return [
+        _gain(
+            [before[s] - after[s] for s in before.keys() & after.keys()],
+            2 * variance,
+            freedom,
+            base[index] if base is not None else None,
+        )
+        for index, (before, after) in enumerate(steps)
+    ]
 
 
-def _gain(pairs: Sequence[float], freedom: int, squares: float, base: Gain | None) -> Gain:
+def _noise(rung: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """Variance of a training beside what its seed does to all, and its degrees of freedom; 0: not known."""
+    seeds = sorted(set().union(*rung))
+    whole = [losses for losses in rung if len(losses) == len(seeds)]  # what failed anywhere is left out
+    freedom = max(len(whole) - 1, 0) * max(len(seeds) - 1, 0)
+    if not freedom:
+        return 0.0, 0
+    levels = [fmean(losses.values()) for losses in whole]
+    lucks = {seed: fmean(losses[seed] for losses in whole) - fmean(levels) for seed in seeds}
+    left = (
+        losses[seed] - level - lucks[seed]
+        for losses, level in zip(whole, levels, strict=True)
+        for seed in seeds
+    )
+    return math.fsum(value**2 for value in left) / freedom, freedom
+
+
+def _gain(pairs: Sequence[float], variance: float, freedom: int, base: Gain | None) -> Gain:
+    """The gain of one change, from pairs whose variance is known with so many degrees of freedom."""
     if not pairs:
         return Gain(None, None, None, 0, Mark.UNKNOWN)
     effect = fmean(pairs)
     if not freedom:
         return Gain(effect, None, None, len(pairs), Mark.UNKNOWN)
-    error = math.sqrt(squares / freedom / len(pairs))
+    error = math.sqrt(variance / len(pairs))
     half = t_from_z(Z95, freedom) * error
     interval = (effect - half, effect + half)
     return Gain(effect, interval, error, len(pairs), _mark(effect, interval, base))
@@ -123,6 +140,9 @@ def _mark(effect: float, interval: tuple[float, float], base: Gain | None) -> Ma
 def extrapolate(scales: Sequence[float], found: Sequence[Gain]) -> Extrapolated | str:
     """The gain one rung beyond the largest scale, by a weighted line in the logarithm of the scale.
 
+    Its interval is as many errors wide as the widest of the rungs': where few trainings say how large an
+    error is, the line is not better known.
+
     Args:
         scales: Of the rungs, as factors of the scale of the search.
         found: The gain on each.
@@ -130,11 +150,13 @@ def extrapolate(scales: Sequence[float], found: Sequence[Gain]) -> Extrapolated 
     Returns:
         The gain there; or why nothing can be said of it.
     """
-    known = [
-        (math.log(scale), gain.effect, max(gain.error, 1e-12))
-        for scale, gain in zip(scales, found, strict=True)
-        if gain.effect is not None and gain.error is not None
-    ]
+    known, widest = list[tuple[float, float, float]](), Z95
+    for scale, gain in zip(scales, found, strict=True):
+        if gain.effect is None or gain.error is None or gain.interval is None:
+            continue
+        error = max(gain.error, 1e-12)
+        known.append((math.log(scale), gain.effect, error))
+        widest = max(widest, (gain.interval[1] - gain.interval[0]) / 2 / error)
     places = sorted({x for x, _, _ in known})
     if len(places) < LEAST_RUNGS:
         return f"only {len(places)} scales have a known gain; {LEAST_RUNGS} are needed"
@@ -152,7 +174,7 @@ def extrapolate(scales: Sequence[float], found: Sequence[Gain]) -> Extrapolated 
         return "the gains do not lie on a line in the logarithm of the scale"
     there = places[-1] + (places[-1] - places[-2])
     effect = mean + slope * (there - middle)
-    half = Z95 * math.sqrt(1 / total + (there - middle) ** 2 / spread)
+    half = widest * math.sqrt(1 / total + (there - middle) ** 2 / spread)
     return Extrapolated(math.exp(there), effect, (effect - half, effect + half))
 
 

@@ -1,13 +1,15 @@
-"""Reads sources of ideas as text, in pieces: papers (PDF, text, an arXiv id) and repositories (path or URL).
+"""Reads sources of ideas as text, in pieces: papers (PDF, text, from arXiv) and repositories (path or URL).
 
 A source is hostile until proven otherwise. A PDF is read by another process with limits on time and memory. A
-repository is cloned without its settings and hooks, and only read by git: nothing of it is run. The text that
-comes out is data. Not covered: what a model makes of it (`ideas`).
+repository is cloned without its settings and hooks, and only read by git, with limits: nothing of it is run.
+The text that comes out is data. Not covered: fetching papers (`web`), what a model makes of it (`ideas`).
 """
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autoresearch.errors import UserError
+from autoresearch.propose.scout import web
 from autoresearch.text import visible
 
 PIECE, MOST_PIECES = 12_000, 6
@@ -27,12 +30,21 @@ MOST_BYTES = 30_000_000
 SECONDS, MEMORY = 60, 1 << 30
 """Limits of the process that reads a PDF."""
 
-ARXIV = re.compile(r"(?:arxiv:)?(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)
+ARXIV = re.compile(
+    r"(?:arxiv:|https://arxiv\.org/(?:abs|pdf)/)?(\d{4}\.\d{4,5}(?:v\d+)?)(?:\.pdf)?", re.IGNORECASE
+)
+SEARCH = "arxiv:"
+"""Before words, which arXiv is to search for."""
 TEXTS = (".txt", ".md", ".tex", ".rst")
 FILES = re.compile(r"(^|/)(readme|changelog|results?|experiments?|log)[^/]*\.(md|txt|rst|tsv|csv)$", re.I)
 CODE = re.compile(r"(^|/)(train|model|optim)[^/]*\.py$", re.I)
 GAINS = re.compile(r"\b(improv|faster|speed|gain|better|lower|reduc|loss|perplexity|\d+(\.\d+)?%)", re.I)
 MOST_COMMITS = 400
+GIT_SECONDS, GIT_BYTES, GIT_MEMORY = 300, 500_000_000, 4 << 30
+"""Limits of a git command: on its time, on each file that it writes, its answer too, and on its memory."""
+
+NETWORK = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "GIT_SSL_CAINFO", "SSL_CERT_FILE")
+"""What git is told of the network of this machine."""
 
 _READ_PDF = """
 import resource, sys
@@ -65,19 +77,23 @@ def read_source(name: str) -> Source:
     """Read a source.
 
     Args:
-        name: A PDF or a text, an arXiv id, a folder with a repository or with texts, or its https address.
+        name: A PDF or a text, or the https address of a PDF; an arXiv id, or "arxiv:" and words to search
+            for; a folder with a repository or with texts, or the https address of a repository.
 
     Raises:
         UserError: If it cannot be read.
     """
     path = Path(name).expanduser()
-    if path.is_dir() or name.startswith("https://") or name.endswith(".git"):
-        return _cut(name, "repository", _repository(name, path))
     if path.is_file():
         return _cut(name, "paper", _paper(path))
     if found := ARXIV.fullmatch(name):
-        with tempfile.TemporaryDirectory() as folder:
-            return _cut(name, "paper", _paper(_fetched(found[1], Path(folder))))
+        return _cut(name, "paper", _fetched(web.arxiv_pdf(found[1], MOST_BYTES)))
+    if name.lower().startswith(SEARCH):
+        return _cut(name, "paper", web.arxiv_search(name[len(SEARCH) :].strip(), MOST_BYTES))
+    if name.startswith("https://") and name.partition("?")[0].lower().endswith(".pdf"):
+        return _cut(name, "paper", _fetched(web.pdf(name, MOST_BYTES)))
+    if path.is_dir() or name.startswith("https://") or name.endswith(".git"):
+        return _cut(name, "repository", _repository(name, path))
     raise UserError(
         f"There is no source {name}.",
         "Give a PDF or text file, an arXiv id such as 2203.15556, a folder or a URL.",
@@ -128,27 +144,12 @@ def _paper(path: Path) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def _fetched(number: str, folder: Path) -> Path:
-    """A paper from arXiv."""
-    import httpx2
-
-    target = folder / f"{number.replace('/', '-')}.pdf"
-    try:
-        with (
-            httpx2.stream(
-                "GET", f"https://arxiv.org/pdf/{number}", timeout=60, follow_redirects=True
-            ) as answer,
-            target.open("wb") as file,
-        ):
-            answer.raise_for_status()
-            for part in answer.iter_bytes():
-                file.write(part)
-                if file.tell() > MOST_BYTES:
-                    raise UserError(f"arXiv {number} has more than {MOST_BYTES // 10**6} MB.")
-    except httpx2.HTTPError as error:
-        said = f"arXiv {number} could not be fetched ({type(error).__name__})."
-        raise UserError(said, "Without a network, give the PDF.", code=3) from None
-    return target
+def _fetched(paper: bytes) -> str:
+    """The text of a PDF that was fetched."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "paper.pdf"
+        path.write_bytes(paper)
+        return _paper(path)
 
 
 def _repository(name: str, path: Path) -> str:
@@ -172,14 +173,9 @@ def _cloned(address: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone.git"
         only = "file" if Path(address).is_absolute() else "https"
-        words = [
-            "-c",
-            "protocol.allow=never",
-            "-c",
-            f"protocol.{only}.allow=always",
-            "-c",
-            "core.hooksPath=/dev/null",
-        ]
+        settings = ("protocol.allow=never", f"protocol.{only}.allow=always", "core.hooksPath=/dev/null")
+        # A redirect could lead into the network of this machine.
+        words = [word for setting in (*settings, "http.followRedirects=false") for word in ("-c", setting)]
         depth = [f"--depth={MOST_COMMITS}"] if only == "https" else ["--no-hardlinks"]
         _git(None, *words, "clone", "--bare", "-q", *depth, "--", address, str(clone))
         yield clone
@@ -191,17 +187,34 @@ def _git(folder: Path | None, *words: str) -> str:
         "PATH": "/usr/bin:/bin:/usr/local/bin",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
-    }
-    environment |= {"HOME": "/nonexistent", "GIT_CONFIG_COUNT": "1"}
-    environment |= {"GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+        "HOME": "/nonexistent",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+    } | {key: os.environ[key] for key in NETWORK if key in os.environ}
     command = ["git", "--no-pager", *place, *words]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=300, env=environment)
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            "The repository could not be fetched in 300 s.", "Clone it yourself.", code=3
-        ) from None
-    if done.returncode:
-        said = visible(done.stderr.decode("utf-8", "replace")).strip()[-300:]
-        raise UserError(f"The repository could not be read: {said}", "Is it a git repository?", code=3)
-    return done.stdout.decode("utf-8", "replace")
+    with tempfile.TemporaryFile() as answer:
+        try:
+            done = subprocess.run(
+                command,
+                stdout=answer,
+                stderr=subprocess.PIPE,
+                timeout=GIT_SECONDS,
+                env=environment,
+                preexec_fn=_limited,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"The repository could not be fetched in {GIT_SECONDS} s.", "Clone it yourself.", code=3
+            ) from None
+        if done.returncode:
+            said = visible(done.stderr.decode("utf-8", "replace")).strip()[-300:] or "it is too large"
+            raise UserError(f"The repository could not be read: {said}", "Clone it yourself.", code=3)
+        answer.seek(0)
+        return answer.read().decode("utf-8", "replace")
+
+
+def _limited() -> None:
+    """Limits what git may write and use: a small pack can unpack to anything."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (GIT_BYTES, GIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (GIT_MEMORY, GIT_MEMORY))

@@ -1,13 +1,21 @@
-"""Which sources of ideas paid: what was read, what was tried of it, and what it gained."""
+"""Which sources of ideas paid: what was read, what was tried of it, and what it gained.
+
+A source is a paper, a repository, or another search of the task.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoresearch.store.inbox import Entry
 from autoresearch.text import count, one_line
 from autoresearch.types import Experiment, Metric
+
+PART = re.compile(r", (piece|experiment) \d+$")
+"""End of where an idea was read: which part of the source."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,7 @@ class SourceWorth:
     Attributes:
         name: Of the source.
         ideas: How many were offered.
+        waiting: How many of them have not been taken up.
         tried: How many experiments tested them.
         kept: How many of these were kept.
         gain: Sum of their effects.
@@ -25,6 +34,7 @@ class SourceWorth:
 
     name: str
     ideas: int
+    waiting: int
     tried: int
     kept: int
     gain: float
@@ -41,13 +51,26 @@ def worth_of_sources(
         experiments: What it has tried.
         dollars: Source -> what reading it has cost.
     """
+    offered: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.source:
+            offered[PART.sub("", entry.source)].append(entry)
     found = []
-    for name in dict.fromkeys([*dollars, *(e.source.rpartition(", piece")[0] for e in entries if e.source)]):
-        numbers = {e.idea.number for e in entries if e.source.rpartition(", piece")[0] == name}
+    for name in dict.fromkeys([*dollars, *offered]):
+        numbers = {entry.idea.number for entry in offered[name]}
         tested = [e for e in experiments if e.proposal and e.proposal.idea in numbers and e.verdict]
         kept = [e for e in tested if e.kept]
-        gain = sum(e.verdict.effect or 0.0 for e in kept if e.verdict)
-        found.append(SourceWorth(name, len(numbers), len(tested), len(kept), gain, dollars.get(name, 0.0)))
+        found.append(
+            SourceWorth(
+                name,
+                ideas=len(numbers),
+                waiting=sum(entry.state == "open" for entry in offered[name]),
+                tried=len(tested),
+                kept=len(kept),
+                gain=sum(e.verdict.effect or 0.0 for e in kept if e.verdict),
+                dollars=dollars.get(name, 0.0),
+            )
+        )
     return sorted(found, key=lambda source: (-source.gain, source.dollars))
 
 
@@ -59,7 +82,7 @@ def source_lines(
 ) -> list[str]:
     """A line for each source."""
     return [
-        f"{one_line(s.name, 80)}: {count(s.ideas, 'idea')}, {s.tried} tried, {s.kept} kept, gain "
-        f"{metric.text(s.gain)}, read for ${s.dollars:.4f}"
+        f"{one_line(s.name, 80)}: {count(s.ideas, 'idea')}, {s.waiting} waiting, {s.tried} tried, "
+        f"{s.kept} kept, gain {metric.text(s.gain)}" + (f", read for ${s.dollars:.4f}" if s.dollars else "")
         for s in worth_of_sources(entries, experiments, dollars)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autoresearch.judge.finished.transfer import Extrapolated, Gain
 from autoresearch.store.records.transfers import TransferRecord
-from autoresearch.text import duration
+from autoresearch.text import count, duration
 from autoresearch.types import Experiment, Metric
 
 COLUMN = 34
@@ -64,6 +64,14 @@ def statements(record: TransferRecord, metric: Metric) -> list[str]:
     ]
     if any(rung.scale != 1.0 for rung in record.rungs):
         said.append(f"How the task grows: {record.rule}.")
+    if record.retune:
+        found = ", ".join(
+            f"{rung.name} times {record.rates(i, metric):.3g}" for i, rung in enumerate(record.rungs) if i
+        )
+        said.append(
+            "All learning rates are multiplied by one factor on each rung, the best of "
+            f"{count(record.retune, 'Optuna trial')} of start and tip together: {found}."
+        )
     beyond = record.beyond(metric)
     if isinstance(beyond, Extrapolated):
         low, high = (f"{end:+.{metric.digits}f}" for end in beyond.interval)

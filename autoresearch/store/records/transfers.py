@@ -6,6 +6,7 @@ Not covered: the statistics (`judge.transfer`), the trainings (`finish.transfer`
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from autoresearch.judge.finished.transfer import Extrapolated, Gain, extrapolate, gains
@@ -18,17 +19,19 @@ TRANSFERS = "transfers"
 
 @dataclass(frozen=True)
 class Rung(Plain):
-    """A scale, or other data.
+    """A scale, another budget, or other data.
 
     Attributes:
         name: Such as "scale 2" or "data tinystories".
         scale: By which the task's rule scales the files and the budget.
         data: The corpus; empty: that of the search.
+        budget: Factor of the budget beside that.
     """
 
     name: str
     scale: float = 1.0
     data: str = ""
+    budget: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class RungRun(Plain):
         seed: A seed that the search did not use.
         score: Score on the rung's validation split; None if there is none (yet).
         reason: Why there is none.
+        rates: By which all learning rates are multiplied.
+        tunes: Whether it looks for that factor, and is compared with nothing else.
     """
 
     rung: int
@@ -48,6 +53,8 @@ class RungRun(Plain):
     seed: int
     score: float | None = None
     reason: str = ""
+    rates: float = 1.0
+    tunes: bool = False
 
     @property
     def done(self) -> bool:
@@ -67,6 +74,7 @@ class TransferRecord(Plain):
         rule: How the task scales, in words.
         seconds: Of trainings so far.
         finished: Unix time in seconds; None before that.
+        retune: Factors of the learning rates that are tried on each rung but the first.
     """
 
     tip: str
@@ -76,6 +84,12 @@ class TransferRecord(Plain):
     rule: str
     seconds: float = 0.0
     finished: float | None = None
+    retune: int = 0
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for the same transfer only."""
+        return self.tip, self.rungs, self.retune
 
     def with_run(self, index: int, **changes: Any) -> TransferRecord:
         """The record with one of its trainings changed."""
@@ -91,16 +105,34 @@ class TransferRecord(Plain):
                 {
                     r.seed: metric.loss(r.score)
                     for r in self.runs
-                    if (r.rung, r.changes) == (rung, n) and r.score
+                    if (r.rung, r.changes, r.tunes) == (rung, n, False) and r.score
                 }
                 for n in range(len(self.keeps) + 1)
             ]
             found.append(gains(losses, found[0] if found else None))
         return found
 
+    def tuned(self, rung: int, metric: Metric) -> list[tuple[float, float | None]]:
+        """The factors of learning rates that were tried on a rung, each with the mean loss of start and tip.
+
+        None is the loss of a factor with which one of the two has no score.
+        """
+        found = []
+        for rates in dict.fromkeys(r.rates for r in self.runs if r.rung == rung and r.tunes):
+            scores = [r.score for r in self.runs if (r.rung, r.tunes, r.rates) == (rung, True, rates)]
+            known = [metric.loss(score) for score in scores if score is not None]
+            found.append((rates, fmean(known) if len(known) == len(scores) else None))
+        return found
+
+    def rates(self, rung: int, metric: Metric) -> float:
+        """The best of these factors; 1 if none was tried."""
+        known = [(loss, rates) for rates, loss in self.tuned(rung, metric) if loss is not None]
+        return min(known)[1] if known else 1.0
+
     def beyond(self, metric: Metric) -> Extrapolated | str:
         """The gain of all changes together one scale further, or why nothing can be said of it."""
-        known = [(r.scale, g[-1]) for r, g in zip(self.rungs, self.gains(metric), strict=True) if not r.data]
+        rungs = zip(self.rungs, self.gains(metric), strict=True)
+        known = [(r.scale, g[-1]) for r, g in rungs if not r.data and r.budget == 1.0]
         return extrapolate([scale for scale, _ in known], [gain for _, gain in known])
 
 
@@ -110,6 +142,6 @@ def read_transfers(notes: Notes) -> list[TransferRecord]:
 
 
 def write_transfer(notes: WritableNotes, record: TransferRecord) -> None:
-    """Add a transfer, or replace the record of the same tip and rungs."""
-    known = {(r.tip, r.rungs): r for r in [*read_transfers(notes), record]}
+    """Add a transfer, or replace the record of the same one."""
+    known = {r.key: r for r in [*read_transfers(notes), record]}
     write_records(notes, TRANSFERS, known.values())

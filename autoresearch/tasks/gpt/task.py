@@ -139,18 +139,29 @@ class GptTask(Task):
         """Net size that an edit adds, in lines of usual code; see `edit.python.net_size`."""
         return net_size(before, after)
 
-    def scaled(self, sources: Mapping[str, str], scale: float) -> Mapping[str, str]:
-        """The script with more blocks; depth alone says how large a model is, as in nanochat."""
+    def scaled(self, sources: Mapping[str, str], scale: float, rates: float = 1.0) -> Mapping[str, str]:
+        """The script with more blocks; depth alone says how large a model is, as in nanochat.
+
+        Learning rates are the numbers whose names end in `_LR`.
+        """
         path = f"{self._task.train.replace('.', '/')}.py"
         column, source = int(device(self._config) == "cuda"), sources.get(path, "")
         try:
-            depth = read_values(source, column).get("DEPTH")
+            values = read_values(source, column)
         except SyntaxError as error:
             raise Refused(f"{path} cannot be parsed: {error}") from None
-        if not isinstance(depth, int) or isinstance(depth, bool):
-            raise Refused(f"{path} has no whole number DEPTH, by which it grows")
-        edits = set_knobs(path, source, {"DEPTH": max(1, round(depth * scale))}, column)
-        return {path: apply(sources, edits)[path]}
+        new: dict[str, int | float] = {}
+        if scale != 1.0:
+            depth = values.get("DEPTH")
+            if not isinstance(depth, int) or isinstance(depth, bool):
+                raise Refused(f"{path} has no whole number DEPTH, by which it grows")
+            new["DEPTH"] = max(1, round(depth * scale))
+        if rates != 1.0:
+            known = {k: v for k, v in values.items() if k.endswith("_LR") and isinstance(v, float)}
+            if not known:
+                raise Refused(f"{path} has no learning rate: no decimal number with a name that ends in _LR")
+            new |= {name: float(f"{value * rates:.6g}") for name, value in known.items()}
+        return {path: apply(sources, set_knobs(path, source, new, column))[path]}
 
     def guard_metrics(self) -> Sequence[GuardMetric]:
         """Slices of the held-out text, calibration, other text, speed and memory."""
@@ -165,10 +176,11 @@ class GptTask(Task):
         budget = self._budget
         if scale == 1.0:
             return ()
+        more = max(scale, 1.0)  # a smaller budget may take as long as before
         return (
             f"budget.amount={round(budget.amount * scale)}",
-            f"budget.max_seconds={budget.max_seconds * scale**2:g}",
-            f"budget.score_seconds={budget.score_seconds * scale:g}",
+            f"budget.max_seconds={budget.max_seconds * more**2:g}",
+            f"budget.score_seconds={budget.score_seconds * more:g}",
         )
 
     def shares(self, split: Split, data: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.propose.queue import QueueProposer
 from autoresearch.search.setup.open import earlier_lessons
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
@@ -33,6 +34,18 @@ def test_a_search_tries_what_another_has_kept(repository: Repository) -> None:
     assert "nothing new to try" in inside(root, "scout", "name=b")
     entries = Inbox(root / "runs" / "b").entries()
     assert [e.state for e in entries] == ["open"] * 2 and all(e.idea.patch for e in entries)
+    assert "search a: 2 ideas, 2 waiting, 0 tried, 0 kept" in inside(root, "idea", "list", "name=b")
+    inbox = Inbox(root / "runs" / "b")
+    queue = QueueProposer(inbox, wait=False)
+    search = make_search(repository, [], "name=b", "experiments=1", proposer=queue, inbox=inbox)
+    search.run()
+    search.journal.close()
+    said = inside(root, "idea", "list", "name=b")
+    assert "from search a, experiment 1" in said and "[taken (experiment 1: keep)]" in said
+    assert "search a: 2 ideas, 1 waiting, 1 tried, 1 kept, gain " in said and "read for" not in said
+    inside(root, "report", "name=b")
+    page = (root / "runs/b/report/report.md").read_text()
+    assert "## Which sources of ideas paid" in page and "| search a | 2 | 1 | 1 | 1 | +" in page
 
 
 def test_models_of_a_new_search_can_be_told(repository: Repository) -> None:

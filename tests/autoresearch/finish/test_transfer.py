@@ -1,7 +1,8 @@
 """Kept changes on other rungs: each is trained there on common seeds, and a killed transfer goes on."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,24 +43,33 @@ class Killed(Exception):
     """The process was killed."""
 
 
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
-    repository = make_repository(tmp_path / "repo", SCRIPT)
-    made = make_search(repository, [0.5], "experiments=1", measurers={"cpu": Deep()})
+def searching(folder: Path, script: str, measurer: type[StubMeasurer]) -> Search:
+    """A search that has kept one change, which gains 0.05."""
+    repository = make_repository(folder / "repo", script)
+    made = make_search(repository, [0.5], "experiments=1", measurers={"cpu": measurer()})
     made.run()
-    rungs = dict[str, Search]()
+    return made
+
+
+def opening(made: Search, rungs: dict[str, Search], measurer: type[StubMeasurer]) -> Callable[..., Any]:
+    """As `open_search` for the rungs of a search; data and sandbox are tested with the command line."""
 
     @contextmanager
     def open_rung(overrides: list[str], view: str, *, proposes: bool, start: str) -> Iterator[Search]:
-        """As `open_search`, whose data and sandbox are tested with the command line."""
         assert not proposes and start == made.journal.info().base_commit
         name = next(o for o in overrides if o.startswith("name="))
         budget = [o for o in overrides if o.startswith("budget.")]
         if name not in rungs:
-            rungs[name] = make_search(repository, [], name, *budget, measurers={"cpu": Deep()})
+            rungs[name] = make_search(made.repository, [], name, *budget, measurers={"cpu": measurer()})
         yield rungs[name]
 
-    monkeypatch.setattr(transfer, "open_search", open_rung)
+    return open_rung
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    made = searching(tmp_path, SCRIPT, Deep)
+    monkeypatch.setattr(transfer, "open_search", opening(made, {}, Deep))
     return made
 
 
@@ -136,6 +146,65 @@ def test_a_script_that_the_rule_does_not_fit_has_no_score_there(
     record = transfer.make_transfer(search, [2.0], [], 2)
     assert [gain.mark for gain in record.gains(search.task.metric)[1]] == [Mark.UNKNOWN] * 2
     assert "No score at scale 2: no DEPTH." in transfer_lines(record, search.task.metric)
+
+
+class Fast(StubMeasurer):
+    """A deeper model wants three quarters of the rate: it loses what the rate is off, in logarithms."""
+
+    def measure(self, tree: Path, spec: TrialSpec, *rest: Any) -> Measurement:
+        text, done = (tree / PATH).read_text(), super().measure(tree, spec, *rest)
+        rate = float(re.findall(r"BASE_LR = ([\d.]+)", text)[0])
+        off = math.log(rate / (0.3 if "DEPTH = 4" in text else 0.4)) ** 2
+        return replace(done, score=done.score and done.score + off / 10)
+
+
+def test_learning_rates_are_tuned_anew_on_a_rung_and_a_killed_tuning_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, rungs = (
+        searching(tmp_path, SCRIPT.replace("print", "BASE_LR = 0.4\nprint"), Fast),
+        dict[str, Search](),
+    )
+    monkeypatch.setattr(transfer, "open_search", opening(made, rungs, Fast))
+    run_trainings, count = transfer.run_trainings, 0
+
+    def dies(*arguments: Any) -> Iterator[Any]:
+        nonlocal count
+        for found in run_trainings(*arguments):
+            yield found
+            count += 1
+            if count == 4 + 3:  # the other of the second trial is under way
+                raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(transfer, "run_trainings", dies)
+        transfer.make_transfer(made, [2.0], [], 2, retune=6)
+    metric = made.task.metric
+    [half] = read_transfers(made.journal)
+    assert [loss is None for _, loss in half.tuned(1, metric)] == [False, True]
+    record = transfer.make_transfer(made, [2.0], [], 2, retune=6)
+    tried = record.tuned(1, metric)
+    assert len(tried) == 6 and tried[0][0] == 1.0 and not record.tuned(0, metric)
+    best = record.rates(1, metric)
+    assert best == min(tried, key=lambda found: abs(math.log(found[0] / 0.75)))[0] != 1.0
+    compared = [run for run in record.runs if not run.tunes]
+    assert [run.rates for run in compared] == [1.0] * 4 + [best] * 4
+    assert not {run.seed for run in compared} & {run.seed for run in record.runs if run.tunes}
+    [_, [there, _]] = record.gains(metric)
+    assert there.mark is Mark.HOLDS and there.effect == pytest.approx(0.05, abs=0.005)
+    [said] = [text for text in transfer_lines(record, metric) if "learning rates are multiplied" in text]
+    assert f"the best of 6 Optuna trials of start and tip together: scale 2 times {best:.3g}." in said
+
+
+def test_the_budget_alone_can_be_a_rung(search: Search) -> None:
+    record = transfer.make_transfer(search, [2.0], [], 2, budgets=[1.25, 0.8, 1.0])
+    assert [rung.name for rung in record.rungs] == ["scale 1", "scale 2", "budget 0.8", "budget 1.25"]
+    given = transfer.settings(search, record.rungs[2])
+    assert f"budget.amount={round(0.8 * 65536)}" in given and "name=x-budget-0.8" in given
+    assert "budget.max_seconds=60" in given, "it may take as long as before"
+    marks = [gains[0].mark for gains in record.gains(search.task.metric)]
+    assert marks == [Mark.HOLDS, Mark.REVERSES, Mark.HOLDS, Mark.HOLDS]
+    assert "only 2 scales" in str(record.beyond(search.task.metric)), "a budget is no scale"
 
 
 def test_what_makes_no_sense_is_refused(search: Search, tmp_path: Path) -> None:
