@@ -63,8 +63,8 @@ def weigh(
 def _weighed(
     guard: GuardMetric, before: Sequence[GuardRun], after: Sequence[GuardRun], z: float
 ) -> GuardGain:
-    if guard == SPREAD:
-        return _spread(before, after, z)
+    if guard.name == SPREAD.name:
+        return _spread(guard.margin, before, after, z)
     sides = [[run for run in runs if guard.metric in run.values] for runs in (before, after)]
     if min(map(len, sides)) < LEAST_RUNS:
         return GuardGain(guard.name, runs=len(sides[1]))
@@ -101,7 +101,7 @@ def _documents(guard: GuardMetric, sides: Sequence[Sequence[GuardRun]]) -> Varia
     return document_variance(losses[0], losses[1], Items(first[:, 1], first[:, 2].astype(np.int64)))
 
 
-def _spread(before: Sequence[GuardRun], after: Sequence[GuardRun], z: float) -> GuardGain:
+def _spread(margin: float, before: Sequence[GuardRun], after: Sequence[GuardRun], z: float) -> GuardGain:
     """The gain in the logarithm of the standard deviation; its error is that of two chi-square variables."""
     sums = [squares(run.loss for run in runs) for runs in (before, after)]
     if any(not ss or df < LEAST_RUNS for ss, df in sums):
@@ -109,7 +109,7 @@ def _spread(before: Sequence[GuardRun], after: Sequence[GuardRun], z: float) -> 
     logs = [math.log(ss / df) / 2 for ss, df in sums]
     error = math.sqrt(math.fsum(_trigamma(df / 2) for _, df in sums)) / 2
     gain = logs[0] - logs[1]
-    return _judged(SPREAD, gain, Variance(error**2, math.inf), len(after), z, 0.0)
+    return _judged(SPREAD, gain, Variance(error**2, math.inf), len(after), z, margin)
 
 
 def _trigamma(x: float) -> float:

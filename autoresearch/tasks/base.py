@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -277,20 +278,35 @@ class Task(Protocol):
         return []
 
 
-def chosen_guards(task: Task, names: Sequence[str]) -> list[GuardMetric]:
+def chosen_guards(task: Task, chosen: Sequence[str]) -> list[GuardMetric]:
     """The guards that a configuration names.
 
+    Args:
+        task: Of the search.
+        chosen: Names, each with or without its margin: "rare", or "rare:0.002" where a loss of 0.2% is none.
+
     Raises:
-        UserError: If the task has none of a name.
+        UserError: If the task has none of a name, or a margin is no share.
     """
     known = {guard.name: guard for guard in (*task.guard_metrics(), SPREAD)}
-    for name in names:
+    found: dict[str, GuardMetric] = {}
+    for name, _, margin in (text.partition(":") for text in chosen):
         if name not in known:
             there = ", ".join(f"{guard.name} ({guard.text})" for guard in known.values())
             raise UserError(
                 f"guards.metrics: the task {task.name} has no guard {name!r}.", f"It has: {there}."
             )
-    return [known[name] for name in dict.fromkeys(names)]
+        found[name] = replace(known[name], margin=_share(name, margin)) if margin else known[name]
+    return list(found.values())
+
+
+def _share(name: str, text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (share := float(text)) < 1:
+            return share
+    raise UserError(
+        f"guards.metrics: the margin of {name}, {text}, is no share.", f"For example: {name}:0.002"
+    )
 
 
 def requested(guards: Sequence[GuardMetric]) -> tuple[GuardMetric, ...]:

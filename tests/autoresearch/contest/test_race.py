@@ -1,4 +1,4 @@
-"""The racing rule: what it establishes in simulated contests, however often one looks."""
+"""What is established in simulation: by the racing rule, however often one looks, and by the outer judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoresearch.config import load
 from autoresearch.contest.race import LEVEL, Gains, differences, half_width, racing, standing, winner
+from autoresearch.judge import create_judge
+from autoresearch.testing.judges import Simulation, serial
+from autoresearch.types import VerdictKind
 
 ROUNDS = 12
 SKEWED: dict[str, Callable[[random.Random], float]] = {
@@ -52,6 +56,17 @@ def test_three_briefs_are_ranked_rightly_in_95_of_100_contests() -> None:
         searches += sum(len(found) for found in gains.values())
     assert right >= 0.95 * times and wrong <= 0.05 * times
     assert searches / times < 60, "the race ends early"
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "half of them 0", "0 or 1"])
+def test_the_judge_of_a_search_of_briefs_keeps_few_that_are_no_better(kind: str) -> None:
+    """A/A: the gains of inner searches are skewed, and often 0 in all baselines; every brief is equal."""
+    options, kept, tried = load(["judge=default"], {}).judge, 0, 0
+    for seed in range(100):
+        equal = Simulation([0.0] * 4, seed=seed, shock=lambda draw: -SKEWED[kind](draw))
+        verdicts = serial(create_judge(baseline=equal.baseline(), tau=0.0, **options), equal)
+        kept, tried = kept + sum(v.kind is VerdictKind.KEEP for v in verdicts), tried + len(verdicts)
+    assert tried == 400 and kept <= 10, "about one of a hundred"
 
 
 @pytest.mark.soak

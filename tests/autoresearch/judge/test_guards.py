@@ -1,5 +1,7 @@
 """How sure a loss on a further metric is: right at its stated confidence, in simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,11 +50,13 @@ def test_the_spread_over_seeds_is_compared() -> None:
         rng = np.random.default_rng(1)
         return [GuardRun(seed, float(rng.normal(1, width)), {}) for seed in range(count)]
 
-    [wider], [few] = (
+    [wider], [allowed], [few] = (
         weigh([SPREAD], spread(0.01, 12), spread(0.1, 12)),
+        weigh([replace(SPREAD, margin=9.0)], spread(0.01, 12), spread(0.1, 12)),
         weigh([SPREAD], spread(1, 2), spread(9, 2)),
     )
     assert wider.lost and wider.gain == pytest.approx(-np.log(10), abs=0.01)
+    assert allowed.gain == wider.gain and not allowed.lost, "its margin is in logarithms"
     assert few.gain is None and not few.lost, "two seeds say nothing of a spread"
 
 

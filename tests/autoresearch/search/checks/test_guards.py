@@ -8,6 +8,7 @@ from autoresearch.errors import UserError
 from autoresearch.search.loop import Search
 from autoresearch.store.git.commits import commit_message
 from autoresearch.store.inbox import DevisedGuard, Inbox
+from autoresearch.tasks.base import chosen_guards
 from autoresearch.types import Experiment, VerdictKind
 from tests.support.stub import make_repository, make_search, measurer
 
@@ -83,3 +84,12 @@ def test_an_accepted_guard_refuses_the_next_exploit(tmp_path: Path) -> None:
 def test_a_guard_that_the_task_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no guard 'colour'"):
         searched(tmp_path, HONEST, "guards.metrics=[colour]")
+
+
+def test_a_guard_may_have_a_margin_below_which_a_loss_is_none(tmp_path: Path) -> None:
+    chosen = make_search(make_repository(tmp_path / "repo"), [], "guards.metrics=[rare:0.002,late,seeds:0.5]")
+    margins = {guard.name: guard.margin for guard in chosen.state.guards()}
+    assert margins == {"rare": 0.002, "late": 0.0, "seeds": 0.5}
+    for margin in ("0.2%", "1", "-0.1", "nan"):
+        with pytest.raises(UserError, match=f"margin of rare, {margin}, is no share"):
+            chosen_guards(chosen.task, [f"rare:{margin}"])
