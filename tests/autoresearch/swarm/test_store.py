@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,7 +38,7 @@ def together(store, calls):
             waiting = [pool.submit(one, call) for call in calls]
             ready.wait()
             while len(store._arrivals) < len(calls):
-                pass
+                time.sleep(0.01)
         return [future.result() for future in waiting]
 
 
