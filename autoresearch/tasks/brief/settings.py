@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoresearch.config import Config, load
+from autoresearch.config.files import user_files
 from autoresearch.errors import UserError
+from autoresearch.store.git.repository import Repository
 
 OWN = ("name", "runs", "brief", "seed", "experiments", "minutes")
 """Settings of an inner search that follow from what it is for."""
@@ -73,5 +75,17 @@ def check_settings(settings: Sequence[str], spend: Spend) -> Config:
         raise UserError("An inner search cannot be one of briefs.", "Name another task: task=nanomodel")
     if not config.claim:
         raise UserError("An inner search needs a claim: its gain is what it claims.", "For example: claim=4")
+    _check_choices(config)
     cap(settings, spend)
     return config
+
+
+def _check_choices(config: Config) -> None:
+    """Refuse choices of the user's that git does not hold: inner searches run in a copy of a commit."""
+    own = user_files().folder
+    used = [f"{group}/{choice}.yaml" for group, choice in config.choices.items()]
+    files = [f"{own.name}/{file}" for file in used if (own / file).is_file()] if own else []
+    if own and files and (missing := Repository(own.parent).uncommitted(files)):
+        raise UserError(
+            f"Git does not hold {' and '.join(missing)}: the inner searches would not find it.", "Commit it."
+        )

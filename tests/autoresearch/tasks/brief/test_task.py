@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.config import load
+from autoresearch.config import CONFIGS, load
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import create_sandbox
@@ -71,6 +71,20 @@ def test_it_says_what_it_is() -> None:
 def test_what_cannot_be_is_refused(wrong: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         task(wrong)
+
+
+@pytest.mark.usefixtures("toys")
+def test_choices_that_are_not_committed_are_refused_before_a_search_begins(root: Path) -> None:
+    own = root / "configs" / "data" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    shipped = CONFIGS / "data" / "tinystories.yaml"
+    own.write_text(shipped.read_text("utf-8"), "utf-8")
+    with pytest.raises(UserError, match="Git does not hold configs"):
+        task('task.elsewhere=["data=mine"]')
+    task('task.elsewhere=["data=tinystories"]')
+    git(root, "add", "configs")
+    git(root, "commit", "-qm", "a corpus")
+    assert task('task.elsewhere=["data=mine"]').sealed is Split.TEST
 
 
 @pytest.mark.usefixtures("toys")
