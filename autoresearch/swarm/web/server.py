@@ -79,16 +79,21 @@ def _site(request: Request) -> Site:
 # How a handler is made
 
 
-def of_track(make: OfTrack) -> Handler:
+def of_track(handle: Callable[[Request, Track], Awaitable[Response]]) -> Handler:
     """Find the track that is asked for."""
 
     async def answer(request: Request) -> Response:
         track = _site(request).tracks.get(request.path_params["track"])
         if track is None:
             return JSONResponse({"error": "there is no such track"}, 404)
-        return await guarded(lambda: make(request, track))
+        return await handle(request, track)
 
     return answer
+
+
+def made(make: OfTrack) -> Handler:
+    """Make an answer about a track in a thread."""
+    return of_track(lambda request, track: guarded(lambda: make(request, track)))
 
 
 def shown(make: OfTrack) -> Handler:
@@ -98,7 +103,7 @@ def shown(make: OfTrack) -> Handler:
         key = request.url.path, request.headers.get("host", "")
         return _site(request).answers.get(key, track, lambda: make(request, track))
 
-    return of_track(answer)
+    return made(answer)
 
 
 def json_of(value: Callable[[Track], Any]) -> Handler:
@@ -180,12 +185,10 @@ def bundle(request: Request, track: Track) -> Response:
 # What comes in
 
 
-async def submit(request: Request) -> Response:
+async def submit(request: Request, track: Track) -> Response:
     """Take a contribution."""
     site = _site(request)
-    track, limits = site.tracks.get(request.path_params["track"]), site.limits
-    if track is None:
-        return JSONResponse({"error": "there is no such track"}, 404)
+    limits = site.limits
     try:
         async with asyncio.timeout(limits.seconds):
             body = await _body(request, 1000 * limits.kilobytes)
@@ -262,11 +265,11 @@ ROUTES = [
     Route(f"{API}/people", json_of(Track.people)),
     Route(f"{API}/tried", json_of(Track.tried)),
     Route(f"{API}/ideas", json_of(Track.ideas)),
-    Route(f"{API}/log", of_track(entries)),
-    Route(f"{API}/bundle", of_track(bundle)),
+    Route(f"{API}/log", made(entries)),
+    Route(f"{API}/bundle", made(bundle)),
     Route(f"{API}/contributions", json_of(Track.contributions), methods=["GET"]),
-    Route(f"{API}/contributions", submit, methods=["POST"]),
-    Route(f"{API}/contributions/{{digest}}", of_track(one)),
+    Route(f"{API}/contributions", of_track(submit), methods=["POST"]),
+    Route(f"{API}/contributions/{{digest}}", made(one)),
     Route("/{track}", shown(leaderboard)),
     Route("/{track}/feed.atom", shown(feed)),
 ]
