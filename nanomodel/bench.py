@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from nanomodel.training_warnings import compile_warnings
+from nanomodel.standalone import compile_warnings
 
 BUDGETS = Path(__file__).resolve().parent.parent / "configs" / "budget"
 PHASES = ("import", "build", "warm-up", "train", "score")

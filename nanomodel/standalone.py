@@ -1,7 +1,8 @@
 """`python -m nanomodel.train` without a runner: read the prepared cache, keep the clock, score at the end.
 
 A person can try an edit with it, on this machine or on one that has only torch, numpy and a copied cache. The
-same scorer computes the score, in new processes, but without any sandbox.
+same scorer computes the score, in new processes, but without any sandbox. Warnings are for people; the runner
+does not use them.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from numpy.typing import NDArray
 from nanomodel.data import DataError, Prepared, open_cache
 from nanomodel.data.token_budget import draw_tokens
 from nanomodel.device import choose_device, describe, use_own_compile_cache
-from nanomodel.training_warnings import compile_warnings, repetition_warnings
 from nanomodel.wire import Message
 
 CACHES = Path("runs/cache")
+
+
+EPOCHS = 4.0
+"""Text that is read more often than this teaches less and less (Muennighoff et al. 2023)."""
 
 
 class Standalone:
@@ -177,3 +181,30 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-score", dest="score", action="store_false", help="do not score the weights")
     parser.add_argument("--out", help="keep the weights in this file")
     return parser
+
+
+def compile_warnings(metrics: Mapping[str, float]) -> list[str]:
+    """One sentence for each problem in compiling; torch continues without it, but much slower.
+
+    Args:
+        metrics: What the harness reported of a training that was to be compiled.
+    """
+    if not metrics.get("compiled_graphs"):
+        return ["Nothing was compiled, though it was to be."]
+    causes = {
+        "compile_failures": "{:.0f} functions could not be compiled.",
+        "graph_breaks": "The compiled step has {:.0f} graph breaks.",
+        "recompiles": "{:.0f} functions were compiled again after the clock had started.",
+    }
+    return [text.format(metrics[name]) for name, text in causes.items() if metrics.get(name)]
+
+
+def repetition_warnings(metrics: Mapping[str, float]) -> list[str]:
+    """Say if the training data was too small for the budget: one sentence, or none."""
+    epochs = metrics.get("epochs", 0.0)
+    if epochs <= EPOCHS:
+        return []
+    return [
+        f"The training data was read {epochs:.0f} times over, so changes that help to memorise it win. "
+        "Prepare more text (data=file data.path=..., or data=climbmix), or train for less time."
+    ]

@@ -209,7 +209,7 @@ class SearchHandle(SearchFrames):
 
     def sources(self) -> list[str]:
         """What came of each source that was read for ideas, a line for each."""
-        from autoresearch.report.sections.sources import source_lines
+        from autoresearch.report.sections.worth import source_lines
 
         inbox = Inbox(self.folder)
         with self._opened() as journal:

@@ -18,8 +18,6 @@ from typer.core import TyperGroup
 
 from autoresearch import __version__
 from autoresearch.cli import (
-    attempt,
-    begin,
     chain,
     compare,
     contest,
@@ -27,10 +25,10 @@ from autoresearch.cli import (
     guards,
     inspect,
     learn,
-    machine,
     maintain,
     mcp,
     run,
+    setup,
     steer,
     swarm,
     watch,
@@ -38,10 +36,10 @@ from autoresearch.cli import (
 from autoresearch.errors import UserError
 
 COMMANDS = (
-    begin.init,
-    begin.check,
+    setup.init,
+    setup.check,
     run.run,
-    machine.prepare,
+    setup.prepare,
     compare.list_searches,
     inspect.status,
     watch.watch,
@@ -55,7 +53,7 @@ COMMANDS = (
     compare.importance,
     learn.lessons,
     learn.scout,
-    machine.config,
+    setup.config,
     finish.claim,
     finish.audit,
     finish.ablate,
@@ -67,7 +65,7 @@ COMMANDS = (
     finish.open_exported,
     chain.verify_chain,
     inspect.ui,
-    attempt.attempt,
+    steer.attempt,
     steer.note,
     steer.pause,
     steer.resume,
@@ -80,10 +78,10 @@ COMMANDS = (
     maintain.trace,
     maintain.sync,
     maintain.clean,
-    machine.doctor,
+    setup.doctor,
 )
 
-NAMES = {compare.list_searches: "list", attempt.attempt: "try", finish.open_exported: "import"}
+NAMES = {compare.list_searches: "list", steer.attempt: "try", finish.open_exported: "import"}
 """Commands whose names are words of Python's."""
 
 

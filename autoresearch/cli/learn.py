@@ -93,7 +93,7 @@ def _read_sources(overrides: list[str], names: list[str], most: int, max_dollars
     from autoresearch.propose.llm.reader import Reader
     from autoresearch.propose.scout.ideas import scout as read
     from autoresearch.propose.scout.sources import read_source
-    from autoresearch.report.sections.sources import source_lines
+    from autoresearch.report.sections.worth import source_lines
     from autoresearch.search.setup.settings import recorded_config
     from autoresearch.store.calls import CallLog
     from autoresearch.store.inbox import Inbox

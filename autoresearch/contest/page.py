@@ -22,8 +22,7 @@ from autoresearch.report.markdown import escape, fence
 from autoresearch.report.sections.instructions import as_text as as_table
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.summary import Summary
-from autoresearch.tasks.brief.ledger import gained, ledger
-from autoresearch.tasks.brief.result import Result
+from autoresearch.tasks.brief.result import Result, gained, ledger
 from autoresearch.text import count, duration
 from autoresearch.types import Cost, Metric
 

@@ -20,9 +20,8 @@ from autoresearch.report.plots.progress import write_progress_plot, write_timeli
 from autoresearch.report.plots.transfer import write_transfer_plot
 from autoresearch.report.sections import guards, transfer
 from autoresearch.report.sections.instructions import shares
-from autoresearch.report.sections.sources import SourceWorth, worth_of_sources
 from autoresearch.report.sections.stopping import stopping
-from autoresearch.report.sections.worth import comparisons
+from autoresearch.report.sections.worth import SourceWorth, comparisons, worth_of_sources
 from autoresearch.report.summary import History, Summary, summarize
 from autoresearch.report.timeline import TimeUse, time_use
 from autoresearch.store.inbox import Inbox

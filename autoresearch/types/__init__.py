@@ -18,11 +18,10 @@ from autoresearch.types.choices import (
     VerdictKind,
 )
 from autoresearch.types.experiments import Experiment, Trial, in_order, starts_with
-from autoresearch.types.guards import GuardGain, GuardMetric
 from autoresearch.types.plain import Knob, Plain
 from autoresearch.types.proposals import Call, Candidate, Cost, Draft, Edit, Idea, Proposal, Tuning
 from autoresearch.types.trials import WAITING, Diagnosis, Measurement, Progress, Provenance, TextRequest
-from autoresearch.types.verdicts import Estimate, Levels, Verdict
+from autoresearch.types.verdicts import Estimate, GuardGain, GuardMetric, Levels, Verdict
 
 __all__ = [
     "REPORTED_SPLITS",

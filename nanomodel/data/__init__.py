@@ -16,9 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanomodel.data.cache import SEPARATOR, SPLITS, Prepared, open_cache
-from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report, silent
-from nanomodel.data.spec import DataSpec
+from nanomodel.data.spec import DataError, DataSpec
 
 __all__ = ["SEPARATOR", "SPLITS", "DataError", "DataSpec", "Prepared", "Report", "open_cache", "prepare"]
 

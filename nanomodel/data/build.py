@@ -21,9 +21,8 @@ from nanomodel.data.cache import FORMAT, GUARDS, SEPARATOR, SPLITS, TOKEN, Prepa
 from nanomodel.data.corpora import Corpus, open_corpus
 from nanomodel.data.documents import DocumentFile, Ints
 from nanomodel.data.duplicates import Sketcher, group
-from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
-from nanomodel.data.spec import DataSpec
+from nanomodel.data.spec import DataError, DataSpec
 from nanomodel.data.splits import Hashes, content_hash, hold_out
 from nanomodel.data.staging import locked, staged, sweep
 from nanomodel.data.tokenizer import PATTERN, Encoder, Tokens, train

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nanomodel.data.errors import DataError
+from nanomodel.data.spec import DataError
 
 FORMAT = 1
 SEPARATOR = 255

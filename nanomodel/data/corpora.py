@@ -13,10 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
 from nanomodel.data.readers import read_files
-from nanomodel.data.spec import LOCAL, PACKAGED, DataSpec
+from nanomodel.data.spec import LOCAL, PACKAGED, DataError, DataSpec
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 

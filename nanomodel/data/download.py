@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
+from nanomodel.data.spec import DataError
 from nanomodel.data.staging import locked
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)

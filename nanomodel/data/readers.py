@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanomodel.data.errors import DataError
 from nanomodel.data.progress import Report
+from nanomodel.data.spec import DataError
 
 WHOLE_FILE = 16 << 20
 FEW = 1000

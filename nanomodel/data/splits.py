@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanomodel.data.documents import Ints
-from nanomodel.data.errors import DataError
+from nanomodel.data.spec import DataError
 
 Hashes = npt.NDArray[np.uint64]
 LEAST_BYTES = 4096

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanomodel.data.cache import SEPARATOR, TOKEN
-from nanomodel.data.errors import DataError
+from nanomodel.data.spec import DataError
 
 RAW = 256
 

@@ -1,6 +1,6 @@
 import pytest
 
-from nanomodel.training_warnings import EPOCHS, compile_warnings, repetition_warnings
+from nanomodel.standalone import EPOCHS, compile_warnings, repetition_warnings
 
 FINE = {"compiled_graphs": 5, "graph_breaks": 0, "compile_failures": 0, "recompiles": 0, "epochs": EPOCHS}
 

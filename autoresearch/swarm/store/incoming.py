@@ -15,8 +15,7 @@ from autoresearch.swarm import log
 from autoresearch.swarm.contribution import Signed
 from autoresearch.swarm.log import Kind
 from autoresearch.swarm.queue import DAY, Record, Sent, over_quota
-from autoresearch.swarm.store.file import File
-from autoresearch.swarm.store.records import OverQuota, Received, State
+from autoresearch.swarm.store.file import File, OverQuota, Received, State
 
 
 @dataclass

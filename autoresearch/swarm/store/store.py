@@ -19,8 +19,8 @@ from autoresearch.swarm.chain.links import SEGMENT, publish, published
 from autoresearch.swarm.contribution import Signed
 from autoresearch.swarm.log import Kind
 from autoresearch.swarm.queue import Record
+from autoresearch.swarm.store.file import COLUMNS, Received, State, received
 from autoresearch.swarm.store.incoming import Incoming
-from autoresearch.swarm.store.records import COLUMNS, Received, State, received
 from autoresearch.swarm.store.verdicts import Verdicts
 
 OWN = "verifier"

@@ -8,8 +8,7 @@ from typing import Any
 from autoresearch.swarm import log
 from autoresearch.swarm.log import Kind
 from autoresearch.swarm.queue import WINDOW, Spent, Turns, Waiting
-from autoresearch.swarm.store.file import File
-from autoresearch.swarm.store.records import OPEN, State
+from autoresearch.swarm.store.file import OPEN, File, State
 
 
 class Verdicts(File):

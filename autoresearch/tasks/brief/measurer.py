@@ -11,8 +11,7 @@ from autoresearch.clock import now
 from autoresearch.config.roles import together
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.tasks.brief.inner import Inner, Searches
-from autoresearch.tasks.brief.ledger import in_short, ledger
-from autoresearch.tasks.brief.result import Result
+from autoresearch.tasks.brief.result import Result, in_short, ledger
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 if TYPE_CHECKING:

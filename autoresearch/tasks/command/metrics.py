@@ -1,4 +1,4 @@
-"""Reads the metrics that a command says, and checks the guards on them.
+"""Reads the metrics that a command says, and checks the guards on them and the losses of single items.
 
 A command says its metrics in one of three ways: `METRIC name=value` lines, a JSON file, or anything that a
 regular expression finds. One value is wanted of each name; what is missing, said twice, or no finite number
@@ -7,6 +7,7 @@ is an error in words.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -22,6 +23,11 @@ GUARD = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(baseline)?\s*([-+]?)\s*([\d.]+(?:e[-+
 LARGEST_FILE = 1 << 20
 MOST = 64
 """Metrics of one trial."""
+
+
+MOST_BYTES = 1 << 30
+TOLERANCE = 1e-4
+"""Largest difference between the metric and the mean of its items, as a share of it."""
 
 
 class MetricError(Exception):
@@ -176,3 +182,38 @@ class Guard:
         if value >= bound if self.least else value <= bound:
             return ""
         return f"guard: {self.name} is {value:.6g}, and {self} is wanted, here {bound:.6g}"
+
+
+def check_items(file: Path, score: float, target: Path) -> None:
+    """Check losses of items, and write them as `execute.base.Measurer.measure` wants them.
+
+    Args:
+        file: Float array: [n] losses, [n, 2] losses times weights and weights, or [n, 3] also documents.
+        score: The metric, which must be their weighted mean.
+        target: File to write.
+
+    Raises:
+        MetricError: If they are missing, of another shape, not finite, or have another mean.
+    """
+    import numpy as np
+
+    try:
+        table = np.load(io.BytesIO(read_plain(file, file.parent, MOST_BYTES)), allow_pickle=False)
+    except FileNotFoundError:
+        raise MetricError(f"it wrote no losses of items to {file.name} (AUTORESEARCH_ITEMS)") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise MetricError(f"its losses of items cannot be read: {error}") from None
+    if table.ndim not in (1, 2) or not len(table) or table.dtype.kind not in "fiu":
+        raise MetricError(f"its losses of items have the shape {table.shape}, type {table.dtype}")
+    losses = table.astype(np.float64).reshape(len(table), -1)
+    weights = losses[:, 1] if losses.shape[1] > 1 else np.ones(len(losses))
+    if losses.shape[1] > 3 or not np.isfinite(losses).all() or (weights < 0).any() or not weights.sum():
+        raise MetricError(
+            "its losses of items must be finite: [n], or [n, 2] with weights, or [n, 3] with documents"
+        )
+    sums = losses[:, 0] if losses.shape[1] > 1 else losses[:, 0] * weights
+    mean = float(sums.sum() / weights.sum())
+    if not math.isclose(mean, score, rel_tol=TOLERANCE, abs_tol=1e-9):
+        raise MetricError(f"its metric is {score:.6g}, but the losses of items have the mean {mean:.6g}")
+    documents = losses[:, 2] if losses.shape[1] == 3 else np.arange(len(losses))
+    np.save(target, np.column_stack([sums, weights, documents]))

@@ -16,8 +16,7 @@ from autoresearch.execute.output import OTHER, TIMEOUT, classify
 from autoresearch.execute.sandbox import Sandbox
 from autoresearch.store.files import digest, remove_tree
 from autoresearch.tasks.command.artifact import ArtifactError, collect
-from autoresearch.tasks.command.items import check_items
-from autoresearch.tasks.command.metrics import MetricError, read_metrics
+from autoresearch.tasks.command.metrics import MetricError, check_items, read_metrics
 from autoresearch.tasks.command.processes import Ended, run
 from autoresearch.tasks.command.settings import CommandBudget, CommandOptions, Environment, filled
 from autoresearch.types import Metric, Outcome, Split

@@ -24,11 +24,10 @@ from autoresearch.execute.load import LoadMeter, this_machine
 from autoresearch.execute.output import MEMORY, TIMEOUT, classify
 from autoresearch.execute.retry import repeat_spoiled, watch_gpu
 from autoresearch.execute.sandbox import Sandbox
-from autoresearch.execute.turns import this_process
 from autoresearch.tasks.gpt.data import TrainingData
 from autoresearch.tasks.gpt.processes import CompileCache, Standby
 from autoresearch.tasks.gpt.program import one_gpu
-from autoresearch.tasks.gpt.resources import Resources
+from autoresearch.tasks.gpt.resources import Resources, this_process
 from autoresearch.tasks.gpt.scorer import Scorer
 from autoresearch.tasks.gpt.settings import LaunchOptions, Settings, TrainingBudget, TrialPlan
 from autoresearch.tasks.gpt.training import OWN_TIMEOUT

@@ -56,7 +56,7 @@ def with_past(repository: Repository, *overrides: str) -> Search:
 
 
 def test_a_hopeless_first_run_is_stopped_and_no_other(repository, monkeypatch):
-    monkeypatch.setattr("autoresearch.search.early_stopping.SPARED", 0.0)
+    monkeypatch.setattr("autoresearch.search.trials.SPARED", 0.0)
     search = with_past(repository)
     search.run()
     hopeless, good = search.journal.experiments()[-2:]
@@ -70,7 +70,7 @@ def test_a_hopeless_first_run_is_stopped_and_no_other(repository, monkeypatch):
 
 
 def test_a_share_of_them_is_finished_to_see_what_stopping_costs(repository, monkeypatch):
-    monkeypatch.setattr("autoresearch.search.early_stopping.SPARED", 1.0)
+    monkeypatch.setattr("autoresearch.search.trials.SPARED", 1.0)
     search = with_past(repository)
     search.run()
     hopeless = search.journal.experiments()[-2]

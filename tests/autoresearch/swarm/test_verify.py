@@ -19,7 +19,7 @@ from autoresearch.swarm.chain.links import link_of
 from autoresearch.swarm.log import Kind
 from autoresearch.swarm.queue import claimed
 from autoresearch.swarm.store import State, Store
-from autoresearch.swarm.store.records import SCHEMA
+from autoresearch.swarm.store.file import SCHEMA
 from autoresearch.swarm.verify import proposer as proposer_module
 from autoresearch.swarm.verify.proposer import Contributions
 from autoresearch.swarm.verify.verifier import check_again, verify

@@ -11,7 +11,7 @@ from autoresearch.propose import settings
 from autoresearch.propose.llm.reader import Reader
 from autoresearch.propose.scout.ideas import Scouted, scout
 from autoresearch.propose.scout.sources import Source, read_source
-from autoresearch.report.sections.sources import source_lines, worth_of_sources
+from autoresearch.report.sections.worth import source_lines, worth_of_sources
 from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import Inbox
 from autoresearch.types import Cost

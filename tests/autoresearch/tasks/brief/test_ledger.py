@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoresearch.propose.llm.history import MAX_PRINTED, printed
-from autoresearch.tasks.brief.ledger import KEPT, VAIN, in_short, ledger
+from autoresearch.tasks.brief.result import KEPT, VAIN, in_short, ledger
 from autoresearch.types import Experiment, VerdictKind
 from tests.support.searches import METRIC, baseline, tried
 

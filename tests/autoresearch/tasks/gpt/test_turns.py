@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.execute.turns import Turns
+from autoresearch.tasks.gpt.resources import Turns
 
 
 @settings(max_examples=20, deadline=None)
