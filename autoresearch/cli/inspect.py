@@ -156,7 +156,7 @@ def show(words: Numbered = None, json: Json = False) -> None:
     from autoresearch.errors import UserError
     from autoresearch.report.summary import experiment_row
     from autoresearch.text import clean, one_line, tuning_text, tunings, visible
-    from autoresearch.tracking.runs import experiment_note
+    from autoresearch.tracking.experiments import experiment_note
 
     number, overrides = an_experiment(words)
     if number is None:
@@ -225,7 +225,7 @@ def ui(
     import webbrowser
 
     from autoresearch.search.setup.settings import recorded_config
-    from autoresearch.tracking import store as tracking
+    from autoresearch.tracking import ui as tracking
     from autoresearch.tracking.mirror import EXPERIMENT_KEY
 
     journal, _ = open_journal(overrides)

@@ -83,7 +83,7 @@ def _search(given: list[str], view: ViewKind) -> list[str]:
     from autoresearch.finish.claim import make_claim
     from autoresearch.finish.devise import devise_if_drifted
     from autoresearch.finish.transfer import run_with_transfers
-    from autoresearch.search.loop import OutOfMemory
+    from autoresearch.search.baseline import OutOfMemory
     from autoresearch.search.scheduler import Stopped
     from autoresearch.search.setup.open import open_search
 

@@ -16,9 +16,9 @@ from autoresearch.registry import Registry
 PROPOSERS = Registry(
     "proposer",
     {
-        "anthropic": "autoresearch.propose.llm.anthropic:AnthropicProposer",
+        "anthropic": "autoresearch.propose.llm.providers.anthropic:AnthropicProposer",
         "command": "autoresearch.propose.agent:CommandProposer",
-        "openai": "autoresearch.propose.llm.openai:OpenAIProposer",
+        "openai": "autoresearch.propose.llm.providers.openai:OpenAIProposer",
         "optuna": "autoresearch.propose.tune.optuna:OptunaProposer",
         "portfolio": "autoresearch.propose.bandit:BanditProposer",
         "queue": "autoresearch.propose.queue:QueueProposer",

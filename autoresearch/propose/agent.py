@@ -33,7 +33,8 @@ from autoresearch.propose.base import Check, Context, Proposer, ProposerError, S
 from autoresearch.propose.budget import Budget, Caps, unbilled_before
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, accept, as_utf8
-from autoresearch.propose.llm.conversation import MIN_HISTORY_TOKENS, NO_ANSWER, conversation_name
+from autoresearch.propose.llm.conversation import conversation_name
+from autoresearch.propose.llm.request import MIN_HISTORY_TOKENS, NO_ANSWER
 from autoresearch.store.files import remove_tree
 from autoresearch.text import MIN_SECRET, is_secret
 from autoresearch.types import Call, Cost, Proposal

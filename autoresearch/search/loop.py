@@ -3,8 +3,8 @@
 This module owns the order of the steps: each is written to the journal before it is taken. A search that was
 killed at any instant continues where the journal ends: with the experiments that are open. The loop starts
 all trials that can start, then waits for one event, for ever: a trial has ended, or a proposal is there. Not
-covered: the trials of candidates (`judging`), what follows from a verdict (`conclusion`), and proposals made
-ahead (`lookahead`).
+covered: the first trials (`baseline`), those of candidates (`judging`), what follows from a verdict
+(`conclusion`), and proposals made ahead (`lookahead`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Executor
-from autoresearch.execute.output import MEMORY
-from autoresearch.judge import TrialRequest
 from autoresearch.propose.base import Proposer, ProposerError
+from autoresearch.search.baseline import train_baseline
 from autoresearch.search.checks.admission import Admission, FailureAlarm
 from autoresearch.search.checks.revocation import revoke_claimed, settle
 from autoresearch.search.conclusion import Conclusion
@@ -30,28 +29,15 @@ from autoresearch.search.lookahead import Answered, Lookahead
 from autoresearch.search.observers import EmptyInbox, Inbox, Mirror, View
 from autoresearch.search.recovery import recover
 from autoresearch.search.scheduler import Scheduler, Stopped
-from autoresearch.search.scores import ScoreJudge
-from autoresearch.search.setup.create import earlier_judge
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended, Job, Steps
 from autoresearch.search.trials import TrialRules
-from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import other_runners
 from autoresearch.store.searches import STOPPED
 from autoresearch.tasks.base import Task
 from autoresearch.types import Arm, Outcome, State, in_order
-
-FREE_MEMORY = (
-    "What else uses the memory? Stop that, run fewer trials at a time (executor.workers=1), or commit a "
-    "smaller starting script."
-)
-
-
-class OutOfMemory(UserError):
-    """The starting script needs more memory than there is; a smaller budget profile may need less."""
-
 
 NEIGHBOUR_SECONDS = 60.0
 """Seconds between two looks for other searches on this machine."""
@@ -151,7 +137,8 @@ class Search:
         settle(self.state)
         self.mirror.sync(self.journal)
         self._tell_of_neighbours()
-        self.judging.go_on(self._baseline())
+        self.judging.go_on(train_baseline(self.state, self.scheduler, self.rules, self.view))
+        self.mirror.sync(self.journal)
         self._look_ahead()
         if 0 < self.config.experiments <= self.state.tried and not self.state.open:
             done = f"{self.config.name} has tried its {self.config.experiments} experiments already."
@@ -172,48 +159,6 @@ class Search:
             self._wait()
 
     # The steps
-
-    def _baseline(self) -> ScoreJudge:
-        """Train the starting script with several seeds: the first incumbent, and the noise."""
-        commit = self.journal.info().base_commit
-        seeds = [1000 * self.config.seed + i for i in range(self.config.baselines)]
-        scores = {t.seed: t.score for t in self.journal.experiment(0).trials if t.score is not None}
-        missing = [seed for seed in seeds if seed not in scores]
-        devices = self.state.devices
-        starts = (self.scheduler.start(0, TrialRequest(Arm.BASELINE, seed), commit) for seed in missing)
-        for ended in self.scheduler.run_all(starts):
-            if not devices.runs_as(ended.result, ""):
-                self.journal.cancelled([ended.trial.id])
-                raise UserError(
-                    f"The baseline began on {devices.first}, and there is no such device any more.",
-                    "The same command goes on once there is one.",
-                    code=3,
-                )
-            self.view.trial(self.journal.finish_trial(ended.trial, ended.result))
-            if ended.result.score is None:
-                short = ended.result.reason.startswith(MEMORY)
-                killed = ended.result.reason.startswith(f"{MEMORY}, or")  # perhaps by a person
-                raise (OutOfMemory if short and not killed else UserError)(
-                    f"The starting script does not get through a trial: {ended.result.reason}",
-                    f"{FREE_MEMORY if short else f'Try it: {self.task.by_hand}.'} It ended with:\n"
-                    f"{ended.result.log[-2000:]}",
-                    code=3,
-                )
-            scores[ended.trial.seed] = ended.result.score
-        self.rules.limit_time()
-        if state := self.journal.judge_state():
-            return ScoreJudge.from_json(state, self.task.metric)
-        trained = {t.seed: t.id for t in self.journal.experiment(0).trials if t.score is not None}
-        runs = {seed: scores[seed] for seed in seeds}  # in order, whatever was lost
-        documents = {seed: document_losses(losses_folder(self.folder, trained[seed])) for seed in seeds}
-        steady = self.task.deterministic  # a faster machine trains the same
-        judge = ScoreJudge.create(self.task.metric, runs, self.config.judge, documents, steady=steady)
-        name, state = earlier_judge(self.journal)
-        if state and judge.learn_from(state):
-            self.view.message(f"What the search {name} found of the noise is the prior of this one.")
-        self.journal.set("judge", judge.to_json())
-        self.mirror.sync(self.journal)
-        return judge
 
     def _conclude(self) -> None:
         """Record verdicts. A keep is checked first.

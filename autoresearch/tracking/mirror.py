@@ -3,8 +3,8 @@
 An experiment leaves the journal's list of changes only when MLflow shows it as it is now. What a dead server,
 a full disk or a kill prevents stays on the list and is written later; a store that was deleted or replaced is
 filled again from the beginning. A thread does the writing and never touches the journal: `sync` hands it a
-snapshot, and takes over what the last one achieved. Not covered: the values written (`runs`) and how they are
-written (`store`).
+snapshot, and takes over what the last one achieved. Not covered: the values written (`runs`, `experiments`)
+and how they are written (`store`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from autoresearch.report.estimates import staircase
 from autoresearch.report.summary import NOTES_READ, summarize
 from autoresearch.text import one_line, scrub
-from autoresearch.tracking.runs import experiment_run, identity, search_id, search_run
+from autoresearch.tracking.experiments import experiment_run
+from autoresearch.tracking.runs import identity, search_id, search_run
 from autoresearch.tracking.traces import Traces, conversations
 from autoresearch.types import Draft, Experiment
 
@@ -211,7 +212,7 @@ class Mirror:
             self._say(f"{job.problem}. The search goes on; the rest is written when the store answers.")
 
     def _write(self, job: Job) -> None:
-        from autoresearch.tracking.store import saved_views
+        from autoresearch.tracking.ui import saved_views
 
         info, store = job.search, self._open()
         search = identity(info, None)

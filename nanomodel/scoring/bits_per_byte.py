@@ -132,19 +132,13 @@ def score(
     device = choose_device(job.device)
     if device.type == "cpu":
         keep_memory()
-    tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
-    if job.share is not None:
-        tokens[0] = share(tokens[0], *job.share)
-    length = min(job.context, *(len(part) - 1 for part in tokens))
-    row_bytes = length * prepared.vocab * 4
-    if job.brief:
-        enough = 8 * length * max(1, LOGIT_BYTES[device.type] // row_bytes) + 1
-        tokens = [part[:enough] for part in tokens]
-    parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
-    # At least eight requests, even for few windows: a model that keeps state reveals it in the second.
-    rows = int(np.clip(LOGIT_BYTES[device.type] // row_bytes, 1, max(1, min(map(len, parts)) // 8)))
     if job.questions and len(servers) != 3:
         raise ValueError("blind questions need a server of their own")
+    tokens, length = _tokens(job, prepared, device)
+    parts = [Windows(part, prepared.token_bytes, length) for part in tokens]
+    # At least eight requests, even for few windows: a model that keeps state reveals it in the second.
+    most = max(1, min(map(len, parts)) // 8)
+    rows = int(np.clip(_rows(device, length, prepared), 1, most))
 
     def loaded(wire: Wire) -> ModelClient:
         client = ModelClient(wire, rows, length, prepared.vocab, deadline)
@@ -166,42 +160,88 @@ def score(
     changed = _transformed(prepared, wanted, tokens, job.splits, length)
     parts += changed.values()
     orders += [rng.permutation(len(windows)) for windows in changed.values()]
-    measured, entropies = [], []
-    for windows, order in zip(parts, orders, strict=True):
-        nats = np.empty((len(windows), length), np.float32)
-        stated = (
-            np.zeros_like(nats) if any(part.loss == "overconfidence" for part in wanted.values()) else None
-        )
-        found = np.empty_like(nats) if stated is not None else None
-        nats[order] = measure(client, device, rows, windows.inputs(order), windows.targets(order), found)
-        if stated is not None:
-            stated[order] = found
-        measured.append(nats)
-        entropies.append(stated)
+    stated = any(part.loss == "overconfidence" for part in wanted.values())
+    passes = [_pass(client, device, rows, *pair, stated) for pair in zip(parts, orders, strict=True)]
     tolerance = probes.tolerance(device.type, exact=exact and client.exact)
-    correction = answers.correction(measured[0], tolerance) if answers else 0.0
+    correction = answers.correction(passes[0].nats, tolerance) if answers else 0.0
     weights = retire() if retire else weights
     client = loaded(witness)
     scores = []
-    for windows, nats in zip(parts, measured, strict=True):
-        probe = probes.plan(windows, nats, job.probes, rng)
+    for done in passes:
+        probe = probes.plan(done.windows, done.nats, job.probes, rng)
         difference = probes.check(
-            windows, nats, probe, lambda x, y: measure(client, device, rows, x, y), tolerance
+            done.windows, done.nats, probe, lambda x, y: measure(client, device, rows, x, y), tolerance
         )
-        scores.append(summed(windows, nats, difference))
+        scores.append(summed(done.windows, done.nats, difference))
     if answers:
         scores[0] = scores[0].corrected(answers, correction)
-    places = {(split, ""): i for i, split in enumerate(job.splits)}
-    places |= {key: i for i, key in enumerate(changed, len(job.splits))}
+    keys = [*((split, "") for split in job.splits), *changed]
+    tables = _tables(job, prepared, wanted, dict(zip(keys, passes, strict=True)), correction)
+    return [replace(found, slices=own) for found, own in zip(scores, tables, strict=False)]
+
+
+def _tokens(job: Job, prepared: Prepared, device: torch.device) -> tuple[list[NDArray[np.uint16]], int]:
+    """The tokens of each split, as many of them as the job wants, and the length of their windows."""
+    tokens: list[NDArray[np.uint16]] = [prepared.tokens(split) for split in job.splits]
+    if job.share is not None:
+        tokens[0] = share(tokens[0], *job.share)
+    length = min(job.context, *(len(part) - 1 for part in tokens))
+    if job.brief:
+        enough = 8 * length * max(1, _rows(device, length, prepared)) + 1
+        tokens = [part[:enough] for part in tokens]
+    return tokens, length
+
+
+def _rows(device: torch.device, length: int, prepared: Prepared) -> int:
+    """Windows whose logits fit into one answer; may be none."""
+    return LOGIT_BYTES[device.type] // (length * prepared.vocab * 4)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over all windows: nats of each target, and entropies of the predictions if they are wanted."""
+
+    windows: Windows
+    nats: NDArray[np.float32]
+    entropies: NDArray[np.float32] | None
+
+
+def _pass(
+    client: ModelClient,
+    device: torch.device,
+    rows: int,
+    windows: Windows,
+    order: NDArray[np.int64],
+    stated: bool,
+) -> _Pass:
+    """Ask for all windows in an order that the candidate does not know; gives them in their own order."""
+    nats = np.empty((len(windows), windows.length), np.float32)
+    found, entropies = (np.empty_like(nats), np.empty_like(nats)) if stated else (None, None)
+    nats[order] = measure(client, device, rows, windows.inputs(order), windows.targets(order), found)
+    if found is not None and entropies is not None:
+        entropies[order] = found
+    return _Pass(windows, nats, entropies)
+
+
+def _tables(
+    job: Job,
+    prepared: Prepared,
+    wanted: Mapping[str, Slice],
+    passes: Mapping[tuple[str, str], _Pass],
+    correction: float,
+) -> list[dict[str, NDArray[np.float64]]]:
+    """For each split of a job the table of each slice of it; `passes` by split and transform."""
     tables: list[dict[str, NDArray[np.float64]]] = [{} for _ in job.splits]
     for name, part in wanted.items():
-        if (at := places.get((part.split, part.transform))) is None:
+        if (done := passes.get((part.split, part.transform))) is None:
             continue
-        losses, entropy = measured[at], entropies[at]
-        losses = losses - entropy if part.loss == "overconfidence" and entropy is not None else losses
-        table = slices.table(part, prepared, parts[at], losses, correction if at == 0 else 0.0)
+        losses = done.nats
+        if part.loss == "overconfidence" and done.entropies is not None:
+            losses = losses - done.entropies
+        corrects = (part.split, part.transform) == (job.splits[0], "")
+        table = slices.table(part, prepared, done.windows, losses, correction if corrects else 0.0)
         tables[job.splits.index(part.split)][name] = table
-    return [replace(found, slices=own) for found, own in zip(scores, tables, strict=False)]
+    return tables
 
 
 def _slices(job: Job) -> dict[str, Slice]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from autoresearch.errors import Refused
 from autoresearch.propose.base import Check, Context
-from autoresearch.propose.llm.formats import unpacked
 from autoresearch.propose.llm.novelty import with_difference
+from autoresearch.propose.llm.providers.formats import unpacked
 from autoresearch.propose.tune.request import MAX_POINTS, first_point
 from autoresearch.types import Category, Edit, Metric, Proposal
 

@@ -1,138 +1,49 @@
 """Asks a language model of any provider for a proposal; each conversation gives one, and variants of it.
 
 Invariant: `ask` returns a proposal that `check` has accepted, or raises `ProposerError` with a plain reason,
-whatever the model or the network sends. A refused answer goes back to the model up to `repairs` times. The
-budget must allow every request before it is sent, with its worst case and all requests under way. The request
-is recorded at its worst case until its cost is known, so it counts if this process is killed meanwhile, or if
-no answer comes. The cost of all calls of a model, failed ones included, is added to its next proposal.
+whatever the model or the network sends. A refused answer goes back to the model up to `repairs` times.
 
-Not covered: a provider's wire format (`anthropic`, `openai`), the network and its failures (`api`), what the
-model sees (`prompt`), what it must answer (`answer`), prices and caps (`propose.budget`), which model is
-asked first (`strategy`).
+Not covered: one request, its price and its record (`request`), wire formats and the network (`providers`),
+what the model sees (`prompt`), what it must answer (`answer`), which model is asked first (`strategy`).
 """
 
 from __future__ import annotations
 
-import json
-import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import replace
 
 from autoresearch.clock import now
 from autoresearch.config.roles import Role, split
 from autoresearch.errors import Refused, UserError
-from autoresearch.propose.base import Check, Context, Proposer, ProposerError, SearchServices
-from autoresearch.propose.budget import (
-    Budget,
-    Capped,
-    Caps,
-    Price,
-    price_table,
-    size_of,
-    unbilled_before,
-)
+from autoresearch.propose.base import Check, Context, ProposerError, SearchServices
+from autoresearch.propose.budget import Capped, Price
 from autoresearch.propose.llm import prompt, roles
 from autoresearch.propose.llm.answer import MAX_VARIANTS, Answered, CutOff, accept
-from autoresearch.propose.llm.api import Api, Lost, Malformed, NextModel, TooLong
+from autoresearch.propose.llm.providers.api import Api
+from autoresearch.propose.llm.providers.failures import Malformed, NextModel, TooLong
+from autoresearch.propose.llm.request import (
+    MAX_ANSWER_TOKENS,
+    MIN_HISTORY_TOKENS,
+    Conversation,
+    Exchange,
+    Message,
+    ModelOptions,
+    Reply,
+    Requester,
+)
 from autoresearch.propose.llm.strategy import ranked
-from autoresearch.types import Call, Cost, Metric, Proposal
-
-MIN_HISTORY_TOKENS = 500
-"""If a prompt with this little history is too long, the script itself is too long."""
-
-MAX_ANSWER_TOKENS = 64_000
-"""After a cut-off answer the limit is doubled, up to this."""
+from autoresearch.types import Proposal
 
 BRIEFER = "your answer was cut off at its limit, and there is no more room: think less, and change less"
-
-NO_ANSWER = "no answer yet"
-"""The recorded problem of a call that is under way."""
-
-Message = dict[str, Any]
-Reply = Mapping[str, Any]
-
-
-class ModelOptions(BaseModel):
-    """The settings that all providers share. Defaults are in `configs/proposer`.
-
-    Attributes:
-        models: Model names. If there are several, the order follows their gain per dollar (see `strategy`),
-            and the next one is asked if one cannot answer.
-        prices: Model -> dollars per million tokens of each kind (input, output, cache_write, cache_read).
-        answer_tokens: Limit of one answer, thinking included.
-        repairs: How often a refused or unusable answer is sent back.
-        retries: How often a failed request (429, 5xx, no connection) is repeated.
-        timeout: Seconds for one request.
-        ledger_tokens: Budget of the history in the prompt, in tokens.
-        max_dollars: Limit of the search, like `max_tokens` and `max_calls`; None: no limit.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    models: Annotated[list[str], Field(min_length=1)]
-    prices: dict[str, dict[str, float]]
-    answer_tokens: Annotated[int, Field(ge=1024, le=MAX_ANSWER_TOKENS)]
-    repairs: Annotated[int, Field(ge=0, le=100)]
-    retries: Annotated[int, Field(ge=0, le=20)]
-    timeout: Annotated[float, Field(gt=0)]
-    ledger_tokens: Annotated[int, Field(ge=MIN_HISTORY_TOKENS)]
-    max_dollars: Annotated[float, Field(gt=0)] | None
-    max_tokens: Annotated[int, Field(gt=0)] | None
-    max_calls: Annotated[int, Field(gt=0)] | None
-
-
-@dataclass
-class Conversation:
-    """The state of one conversation with one model.
-
-    Attributes:
-        model: The model.
-        name: Name under which its calls are stored.
-        metric: Metric of the task.
-        asked: The first prompt.
-        limit: Limit of the next answer, in tokens.
-        history_tokens: Budget of the history in `asked`.
-        messages: The messages after it.
-        n: Largest number of proposals.
-        tries: Number of answers without a proposal.
-        role: The role that is asked in words, and calls no tool; empty: the proposer.
-        at_limit: Whether the limit of an answer cannot grow further.
-    """
-
-    model: str
-    name: str
-    metric: Metric
-    asked: prompt.Prompt
-    limit: int
-    history_tokens: int
-    messages: list[Message] = field(default_factory=list)
-    n: int = 1
-    tries: int = 0
-    at_limit: bool = False
-    role: str = ""
-
-
-@dataclass
-class Exchange:
-    """One request of a conversation, and its result."""
-
-    reply: Reply = field(default_factory=dict)
-    proposals: list[Proposal] = field(default_factory=list)
-    problem: Exception | None = None
-    cost: Cost | None = None
-
 
 MAX_QUESTIONS = 16
 """Conversations with a model at the same time: providers limit the rate."""
 
 
-class LanguageModel(Proposer):
+class LanguageModel(Requester):
     """The part that all providers share; a subclass says what to send, how to read answers, and how to reply.
 
     Args:
@@ -144,31 +55,13 @@ class LanguageModel(Proposer):
 
     reads_ideas = True
     questions = MAX_QUESTIONS
-    _free = False
-    """Whether a model without a price costs nothing."""
 
     def __init__(
         self, options: ModelOptions, prices: Mapping[str, Price], services: SearchServices | None, api: Api
     ) -> None:
-        self._options = options
-        self._prices = dict(prices)
-        self._api = api
-        caps = Caps(options.max_dollars, options.max_tokens, options.max_calls)
-        self._budget = Budget(self.name, caps, unbilled_before(self.name, options.models, services))
-        self._record = services.record if services else _ignore
-        self._say = services.say if services else _ignore
+        super().__init__(options, prices, services, api)
         self._waiting: set[str] = set()
         self._prompts = prompt.Writer()
-
-    @property
-    def spent(self) -> Cost:
-        """The spending of this search so far."""
-        return self._budget.spent
-
-    @property
-    def unbilled(self) -> Mapping[str, Cost]:
-        """See `autoresearch.propose.base.Proposer`."""
-        return self._budget.unbilled
 
     def ask(self, context: Context, check: Check, n: int = 1) -> list[Proposal]:
         """A proposal, and at most n - 1 variants of it; see `autoresearch.propose.base.Proposer`."""
@@ -201,18 +94,6 @@ class LanguageModel(Proposer):
     # Each provider implements these
 
     @abstractmethod
-    def _body(self, conversation: Conversation) -> dict[str, Any]:
-        """The whole request."""
-
-    def _send(self, conversation: Conversation) -> Reply:
-        """One request; raises what `Api.ask` raises, `Unsupported` excepted."""
-        return self._api.ask(self._body(conversation))
-
-    @abstractmethod
-    def _usage(self, reply: Reply) -> Mapping[str, Any]:
-        """The usage, under the names of `Price.cost`; the reply may be any value."""
-
-    @abstractmethod
     def _read(self, reply: Reply, model: str) -> Answered:
         """Which tool is named, and its input; raises `Refused`, `NextModel` (it declined) or `TooLong`."""
 
@@ -223,10 +104,6 @@ class LanguageModel(Proposer):
     @abstractmethod
     def _said(self, reply: Reply) -> str:
         """The words of an answer that calls no tool."""
-
-    @abstractmethod
-    def _text(self, reply: Reply) -> str:
-        """The model's text, for the record."""
 
     def _form(self) -> prompt.Form:
         """The form of the answer."""
@@ -352,50 +229,6 @@ class LanguageModel(Proposer):
                 self._write_down(conversation, started, exchange.cost, problem, self._text(exchange.reply))
         return exchange
 
-    def _pay_and_send(
-        self, exchange: Exchange, conversation: Conversation, started: float, payer: str = ""
-    ) -> None:
-        price, begun = self._price(conversation.model), time.monotonic()
-        sent = json.dumps(self._body(conversation), ensure_ascii=False, default=str)
-        worst = price.worst(size_of(sent), conversation.limit)
-        with self._budget.allow(worst, f"{self.name}:{payer or conversation.model}") as payment:
-            self._write_down(conversation, started, worst, NO_ANSWER)
-            lost = False
-            try:
-                exchange.reply = self._send(conversation)
-            except Lost:
-                lost = True
-                raise
-            finally:
-                seconds = time.monotonic() - begun
-                spent = price.cost(self._usage(exchange.reply), seconds)
-                exchange.cost = payment.cost = replace(worst, seconds=seconds) if lost else spent
-
-    def _price(self, model: str) -> Price:
-        """The price of a model; that of a role may be one that proposes nothing.
-
-        Raises:
-            ProposerError: If it is not known. A search does not begin so, but a brief may change meanwhile.
-        """
-        if model not in self._prices:
-            free = self._free and self._options.max_dollars is None
-            try:
-                self._prices |= price_table(self._options.prices, [model], free=free)
-            except UserError as error:
-                raise ProposerError(f"a role of the brief: {error}", exhausted=False) from None
-        return self._prices[model]
-
-    def _write_down(
-        self, conversation: Conversation, started: float, cost: Cost, problem: str, answered: str = ""
-    ) -> None:
-        asked = (
-            "\n\n".join(map(_words, conversation.messages[-1:]))
-            if conversation.messages
-            else conversation.asked.text
-        )
-        who = ":".join(part for part in (self.name, conversation.model, conversation.role) if part)
-        self._record(Call(conversation.name, who, started, asked, answered, problem, cost))
-
 
 def _roles(brief: str) -> Mapping[str, Role]:
     """The roles of a brief; none while a person writes what cannot be read."""
@@ -407,16 +240,3 @@ def _roles(brief: str) -> Mapping[str, Role]:
 def conversation_name(context: Context) -> str:
     """A new name for the calls that lead to the next proposal."""
     return f"{len(context.history):04d}-{uuid.uuid4().hex[:12]}"
-
-
-def _words(message: Message) -> str:
-    """The text of a message that we sent."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
-    return "\n".join(str(block.get("text") or block.get("content") or "") for block in blocks)
-
-
-def _ignore(said: object) -> None:
-    """Nobody listens."""

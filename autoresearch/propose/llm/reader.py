@@ -5,7 +5,7 @@ stands in a fence that it cannot close, and the model has no tool but the one th
 comes back is checked by the caller, and is data, too. Every call is allowed by the budget before it is sent,
 with its worst case, and recorded like those of proposers.
 
-Not covered: what is asked (`search.scout`, `finish.devise`), the network (`api`).
+Not covered: what is asked (`search.scout`, `finish.devise`), the network (`providers`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from autoresearch.propose import settings
 from autoresearch.propose.base import ProposerError
 from autoresearch.propose.budget import Budget, Caps, price_table, size_of
 from autoresearch.propose.llm.answer import as_utf8, mapping
-from autoresearch.propose.llm.anthropic import AnthropicOptions, connected
-from autoresearch.propose.llm.api import Lost, Malformed, NextModel, TooLong
-from autoresearch.propose.llm.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.providers.anthropic import AnthropicOptions, connected
+from autoresearch.propose.llm.providers.failures import Lost, Malformed, NextModel, TooLong
+from autoresearch.propose.llm.providers.formats import proposal_in, text_of, unpacked
 from autoresearch.text import escape_tags
 from autoresearch.types import Call, Cost
 

@@ -18,7 +18,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from autoresearch.errors import UserError
 from autoresearch.report.live.now import read_now
@@ -31,10 +38,7 @@ from autoresearch.store.records.notes import Brief, read_briefs
 from autoresearch.text import clean, one_line, scrub, visible
 from autoresearch.types import Draft
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+Answer = Callable[[Request], Awaitable[Response]]
 
 WISHES = {"pause": "pause", "resume": "run", "stop": "stop"}
 MOST_BYTES = 4 * MAX_BRIEF
@@ -57,48 +61,66 @@ def create_app(folder: Path, token: str, hosts: list[str], *, fixed: str = "", u
         fixed: Why the brief cannot be edited; empty if it can.
         unread: Who does not read the brief, in words; empty if the proposer does.
     """
-    from starlette.applications import Starlette
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
-    from starlette.routing import Route
+    answers = _Answers(folder, fixed, unread)
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/state", _guarded(answers.state, token)),
+            Route("/brief", _guarded(answers.brief, token)),
+            Route("/diff/{number:int}", _guarded(answers.diff, token)),
+            Route("/say/{what}", _guarded(answers.say, token), methods=["POST"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+    )
 
-    def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def check(request: Request) -> Response:
-            given = request.headers.get("x-token", "")
-            if not hmac.compare_digest(given.encode(), token.encode()):
-                return JSONResponse({"error": "the token is missing or wrong: open the address printed"}, 403)
-            try:
-                return await answer(request)
-            except UserError as error:
-                return JSONResponse({"error": f"{error} {error.hint}".strip()}, 400)
 
-        return check
+def _guarded(answer: Answer, token: str) -> Answer:
+    """The same for who knows the token; errors of the request become answers."""
 
-    async def page(request: Request) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        text = files("autoresearch.report").joinpath("templates/live.html").read_text("utf-8")
-        own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
-        none = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        headers = {
-            "Content-Security-Policy": f"{none}; {own}",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-        }
-        return HTMLResponse(text.replace("NONCE", nonce), headers=headers)
+    async def check(request: Request) -> Response:
+        given = request.headers.get("x-token", "")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return JSONResponse({"error": "the token is missing or wrong: open the address printed"}, 403)
+        try:
+            return await answer(request)
+        except UserError as error:
+            return JSONResponse({"error": f"{error} {error.hint}".strip()}, 400)
 
-    async def state_of(request: Request) -> Response:
-        return JSONResponse(state(folder))
+    return check
 
-    async def brief_of(request: Request) -> Response:
-        return JSONResponse({**brief(folder), "fixed": fixed, "unread": unread})
 
-    async def diff(request: Request) -> Response:
-        with _opened(folder) as journal:
+async def page(request: Request) -> Response:
+    """The page itself, with a new nonce for its own script and style."""
+    nonce = secrets.token_urlsafe(16)
+    text = files("autoresearch.report").joinpath("templates/live.html").read_text("utf-8")
+    own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
+    none = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    headers = {
+        "Content-Security-Policy": f"{none}; {own}",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+    return HTMLResponse(text.replace("NONCE", nonce), headers=headers)
+
+
+class _Answers:
+    """Answers the page's requests about one search; see `create_app`."""
+
+    def __init__(self, folder: Path, fixed: str, unread: str) -> None:
+        self._folder, self._fixed, self._unread = folder, fixed, unread
+
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(state(self._folder))
+
+    async def brief(self, request: Request) -> Response:
+        return JSONResponse({**brief(self._folder), "fixed": self._fixed, "unread": self._unread})
+
+    async def diff(self, request: Request) -> Response:
+        with _opened(self._folder) as journal:
             found = journal.experiment(request.path_params["number"])
         return PlainTextResponse(visible(scrub(found.diff)))
 
-    async def say(request: Request) -> Response:
+    async def say(self, request: Request) -> Response:
         body = b""
         async for part in request.stream():
             body += part
@@ -109,20 +131,9 @@ def create_app(folder: Path, token: str, hosts: list[str], *, fixed: str = "", u
         except (ValueError, AttributeError):
             return JSONResponse({"error": "the request is no JSON object"}, 400)
         what = request.path_params["what"]
-        if what == "brief" and fixed:
-            raise UserError(f"The brief cannot be changed: {fixed}")
-        return JSONResponse({"said": tell(folder, what, text)})
-
-    return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/state", guarded(state_of)),
-            Route("/brief", guarded(brief_of)),
-            Route("/diff/{number:int}", guarded(diff)),
-            Route("/say/{what}", guarded(say), methods=["POST"]),
-        ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-    )
+        if what == "brief" and self._fixed:
+            raise UserError(f"The brief cannot be changed: {self._fixed}")
+        return JSONResponse({"said": tell(self._folder, what, text)})
 
 
 def tell(folder: Path, what: str, text: str) -> str:

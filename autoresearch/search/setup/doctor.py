@@ -21,7 +21,7 @@ from autoresearch.execute import is_remote
 from autoresearch.execute.health import Health
 from autoresearch.execute.output import MEMORY
 from autoresearch.execute.places import cores, device, fingerprint, places, threads
-from autoresearch.search.loop import FREE_MEMORY
+from autoresearch.search.baseline import FREE_MEMORY
 from autoresearch.search.setup.check import NIGHT, check_task
 from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.search.setup.settings import runs_of

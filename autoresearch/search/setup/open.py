@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ from autoresearch.store.files import trim
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
-from autoresearch.store.lock import lock
+from autoresearch.store.lock import Lease, lock
 from autoresearch.store.records.notes import ABOUT, record_settings
 from autoresearch.store.searches import STOPPED, journals, searches
 from autoresearch.tasks import create_task
@@ -110,15 +110,13 @@ def open_search(
         inbox.begin()
         if not found:
             shelve(inbox, config.idea_paths)
-        planned = config
-        if patches_only:
-            config = config.model_copy(update={"proposer": {"name": "queue", "wait": False}})
-        if proposer is not None:
-            config = config.model_copy(update={"experiments": sys.maxsize, "minutes": None, "alarm": None})
-        elif proposes:
-            proposer = proposer_of(config, repository, folder, said.say)
-        else:
-            proposer = Nobody(str(config.proposer["name"]))
+        planned, config = config, _for_now(config, patches_only=patches_only, strangers=proposer is not None)
+        if proposer is None:
+            proposer = (
+                proposer_of(config, repository, folder, said.say)
+                if proposes
+                else Nobody(str(config.proposer["name"]))
+            )
         if scored:
             task = create_task(config)
             journal, data = reopened(repository, task, folder)
@@ -131,20 +129,14 @@ def open_search(
             config, planned = (c.model_copy(update=otherwise) for c in (config, planned))
             task = create_task(config)
             journal = begun(config, repository, task, folder, brief, data, start)
-        stack.callback(journal.close)
-        journal.set("lease", lease.to_json())
-        stack.callback(journal.set, "lease", "")
+        _hold(journal, lease, stack)
         record_environment(journal, config, task)
         anew = record_settings(journal, planned.model_dump(mode="json"), chosen_at_start(journal.info()))
         if patches_only:
             config = config.model_copy(update={"experiments": _with_patches(journal, inbox)})
             ended = journal.info().finished is not None and not journal.get(STOPPED)
             stack.callback(journal.set, STOPPED, "" if ended else "yes")
-        shown: View = Published(create_view(view, journal.info(), journal.experiments()), folder)
-        stack.enter_context(shown)
-        journal.say = partial(shown.message, warning=True)
-        for warning in passed_over:
-            shown.message(warning, warning=True)
+        shown = stack.enter_context(_published(view, journal, passed_over))
         if anew:
             shown.message(f"It goes on with other settings: {', '.join(change.key for change in anew)}.")
         tell_terms(config, repository, task, data, brief, sandbox, shown)
@@ -177,6 +169,32 @@ class Announcements:
         self._queues.append(events)
         while not self._queues[0].empty():
             events.put(self._queues[0].get())
+
+
+def _for_now(config: Config, *, patches_only: bool, strangers: bool) -> Config:
+    """What holds in this run alone; see `open_search`."""
+    changed: dict[str, object] = {"proposer": {"name": "queue", "wait": False}} if patches_only else {}
+    if strangers:
+        changed |= {"experiments": sys.maxsize, "minutes": None, "alarm": None}
+    return config.model_copy(update=changed)
+
+
+def _hold(journal: Journal, lease: Lease, stack: ExitStack) -> None:
+    """Say in the journal who runs the search, until the end of `stack`, which closes it."""
+    stack.callback(journal.close)
+    journal.set("lease", lease.to_json())
+    stack.callback(journal.set, "lease", "")
+
+
+@contextmanager
+def _published(view: str, journal: Journal, warnings: Sequence[str]) -> Iterator[View]:
+    """Show a search, here and to who watches its folder, beginning with some warnings."""
+    shown = Published(create_view(view, journal.info(), journal.experiments()), journal.path.parent)
+    with shown:
+        journal.say = partial(shown.message, warning=True)
+        for warning in warnings:
+            shown.message(warning, warning=True)
+        yield shown
 
 
 def _with_patches(journal: Journal, inbox: Inbox) -> int:

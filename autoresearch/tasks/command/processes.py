@@ -177,17 +177,13 @@ def run(
     """
     (writable / "tmp").mkdir(parents=True, exist_ok=True)
     wanted = () if around.own else around.packages if trained else None
-    sites, packages = _all_packages(sandbox) if wanted is None else ((), wanted)
-    jail = Jail(
-        read_only=tuple(dict.fromkeys([*around.read_only, *read_only, *sites])),
-        writable=(writable,),
-        env={**_base(around, writable), **around.variables, **variables},
-        cwd=cwd,
-        fds=(),
-        gpu=around.gpu,
-        limits=around.limits,
-        only=around.only,
-        packages=packages,
+    jail = _jail(
+        around,
+        cwd,
+        writable,
+        read_only,
+        variables,
+        _all_packages(sandbox) if wanted is None else ((), wanted),
     )
     argv = ["/bin/sh", "-c", command]
     with start(sandbox, argv, jail, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as jailed:
@@ -205,15 +201,39 @@ def run(
         status = jailed.process.poll()
         jailed.kill(empty=False)
         text = log.text(wait=1.0)
-    reason = ""
-    if late:
-        reason = f"timeout: not done after {limit:.4g} s ({clock})"
-    elif jailed.breach:
-        cause = MEMORY if "memory" in jailed.breach else SANDBOX
-        reason = f"{cause}: it {jailed.breach}"
-    elif status != 0:
-        reason = explain(text, status).replace(" before it submitted", "")
+    late_by = f"timeout: not done after {limit:.4g} s ({clock})" if late else ""
+    reason = late_by or _failure(jailed.breach, status, text)
     return Ended(reason, late, text, clock.seconds, clock.cpu, jailed.peak_memory / 1e6)
+
+
+def _jail(
+    around: Environment,
+    cwd: Path,
+    writable: Path,
+    read_only: Sequence[Path],
+    variables: Mapping[str, str],
+    shown: tuple[tuple[Path, ...], tuple[str, ...]],
+) -> Jail:
+    """The jail of a command; `shown` are the installed packages in it, as `_all_packages` gives them."""
+    sites, packages = shown
+    return Jail(
+        read_only=tuple(dict.fromkeys([*around.read_only, *read_only, *sites])),
+        writable=(writable,),
+        env={**_base(around, writable), **around.variables, **variables},
+        cwd=cwd,
+        fds=(),
+        gpu=around.gpu,
+        limits=around.limits,
+        only=around.only,
+        packages=packages,
+    )
+
+
+def _failure(breach: str, status: int | None, log: str) -> str:
+    """Why a command that was in time did not end well; empty if it did."""
+    if breach:
+        return f"{MEMORY if 'memory' in breach else SANDBOX}: it {breach}"
+    return explain(log, status).replace(" before it submitted", "") if status != 0 else ""
 
 
 def _all_packages(sandbox: Sandbox) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -115,26 +115,8 @@ class GptMeasurer:
         Raises:
             UserError: If the host fails: the data changed, the disk is full, the scorer does not start.
         """
-        settings = self._settings
-        on_cpu = self._resources.device == "cpu"
-        cpus = settings.threads if on_cpu else 0
-        budget = settings.budget.limited(settings.slowdown, spec.baseline, cpus)
-        plan = TrialPlan(
-            spec.seed,
-            budget,
-            settings.compile,
-            settings.startup_seconds,
-            tuple(split.value for split in spec.splits),
-            settings.probes * (THOROUGH if spec.thorough else 1),
-            submission=Path(spec.submission) if spec.submission else None,
-            questions=settings.questions * (CLOSER if spec.thorough else 1) if spec.blind else 0,
-            question_seed=spec.blind_seed,
-            share=spec.share,
-            text=spec.text,
-            slices=self._slices(spec),
-        )
+        plan, tree, scratch = self._plan(spec), tree.resolve(), scratch.resolve()
         trains = not plan.submitted
-        tree, scratch = tree.resolve(), scratch.resolve()
         health, load, reached = self._health, self._resources.load, 0.0
         shared = ""
 
@@ -157,17 +139,12 @@ class GptMeasurer:
             return result, spoiled or (shared if _others_may_have_delayed(result) else "")
 
         with self._one_trial, load.watching():
-            timed = budget.kind == "seconds"
+            timed = plan.budget.kind == "seconds"
             result = repeat_spoiled(once, timed=timed, say=self._say, progress=progress, busy=load.problem)
         if result.outcome is Outcome.OK and spec.fidelity is Fidelity.FULL and not plan.questions:
             usual = self._usual_score_seconds, result.metrics.get("score_seconds", 0.0)
             self._usual_score_seconds = max(usual)
-        # The candidate is not to blame that scoring took longer if it was suspected, or if others computed.
-        hidden = {"score_seconds", "score_cpu_seconds"} if spec.thorough else set()
-        if not on_cpu:
-            hidden |= {"score_cpu_seconds"} | ({"score_seconds"} if shared else set())
-        metrics = {name: value for name, value in result.metrics.items() if name not in hidden}
-        result = replace(result, metrics=metrics)
+        result = self._without_blame(result, thorough=spec.thorough, shared=bool(shared))
         return self._signed(result, spec.fidelity, reached)
 
     def tryout(
@@ -215,6 +192,36 @@ class GptMeasurer:
     def close(self) -> None:
         """End the scorer and the processes that wait, and close the data."""
         self._resources.close()
+
+    def _plan(self, spec: TrialSpec) -> TrialPlan:
+        """What a whole trial does."""
+        settings = self._settings
+        cpus = settings.threads if self._resources.device == "cpu" else 0
+        return TrialPlan(
+            spec.seed,
+            settings.budget.limited(settings.slowdown, spec.baseline, cpus),
+            settings.compile,
+            settings.startup_seconds,
+            tuple(split.value for split in spec.splits),
+            settings.probes * (THOROUGH if spec.thorough else 1),
+            submission=Path(spec.submission) if spec.submission else None,
+            questions=settings.questions * (CLOSER if spec.thorough else 1) if spec.blind else 0,
+            question_seed=spec.blind_seed,
+            share=spec.share,
+            text=spec.text,
+            slices=self._slices(spec),
+        )
+
+    def _without_blame(self, result: Measurement, *, thorough: bool, shared: bool) -> Measurement:
+        """The result without times for which the candidate is not to blame.
+
+        Scoring takes longer if it was suspected, or if others computed meanwhile.
+        """
+        hidden = {"score_seconds", "score_cpu_seconds"} if thorough else set()
+        if self._resources.device != "cpu":
+            hidden |= {"score_cpu_seconds"} | ({"score_seconds"} if shared else set())
+        metrics = {name: value for name, value in result.metrics.items() if name not in hidden}
+        return replace(result, metrics=metrics)
 
     def _slices(self, spec: TrialSpec) -> dict[str, Mapping[str, Any]]:
         """The slices of the guards; none if the trusted scorer is of a version that knows no slices."""

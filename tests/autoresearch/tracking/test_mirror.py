@@ -19,7 +19,8 @@ from autoresearch.errors import UserError
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import EXPERIMENT_KEY, PARENT_KEY, Mirror
 from autoresearch.tracking.runs import search_id
-from autoresearch.tracking.store import answers, local_uri, ui
+from autoresearch.tracking.store import local_uri
+from autoresearch.tracking.ui import answers, ui
 from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
 from tests.support.searches import (
     BASE,

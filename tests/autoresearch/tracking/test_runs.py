@@ -4,7 +4,8 @@ import pytest
 
 from autoresearch.report.estimates import staircase
 from autoresearch.report.summary import summarize
-from autoresearch.tracking.runs import experiment_run, search_run
+from autoresearch.tracking.experiments import experiment_run
+from autoresearch.tracking.runs import search_run
 from autoresearch.types import Measurement, Outcome, VerdictKind
 from tests.support.searches import ACCURACY_INFO, INFO, Recorded, baseline, by_accuracy, night, tried
 

@@ -12,7 +12,7 @@ import pytest
 
 from autoresearch.store.journal import Journal
 from autoresearch.tracking.mirror import EXPERIMENT_KEY
-from autoresearch.tracking.store import Ui, answers, ui
+from autoresearch.tracking.ui import Ui, answers, ui
 from autoresearch.types import Measurement, Outcome, VerdictKind
 from tests.autoresearch.tracking.test_mirror import add, mirror, new_journal
 from tests.support.browser import Browser

@@ -11,7 +11,7 @@ from autoresearch.edit.rules import check as check_rules
 from autoresearch.propose import create_proposer
 from tests.support.histories import SOURCE, context
 
-CONFIG = Path(__file__).parents[4] / "configs" / "proposer" / "anthropic.yaml"
+CONFIG = Path(__file__).parents[5] / "configs" / "proposer" / "anthropic.yaml"
 
 
 @pytest.mark.live

@@ -16,7 +16,7 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose import settings as shipped
 from autoresearch.propose.base import ProposerError
-from autoresearch.propose.llm.formats import proposal_in
+from autoresearch.propose.llm.providers.formats import proposal_in
 from autoresearch.types import Category, Edit, Idea
 from tests.support import chat_server as chat
 from tests.support import malformed
@@ -484,7 +484,7 @@ def test_dollars_as_computed_by_hand(make, asked, answered, more, dollars):
 
 
 def test_without_its_package_it_says_how_to_install_it(make, monkeypatch):
-    monkeypatch.setattr("autoresearch.propose.llm.openai.find_spec", lambda name: None)
+    monkeypatch.setattr("autoresearch.propose.llm.providers.openai.find_spec", lambda name: None)
     with pytest.raises(UserError, match="package openai") as raised:
         make()
     assert "autoresearch[openai]" in raised.value.hint and raised.value.code == 2

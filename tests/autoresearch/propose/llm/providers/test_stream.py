@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autoresearch.propose import create_proposer, settings
 from autoresearch.propose.base import Proposer, ProposerError
-from autoresearch.propose.llm.stream import assembled
+from autoresearch.propose.llm.providers.stream import assembled
 from tests.support import chat_server as chat
 from tests.support import messages_server as api
 from tests.support.histories import context

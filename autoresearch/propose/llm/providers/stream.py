@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from autoresearch.propose.llm.answer import mapping
-from autoresearch.propose.llm.formats import text_of
+from autoresearch.propose.llm.providers.formats import text_of
 
 EVENTS = "text/event-stream"
 """The content type of a stream."""

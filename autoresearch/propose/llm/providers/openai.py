@@ -23,9 +23,11 @@ from autoresearch.propose.base import SearchServices
 from autoresearch.propose.budget import count, price_table
 from autoresearch.propose.llm import prompt
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
-from autoresearch.propose.llm.api import Api, NextModel, Server, Unsupported, key_from
-from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
-from autoresearch.propose.llm.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.conversation import LanguageModel
+from autoresearch.propose.llm.providers.api import Api, key_from
+from autoresearch.propose.llm.providers.failures import NextModel, Server, Unsupported
+from autoresearch.propose.llm.providers.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.request import Conversation, Message, ModelOptions, Reply
 
 MAX_REPEATED = 40_000
 """Characters of an answer that are sent back to its author."""

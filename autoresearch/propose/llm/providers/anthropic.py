@@ -19,9 +19,11 @@ from autoresearch.errors import Refused, UserError
 from autoresearch.propose.base import SearchServices
 from autoresearch.propose.budget import price_table
 from autoresearch.propose.llm.answer import TOOL_NAME, Answered, CutOff, as_utf8, mapping, tool
-from autoresearch.propose.llm.api import Api, NextModel, Server, TooLong, key_from
-from autoresearch.propose.llm.conversation import Conversation, LanguageModel, Message, ModelOptions, Reply
-from autoresearch.propose.llm.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.conversation import LanguageModel
+from autoresearch.propose.llm.providers.api import Api, key_from
+from autoresearch.propose.llm.providers.failures import NextModel, Server, TooLong
+from autoresearch.propose.llm.providers.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.request import Conversation, Message, ModelOptions, Reply
 
 KEY = "ANTHROPIC_API_KEY"
 

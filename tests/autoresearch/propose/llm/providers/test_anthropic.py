@@ -16,7 +16,7 @@ from autoresearch.errors import UserError
 from autoresearch.propose import create_proposer
 from autoresearch.propose.base import ProposerError
 from autoresearch.propose.budget import estimate_tokens
-from autoresearch.propose.llm.anthropic import AnthropicProposer
+from autoresearch.propose.llm.providers.anthropic import AnthropicProposer
 from autoresearch.store.calls import CallLog
 from autoresearch.types import Category, Cost, Edit
 from tests.support import malformed

@@ -1,0 +1,1 @@
+"""The providers of language models: what each sends and reads, the network, and its failures."""
