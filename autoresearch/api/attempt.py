@@ -19,12 +19,11 @@ from autoresearch.search.setup.settings import recorded_config
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
+from autoresearch.store.lock import RUNS_ALREADY
 from autoresearch.tasks import create_task
 from autoresearch.types import Experiment, in_order
 
 POLL_SECONDS = 0.5
-RUNS_ALREADY = 4
-"""Exit code of the error which says that another process runs the search."""
 
 
 def leave_change(folder: Path, hypothesis: str, patch: str | None) -> int:

@@ -77,12 +77,9 @@ def verify_chain(
 def _remeasured(
     chain: Chain, count: int, seeds: int, number: int, overrides: list[str], quiet: bool
 ) -> list[Remeasured]:
-    from autoresearch.cli.run import say_the_end, told_to_end
+    from autoresearch.cli.run import opened_to_train
     from autoresearch.config import FIXED
     from autoresearch.errors import UserError
-    from autoresearch.search.recovery import recover
-    from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup.open import open_search
     from autoresearch.swarm.chain.remeasure import chosen, remeasure, remeasured_line
 
     settings = [str(setting) for setting in chain.about.get("settings", ())]
@@ -93,17 +90,8 @@ def _remeasured(
     given = [f"name=verify-{chain.track[:40]}", "tracking=none", "claim=0", *settings, *overrides]
     if not quiet:
         typer.echo(f"Measured again, chosen by --choice {number}:")
-    try:
-        start = str(chain.about["base"])
-        view = "quiet" if quiet else "auto"
-        with told_to_end(), open_search(given, view, proposes=False, start=start) as search:
-            recover(search.state, search.view)
-            found = remeasure(search, links, seeds)
-    except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
-        raise typer.Exit from None
-    except KeyboardInterrupt as end:
-        say_the_end(end, "the same command")
+    with opened_to_train(given, quiet, start=str(chain.about["base"])) as search:
+        found = remeasure(search, links, seeds)
     if not quiet:
         typer.echo("\n".join(map(remeasured_line, found)))
     return found

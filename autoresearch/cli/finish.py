@@ -5,8 +5,7 @@ Those that train open the search as `run` does, so that nobody else runs it mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ import typer
 
 from autoresearch.cli import complete
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, numbered, open_journal
-from autoresearch.cli.run import say_the_end, told_to_end
+from autoresearch.cli.run import opened_to_train
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
@@ -210,22 +209,9 @@ def open_exported(
     )
 
 
-@contextmanager
-def opened(overrides: list[str] | None, quiet: bool) -> Iterator[Search]:
-    """A search that has ended, opened again; a person's stop ends the command."""
-    from autoresearch.search.recovery import recover
-    from autoresearch.search.scheduler import Stopped
-    from autoresearch.search.setup.open import open_search
-
+def opened(overrides: list[str] | None, quiet: bool) -> AbstractContextManager[Search]:
+    """The search that a command means, opened again for trainings."""
     given = overrides or []
     place = [o for o in given if o.startswith(("name=", "runs="))]
     named = [f"name={chosen(place).name}", *(o for o in given if not o.startswith("name="))]
-    try:
-        with told_to_end(), open_search(named, "quiet" if quiet else "auto", proposes=False) as search:
-            recover(search.state, search.view)  # an earlier claim or audit may have been killed
-            yield search
-    except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
-        raise typer.Exit from None
-    except KeyboardInterrupt as end:
-        say_the_end(end, "the same command")
+    return opened_to_train(named, quiet)

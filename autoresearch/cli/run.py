@@ -18,6 +18,7 @@ import typer
 from autoresearch.cli.inspect import Overrides, handle, print_lines, print_result
 
 if TYPE_CHECKING:
+    from autoresearch.search.loop import Search
     from autoresearch.store.lock import Lease
 
 DETACH_SECONDS = 20.0
@@ -152,6 +153,31 @@ def _runner(journal: Path) -> Lease | None:
             return opened.runner()
     except (UserError, sqlite3.Error):
         return None
+
+
+@contextmanager
+def opened_to_train(given: list[str], quiet: bool, start: str = "HEAD") -> Iterator[Search]:
+    """A search opened for trainings that a command wants; asks no proposer. A person's stop ends the command.
+
+    Args:
+        given: Settings of the search.
+        quiet: Whether to show warnings only.
+        start: The commit that a new search begins with.
+    """
+    from autoresearch.search.recovery import recover
+    from autoresearch.search.scheduler import Stopped
+    from autoresearch.search.setup.open import open_search
+
+    view = "quiet" if quiet else "auto"
+    try:
+        with told_to_end(), open_search(given, view, proposes=False, start=start) as search:
+            recover(search.state, search.view)  # an earlier command may have been killed
+            yield search
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit from None
+    except KeyboardInterrupt as end:
+        say_the_end(end, "the same command")
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def _protection(backend: str) -> list[tuple[str, str]]:
 def prepare(overrides: Overrides = None, json: Json = False) -> None:
     """Prepare the corpus and print its path. `run` does this by itself."""
     from autoresearch.config import load
-    from autoresearch.search.setup.create import require_files
+    from autoresearch.search.setup.required import require_files
     from autoresearch.search.setup.settings import runs_folder
     from autoresearch.store.git.repository import Repository
     from autoresearch.tasks import create_task

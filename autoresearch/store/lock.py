@@ -25,6 +25,9 @@ from autoresearch.errors import UserError
 LOCK = "lock"
 """File in the folder of a search."""
 
+RUNS_ALREADY = 4
+"""Exit code of a command whose search another process runs."""
+
 WAITING = (["verify"], ["join"])
 """Commands that train only at times: while they hold the lock of a search."""
 
@@ -107,7 +110,7 @@ def lock(folder: Path) -> Iterator[Lease]:
         raise UserError(
             f"The search {name} is already running ({owner or 'process unknown'}).",
             f"Watch it with: autoresearch status name={name}; or stop that process and run this again.",
-            code=4,
+            code=RUNS_ALREADY,
         ) from None
     try:
         lease = Lease.ours()

@@ -10,7 +10,7 @@ from autoresearch import config as config_module
 from autoresearch.config import BRIEFS, CONFIGS, compose, has_gpu, load, resume
 from autoresearch.config.files import replaced
 from autoresearch.errors import UserError
-from autoresearch.search.setup.create import check_judge
+from autoresearch.search.setup.required import check_judge
 from autoresearch.tasks import create_task
 
 

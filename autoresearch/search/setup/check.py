@@ -11,8 +11,8 @@ from autoresearch.config import load
 from autoresearch.execute import is_remote
 from autoresearch.execute.places import require_device
 from autoresearch.judge import bars, create_judge
-from autoresearch.search.setup.create import require_files
 from autoresearch.search.setup.plan import TRIALS, Line
+from autoresearch.search.setup.required import require_files
 from autoresearch.search.setup.settings import runs_folder
 from autoresearch.search.setup.trying import SEEDS, Tried, try_here, try_places
 from autoresearch.store.git.repository import Repository

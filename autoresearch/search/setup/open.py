@@ -7,7 +7,6 @@ an order that leaves nothing incomplete.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,26 +29,14 @@ from autoresearch.execute.sandbox.plain import run_tool
 from autoresearch.propose import PROPOSERS, create_proposer
 from autoresearch.propose.base import Nobody, Proposer, SearchServices
 from autoresearch.propose.tune.knobs import scope
-from autoresearch.report.lessons import for_prompt, learn, of_task
 from autoresearch.report.live.now import Published
 from autoresearch.report.live.panel import create_view
 from autoresearch.report.page import write_page
-from autoresearch.report.summary import summarize
 from autoresearch.search.loop import Search
 from autoresearch.search.observers import View
-from autoresearch.search.setup.create import (
-    begin,
-    check_new,
-    check_settings,
-    is_scored,
-    prepare_data,
-    record_data,
-    recorded_data,
-    reopen,
-    shelve,
-    trusted_tree,
-)
+from autoresearch.search.setup.create import begun, is_scored, prepare_data, reopened, shelve, trusted_tree
 from autoresearch.search.setup.environment import record_environment
+from autoresearch.search.setup.required import check_new, check_settings
 from autoresearch.search.setup.settings import chosen_at_start, meant_by, named, recorded_config, runs_folder
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import trim
@@ -57,8 +44,8 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease, lock
-from autoresearch.store.records.notes import ABOUT, record_settings
-from autoresearch.store.searches import STOPPED, journals, searches
+from autoresearch.store.records.notes import record_settings
+from autoresearch.store.searches import STOPPED
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import TRUST, Dataset, Task, Trust
 from autoresearch.tasks.worker import about_places, create_executor
@@ -200,44 +187,6 @@ def _published(view: str, journal: Journal, warnings: Sequence[str]) -> Iterator
 def _with_patches(journal: Journal, inbox: Inbox) -> int:
     """Experiments that there will be when every patch in the inbox has been tried."""
     return len(journal.experiments()) - 1 + sum(bool(idea.patch) for idea in inbox.ideas())
-
-
-def begun(
-    config: Config,
-    repository: Repository,
-    task: Task,
-    folder: Path,
-    brief: str,
-    data: Dataset,
-    start: str = "HEAD",
-) -> Journal:
-    """The journal of a search that has no score yet, so that another budget or corpus spoils nothing."""
-    if (folder / "journal.db").exists():
-        journal = reopen(folder, repository)
-        journal.update(data=dict(data.about))
-    else:
-        journal = begin(config, repository, folder, brief, dict(data.about), start)
-    record_data(journal, data, folder.parent)
-    told = [*task.about(data), *(earlier_lessons(journal) if config.lessons else ())]
-    journal.set(ABOUT, json.dumps(told))
-    return journal
-
-
-def earlier_lessons(journal: Journal) -> list[str]:
-    """What earlier searches of the task found, as models are told it; nothing if there are none."""
-    ours, folder = journal.info(), journal.path.parent
-    others = journals(known for known in searches(folder.parent) if known.folder != folder)
-    found = of_task(map(summarize, others), ours.task, ours.metric)
-    return [for_prompt(learn(found))] if found else []
-
-
-def reopened(repository: Repository, task: Task, folder: Path) -> tuple[Journal, Dataset]:
-    """The journal of a search that goes on, and the data that it was begun with."""
-    journal = reopen(folder, repository)
-    data = recorded_data(task, journal, folder.parent)
-    if not journal.get(ABOUT):  # journals of older versions
-        journal.set(ABOUT, json.dumps(task.about(data)))
-    return journal, data
 
 
 def _conclude(search: Search, mirror: Mirror) -> None:

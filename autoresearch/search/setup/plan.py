@@ -22,8 +22,9 @@ from autoresearch.propose import settings
 from autoresearch.propose.base import Context
 from autoresearch.propose.budget import Price, estimate_tokens, price_table
 from autoresearch.propose.llm import prompt
-from autoresearch.search.setup.create import check_new, check_settings, is_scored
+from autoresearch.search.setup.create import is_scored
 from autoresearch.search.setup.open import proposer_of
+from autoresearch.search.setup.required import check_new, check_settings
 from autoresearch.search.setup.settings import meant_by, named, recorded_config, runs_of
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal

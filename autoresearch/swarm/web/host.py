@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from autoresearch.config import Serve as Limits
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
-from autoresearch.store.lock import lock
+from autoresearch.store.lock import RUNS_ALREADY, lock
 from autoresearch.swarm.store import FOLDER, Store
 from autoresearch.swarm.verify.verifier import require_safe
 from autoresearch.swarm.web.server import create_app
@@ -39,9 +39,6 @@ CONNECTIONS, OF_ONE = 500, 40
 
 RESTART = (1.0, 5.0, 30.0, 60.0)
 """Seconds before a verifier is started again, for each time in a row that it failed."""
-
-RUNS_ALREADY = 4
-"""Exit code of a verifier whose track another process verifies."""
 
 
 @contextmanager
@@ -75,7 +72,7 @@ def opened(
             raise UserError(
                 f"Another process serves the tracks in {runs} already.",
                 "End it first, or name all tracks in one command: autoresearch serve TRACK TRACK",
-                code=4,
+                code=RUNS_ALREADY,
             ) from None
         store = stack.enter_context(Store(folder, PATIENCE))
         tracks = {}

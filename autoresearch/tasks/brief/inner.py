@@ -27,6 +27,7 @@ from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.store.files import remove_tree
 from autoresearch.store.git.repository import Repository
+from autoresearch.store.lock import RUNS_ALREADY
 from autoresearch.tasks.brief import process
 from autoresearch.tasks.brief.result import Result, read_result
 from autoresearch.tasks.brief.settings import DEFAULTS, Spend, cap
@@ -151,7 +152,7 @@ class Searches:
             clock.note()
             if done := self.result(inner):
                 return done
-            if code == process.RUNS_ALREADY:  # it has survived the process that started it
+            if code == RUNS_ALREADY:  # it has survived the process that started it
                 while process.runs(journal):
                     look()
                     time.sleep(process.LOOK)

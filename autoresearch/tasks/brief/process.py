@@ -27,8 +27,6 @@ runpy.run_module("autoresearch", run_name="__main__", alter_sys=True)
 """Runs the command line, and ends with the process that started it (on Linux, PR_SET_PDEATHSIG)."""
 LOOK, KEEP_TIME, PATIENCE = 0.2, 5.0, 60.0
 """Seconds between two looks at an inner search, and two notes of its time; and for it to end when told to."""
-RUNS_ALREADY = 4
-"""Exit code of a search that another process runs."""
 
 
 def run_search(code: Path, overrides: Sequence[str], log: Path, tick: Callable[[], None]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -65,7 +64,6 @@ class Guess:
     """What a task in a repository might be.
 
     Attributes:
-        language: The most common ending of its programs.
         scripts: Candidates for the program, most likely first.
         editable: Files that may change.
         run: The command.
@@ -77,7 +75,6 @@ class Guess:
         knobs: Constants at the top of the script that could be tuned.
     """
 
-    language: str
     scripts: tuple[str, ...] = ()
     editable: tuple[str, ...] = ()
     run: str = ""
@@ -92,12 +89,10 @@ class Guess:
 def look(repository: Repository) -> Guess:
     """What the latest commit of a repository looks like."""
     files = repository.files("HEAD", ["."])
-    endings = Counter(PurePosixPath(path).suffix for path in files)
-    language = next((e for e, _ in endings.most_common() if e in (*RUNNERS, ".c", ".cpp", ".rs", ".go")), "")
     scripts = sorted((p for p in files if PurePosixPath(p).suffix in RUNNERS), key=_unlikely)
     scripts = [path for path in scripts if _unlikely(path)[0] < len(LIKELY)] or scripts
     python = next((name for name in ENVIRONMENTS if (repository.root / name / "bin/python").exists()), "")
-    found = Guess(language, tuple(scripts[:8]), python=python)
+    found = Guess(tuple(scripts[:8]), python=python)
     return with_script(repository, found, scripts[0]) if scripts else found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.propose.queue import QueueProposer
-from autoresearch.search.setup.open import earlier_lessons
+from autoresearch.search.setup.create import earlier_lessons
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from tests.support.cli import inside

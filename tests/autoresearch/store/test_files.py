@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from autoresearch.cli import app
 from autoresearch.errors import UserError
-from autoresearch.search.setup.create import check_new
 from autoresearch.search.setup.open import _conclude
+from autoresearch.search.setup.required import check_new
 from autoresearch.store.calls import CallLog
 from autoresearch.store.files import digest, keep_losses, read_losses
 from autoresearch.store.git.repository import Repository

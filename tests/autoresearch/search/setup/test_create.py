@@ -11,7 +11,8 @@ from autoresearch.edit.apply import apply
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.edit.rules import check
 from autoresearch.errors import UserError
-from autoresearch.search.setup.create import check_new, earlier_judge, shelve
+from autoresearch.search.setup.create import earlier_judge, shelve
+from autoresearch.search.setup.required import check_new
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
