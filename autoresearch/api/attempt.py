@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from autoresearch.edit.candidate import diff
@@ -44,7 +43,7 @@ def leave_change(folder: Path, hypothesis: str, patch: str | None) -> int:
         raise UserError(
             "A change needs a sentence that says what it is.", 'Say it: try -m "tie the embeddings"'
         )
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         tip, incumbent = incumbent_of(journal, repository := Repository(Path.cwd()))
         hint = f"Start from the branch: git switch --detach {journal.info().branch}"
         if patch is None:
@@ -136,7 +135,7 @@ def _wait(folder: Path, number: int) -> Experiment | None:
     Raises:
         UserError: If the idea was refused.
     """
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         while True:
             idle = journal.runner() is None  # asked first: what it wrote last is read below
             for e in journal.experiments():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ class SearchHandle(SearchFrames):
         """How far it has come: what `status --json` prints."""
         from autoresearch.report.timeline import time_use
 
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             runner, use = journal.runner(), time_use(journal.timeline())
             told = summarize(journal).to_dict()
         return told | {"time": use.to_dict(), "runner": asdict(runner) if runner else None}
@@ -65,7 +64,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.store.records.notes import read_unbilled
         from autoresearch.text import count, one_line
 
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             summary, runner = summarize(journal), journal.runner()
             waits, unbilled = journal.get(WAITS_KEY), read_unbilled(journal)
             kinds = read_kinds(journal)
@@ -95,7 +94,7 @@ class SearchHandle(SearchFrames):
         Raises:
             UserError: If there is none of that number.
         """
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             return experiment_row(journal.experiment(number), journal.info().metric)
 
     def diff(self, number: int | None = None) -> str:
@@ -103,7 +102,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.report.page import cumulative_diff
         from autoresearch.store.git.repository import Repository
 
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             if number is not None:
                 return journal.experiment(number).diff
             return cumulative_diff(journal, Repository(Path.cwd()))
@@ -112,7 +111,7 @@ class SearchHandle(SearchFrames):
         """The last lines of what the last trial of an experiment printed that failed; empty if none did."""
         from autoresearch.execute.output import excerpt
 
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             trials = journal.experiment(number).trials
         logs = [t.result.log for t in trials if t.result and t.result.reason and t.result.log]
         return excerpt(logs[-1]) if logs else ""
@@ -122,7 +121,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.report.page import write_page
         from autoresearch.store.git.repository import Repository
 
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             return write_page(journal, Repository(Path.cwd()))
 
     def attempt(
@@ -187,7 +186,7 @@ class SearchHandle(SearchFrames):
         if not text.strip():
             raise UserError("There is no idea.", 'For example: autoresearch idea add "tie the embeddings"')
         if patch:
-            with closing(Journal(self._alive() / "journal.db")) as journal:
+            with Journal.of(self._alive()) as journal:
                 _, incumbent = incumbent_of(journal, Repository(Path.cwd()))
             require_fit(patch, incumbent, "Make it against the branch of the search.")
         said = f"Idea {Inbox(self._alive()).add_idea(text, patch)} waits in {self.folder.name}."
@@ -198,7 +197,7 @@ class SearchHandle(SearchFrames):
 
     def ideas(self) -> list[dict[str, Any]]:
         """Every idea and what became of it: what `idea list --json` prints."""
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             tested = {
                 e.proposal.idea: f"experiment {e.number}" + (f": {e.verdict.kind}" if e.verdict else "")
                 for e in journal.experiments()
@@ -212,7 +211,7 @@ class SearchHandle(SearchFrames):
         from autoresearch.report.sections.worth import source_lines
 
         inbox = Inbox(self.folder)
-        with self._opened() as journal:
+        with Journal.of(self.folder) as journal:
             info, experiments = journal.info(), journal.experiments()
         return source_lines(inbox.entries(), experiments, inbox.readings(), info.metric)
 
@@ -264,7 +263,7 @@ class SearchHandle(SearchFrames):
         return "\n".join([*lines, f"Go on later with: autoresearch run name={name}"])
 
     def _wish(self, value: str) -> None:
-        with closing(Journal(self._alive() / "journal.db")) as journal:
+        with Journal.of(self._alive()) as journal:
             runner = journal.runner()
         if runner is None:
             name = self.folder.name
@@ -280,9 +279,6 @@ class SearchHandle(SearchFrames):
         if self._place is not None:
             raise UserError("An exported file is read only.", "Open it as a search: autoresearch import FILE")
         return self.folder
-
-    def _opened(self) -> closing[Journal]:
-        return closing(Journal(self.folder / "journal.db"))
 
 
 def ordered(summary: Summary, sort: Order) -> list[Experiment]:

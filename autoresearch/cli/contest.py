@@ -89,6 +89,7 @@ def evolve(
     from autoresearch.contest.contest import Contest
     from autoresearch.contest.evolve import settings
     from autoresearch.search.setup.settings import place_of, runs_of
+    from autoresearch.store.connection import holds_search
     from autoresearch.store.git.repository import Repository
 
     named, overrides = apart(words)
@@ -97,7 +98,7 @@ def evolve(
         overrides.append(f"name={name}-evolved")
     repository, place = Repository(Path.cwd()), place_of(overrides)
     runs = runs_of(place, repository)
-    if not (runs / place.name / "journal.db").exists():
+    if not holds_search(runs / place.name):
         overrides = settings(Contest(runs / name), repository, overrides)
     run(overrides, ViewKind.AUTO, dry_run=False, detach=False, json=False)
 

@@ -96,15 +96,13 @@ def release(
     overrides: Overrides = None,
 ) -> None:
     """Let a held change be tried again, and kept although it loses on a guard."""
-    from contextlib import closing
-
     from autoresearch.errors import UserError
     from autoresearch.search.checks.guards import HELD
     from autoresearch.store.inbox import Inbox
     from autoresearch.store.journal import Journal
 
     folder = chosen(overrides)
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         found = next((e for e in journal.experiments() if e.number == number), None)
     if found is None or found.verdict is None or not found.verdict.reason.startswith(HELD):
         raise UserError(f"Experiment {number} is not held.", "See what is: autoresearch log")

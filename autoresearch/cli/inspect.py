@@ -63,7 +63,7 @@ def open_journal(overrides: list[str] | None) -> tuple[Journal, Repository]:
     from autoresearch.store.git.repository import Repository
     from autoresearch.store.journal import Journal
 
-    return Journal(chosen(overrides) / "journal.db"), Repository(Path.cwd())
+    return Journal.of(chosen(overrides)), Repository(Path.cwd())
 
 
 def dumps(value: Any, indent: int | None = 2) -> str:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -49,6 +49,7 @@ def run(
     """Search: propose, train, score, judge, keep. Run again with the same name to go on."""
     from autoresearch.search.setup.plan import make_plan
     from autoresearch.search.setup.settings import named, place_of, runs_of
+    from autoresearch.store.connection import holds_search
     from autoresearch.store.git.repository import Repository
 
     given = named(overrides or [])
@@ -68,7 +69,7 @@ def run(
             while more := _search(given, view):
                 given = [*given, *more]
     except KeyboardInterrupt as end:
-        begun = (folder / "journal.db").exists()
+        begun = holds_search(folder)
         say_the_end(end, f"autoresearch run name={place.name}" if begun else "")
     summary = handle([*(o for o in given if o.startswith("runs=")), f"name={place.name}"]).summary
     print_result(summary, folder / "report" / "report.html")  # written as the search was closed
@@ -118,11 +119,12 @@ def _detach(given: list[str]) -> None:
 
     from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import place_of, runs_folder
+    from autoresearch.store.connection import JOURNAL
     from autoresearch.store.git.repository import Repository
 
     place = place_of(given)
     runs = runs_folder(place, Repository(Path.cwd()))
-    journal, log = runs / place.name / "journal.db", runs / f"{place.name}.log"
+    journal, log = runs / place.name / JOURNAL, runs / f"{place.name}.log"
     command = [sys.executable, "-m", "autoresearch", "run", "--view", "plain", *given]
     with log.open("ab") as output:
         started = log.stat().st_size
@@ -149,7 +151,7 @@ def _runner(journal: Path) -> Lease | None:
     from autoresearch.store.journal import Journal
 
     try:
-        with closing(Journal(journal)) as opened:
+        with Journal(journal) as opened:
             return opened.runner()
     except (UserError, sqlite3.Error):
         return None

@@ -160,6 +160,7 @@ def config(
     from autoresearch.config.files import quoted
     from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import place_of, recorded_config, runs_of
+    from autoresearch.store.connection import holds_search
     from autoresearch.store.git.repository import Repository
 
     given = words or []
@@ -167,7 +168,7 @@ def config(
     place = place_of(overrides)
     named = any(o.startswith("name=") for o in overrides)
     folder = runs_of(place, Repository(Path.cwd())) / place.name if named else None
-    if folder is not None and (folder / "journal.db").exists():
+    if folder is not None and holds_search(folder):
         known = settings(overrides, recorded=recorded_config(folder))
     else:
         known = settings(overrides)

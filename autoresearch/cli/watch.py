@@ -40,7 +40,7 @@ def _show(folder: Path) -> None:
     from autoresearch.report.summary import summarize
     from autoresearch.store.journal import Journal
 
-    journal = Journal(folder / "journal.db")
+    journal = Journal.of(folder)
     try:
         if sys.stdout.isatty() and (view := _view(journal, folder)):
             with redrawn(SearchPanel(view), sys.stdout) as live:

@@ -24,6 +24,7 @@ from autoresearch.errors import UserError
 from autoresearch.propose import followed
 from autoresearch.propose.llm.roles import check_roles
 from autoresearch.report.summary import Summary, summarize
+from autoresearch.store.connection import holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
@@ -129,7 +130,7 @@ class Contest:
         Raises:
             UserError: If the folder holds another contest, or a search.
         """
-        if (folder / "journal.db").exists():
+        if holds_search(folder):
             raise UserError(f"{folder.name} is the name of a search.", "Choose another: name=...")
         if len(plan.briefs) < 2:
             raise UserError("A contest needs at least two briefs.", "Name files or a folder of them.")
@@ -248,7 +249,7 @@ class Contest:
         found, standing = [], self.standing()
         for brief, results in standing.results.items():
             for result in (r for number, r in results.items() if number < max(standing.rounds, 1)):
-                journal = Journal(self.searches.folder / result.name / "journal.db")
+                journal = Journal.of(self.searches.folder / result.name)
                 try:
                     summary = summarize(journal)
                 finally:

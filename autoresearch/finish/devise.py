@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -192,5 +191,5 @@ def guard_line(number: int, guard: DevisedGuard) -> str:
 
 def summary_of(folder: Path) -> Summary:
     """The summary of a search in a folder."""
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         return summarize(journal)

@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from autoresearch import __version__
 from autoresearch.errors import UserError
 from autoresearch.report.page import write_page
-from autoresearch.store.connection import open_read_only
+from autoresearch.store.connection import JOURNAL, open_read_only
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.types import Plain
@@ -37,7 +37,7 @@ from autoresearch.types import Plain
 FORMAT = 1
 ABOUT, FOLDER, COMMITS = "search.json", "search", "commits.bundle"
 
-DATABASES = ("journal.db", "inbox.db", "calls.db")
+DATABASES = (JOURNAL, "inbox.db", "calls.db")
 """Copied by SQLite, so that the copy is whole while a search runs."""
 
 TAKEN = re.compile(
@@ -88,7 +88,7 @@ def export_search(folder: Path, repository: Repository, target: Path) -> int:
     """
     if target.exists():
         raise UserError(f"{target} exists already.", "Name another file: --to FILE")
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         write_page(journal, repository)
         info = journal.info()
     refs = sorted(_refs(repository, info.name))
@@ -211,7 +211,7 @@ def import_search(path: Path, repository: Repository, runs: Path) -> Path:
         repository.fetch(bundle, {ref: ref for ref in about.refs})
     try:
         unpack(path, place)
-        with closing(Journal(place / "journal.db")) as journal:
+        with Journal.of(place) as journal:
             journal.set("lease", "")  # the process that ran it did so elsewhere
     except BaseException:
         repository.update_refs(dict.fromkeys(about.refs))

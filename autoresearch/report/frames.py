@@ -5,13 +5,13 @@ Everything is read from the journal anew at each access, so that a running searc
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.errors import UserError
 from autoresearch.report.summary import Summary, experiment_row, summarize
+from autoresearch.store.connection import holds_search
 from autoresearch.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ class SearchFrames:
     """
 
     def __init__(self, folder: Path, place: TemporaryDirectory[str] | None = None) -> None:
-        if not (folder / "journal.db").exists():
+        if not holds_search(folder):
             raise UserError(f"There is no search in {folder}.", "List them: autoresearch list")
         self.folder, self._place = folder, place
 
     @property
     def summary(self) -> Summary:
         """What came of it, as typed values; `summary.to_dict()` is what `status --json` prints."""
-        with closing(Journal(self.folder / "journal.db")) as journal:
+        with Journal.of(self.folder) as journal:
             return summarize(journal)
 
     @property

@@ -18,11 +18,19 @@ from pathlib import Path
 
 import psutil
 
+JOURNAL = "journal.db"
+"""The journal of a search, in its folder."""
+
 WAIT_SECONDS = 3600.0
 """How long a transaction waits for another process that holds a lock on the file."""
 
 BUSY_SECONDS = 30.0
 """How long SQLite itself waits, before a person is told."""
+
+
+def holds_search(folder: Path) -> bool:
+    """Whether there is a search in a folder."""
+    return (folder / JOURNAL).exists()
 
 
 def connect(path: Path, journal_mode: str = "WAL") -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from autoresearch.errors import UserError
 from autoresearch.store.connection import begin, connect, copied, writable
@@ -121,6 +121,12 @@ class Database:
         self._lock = threading.RLock()
         self._unwritten: list[Span] = []
         upgrade(self._db, path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file; it cannot be used afterwards.

@@ -17,14 +17,15 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch.errors import UserError
 from autoresearch.store.calls import CallLog
+from autoresearch.store.connection import JOURNAL, holds_search
 from autoresearch.store.journal import Journal
-from autoresearch.store.lock import lock
+from autoresearch.store.lock import LOCK, lock
 from autoresearch.store.searches import STOPPED
 
 if TYPE_CHECKING:
@@ -111,13 +112,13 @@ def locked_journal(folder: Path) -> Iterator[Journal]:
     Raises:
         UserError: If one does.
     """
-    with lock(folder), closing(Journal(folder / "journal.db")) as journal:
+    with lock(folder), Journal.of(folder) as journal:
         yield journal
 
 
 def leftovers(runs: Path) -> list[Path]:
     """Folders of all searches, and of starts that failed before there was a journal, by name."""
-    return sorted({path.parent for name in ("journal.db", "lock") for path in runs.glob(f"*/{name}")})
+    return sorted({path.parent for name in (JOURNAL, LOCK) for path in runs.glob(f"*/{name}")})
 
 
 def trim(journal: Journal, keep: int) -> dict[str, int]:
@@ -160,7 +161,7 @@ def clean(folder: Path, keep_logs: int) -> dict[str, int]:
         UserError: If it runs.
     """
     freed: dict[str, int] = {}
-    if not (folder / "journal.db").exists():
+    if not holds_search(folder):
         return {"a start that failed": remove_search(folder)}
     with locked_journal(folder) as journal:
         for pattern in REMAKABLE:
@@ -184,7 +185,7 @@ def remove_search(folder: Path, before: Callable[[], object] = lambda: None) -> 
     Raises:
         UserError: If it runs, or has not ended.
     """
-    if not (folder / "journal.db").exists():  # a start that failed, or what git has of a search that is gone
+    if not holds_search(folder):  # a start that failed, or what git has of a search that is gone
         with lock(folder):
             before()
             return _remove(folder)

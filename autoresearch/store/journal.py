@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.clock import now
-from autoresearch.store.connection import connect
+from autoresearch.store.connection import JOURNAL, connect
 from autoresearch.store.database import Span, add_span, create, set_note
 from autoresearch.store.reader import Reader, SearchInfo
 from autoresearch.types import Arm, Draft, Experiment, Measurement, Proposal, State, Trial, Verdict
@@ -27,6 +27,11 @@ __all__ = ["Journal", "SearchInfo"]
 
 class Journal(Reader):
     """Reads and writes one search. Every method that writes is one transaction."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Journal:
+        """The journal of the search in a folder."""
+        return cls(folder / JOURNAL)
 
     @classmethod
     def create(cls, path: Path, info: SearchInfo, seed_secret: str = "") -> Journal:

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from autoresearch.errors import UserError
+from autoresearch.store.connection import holds_search
 
 LOCK = "lock"
 """File in the folder of a search."""
@@ -117,7 +118,7 @@ def lock(folder: Path) -> Iterator[Lease]:
         path.write_text(lease.to_json(), encoding="utf-8")
         yield lease
     finally:
-        if made and not (folder / "journal.db").exists():  # it was refused: leave nothing of it
+        if made and not holds_search(folder):  # it was refused: leave nothing of it
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()  # if it is empty

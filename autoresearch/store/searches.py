@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.store.connection import open_read_only
+from autoresearch.store.connection import JOURNAL, open_read_only
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
 
@@ -48,7 +48,7 @@ class Known:
 
 def searches(runs: Path) -> list[Known]:
     """All searches whose journals can be read, the one begun first at the beginning."""
-    found = filter(None, (_look(path) for path in runs.glob("*/journal.db")))
+    found = filter(None, (_look(path) for path in runs.glob(f"*/{JOURNAL}")))
     return sorted(found, key=lambda known: (known.created, known.name))
 
 
@@ -56,7 +56,7 @@ def journals(found: Iterable[Known]) -> Iterator[Journal]:
     """The journal of each search that can be read; it is closed before the next one is opened."""
     for known in found:
         try:
-            journal = Journal(known.folder / "journal.db")
+            journal = Journal.of(known.folder)
         except Exception:  # of another version, or broken
             continue
         with closing(journal):

@@ -15,7 +15,6 @@ import json
 import math
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ class _Answers:
         return JSONResponse({**brief(self._folder), "fixed": self._fixed, "unread": self._unread})
 
     async def diff(self, request: Request) -> Response:
-        with _opened(self._folder) as journal:
+        with Journal.of(self._folder) as journal:
             found = journal.experiment(request.path_params["number"])
         return PlainTextResponse(visible(scrub(found.diff)))
 
@@ -147,7 +146,7 @@ def tell(folder: Path, what: str, text: str) -> str:
     """
     inbox = Inbox(folder)
     if what in WISHES:
-        with _opened(folder) as journal:
+        with Journal.of(folder) as journal:
             runner = journal.runner()
         if runner is None:
             raise UserError(f"No process runs {folder.name}.", f"Run: autoresearch run name={folder.name}")
@@ -158,7 +157,7 @@ def tell(folder: Path, what: str, text: str) -> str:
     if not text:
         raise UserError("There is nothing to say.")
     if what == "brief":
-        with _opened(folder) as journal:
+        with Journal.of(folder) as journal:
             name = str(journal.info().config.get("brief") or journal.info().brief)
         edited = inbox.edit_brief(name, text)
         return f"the next question to a proposer has this brief (hash {edited.hash})"
@@ -171,7 +170,7 @@ def tell(folder: Path, what: str, text: str) -> str:
 def brief(folder: Path) -> dict[str, str]:
     """The brief of the next question, as far as the search's folder says it, and the one in use."""
     edited = Inbox(folder).edited_brief()
-    with _opened(folder) as journal:
+    with Journal.of(folder) as journal:
         info = journal.info()
         used = [Brief(info.created, info.brief, info.brief_text), *read_briefs(journal)][-1]
     name = str(info.config.get("brief") or info.brief)
@@ -182,7 +181,7 @@ def brief(folder: Path) -> dict[str, str]:
 
 def state(folder: Path) -> dict[str, Any]:
     """All that the page shows, as JSON-ready values; texts of others are clean and without secrets."""
-    with _opened(folder) as journal:
+    with Journal.of(folder) as journal:
         summary, runs = summarize(journal), journal.runner() is not None
         drafts = journal.drafts()
     inbox = Inbox(folder)
@@ -276,7 +275,3 @@ def _incumbent_curve(summary: Summary) -> list[tuple[float, float]]:
     found = [t.result.curve for t in (best.experiment.trials if best else ()) if t.result and t.result.curve]
     points = found[-1][:: max(1, len(found[-1]) // 200)] if found else ()
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-
-
-def _opened(folder: Path) -> closing[Journal]:
-    return closing(Journal(folder / "journal.db"))

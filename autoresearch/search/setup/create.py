@@ -9,7 +9,6 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from autoresearch.execute.places import device, places, threads
 from autoresearch.report.lessons import for_prompt, learn, of_task
 from autoresearch.report.summary import summarize
 from autoresearch.search.setup.required import read_idea
+from autoresearch.store.connection import JOURNAL, holds_search
 from autoresearch.store.git.commits import check_branch
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
@@ -67,12 +67,12 @@ def begin(
         trust=task.trust.value,
         device=f"{device(config)}, {count(threads(config), 'thread')}" + _several(len(places(config))),
     )
-    return Journal.create(folder / "journal.db", info, seed_secret=secrets.token_hex(32))
+    return Journal.create(folder / JOURNAL, info, seed_secret=secrets.token_hex(32))
 
 
 def is_scored(folder: Path) -> bool:
     """Whether the starting script of the search in a folder has a score; from then on scores are compared."""
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         return any(e.score is not None for e in journal.experiments()[:1])
 
 
@@ -164,7 +164,7 @@ def reopen(folder: Path, repository: Repository) -> Journal:
     Raises:
         UserError: If somebody has moved its branch.
     """
-    journal = Journal(folder / "journal.db")
+    journal = Journal.of(folder)
     check_branch(journal, repository)
     return journal
 
@@ -183,7 +183,7 @@ def begun(
     start: str = "HEAD",
 ) -> Journal:
     """The journal of a search that has no score yet, so that another budget or corpus spoils nothing."""
-    if (folder / "journal.db").exists():
+    if holds_search(folder):
         journal = reopen(folder, repository)
         journal.update(data=dict(data.about))
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,6 +39,7 @@ from autoresearch.search.setup.environment import record_environment
 from autoresearch.search.setup.required import check_new, check_settings
 from autoresearch.search.setup.settings import chosen_at_start, meant_by, named, recorded_config, runs_folder
 from autoresearch.store.calls import CallLog
+from autoresearch.store.connection import holds_search
 from autoresearch.store.files import trim
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
@@ -84,7 +85,7 @@ def open_search(
     runs = runs_folder(place, repository)
     folder = runs / place.name
     with lock(folder) as lease, ExitStack() as stack:
-        found = (folder / "journal.db").exists()
+        found = holds_search(folder)
         scored = found and is_scored(folder)
         config = resume(recorded_config(folder), overrides, scored=scored) if found else load(overrides)
         check_settings(config, new=not found)
@@ -214,17 +215,17 @@ def proposer_of(
     calls = CallLog(folder)
 
     def unbilled(name: str) -> Cost:
-        if not (folder / "journal.db").exists():
+        if not holds_search(folder):
             return Cost()
-        with closing(Journal(folder / "journal.db")) as journal:
+        with Journal.of(folder) as journal:
             return calls.unbilled(name, journal.experiments(), journal.drafts())
 
     def refused(proposal: Proposal, reason: str) -> None:
-        with closing(Journal(folder / "journal.db")) as journal:
+        with Journal.of(folder) as journal:
             journal.refused(proposal, reason)
 
     def export(place: Path) -> None:
-        with closing(Journal(folder / "journal.db")) as journal:
+        with Journal.of(folder) as journal:
             base = journal.info().base_commit
         repository.export(base, create_task(config).frozen, place)
 

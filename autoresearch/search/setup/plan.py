@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from autoresearch.search.setup.create import is_scored
 from autoresearch.search.setup.open import proposer_of
 from autoresearch.search.setup.required import check_new, check_settings
 from autoresearch.search.setup.settings import meant_by, named, recorded_config, runs_of
+from autoresearch.store.connection import holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.searches import journals, searches
@@ -79,7 +79,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise UserError(f"The folder {runs} cannot be written.", "Choose another: runs=/some/folder", code=3)
     place = runs / config.name
-    found = (place / "journal.db").exists()
+    found = holds_search(place)
     if found:
         config = resume(recorded_config(place), overrides, scored=is_scored(place))
     require_device(config)
@@ -122,7 +122,7 @@ def _protection(report: Report) -> str:
 
 
 def _experiments(place: Path) -> tuple[Experiment, ...]:
-    with closing(Journal(place / "journal.db")) as journal:
+    with Journal.of(place) as journal:
         return journal.experiments()
 
 

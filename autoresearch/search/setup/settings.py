@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from autoresearch.config import Config, load
 from autoresearch.errors import UserError
+from autoresearch.store.connection import JOURNAL, holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal, SearchInfo
 from autoresearch.store.searches import meant, unnamed
@@ -51,8 +51,8 @@ def search_folder(overrides: list[str]) -> Path:
     runs = runs_of(config, Repository(Path.cwd()))
     if not any(o.startswith("name=") for o in overrides):
         return meant(runs)[0].folder
-    if not (runs / config.name / "journal.db").exists():
-        known = ", ".join(sorted(p.parent.name for p in runs.glob("*/journal.db")))
+    if not holds_search(runs / config.name):
+        known = ", ".join(sorted(p.parent.name for p in runs.glob(f"*/{JOURNAL}")))
         raise UserError(
             f"There is no search called {config.name}.",
             f"There are: {known}." if known else "Start one: autoresearch run",
@@ -74,7 +74,7 @@ def meant_by(overrides: Sequence[str], repository: Repository) -> Config:
         UserError: If the settings of a new search are wrong.
     """
     place = place_of(overrides)
-    known = (runs_of(place, repository) / place.name / "journal.db").exists()
+    known = holds_search(runs_of(place, repository) / place.name)
     return place if known else load(overrides)
 
 
@@ -90,7 +90,7 @@ def named(overrides: Sequence[str]) -> list[str]:
 
 def recorded_config(folder: Path) -> Config:
     """The configuration that a search was last run with, with what was chosen by itself when it was begun."""
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         info = journal.info()
     given = [o for o in info.config["overrides"] if o != "executor.device=auto"]
     keys = {override.partition("=")[0] for override in given}

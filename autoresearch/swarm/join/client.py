@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from autoresearch.report.estimates import estimate
 from autoresearch.search.setup.environment import this_environment
 from autoresearch.search.setup.open import open_search
 from autoresearch.search.setup.settings import recorded_config
+from autoresearch.store.connection import JOURNAL, holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
@@ -116,7 +117,7 @@ def search(joined: Joined, about: Mapping[str, Any], view: str = "plain") -> boo
     left = load(asked, own_file=False).experiments - used(joined.runs, name)
     if left <= 0:
         return False
-    if not (folder / "journal.db").exists() or not _measured(folder):
+    if not holds_search(folder) or not _measured(folder):
         with open_search([*asked, "experiments=0"], view, start=about["tip"]) as opened:
             opened.run()
     require_agreement(folder, about)
@@ -134,9 +135,9 @@ def search(joined: Joined, about: Mapping[str, Any], view: str = "plain") -> boo
 def used(runs: Path, name: str) -> int:
     """How many experiments the rounds before this one have tried."""
     total = 0
-    for path in runs.glob("*/journal.db"):
+    for path in runs.glob(f"*/{JOURNAL}"):
         if path.parent.name != name:
-            with closing(Journal(path)) as journal:
+            with Journal(path) as journal:
                 total += len(journal.experiments()) - 1
     return total
 
@@ -147,7 +148,7 @@ def require_agreement(folder: Path, about: Mapping[str, Any]) -> None:
     Raises:
         UserError: If not; says why, as far as that can be seen.
     """
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         info, found = journal.info(), estimate(journal.experiments())
     if not about["private_data"] and sha256(canonical(dict(info.data))) != about["data"]:
         raise UserError(
@@ -182,7 +183,7 @@ def require_agreement(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _measured(folder: Path) -> bool:
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         return journal.judge_state() is not None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.search.setup.environment import this_environment
 from autoresearch.search.setup.settings import recorded_config
+from autoresearch.store.connection import JOURNAL
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
@@ -77,7 +77,7 @@ def offers(joined: Joined, folder: Path) -> Iterator[tuple[str, Signed]]:
     """What the judge of a round has kept and was not submitted yet: its name in the outbox, and the offer."""
     config = recorded_config(folder)
     task, repository = create_task(config), joined.repository
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         info, experiments = journal.info(), in_order(journal.experiments())
     environment = sha256(canonical(dict(this_environment(config, task).values)))
     tip = repository.sources(info.base_commit, task.editable)
@@ -123,7 +123,7 @@ def _pairs(e: Experiment) -> tuple[tuple[int, float, float], ...]:
 def deliver(joined: Joined) -> None:
     """Write down what is to be submitted, and send what the server does not have yet."""
     (joined.runs / OUTBOX).mkdir(exist_ok=True)
-    for journal in sorted(joined.runs.glob("*/journal.db")):
+    for journal in sorted(joined.runs.glob(f"*/{JOURNAL}")):
         for name, signed in offers(joined, journal.parent):
             path = joined.runs / OUTBOX / f"{len(joined.outbox):05d}-{name}.json"
             write(path, {"signed": signed.to_dict()})

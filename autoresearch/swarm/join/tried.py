@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 from autoresearch.edit.apply import apply
@@ -16,6 +15,7 @@ from autoresearch.edit.candidate import carry
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.search.loop import Search
+from autoresearch.store.connection import JOURNAL
 from autoresearch.store.journal import Journal
 from autoresearch.swarm.contribution import Signed
 from autoresearch.swarm.join.outbox import Joined
@@ -71,9 +71,9 @@ def _of_track(joined: Joined) -> Iterator[Tried]:
 
 def _own(joined: Joined, name: str) -> Iterator[Tried]:
     """What the rounds before this one have decided, and what was submitted."""
-    for path in sorted(joined.runs.glob("*/journal.db")):
+    for path in sorted(joined.runs.glob(f"*/{JOURNAL}")):
         if path.parent.name != name:
-            with closing(Journal(path)) as journal:
+            with Journal(path) as journal:
                 for e in journal.decided():
                     if e.proposal is not None and e.verdict is not None and not e.kept:
                         said = f"the round {path.parent.name} has tried it: {e.verdict.kind}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from autoresearch.config import Config
@@ -136,7 +135,7 @@ def set_aside(folder: Path, store: Store) -> None:
     if not failing:
         return
     reason = f"set aside: the verifier ended {MOST_TRIES} times while it was at this"
-    with lock(folder), closing(Journal(folder / "journal.db")) as journal:
+    with lock(folder), Journal.of(folder) as journal:
         config, task = recorded_config(folder), create_task(recorded_config(folder))
         state = SearchState(config, journal, Repository(Path.cwd()), task)
         for draft in journal.drafts():

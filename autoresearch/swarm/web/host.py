@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from autoresearch.config import Serve as Limits
 from autoresearch.errors import UserError
+from autoresearch.store.connection import holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.lock import RUNS_ALREADY, lock
 from autoresearch.swarm.store import FOLDER, Store
@@ -56,7 +57,7 @@ def opened(
         UserError: If there is no such search, its candidates are not safe to run, or another process serves.
     """
     for name in names:
-        if not (runs / name / "journal.db").exists():
+        if not holds_search(runs / name):
             raise UserError(
                 f"There is no search {name} to make a track of.",
                 f"Begin it, and measure its starting point: autoresearch run name={name} experiments=0",

@@ -71,7 +71,7 @@ class Track:
         self.store, self.repository = store, repository
         self.config = recorded_config(folder)
         self.task = create_task(self.config)
-        self.journal = Journal(folder / "journal.db")
+        self.journal = Journal.of(folder)
         self._lock = threading.Lock()
         self._read_at, self._version = -math.inf, -2
         self._summary: Summary | None = None

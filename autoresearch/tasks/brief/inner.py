@@ -25,6 +25,7 @@ from autoresearch.config.files import quoted, replaced
 from autoresearch.edit.apply import apply
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
+from autoresearch.store.connection import JOURNAL
 from autoresearch.store.files import remove_tree
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.lock import RUNS_ALREADY
@@ -140,7 +141,7 @@ class Searches:
         text = self.folder / f"{inner.name}.md"
         text.write_text(inner.brief, encoding="utf-8")
         log = self.folder / f"{inner.name}.log"
-        journal = self.folder / inner.name / "journal.db"
+        journal = self.folder / inner.name / JOURNAL
         for _ in range(ATTEMPTS):
             clock = process.Clock(self.folder / f"{inner.name}.seconds")
             overrides = self._overrides(inner, text, clock.before)
@@ -169,7 +170,7 @@ class Searches:
     def spent(self, but: str = "") -> float:
         """Dollars of all inner searches but one; a search that has not ended counts with its cap."""
         each = cap(self.settings, self.spend) or 0.0
-        found = [path.parent for path in self.folder.glob("*/journal.db") if path.parent.name != but]
+        found = [path.parent for path in self.folder.glob(f"*/{JOURNAL}") if path.parent.name != but]
         return sum(done.dollars if (done := self._read(folder)) else each for folder in found)
 
     def affords(self, count: int) -> bool:

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from autoresearch.clock import now
@@ -80,7 +80,7 @@ def tried(journal: Path) -> int:
 
 def runs(journal: Path) -> bool:
     """Whether a process runs the search."""
-    with closing(Journal(journal)) as opened:
+    with Journal(journal) as opened:
         return opened.runner() is not None
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
 from autoresearch.store.calls import CallLog
+from autoresearch.store.connection import holds_search
 from autoresearch.store.journal import Journal
 from autoresearch.store.records.claims import read_claims
 from autoresearch.store.records.notes import read_unbilled, seconds_after
@@ -62,9 +62,9 @@ class Result:
 
 def read_result(folder: Path) -> Result | None:
     """What the search in a folder came to; None while it has not ended, its claim included."""
-    if not (folder / "journal.db").exists():
+    if not holds_search(folder):
         return None
-    with closing(Journal(folder / "journal.db")) as journal:
+    with Journal.of(folder) as journal:
         if journal.info().finished is None or journal.get(STOPPED) or journal.runner() is not None:
             return None
         experiments = journal.experiments()
