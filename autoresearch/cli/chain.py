@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from autoresearch.swarm.chain.check import Chain
     from autoresearch.swarm.chain.remeasure import Remeasured
 
-JOINED = "track.json"
-"""Where `autoresearch join` writes which track a clone is of, and the server's key."""
-
 
 def verify_chain(
     words: Annotated[
@@ -47,10 +44,11 @@ def verify_chain(
     from autoresearch.store.git.repository import Repository
     from autoresearch.swarm.chain.check import verify_chain as check
     from autoresearch.swarm.chain.signers import Signers
+    from autoresearch.swarm.join.outbox import ABOUT
 
     names, overrides = apart(words)
     repository = Repository(Path.cwd())
-    known = _joined(runs_of(place_of(overrides), repository) / JOINED)
+    known = _joined(runs_of(place_of(overrides), repository) / ABOUT)
     track = names[0] if names else known.get("track") or _only_track(repository)
     chain = check(
         repository,

@@ -135,7 +135,7 @@ def importance(overrides: Overrides = None, json: Json = False) -> None:
     from autoresearch.propose.tune.knobs import tunables
     from autoresearch.propose.tune.optuna import observations
     from autoresearch.propose.tune.study import ENOUGH, importances
-    from autoresearch.report.plots.importance import write_importance_plot
+    from autoresearch.report.plots.findings import write_importance_plot
     from autoresearch.search.setup.settings import recorded_config
     from autoresearch.search.state import SearchState
     from autoresearch.tasks import create_task

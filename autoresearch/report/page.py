@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from autoresearch.report import markdown as words
+from autoresearch.report.plots.findings import write_transfer_plot
 from autoresearch.report.plots.progress import write_progress_plot, write_timeline_plot
-from autoresearch.report.plots.transfer import write_transfer_plot
 from autoresearch.report.sections import guards, transfer
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.sections.stopping import stopping
