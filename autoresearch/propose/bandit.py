@@ -220,10 +220,9 @@ def outcomes(
     found = []
     for age, experiment in enumerate(reversed(history)):
         if ours(experiment.proposal) and experiment.proposal and experiment.verdict:
-            effect = experiment.verdict.effect if experiment.kept else 0.0
             hours = sum(trial.seconds for trial in experiment.trials) / 3600
             cost = experiment.proposal.cost.dollars + hours * device_hour
-            found.append(Outcome(max(effect or 0.0, 0.0), cost, age))
+            found.append(Outcome(max(experiment.gain, 0.0), cost, age))
         found += [Outcome(0.0, p.cost.dollars, age) for p in experiment.dropped if ours(p)]
     return found
 

@@ -26,7 +26,6 @@ from autoresearch.types import (
     Metric,
     State,
     Trial,
-    VerdictKind,
     in_order,
     starts_with,
 )
@@ -254,7 +253,7 @@ def staircase(experiments: Sequence[Experiment]) -> list[Moment]:
             commit, runs, kept = e.commit, list(e.own), kept + (e.number > 0)
         if e.verdict is None and e.number > 0:
             continue
-        failed += e.verdict is not None and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+        failed += e.failed
         if e.verdict is not None and e.verdict.levels is not None and (e.kept or e.parent == commit):
             moments.append(Moment(e, e.verdict.levels.incumbent.mean, tried, kept, failed, dollars))
         elif scores := fair_scores(runs):

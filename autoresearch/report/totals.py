@@ -116,7 +116,7 @@ def proposers(
             row = found[e.proposal.proposer]
             row.tried += 1
             row.kept += e.kept
-            row.gain += (e.verdict.effect or 0.0) if e.verdict and e.kept else 0.0
+            row.gain += e.gain
     return dict(sorted(found.items(), key=lambda item: -item[1].tried))
 
 
@@ -130,10 +130,9 @@ def kinds(tried: Sequence[Experiment]) -> dict[str, KindTotal]:
         row.tried += 1
         row.scored += e.score is not None
         row.kept += e.kept
-        if e.verdict is not None:
-            row.failed += e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
-            if (effect := e.verdict.effect) is not None:
-                row.best = effect if row.best is None else max(row.best, effect)
+        row.failed += e.failed
+        if e.verdict is not None and (effect := e.verdict.effect) is not None:
+            row.best = effect if row.best is None else max(row.best, effect)
     return dict(sorted(found.items(), key=lambda item: -item[1].tried))
 
 
@@ -149,7 +148,7 @@ def failures(experiments: Sequence[Experiment]) -> list[Failure]:
     """
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in experiments:
-        if e.verdict and e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID):
+        if e.verdict and e.failed:
             groups[e.verdict.kind.value, signature(cause(e))].append(e)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [

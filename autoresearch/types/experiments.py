@@ -102,6 +102,16 @@ class Experiment:
         return self.verdict is not None and self.verdict.kind is VerdictKind.KEEP
 
     @property
+    def gain(self) -> float:
+        """What it gained by the judge's estimate at its verdict; 0 unless it was kept."""
+        return (self.verdict.effect or 0.0) if self.verdict and self.kept else 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has no result of its own fault: it crashed, or is invalid."""
+        return self.verdict is not None and self.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+
+    @property
     def own(self) -> tuple[Trial, ...]:
         """Trials of the candidate itself, in order: no re-runs of the incumbent.
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from autoresearch.execute.sandbox import gpu, visible
 from autoresearch.execute.sandbox.base import Jail
 
-DEVICES = ("null", "zero", "full", "random", "urandom")
 STREAMS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 """Links in /dev, and where they lead below /proc/self."""
 
@@ -62,7 +61,7 @@ class BwrapSandbox:
         words += [
             word for name, to in STREAMS.items() for word in ("--symlink", f"/proc/self/{to}", f"/dev/{name}")
         ]
-        words += _binds("--dev-bind", _devices(jail))
+        words += _binds("--dev-bind", visible.devices(jail))
         for path in visible.masked_proc(with_gpu=jail.gpu):
             words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         words += _binds("--ro-bind", visible.shared_proc(with_gpu=jail.gpu))
@@ -76,11 +75,6 @@ class BwrapSandbox:
             words += ["--remount-ro", mount]
         words += ["--chdir", str(jail.cwd), "--"]
         return [*words, *visible.launcher(jail, **_restrictions(jail)), *argv]
-
-
-def _devices(jail: Jail) -> list[Path]:
-    """The host's devices that are shown."""
-    return [*(Path("/dev", name) for name in DEVICES), *(gpu.device_nodes(jail.only) if jail.gpu else [])]
 
 
 def _binds(flag: str, paths: Iterable[Path]) -> list[str]:
@@ -111,7 +105,7 @@ def _restrictions(jail: Jail) -> dict[str, object]:
     """
     return {
         "fresh_user": True,
-        "fixed": [str(path) for path in _devices(jail)],
+        "fixed": [str(path) for path in visible.devices(jail)],
         "landlock": {
             "names": [],
             "read": ["/"],

@@ -23,7 +23,6 @@ from autoresearch.execute.sandbox import gpu, visible
 from autoresearch.execute.sandbox.base import Jail
 
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mount")
-DEVICES = ("null", "zero", "full", "random", "urandom")
 PROC_FILES = ("cpuinfo", "filesystems", "self", "sys/vm/overcommit_memory", "sys/kernel/random", "version")
 
 
@@ -53,7 +52,7 @@ class LandlockSandbox:
         if jail.gpu:
             read += [Path("/sys"), *gpu.library_folders()]
             read += [Path("/proc", name) for name in visible.PROC_FOR_GPU]
-        devices = [Path("/dev", name) for name in DEVICES] + (gpu.device_nodes(jail.only) if jail.gpu else [])
+        devices = visible.devices(jail)
         shm = Path("/dev/shm")  # its own, unless a folder of ours lies there: then it is everybody's
         own_shm = self.namespaces and not any(path.is_relative_to(shm) for path in jail.writable)
         return {

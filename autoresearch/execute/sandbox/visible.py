@@ -48,6 +48,8 @@ CPU = tuple(
 )
 """How many cores there are. What lies beside it counts the use of cores and of memory by everyone."""
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld-musl-x86_64.path", "alternatives", "localtime")
+DEVICES = ("null", "zero", "full", "random", "urandom")
+"""Of the host, below /dev."""
 INSTALLATION = ("bin", "lib", "lib32", "lib64", "include", "share/zoneinfo", "pyvenv.cfg")
 SITES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
 DOCUMENTS = (
@@ -227,3 +229,8 @@ def _entries(package: Distribution) -> Iterator[Path]:
     for name in {file.parts[0] for file in package.files or ()}:
         if name not in ("..", "__pycache__") and (site / name).exists():
             yield site / name
+
+
+def devices(jail: Jail) -> list[Path]:
+    """The host's devices that a jail shows."""
+    return [*(Path("/dev", name) for name in DEVICES), *(gpu.device_nodes(jail.only) if jail.gpu else [])]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoresearch.propose.llm.history import is_near_miss
-from autoresearch.types import Category, Experiment, Tuning, VerdictKind, starts_with
+from autoresearch.types import Category, Experiment, Tuning, starts_with
 
 CONFIDENCES = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
 """Classes of stated confidence that are compared with the outcomes."""
@@ -101,8 +101,8 @@ class Outcomes:
         kind = self.kinds[proposal.category]
         kind.tried += 1
         kind.kept += e.kept
-        kind.gain += _effect(e) if e.kept else 0.0
-        kind.failed += verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+        kind.gain += e.gain
+        kind.failed += e.failed
         for (low, high), counts in zip(CONFIDENCES, self.confident, strict=True):
             if proposal.confidence is not None and low <= proposal.confidence < high:
                 counts[0], counts[1] = counts[0] + 1, counts[1] + e.kept

@@ -110,7 +110,7 @@ def _outcomes(history: Sequence[Experiment], who: str) -> list[GainAndCost]:
     """Gain and cost of each proposal of a model, given up ones included."""
     tried = [e for e in history if e.verdict and e.proposal and e.proposal.proposer == who]
     dropped = [p for e in history for p in e.dropped if p.proposer == who]
-    return [(_gain(e), e.proposal.cost.dollars) for e in tried if e.proposal] + [
+    return [(max(e.gain, 0.0), e.proposal.cost.dollars) for e in tried if e.proposal] + [
         (0.0, p.cost.dollars) for p in dropped
     ]
 
@@ -118,11 +118,6 @@ def _outcomes(history: Sequence[Experiment], who: str) -> list[GainAndCost]:
 def _without_proposal(cost: Cost) -> list[GainAndCost]:
     """Calls without a proposal, as proposals without gain."""
     return [(0.0, cost.dollars / cost.calls)] * min(cost.calls, MAX_UNBILLED) if cost.calls else []
-
-
-def _gain(experiment: Experiment) -> float:
-    effect = experiment.verdict.effect if experiment.verdict and experiment.kept else None
-    return max(effect or 0.0, 0.0)
 
 
 def _beta(draw: Random, shares: Sequence[float]) -> float:

@@ -143,8 +143,8 @@ def observations(context: Context, knobs: Mapping[str, Tunable], column: int) ->
             failed = experiment.score is None
             score = worst if experiment.score is None else min(loss(experiment.score) - gained, worst)
             found.append(Observation(point, score, failed, experiment.number))
-        elif experiment.kept and experiment.verdict:
-            gained += experiment.verdict.effect or 0.0
+        else:
+            gained += experiment.gain
         for before, after in renamed.get(experiment.number, {}).items():
             names[before] = names.get(after, after)
     return found[::-1]

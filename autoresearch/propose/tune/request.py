@@ -331,8 +331,8 @@ def _observed(group: Sequence[Experiment], context: Context) -> list[Observation
         elif tuning and (gain is not None or (e.verdict and e.verdict.kind is not VerdictKind.DISCARD)):
             found.append(Observation(tuning.values, -(gain or 0.0) - gained, gain is None, e.number))
         begun |= tuning is not None
-        if begun and e.kept and e.verdict:
-            gained += e.verdict.effect or 0.0
+        if begun:
+            gained += e.gain
     scores = [one.score for one in found if not one.failed] or [0.0]
     found = [one._replace(score=max(*scores, 0.0)) if one.failed else one for one in found]
     return [*found, *(Observation(point, sum(scores) / len(scores)) for point in waiting)]

@@ -269,7 +269,7 @@ def _label(
     dots = [p for p in points.discarded if not metric.better(points.worst, p[1])]
     labels = Labels(axes, points.kept, dots, corners, INK, above=points.best > points.worst)
     kept = [e for e in experiments if e.kept and e.proposal and e.score is not None]
-    kept.sort(key=lambda e: -(e.verdict.effect or 0.0) if e.verdict else 0.0)
+    kept.sort(key=lambda e: -e.gain)
     for e in kept[:LABELS]:
         if e.proposal is not None and e.score is not None:
             labels.add((e.order, e.score), one_line(scrub(f"{e.number} {e.proposal.hypothesis}"), 46))

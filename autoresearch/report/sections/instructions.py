@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 
 from autoresearch.config.roles import for_proposer
 from autoresearch.text import one_line
-from autoresearch.types import Experiment, Metric, VerdictKind
+from autoresearch.types import Experiment, Metric
 
 ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
 ALIKE = 0.6
@@ -78,8 +78,8 @@ def shares(experiments: Iterable[Experiment], briefs: Sequence[str]) -> list[Sha
         share = found.setdefault(name, Share(name))
         share.tried += 1
         share.kept += e.kept
-        share.gain += (e.verdict.effect or 0.0) if e.kept else 0.0
-        share.failed += e.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+        share.gain += e.gain
+        share.failed += e.failed
         share.dollars += e.proposal.cost.dollars
     if set(found) <= {SILENT}:
         return []

@@ -71,7 +71,7 @@ def stopping(experiments: Sequence[Experiment]) -> Stopping:
                     spared.append(experiment)
     each = sum(usual) / len(usual) if usual else 0.0
     saved = sum(max(each - trial.seconds, 0.0) for trial in ended)
-    kept = [e.verdict.effect or 0.0 for e in spared if e.kept and e.verdict]
+    kept = [e.gain for e in spared if e.kept]
     return Stopping(
         stopped=len(ended),
         seconds_saved=saved,

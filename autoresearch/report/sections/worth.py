@@ -73,8 +73,7 @@ def comparisons(experiments: Sequence[Experiment], device_hour: float) -> list[C
         if proposal is None or experiment.verdict is None:
             continue
         hours = sum(trial.seconds for trial in experiment.trials) / 3600
-        gain = max(experiment.verdict.effect or 0.0, 0.0) if experiment.kept else 0.0
-        found = gain, proposal.cost.dollars + hours * device_hour
+        found = max(experiment.gain, 0.0), proposal.cost.dollars + hours * device_hour
         if proposal.kind == INDEPENDENT:
             alone.append(found)
         elif proposal.kind:
@@ -152,7 +151,7 @@ def worth_of_sources(
                 waiting=sum(entry.state == "open" for entry in offered[name]),
                 tried=len(tested),
                 kept=len(kept),
-                gain=sum(e.verdict.effect or 0.0 for e in kept if e.verdict),
+                gain=sum(e.gain for e in kept),
                 dollars=dollars.get(name, 0.0),
             )
         )

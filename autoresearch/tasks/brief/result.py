@@ -18,7 +18,7 @@ from autoresearch.store.records.claims import read_claims
 from autoresearch.store.records.notes import read_unbilled, seconds_after
 from autoresearch.store.searches import STOPPED
 from autoresearch.text import one_line
-from autoresearch.types import Category, Cost, Experiment, Metric, VerdictKind, in_order
+from autoresearch.types import Category, Cost, Experiment, Metric, in_order
 
 KEPT, VAIN, WORDS, SHORT = 6, 3, 160, 90
 """Kept changes that are told of a theme, failures, characters of each, and of the best in short."""
@@ -107,11 +107,11 @@ def ledger(experiments: Sequence[Experiment], metric: Metric) -> str:
     lines = []
     for theme, found in _themes(experiments):
         kept = [e for e in found if e.kept]
-        broken = sum(_failed(e) for e in found)
+        broken = sum(e.failed for e in found)
         total = f" ({gained(found):+.{metric.digits}f})" if kept else ""
         lines.append(f"{theme}: {len(found)} tried, {len(kept)} kept{total}, {broken} failed")
-        best = sorted(kept, key=lambda e: -_effect(e))[:KEPT]
-        lines += [f"  paid {_effect(e):+.{metric.digits}f}: {_words(e)}" for e in best]
+        best = sorted(kept, key=lambda e: -e.gain)[:KEPT]
+        lines += [f"  paid {e.gain:+.{metric.digits}f}: {_words(e)}" for e in best]
         vain = [e for e in found if not e.kept]
         lines += [f"  in vain: {_words(e)}{_why(e)}" for e in vain[-VAIN:]]
         if len(vain) > VAIN:
@@ -121,7 +121,7 @@ def ledger(experiments: Sequence[Experiment], metric: Metric) -> str:
 
 def in_short(experiments: Sequence[Experiment], metric: Metric) -> str:
     """The same in a few hundred characters, the length at which a prompt shows what a trial printed."""
-    parts, best = [], max((e for e in experiments if e.kept), key=_effect, default=None)
+    parts, best = [], max((e for e in experiments if e.kept), key=lambda e: e.gain, default=None)
     for theme, found in _themes(experiments):
         kept = sum(e.kept for e in found)
         total = f" ({gained(found):+.{metric.digits}f})" if kept else ""
@@ -141,16 +141,7 @@ def _themes(experiments: Sequence[Experiment]) -> list[tuple[Category, list[Expe
 
 def gained(experiments: Sequence[Experiment]) -> float:
     """What kept changes gained when they were kept, by the judge's estimates."""
-    return sum(_effect(e) for e in experiments if e.kept)
-
-
-def _effect(experiment: Experiment) -> float:
-    return (experiment.verdict.effect or 0.0) if experiment.verdict else 0.0
-
-
-def _failed(experiment: Experiment) -> bool:
-    verdict = experiment.verdict
-    return verdict is not None and verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
+    return sum(e.gain for e in experiments)
 
 
 def _words(experiment: Experiment) -> str:
@@ -158,4 +149,4 @@ def _words(experiment: Experiment) -> str:
 
 
 def _why(experiment: Experiment) -> str:
-    return f" ({experiment.verdict.kind})" if _failed(experiment) and experiment.verdict else ""
+    return f" ({experiment.verdict.kind})" if experiment.verdict and experiment.failed else ""

@@ -13,8 +13,9 @@ import pytest
 from autoresearch.errors import UserError
 from autoresearch.execute import sandbox as sandboxes
 from autoresearch.execute.sandbox import Jail, create_sandbox, describe, gpu, probe
-from autoresearch.execute.sandbox.bwrap import DEVICES, BwrapSandbox
+from autoresearch.execute.sandbox.bwrap import BwrapSandbox
 from autoresearch.execute.sandbox.landlock import LandlockSandbox
+from autoresearch.execute.sandbox.visible import DEVICES
 from tests.support.jail import (
     BACKENDS,
     LIMITS,
