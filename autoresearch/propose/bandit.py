@@ -220,9 +220,7 @@ def outcomes(
     found = []
     for age, experiment in enumerate(reversed(history)):
         if ours(experiment.proposal) and experiment.proposal and experiment.verdict:
-            hours = sum(trial.seconds for trial in experiment.trials) / 3600
-            cost = experiment.proposal.cost.dollars + hours * device_hour
-            found.append(Outcome(max(experiment.gain, 0.0), cost, age))
+            found.append(Outcome(max(experiment.gain, 0.0), experiment.dollars(device_hour), age))
         found += [Outcome(0.0, p.cost.dollars, age) for p in experiment.dropped if ours(p)]
     return found
 

@@ -106,6 +106,11 @@ class Experiment:
         """What it gained by the judge's estimate at its verdict; 0 unless it was kept."""
         return (self.verdict.effect or 0.0) if self.verdict and self.kept else 0.0
 
+    def dollars(self, device_hour: float) -> float:
+        """What it has cost: its proposal, and its trials at the price of an hour of a device."""
+        proposal = self.proposal.cost.dollars if self.proposal else 0.0
+        return proposal + sum(trial.seconds for trial in self.trials) / 3600 * device_hour
+
     @property
     def failed(self) -> bool:
         """Whether it has no result of its own fault: it crashed, or is invalid."""

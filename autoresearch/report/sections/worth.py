@@ -72,8 +72,7 @@ def comparisons(experiments: Sequence[Experiment], device_hour: float) -> list[C
         proposal = experiment.proposal
         if proposal is None or experiment.verdict is None:
             continue
-        hours = sum(trial.seconds for trial in experiment.trials) / 3600
-        found = max(experiment.gain, 0.0), proposal.cost.dollars + hours * device_hour
+        found = max(experiment.gain, 0.0), experiment.dollars(device_hour)
         if proposal.kind == INDEPENDENT:
             alone.append(found)
         elif proposal.kind:
