@@ -70,7 +70,8 @@ def compare(
 
     from autoresearch.config import load
     from autoresearch.contest import page as contest_page
-    from autoresearch.contest.contest import PLAN, Contest
+    from autoresearch.contest.contest import Contest
+    from autoresearch.contest.plan import PLAN
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
     from autoresearch.search.setup.settings import runs_of

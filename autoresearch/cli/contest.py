@@ -33,11 +33,10 @@ def contest(
     json: Json = False,
 ) -> None:
     """Let briefs compete under equal budgets until their ranking is established; run again to go on."""
-    from dataclasses import replace
-
     from autoresearch.cli.run import say_the_end, told_to_end
     from autoresearch.contest import page
-    from autoresearch.contest.contest import PLAN, Contest, make_plan
+    from autoresearch.contest.contest import Contest
+    from autoresearch.contest.plan import PLAN, continued, make_plan
     from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
 
@@ -49,9 +48,7 @@ def contest(
     if briefs or not (folder / PLAN).exists():
         plan = make_plan(briefs, overrides, repository, rounds or ROUNDS, dollars, per_dollar)
     else:
-        before = Contest(folder).plan
-        more = dollars if dollars is not None else before.dollars
-        plan = replace(before, rounds=rounds or before.rounds, dollars=more)
+        plan = continued(Contest(folder).plan, overrides, rounds, dollars, per_dollar)
 
     def tell(brief: str, number: int, result: Result) -> None:
         metric = held.metric
@@ -108,7 +105,8 @@ def stats(overrides: Overrides = None, json: Json = False) -> None:
     """Show which instructions of the brief proposals followed and what each paid, in a search or contest."""
     from dataclasses import asdict
 
-    from autoresearch.contest.contest import PLAN, Contest
+    from autoresearch.contest.contest import Contest
+    from autoresearch.contest.plan import PLAN
     from autoresearch.report.sections.instructions import as_text, shares
     from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository

@@ -3,7 +3,8 @@
 The plan is written first. After that the inner searches are the only state: what is run next follows from
 the plan and from what has ended, so a contest that was killed goes on where it was. In each round every brief
 that is still in the race is run once, with the same search seed. The order rotates from round to round: what
-drifts on the machine meets all alike. Not covered: the statistics (`race`) and the page (`page`).
+drifts on the machine meets all alike. Not covered: what the plan may be (`plan`), the statistics (`race`),
+and the page (`page`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from autoresearch.clock import now
 from autoresearch.config import load
-from autoresearch.config.roles import is_folder
+from autoresearch.config.files import replaced
 from autoresearch.contest import race
+from autoresearch.contest.plan import PLAN, Plan, goes_on
 from autoresearch.contest.race import Difference
 from autoresearch.errors import UserError
 from autoresearch.propose import followed
-from autoresearch.propose.llm.roles import check_roles
 from autoresearch.report.summary import Summary, summarize
 from autoresearch.store.connection import holds_search
 from autoresearch.store.git.repository import Repository
@@ -31,37 +31,10 @@ from autoresearch.store.lock import lock
 from autoresearch.tasks import create_task
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result
-from autoresearch.tasks.brief.settings import Spend, check_settings
-from autoresearch.types import Metric, Plain
+from autoresearch.tasks.brief.settings import check_settings
+from autoresearch.types import Metric
 
-PLAN = "contest.json"
-"""Where a contest keeps its plan; a folder with such a file is one."""
 FIRST_SEED = 1
-
-
-@dataclass(frozen=True)
-class Plan(Plain):
-    """What was fixed when a contest began.
-
-    Attributes:
-        briefs: (name, text), in the order given.
-        settings: Of each inner search.
-        spend: What each may use.
-        rounds: Most rounds; may be raised.
-        dollars: Most that all inner searches may pay for language models; may be raised. None: no limit.
-        base: The starting commit.
-        created: Unix time in seconds.
-        device_hour: What an hour of a device costs in dollars, to race the gain per dollar; None: the gain.
-    """
-
-    briefs: tuple[tuple[str, str], ...]
-    settings: tuple[str, ...]
-    spend: Spend
-    rounds: int
-    dollars: float | None
-    base: str
-    created: float
-    device_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +98,7 @@ class Contest:
 
     @classmethod
     def begin(cls, folder: Path, plan: Plan) -> Contest:
-        """Write the plan of a contest, or of one that goes on with more rounds or dollars.
+        """Write the plan of a contest, or of one that goes on: with other rounds, dollars or connections.
 
         Raises:
             UserError: If the folder holds another contest, or a search.
@@ -134,15 +107,9 @@ class Contest:
             raise UserError(f"{folder.name} is the name of a search.", "Choose another: name=...")
         if len(plan.briefs) < 2:
             raise UserError("A contest needs at least two briefs.", "Name files or a folder of them.")
-        check_settings(plan.settings, plan.spend)
+        check_settings(replaced(plan.settings, plan.connection), plan.spend)
         if (folder / PLAN).exists():
-            before = cls(folder).plan
-            plan = replace(plan, base=before.base, created=before.created)
-            if replace(plan, rounds=before.rounds, dollars=before.dollars) != before:
-                raise UserError(
-                    f"The contest {folder.name} was begun with other briefs or settings.",
-                    f"It goes on with: autoresearch contest name={folder.name}; or choose another name.",
-                )
+            plan = goes_on(cls(folder).plan, plan, folder.name)
         folder.mkdir(parents=True, exist_ok=True)
         half = folder / f"{PLAN}.half"
         half.write_text(json.dumps(plan.to_dict(), indent=2), encoding="utf-8")
@@ -172,7 +139,8 @@ class Contest:
     def searches(self) -> Searches:
         """The inner searches."""
         plan, folder = self.plan, self.folder
-        return Searches(folder / "inner", folder.parent / "cache", plan.settings, plan.spend, plan.dollars)
+        cache = folder.parent / "cache"
+        return Searches(folder / "inner", cache, plan.settings, plan.spend, plan.dollars, plan.connection)
 
     @cached_property
     def metric(self) -> Metric:
@@ -256,57 +224,6 @@ class Contest:
                     journal.close()
                 found.append(replace(summary, info=replace(summary.info, brief=brief)))
         return found
-
-
-def read_briefs(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The briefs that words name: Markdown files, briefs that are folders, folders of both, or shipped ones.
-
-    Raises:
-        UserError: If there is no such brief, or two have the same name.
-    """
-    found: dict[str, str] = {}
-    any_config = load([])
-    for word in words:
-        folder = Path(word).expanduser()
-        many = folder.is_dir() and not is_folder(folder)
-        inside = [p for p in sorted(folder.glob("*")) if p.suffix == ".md" or is_folder(p)] if many else []
-        for path in inside or [Path(word)]:
-            config = any_config.model_copy(update={"brief": str(path)})
-            name = config.brief_path.stem
-            if name in found:
-                raise UserError(f"Two briefs are called {name}.", "Rename one of the files.")
-            found[name] = config.read_brief()
-    return tuple(found.items())
-
-
-def make_plan(
-    words: Sequence[str],
-    overrides: Sequence[str],
-    repository: Repository,
-    rounds: int,
-    dollars: float | None,
-    device_hour: float | None = None,
-) -> Plan:
-    """The plan of a new contest.
-
-    Args:
-        words: That name briefs.
-        overrides: Settings; `experiments` and `minutes` are the budget of each inner search.
-        repository: The user's; its HEAD is the start of all.
-        rounds: Most rounds.
-        dollars: Most that all may pay for language models.
-        device_hour: See `Plan`.
-    """
-    mine = ("experiments", "minutes", "name", "runs")
-    config = load(list(overrides))
-    # What the environment and the user's file choose is fixed now, and is the same for all.
-    last = {o.partition("=")[0]: o for o in config.overrides}
-    settings = tuple(override for key, override in last.items() if key not in mine)
-    spend = Spend(config.experiments, config.minutes)
-    base, briefs = repository.resolve("HEAD") or "", read_briefs(words)
-    for _, text in briefs:
-        check_roles(text, config.proposer)
-    return Plan(briefs, settings, spend, rounds, dollars, base, now(), device_hour)
 
 
 def _rotated(names: Sequence[str], number: int) -> list[str]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoresearch.config.files import quoted
+from autoresearch.config import load
+from autoresearch.config.files import quoted, replaced
 from autoresearch.config.roles import BRIEF, ROLES, together
 from autoresearch.contest import page
 from autoresearch.contest.contest import Contest
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
+from autoresearch.tasks.brief.settings import shared
 
 GUIDE = "evolve"
 """The brief for who writes briefs."""
@@ -46,9 +48,12 @@ def settings(contest: Contest, repository: Repository, given: Sequence[str]) -> 
             "without any claim: claim=0",
         )
     best, plan = standing.ranking[0], contest.plan
+    search = replaced(plan.settings, plan.connection)
+    outer = load(["task=brief", *given]).proposer
     own = {
         "task.editable": committed(best, dict(plan.briefs)[best], repository),
-        "task.search": list(plan.settings),
+        "task.search": search,
+        "task.shared": shared(search, outer),
         "task.evidence": str((contest.folder / "evidence.md").resolve()),
         "budget.experiments": plan.spend.experiments,
         "budget.minutes": plan.spend.minutes,

@@ -209,6 +209,8 @@ def _measured(group: Group, standing: Standing, searches: Sequence[Summary]) -> 
 
 def _sentence(pair: Difference, metric: Metric) -> str:
     more = f"{pair.better} gained {metric.text(pair.mean)} more than {pair.worse}"
+    if not pair.mean:
+        more = f"{pair.better} and {pair.worse} gained the same on average"
     low, high = pair.interval
     if high == float("inf"):
         return f"{more} in {count(pair.rounds, 'round')}, too few for an interval: not established."

@@ -106,7 +106,7 @@ def open_search(
                 else Nobody(str(config.proposer["name"]))
             )
         if scored:
-            task = create_task(config)
+            task = create_task(planned)
             journal, data = reopened(repository, task, folder)
         else:
             if not found:
@@ -115,7 +115,7 @@ def open_search(
                 config, create_task(config), overrides, runs / "cache", passed_over.append
             )
             config, planned = (c.model_copy(update=otherwise) for c in (config, planned))
-            task = create_task(config)
+            task = create_task(planned)
             journal = begun(config, repository, task, folder, brief, data, start)
         _hold(journal, lease, stack)
         record_environment(journal, config, task)

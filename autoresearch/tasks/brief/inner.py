@@ -39,17 +39,27 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Inner:
-    """One inner search: a brief, the seed of the search, its settings, and the name of its starting point."""
+    """One inner search.
+
+    Attributes:
+        brief: The text.
+        seed: Of the search.
+        settings: Of the search.
+        spend: What it may use.
+        start: The name of its starting point.
+        connection: Settings that say how its model is reached; they take the place of others.
+    """
 
     brief: str
     seed: int
     settings: tuple[str, ...]
     spend: Spend
     start: str = ""
+    connection: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its name, equal for the same search only."""
+        """Its name, equal for the same search only, however its model is reached."""
         known = [self.brief, self.settings, self.spend.experiments, self.spend.minutes]
         what = json.dumps([*known, self.start] if self.start else known)
         return f"{hashlib.sha256(what.encode()).hexdigest()[:12]}-{self.seed}"
@@ -64,12 +74,20 @@ class Searches:
         settings: Of each inner search, as for `autoresearch run`.
         spend: What each may use.
         dollars: Most that all of them may pay for language models; None: no limit.
+        connection: Settings that say how their model is reached; they take the place of those in `settings`.
     """
 
     def __init__(
-        self, folder: Path, cache: Path, settings: Sequence[str], spend: Spend, dollars: float | None = None
+        self,
+        folder: Path,
+        cache: Path,
+        settings: Sequence[str],
+        spend: Spend,
+        dollars: float | None = None,
+        connection: Sequence[str] = (),
     ) -> None:
         self.folder, self.cache = folder.resolve(), cache.resolve()
+        self.connection = tuple(connection)
         self.settings, self.spend, self.dollars = tuple(settings), spend, dollars
         self._ended: dict[str, Result] = {}
 
@@ -112,7 +130,9 @@ class Searches:
             more: Settings that replace others.
             start: Name of another starting point.
         """
-        return Inner(brief, seed, tuple(replaced(self.settings, more)), self.spend, start)
+        own = {override.partition("=")[0] for override in more}
+        reached = [o for o in self.connection if not own & {"proposer", o.partition("=")[0]}]
+        return Inner(brief, seed, tuple(replaced(self.settings, more)), self.spend, start, tuple(reached))
 
     def result(self, inner: Inner) -> Result | None:
         """What an inner search came to; None while it has not ended."""
@@ -210,7 +230,8 @@ class Searches:
             **({} if spend.dollars is None else {"proposer.max_dollars": spend.dollars}),
         }
         default = [value for value in DEFAULTS if value.partition("=")[0] not in given]
-        return [*default, *inner.settings, *(f"{key}={quoted(value)}" for key, value in own.items())]
+        settings = replaced(inner.settings, inner.connection)
+        return [*default, *settings, *(f"{key}={quoted(value)}" for key, value in own.items())]
 
 
 def _apply(patch: str, folder: Path) -> None:

@@ -1,12 +1,13 @@
-"""The settings of inner searches: what each may use, what it can cost, and what cannot be set."""
+"""The settings of inner searches: what each may use and cost, how its model is reached, what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autoresearch.config import Config, load
-from autoresearch.config.files import user_files
+from autoresearch.config.files import quoted, user_files
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 
@@ -14,6 +15,10 @@ OWN = ("name", "runs", "brief", "seed", "experiments", "minutes")
 """Settings of an inner search that follow from what it is for."""
 DEFAULTS = ("tracking=none", "alarm=null")
 """Unless the settings say otherwise: the outer search is tracked; a brief that makes all fail has no gain."""
+CONNECTION = ("base_url", "key_variable", "timeout", "retries")
+"""Options of a proposer that say how its model is reached: they change no result, and may change later."""
+SERVER = ("name", "base_url", "key_variable")
+"""Which server a proposer asks."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,39 @@ def cap(settings: Sequence[str], spend: Spend) -> float | None:
         if limits[0] != 0.0:
             limits[0] = spend.dollars
     return None if None in limits else sum(limit or 0.0 for limit in limits)
+
+
+def is_connection(override: str) -> bool:
+    """Whether a setting says only how a model is reached."""
+    return override.partition("=")[0] in {f"proposer.{name}" for name in CONNECTION}
+
+
+def shared(settings: Sequence[str], outer: Mapping[str, Any]) -> list[str]:
+    """The options of `CONNECTION` that inner searches and the outer one have in common.
+
+    There are none if their models are not the same server's.
+
+    Args:
+        settings: Of the inner searches.
+        outer: The group `proposer` of the outer search.
+    """
+    inner = load(list(settings)).proposer
+    if any(inner.get(name) != outer.get(name) for name in SERVER):
+        return []
+    return [name for name in CONNECTION if name in inner and inner[name] == outer[name]]
+
+
+def connection(settings: Sequence[str], names: Sequence[str], outer: Mapping[str, Any]) -> list[str]:
+    """Settings by which inner searches reach their model as the outer search does now.
+
+    Args:
+        settings: Of the inner searches.
+        names: The options that both share; without effect if the outer search has another proposer now.
+        outer: The group `proposer` of the outer search.
+    """
+    if load(list(settings)).proposer["name"] != outer.get("name"):
+        return []
+    return [f"proposer.{name}={quoted(outer[name])}" for name in names if name in outer]
 
 
 def _limit(proposer: dict[str, object]) -> float | None:

@@ -28,7 +28,7 @@ from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
-from autoresearch.tasks.brief.settings import Spend, check_settings
+from autoresearch.tasks.brief.settings import Spend, check_settings, connection
 from autoresearch.text import count, quoted
 from autoresearch.types import Direction, Metric, Split
 
@@ -45,6 +45,7 @@ class BriefOptions(Options):
     name: str
     editable: tuple[str, ...] = Field(min_length=1, max_length=1 + len(ROLES))
     search: tuple[str, ...]
+    shared: tuple[Literal["base_url", "key_variable", "timeout", "retries"], ...]
     elsewhere: tuple[str, ...]
     elsewhere_patch: str | None
     per_dollar: bool
@@ -89,6 +90,7 @@ class BriefTask(Task):
                 "It is one file, or brief.md and the files of its roles in the same folder.",
             )
         inner = check_settings(options.search, budget.spend)
+        self.connection = connection(options.search, options.shared, config.proposer)
         inner_task = create_task(inner)
         self.starts: dict[str, str] = {}
         if options.elsewhere_patch:
@@ -163,7 +165,8 @@ class BriefTask(Task):
         """Make the measurer; inner searches lie in `inner` beside the trusted tree."""
         total, spend = self.limits_of_all.total_dollars, self.limits_of_all.spend
         folder = trusted.parent / "inner"
-        searches = Searches(folder, data.path.parent, self.options.search, spend, total)
+        cache, search = data.path.parent, self.options.search
+        searches = Searches(folder, cache, search, spend, total, self.connection)
         return BriefMeasurer(self, place, searches, trusted)
 
     def prompt(self) -> PromptText:

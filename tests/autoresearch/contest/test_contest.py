@@ -11,7 +11,8 @@ import pytest
 
 from autoresearch.contest import contest as contests
 from autoresearch.contest import page
-from autoresearch.contest.contest import Contest, Plan, make_plan, read_briefs
+from autoresearch.contest.contest import Contest
+from autoresearch.contest.plan import Plan, make_plan, read_briefs
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief import process

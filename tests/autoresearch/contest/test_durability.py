@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.contest.contest import Contest, make_plan
+from autoresearch.contest.contest import Contest
+from autoresearch.contest.plan import make_plan
 from autoresearch.finish.claim import make_claim
 from autoresearch.search.setup.open import open_search
 from autoresearch.store.git.repository import Repository

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.contest.contest import Contest, make_plan
+from autoresearch.contest.contest import Contest
 from autoresearch.contest.evolve import committed, settings
+from autoresearch.contest.plan import make_plan
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief.result import Result
