@@ -19,6 +19,7 @@ from autoresearch.report.frames import SearchFrames
 from autoresearch.report.summary import Summary, experiment_row, summarize
 from autoresearch.store.inbox import Inbox
 from autoresearch.store.journal import Journal
+from autoresearch.store.searches import go_on
 from autoresearch.types import Experiment
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ class SearchHandle(SearchFrames):
             summary, runner = summarize(journal), journal.runner()
             waits, unbilled = journal.get(WAITS_KEY), read_unbilled(journal)
             kinds = read_kinds(journal)
-        name = summary.info.name
         lines = [headline(summary), f"Tried: {summary.tried}."]
-        lines += [f"Running: {runner}." if runner else f"Not running. Continue: autoresearch run name={name}"]
+        lines += [f"Running: {runner}." if runner else f"Not running. Continue: {go_on(self.folder)}"]
         lines += places_told(self.folder) if runner else []
         lines += map(str, kinds)
         lines += [f"It waits until the machine has room: {waits}."] if runner and waits else []
@@ -260,14 +260,14 @@ class SearchHandle(SearchFrames):
                 "No claim follows, because the search may go on: the test split stays sealed. To claim what "
                 f"it has found: autoresearch claim name={name}"
             )
-        return "\n".join([*lines, f"Go on later with: autoresearch run name={name}"])
+        return "\n".join([*lines, f"Go on later with: {go_on(self.folder)}"])
 
     def _wish(self, value: str) -> None:
         with Journal.of(self._alive()) as journal:
             runner = journal.runner()
         if runner is None:
             name = self.folder.name
-            raise UserError(f"No process runs {name}.", f"Go on with it: autoresearch run name={name}")
+            raise UserError(f"No process runs {name}.", f"Go on with it: {go_on(self.folder)}")
         Inbox(self.folder).wish(value)
 
     def _alive(self) -> Path:

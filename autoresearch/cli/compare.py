@@ -71,11 +71,11 @@ def compare(
     from autoresearch.config import load
     from autoresearch.contest import page as contest_page
     from autoresearch.contest.contest import Contest
-    from autoresearch.contest.plan import PLAN
     from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
     from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
+    from autoresearch.store.searches import PLAN
 
     wanted, overrides = apart(names)
     runs = runs_of(load(overrides), Repository(Path.cwd()))

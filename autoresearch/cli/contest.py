@@ -36,9 +36,10 @@ def contest(
     from autoresearch.cli.run import say_the_end, told_to_end
     from autoresearch.contest import page
     from autoresearch.contest.contest import Contest
-    from autoresearch.contest.plan import PLAN, continued, make_plan
+    from autoresearch.contest.plan import continued, make_plan
     from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
+    from autoresearch.store.searches import PLAN, go_on
 
     briefs, overrides = apart(words)
     if not any(o.startswith("name=") for o in overrides):
@@ -66,7 +67,7 @@ def contest(
             why = held.run(repository, tell)
             written = page.write(held)
     except KeyboardInterrupt as end:
-        say_the_end(end, f"autoresearch contest name={folder.name}")
+        say_the_end(end, go_on(folder))
     if json:
         typer.echo(dumps(page.to_dict(held) | {"ended": why}))
         return
@@ -106,11 +107,11 @@ def stats(overrides: Overrides = None, json: Json = False) -> None:
     from dataclasses import asdict
 
     from autoresearch.contest.contest import Contest
-    from autoresearch.contest.plan import PLAN
     from autoresearch.report.sections.instructions import as_text, shares
     from autoresearch.search.setup.settings import place_of, runs_of
     from autoresearch.store.git.repository import Repository
     from autoresearch.store.records.notes import read_briefs
+    from autoresearch.store.searches import PLAN
 
     given = overrides or []
     place = place_of(given)

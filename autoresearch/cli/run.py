@@ -51,6 +51,7 @@ def run(
     from autoresearch.search.setup.settings import named, place_of, runs_of
     from autoresearch.store.connection import holds_search
     from autoresearch.store.git.repository import Repository
+    from autoresearch.store.searches import go_on
 
     given = named(overrides or [])
     if dry_run or view is not ViewKind.QUIET:
@@ -70,7 +71,7 @@ def run(
                 given = [*given, *more]
     except KeyboardInterrupt as end:
         begun = holds_search(folder)
-        say_the_end(end, f"autoresearch run name={place.name}" if begun else "")
+        say_the_end(end, go_on(folder) if begun else "")
     summary = handle([*(o for o in given if o.startswith("runs=")), f"name={place.name}"]).summary
     print_result(summary, folder / "report" / "report.html")  # written as the search was closed
 

@@ -39,6 +39,7 @@ def _show(folder: Path) -> None:
     from autoresearch.report.markdown import headline
     from autoresearch.report.summary import summarize
     from autoresearch.store.journal import Journal
+    from autoresearch.store.searches import go_on
 
     journal = Journal.of(folder)
     try:
@@ -51,9 +52,7 @@ def _show(folder: Path) -> None:
         pass
     typer.echo(headline(summarize(journal)))
     runner = journal.runner()
-    typer.echo(
-        f"Running: {runner}." if runner else f"Not running. Continue: autoresearch run name={folder.name}"
-    )
+    typer.echo(f"Running: {runner}." if runner else f"Not running. Continue: {go_on(folder)}")
 
 
 def _view(journal: Journal, folder: Path) -> SearchView | None:

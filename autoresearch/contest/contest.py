@@ -19,7 +19,7 @@ from pathlib import Path
 from autoresearch.config import load
 from autoresearch.config.files import replaced
 from autoresearch.contest import race
-from autoresearch.contest.plan import PLAN, Plan, goes_on
+from autoresearch.contest.plan import Plan, goes_on
 from autoresearch.contest.race import Difference
 from autoresearch.errors import UserError
 from autoresearch.propose import followed
@@ -28,6 +28,7 @@ from autoresearch.store.connection import holds_search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import lock
+from autoresearch.store.searches import PLAN
 from autoresearch.tasks import create_task
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result

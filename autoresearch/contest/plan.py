@@ -20,9 +20,6 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief.settings import Spend, is_connection
 from autoresearch.types import Plain
 
-PLAN = "contest.json"
-"""Where a contest keeps its plan; a folder with such a file is one."""
-
 
 @dataclass(frozen=True)
 class Plan(Plain):

@@ -22,6 +22,8 @@ from autoresearch.store.lock import Lease
 
 STOPPED = "stopped"
 """Key of the note which says that a search ended before it was done."""
+PLAN = "contest.json"
+"""Where a contest keeps its plan; a folder with such a file is one."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,22 @@ class Known:
     def name(self) -> str:
         """Its name."""
         return self.folder.name
+
+
+def go_on(folder: Path) -> str:
+    """The command that goes on with a search; with an inner search, whatever has begun it goes on.
+
+    Args:
+        folder: Of the search.
+    """
+    outer = folder.parent.parent
+    if folder.parent.name == "inner" and (outer / PLAN).exists():
+        command, folder = "contest", outer
+    else:
+        inside = folder.parent.name == "inner" and (outer / "journal.db").exists()
+        command, folder = "run", outer if inside else folder
+    where = "" if folder.parent.name == "runs" else f" runs={folder.parent}"
+    return f"autoresearch {command} name={folder.name}{where}"
 
 
 def searches(runs: Path) -> list[Known]:

@@ -131,6 +131,7 @@ class Task(Protocol):
         packages: Installed packages on whose versions a score depends.
         writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
         brief_fixed: Why the brief of a search cannot be edited while it goes on; empty if it can.
+        trial_cost: What its trials may pay for language models, in words; empty if they ask none.
         scale_rule: How `scaled` and `scaled_budget` make it larger, in words; empty if they cannot.
         guard_words: What the definition of a devised guard may say, for a language model; empty: there are
             none.
@@ -148,6 +149,7 @@ class Task(Protocol):
     packages: tuple[str, ...] = ()
     writes: bool = False
     brief_fixed: str = ""
+    trial_cost: str = ""
     scale_rule: str = ""
     guard_words: str = ""
 

@@ -34,6 +34,7 @@ from autoresearch.store.calls import CallLog
 from autoresearch.store.inbox import MAX_BRIEF, Inbox
 from autoresearch.store.journal import Journal
 from autoresearch.store.records.notes import Brief, read_briefs
+from autoresearch.store.searches import go_on
 from autoresearch.text import clean, one_line, scrub, visible
 from autoresearch.types import Draft
 
@@ -149,7 +150,7 @@ def tell(folder: Path, what: str, text: str) -> str:
         with Journal.of(folder) as journal:
             runner = journal.runner()
         if runner is None:
-            raise UserError(f"No process runs {folder.name}.", f"Run: autoresearch run name={folder.name}")
+            raise UserError(f"No process runs {folder.name}.", f"Run: {go_on(folder)}")
         inbox.wish(WISHES[what])
         return f"asked to {what}"
     if what not in ("note", "idea", "brief"):

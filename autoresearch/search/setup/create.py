@@ -16,7 +16,7 @@ from autoresearch.clock import now
 from autoresearch.config import Config, load
 from autoresearch.config.profiles import LARGE, SMALL, small_corpus
 from autoresearch.errors import UserError
-from autoresearch.execute.places import device, places, threads
+from autoresearch.execute.places import device, threads
 from autoresearch.report.lessons import for_prompt, learn, of_task
 from autoresearch.report.summary import summarize
 from autoresearch.search.setup.required import read_idea
@@ -65,7 +65,7 @@ def begin(
         data=meta,
         metric=task.metric,
         trust=task.trust.value,
-        device=f"{device(config)}, {count(threads(config), 'thread')}" + _several(len(places(config))),
+        device=f"{device(config)}, {count(threads(config), 'thread')}" + _several(len(task.places())),
     )
     return Journal.create(folder / JOURNAL, info, seed_secret=secrets.token_hex(32))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from autoresearch.config import Config, resume
 from autoresearch.errors import UserError
-from autoresearch.execute.places import device, places, require_device, threads
+from autoresearch.execute.places import device, require_device, threads
 from autoresearch.execute.sandbox import Report, create_sandbox, describe
 from autoresearch.propose import settings
 from autoresearch.propose.base import Context
@@ -102,7 +102,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
             f"autoresearch/{config.name}, " + (f"goes on after {done} experiments" if found else "new"),
         ),
         ("task", f"{task.name} ({', '.join(sources)}), brief {config.brief}"),
-        ("device", f"{', '.join(places(config))}; {count(threads(config), 'thread')}"),
+        ("device", f"{', '.join(p.name for p in task.places())}; {count(threads(config), 'thread')}"),
         ("budget", f"{task.budget.text} for each training ({config.choices.get('budget', 'own')})"),
         (
             "experiments",
@@ -111,6 +111,7 @@ def make_plan(overrides: Sequence[str], folder: Path) -> list[Line]:
         *_time(config, task, left, 0 if found else config.baselines, pace),
         ("proposer", _who(config.proposer)),
         *_money(config, task, sources, history, left),
+        *([("trial cost", task.trial_cost)] if task.trial_cost else []),
         ("protection", _protection(protection)),
     ]
 
@@ -152,16 +153,13 @@ def _time(config: Config, task: Task, left: int, baselines: int, pace: Pace | No
         lines.append(("claim", words))
     if pace:
         each = f"{duration(pace.seconds)} each, as in the search {pace.source}"
-        times = [count * pace.seconds / len(places(config)) for count in counts]
+        times = [count * pace.seconds / len(task.places()) for count in counts]
     elif budget.seconds is not None:
         each = f"{duration(budget.seconds)} each, start-up and scoring not counted"
-        times = [count * budget.seconds / len(places(config)) for count in counts]
+        times = [count * budget.seconds / len(task.places()) for count in counts]
     else:
-        most = duration(budget.max_seconds)
-        return [
-            *lines,
-            ("time", f"not known yet, at most {most} each"),
-        ]
+        most = f", at most {duration(budget.max_seconds)} each" if budget.max_seconds < 86400 else ""
+        return [*lines, ("time", f"not known yet{most}")]
     span = " to ".join(dict.fromkeys(duration(seconds) for seconds in times))
     return [*lines, ("time", f"about {span}; {each}")]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config, load
@@ -127,3 +129,30 @@ def _check_choices(config: Config) -> None:
         raise UserError(
             f"Git does not hold {' and '.join(missing)}: the inner searches would not find it.", "Commit it."
         )
+
+
+def check_texts(config: Config, repository: Repository) -> None:
+    """Refuse text that inner searches would not find, before any of them begins.
+
+    A relative path is one of a commit's, since they run in a copy of it.
+
+    Args:
+        config: Of the inner searches.
+        repository: The user's.
+    """
+    committed = repository.files(repository.resolve("HEAD") or "", (".",))
+    for key in ("path", "other_path"):
+        if not (text := config.data.get(key)):
+            continue
+        path = Path(text).expanduser()
+        if path.is_absolute():
+            top = Path(path.anchor)
+            found, hint = any(top.glob(str(path.relative_to(top)))), "Name a file, a folder or a glob."
+            said = f"data.{key}={text}: there is no such file."
+        else:
+            name = path.as_posix()
+            found = any(fnmatch(file, name) or file.startswith(f"{name}/") for file in committed)
+            said = f"Git does not hold data.{key}={text}: the inner searches would not find it."
+            hint = "Commit it, or name it by its absolute path."
+        if not found:
+            raise UserError(said, hint)

@@ -24,11 +24,12 @@ from autoresearch.edit.patch import read_patch
 from autoresearch.errors import Refused, UserError
 from autoresearch.execute.base import Measurer, Place
 from autoresearch.execute.sandbox import Sandbox
+from autoresearch.store.git.repository import Repository
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
-from autoresearch.tasks.brief.settings import Spend, check_settings, connection
+from autoresearch.tasks.brief.settings import Spend, cap, check_settings, check_texts, connection
 from autoresearch.text import count, quoted
 from autoresearch.types import Direction, Metric, Split
 
@@ -90,6 +91,7 @@ class BriefTask(Task):
                 "It is one file, or brief.md and the files of its roles in the same folder.",
             )
         inner = check_settings(options.search, budget.spend)
+        self._inner = [inner]
         self.connection = connection(options.search, options.shared, config.proposer)
         inner_task = create_task(inner)
         self.starts: dict[str, str] = {}
@@ -98,6 +100,7 @@ class BriefTask(Task):
             self.starts = {hashlib.sha256(patch.encode()).hexdigest()[:8]: patch}
         if options.elsewhere:
             other = check_settings(replaced(options.search, options.elsewhere), budget.spend)
+            self._inner.append(other)
             same = all(getattr(other, key) == getattr(inner, key) for key in ("data", "task"))
             if same and other.choices.get("data") == inner.choices.get("data") and not self.starts:
                 raise UserError(
@@ -121,12 +124,15 @@ class BriefTask(Task):
             )
         each = [count(budget.experiments, "experiment")]
         each += [f"{budget.minutes:g} minutes"] if budget.minutes else []
-        each += [f"{budget.dollars:g} dollars"] if budget.dollars else []
+        each += [f"${budget.dollars:g} for models"] if budget.dollars else []
         seconds = LONGEST if budget.minutes is None else 60 * budget.minutes
+        self.trial_cost = _cost(cap(options.search, budget.spend), budget.total_dollars)
         self.budget = Budget(f"a search of at most {', '.join(each)}", None, seconds)
 
     def prepare(self, cache: Path) -> Dataset:
-        """Read the evidence; the data of the inner searches are prepared by these."""
+        """Read the evidence, and look for the text of the inner searches, which prepare it themselves."""
+        for config in self._inner:
+            check_texts(config, Repository(Path.cwd()))
         evidence = ""
         if self.options.evidence:
             try:
@@ -205,6 +211,14 @@ class BriefTask(Task):
         if self.sealed:
             return []
         return ["Nothing is claimed in the end: task.elsewhere names no other corpus or starting point."]
+
+
+def _cost(each: float | None, total: float | None) -> str:
+    """What inner searches may pay for language models, each and all together; None: no limit."""
+    if each == 0:
+        return ""
+    one, every = (f"at most ${most:g}" if most is not None else "without a limit" for most in (each, total))
+    return f"models of each inner search: {one}; of all together: {every} (budget.total_dollars)"
 
 
 def _check_models(before: Mapping[str, str], after: Mapping[str, str]) -> None:

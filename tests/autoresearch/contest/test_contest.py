@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from autoresearch.contest import contest as contests
 from autoresearch.contest import page
 from autoresearch.contest.contest import Contest
-from autoresearch.contest.plan import Plan, make_plan, read_briefs
+from autoresearch.contest.plan import Plan, continued, make_plan, read_briefs
 from autoresearch.errors import UserError
 from autoresearch.store.git.repository import Repository
 from autoresearch.tasks.brief import process
@@ -116,6 +117,34 @@ def test_plans_and_briefs_that_cannot_be(root: Path, monkeypatch: pytest.MonkeyP
     (root / "runs/c/journal.db").touch()
     with pytest.raises(UserError, match="name of a search"):
         Contest.begin(root / "runs/c", plan)
+
+
+def test_a_contest_goes_on_at_another_address_and_with_no_other_setting(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy_task.install(monkeypatch, tmp_path / "other")
+    words = [str(root.parent / f"{name}.md") for name in ("good", "poor")]
+    overrides, folder = [*briefs.INNER, *briefs.model("http://old"), "experiments=1"], root / "runs/c"
+    plan = make_plan(words, overrides, Repository(root), 3, None)
+    first = Contest.begin(folder, plan)
+    name = first.inner("good", 0).name
+    again = Contest.begin(folder, continued(first.plan, ["name=c", "proposer.base_url=http://new"], 4))
+    assert again.inner("good", 0).name == name and again.plan.rounds == 4
+    assert "proposer.base_url=http://new" in again.inner("good", 0).connection
+    assert "proposer.retries=0" in again.inner("good", 0).connection, "what is not named stays"
+    with pytest.raises(UserError, match="other settings than judge=strict"):
+        continued(first.plan, ["judge=strict", "experiments=1"])
+    with pytest.raises(UserError, match="other settings than experiments=2"):
+        continued(first.plan, ["experiments=2"])
+    with pytest.raises(UserError, match="other settings than --per-dollar 2"):
+        continued(first.plan, [], device_hour=2.0)
+    without = [o for o in overrides if "base_url" not in o]
+    whole = Contest.begin(folder, make_plan(words, without, Repository(root), 5, None))
+    assert whole.plan.rounds == 5 and "proposer.base_url=http://new" in whole.plan.connection
+    old = replace(plan, settings=(*plan.settings, *plan.connection), connection=())  # of an older version
+    older = Contest.begin(root / "runs/old", old)
+    moved = Contest.begin(root / "runs/old", make_plan(words, overrides, Repository(root), 3, None))
+    assert moved.inner("good", 0).name == older.inner("good", 0).name, "nothing is paid twice"
 
 
 def planted(

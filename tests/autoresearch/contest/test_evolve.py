@@ -93,6 +93,26 @@ def test_what_evolve_needs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
         settings(held, repository, ["experiments=3"])
     made = settings(held, repository, ['task.elsewhere=["data=tinystories"]'])
     assert "task.editable=[brief.md]" in made and "brief=evolve" in made and made[0] == "task=brief"
+    assert "task.shared=[]" in made, "tuning programs reach no model"
+
+
+def test_inner_searches_of_evolve_share_what_reaches_the_same_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy_task.install(monkeypatch, tmp_path / "site")
+    overrides = [*briefs.INNER, *briefs.model("http://old"), "proposer.timeout=50"]
+    held = Contest.begin(
+        root / "runs/c", make_plan(["brief.md", "poor.md"], overrides, Repository(root), 3, None)
+    )
+    result = Result("x", 0.1, 0.0, 1, 1, 0.0, 1.0, "", ())
+    monkeypatch.setattr(held.searches, "result", lambda one: result if one.seed == 1 else None)
+    monkeypatch.setattr("autoresearch.contest.page.write", lambda contest: None)
+    for url, found in (("http://old", "[base_url,retries]"), ("http://another", "[]")):
+        made = settings(held, Repository(root), ["claim=0", *briefs.model(url)])
+        shared = next(o for o in made if o.startswith("task.shared="))
+        assert shared.replace(" ", "") == f"task.shared={found}", "timeouts differ"
+        search = next(o for o in made if o.startswith("task.search="))
+        assert "http://old" in search, "what it was begun with stays known"
 
 
 def processes(root: Path, *arguments: str, site: Path, wait: float | None = None) -> tuple[int, str]:

@@ -86,6 +86,30 @@ def test_another_starting_point_is_a_patch_of_the_files(root: Path, tmp_path: Pa
         made.prepare(lambda folder: export(head, (".",), folder), {"odd": patch.replace("1.0", "7.0")})
 
 
+def test_how_a_model_is_reached_is_no_part_of_the_name_and_takes_the_place_of_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("task=toy", "claim=2", "proposer=anthropic", "proposer.base_url=http://old")
+    before, now = (
+        Searches(tmp_path / "inner", tmp_path / "cache", settings, SPEND, connection=connection)
+        for connection in ((), ("proposer.base_url=http://new", "proposer.retries=1"))
+    )
+    one = now.inner("# B", 1)
+    assert one.name == before.inner("# B", 1).name
+    given: list[str] = []
+    monkeypatch.setattr(
+        process, "run_search", lambda code, overrides, log, tick: given.extend(overrides) or 1
+    )
+    now.folder.mkdir()
+    (now.folder / f"{one.name}.log").touch()
+    with pytest.raises(UserError, match="did not come to its end"):
+        now.run(one)
+    assert [o for o in given if "base_url" in o or "retries" in o] == list(now.connection)
+    for more in ("proposer=openai", "proposer.base_url=http://third"):
+        reached = now.inner("# B", 1, [more]).connection
+        assert "proposer.base_url=http://new" not in reached, "what differs elsewhere stays so"
+
+
 @pytest.mark.slow
 def test_one_that_was_stopped_goes_on(
     root: Path, server: briefs.Researcher, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from autoresearch.execute.base import TrialSpec
 from autoresearch.execute.sandbox import create_sandbox
 from autoresearch.finish.claim import make_claim
 from autoresearch.search.setup.open import open_search
+from autoresearch.search.setup.plan import make_plan
 from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Dataset, Task, Trust
 from autoresearch.tasks.brief.measurer import BriefMeasurer
@@ -66,11 +67,58 @@ def test_it_says_what_it_is() -> None:
         ("task.elsewhere_patch=/nowhere.patch", "cannot be read"),
         ("task.editable=[a/brief.md,b/scout.md]", "is not one brief"),
         ("task.editable=[a/brief.md,a/judge.md]", "is not one brief"),
+        ("task.shared=[models]", "task.shared"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         task(wrong)
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_plan_says_what_inner_searches_may_cost_and_that_they_run_one_after_the_other(root: Path) -> None:
+    inner = briefs.listed((*briefs.INNER, *briefs.model("http://old")))
+    asked = [*SMALL, "proposer=random", f"task.search={inner}", "executor.workers=2"]
+    lines = dict(make_plan(asked, root))
+    assert lines["trial cost"].startswith(
+        "models of each inner search: at most $10; of all together: without"
+    )
+    assert "days" not in lines["time"] and " d " not in lines["time"], "nothing limits it to a month"
+    assert lines["device"] == "search; 1 thread"
+    capped = dict(make_plan([*asked, "budget.dollars=1", "budget.total_dollars=40"], root))
+    assert "at most $1; of all together: at most $40" in capped["trial cost"]
+    assert "$1 for models" in capped["budget"]
+    assert "trial cost" not in dict(make_plan([*SMALL, "proposer=random", f"task.search={SEARCH}"], root))
+
+
+@pytest.mark.usefixtures("toys")
+def test_inner_searches_reach_their_model_as_the_outer_search_does() -> None:
+    inner = briefs.listed((*briefs.INNER, *briefs.model("http://old")))
+    asked = (f"task.search={inner}", "task.shared=[base_url,timeout]")
+    now = ("proposer=anthropic", "proposer.base_url=http://new", "proposer.retries=7", "proposer.timeout=9")
+    assert task(*asked, *now).connection == ["proposer.base_url='http://new'", "proposer.timeout=9"]
+    assert task(*asked[:1], *now).connection == [], "only what is shared"
+    assert task(*asked, "proposer=openai", "proposer.models=[m]").connection == [], "another program's"
+    assert task(*asked, "proposer=optuna").connection == []
+
+
+@pytest.mark.slow
+def test_a_search_that_goes_on_at_another_address_asks_there_within_inner_searches(
+    root: Path, server: briefs.Researcher
+) -> None:
+    inner = briefs.listed((*briefs.INNER, *briefs.model(server.url)))
+    model = (*briefs.model(server.url), "task.shared=[base_url]", f"task.search={inner}")
+    begun = [*SMALL, *model, "judge=greedy", "experiments=0", "baselines=2", "diagnoses=0", "brief=brief.md"]
+    with open_search(begun, "quiet") as search:
+        search.run()
+    asked = len(server.requests)
+    assert asked
+    with briefs.Researcher() as other:
+        with open_search(["name=x", "experiments=1", f"proposer.base_url={other.url}"], "quiet") as search:
+            search.run()
+        told = ["".join(block["text"] for block in request["system"]) for request in other.requests]
+    assert {"You improve a brief" in text for text in told} == {True, False}, "both levels ask it"
+    assert len(server.requests) == asked, "the old address is asked no more"
 
 
 @pytest.mark.usefixtures("toys")
@@ -85,6 +133,27 @@ def test_choices_that_are_not_committed_are_refused_before_a_search_begins(root:
     git(root, "add", "configs")
     git(root, "commit", "-qm", "a corpus")
     assert task('task.elsewhere=["data=mine"]').sealed is Split.TEST
+
+
+@pytest.mark.usefixtures("toys")
+def test_text_that_inner_searches_would_not_find_is_refused_before_a_search_begins(
+    root: Path, tmp_path: Path
+) -> None:
+    def prepare(path: Path | str) -> None:
+        task(f'task.elsewhere=["data=file","data.path={path}"]').prepare(tmp_path / "cache")
+
+    (root / "texts").mkdir()
+    (root / "texts/mine.txt").write_text("text")
+    for path in ("texts", "texts/mine.txt", "texts/*.txt"):
+        with pytest.raises(UserError, match=r"Git does not hold data\.path"):
+            prepare(path)
+    with pytest.raises(UserError, match="there is no such file"):
+        prepare(root / "nowhere.txt")
+    prepare(root / "texts/mine.txt")
+    git(root, "add", "texts")
+    git(root, "commit", "-qm", "text")
+    for path in ("texts", "texts/mine.txt", "texts/*.txt"):
+        prepare(path)
 
 
 @pytest.mark.usefixtures("toys")
