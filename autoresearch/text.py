@@ -223,7 +223,7 @@ def change_text(verdict: Verdict, metric: Metric) -> str:
         return ""
     half = (verdict.interval[1] - verdict.interval[0]) / 2 if verdict.interval else None
     digits = metric.digits
-    if half is not None and 0 < half < math.inf:
+    if half is not None and 1e-9 < half < math.inf:
         digits = min(9, max(digits, 1 - math.floor(math.log10(half))))
     text = _signed(metric.change(verdict.effect), digits)
     if verdict.interval is not None and half is not None:

@@ -23,6 +23,7 @@ from autoresearch.report.sections.instructions import as_text as as_table
 from autoresearch.report.sections.instructions import shares
 from autoresearch.report.summary import Summary
 from autoresearch.tasks.brief.result import Result, gained, ledger
+from autoresearch.tasks.brief.settings import cap, most_paid
 from autoresearch.text import count, duration
 from autoresearch.types import Cost, Metric
 
@@ -46,6 +47,20 @@ def unlike_in_vain(contest: Contest) -> list[str]:
         f"{', '.join(names[:-1])} and {names[-1]} are one brief to proposer={proposer}, which reads nothing "
         "of what they differ in: what is found between them is chance. Language models read all of a brief."
         for names in contest.alike
+    ]
+
+
+def announcement(contest: Contest) -> list[str]:
+    """What is said before a contest runs: who competes, for how long, at what cost, and where to look."""
+    plan = contest.plan
+    names = ", ".join(name for name, _ in plan.briefs)
+    each = count(plan.spend.experiments, "experiment")
+    each += f", {plan.spend.minutes:g} minutes" if plan.spend.minutes else ""
+    paid = most_paid(cap(plan.settings, plan.spend), plan.dollars, "--dollars")
+    rounds = f"at most {count(plan.rounds, 'round')}, in each a search of {each} for each brief"
+    return [
+        f"Contest {contest.folder.name} of {names}: {rounds}." + (f" {paid}." if paid else ""),
+        f"Watch the search that runs: autoresearch watch runs={contest.searches.folder}",
     ]
 
 

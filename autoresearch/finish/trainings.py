@@ -14,8 +14,8 @@ from typing import Any, cast
 from autoresearch.clock import now
 from autoresearch.search.loop import Search
 from autoresearch.store.database import Phase
-from autoresearch.store.records.notes import AFTER, seconds_after
-from autoresearch.types import Arm, Measurement, Split, Trial
+from autoresearch.store.records.notes import AFTER, PAID_AFTER, dollars_after, seconds_after
+from autoresearch.types import MODEL_DOLLARS, Arm, Measurement, Split, Trial
 
 AFTER_SEARCH = -1
 """Stands in the timeline for the experiment of a training that belongs to none."""
@@ -75,6 +75,8 @@ def run_trainings(search: Search, planned: Iterable[Training]) -> Iterator[tuple
         for name, start, end in phases:
             search.journal.mark(AFTER_SEARCH, -done.id, cast(Phase, name), start, end)
         search.journal.set(AFTER, str(seconds_after(search.journal) + done.seconds))
+        if paid := ended.result.metrics.get(MODEL_DOLLARS):
+            search.journal.set(PAID_AFTER, str(dollars_after(search.journal) + paid))
         search.view.trial(done)
         yield ended.trial.id - 1, ended.result
 

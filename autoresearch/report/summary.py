@@ -35,12 +35,14 @@ from autoresearch.store.records.guards import MeasuredKeeps, read_accepted, read
 from autoresearch.store.records.notes import (
     AFTER,
     BRIEFS,
+    PAID_AFTER,
     SAMPLES,
     SETTINGS,
     UNBILLED,
     Brief,
     Sample,
     SettingChange,
+    dollars_after,
     read_briefs,
     read_samples,
     read_setting_changes,
@@ -70,7 +72,7 @@ JUDGE_KEYS = {
 """Keys of the JSON's `judge` -> attributes of the judge's report."""
 FORMAT = 1
 """Version of the JSON shape; raised when a key changes its meaning."""
-NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER, SAMPLES, TRANSFERS)
+NOTES_READ = (CLAIMS, JUDGE, BRIEFS, SETTINGS, UNBILLED, AFTER, PAID_AFTER, SAMPLES, TRANSFERS)
 """Notes of the journal that a summary reads."""
 
 
@@ -273,7 +275,7 @@ def summarize(history: History) -> Summary:
         trials=count_trials(experiments),
         proposers=proposers(tried, proposed, unbilled),
         kinds=kinds(tried),
-        cost=spending(experiments, proposed, seconds_after(history), unbilled),
+        cost=spending(experiments, proposed, seconds_after(history), unbilled, dollars_after(history)),
         wall_seconds=(info.finished or last_sign) - info.created,
         failures=failures(tried),
     )

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoresearch.text import one_line
-from autoresearch.types import Cost, Experiment, Outcome, Proposal, VerdictKind
+from autoresearch.types import MODEL_DOLLARS, Cost, Experiment, Outcome, Proposal, VerdictKind
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What a search cost so far; rates are None while nothing was kept."""
+    """What a search cost so far; rates are None while nothing was kept.
+
+    Attributes:
+        dollars: For proposals.
+        trial_dollars: For language models that trials asked, as inner searches do.
+    """
 
     device_seconds: float
     llm_calls: int
@@ -23,6 +28,7 @@ class Spending:
     proposing_seconds: float
     device_seconds_per_keep: float | None
     dollars_per_keep: float | None
+    trial_dollars: float = 0.0
 
 
 @dataclass
@@ -79,6 +85,7 @@ def spending(
     proposed: Sequence[Proposal],
     after: float,
     unbilled: Mapping[str, Cost],
+    paid_after: float = 0.0,
 ) -> Spending:
     """What a search has cost.
 
@@ -87,7 +94,10 @@ def spending(
         proposed: All proposals that were paid for.
         after: Device seconds of work after the search, such as a claim.
         unbilled: Cost of answers without a proposal, by proposer.
+        paid_after: Dollars that work after the search paid for language models.
     """
+    results = [trial.result for e in experiments for trial in e.trials if trial.result]
+    paid = sum(result.metrics.get(MODEL_DOLLARS, 0.0) for result in results) + paid_after
     llm = sum((*(p.cost for p in proposed), *unbilled.values()), Cost())
     kept = sum(e.kept for e in experiments if e.number > 0)
     seconds = sum(map(device_seconds, experiments)) + after
@@ -99,7 +109,8 @@ def spending(
         dollars=llm.dollars,
         proposing_seconds=llm.seconds,
         device_seconds_per_keep=seconds / kept if kept else None,
-        dollars_per_keep=llm.dollars / kept if kept else None,
+        dollars_per_keep=(llm.dollars + paid) / kept if kept else None,
+        trial_dollars=paid,
     )
 
 

@@ -20,10 +20,19 @@ from autoresearch.types.choices import (
 from autoresearch.types.experiments import Experiment, Trial, in_order, starts_with
 from autoresearch.types.plain import Knob, Plain
 from autoresearch.types.proposals import Call, Candidate, Cost, Draft, Edit, Idea, Proposal, Tuning
-from autoresearch.types.trials import WAITING, Diagnosis, Measurement, Progress, Provenance, TextRequest
+from autoresearch.types.trials import (
+    MODEL_DOLLARS,
+    WAITING,
+    Diagnosis,
+    Measurement,
+    Progress,
+    Provenance,
+    TextRequest,
+)
 from autoresearch.types.verdicts import Estimate, GuardGain, GuardMetric, Levels, Verdict
 
 __all__ = [
+    "MODEL_DOLLARS",
     "REPORTED_SPLITS",
     "WAITING",
     "Arm",

@@ -10,6 +10,8 @@ from autoresearch.types.plain import Plain
 
 WAITING = "waiting"
 """The phase of a trial that waits until the machine has room, or until the GPU has cooled down."""
+MODEL_DOLLARS = "model_dollars"
+"""The metric that says what a trial paid for language models; absent where trials ask none."""
 
 
 @dataclass(frozen=True)

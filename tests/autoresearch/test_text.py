@@ -200,6 +200,8 @@ def test_a_verdict_in_words() -> None:
         verdict_text(replace(verdict, paired=0, interval=None, trials=1), METRIC)
         == "keep: −0.0042 over 1 seed"
     )
+    same = replace(verdict, effect=0.0, interval=(-1e-30, 1e-30))  # all scores so far are equal
+    assert verdict_text(same, METRIC).endswith("0.0000 ± 0.0000 over 4 paired seeds")
     assert verdict_text(Verdict(VerdictKind.CRASH, reason="out of memory"), METRIC) == "crash"
     small = Verdict(VerdictKind.DISCARD, -4.2e-6, (-5.3e-6, -3.1e-6), -3.4, 2)
     assert verdict_text(small, METRIC) == "discard: +0.0000042 ± 0.0000011 over 2 seeds"

@@ -191,7 +191,8 @@ def _money(
     low, high = _dollars(first, asked, proposer, len(history), left)
     caps = {key: proposer[key] for key in ("max_dollars", "max_tokens", "max_calls") if proposer.get(key)}
     cap = ", ".join(f"{key}={value:g}" for key, value in caps.items()) or "none"
-    priced = "nothing, as no price is set" if not high else f"about ${low:.2f} to ${high:.2f}"
+    priced = f"about ${low:.2f} to ${high:.2f}" if high else "nothing, as no price is set"
+    priced = priced if left else "nothing"
     most = proposer["max_dollars"]
     limit = f"; never more than ${most:g}" if most and high > most else ""
     return [

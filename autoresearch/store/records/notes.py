@@ -22,7 +22,7 @@ from autoresearch.types import Cost, Diagnosis, Plain
 
 Record = TypeVar("Record", bound=Plain)
 
-BRIEFS, UNBILLED, AFTER = "briefs", "owed", "seconds_after"
+BRIEFS, UNBILLED, AFTER, PAID_AFTER = "briefs", "owed", "seconds_after", "dollars_after"
 REVOKED, RECHECKS, SLICES, ABOUT = "revoked", "rechecks", "slices", "about"
 SETTINGS, DIAGNOSES, SAMPLES = "settings", "diagnoses", "samples"
 """The keys."""
@@ -294,3 +294,8 @@ def write_unbilled(notes: WritableNotes, unbilled: Mapping[str, Cost], own: Coll
 def seconds_after(notes: Notes) -> float:
     """How long the trainings after the search, of claims and audits, kept devices busy."""
     return float(notes.get(AFTER) or 0.0)
+
+
+def dollars_after(notes: Notes) -> float:
+    """What the trainings after the search paid for language models."""
+    return float(notes.get(PAID_AFTER) or 0.0)

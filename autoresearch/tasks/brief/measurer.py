@@ -12,7 +12,7 @@ from autoresearch.config.roles import together
 from autoresearch.execute.base import Place, TrialSpec
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result, in_short, ledger
-from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
+from autoresearch.types import MODEL_DOLLARS, Fidelity, Measurement, Outcome, Progress, Split
 
 if TYPE_CHECKING:
     from autoresearch.tasks.brief.task import BriefTask
@@ -62,7 +62,7 @@ class BriefMeasurer:
             "gain_error": result.error,
             "experiments": float(result.tried),
             "kept": float(result.kept),
-            "dollars": result.dollars,
+            MODEL_DOLLARS: result.dollars,
             "device_seconds": result.device_seconds,
         }
         return Measurement(

@@ -92,6 +92,20 @@ def connection(settings: Sequence[str], names: Sequence[str], outer: Mapping[str
     return [f"proposer.{name}={quoted(outer[name])}" for name in names if name in outer]
 
 
+def most_paid(each: float | None, total: float | None, name: str) -> str:
+    """What inner searches may pay for models, in words; empty if they ask none.
+
+    Args:
+        each: Most that one may pay; None: no limit.
+        total: Most that all together may pay; None: no limit.
+        name: Of the setting that says so.
+    """
+    if each == 0:
+        return ""
+    one, every = (f"at most ${most:g}" if most is not None else "without a limit" for most in (each, total))
+    return f"Models of each inner search: {one}; of all together: {every} ({name})"
+
+
 def _limit(proposer: dict[str, object]) -> float | None:
     """The cap of a proposer in dollars; 0 if it pays for nothing."""
     if proposer["name"] == "portfolio":

@@ -29,9 +29,9 @@ from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
-from autoresearch.tasks.brief.settings import Spend, cap, check_settings, check_texts, connection
+from autoresearch.tasks.brief.settings import Spend, cap, check_settings, check_texts, connection, most_paid
 from autoresearch.text import count, quoted
-from autoresearch.types import Direction, Metric, Split
+from autoresearch.types import MODEL_DOLLARS, Direction, Metric, Split
 
 MOST = 20_000
 """Characters of a brief: it is read with each proposal of an inner search."""
@@ -112,7 +112,7 @@ class BriefTask(Task):
                 f"The task {inner_task.name} has no sealed split, so its searches claim no gain.",
                 "docs/tasks.md says how a task gets one.",
             )
-        unit = inner_task.metric.unit + (" per dollar" if options.per_dollar else "")
+        unit = f"gain in {inner_task.metric.unit}" + (" per dollar" if options.per_dollar else "")
         self.metric = Metric("gain", unit, Direction.MAXIMIZE, inner_task.metric.digits, ratio=False)
         self.inner_metric = inner_task.metric
         self.sealed = Split.TEST if options.elsewhere or self.starts else None
@@ -126,7 +126,9 @@ class BriefTask(Task):
         each += [f"{budget.minutes:g} minutes"] if budget.minutes else []
         each += [f"${budget.dollars:g} for models"] if budget.dollars else []
         seconds = LONGEST if budget.minutes is None else 60 * budget.minutes
-        self.trial_cost = _cost(cap(options.search, budget.spend), budget.total_dollars)
+        self.trial_cost = most_paid(
+            cap(options.search, budget.spend), budget.total_dollars, "budget.total_dollars"
+        )
         self.budget = Budget(f"a search of at most {', '.join(each)}", None, seconds)
 
     def prepare(self, cache: Path) -> Dataset:
@@ -194,7 +196,7 @@ class BriefTask(Task):
         facts = {
             "experiments": "experiments of an inner search: {}",
             "kept": "kept of them: {}",
-            "dollars": "dollars of an inner search: {}",
+            MODEL_DOLLARS: "dollars of an inner search: {}",
             "device_seconds": "seconds of devices of an inner search: {}",
             "gain_error": "standard error of the gain that an inner search claims: {}",
             "curve": "",
@@ -211,14 +213,6 @@ class BriefTask(Task):
         if self.sealed:
             return []
         return ["Nothing is claimed in the end: task.elsewhere names no other corpus or starting point."]
-
-
-def _cost(each: float | None, total: float | None) -> str:
-    """What inner searches may pay for language models, each and all together; None: no limit."""
-    if each == 0:
-        return ""
-    one, every = (f"at most ${most:g}" if most is not None else "without a limit" for most in (each, total))
-    return f"models of each inner search: {one}; of all together: {every} (budget.total_dollars)"
 
 
 def _check_models(before: Mapping[str, str], after: Mapping[str, str]) -> None:

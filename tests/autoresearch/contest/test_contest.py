@@ -130,6 +130,10 @@ def test_a_contest_goes_on_at_another_address_and_with_no_other_setting(
     name = first.inner("good", 0).name
     again = Contest.begin(folder, continued(first.plan, ["name=c", "proposer.base_url=http://new"], 4))
     assert again.inner("good", 0).name == name and again.plan.rounds == 4
+    said, watch = page.announcement(again)
+    assert said.startswith("Contest c of good, poor: at most 4 rounds, in each a search of 1 experiment for")
+    assert "each inner search: at most $10; of all together: without a limit (--dollars)" in said
+    assert watch.endswith(f"autoresearch watch runs={root}/runs/c/inner")
     assert "proposer.base_url=http://new" in again.inner("good", 0).connection
     assert "proposer.retries=0" in again.inner("good", 0).connection, "what is not named stays"
     with pytest.raises(UserError, match="other settings than judge=strict"):

@@ -17,8 +17,9 @@ from autoresearch.report.markdown import code, escape, fence, headline, table
 from autoresearch.report.page import to_html, to_markdown, write_report
 from autoresearch.report.summary import summarize
 from autoresearch.report.totals import failures
+from autoresearch.store.records.notes import PAID_AFTER
 from autoresearch.text import one_line
-from autoresearch.types import Cost, Experiment, Trial, VerdictKind
+from autoresearch.types import MODEL_DOLLARS, Cost, Experiment, Trial, VerdictKind
 from tests.support.browser import Browser
 from tests.support.searches import ACCURACY_INFO, EVIL, INFO, Recorded, baseline, by_accuracy, night, tried
 
@@ -227,6 +228,21 @@ def test_who_proposed_what_is_told_where_several_did() -> None:
     assert (kept.tried, kept.kept, kept.dollars) == (1, 1, 0) and kept.gain == pytest.approx(0.05)
     assert summary.proposers["anthropic:model"].tried == len(search) - 2
     assert re.search(r"optuna.*\+0\.0500", to_markdown(summary, "", None))
+
+
+def test_what_trials_paid_for_models_is_a_cost_of_its_own_claims_included() -> None:
+    search = night()
+    first = search[0].trials[0]
+    assert first.result is not None
+    metrics = {**first.result.metrics, MODEL_DOLLARS: 0.75}
+    paid = replace(first, result=replace(first.result, metrics=metrics))
+    search[0] = replace(search[0], trials=(paid, *search[0].trials[1:]))
+    assert "Models that trials asked | $0.75" in markdown(search)
+    assert "Models that trials asked" not in markdown(night())
+    cost = summarize(Recorded(search, notes={PAID_AFTER: "0.5"})).cost
+    assert cost.trial_dollars == 1.25
+    kept = sum(e.kept for e in search)
+    assert cost.dollars_per_keep == pytest.approx((cost.dollars + 1.25) / kept)
 
 
 def test_a_machine_that_changed_is_told() -> None:

@@ -58,6 +58,7 @@ def test_models_have_a_range_of_costs_within_the_caps(root, monkeypatch):
     fewer = plan(root, "proposer=anthropic", "experiments=2")["cost"]
     assert float(fewer.split()[1].strip("$")) < low / 20
     assert "no price is set" in plan(root, "proposer=openai")["cost"]
+    assert plan(root, "proposer=anthropic", "experiments=0")["cost"].startswith("nothing for 0 proposals")
     several = plan(root, "proposer=portfolio", "experiments=2")
     assert several["cost"].startswith("about $") and several["caps"] == "max_dollars=10"
 

@@ -47,7 +47,9 @@ def task(*overrides: str) -> BriefTask:
 def test_it_says_what_it_is() -> None:
     made: Task = task()
     assert (made.name, made.editable, made.trust) == ("brief", ("brief.md",), Trust.ARTIFACT)
-    assert made.metric.direction is Direction.MAXIMIZE and made.metric.unit == "share of right answers"
+    assert (
+        made.metric.direction is Direction.MAXIMIZE and made.metric.unit == "gain in share of right answers"
+    )
     assert made.budget.text == "a search of at most 2 experiments" and made.sealed is None
     assert "nothing is claimed" in made.warnings(Dataset(Path(), {}, frozenset()))[0].lower()
     other = task('task.elsewhere=["data=tinystories"]', "task.per_dollar=true")
@@ -81,7 +83,7 @@ def test_a_plan_says_what_inner_searches_may_cost_and_that_they_run_one_after_th
     asked = [*SMALL, "proposer=random", f"task.search={inner}", "executor.workers=2"]
     lines = dict(make_plan(asked, root))
     assert lines["trial cost"].startswith(
-        "models of each inner search: at most $10; of all together: without"
+        "Models of each inner search: at most $10; of all together: without"
     )
     assert "days" not in lines["time"] and " d " not in lines["time"], "nothing limits it to a month"
     assert lines["device"] == "search; 1 thread"
@@ -221,7 +223,7 @@ def test_a_trial_is_a_search_and_a_submission_is_the_brief(root: Path, server: b
     spec = TrialSpec("x", 1, "", seed=3, submission=str(kept))
     done = measurer.measure(tree, spec, root / "scratch", lambda sign: signs.append(sign.fraction))
     assert done.outcome is Outcome.OK and done.score == pytest.approx(0.02, abs=0.01)
-    assert done.metrics["kept"] >= 1 and done.metrics["dollars"] > 0 and "schedule: 2 tried" in done.log
+    assert done.metrics["kept"] >= 1 and done.metrics["model_dollars"] > 0 and "schedule: 2 tried" in done.log
     assert min(signs) >= 0.0 and max(signs) < 1 and kept.read_text() == briefs.brief(0.1)
     (root / "brief.md").write_text("another")
     sealed = TrialSpec("x", 2, "", seed=3, submission=str(kept), splits=(Split.TEST,))
