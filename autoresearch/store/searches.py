@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.store.connection import JOURNAL, open_read_only
+from autoresearch.store.connection import JOURNAL, holds_search, open_read_only
 from autoresearch.store.journal import Journal
 from autoresearch.store.lock import Lease
 
@@ -58,7 +58,7 @@ def go_on(folder: Path) -> str:
     if folder.parent.name == "inner" and (outer / PLAN).exists():
         command, folder = "contest", outer
     else:
-        inside = folder.parent.name == "inner" and (outer / "journal.db").exists()
+        inside = folder.parent.name == "inner" and holds_search(outer)
         command, folder = "run", outer if inside else folder
     where = "" if folder.parent.name == "runs" else f" runs={folder.parent}"
     return f"autoresearch {command} name={folder.name}{where}"
