@@ -116,7 +116,9 @@ class Table(Silent):
         self.begun, self.cpu = time.perf_counter(), time.process_time()
         self.lines: list[list[float]] = []
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
         """See `autoresearch.types.View`."""
         if experiment.number % self.every or self.search is None:
             return

@@ -11,6 +11,7 @@ import typer
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal
 
 if TYPE_CHECKING:
+    from autoresearch.config import Config
     from autoresearch.store.git.repository import Repository
     from autoresearch.store.journal import Journal
 
@@ -22,7 +23,11 @@ def sync(
     overrides: Overrides = None,
     git: Annotated[bool, typer.Option("--git", help="Also make commits and refs in git again.")] = False,
 ) -> None:
-    """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none."""
+    """Rebuild MLflow from the journal: a store that was deleted, or a search that ran with tracking=none.
+
+    With --git and tracking=none only git is brought up to date.
+    """
+    from autoresearch.errors import UserError
     from autoresearch.store.files import locked_journal
     from autoresearch.store.git.repository import Repository
 
@@ -32,9 +37,14 @@ def sync(
         if git:
             _sync_git(journal, repository)
         count = len(journal.experiments())
-        problem = _sync_mlflow(
-            journal, repository, [o for o in given if not o.startswith(("name=", "runs="))]
+        config = _tracked_config(
+            journal.path.parent, [o for o in given if not o.startswith(("name=", "runs="))]
         )
+        if not config.tracking.enabled:
+            if git:
+                return
+            raise UserError("tracking=none leaves nothing to bring up to date.", "Leave it out.")
+        problem = _sync_mlflow(journal, repository, config)
     if problem:
         typer.echo(f"error: {problem}", err=True)
         typer.echo("  Run the same again when the store answers: what is written stays.", err=True)
@@ -58,24 +68,25 @@ def _sync_git(journal: Journal, repository: Repository) -> None:
         typer.echo(f"git: the commits of these experiments are gone, their diffs are not: {numbers}")
 
 
-def _sync_mlflow(journal: Journal, repository: Repository, overrides: list[str]) -> str | None:
-    """Write a whole search into MLflow, whatever is there already; says why MLflow is not up to date."""
+def _tracked_config(folder: Path, overrides: list[str]) -> Config:
+    """The settings that a search was begun with, and MLflow, if the overrides do not say otherwise."""
     from autoresearch.config import load
-    from autoresearch.errors import UserError
-    from autoresearch.report.page import write_page
-    from autoresearch.search.setup.open import create_mirror
     from autoresearch.search.setup.settings import recorded_config
 
-    folder = journal.path.parent
     recorded = recorded_config(folder)
     tracking = [] if recorded.tracking.enabled else ["tracking=mlflow"]
-    config = load([*recorded.overrides, *tracking, *overrides], environment={}, own_file=False)
-    if not config.tracking.enabled:
-        raise UserError("tracking=none leaves nothing to bring up to date.", "Leave it out.")
+    return load([*recorded.overrides, *tracking, *overrides], environment={}, own_file=False)
+
+
+def _sync_mlflow(journal: Journal, repository: Repository, config: Config) -> str | None:
+    """Write a whole search into MLflow, whatever is there already; says why MLflow is not up to date."""
+    from autoresearch.report.page import write_page
+    from autoresearch.search.setup.open import create_mirror
+
     journal.unmirrored()
     report = write_page(journal, repository)
     files = [path for path in (report.markdown, report.html, report.png) if path]
-    return create_mirror(config, repository, folder).close(journal, files, seconds=SYNC_SECONDS)
+    return create_mirror(config, repository, journal.path.parent).close(journal, files, seconds=SYNC_SECONDS)
 
 
 def clean(

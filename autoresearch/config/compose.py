@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoresearch.config.files import CONFIGS, OPEN, folders, quoted
 from autoresearch.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 TEXTS = (
     *("name", "brief", "ideas", "runs", "data.path", "data.other_path", "data.text_column"),
@@ -47,36 +50,58 @@ def compose_tree(
     Raises:
         UserError: If an override is malformed, or names what there is not.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     for override in overrides:
         _check_override(override)
     spelled = [_spelled(override) for override in overrides]
-    _look_in_all_folders()
+    chosen = [override for override in spelled if _is_choice(override)]
     try:
         with ONE_AT_A_TIME:
-            GlobalHydra.instance().clear()
-            with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-                forced = [f"++{o}" if o.partition("=")[0] in OPEN else o for o in spelled]
-                composed = compose("config", overrides=forced, return_hydra_config=True)
-            HydraConfig.instance().set_config(composed)
-            found = composed.hydra.runtime.choices.items()
-            choices = {k: str(v) for k, v in found if not k.startswith("hydra/")}
-            OmegaConf.set_struct(composed, False)
-            del composed["hydra"]
-            tree = OmegaConf.to_container(composed, resolve=True)
+            composed, choices = _compose_choices(tuple(chosen), places)
+        tree = deepcopy(composed)
+        for override in _parser().parse_overrides([o for o in spelled if not _is_choice(o)]):
+            key = override.key_or_group
+            try:
+                OmegaConf.update(tree, key, override.value(), merge=True, force_add=key in OPEN)
+            except (ConfigAttributeError, ConfigKeyError):
+                raise _unknown(key) from None
+        values = OmegaConf.to_container(tree, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
-            raise _unknown(unknown.group(1)) from None
         said = str(error).splitlines()[0].strip().rstrip(".")
         raise UserError(f"The settings cannot be read: {said}.", QUOTING) from None
-    assert isinstance(tree, dict)
-    return {str(k): v for k, v in tree.items()}, choices
+    assert isinstance(values, dict)
+    return {str(k): v for k, v in values.items()}, dict(choices)
+
+
+def _is_choice(override: str) -> bool:
+    """Whether an override chooses a file of a group; any other one sets a value."""
+    return (CONFIGS / override.partition("=")[0]).is_dir()
+
+
+@lru_cache(maxsize=64)  # a tenth of a second each time; values that are set on top of it take a hundredth
+def _compose_choices(chosen: tuple[str, ...], places: tuple[Path, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """Compose the files that some overrides choose; `places` is part of what is remembered.
+
+    Returns:
+        What they hold, in which no key can be added, and the choice of each group.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    _look_in_all_folders()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = compose("config", overrides=list(chosen), return_hydra_config=True)
+    found = composed.hydra.runtime.choices.items()
+    choices = {str(k): str(v) for k, v in found if not k.startswith("hydra/")}
+    OmegaConf.set_struct(composed, False)
+    del composed["hydra"]
+    OmegaConf.set_struct(composed, True)
+    return composed, choices
 
 
 @cache

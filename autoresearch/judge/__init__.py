@@ -10,7 +10,7 @@ import inspect
 
 from autoresearch.errors import UserError
 from autoresearch.judge.base import JUDGES, Baseline, Judge, Kept, Report
-from autoresearch.judge.needed_gain import Bars, bars
+from autoresearch.judge.needed_gain import AskBars, Bars, bars, idle, unknown_bars
 from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.types import Estimate
 
@@ -52,6 +52,7 @@ def create_judge(name: str, baseline: Baseline, tau: float = 0.0, **options: flo
 
 __all__ = [
     "JUDGES",
+    "AskBars",
     "Bars",
     "Baseline",
     "Estimate",
@@ -62,4 +63,6 @@ __all__ = [
     "TrialRequest",
     "bars",
     "create_judge",
+    "idle",
+    "unknown_bars",
 ]

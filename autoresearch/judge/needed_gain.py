@@ -38,6 +38,27 @@ class Bars:
     ever: float
 
 
+AskBars = Callable[[], Bars | None]
+"""Computes what a judge would keep, as it was when this was made."""
+
+
+def unknown_bars() -> Bars | None:
+    """Of a judge that nothing is known of."""
+    return None
+
+
+def idle(state: str) -> str | None:
+    """A judge without the candidates in flight beside each other; None if its only one is being judged."""
+    judge = Judge.from_json(state)
+    if judge.places > 1:
+        judge.use_places(1)
+        judge.hold_keeps(False)
+        for number in judge.in_flight:
+            judge.withdraw(number)
+        state = judge.to_json()
+    return None if judge.in_flight or judge.unanswered else state
+
+
 def bars(state: str, level: float, noise: float) -> Bars | None:
     """What a judge would keep now.
 
@@ -50,20 +71,14 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
         None if the only candidate is being judged, or no gain is kept. Candidates in flight beside each
         other are left out.
     """
-    judge = Judge.from_json(state)
-    if judge.places > 1:
-        judge.use_places(1)
-        judge.hold_keeps(False)
-        for number in judge.in_flight:
-            judge.withdraw(number)
-        state = judge.to_json()
-    if noise <= 0 or judge.in_flight or judge.unanswered:
+    judge = idle(state)
+    if noise <= 0 or judge is None:
         return None
     imagined: dict[float, _Imagined] = {}
 
     def judged(gain: float, runs: int) -> bool | None:
         if gain not in imagined:
-            imagined[gain] = _Imagined(state, level, gain)
+            imagined[gain] = _Imagined(judge, level, gain)
         return imagined[gain].kept_after(runs)
 
     first = _least(lambda gain: judged(gain, 1) is not False, noise)

@@ -27,7 +27,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import ConfigDict
 
 from autoresearch.errors import Refused, UserError
-from autoresearch.judge import Bars
+from autoresearch.judge import AskBars, Bars, unknown_bars
 from autoresearch.tasks.base import Limit, PromptText
 from autoresearch.text import one_line
 from autoresearch.types import Call, Cost, Diagnosis, Experiment, Idea, Metric, Proposal
@@ -52,7 +52,7 @@ class Context:
         seed: Seed of the search; proposers that use randomness derive theirs from it.
         under_way: Experiments without a verdict yet, oldest first. A proposal that is made ahead must not
             repeat them.
-        bars: What a gain must be to be kept; None if not known.
+        ask_bars: Computes `bars`.
         memory_mb: Memory of the device that a candidate may use; None if not known.
         about: What the task says of data, scale and interfaces, the same in all of the search.
         limits: What a candidate may not use more of; `facts` says what the incumbent uses.
@@ -81,7 +81,7 @@ class Context:
     ideas: tuple[Idea, ...] = ()
     seed: int = 0
     under_way: tuple[Experiment, ...] = ()
-    bars: Bars | None = None
+    ask_bars: AskBars = field(default=unknown_bars, compare=False)
     memory_mb: float | None = None
     about: tuple[str, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -96,6 +96,11 @@ class Context:
     advice: str = ""
     task: PromptText = field(kw_only=True)
     metric: Metric = field(kw_only=True)
+
+    @property
+    def bars(self) -> Bars | None:
+        """What a gain must be to be kept; None if not known. It takes a while when it is first asked for."""
+        return self.ask_bars()
 
     @property
     def proposals(self) -> tuple[Proposal, ...]:

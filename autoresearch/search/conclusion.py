@@ -171,7 +171,7 @@ class Conclusion:
             self._pack()
         score, noise = self._state.standing()
         self._journal.mark(experiment.number, None, "record", begun, now())
-        self._view.verdict(experiment, score, noise, self._state.needed)
+        self._view.verdict(experiment, score, noise, self._state.ask_needed())
         self._mirror.sync(self._journal)
         return experiment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from autoresearch.store.journal import Journal
@@ -30,8 +31,10 @@ class View(Protocol):
     def progress(self, trial: Trial, progress: Progress) -> None:
         """A running trial has made progress."""
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
-        """An experiment has its verdict; `needed` says what the next gain must be."""
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
+        """An experiment has its verdict; `needed` computes what the next gain must be, in words."""
 
 
 class Inbox(Protocol):

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 from autoresearch.clock import now
 from autoresearch.config import Config
 from autoresearch.edit.candidate import make_candidate
 from autoresearch.execute.places import device
-from autoresearch.judge import Bars, bars
+from autoresearch.judge import AskBars, bars, idle, unknown_bars
 from autoresearch.judge.limits.resources import GUARDS, guarded
 from autoresearch.propose.base import Context
 from autoresearch.report.estimates import Estimator
@@ -62,7 +63,7 @@ class SearchState:
         self._seen: dict[str, int] = {}
         self._last_seen = -1
         self._lock = threading.Lock()
-        self._bars_of: tuple[str, Bars | None] = "", None
+        self._bars_of: tuple[str, AskBars] = "", unknown_bars
         self._bars_at = 0
         self.elsewhere: dict[str, str] = {}
         """Fingerprints of programs that need not be tried here, and why."""
@@ -203,7 +204,7 @@ class SearchState:
             notes=notes,
             seed=self.config.seed,
             under_way=(*(e for e in self.open if e.verdict is None), *drafts),
-            bars=self.bars(),
+            ask_bars=self.ask_bars(),
             memory_mb=_memory(recorded, facts),
             about=(*json.loads(self.journal.get(ABOUT) or "[]"), *self._carried()),
             limits=self._limits(),
@@ -246,26 +247,30 @@ class SearchState:
         names = {guard.name for guard in declared}
         return (*declared, *(g for g in accepted_guards(self.journal) if g.name not in names))
 
-    def bars(self) -> Bars | None:
-        """What a gain must be; while the judge is busy with a candidate, what it said before.
+    def ask_bars(self) -> AskBars:
+        """Says what a gain must be; while the judge is busy with a candidate, what it said before.
 
-        With many candidates in flight it is computed anew after some verdicts: each time costs as much as
-        dozens of them, and free places wait meanwhile.
+        It is computed when somebody asks, and costs as much as dozens of verdicts, while free places wait.
+        With many candidates in flight the judge is asked anew only after some verdicts.
         """
         score, noise = self.standing()
         state, decided = self.journal.judge_state() or "", self.tried - len(self.open)
         late = decided >= self._bars_at + len(self.open) // BARS_SHARE
         if state and state != self._bars_of[0] and late:
             self._bars_at = decided
-            found = bars(state, self.task.metric.loss(score), noise)
-            self._bars_of = state, found or self._bars_of[1]
+            ask = self._bars_of[1] if idle(state) is None else None
+            self._bars_of = state, ask or cache(partial(bars, state, self.task.metric.loss(score), noise))
         return self._bars_of[1]
 
-    @property
-    def needed(self) -> str:
-        """The same in words; empty if the judge does not say."""
-        found, metric = self.bars(), self.task.metric
-        return bars_text(found.second_run, found.three_runs, found.ever, metric) if found else ""
+    def ask_needed(self) -> Callable[[], str]:
+        """Says the same in words; nothing if the judge does not say."""
+        ask, metric = self.ask_bars(), self.task.metric
+
+        def needed() -> str:
+            found = ask()
+            return bars_text(found.second_run, found.three_runs, found.ever, metric) if found else ""
+
+        return needed
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

@@ -14,7 +14,15 @@ from pathlib import Path
 from random import Random
 
 from autoresearch.execute.base import TrialSpec
-from autoresearch.judge.limits.early_stopping import SPARED, STOP_SHARE, Bars, Pair, pair, stop_bars
+from autoresearch.judge.limits.early_stopping import (
+    LEAST_PAIRS,
+    SPARED,
+    STOP_SHARE,
+    Bars,
+    Pair,
+    pair,
+    stop_bars,
+)
 from autoresearch.judge.limits.resources import broken_guard
 from autoresearch.search.state import SearchState
 from autoresearch.store.files import losses_folder
@@ -56,14 +64,14 @@ class EarlyStopping:
         state = self._state
         if not state.config.early_stopping or trial.arm is not Arm.SCREEN:
             return ()
-        this, gain = state.journal.experiment(trial.experiment), state.bars()
-        if gain is None or state.candidate_of(this).growth < 0:
+        this, ask = state.journal.experiment(trial.experiment), state.ask_bars()
+        if state.candidate_of(this).growth < 0:
             return ()
         self._read_changes(this.number - LATEST)
         beside = self._measured(this.parent, trial.seed)
-        if beside is None:
-            return ()
         pairs = [self._pairs[number] for number in sorted(self._pairs)]
+        if beside is None or len(pairs) < LEAST_PAIRS or (gain := ask()) is None:
+            return ()
         return stop_bars(pairs, beside.curve, gain.second_run, state.standing()[1])
 
     def spares(self, trial: Trial) -> bool:

@@ -13,7 +13,9 @@ The caller of `trim` must keep the experiments that MLflow does not show yet. No
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -41,6 +43,9 @@ REMAKABLE = (
 CHARACTERS = 2000
 """How much of an old text stays: its end."""
 
+
+LEVELS = 16
+"""How deep the folders are nested that are removed without the system's tools."""
 
 GROUPS = 32
 """Largest number of groups of documents by which a trial's losses are summed up for the judge."""
@@ -202,18 +207,46 @@ def remove_search(folder: Path, before: Callable[[], object] = lambda: None) -> 
 def remove_tree(folder: Path) -> bool:
     """Remove a folder and everything in it, however a candidate left it; links are removed, not followed.
 
-    The system's own tools do it: they go down any depth, and beyond the longest path there is. Python's own
-    `shutil.rmtree` ends with a `RecursionError` in folders that are nested deep enough, and cannot remove
-    what lies in a folder without write permission; either would let a candidate end a search or fill its
-    disk.
+    What is nested deep, or lies in a folder without write permission, the system's own tools remove: they go
+    down any depth, and beyond the longest path there is. Python's own `shutil.rmtree` ends with a
+    `RecursionError` there, or opens a file for each level; either would let a candidate end a search.
 
     Returns:
         Whether it is gone.
     """
     if folder.is_dir() and not folder.is_symlink():
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
+        try:
+            _remove_shallow(str(folder), None, LEVELS)  # nearly always enough, and starts no process
+        except OSError:
+            for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
     return not folder.exists()
+
+
+def _remove_shallow(name: str, parent: int | None, levels: int) -> None:
+    """Remove a folder with at most so many levels of folders in it; each level holds one open file.
+
+    Args:
+        name: Of the folder in its parent.
+        parent: The open folder that holds it; None: the name is a path.
+        levels: How much deeper it goes.
+
+    Raises:
+        OSError: If it is deeper, or something cannot be removed.
+    """
+    if not levels:
+        raise OSError(errno.ELOOP, "too deep", name)
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        with os.scandir(opened) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _remove_shallow(entry.name, opened, levels - 1)
+                else:
+                    os.unlink(entry.name, dir_fd=opened)
+    finally:
+        os.close(opened)
+    os.rmdir(name, dir_fd=parent)
 
 
 def digest(folder: Path) -> str:

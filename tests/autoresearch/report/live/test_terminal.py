@@ -10,6 +10,7 @@ import sys
 import termios
 import unicodedata
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,7 @@ def test_what_a_gain_must_be_is_told_in_the_panel_and_in_a_plain_line_when_it_ch
     display, lines = running_display(), PlainView(stream, INFO)
     for number, told in enumerate((needed, needed, "none below about 0.005 can be kept"), 10):
         for view in (display, lines):
-            view.verdict(tried(number, VerdictKind.DISCARD, ("screen", 1.8)), 1.6, 0.01, told)
+            view.verdict(tried(number, VerdictKind.DISCARD, ("screen", 1.8)), 1.6, 0.01, partial(str, told))
     assert "a gain: none below about 0.005 can be kept" in "\n".join(drawn(display))
     told_lines = [line for line in stream.getvalue().splitlines() if line.startswith("a gain: ")]
     assert told_lines == [f"a gain: {needed}", "a gain: none below about 0.005 can be kept"]

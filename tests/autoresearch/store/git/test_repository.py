@@ -4,8 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
+from autoresearch.store.git.objects import Memory
 from autoresearch.store.git.repository import Repository
 
 
@@ -453,3 +456,32 @@ def test_candidates_are_packed_and_what_is_the_users_stays_as_it_is(
     assert [repository.sources(c, ["pkg/train.py"])["pkg/train.py"][-1] for c in made] == [*"01234567"]
     git(root, "gc", "--quiet", "--prune=now")
     assert repository.existing(made) == set(made[:7]), "the user's own collection of garbage works as ever"
+
+
+def test_what_a_full_hash_names_is_read_once_and_what_a_branch_names_each_time(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(root)
+    base = repository.resolve("main")
+    assert base
+    commit = repository.commit(base, {"pkg/train.py": "A = 2\n"}, "m", 5.0)
+    repository.export(commit, ["pkg"], tmp_path / "one")
+    repository.export("main", ["pkg"], tmp_path / "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "_run", lambda *_, **__: pytest.fail("git was started"))
+        repository.export(commit, ["pkg"], tmp_path / "two")
+    git(root, "update-ref", "refs/heads/main", commit)
+    repository.export("main", ["pkg"], tmp_path / "new")
+    told = [(tmp_path / name / "pkg" / "train.py").read_text() for name in ("one", "two", "old", "new")]
+    assert told == ["A = 2\n", "A = 2\n", "A = 1\n", "A = 2\n"]
+
+
+@given(st.lists(st.integers(0, 20)))
+def test_memory_is_bounded_and_holds_the_latest(sizes: list[int]) -> None:
+    memory: Memory[int] = Memory(80)
+    for name, size in enumerate(sizes):
+        memory.put(str(name), size, size)
+    kept = [name for name in range(len(sizes)) if memory.get(str(name)) is not None]
+    small = [name for name, size in enumerate(sizes) if size <= 10]
+    assert sum(sizes[name] for name in kept) <= 80
+    assert kept == small[len(small) - len(kept) :]
