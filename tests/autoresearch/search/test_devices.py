@@ -1,5 +1,6 @@
 """Places of several kinds of devices: each has baselines of its own, and comparisons stay within a kind."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Device(StubMeasurer):
         self.place, self.better = place, better
 
     def measure(self, tree: Path, spec: TrialSpec, *rest: Any) -> Measurement:  # type: ignore[override]
+        time.sleep(0.05)  # else the first place is free again before the next candidate is there
         if self.better is None:
             (tree / PATH).write_text("crash")
         done = super().measure(tree, spec, *rest)
