@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoresearch.cli.inspect import Json, apart, dumps
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.store.git.repository import Repository
@@ -77,7 +78,6 @@ def _remeasured(
 ) -> list[Remeasured]:
     from autoresearch.cli.run import opened_to_train
     from autoresearch.config import FIXED
-    from autoresearch.errors import UserError
     from autoresearch.swarm.chain.remeasure import chosen, remeasure, remeasured_line
 
     settings = [str(setting) for setting in chain.about.get("settings", ())]
@@ -122,7 +122,6 @@ def _joined(path: Path) -> dict[str, Any]:
 
 
 def _only_track(repository: Repository) -> str:
-    from autoresearch.errors import UserError
     from autoresearch.swarm.chain.links import REF
 
     found = sorted(ref.removeprefix(REF) for ref in repository.refs(REF.rstrip("/")))
@@ -135,7 +134,6 @@ def _only_track(repository: Repository) -> str:
 
 
 def _tip(repository: Repository, track: str, tip: str) -> str:
-    from autoresearch.errors import UserError
 
     for name in (tip,) if tip else (f"refs/autoresearch-tracks/{track}", "HEAD"):
         if commit := repository.resolve(name):
@@ -151,7 +149,6 @@ def _key(given: str) -> str:
 
 
 def _seen(given: str) -> dict[int, str]:
-    from autoresearch.errors import UserError
 
     number, _, digest = given.partition(":")
     if given and not (number.isdigit() and len(digest) == 64):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Json, Overrides, apart, dumps, open_journal
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.report.summary import Summary
@@ -71,7 +72,6 @@ def compare(
     from autoresearch.config import load
     from autoresearch.contest import page as contest_page
     from autoresearch.contest.contest import Contest
-    from autoresearch.errors import UserError
     from autoresearch.report import compare as comparing
     from autoresearch.search.setup.settings import runs_of
     from autoresearch.store.git.repository import Repository
@@ -112,7 +112,6 @@ def summaries(runs: Path, wanted: Sequence[str] = ()) -> list[Summary]:
     Raises:
         UserError: If there is none of a name.
     """
-    from autoresearch.errors import UserError
     from autoresearch.report.summary import summarize
     from autoresearch.store.searches import journals, searches
 
@@ -131,7 +130,6 @@ def summaries(runs: Path, wanted: Sequence[str] = ()) -> list[Summary]:
 
 def importance(overrides: Overrides = None, json: Json = False) -> None:
     """Show which knobs matter, by what the search has tried of them, as a list and a plot."""
-    from autoresearch.errors import UserError
     from autoresearch.propose.base import ProposerError
     from autoresearch.propose.tune.knobs import tunables
     from autoresearch.propose.tune.optuna import observations

@@ -15,6 +15,7 @@ import typer
 from autoresearch.cli import complete
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, numbered, open_journal
 from autoresearch.cli.run import opened_to_train
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
@@ -128,7 +129,6 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Train a commit again with the same seed and data: is the score the same, and if not, what differs?"""
-    from autoresearch.errors import UserError
     from autoresearch.finish.reproduce import meant_by, reproduced_lines
     from autoresearch.finish.reproduce import reproduce as train_again
 

@@ -8,6 +8,7 @@ import typer
 
 from autoresearch.cli.finish import opened
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps
+from autoresearch.errors import UserError
 
 guards = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +97,6 @@ def release(
     overrides: Overrides = None,
 ) -> None:
     """Let a held change be tried again, and kept although it loses on a guard."""
-    from autoresearch.errors import UserError
     from autoresearch.search.checks.guards import HELD
     from autoresearch.store.inbox import Inbox
     from autoresearch.store.journal import Journal

@@ -13,6 +13,7 @@ import typer
 
 from autoresearch.api import Order
 from autoresearch.cli import complete
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.api.handle import SearchHandle
@@ -86,8 +87,6 @@ def numbered(words: list[str] | None) -> tuple[str, list[str]]:
     Raises:
         UserError: If there are several such words.
     """
-    from autoresearch.errors import UserError
-
     plain, overrides = apart(words)
     if len(plain) > 1:
         raise UserError(f"{' and '.join(plain)}: one experiment at a time.", "Its number: autoresearch log")
@@ -106,8 +105,6 @@ def an_experiment(words: list[str] | None) -> tuple[int | None, list[str]]:
     Raises:
         UserError: If it is no number.
     """
-    from autoresearch.errors import UserError
-
     word, overrides = numbered(words)
     if word and not word.isdigit():
         raise UserError(f"{word!r} is no number of an experiment.", f"Did you mean name={word}?")
@@ -153,7 +150,6 @@ def log(
 
 def show(words: Numbered = None, json: Json = False) -> None:
     """Show one experiment: what was tried, every trial, the verdict and its reason."""
-    from autoresearch.errors import UserError
     from autoresearch.report.summary import experiment_row
     from autoresearch.text import clean, one_line, tuning_text, tunings, visible
     from autoresearch.tracking.experiments import experiment_note

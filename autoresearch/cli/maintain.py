@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Json, Overrides, chosen, dumps, open_journal
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -100,7 +101,6 @@ def clean(
 ) -> None:
     """Make room: remove what searches leave behind, and shorten old logs. Without name=: of all searches."""
     from autoresearch.config import load
-    from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import runs_folder, search_folder
     from autoresearch.store import files
     from autoresearch.store.git.repository import Repository

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Overrides, handle, print_lines, print_result
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.search.loop import Search
@@ -118,7 +119,6 @@ def _detach(given: list[str]) -> None:
     """
     import subprocess
 
-    from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.connection import JOURNAL
     from autoresearch.store.git.repository import Repository
@@ -148,7 +148,6 @@ def _detach(given: list[str]) -> None:
 
 def _runner(journal: Path) -> Lease | None:
     """Which process runs a search; None also while its journal is being made."""
-    from autoresearch.errors import UserError
     from autoresearch.store.journal import Journal
 
     try:

@@ -12,6 +12,7 @@ import typer
 
 from autoresearch.cli import complete
 from autoresearch.cli.inspect import Json, Overrides, dumps, print_lines
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.tasks.command.look import Guess
@@ -27,7 +28,6 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take the guesses.")] = False,
 ) -> None:
     """Set up this git repository: look at it, ask what matters, write autoresearch.yaml and a brief."""
-    from autoresearch.errors import UserError
     from autoresearch.store.git.repository import Repository
     from autoresearch.tasks.command import look
 
@@ -158,7 +158,6 @@ def config(
     from autoresearch.config.compose import suggest
     from autoresearch.config.explain import keys, settings
     from autoresearch.config.files import quoted
-    from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import place_of, recorded_config, runs_of
     from autoresearch.store.connection import holds_search
     from autoresearch.store.git.repository import Repository

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Overrides, apart
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.swarm.identity import Identity
@@ -32,7 +33,6 @@ def serve(
 
     from autoresearch.cli.run import say_the_end, told_to_end
     from autoresearch.config import load
-    from autoresearch.errors import UserError
     from autoresearch.search.setup.settings import place_of, runs_folder
     from autoresearch.store.git.repository import Repository
     from autoresearch.swarm.web.host import Verifiers, http_server, listen, opened

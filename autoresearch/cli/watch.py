@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.cli.inspect import Overrides, chosen
+from autoresearch.errors import UserError
 
 if TYPE_CHECKING:
     from autoresearch.report.live.terminal import SearchView
@@ -88,7 +89,6 @@ def _serve(folder: Path, host: str, port: int) -> None:
 
     import uvicorn
 
-    from autoresearch.errors import UserError
     from autoresearch.report.live.web import create_app
     from autoresearch.search.setup.open import unread
     from autoresearch.search.setup.settings import recorded_config

@@ -29,6 +29,12 @@ from autoresearch.types import (
 Curve = tuple[tuple[float, float], ...]
 """(fraction of the budget, training loss), in order."""
 
+OnProgress = Callable[[Progress], None]
+"""Is told how far a trial is, a few times a second; may raise `Cancelled`."""
+
+ShouldStop = Callable[[Progress], bool] | None
+"""Says of a trial whether it is to be stopped early; None: nobody says so."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -194,12 +200,7 @@ class Measurer(Protocol):
     """
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """Measure the candidate whose files lie in `tree`.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.errors import UserError
+from autoresearch.execute.base import OnProgress
 from autoresearch.execute.health import Health, Watch
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.types import WAITING, Measurement, Outcome, Progress
@@ -33,9 +34,7 @@ _HINT = (
 
 
 def watch_gpu(
-    health: Health,
-    attempt: Callable[[Callable[[Progress], None]], Measurement],
-    progress: Callable[[Progress], None],
+    health: Health, attempt: Callable[[OnProgress], Measurement], progress: OnProgress
 ) -> tuple[Measurement, str]:
     """Run a trial once while the GPU is watched.
 
@@ -73,7 +72,7 @@ def repeat_spoiled(
     *,
     timed: bool,
     say: Callable[[str], None],
-    progress: Callable[[Progress], None],
+    progress: OnProgress,
     busy: Callable[[], str] = lambda: "",
 ) -> Measurement:
     """Run a trial until the machine does not spoil it, and return that result.
@@ -117,7 +116,7 @@ def repeat_spoiled(
     return replace(result, phases=phases)
 
 
-def _wait(seconds: float, progress: Callable[[Progress], None], why: str) -> None:
+def _wait(seconds: float, progress: OnProgress, why: str) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         progress(Progress(0.0, 0.0, phase=WAITING, note=why))

@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,7 +23,17 @@ from typing import Any
 import psutil
 
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Executor, Finished, Message, Place, Progressed, Started, TrialSpec
+from autoresearch.execute.base import (
+    Executor,
+    Finished,
+    Message,
+    OnProgress,
+    Place,
+    Progressed,
+    ShouldStop,
+    Started,
+    TrialSpec,
+)
 from autoresearch.types import Fidelity, Measurement, Outcome, Progress, Split
 
 SCRIPT = "script.txt"
@@ -38,12 +48,7 @@ class ScriptedMeasurer:
     """
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """See `Measurer`."""
         command, _, words = (tree / SCRIPT).read_text().partition(" ")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
 from autoresearch.config.roles import together
-from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.execute.base import OnProgress, Place, ShouldStop, TrialSpec
 from autoresearch.tasks.brief.inner import Inner, Searches
 from autoresearch.tasks.brief.result import Result, in_short, ledger
 from autoresearch.types import MODEL_DOLLARS, Fidelity, Measurement, Outcome, Progress, Split
@@ -35,12 +34,7 @@ class BriefMeasurer:
         self._task, self._place, self._searches, self._trusted = task, place, searches, trusted
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """Run an inner search for each split, or read one that has ended; see `Measurer.measure`."""
         kept = Path(spec.submission) if spec.submission else None
@@ -90,7 +84,7 @@ class BriefMeasurer:
         start = next(iter(self._task.starts), "")
         return self._searches.inner(brief, seed, self._task.options.elsewhere, start)
 
-    def _run(self, inner: Inner, progress: Callable[[Progress], None]) -> Result:
+    def _run(self, inner: Inner, progress: OnProgress) -> Result:
         def tick(seconds: float, tried: int) -> None:
             share = tried / inner.spend.experiments
             if inner.spend.minutes:

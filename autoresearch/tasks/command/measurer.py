@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Place, TrialEnded, TrialSpec
+from autoresearch.execute.base import OnProgress, Place, ShouldStop, TrialEnded, TrialSpec
 from autoresearch.execute.load import this_machine
 from autoresearch.execute.output import TIMEOUT, classify
 from autoresearch.execute.retry import repeat_spoiled
@@ -61,12 +61,7 @@ class CommandMeasurer:
         self.stages = Stages(commands, around, sandbox, self._load, say)
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """Run the checks, `train` and `score`; see `execute.base.Measurer`.
 
@@ -125,12 +120,7 @@ class CommandMeasurer:
     # The steps of a trial
 
     def _trial(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop
     ) -> Measurement:
         record, commands = Record(), self._commands
         limit = commands.budget.limit(spec.baseline)

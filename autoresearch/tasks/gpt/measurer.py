@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoresearch.execute.base import Place, TrialSpec
+from autoresearch.execute.base import OnProgress, Place, ShouldStop, TrialSpec
 from autoresearch.execute.health import Health
 from autoresearch.execute.load import LoadMeter, this_machine
 from autoresearch.execute.output import MEMORY, TIMEOUT, classify
@@ -98,12 +98,7 @@ class GptMeasurer:
         )
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """Train and score the candidate in `tree`; see `execute.base.Measurer`.
 
@@ -125,7 +120,7 @@ class GptMeasurer:
             reached = sign.fraction
             progress(sign)
 
-        def whole(seen: Callable[[Progress], None]) -> Measurement:
+        def whole(seen: OnProgress) -> Measurement:
             return run_trial(self._resources, plan, tree, scratch, seen, should_stop)
 
         def once() -> tuple[Measurement, str]:
@@ -147,9 +142,7 @@ class GptMeasurer:
         result = self._without_blame(result, thorough=spec.thorough, shared=bool(shared))
         return self._signed(result, spec.fidelity, reached)
 
-    def tryout(
-        self, tree: Path, scratch: Path, progress: Callable[[Progress], None] = lambda sign: None
-    ) -> Measurement:
+    def tryout(self, tree: Path, scratch: Path, progress: OnProgress = lambda sign: None) -> Measurement:
         """Train a few steps at real shapes, then score a few windows with the real probes.
 
         Finds within seconds most errors of the first seconds and of the end of a trial. It reads no held-out

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from autoresearch.execute.base import TrialEnded
+from autoresearch.execute.base import OnProgress, TrialEnded
 from autoresearch.execute.load import LoadMeter
 from autoresearch.execute.sandbox import gpu as gpus
 from autoresearch.execute.sandbox import residency, visible
@@ -157,7 +157,7 @@ class Resources:
             self.standby.end(ready, keep=scratch)
 
     @contextmanager
-    def turn(self, progress: Callable[[Progress], None]) -> Iterator[Callable[[], None]]:
+    def turn(self, progress: OnProgress) -> Iterator[Callable[[], None]]:
         """Begin a trial when no other is scored; gives a function that waits until no other process runs."""
         with ExitStack() as turn:
             if self.turns is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.clock import now
-from autoresearch.execute.base import TrialEnded
+from autoresearch.execute.base import OnProgress, ShouldStop, TrialEnded
 from autoresearch.execute.load import LEAST, Clock, LoadMeter
 from autoresearch.execute.output import where
 from autoresearch.tasks.gpt.program import JailedProgram
@@ -88,7 +88,7 @@ class Training:
     program: JailedProgram
     budget: TrainingBudget
     record: TrialRecord
-    progress: Callable[[Progress], None]
+    progress: OnProgress
     load: LoadMeter = field(default_factory=LoadMeter)
     threads: int = 1
 
@@ -133,7 +133,7 @@ class Training:
         self.record.metrics["startup_seconds"] = clock.wall
         self.record.metrics["startup_cpu_seconds"] = self.program.cpu_seconds
 
-    def train(self, data: int, should_stop: Callable[[Progress], bool] | None) -> None:
+    def train(self, data: int, should_stop: ShouldStop) -> None:
         """Hand over the data, and wait for the submission; the process is dead afterwards.
 
         Args:
@@ -196,7 +196,7 @@ class Training:
         most, before, now = self.budget.max_cpu_seconds, self.budget.reference, self.load.reference
         return most * min(1 / LEAST, max(1.0, now / before)) if most and before and now else most
 
-    def _forward(self, latest: Progress, should_stop: Callable[[Progress], bool] | None) -> None:
+    def _forward(self, latest: Progress, should_stop: ShouldStop) -> None:
         self.progress(latest)
         if should_stop is not None and should_stop(latest):
             self.program.kill()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.errors import UserError
-from autoresearch.execute.base import TrialEnded
+from autoresearch.execute.base import OnProgress, ShouldStop, TrialEnded
 from autoresearch.execute.output import Log
 from autoresearch.execute.sandbox.process import LEAST_FREE
 from autoresearch.store.files import remove_tree
@@ -43,8 +43,8 @@ class _Trial:
     plan: TrialPlan
     code: Path
     scratch: Path
-    progress: Callable[[Progress], None]
-    should_stop: Callable[[Progress], bool] | None
+    progress: OnProgress
+    should_stop: ShouldStop
     record: TrialRecord = field(default_factory=TrialRecord)
     log: Log | None = None
     """Of the trainer alone: servers have seen held-out text."""
@@ -131,8 +131,8 @@ def run_trial(
     plan: TrialPlan,
     code: Path,
     scratch: Path,
-    progress: Callable[[Progress], None],
-    should_stop: Callable[[Progress], bool] | None = None,
+    progress: OnProgress,
+    should_stop: ShouldStop = None,
 ) -> Measurement:
     """Train and score a candidate; see `GptMeasurer.measure`, whose paths these are, resolved.
 

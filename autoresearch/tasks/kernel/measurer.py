@@ -26,7 +26,7 @@ from typing import Any
 
 from autoresearch.clock import now
 from autoresearch.errors import UserError
-from autoresearch.execute.base import Place, TrialEnded, TrialSpec
+from autoresearch.execute.base import OnProgress, Place, ShouldStop, TrialEnded, TrialSpec
 from autoresearch.tasks.kernel.process import KernelServer, ServerFailed, Setup, fits
 from autoresearch.tasks.kernel.results import first_wrong
 from autoresearch.tasks.kernel.timing import Pair, Stopwatch, sizes, speedup, too_idle
@@ -105,12 +105,7 @@ class KernelMeasurer:
         self._told = False
 
     def measure(
-        self,
-        tree: Path,
-        spec: TrialSpec,
-        scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None = None,
+        self, tree: Path, spec: TrialSpec, scratch: Path, progress: OnProgress, should_stop: ShouldStop = None
     ) -> Measurement:
         """See `Measurer`; the score is the logarithm of the speed-up to the base 2."""
         with self._one_trial:
@@ -130,8 +125,8 @@ class KernelMeasurer:
         seed: int,
         fidelity: Fidelity,
         scratch: Path,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None,
+        progress: OnProgress,
+        should_stop: ShouldStop,
     ) -> Measurement:
         pairs = TRYOUT_PAIRS if fidelity is Fidelity.TRYOUT else self._settings.pairs
         begun = now()
@@ -158,12 +153,7 @@ class _Trial:
     """One candidate, from the start of its process to a score."""
 
     def __init__(
-        self,
-        settings: KernelSettings,
-        seed: int,
-        pairs: int,
-        progress: Callable[[Progress], None],
-        should_stop: Callable[[Progress], bool] | None,
+        self, settings: KernelSettings, seed: int, pairs: int, progress: OnProgress, should_stop: ShouldStop
     ) -> None:
         self.settings, self.pairs, self._progress, self._stop = settings, pairs, progress, should_stop
         self.metrics: dict[str, float] = {}
