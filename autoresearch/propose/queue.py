@@ -23,15 +23,7 @@ from pydantic import ConfigDict, InstanceOf, validate_call
 
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.errors import Refused, UserError
-from autoresearch.propose.base import (
-    Check,
-    Context,
-    Inbox,
-    Proposer,
-    ProposerError,
-    SearchServices,
-    up_to,
-)
+from autoresearch.propose.base import Check, Context, Inbox, Proposer, ProposerError, SearchServices, up_to
 from autoresearch.types import Category, Idea, Proposal
 
 NO_PATCH = "no patch is waiting; leave one: autoresearch idea add --patch FILE"
@@ -56,11 +48,7 @@ class QueueProposer(Proposer):
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
-        self,
-        inbox: Inbox | None = None,
-        *,
-        wait: bool,
-        services: InstanceOf[SearchServices] | None = None,
+        self, inbox: Inbox | None = None, *, wait: bool, services: InstanceOf[SearchServices] | None = None
     ) -> None:
         found = inbox or (services.inbox if services else None)
         if found is None:

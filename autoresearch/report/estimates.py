@@ -18,17 +18,7 @@ from statistics import NormalDist
 
 from autoresearch.judge.finished.claim import whole_gain
 from autoresearch.judge.noise.spread import t_from_z
-from autoresearch.types import (
-    Arm,
-    Estimate,
-    Experiment,
-    Levels,
-    Metric,
-    State,
-    Trial,
-    in_order,
-    starts_with,
-)
+from autoresearch.types import Arm, Estimate, Experiment, Levels, Metric, State, Trial, in_order, starts_with
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,7 @@ from autoresearch.store.records.notes import (
 )
 from autoresearch.store.records.transfers import TRANSFERS, TransferRecord, read_transfers
 from autoresearch.text import bars_text, change_text, guards_text, public
-from autoresearch.types import (
-    REPORTED_SPLITS,
-    Direction,
-    Draft,
-    Experiment,
-    Metric,
-)
+from autoresearch.types import REPORTED_SPLITS, Direction, Draft, Experiment, Metric
 
 JUDGE = "judge"
 JUDGE_KEYS = {

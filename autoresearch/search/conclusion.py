@@ -28,15 +28,7 @@ from autoresearch.search.steps import Ended, Steps
 from autoresearch.store.git.commits import commit_message, move_branch, pack
 from autoresearch.store.records.notes import RECHECKS, read_rechecks
 from autoresearch.text import one_line
-from autoresearch.types import (
-    Arm,
-    Experiment,
-    GuardGain,
-    Measurement,
-    Outcome,
-    Verdict,
-    VerdictKind,
-)
+from autoresearch.types import Arm, Experiment, GuardGain, Measurement, Outcome, Verdict, VerdictKind
 
 PACK_EVERY = 500
 """Experiments after which their objects are packed: before git itself would think of collecting garbage."""

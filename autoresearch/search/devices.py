@@ -148,12 +148,7 @@ class OnDevice:
 
 
 def compare_devices(
-    devices: Devices,
-    places: Iterable[Place],
-    start: Callable[..., Trial],
-    view: View,
-    *,
-    steady: bool,
+    devices: Devices, places: Iterable[Place], start: Callable[..., Trial], view: View, *, steady: bool
 ) -> Steps[None]:
     """Train the starting script on the next kind of device that is not known yet, if there is any.
 

@@ -29,16 +29,7 @@ from autoresearch.search.steps import Ended
 from autoresearch.search.trials import CANDIDATE_ARMS
 from autoresearch.store.files import document_losses, losses_folder
 from autoresearch.store.git.commits import commit_message
-from autoresearch.types import (
-    Arm,
-    Experiment,
-    Measurement,
-    Outcome,
-    State,
-    Trial,
-    Verdict,
-    VerdictKind,
-)
+from autoresearch.types import Arm, Experiment, Measurement, Outcome, State, Trial, Verdict, VerdictKind
 
 
 class Judging:

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch.report.markdown import escape, fence, table
 from autoresearch.report.summary import experiment_row
-from autoresearch.text import (
-    clean,
-    duration,
-    evidence_text,
-    one_line,
-    pairs_text,
-    scrub,
-    verdict_text,
-)
+from autoresearch.text import clean, duration, evidence_text, one_line, pairs_text, scrub, verdict_text
 from autoresearch.tracking.runs import DIGITS, Number, Run, common_tags, metric_name, milliseconds
 from autoresearch.types import Experiment, Metric, Trial, VerdictKind
 

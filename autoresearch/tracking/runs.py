@@ -21,12 +21,7 @@ from autoresearch.report.summary import Summary
 from autoresearch.store.calls import shortened
 from autoresearch.store.records.notes import Brief
 from autoresearch.store.records.transfers import TransferRecord
-from autoresearch.text import (
-    clean,
-    flatten,
-    one_line,
-    scrub,
-)
+from autoresearch.text import clean, flatten, one_line, scrub
 from autoresearch.types import Metric
 
 if TYPE_CHECKING:

@@ -158,10 +158,7 @@ def worth_of_sources(
 
 
 def source_lines(
-    entries: Sequence[Entry],
-    experiments: Sequence[Experiment],
-    dollars: Mapping[str, float],
-    metric: Metric,
+    entries: Sequence[Entry], experiments: Sequence[Experiment], dollars: Mapping[str, float], metric: Metric
 ) -> list[str]:
     """A line for each source."""
     return [

@@ -145,13 +145,7 @@ class Incoming(File):
         return Sent(waiting, today)
 
     def _insert(
-        self,
-        db: sqlite3.Connection,
-        signed: Signed,
-        network: str,
-        claim: float,
-        state: State,
-        reason: str,
+        self, db: sqlite3.Connection, signed: Signed, network: str, claim: float, state: State, reason: str
     ) -> None:
         sent, refused = signed.contribution, state is State.REFUSED
         told = {"contribution": sent.digest, "tree": sent.tree, "parent": sent.parent}

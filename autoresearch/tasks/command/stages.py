@@ -102,13 +102,7 @@ class Stages:
         return f"the check `{command}` fails: {ended.reason}" if ended.reason else ""
 
     def train(
-        self,
-        tree: Path,
-        scratch: Path,
-        spec: TrialSpec,
-        record: Record,
-        limit: float,
-        look: Look,
+        self, tree: Path, scratch: Path, spec: TrialSpec, record: Record, limit: float, look: Look
     ) -> None:
         """Run the candidate, and collect what it leaves for the scorer.
 
