@@ -25,6 +25,7 @@ from autoresearch.propose.llm.answer import as_utf8, mapping
 from autoresearch.propose.llm.providers.anthropic import AnthropicOptions, connected
 from autoresearch.propose.llm.providers.failures import Lost, Malformed, NextModel, TooLong
 from autoresearch.propose.llm.providers.formats import proposal_in, text_of, unpacked
+from autoresearch.propose.llm.request import NO_ANSWER
 from autoresearch.text import escape_tags
 from autoresearch.types import Call, Cost
 
@@ -90,7 +91,7 @@ class Reader:
         started, begun = now(), time.monotonic()
         worst = self._price.worst(size_of(json.dumps(body, ensure_ascii=False)), ANSWER_TOKENS)
         reply: Mapping[str, Any] = {}
-        problem, cost = "no answer yet", worst
+        problem, cost = NO_ANSWER, worst
         with self._budget.allow(worst, self.author) as payment:
             self._write_down(material, started, worst, problem, "")
             try:
