@@ -83,7 +83,7 @@ class TrialSpec(Plain):
         reference: Training curves of the baseline; a trial that is hopeless against them is stopped early.
             Empty: never stop it early.
         stop_above: (share of the budget, training loss), in order: a trial whose mean loss before that share
-            is higher is stopped early; see `judge.early_stopping`.
+            is higher is stopped early; see `judge.limits.early_stopping`.
         spare: Whether such a trial is only marked, and finished.
         thorough: Whether to look for cheating more closely than usual.
         submission: File, below the folder of the search, that keeps what the candidate submits. If it exists,

@@ -6,7 +6,7 @@ each rung the start and the tip after every kept change are trained on common fr
 the journal of the search before anything starts, so a transfer that was killed goes on. Nothing of it steers
 the search. If asked, Optuna first looks on each rung for a factor of all learning rates: each of its trials
 trains start and tip with the same one, on a seed of its own, so neither of them is favoured.
-Not covered: the statistics (`judge.transfer`).
+Not covered: the statistics (`judge.finished.transfer`).
 """
 
 from __future__ import annotations

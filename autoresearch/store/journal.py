@@ -221,7 +221,7 @@ class Journal(Reader):
         ended: tuple[Trial, Measurement] | None = None,
         needless: Iterable[int] = (),
     ) -> None:
-        """Record verdicts that follow from no score; git follows (see `search.revocation`).
+        """Record verdicts that follow from no score; git follows (see `search.checks.revocation`).
 
         Args:
             verdicts: Number of an experiment -> its verdict from now on.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from autoresearch.tracking.store import Store
 
 EXPERIMENT_KEY = "mlflow.experiment"
-"""The journal's note of the id of the MLflow experiment, for `store.ui`."""
+"""The journal's note of the id of the MLflow experiment, for `tracking.ui`."""
 DATA = "prepared"
 """The journal's note of where the data of a search lie."""
 PARENT_KEY = "mlflow.search"

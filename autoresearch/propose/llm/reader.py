@@ -5,7 +5,7 @@ stands in a fence that it cannot close, and the model has no tool but the one th
 comes back is checked by the caller, and is data, too. Every call is allowed by the budget before it is sent,
 with its worst case, and recorded like those of proposers.
 
-Not covered: what is asked (`search.scout`, `finish.devise`), the network (`providers`).
+Not covered: what is asked (`propose.scout`, `finish.devise`), the network (`providers`).
 """
 
 from __future__ import annotations
