@@ -9,10 +9,10 @@ as measured). The gap between their training losses shows the effect in one of t
 early and then less), so that at 40% of the budget about one in six real effects has the wrong sign (two of
 nine were measured); what the final difference does not share with it is noise that falls with the budget. A
 candidate that passes the first look has two more runs (76% of the judge's runs are first ones), and is kept
-if it truly gains; a keep that was stopped is a gain lost. Compared: the rule of `judge.limits.early_stopping`,
-learned within each search from its own finished runs, with a tenth of the would-be-stopped runs finished;
-Optuna's `WilcoxonPruner` with the steps of a curve as its instances; and the median of earlier candidates at
-the same share of the budget.
+if it truly gains; a keep that was stopped is a gain lost. Compared: the rule of
+`judge.limits.early_stopping`, learned within each search from its own finished runs, with a tenth of the
+would-be-stopped runs finished; Optuna's `WilcoxonPruner` with the steps of a curve as its instances; and the
+median of earlier candidates at the same share of the budget.
 
 With journals of recorded searches, each screening run is replayed in order against the other finished ones of
 its search. `--record FILE` trains the starting script under the smallest budget with one of its rates or

@@ -1,6 +1,7 @@
 """Records of transfers, which the journal keeps as notes: kept changes at larger scales and on other data.
 
-Not covered: the statistics (`judge.finished.transfer`), the trainings (`finish.transfer`), the words (`report`).
+Not covered: the statistics (`judge.finished.transfer`), the trainings (`finish.transfer`), the words
+(`report`).
 """
 
 from __future__ import annotations
