@@ -88,7 +88,7 @@ def test_every_call_of_a_search_begins_with_the_bytes_of_the_one_before(server, 
 
 def test_another_brief_changes_only_its_own_part(server, search, repository, tmp_path, monkeypatch):
     # The second search would say what noise the first one found.
-    monkeypatch.setattr("autoresearch.search.loop.earlier_judge", lambda journal: ("", ""))
+    monkeypatch.setattr("autoresearch.search.baseline.earlier_judge", lambda journal: ("", ""))
     server.default = useless(1)
     mine = tmp_path / "mine.md"
     mine.write_text("# Brief: mine\nOnly simplify.\n")
