@@ -28,7 +28,6 @@ def sync(
 
     With --git and tracking=none only git is brought up to date.
     """
-    from autoresearch.errors import UserError
     from autoresearch.store.files import locked_journal
     from autoresearch.store.git.repository import Repository
 
