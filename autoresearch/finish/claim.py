@@ -135,6 +135,7 @@ def _plan(search: Search, tip: Experiment, seeds: int) -> ClaimRecord:
         started=now(),
         accesses=tuple(accesses),
         shares=seeds if divided else 0,
+        elsewhere=search.task.elsewhere,
     )
     write_claim(search.journal, record)
     return record

@@ -130,6 +130,8 @@ def drifted(summary: Summary) -> str:
     result = summary.claim.result if summary.claim else None
     if result is None or result.overfit is None or result.overfit <= DRIFT * result.error:
         return ""
+    if summary.claim and summary.claim.elsewhere:
+        return ""  # the claim is on other data by intention
     text = summary.metric.text
     return (
         f"On validation the models of the claim gain {text(result.effect + result.overfit)}, on the sealed "

@@ -176,8 +176,9 @@ def claim_sentence(record: ClaimRecord, metric: Metric) -> str:
         return void_sentence(record)
     low, high = result.interval
     before, after = result.seeds
+    where = f"Elsewhere ({one_line(record.elsewhere)})" if record.elsewhere else "On the sealed test set"
     text = (
-        f"On the sealed test set {metric.text(result.baseline)} became {metric.text(result.tip)} "
+        f"{where} {metric.text(result.baseline)} became {metric.text(result.tip)} "
         f"{metric.unit}: a gain of {metric.text(result.effect)}, 95% interval {metric.text(low)} to "
         f"{metric.text(high)}, from {before} baseline and {after} final trainings, in pairs on fresh seeds."
     )

@@ -128,6 +128,8 @@ class Task(Protocol):
         by_hand: The command by which a person measures the starting script without the framework.
         deterministic: Whether the same seed gives the same score.
         sealed: The split for the final claim; None if the task has no such split.
+        elsewhere: What the sealed split is, if it is of other data than the search by intention, such as
+            "data=books": a smaller gain there is no sign that the search exploits its validation data.
         packages: Installed packages on whose versions a score depends.
         writes: Whether what a candidate leaves can write text; see `TrialSpec.text`.
         brief_fixed: Why the brief of a search cannot be edited while it goes on; empty if it can.
@@ -146,6 +148,7 @@ class Task(Protocol):
     by_hand: str
     deterministic: bool = False
     sealed: Split | None = None
+    elsewhere: str = ""
     packages: tuple[str, ...] = ()
     writes: bool = False
     brief_fixed: str = ""

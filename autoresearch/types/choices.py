@@ -103,7 +103,7 @@ class Metric(Plain):
 
     def text(self, score: float) -> str:
         """The score as it is printed."""
-        return f"{score:.{self.digits}f}"
+        return f"{round(score, self.digits) + 0.0:.{self.digits}f}"  # without the sign of a zero
 
 
 class Arm(StrEnum):

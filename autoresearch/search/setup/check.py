@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from autoresearch.config import load
 from autoresearch.execute import is_remote
-from autoresearch.execute.places import require_device
+from autoresearch.execute.places import device, require_device
 from autoresearch.judge import bars, create_judge
 from autoresearch.search.setup.plan import TRIALS, Line
 from autoresearch.search.setup.required import require_files
@@ -79,21 +79,22 @@ def check_task(
         done = yield from try_places(config, repository, task, data, runs, say)
     else:
         done = try_here(config, repository, task, data, runs, say)
-    yield from _findings(task, [t.score for t in done], [t.seconds for t in done], config.judge)
+    places = done[0].places or len(task.places())
+    yield from _findings(task, [t.score for t in done], [t.seconds for t in done], places, config.judge)
     for name, (heading, text) in MEASURED.items():
-        if values := [t.metrics[name] for t in done if name in t.metrics]:
+        values = [t.metrics[name] for t in done if name in t.metrics]
+        if values and (device(config) == "cuda" or not heading.startswith("GPU")):
             yield heading, text.format(fmean(values))
     return done
 
 
 def _findings(
-    task: Task, scores: Sequence[float], seconds: Sequence[float], judge: dict[str, object]
+    task: Task, scores: Sequence[float], seconds: Sequence[float], places: int, judge: dict[str, object]
 ) -> Iterator[Line]:
     metric, mean, noise = task.metric, fmean(scores), stdev(scores)
     yield "score", f"{metric.name} {' and '.join(map(metric.text, scores))} with two seeds"
     yield from _doubts(task, scores)
-    each, places = fmean(seconds), len(task.places())
-    low, high = TRIALS
+    each, (low, high) = fmean(seconds), TRIALS
     yield "time", f"{duration(each)} a trial, {places} at a time; {low:g} to {high:g} trials a decision"
     decisions = NIGHT * places / each / fmean(TRIALS)
     yield "a night", f"about {decisions:,.0f} decisions in {NIGHT / 3600:.0f} hours"

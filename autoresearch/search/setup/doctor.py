@@ -96,7 +96,7 @@ def suiting(config: Config, tried: Sequence[Tried], used: float, free: float) ->
     given = {override.partition("=")[0] for override in config.overrides}
     found: dict[str, str] = {}
     remote = is_remote(config.executor.name)
-    number = (config.executor.workers or 1) if remote else len(places(config))
+    number = (config.executor.workers or tried[0].places) if remote else len(places(config))
     if device(config) == "cuda" and not remote and (memory := _gpu_memory(config)):
         found["budget"] = profiles.suiting(memory)
     if device(config) == "cpu" and not remote:

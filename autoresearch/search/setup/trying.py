@@ -40,11 +40,13 @@ class Tried:
         score: Its score.
         seconds: How long the whole trial took.
         metrics: What was measured besides.
+        places: How many places the engine had ready; 0 if it ran here.
     """
 
     score: float
     seconds: float
     metrics: Mapping[str, float]
+    places: int = 0
 
 
 def try_here(
@@ -162,7 +164,8 @@ def _try_kinds(
                 raise event.result or UserError("A trial was stopped from outside.", code=3)
             number, score = -event.spec.trial, ended(task, event.result).score
             assert score is not None, "its outcome is OK"
-            done[number] = Tried(score, time.monotonic() - begun[number], event.result.metrics)
+            seconds = time.monotonic() - begun[number]
+            done[number] = Tried(score, seconds, event.result.metrics, len(executor.places))
     for number, place in enumerate(places, start=1):
         yield from _told(place, about.get(place, {}), done[number], task)
     if len(places) > 1:

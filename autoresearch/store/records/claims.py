@@ -91,6 +91,7 @@ class ClaimRecord(Plain):
         blind: Gain by the blind answers alone, and its standard error; None if there are none.
         void: Why there is no result, and never will be; empty otherwise.
         caught: Whether the tip was found to be invalid: then its change is taken back as well.
+        elsewhere: `Task.elsewhere`.
     """
 
     number: int
@@ -105,6 +106,7 @@ class ClaimRecord(Plain):
     blind: tuple[float, float] | None = None
     void: str = ""
     caught: bool = False
+    elsewhere: str = ""
 
     def scores(self, side: str, split: str = "test") -> list[float]:
         """The scores of one side, in order."""

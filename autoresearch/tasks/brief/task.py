@@ -116,6 +116,8 @@ class BriefTask(Task):
         self.metric = Metric("gain", unit, Direction.MAXIMIZE, inner_task.metric.digits, ratio=False)
         self.inner_metric = inner_task.metric
         self.sealed = Split.TEST if options.elsewhere or self.starts else None
+        others = [*options.elsewhere, *(["another starting script"] if self.starts else [])]
+        self.elsewhere = ", ".join(others)
         path = self.editable[0] if len(self.editable) == 1 else str(Path(self.editable[0]).parent)
         self.by_hand = " ".join(["autoresearch run", f"brief={path}", *options.search])
         if options.per_dollar and not options.device_hour and inner.proposer.get("max_dollars") is None:

@@ -112,6 +112,9 @@ def test_what_suits_a_machine() -> None:
     config = load(["budget=cpu", "executor.device=cpu", "executor.workers=2"], {})
     tried = [Tried(2.0, 30.0, {"memory_mb": 500.0})] * 2
     assert suiting(config, tried, 0.0, 8e9) == ["experiments=853"], "what is given is not said again"
+    ready = [Tried(2.0, 30.0, {}, places=4)] * 2
+    remote = load(["executor=ray", "executor.device=cpu", "budget=cpu"], {})
+    assert suiting(remote, ready, 0.0, 8e9) == ["experiments=1707"], "four places, each as fast as here"
     config = load(["budget=cpu", "executor.device=cpu"], {})
     assert suiting(config, tried, 0.0, 1.5e9)[0] == "executor.workers=1", "two do not fit into the memory"
     busy = suiting(config, tried, 0.9, 8e9)

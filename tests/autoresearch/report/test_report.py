@@ -12,14 +12,25 @@ from markdown_it import MarkdownIt
 
 import autoresearch
 from autoresearch.judge import create_judge
+from autoresearch.judge.finished.claim import Claim
 from autoresearch.report import markdown as words
 from autoresearch.report.markdown import code, escape, fence, headline, table
 from autoresearch.report.page import to_html, to_markdown, write_report
 from autoresearch.report.summary import summarize
 from autoresearch.report.totals import failures
+from autoresearch.store.records.claims import CLAIMS, ClaimRecord
 from autoresearch.store.records.notes import PAID_AFTER
 from autoresearch.text import one_line
-from autoresearch.types import MODEL_DOLLARS, Cost, Experiment, Trial, VerdictKind
+from autoresearch.types import (
+    MODEL_DOLLARS,
+    Cost,
+    Direction,
+    Experiment,
+    Metric,
+    Trial,
+    VerdictKind,
+    in_order,
+)
 from tests.support.browser import Browser
 from tests.support.searches import ACCURACY_INFO, EVIL, INFO, Recorded, baseline, by_accuracy, night, tried
 
@@ -243,6 +254,20 @@ def test_what_trials_paid_for_models_is_a_cost_of_its_own_claims_included() -> N
     assert cost.trial_dollars == 1.25
     kept = sum(e.kept for e in search)
     assert cost.dollars_per_keep == pytest.approx((cost.dollars + 1.25) / kept)
+
+
+def test_a_claim_on_other_data_says_on_which_and_calls_no_smaller_gain_there_overfitting() -> None:
+    result = Claim(0.3207, (0.1161, 0.5252), 0.0116, 1.0, -0.0, 0.3207, (2, 2), 0.0, overfit=0.032)
+    tip = [e for e in in_order(night()) if e.kept][-1].commit
+    record = ClaimRecord(1, 1, "b" * 40, tip, 1.0, (), finished=2.0, result=result)
+    there = replace(record, elsewhere="data=books")
+    gains = Metric("gain", "gain in bits", Direction.MAXIMIZE, digits=4, ratio=False)
+    said = words.claim_sentence(there, gains)
+    assert said.startswith("Elsewhere (data=books) 0.0000 became 0.3207 gain in bits: a gain of 0.3207")
+    for claim, told in ((record, True), (there, False)):
+        notes = {CLAIMS: json.dumps([claim.to_dict()])}
+        text = to_markdown(summarize(Recorded(night(), notes=notes)), "", None)
+        assert ("Overfitting" in text) is told and ("## Result elsewhere" in text) is not told
 
 
 def test_a_machine_that_changed_is_told() -> None:

@@ -54,6 +54,7 @@ def test_it_says_what_it_is() -> None:
     assert "nothing is claimed" in made.warnings(Dataset(Path(), {}, frozenset()))[0].lower()
     other = task('task.elsewhere=["data=tinystories"]', "task.per_dollar=true")
     assert other.sealed is Split.TEST and other.metric.unit.endswith("per dollar")
+    assert other.elsewhere == "data=tinystories" and not made.elsewhere
 
 
 @pytest.mark.usefixtures("toys")
