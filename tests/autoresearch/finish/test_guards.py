@@ -106,5 +106,5 @@ def test_validation_and_claim_that_drift_apart_are_told(tmp_path: Path, proposer
     quiet = search.config.guards.model_copy(update={"devise": False})
     search.config = search.config.model_copy(update={"guards": quiet})
     assert "guards devise (costs money)" in devise_if_drifted(search)[1]
-    write_claim(search.journal, ClaimRecord(2, 1, "", tip, 1.0, access, 2.0, result, elsewhere="data=books"))
+    write_claim(search.journal, ClaimRecord(1, 1, "", tip, 1.0, access, 2.0, result, elsewhere="data=books"))
     assert devise_if_drifted(search) == [], "on other data a smaller gain shows no exploit"
