@@ -63,7 +63,7 @@ class Labels:
         assert figure is not None, "labels need axes that are in a figure"
         self._point = figure.dpi / 72  # in pixels
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()  # type: ignore[no-untyped-call]
+        figure.draw_without_rendering()
         self._renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         self._frame = axes.get_window_extent(self._renderer)
         to_pixels = axes.transData.transform

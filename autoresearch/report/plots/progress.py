@@ -88,6 +88,8 @@ def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
     """Draw something and save it as `path.svg` and `path.png`; None without matplotlib."""
     try:
         import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
     except ImportError:
         return None
     svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
@@ -96,12 +98,16 @@ def save(draw: Callable[[], Figure], path: Path) -> tuple[Path, Path] | None:
     with matplotlib.rc_context(cast("Any", style)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = draw()
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+        # Its own `savefig` would draw each of the two twice.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(svg, metadata={"Date": None, "Creator": None})
         # Verdana has the same widths, for readers without DejaVu.
         text = svg.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
         svg.write_text(text, encoding="utf-8")
         figure.set_layout_engine("none")  # it is done, and slow
-        figure.savefig(png, dpi=DPI)
+        figure.set_dpi(DPI)  # an SVG has 72
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(png)
     return svg, png
 
 
