@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from autoresearch.tracking.runs import search_id
 from autoresearch.tracking.store import local_uri
 from autoresearch.tracking.ui import answers, ui
 from autoresearch.types import Category, Cost, Measurement, Outcome, Proposal, Verdict, VerdictKind
+from tests.support.faults import in_child
 from tests.support.searches import (
     BASE,
     EVIL,
@@ -297,28 +299,19 @@ def test_killed_in_the_middle_the_next_sync_repairs(journal: Journal, folder: Pa
     add(journal, VerdictKind.DISCARD)
     untouched = tmp_path / "other"
     shutil.copytree(folder, untouched)
-    # The third run exists already, but nothing is in it yet, when the process dies.
-    program = f"""
-        import os, signal
-        from pathlib import Path
-        from autoresearch.store.journal import Journal
-        from autoresearch.tracking.mirror import Mirror
-        from mlflow.tracking import MlflowClient
-        calls, log_batch = [], MlflowClient.log_batch
-        def dying(self, *a, **k):
-            calls.append(1)
-            if len(calls) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return log_batch(self, *a, **k)
-        MlflowClient.log_batch = dying
-        mirror = Mirror(enabled=True, uri=None, experiment="autoresearch", folder=Path({str(folder)!r}),
-                        sources=lambda commit: {{"nanomodel/train.py": {SCRIPT!r}}})
-        mirror.close(Journal(Path({str(journal.path)!r})))
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    calls, log_batch = [], MlflowClient.log_batch
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:  # the third run exists already, but nothing is in it yet
+            os.kill(os.getpid(), signal.SIGKILL)
+        return log_batch(*arguments, **options)
+
+    def write() -> None:
+        MlflowClient.log_batch = dying  # type: ignore[method-assign]
+        mirror(folder).close(Journal(journal.path))
+
+    assert in_child(write) == -signal.SIGKILL
     assert journal.dirty() == (0, 1, 2)
     assert set(runs(folder)) == {"search", "0", "1"}
     assert mirror(folder).close(journal) is None
