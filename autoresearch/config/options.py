@@ -136,6 +136,7 @@ class Config(Options):
     keep_logs: int = Field(ge=0)
     alarm: int | None = Field(ge=2)
     baselines: int = Field(ge=2, le=32)
+    earlier_noise: bool
     seed: int = Field(ge=0)
     claim: int = Field(ge=0, le=64)
     diagnoses: int = Field(ge=0, le=100)

@@ -87,7 +87,7 @@ def _create_judge(state: SearchState, view: View) -> ScoreJudge:
     documents = {seed: document_losses(losses_folder(folder, trained[seed][0])) for seed in runs}
     steady = task.deterministic  # a faster machine trains the same
     judge = ScoreJudge.create(task.metric, runs, state.config.judge, documents, steady=steady)
-    name, earlier = earlier_judge(journal)
+    name, earlier = earlier_judge(journal) if state.config.earlier_noise else ("", "")
     if earlier and judge.learn_from(earlier):
         view.message(f"What the search {name} found of the noise is the prior of this one.")
     return judge

@@ -86,14 +86,12 @@ def test_every_call_of_a_search_begins_with_the_bytes_of_the_one_before(server, 
     assert all(tokens > 300 for tokens in read)
 
 
-def test_another_brief_changes_only_its_own_part(server, search, repository, tmp_path, monkeypatch):
-    # The second search would say what noise the first one found.
-    monkeypatch.setattr("autoresearch.search.baseline.earlier_judge", lambda journal: ("", ""))
+def test_another_brief_changes_only_its_own_part(server, search, repository, tmp_path):
     server.default = useless(1)
     mine = tmp_path / "mine.md"
     mine.write_text("# Brief: mine\nOnly simplify.\n")
     for name, brief in (("x", "default"), ("y", mine)):
-        made = search("experiments=1", f"brief={brief}", f"name={name}")
+        made = search("experiments=1", f"brief={brief}", f"name={name}", "earlier_noise=false")
         made.run()
     one, two = (request for request in first_turns(server))
     assert one["tools"] == two["tools"] and one["messages"] == two["messages"]

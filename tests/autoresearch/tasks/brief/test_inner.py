@@ -105,6 +105,7 @@ def test_how_a_model_is_reached_is_no_part_of_the_name_and_takes_the_place_of_ot
     with pytest.raises(UserError, match="did not come to its end"):
         now.run(one)
     assert [o for o in given if "base_url" in o or "retries" in o] == list(now.connection)
+    assert "earlier_noise=false" in given, "no inner search learns from another"
     for more in ("proposer=openai", "proposer.base_url=http://third"):
         reached = now.inner("# B", 1, [more]).connection
         assert "proposer.base_url=http://new" not in reached, "what differs elsewhere stays so"
