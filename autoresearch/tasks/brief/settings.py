@@ -16,8 +16,8 @@ from autoresearch.store.git.repository import Repository
 OWN = ("name", "runs", "brief", "seed", "experiments", "minutes")
 """Settings of an inner search that follow from what it is for."""
 DEFAULTS = ("tracking=none", "alarm=null", "earlier_noise=false")
-"""Unless the settings say otherwise: the outer search is tracked; a brief that makes all fail has no gain; and
-what an inner search gains does not depend on those before it."""
+"""Unless the settings say otherwise: the outer search is tracked; a brief that makes all fail has no gain;
+and what an inner search gains does not depend on those before it."""
 CONNECTION = ("base_url", "key_variable", "timeout", "retries")
 """Options of a proposer that say how its model is reached: they change no result, and may change later."""
 SERVER = ("name", "base_url", "key_variable")
