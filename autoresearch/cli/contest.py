@@ -61,8 +61,8 @@ def contest(
 
     try:
         held = Contest.begin(folder, plan)
-        for said in page.announcement(held):
-            typer.echo(said, err=json)
+        for said in () if json else page.announcement(held):
+            typer.echo(said)
         for said in page.unlike_in_vain(held):
             typer.echo(f"Warning: {said}", err=True)
         with told_to_end(), held.alone():
