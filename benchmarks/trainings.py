@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +151,12 @@ class Trial:
     Attributes:
         number: Its losses lie in `losses_folder(bank.folder, number)`.
         score: In bits per byte.
+        seconds: Processor time of training and scoring; 0 in a bank of an older version.
     """
 
     number: int
     score: float
+    seconds: float = 0.0
 
 
 class Bank:
@@ -174,7 +177,9 @@ class Bank:
         lines = self._index.read_text().splitlines() if self._index.exists() else []
         rows = map(json.loads, lines)
         self._known = {
-            (r["script"], r["seed"], r.get("split", "validation")): Trial(r["number"], r["score"])
+            (r["script"], r["seed"], r.get("split", "validation")): Trial(
+                r["number"], r["score"], r.get("seconds", 0.0)
+            )
             for r in rows
         }
         self._cache: Prepared | None = None
@@ -183,9 +188,12 @@ class Bank:
         """The training of a script with a seed, scored on a split; it is made now if there is none."""
         key = hashlib.sha256(source.encode()).hexdigest()[:16], seed, split
         if key not in self._known:
-            self._cache = self._cache or prepared(self.budget)
+            if self._cache is None:
+                self._cache = prepared(self.budget)
+                trained(Training(0, 0), self._cache, self.budget)  # the first one loads what all others use
+            begun = time.process_time()
             score = trained(Training(seed, seed), self._cache, self.budget, module_of(source), split)
-            trial = Trial(len(self._known) + 1, score.bits_per_byte)
+            trial = Trial(len(self._known) + 1, score.bits_per_byte, time.process_time() - begun)
             folder = losses_folder(self.folder, trial.number)
             folder.mkdir(parents=True, exist_ok=True)
             table = np.column_stack([score.nats, score.bytes * np.log(2.0), score.documents])
@@ -196,6 +204,7 @@ class Bank:
                 "seed": seed,
                 "score": trial.score,
                 "split": split,
+                "seconds": trial.seconds,
             }
             with self._index.open("a") as file:
                 file.write(json.dumps(row) + "\n")
