@@ -185,7 +185,7 @@ def _run(search: Search, record: ClaimRecord, indices: Sequence[int], splits: Se
             yield Training(
                 index=index,
                 arm=Arm.CLAIM,
-                label=f"claim, {access.side}" + (", sealed" if sealed else ""),
+                label=f"{'sealed' if sealed else 'claim'}, {access.side}",
                 experiment=record.experiment,
                 commit=record.base if access.side == BASELINE else record.tip,
                 seed=access.seed,
