@@ -132,7 +132,7 @@ class Pool:
 
     def noise(self, level: float) -> Noise:
         """The noise that follows from these sums, for scores around `level`."""
-        floor = (MIN_SIGMA * level) ** 2 or 1e-300
+        floor = (MIN_SIGMA * level) ** 2 or 1e-60  # its square must not vanish
         return Noise(max(self.ss / self.df if self.df else 0.0, floor), max(self.df, 1))
 
 

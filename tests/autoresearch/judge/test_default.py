@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from autoresearch.judge import Observation, create_judge
 from autoresearch.judge.default import log_evidence, log_pass
 from autoresearch.testing.judges import Simulation, serial
-from autoresearch.types import VerdictKind
+from autoresearch.types import Arm, VerdictKind
 
 KEEP = VerdictKind.KEEP
 
@@ -274,6 +274,19 @@ def test_identical_baselines_still_let_a_search_run():
     lab = Simulation([1.0, -1.0, 0.0, 2.0], shock=lambda rng: 0.0)
     verdicts = serial(create_judge("default", lab.baseline()), lab)
     assert [v.kind is KEEP for v in verdicts] == [True, False, False, True]
+
+
+def test_scores_that_are_all_zero_still_let_a_search_run():
+    """As those of briefs whose searches keep nothing."""
+    judge = create_judge("default", [(0, 0.0), (1, 0.0)])
+    for gain, kind in ((0.0, VerdictKind.DISCARD), (0.4, VerdictKind.KEEP)):
+        judge.candidate()
+        verdict = None
+        while verdict is None:
+            request = judge.next()
+            score = 0.0 if request.arm is Arm.INCUMBENT else -gain - 0.01 * gain * request.seed
+            verdict = judge.observe(request, Observation.finished(score))
+        assert verdict.kind is kind
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def said(
     task.deterministic = False
     task.metric = replace(ToyTask.metric, direction=direction)
     found: dict[str, str] = {}
-    for heading, text in _findings(task, scores, (seconds, seconds), JUDGE):
+    for heading, text in _findings(task, scores, (seconds, seconds), 1, JUDGE):
         found[heading] = f"{found.get(heading, '')} {text}".strip()
     return found
 
