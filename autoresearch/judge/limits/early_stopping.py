@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from autoresearch.judge.limits.gross_failures import Curve, Pruner
 from autoresearch.judge.noise.spread import t_from_z
@@ -128,25 +127,27 @@ def hopeless_gap(known: Sequence[tuple[float, float, float]], noise: float) -> f
             (negative if it passes), and how many runs it stands for.
         noise: Standard deviation of a score.
     """
+    import numpy as np
+
     if len(known) < LEAST_PAIRS or noise <= 0:
         return None
-    width = max(noise, median(abs(missed) for _, missed, _ in known))
-    weights = [weight / (1 + (missed / width) ** 2) for _, missed, weight in known]
-    total = sum(weights)
-    near = total**2 / sum(weight**2 for weight in weights)
+    gaps, missed, weights = np.array(known).T  # up to 500 of them, at each checkpoint of each experiment
+    width = max(noise, float(np.median(np.abs(missed))))
+    weights = weights / (1 + (missed / width) ** 2)
+    total = float(weights.sum())
+    near = total**2 / float((weights**2).sum())
     if near < LEAST_NEAR:
         return None
-    middle = sum(w * missed for w, (_, missed, _) in zip(weights, known, strict=True)) / total
-    height = sum(w * gap for w, (gap, _, _) in zip(weights, known, strict=True)) / total
-    rows = [(w, gap - height, missed - middle) for w, (gap, missed, _) in zip(weights, known, strict=True)]
-    spread, across = sum(w * y * y for w, _, y in rows), sum(w * x * x for w, x, _ in rows)
+    middle, height = float(weights @ missed) / total, float(weights @ gaps) / total
+    x, y = gaps - height, missed - middle
+    spread, across = float(weights @ y**2), float(weights @ x**2)
     if spread <= 0 or across <= 0:
         return None
-    slope = sum(w * x * y for w, x, y in rows) / spread
+    slope = float(weights @ (x * y)) / spread
     related = min(slope * math.sqrt(spread / across), CERTAIN)
     if math.atanh(max(related, -CERTAIN)) < math.atanh(LEAST_RELATED) + RELATED_Z / math.sqrt(near - 3):
         return None  # it is not established that the gap says enough
-    rest = sum(w * (x - slope * y) ** 2 for w, x, y in rows) / total * near / (near - 2)
+    rest = float(weights @ (x - slope * y) ** 2) / total * near / (near - 2)
     error = math.sqrt(rest * (1 + 1 / near + middle**2 * total / (spread * near)))
     return height - slope * middle + t_from_z(CHANCE_Z, near - 2) * error
 

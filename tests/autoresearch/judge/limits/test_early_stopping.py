@@ -79,6 +79,14 @@ def test_a_gap_that_tells_little_stops_nothing() -> None:
     assert sum(gap is not None for gap in clear) >= 95, "one of 0.9 is"
 
 
+def test_the_bar_is_where_the_line_of_gaps_meets_what_just_passes() -> None:
+    """Gaps of three times what is missed, most of it on one side: the line is not that of the other axis."""
+    draw = Random(7)
+    missed = [draw.gauss(1.0, 1.0) for _ in range(200)]
+    bar = hopeless_gap([(3 * x + draw.gauss(0.0, 0.01), x, 1.0) for x in missed], 1.0)
+    assert bar == pytest.approx(0.03, abs=0.02)
+
+
 def test_more_noise_asks_for_a_larger_gap() -> None:
     little, more = (hopeless_gap(known(60, noise), 1.0) for noise in (0.1, 0.6))
     assert little is not None and more is not None and -NEEDED < little < 0.0 < more
