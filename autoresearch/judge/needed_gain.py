@@ -6,6 +6,7 @@ of the incumbent on the same seed, less its gain, and scatters as usual.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,10 +76,11 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
     if noise <= 0 or judge is None:
         return None
     imagined: dict[float, _Imagined] = {}
+    copied = pickle.dumps(Judge.from_json(judge))  # after hundreds of keeps JSON takes five times as long
 
     def judged(gain: float, runs: int) -> bool | None:
         if gain not in imagined:
-            imagined[gain] = _Imagined(judge, level, gain)
+            imagined[gain] = _Imagined(pickle.loads(copied), level, gain)
         return imagined[gain].kept_after(runs)
 
     first = _least(lambda gain: judged(gain, 1) is not False, noise)
@@ -105,8 +107,8 @@ def _least(enough: Callable[[float], bool], noise: float) -> float | None:
 class _Imagined:
     """A candidate with a given gain, as far as it has been judged."""
 
-    def __init__(self, state: str, level: float, gain: float) -> None:
-        self._judge, self._level, self._gain = Judge.from_json(state), level, gain
+    def __init__(self, judge: Judge, level: float, gain: float) -> None:
+        self._judge, self._level, self._gain = judge, level, gain
         self._judge.candidate()
         self._trials = self._runs = 0
         self._request = self._judge.next()

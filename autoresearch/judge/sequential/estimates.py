@@ -159,7 +159,8 @@ class Estimates(InFlight):
         state = super()._dump() | {"pool": asdict(self.pool), "incumbent": self.incumbent.to_dict()}
         state |= {"active": [c.to_dict() for c in self.active.values()]}
         state |= {"earlier": [(number, asdict(run)) for number, run in self.earlier.items()]}
-        return state | {"keeps": [asdict(keep) for keep in self.keeps], "pairs": asdict(self.pairs)}
+        keeps = [dict(vars(keep)) for keep in self.keeps]  # hundreds, and `asdict` copies in depth
+        return state | {"keeps": keeps, "pairs": asdict(self.pairs)}
 
     def _load(self, state: dict[str, Any]) -> None:
         only = {key: state.pop(key) for key in ONLY_CANDIDATE if key in state}

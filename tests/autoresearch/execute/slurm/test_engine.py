@@ -120,7 +120,7 @@ def test_a_killed_worker_is_replaced(cluster: Cluster, executor: RemoteExecutor)
     [worker] = cluster.workers()
     worker.kill()
     [said] = until_started_again(events)
-    assert "FAILED" in said
+    assert "was ended by Slurm" in said  # FAILED by then, or still COMPLETING
     give_up(executor, events)
 
 
