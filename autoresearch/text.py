@@ -312,6 +312,8 @@ def raw_gain(verdict: Verdict, metric: Metric) -> float | None:
 
 
 def _signed(value: float, digits: int) -> str:
+    if value == 0:  # also the -0.0 at which an interval may end
+        return f"{0:.{digits}f}"
     return f"{value:+.{digits}f}".replace("-", "−")
 
 

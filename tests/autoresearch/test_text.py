@@ -212,7 +212,7 @@ def test_a_verdict_in_words() -> None:
 
 def test_an_interval_that_is_not_around_the_estimate_is_told_by_its_ends() -> None:
     verdict = Verdict(VerdictKind.KEEP, 0.0066, (0.0, 0.0156), 2.5, 6, paired=6)
-    assert verdict_text(verdict, METRIC) == "keep: −0.0066 (95%: −0.0156 to −0.0000) over 6 paired seeds"
+    assert verdict_text(verdict, METRIC) == "keep: −0.0066 (95%: −0.0156 to 0.0000) over 6 paired seeds"
 
 
 def test_what_was_measured_is_told_seed_by_seed() -> None:
