@@ -13,7 +13,7 @@ test split, as the mean over seeds with its standard error, and the paired diffe
 
 Proposers, judge and trainings are the real ones; the trainings are made in this process, each once, and kept
 in FOLDER, from where an interrupted run goes on. Left out: sandboxes, early stopping, the look at unseen text
-before a keep.
+before a keep. The judge is not told that a faster machine makes no better score, as it is in a search.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from autoresearch.config import load
 from autoresearch.edit.apply import apply
 from autoresearch.edit.patch import edits_from_patch
 from autoresearch.edit.python import net_size
@@ -114,8 +115,8 @@ class Search:
         self.left = trainings * mean(run.seconds for run in runs.values())
         self.left -= sum(run.seconds for run in runs.values())
         self.trainings = BASELINES
-        options = settings_of_judge()
-        self.judge: Judge = create_judge(baseline=[(s, r.score) for s, r in runs.items()], **options)
+        baseline = [(s, r.score) for s, r in runs.items()]
+        self.judge: Judge = create_judge(baseline=baseline, **load([], {}).judge)
         parts = {s: self._documents(r.number) for s, r in runs.items()}
         self.judge.with_items(parts[seeds[0]][1], {s: losses for s, (losses, _) in parts.items()})
         trials = tuple(
@@ -203,15 +204,6 @@ class Search:
             task=prompt_text(""),
             metric=GptTask.metric,
         )
-
-
-def settings_of_judge() -> dict[str, Any]:
-    """The default judge with its shipped options."""
-    from omegaconf import OmegaConf
-
-    found = OmegaConf.to_container(OmegaConf.load(ROOT / "configs/judge/default.yaml"))
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
 
 
 def searches(

@@ -44,20 +44,22 @@ AskBars = Callable[[], Bars | None]
 
 
 def unknown_bars() -> Bars | None:
-    """Of a judge that nothing is known of."""
+    """What a gain must be where no judge says it: that is not known."""
     return None
 
 
-def idle(state: str) -> str | None:
-    """A judge without the candidates in flight beside each other; None if its only one is being judged."""
+def idle(state: str) -> Judge | None:
+    """The judge that JSON holds, with nothing in flight; None if its only candidate is being judged.
+
+    Candidates in flight beside each other are left out.
+    """
     judge = Judge.from_json(state)
     if judge.places > 1:
         judge.use_places(1)
         judge.hold_keeps(False)
         for number in judge.in_flight:
             judge.withdraw(number)
-        state = judge.to_json()
-    return None if judge.in_flight or judge.unanswered else state
+    return None if judge.in_flight or judge.unanswered else judge
 
 
 def bars(state: str, level: float, noise: float) -> Bars | None:
@@ -76,7 +78,7 @@ def bars(state: str, level: float, noise: float) -> Bars | None:
     if noise <= 0 or judge is None:
         return None
     imagined: dict[float, _Imagined] = {}
-    copied = pickle.dumps(Judge.from_json(judge))  # after hundreds of keeps JSON takes five times as long
+    copied = pickle.dumps(judge)  # after hundreds of keeps JSON takes five times as long
 
     def judged(gain: float, runs: int) -> bool | None:
         if gain not in imagined:

@@ -113,7 +113,7 @@ class Experiment:
 
     @property
     def failed(self) -> bool:
-        """Whether it has no result of its own fault: it crashed, or is invalid."""
+        """Whether it ended without a valid score by its own fault: it crashed, or is invalid."""
         return self.verdict is not None and self.verdict.kind in (VerdictKind.CRASH, VerdictKind.INVALID)
 
     @property

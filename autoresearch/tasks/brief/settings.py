@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from autoresearch.config import Config, load
 from autoresearch.config.files import quoted, user_files
@@ -18,7 +18,8 @@ OWN = ("name", "runs", "brief", "seed", "experiments", "minutes")
 DEFAULTS = ("tracking=none", "alarm=null", "earlier_noise=false")
 """Unless the settings say otherwise: the outer search is tracked; a brief that makes all fail has no gain;
 and what an inner search gains does not depend on those before it."""
-CONNECTION = ("base_url", "key_variable", "timeout", "retries")
+Connection = Literal["base_url", "key_variable", "timeout", "retries"]
+CONNECTION: tuple[Connection, ...] = get_args(Connection)
 """Options of a proposer that say how its model is reached: they change no result, and may change later."""
 SERVER = ("name", "base_url", "key_variable")
 """Which server a proposer asks."""

@@ -29,7 +29,15 @@ from autoresearch.tasks import create_task
 from autoresearch.tasks.base import Budget, Dataset, PromptText, Task, Trust
 from autoresearch.tasks.brief.inner import Searches
 from autoresearch.tasks.brief.measurer import BriefMeasurer
-from autoresearch.tasks.brief.settings import Spend, cap, check_settings, check_texts, connection, most_paid
+from autoresearch.tasks.brief.settings import (
+    Connection,
+    Spend,
+    cap,
+    check_settings,
+    check_texts,
+    connection,
+    most_paid,
+)
 from autoresearch.text import count, quoted
 from autoresearch.types import MODEL_DOLLARS, Direction, Metric, Split
 
@@ -46,7 +54,7 @@ class BriefOptions(Options):
     name: str
     editable: tuple[str, ...] = Field(min_length=1, max_length=1 + len(ROLES))
     search: tuple[str, ...]
-    shared: tuple[Literal["base_url", "key_variable", "timeout", "retries"], ...]
+    shared: tuple[Connection, ...]
     elsewhere: tuple[str, ...]
     elsewhere_patch: str | None
     per_dollar: bool
