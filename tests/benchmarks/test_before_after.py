@@ -7,7 +7,18 @@ from contextlib import closing
 from pathlib import Path
 
 from autoresearch.store.database import create
-from benchmarks.before_after import FAILED, Searched, counted, interval, ratio, table, trained, values
+from benchmarks.before_after import (
+    BUSY,
+    FAILED,
+    Searched,
+    counted,
+    interval,
+    ratio,
+    table,
+    times,
+    trained,
+    values,
+)
 
 ADD_EXPERIMENT = "INSERT INTO experiments (number, state, parent, created) VALUES (?, 'x', '', 0)"
 ADD_TRIAL = """INSERT INTO trials (experiment, arm, seed, commit_id, started, finished)
@@ -26,23 +37,32 @@ def test_trainings_of_a_claim_are_not_the_searchs(tmp_path: Path) -> None:
         db.execute('UPDATE trials SET result = \'{"outcome": "crash"}\'')
         db.execute(ADD_TRIAL, (1, "confirm", 3.0))
         db.execute("UPDATE trials SET result = '{\"outcome\": \"ok\"}' WHERE arm = 'confirm'")
+        db.execute(ADD_TRIAL, (1, "audit", 4.0))
         db.commit()
     assert trained(path) == 2 and counted(path, FAILED) == 1, "one failed, one gave a score"
+    assert counted(path, BUSY) == 1 + 3 + 4, "a look at unseen text keeps the device busy, too"
 
 
-def test_the_table_says_gain_for_each_training_with_an_interval_over_searches() -> None:
+def test_the_table_says_gain_for_each_training_and_hour_with_intervals_over_searches() -> None:
     found = {
-        ("data=sotu", "old", 1): Searched(40, 0, 0.0),
-        ("data=sotu", "new", 1): Searched(40, 2, 0.02, (0.01, 0.03)),
-        ("data=sotu", "new", 2): Searched(40, 1, 0.04, (0.03, 0.05)),
-        ("data=sotu", "new", 3): Searched(41, 1, None, failed=5),
+        ("data=sotu", "old", 1): Searched(40, 0, 0.0, seconds=1800),
+        ("data=sotu", "old", 2): Searched(40, 1, 0.02, (0.01, 0.03), seconds=1800),
+        ("data=sotu", "new", 1): Searched(40, 2, 0.02, (0.01, 0.03), seconds=900),
+        ("data=sotu", "new", 2): Searched(40, 1, 0.04, (0.03, 0.05), seconds=900),
+        ("data=sotu", "new", 3): Searched(41, 1, None, failed=5, seconds=930),
     }
     text = table(found, ["data=sotu"])
-    assert "| data=sotu | new, 1 | 40, 0 | 2 | 0.0200 [0.0100, 0.0300] |" in text
-    assert "| data=sotu | new, 3 | 41, 5 | 1 | void |" in text
-    assert "| data=sotu | old | 0.000 |" in text, "one search has no interval"
-    assert "| data=sotu | new | 0.750 [" in text
-    assert interval([]) == "-"
+    assert "| data=sotu | new, 1 | 40, 0 | 15.0 | 2 | 0.0200 [0.0100, 0.0300] |" in text
+    assert "| data=sotu | new, 3 | 41, 5 | 15.5 | 1 | void |" in text
+    assert "| data=sotu | new | 0.750 [" in text and "| 0.120 [" in text
+    assert "| data=sotu | new / old | 3.00" in text and text.endswith(" | 6.00 |"), "half the time, too"
+    assert "| all |" not in text
+    both = table(
+        found | {("data=file", "old", 1): Searched(40, 1, 0.01, seconds=360)}, ["data=sotu", "data=file"]
+    )
+    assert "| data=file | old | 0.250 | 0.100 |" in both, "one search has no interval"
+    assert "| data=file | new | - | - |" in both and "| all | old |" in both
+    assert interval([]) == "-" and times([]) == "-" and times([(0.0, 1.0)]) == "-"
 
 
 def test_what_a_command_prints_is_read_whether_values_take_one_line_or_several() -> None:
