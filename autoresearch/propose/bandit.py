@@ -2,10 +2,13 @@
 
 Each member is an arm, and so is each kind of proposal that a member which reads requests can be asked for: a
 new idea, a follow-up of a kept change, the rescue of a near miss, a combination, tuning, a simplification.
-An arm is drawn by budgeted Thompson sampling (Xia, Li, Qin, Yu, Liu: "Thompson Sampling for Budgeted
-Multi-armed Bandits", IJCAI 2015): the reward of an experiment is its confirmed gain (0 unless kept), its cost
-the dollars of its proposal and the time of its trials at a price for an hour of a device. Old outcomes count
-less, since what pays changes as a search matures (discounted as in Garivier & Moulines, 2011).
+The value of an arm is its mean gain by its mean cost: the gain of an experiment is the confirmed one (0 if it
+was not kept), its cost the dollars of its proposal and the time of its trials at a price for an hour of a
+device. Old outcomes count less, since what pays changes as a search matures (discounted as in Garivier &
+Moulines, 2011). Keeps are rare, so a few experiments say little: both means are drawn to those of all arms.
+And an arm gains less the longer it is asked, so the best one does not get all: each is drawn in proportion to
+the square of its value. Thompson sampling in its place went with whichever was kept first
+(`benchmarks/portfolio.py` measures the rule).
 
 Two arms are controls, which keep a share of their own: plain tuning, if it is a member, and the kind
 "independent", for which a model is not told what was tried. The report compares the rest with them.
@@ -43,8 +46,11 @@ KINDS = {
 }
 """Kind of proposal -> what is asked for."""
 
-PRIOR, WEIGHT = 0.05, 1.0
-"""Mean reward of an arm that nobody tried, as a share of the largest gain, and its weight in experiments."""
+GAIN_WEIGHT, COST_WEIGHT = 4.0, 1.0
+"""Experiments for which the mean gain and the mean cost of all arms stand in those of each."""
+
+POWER = 2.0
+"""An arm is drawn in proportion to this power of its value."""
 
 PAUSE_SECONDS = 300.0
 """Seconds in which a member is not asked after a failure that may pass."""
@@ -184,20 +190,20 @@ class BanditProposer(Proposer):
         return self._drawn(arms, draw)[0]
 
     def _drawn(self, arms: Mapping[str, Sequence[Outcome]], draw: Random) -> list[str]:
-        """Arms by a draw of their gain for what they cost, the best first."""
+        """Arms, drawn without replacement, each in proportion to a power of its value."""
         every = [outcome for found in arms.values() for outcome in found]
-        most = max((outcome.gain for outcome in every), default=0.0) or 1.0
-        usual = sum(outcome.cost for outcome in every) / len(every) if every else 1.0
-        found = {}
+        gain = sum(outcome.gain for outcome in every) / max(len(every), 1) or 1.0
+        cost = sum(outcome.cost for outcome in every) / max(len(every), 1)
+        waits = {}
         for name, seen in arms.items():
             weights = [self._discount**outcome.age for outcome in seen]
-            won = sum(w * o.gain / most for w, o in zip(weights, seen, strict=True))
-            lost = sum(weights) - won
-            reward = draw.betavariate(WEIGHT * PRIOR + won, WEIGHT * (1 - PRIOR) + max(lost, 0.0))
-            spent = sum(w * o.cost for w, o in zip(weights, seen, strict=True))
-            cost = (spent + WEIGHT * usual) / (sum(weights) + WEIGHT)
-            found[name] = reward / max(cost, SPARE)
-        return sorted(found, key=lambda name: -found[name])
+            known = sum(weights)
+            won = sum(w * o.gain for w, o in zip(weights, seen, strict=True)) + GAIN_WEIGHT * gain
+            spent = sum(w * o.cost for w, o in zip(weights, seen, strict=True)) + COST_WEIGHT * cost
+            value = won / (known + GAIN_WEIGHT) / max(spent / (known + COST_WEIGHT), SPARE)
+            # The first of several exponential waits is each one's with a chance in proportion to its rate.
+            waits[name] = draw.expovariate(1.0) / value**POWER
+        return sorted(waits, key=lambda name: waits[name])
 
 
 def outcomes(

@@ -76,6 +76,27 @@ def test_a_member_that_costs_more_for_the_same_gain_is_asked_less():
     assert 100 < even["one"] < 200
 
 
+def test_the_first_keep_does_not_take_all():
+    def arm(*gains):
+        return [Outcome(gain, 1.0, age) for age, gain in enumerate(gains)]
+
+    proposer, draw = make("random", discount=1.0), Random(2)
+    arms = {"kept": arm(0.0, 0.0, 0.01), "none": arm(0.0, 0.0, 0.0)}
+    # Both means are drawn to 0.01 / 6 with the weight of four: 0.01 (1 + 4 / 6) / 7 and 0.01 (4 / 6) / 7.
+    first = Counter(proposer._drawn(arms, draw)[0] for _ in range(4000))
+    assert first["kept"] / 4000 == pytest.approx(2.5**2 / (2.5**2 + 1), abs=0.02)
+    unknown = Counter(proposer._drawn({"new": [], **arms}, draw)[0] for _ in range(4000))
+    assert unknown["none"] < unknown["new"] < unknown["kept"], "who was never asked counts as the mean"
+    order = proposer._drawn({"new": [], **arms}, draw)
+    assert sorted(order) == ["kept", "new", "none"], "each stands in it, for when the first has no proposal"
+
+
+def test_nothing_that_costs_nothing_is_in_the_way():
+    proposer, draw = make("random"), Random(3)
+    free = {"one": [Outcome(0.0, 0.0, 0)], "other": [], "third": [Outcome(0.01, 0.0, 1)]}
+    assert {proposer._drawn(free, draw)[0] for _ in range(300)} == set(free)
+
+
 def test_a_restart_chooses_the_same():
     past = run(make("random", "thinker"), {"random": 5}, 30)
     again, once = (make("random", "thinker").ask(context(past), lambda p: None) for _ in range(2))
