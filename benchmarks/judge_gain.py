@@ -143,9 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trainings", type=int, default=30, help="of each search (default: 30)")
     parser.add_argument("--budget", default="smoke", help="a name in configs/budget, with tokens")
     parser.add_argument("--set", nargs="*", default=["amount=32768", "validation_tokens=32768"], help="of it")
+    parser.add_argument(
+        "--text", type=Path, help="a file or folder to train on (default: speeches, as data=sotu)"
+    )
     options = parser.parse_args(arguments)
     changes = {name: int(value) for name, _, value in (text.partition("=") for text in options.set)}
     budget = dict(read_budget(options.budget)) | {"test_tokens": TEST_TOKENS} | changes
+    budget |= {"text": str(options.text.resolve())} if options.text else {}
     found: dict[tuple[int, str], tuple[Searched, list[Keep], int]] = {}
     with (
         checked_out(options.old) as old,

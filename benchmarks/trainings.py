@@ -102,8 +102,10 @@ class Runner:
 
 
 def prepared(budget: Mapping[str, Any]) -> Prepared:
-    """The default corpus, prepared for a budget."""
-    data = read_budget(str(ROOT / "configs/data/sotu.yaml")) | {"other_path": None}
+    """The default corpus, or the text whose path `budget["text"]` says, prepared for a budget."""
+    text = budget.get("text")
+    data = read_budget(str(ROOT / f"configs/data/{'file' if text else 'sotu'}.yaml")) | {"other_path": None}
+    data |= {"path": text} if text else {}
     keys = [key for key in ("vocab", "validation_tokens", "test_tokens") if key in budget]
     spec = DataSpec.from_dict(data | {key: budget[key] for key in keys})
     return prepare(spec, Path(tempfile.gettempdir()) / "noise-cache")
