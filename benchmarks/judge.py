@@ -38,6 +38,11 @@ from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 
 AA_TRIALS = 500
 
+FIRST_CHECK = 1_000_000
+"""Seed of the first training on unseen text."""
+
+SLICES = 0
+
 PROPOSED_AGAIN = 0.5
 """Share of the candidates with a conflict whose author proposes them again on top of the new incumbent."""
 
@@ -354,10 +359,23 @@ def covers(interval: tuple[float, float] | None, truth: float) -> bool:
     return interval is not None and interval[0] <= truth <= interval[1]
 
 
+@dataclass
+class Check:
+    """A candidate that would be kept, and the incumbent, are trained on unseen text, one after the other."""
+
+    number: int
+    script: Script
+    tip: Script
+    seed: int
+    candidate: Observation | None = None
+
+
 class Places:
     """One search on several places, whose trials end when they end."""
 
     def __init__(self, judge: Judge, nature: Nature, start: Script, places: int, out: Outcome) -> None:
+        self.check: Check | None = None
+        self.slices = SLICES
         self.world, self.judge, self.nature, self.places, self.out = nature.world, judge, nature, places, out
         self.tip = start
         self.in_flight: dict[int, Script] = {}
@@ -365,33 +383,70 @@ class Places:
         self.confirmed: set[int] = set()
         self.busy = 0.0
         self.clock = 0.0
-        self.running: list[tuple[float, int, TrialRequest, Observation]] = []
+        self.running: list[tuple[float, int, TrialRequest | Check, Observation]] = []
         self.last: Levels | None = None
 
     def run(self, trials: int) -> None:
         """Search with so many trials; the last of them go to candidates in flight, as when a search ends."""
         self.judge.use_places(self.places)
+        self.judge.hold_keeps(True)
         while True:
+            self._begin_check()
             while self.started < trials and len(self.running) < self.places:
                 if (request := self._next(trials)) is None:
                     break
                 if request.arm == Arm.CONFIRM:
                     self.confirmed.add(request.candidate)
                 script = self.in_flight[request.candidate] if request.arm != Arm.INCUMBENT else self.tip
-                answer = self.nature.run(script, request.seed)
-                lasts = self.nature.rng.uniform(*((0.95, 1.05) if answer.score is not None else (0.1, 1.0)))
-                heappush(self.running, (self.clock + lasts, self.started, request, answer))
-                self.started += 1
+                self._train(script, request.seed, request)
             if not self.running:
                 return
             now, _, request, answer = heappop(self.running)
             self.busy += (now - self.clock) * (1 + len(self.running))
             self.clock = now
-            for number, verdict in self.judge.digest(request, answer):
-                self._decided(self.in_flight.pop(number), verdict)
+            if isinstance(request, Check):
+                self._go_on(request, answer)
+            else:
+                self._all_decided(self.judge.digest(request, answer))
             needed = self.judge.unanswered
-            self.running = [trial for trial in self.running if trial[2] in needed]
+            self.running = [trial for trial in self.running if trial[2] is self.check or trial[2] in needed]
             heapify(self.running)
+
+    def _train(self, script: Script, seed: int, request: TrialRequest | Check) -> None:
+        answer = self.nature.run(script, seed)
+        lasts = self.nature.rng.uniform(*((0.95, 1.05) if answer.score is not None else (0.1, 1.0)))
+        heappush(self.running, (self.clock + lasts, self.started, request, answer))
+        self.started += 1
+
+    def _begin_check(self) -> None:
+        """Check what would be kept, while there are slices of unseen text; then it is kept without."""
+        while self.check is None and (held := self.judge.held):
+            if not self.slices:
+                self._all_decided(self.judge.passed(held[0]))
+                continue
+            self.slices -= 1
+            self.check = Check(held[0], self.in_flight[held[0]], self.tip, FIRST_CHECK + self.slices)
+            self._train(self.check.script, self.check.seed, self.check)
+
+    def _go_on(self, check: Check, answer: Observation) -> None:
+        """After a training of a check."""
+        if check.candidate is None and answer.score is not None:
+            check.candidate = answer
+            self._train(check.tip, check.seed, check)
+            return
+        self.check = None
+        if self.in_flight.get(check.number) is not check.script:
+            return
+        if check.candidate is None:
+            del self.in_flight[check.number]
+            self.judge.withdraw(check.number)
+            return
+        self._all_decided(self.judge.checked(check.number, check.seed, check.candidate, answer))
+        self._all_decided(self.judge.passed(check.number))
+
+    def _all_decided(self, decided: list[tuple[int, Verdict]]) -> None:
+        for number, verdict in decided:
+            self._decided(self.in_flight.pop(number), verdict)
 
     def _next(self, trials: int) -> TrialRequest | None:
         for number in self.judge.behind:

@@ -151,7 +151,8 @@ class Judge(ABC):
 
         judge.hold_keeps(True)                                      # once
         for number in judge.held:
-            verdicts = judge.passed(number)                         # or withdraw it, if the check fails
+            verdicts = judge.checked(number, seed, its, incumbent)  # if the check trained both on a new seed
+            verdicts += judge.passed(number)                        # or withdraw it, if the check fails
     """
 
     name: ClassVar[str]
@@ -282,6 +283,22 @@ class Judge(ABC):
     def held(self) -> tuple[int, ...]:
         """Candidates that would be kept, and wait to be `passed` or withdrawn; the best comes first."""
         return ()
+
+    def checked(
+        self, number: int, seed: int, candidate: Observation, incumbent: Observation
+    ) -> list[tuple[int, Verdict]]:
+        """Say what the caller's check has scored, as further runs; before `passed`. A judge may ignore it.
+
+        Args:
+            number: A candidate that is held.
+            seed: On which it and the incumbent were run; a new one.
+            candidate: Its run, in which the caller looked for cheating more closely than usual.
+            incumbent: That of the incumbent.
+
+        Returns:
+            Verdicts on others that waited for a run of the incumbent; as `digest`.
+        """
+        return []
 
     def passed(self, number: int) -> list[tuple[int, Verdict]]:
         """Say that a candidate has passed the caller's check, on top of the present incumbent; as `digest`.

@@ -24,6 +24,10 @@ ODDS_FACTOR = 5.0
 do harm, so they look good far more rarely than ones that do nothing. And many that were confirmed and then
 discarded were real."""
 
+CHECK_FACTOR = 2.0
+"""Corrects the odds once more where the caller checks with runs of its own what would be kept: these are not
+selected, and most of what gains nothing fails them. Fitted with benchmarks/judge.py, too."""
+
 PRIOR_KEPT, PRIOR_CONFIRMED = 0.7, 8.0
 """Before anything is known, as if so many of so many confirmed candidates had been kept."""
 
@@ -74,6 +78,8 @@ class Default(Sequential):
         share = (kept + PRIOR_KEPT) / (self.confirmed - undecided + PRIOR_CONFIRMED)
         score = log_evidence(view.z, scale / view.error)
         score += math.log(ODDS_FACTOR * share / (1 - share)) + log_pass(BARS[0], c.gain_ratio)
+        if c.checked or self._must_pass(c):
+            score += math.log(CHECK_FACTOR)
         if score < math.log(self.options["odds"]):
             return None
         return Evidence(view.z, 1 / (1 + math.exp(min(score, 700.0))), f"evidence {view.z:.1f}")

@@ -54,9 +54,9 @@ def idle(state: str) -> Judge | None:
     Candidates in flight beside each other are left out.
     """
     judge = Judge.from_json(state)
+    judge.hold_keeps(False)  # nobody would pass what is imagined
     if judge.places > 1:
         judge.use_places(1)
-        judge.hold_keeps(False)
         for number in judge.in_flight:
             judge.withdraw(number)
     return None if judge.in_flight or judge.unanswered else judge

@@ -92,19 +92,22 @@ class Conclusion:
         self._veto(experiment, replace(self._refused(experiment, found, verdict.trials), guards=gains))
 
     def check_held(self, experiment: Experiment) -> Steps[None]:
-        """The same look at unseen text before the judge of several places keeps a candidate that it holds.
+        """The same look at unseen text before the judge keeps a candidate that it holds.
 
-        Others go on meanwhile. If it is kept then, `check` follows, and finds what this has shown.
+        Others go on meanwhile. The judge counts the trainings. If it keeps the candidate then, `check`
+        follows, and finds what this has shown.
         """
         number = experiment.number
         found = yield from check_unseen(self._state, self._scheduler, experiment)
+        for trial in found.trials:
+            self._view.trial(trial)
         moved = self._journal.experiment(number).commit != experiment.commit
         if moved or number not in self._judging.judge.in_flight:
             return  # it has failed meanwhile, or was merged onto another incumbent
         if self._incumbent_revoked(found):
             return
         if found.outcome is Outcome.OK:
-            self._judging.passed(number)
+            self._judging.passed(number, found.trials)
             return
         self._judging.end(number, self._refused(experiment, found, len(experiment.own)))
 

@@ -23,7 +23,7 @@ from autoresearch.search.checks.admission import Admission
 from autoresearch.search.checks.revocation import suspect
 from autoresearch.search.observers import View
 from autoresearch.search.scheduler import Scheduler
-from autoresearch.search.scores import ScoreJudge
+from autoresearch.search.scores import Documents, ScoreJudge
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Ended
 from autoresearch.search.trials import CANDIDATE_ARMS
@@ -118,9 +118,21 @@ class Judging:
         self.judge.withdraw(number)
         self._record({number: verdict})
 
-    def passed(self, number: int) -> None:
-        """Let the judge keep a candidate that has passed the last check, if it still wants to."""
-        self._record(self._tuned(self.judge.passed(number)))
+    def passed(self, number: int, trials: Sequence[Trial]) -> None:
+        """Let the judge keep a candidate that has passed the last check, if it still wants to.
+
+        Args:
+            number: The candidate.
+            trials: Its training in the check, and the incumbent's; or none.
+        """
+        decided: dict[int, Verdict] = {}
+        ran = [(trial.result, self._documents(trial)) for trial in trials if trial.result]
+        if ran and not any(self._state.devices.name(result.provenance.device) for result, _ in ran):
+            decided |= self.judge.checked(number, trials[0].seed, *ran)
+        self._record(self._tuned(decided | self.judge.passed(number)))
+
+    def _documents(self, trial: Trial) -> Documents:
+        return document_losses(losses_folder(self._journal.path.parent, trial.id))
 
     def _record(self, verdicts: dict[int, Verdict]) -> None:
         """Record verdicts that follow from no trial, and the judge."""
@@ -188,8 +200,7 @@ class Judging:
             mine = number == trial.experiment and want.arm is not Arm.INCUMBENT
             return [*(result for result in known if result), *([ended.result] * mine)]
 
-        documents = document_losses(losses_folder(self._journal.path.parent, trial.id))
-        decided = self._tuned(self.judge.digest(want, ended.result, results, documents))
+        decided = self._tuned(self.judge.digest(want, ended.result, results, self._documents(trial)))
         needless = self._unneeded()
         self._journal.mark(trial.experiment, trial.id, "judge", begun, now())
         if want.arm is Arm.CONFIRM and ended.result.outcome is Outcome.INVALID:

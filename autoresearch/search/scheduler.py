@@ -165,13 +165,14 @@ class Scheduler:
 
     # Trials
 
-    def start(self, experiment: int, request: TrialRequest, commit: str) -> Trial:
+    def start(self, experiment: int, request: TrialRequest, commit: str, **fields: Any) -> Trial:
         """Record a trial in the journal, then start it. A place must be free.
 
         Args:
             experiment: Number of its experiment.
             request: Its purpose and its seed.
             commit: The commit to measure.
+            **fields: Fields of its `TrialSpec` that differ from those of other such trials.
         """
         device = self.own_device
         self._devices.begin(device)
@@ -181,7 +182,7 @@ class Scheduler:
         place = self._free_place(device) or ""
         trial = self._journal.start_trial(experiment, request.arm, request.seed, commit, place)
         spec = self._rules.spec(trial, thorough=request.thorough, device=device)
-        return self._submit(trial, spec, device)
+        return self._submit(trial, replace(spec, **fields), device)
 
     def start_unrecorded(
         self, trial: Trial, splits: Sequence[Split], items: str, device: str | None = None, **fields: Any

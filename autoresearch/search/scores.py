@@ -73,9 +73,9 @@ class ScoreJudge:
         return self._judge.to_json()
 
     def use_places(self, places: int) -> None:
-        """Say how many trials can run at the same time. With several a keep waits until it is `passed`."""
+        """Say how many trials can run at the same time. A judge that can waits with each keep (`held`)."""
         self._judge.use_places(places)
-        self._judge.hold_keeps(places > 1)
+        self._judge.hold_keeps(True)
 
     def use_device(self, device: str) -> bool:
         """Say on which kind of device the next trial would run; whether the judge compares within kinds."""
@@ -89,6 +89,24 @@ class ScoreJudge:
     def held(self) -> tuple[int, ...]:
         """Candidates that would be kept, and wait to be passed or withdrawn; the best comes first."""
         return self._judge.held
+
+    def checked(
+        self,
+        number: int,
+        seed: int,
+        candidate: tuple[Measurement, Documents],
+        incumbent: tuple[Measurement, Documents],
+    ) -> dict[int, Verdict]:
+        """Say what the check of a held candidate has scored, before `passed`; verdicts are as of `digest`.
+
+        Args:
+            number: The candidate.
+            seed: Of both trainings.
+            candidate: Its result, and what documents contribute to it.
+            incumbent: The same of the incumbent.
+        """
+        ran = (self._observation(*side) for side in (candidate, incumbent))
+        return {n: self._in_unit(verdict) for n, verdict in self._judge.checked(number, seed, *ran)}
 
     def passed(self, number: int) -> dict[int, Verdict]:
         """Say that a candidate has passed the last check; gives verdicts as `digest` does."""
@@ -152,10 +170,8 @@ class ScoreJudge:
         Returns:
             Number of a candidate -> its verdict, for those that are decided now.
         """
-        failures, score = self._judge.failed, result.score
-        loss = None if score is None else self._metric.loss(score)
-        parts = _losses(self._metric, documents[0])
-        decided = dict(self._judge.digest(request, Observation.of(replace(result, score=loss), parts)))
+        failures = self._judge.failed
+        decided = dict(self._judge.digest(request, self._observation(result, documents)))
         if self._judge.failed > failures:
             for number, verdict in decided.items():
                 failed = next((r for r in results(number) if r.outcome is not Outcome.OK), None)
@@ -170,6 +186,10 @@ class ScoreJudge:
             return True
         self._judge.digest(request, Observation.failed())
         return False
+
+    def _observation(self, result: Measurement, documents: Documents) -> Observation:
+        loss = None if result.score is None else self._metric.loss(result.score)
+        return Observation.of(replace(result, score=loss), _losses(self._metric, documents[0]))
 
     def _in_unit(self, verdict: Verdict) -> Verdict:
         levels = verdict.levels.in_unit(self._metric) if verdict.levels else None

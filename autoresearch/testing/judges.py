@@ -159,6 +159,10 @@ def parallel(judge: Judge, simulation: Simulation, devices: int, rng: random.Ran
     return verdicts
 
 
+FIRST_CHECK = 1_000_000
+"""Least seed of the trainings of a check; no judge asks for so many."""
+
+
 @dataclass
 class Many:
     """A search on several places: candidates in flight, and answers that come back in random order.
@@ -193,8 +197,10 @@ class Many:
                 if rng.random() < 0.3:
                     self._reloaded().withdraw(number)
                     in_flight.remove(number)
-                else:
-                    self._decided(self._reloaded().passed(number), in_flight, verdicts)
+                    continue
+                if rng.random() < 0.7:
+                    self._decided(self._checked(number), in_flight, verdicts)
+                self._decided(self._reloaded().passed(number), in_flight, verdicts)
             while len(running) < self.places:
                 for number in self.judge.behind:
                     if rng.random() < self.conflicts:
@@ -220,6 +226,12 @@ class Many:
             request, answer = running.pop(rng.randrange(len(running)))
             self._decided(self._reloaded().digest(request, answer), in_flight, verdicts)
             running = [trial for trial in running if trial[0] in self.judge.unanswered]
+
+    def _checked(self, number: int) -> list[tuple[int, Verdict]]:
+        """The check of a held candidate, which has trained it and the incumbent on a new seed."""
+        seed = FIRST_CHECK + len(self.steps)
+        runs = TrialRequest(Arm.CONFIRM, seed, candidate=number), TrialRequest(Arm.INCUMBENT, seed)
+        return self._reloaded().checked(number, seed, *(self.simulation.answer(number, run) for run in runs))
 
     def _decided(
         self, decided: list[tuple[int, Verdict]], in_flight: set[int], verdicts: dict[int, Verdict]
@@ -291,7 +303,7 @@ class JudgeContract:
                 assert first.observe(next_request, answer) == second.observe(next_request, answer)
         assert first.to_json() == second.to_json()
 
-    @pytest.mark.parametrize(("places", "hold"), [(2, False), (4, True), (16, False), (16, True)])
+    @pytest.mark.parametrize(("places", "hold"), [(1, True), (2, False), (4, True), (16, False), (16, True)])
     @pytest.mark.parametrize("seed", range(3))
     def test_on_several_places_each_candidate_has_its_verdict(
         self, seed: int, places: int, hold: bool

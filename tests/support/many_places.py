@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from autoresearch.judge import TrialRequest
+from autoresearch.search.checks.unseen import FIRST_SEED
 from autoresearch.search.loop import Search
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.store.files import document_losses, losses_folder
@@ -96,12 +97,14 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
         steady=search.task.deterministic,
     )
     judge.use_places(places)
-    trials = sorted((t for t in everything if t not in starts), key=lambda t: t.id)
+    asked_for = (t for t in everything if t not in starts and t.seed < FIRST_SEED)
+    trials = sorted(asked_for, key=lambda t: t.id)
     events: list[tuple[float, int, object]] = [(e.created, 0, e) for e in experiments[1:]]
     events += [(t.started, 1, t) for t in trials]
     events += [(t.finished or 0.0, 2, t) for t in trials if t.result]
-    passed = {use.experiment: use.ended for use in read_slices(journal) if use.outcome == "ok"}
-    passed |= {e.number: e.finished or 0.0 for e in experiments[1:] if e.kept and e.number not in passed}
+    uses = [use for use in read_slices(journal) if use.outcome == "ok"]
+    passed = {use.experiment: use.ended for use in uses}
+    checks = {use.experiment: [t for i in use.trials for t in everything if t.id == i] for use in uses}
     events += [(moment, 3, number) for number, moment in passed.items()]
     gone = {use.experiment for use in read_slices(journal) if use.outcome not in ("", "ok")}
     events += [(experiments[number].finished or 0.0, 4, number) for number in gone]
@@ -109,6 +112,8 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
     asked: dict[int, TrialRequest] = {}
     found: dict[int, Verdict] = {}
     for _, kind, what in sorted(events, key=lambda event: event[:2]):
+        for number in [number for number in judge.held if number not in {*passed, *gone}]:
+            found |= judge.passed(number)  # there was no slice left
         if isinstance(what, Experiment):
             proposal = what.proposal
             assert proposal
@@ -117,6 +122,8 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
             if kind == 4:
                 judge.withdraw(what)
             else:
+                if ran := [(t.result, losses[t.id]) for t in checks.get(what, ()) if t.result]:
+                    found |= judge.checked(what, checks[what][0].seed, *ran)
                 found |= judge.passed(what)
             asked = {id: want for id, want in asked.items() if judge.needs(want)}
         elif kind == 1 and isinstance(what, Trial):

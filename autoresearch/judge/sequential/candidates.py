@@ -91,6 +91,7 @@ class Candidate:
         behind: Whether it was made for an incumbent before the present one.
         moves: Changes that were kept since its first run.
         passed: Whether it was said to have passed the last check on top of the present incumbent.
+        checked: Whether that check has run it, and the incumbent.
     """
 
     number: int = 0
@@ -109,6 +110,7 @@ class Candidate:
     behind: bool = False
     moves: int = 0
     passed: bool = False
+    checked: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -144,6 +146,7 @@ class Candidate:
         """Forget its runs; it will be screened again."""
         self.runs, self.items, self.past, self.spread, self.moves = {}, {}, {}, 0.0, 0
         self.inspected, self.controls, self.waits_for = False, (), Wait.NOTHING
+        self.passed = self.checked = False
 
     def move(self, before: Incumbent) -> None:
         """Another candidate was kept: its runs on top of the incumbent before are past."""
@@ -151,7 +154,8 @@ class Candidate:
             self.past[seed] = Earlier.of(before, seed).past(score, self.items.get(seed, ()))
         self.moves += bool(self.past or self.runs)
         self.runs, self.items = {}, {}
-        self.behind, self.controls, self.waits_for, self.passed = True, (), Wait.NOTHING, False
+        self.behind, self.controls, self.waits_for = True, (), Wait.NOTHING
+        self.passed = self.checked = False
 
     def add(self, seed: int, score: float, items: tuple[float, ...], earlier: Earlier | None) -> None:
         """Take a run; `earlier`: the incumbent that it is on top of, if that was replaced since."""

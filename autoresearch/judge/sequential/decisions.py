@@ -16,7 +16,7 @@ from autoresearch.judge.base import Kept
 from autoresearch.judge.noise.spread import Comparison, Noise, Runs
 from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.judge.sequential.candidates import MERGED_RUNS, Candidate, Earlier, Wait
-from autoresearch.judge.sequential.estimates import MIN_RUNS, Estimates
+from autoresearch.judge.sequential.estimates import CHECKED_RUNS, MIN_RUNS, Estimates
 from autoresearch.judge.sequential.evidence import (
     Evidence,
     SizeTerms,
@@ -52,6 +52,19 @@ class Sequential(Estimates):
         """
 
     # Answers
+
+    def checked(
+        self, number: int, seed: int, candidate: Observation, incumbent: Observation
+    ) -> list[tuple[int, Verdict]]:
+        """Take the runs of the caller's check; see `Judge.checked`."""
+        c = self.active[number]
+        if c.waits_for is not Wait.PASS or candidate.score is None or incumbent.score is None:
+            return []
+        known = len(candidate.items) == len(incumbent.items) == len(self.weights) > 1
+        c.add(seed, candidate.score, candidate.items if known else (), None)
+        c.inspected = c.checked = True
+        self.incumbent.runs_since += 1
+        return self._with_levels(self._read(TrialRequest(Arm.INCUMBENT, seed), incumbent))
 
     def _read(self, request: TrialRequest, observation: Observation) -> list[tuple[int, Verdict]]:
         if request.arm is not Arm.INCUMBENT:
@@ -115,9 +128,11 @@ class Sequential(Estimates):
         scale, terms = expected_gain(self.keeps, noise.sigma), self._terms(noise, c)
         view, unselected = self._compare(noise, c, runs), self._compare(noise, c, _but_the_first(runs))
         c.waits_for, c.z = Wait.NOTHING, view.z
-        if k >= MIN_RUNS:
+        must_pass = self._must_pass(c)
+        if k >= (CHECKED_RUNS if must_pass else MIN_RUNS):
             evidence = self._accept(c, view.plus(-terms.price), unselected.plus(-terms.price), scale)
-            if evidence and not c.inspected and surprising(view.gain, self.keeps, self.incumbent.mean):
+            surprise = evidence and surprising(view.gain, self.keeps, self.incumbent.mean)
+            if surprise and not (c.inspected or must_pass):
                 c.waits_for = Wait.THOROUGH_RUN
                 return None
             if evidence or terms.simplifies(unselected):
@@ -130,10 +145,10 @@ class Sequential(Estimates):
                         return self._discard(c, here, f"on top of what was kept since: {why}")
                     if why is None:
                         return None
-                if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
-                    return None
-                if self.holds and not c.passed:
+                if must_pass:  # first: its runs tell of surprises and of the machine, too
                     c.waits_for = Wait.PASS
+                    return None
+                if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
                 if evidence:
                     return self._keep(c, view, evidence, scale)
@@ -143,6 +158,10 @@ class Sequential(Estimates):
         if terms.price and self._accept(c, view, unselected, scale):
             return self._discard(c, view, f"the gain does not pay for the size it adds ({c.complexity:+g})")
         return self._discard(c, view, f"could not be confirmed: {why}")
+
+    def _must_pass(self, c: Candidate) -> bool:
+        """Whether the caller will check a candidate before it is kept."""
+        return self.holds and not c.passed
 
     def _on_top(
         self, c: Candidate, noise: Noise, view: Comparison, evidence: Evidence | None, terms: SizeTerms
@@ -202,7 +221,8 @@ class Sequential(Estimates):
     def _keep(self, c: Candidate, view: Comparison, evidence: Evidence, scale: float) -> Verdict:
         k, pairs = len(c.seeds), self._measured(c, self._runs(c))
         gain, interval = shrink(view.gain, view.widened, scale, evidence.doubt)
-        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=c.inspected)
+        surprise = c.inspected and surprising(view.gain, self.keeps, self.incumbent.mean)
+        keep = Kept(view.gain, view.widened, gain, interval, k, evidence.doubt, suspicious=surprise)
         bias = view.gain - gain
         self.incumbent.sampling_bias += bias * view.sampling_share
         sampling = view.error**2 * view.sampling_share

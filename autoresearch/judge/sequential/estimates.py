@@ -24,6 +24,9 @@ from autoresearch.types import Levels
 MIN_RUNS = 3
 """A screening run and two confirmations."""
 
+CHECKED_RUNS = 2
+"""Where the caller checks what would be kept: its run in the check is one more."""
+
 ONLY_CANDIDATE = ("runs", "items", "spread", "gain_ratio", "inspected", "controls", "waits_for")
 """What the JSON of older versions, which held one candidate, has of it beside its complexity and kind."""
 

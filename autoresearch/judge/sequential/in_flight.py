@@ -170,6 +170,8 @@ class InFlight(Judge):
 
     def _confirmation(self, c: Candidate) -> list[TrialRequest]:
         """The next trials of a screened candidate, on seeds on which the incumbent has run or will."""
+        if c.waits_for is Wait.PASS:
+            return []
         if c.waits_for is Wait.CONTROL_RUN or self.incumbent.outliers:
             return [TrialRequest(Arm.INCUMBENT, self._new_seed())]
         free = [seed for seed in self.incumbent.runs if seed not in c.seeds]

@@ -1,10 +1,11 @@
 """Checks, before a keep, that the gain is there on text that no program of the search was shown before.
 
-Candidate and incumbent are trained once more, with the same new seed, and scored on a slice of held-out text.
-A program that knows the validation text, from notes of earlier programs or by whatever channel, gains nothing
-there. Both are first asked the same blind questions, whose answers must show the gain as well. Each slice is
-used once, whatever comes of it: it is written down before it is opened. When none is left, that is said, and
-the verdict rests on the validation data.
+Candidate and incumbent are trained once more, with the same new seed, and scored on a slice of held-out text
+beside the validation data. These are trials of the journal like others, and a judge that waits with its keeps
+counts them. A program that knows the validation text, from notes of earlier programs or by whatever channel,
+gains nothing there. Both are first asked the same blind questions, whose answers must show the gain as well.
+Each slice is used once, whatever comes of it: it is written down before it is opened. When none is left, that
+is said, and the verdict rests on the validation data.
 
 Not covered: what is done about a gain that is missing (`loop`).
 """
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch.clock import now
+from autoresearch.judge import TrialRequest
 from autoresearch.judge.noise.documents import Items, document_variance
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
-from autoresearch.store.files import read_losses
+from autoresearch.store.files import losses_folder, read_losses
 from autoresearch.store.records.notes import SliceUse, read_slices, write_slice
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Split, Trial
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_SEED = 500_000_000
-"""Seed index of the check of experiment 0; no judge asks for so many."""
+"""Seed index of the check on the first slice; no judge asks for so many."""
 
 LARGEST_Z = 4.0
 """Standard errors by which the gain on validation data may exceed that on the slice."""
@@ -50,11 +52,13 @@ class Found:
         reason: What is said of it.
         outcome: OK if the gain was there, or could not be checked; PRUNE if it was not there.
         failed: The trial whose result is the reason, if one did not end well.
+        trials: The trainings of candidate and incumbent; empty if there were none, or one failed.
     """
 
     reason: str
     outcome: Outcome = Outcome.OK
     failed: tuple[Trial, Measurement] | None = None
+    trials: tuple[Trial, ...] = ()
 
 
 def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experiment) -> Steps[Found]:
@@ -71,48 +75,57 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
     uses = read_slices(journal)
     mine = [use for use in uses if use.experiment == experiment.number and use.outcome]
     if done := [use for use in mine if use.commit in ("", experiment.commit)]:
-        return Found(done[-1].reason, Outcome(done[-1].outcome))
+        known = {trial.id: trial for trial in experiment.trials}
+        trials = tuple(known[number] for number in done[-1].trials)
+        return Found(done[-1].reason, Outcome(done[-1].outcome), trials=trials)
     used = {use.share for use in uses}
     share = next((i for i in range(count) if i not in used), None)
     if share is None:
         return Found("no unseen text was left to check it on" if count else "")
     use = SliceUse(experiment.number, share, count, now(), secrets.randbits(32), commit=experiment.commit)
     write_slice(journal, use)
-    results = []
+    results, trials = list[Measurement](), tuple[Trial, ...]()
     # The candidate comes first: nothing that was shown to the incumbent can reach it.
-    for side, commit in (("candidate", experiment.commit), ("incumbent", experiment.parent)):
-        trial = Trial(
-            id=0,
-            experiment=experiment.number,
-            arm=Arm.AUDIT,
-            seed=FIRST_SEED + experiment.number,
-            commit=commit,
-            started=now(),
-            label=f"unseen text, {side}",
-        )
-        start = partial(
-            scheduler.start_unrecorded,
-            trial,
-            (Split.HELD, Split.VALIDATION),
-            _items(use, side),
-            thorough=True,
+    for arm, commit in ((Arm.CONFIRM, experiment.commit), (Arm.INCUMBENT, experiment.parent)):
+        ended = yield partial(
+            scheduler.start,
+            experiment.number,
+            TrialRequest(arm, FIRST_SEED + share, thorough=True),
+            commit,
+            splits=(Split.HELD, Split.VALIDATION),
             blind=True,
             blind_seed=use.questions,
             share=(share, count),
         )
-        ended = yield start
+        trial = journal.finish_trial(ended.trial, _on_validation(state, ended.result))
         if ended.result.score is None:
-            outcome = ended.result.outcome if side == "candidate" else Outcome.OK
+            outcome = ended.result.outcome if arm is Arm.CONFIRM else Outcome.OK
+            side = "candidate" if arm is Arm.CONFIRM else "incumbent"
             why = f"the training of the {side} for unseen text failed: {ended.result.reason}"
-            return _noted(state, use, Found(why, outcome, (trial, ended.result)))
+            found = Found(why, outcome, (trial, ended.result))
+            if arm is Arm.INCUMBENT and ended.result.outcome is Outcome.INVALID:
+                return found  # nothing is found of the candidate, which is to be proposed again
+            return _noted(state, use, found)
         results.append(ended.result)
+        trials += (trial,)
     if len({state.devices.name(result.provenance.device) for result in results}) > 1:  # a place was lost
         return (yield from check_unseen(state, scheduler, experiment))
-    return _noted(state, use, _compare(state, use, *results))
+    return _noted(state, use, replace(_compare(state, trials, *results), trials=trials))
+
+
+def _on_validation(state: SearchState, result: Measurement) -> Measurement:
+    """The result as other trials have it, with the score on validation data. Each slice is another text."""
+    metric, metrics = state.task.metric, dict(result.metrics)
+    if result.score is None:
+        return result
+    score = metrics.pop(metric.on(Split.VALIDATION))
+    return state.devices.levelled(replace(result, score=score, metrics=metrics))
 
 
 def _noted(state: SearchState, use: SliceUse, found: Found) -> Found:
-    write_slice(state.journal, replace(use, outcome=found.outcome.value, reason=found.reason, ended=now()))
+    trials = tuple(trial.id for trial in found.trials)
+    ended = replace(use, outcome=found.outcome.value, reason=found.reason, ended=now(), trials=trials)
+    write_slice(state.journal, ended)
     return found
 
 
@@ -147,9 +160,11 @@ def blind_gain(
     return gain, float(np.sqrt(((gains - gain * weights) ** 2).sum()) / weights.sum())
 
 
-def _compare(state: SearchState, use: SliceUse, candidate: Measurement, incumbent: Measurement) -> Found:
+def _compare(
+    state: SearchState, trials: Sequence[Trial], candidate: Measurement, incumbent: Measurement
+) -> Found:
     metric, folder = state.task.metric, state.journal.path.parent
-    places = [folder / _items(use, side) for side in ("incumbent", "candidate")]
+    places = [losses_folder(folder, trial.id) for trial in reversed(trials)]
     assert candidate.score is not None and incumbent.score is not None
     name = metric.on(Split.VALIDATION)
     seen = metric.gain(incumbent.metrics[name], candidate.metrics[name])
@@ -181,8 +196,3 @@ def _error(places: Sequence[Path], split: Split) -> float:
         return 0.0
     items = Items(after[:, 1], after[:, 2].astype(np.int64))
     return document_variance({0: before[:, 0]}, {0: after[:, 0]}, items).error
-
-
-def _items(use: SliceUse, side: str) -> str:
-    """Where the losses of a training are kept, below the folder of the search."""
-    return f"losses/unseen-{use.share}-{side}"

@@ -114,6 +114,8 @@ class SliceUse(Plain):
         commit: The candidate's; empty in searches of older versions. On top of another incumbent it is
             checked again.
         ended: When it showed that; 0 if that is not known.
+        trials: Its two trainings, the candidate's first, by their numbers in the journal; empty if one of
+            them failed, and in searches of older versions, whose journals do not hold them.
     """
 
     experiment: int
@@ -125,6 +127,7 @@ class SliceUse(Plain):
     reason: str = ""
     commit: str = ""
     ended: float = 0.0
+    trials: tuple[int, ...] = ()
 
 
 def read_slices(notes: Notes) -> list[SliceUse]:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from autoresearch.judge import Judge, create_judge
-from autoresearch.judge.requests import Observation
+from autoresearch.judge.requests import Observation, TrialRequest
 from autoresearch.testing.judges import Many, Simulation, mixture
 from autoresearch.types import Arm, Verdict, VerdictKind
 
@@ -214,6 +214,9 @@ def test_a_keep_that_is_held_keeps_no_place_waiting_and_nothing_else_is_decided_
         assert held not in dict(judge.digest(request, simulation.answer(request.candidate, request)))
     assert held in judge.held and judge.behind == ()
     judge = Judge.from_json(judge.to_json())
+    requests = TrialRequest(Arm.CONFIRM, 999, candidate=held), TrialRequest(Arm.INCUMBENT, 999)
+    assert judge.checked(held, 999, *(simulation.answer(held, request) for request in requests)) == []
     [(decided, verdict)] = judge.passed(held)
     assert decided == held and verdict.kind is VerdictKind.KEEP and judge.behind
+    assert 999 in [seed for seed, *_ in verdict.pairs] and verdict.trials == 3
     assert judge.held == ()

@@ -104,7 +104,9 @@ def test_a_program_that_fails_there_is_not_kept_and_an_invalid_incumbent_is_take
     stub.measure = strict  # type: ignore[method-assign]
     search.run()
     assert kinds(search)[:3] == ["invalid", "crash", "discard"]
-    assert [(r.number, r.also) for r in read_revoked(search.journal)] == [(1, (3,))]
+    assert [(r.number, r.also) for r in read_revoked(search.journal)] == [(1, ())]
+    third = search.journal.experiments()[3].verdict
+    assert third is not None and "proposed again" in third.reason
     assert git(repository.root, "rev-parse", "autoresearch/x") == search.journal.info().base_commit
     assert [draft.proposal.hypothesis for draft in search.journal.drafts()] == ["set 0.1"]
 
