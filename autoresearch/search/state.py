@@ -241,6 +241,12 @@ class SearchState:
             *(Limit(k, f"{GUARDS[k].unit} of {GUARDS[k].what} (a guard)", v) for k, v in guards.items()),
         )
 
+    @property
+    def scored_splits(self) -> tuple[Split, ...]:
+        """The splits whose text every program that is confirmed may be shown: validation, and other text."""
+        known = self.journal.info().data.get("splits", {})
+        return (Split.VALIDATION, Split.OTHER) if Split.OTHER in known else (Split.VALIDATION,)
+
     def guards(self) -> tuple[GuardMetric, ...]:
         """The further metrics on which what is kept may not lose: as configured, and as accepted since."""
         declared = chosen_guards(self.task, self.config.guards.metrics)

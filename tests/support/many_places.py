@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from autoresearch.judge import TrialRequest
-from autoresearch.search.checks.unseen import FIRST_SEED
 from autoresearch.search.loop import Search
 from autoresearch.search.scores import ScoreJudge
 from autoresearch.store.files import document_losses, losses_folder
@@ -97,7 +96,8 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
         steady=search.task.deterministic,
     )
     judge.use_places(places)
-    asked_for = (t for t in everything if t not in starts and t.seed < FIRST_SEED)
+    of_checks = {number for use in read_slices(journal) for number in use.trials}
+    asked_for = (t for t in everything if t not in starts and t.id not in of_checks)
     trials = sorted(asked_for, key=lambda t: t.id)
     events: list[tuple[float, int, object]] = [(e.created, 0, e) for e in experiments[1:]]
     events += [(t.started, 1, t) for t in trials]

@@ -28,7 +28,6 @@ from autoresearch.types import (
     Measurement,
     Metric,
     Outcome,
-    Split,
     Trial,
 )
 
@@ -134,8 +133,6 @@ def _train(
     """Train candidate and incumbent on common fresh seeds; what fails is left out."""
     sides: tuple[list[GuardRun], list[GuardRun]] = ([], [])
     guards, folder = state.guards(), state.journal.path.parent
-    others = [Split.OTHER] if Split.OTHER in state.journal.info().data.get("splits", {}) else []
-    splits = (Split.VALIDATION, *others)
     for index in range(NEW_SEEDS):
         for side, commit in enumerate((experiment.parent, experiment.commit)):
             seed = FIRST_SEED + NEW_SEEDS * experiment.number + index
@@ -143,7 +140,12 @@ def _train(
             trial = Trial(0, experiment.number, Arm.AUDIT, seed, commit, now(), label=label)
             items = f"losses/guards-{experiment.number}-{index}-{side}"
             start = partial(
-                scheduler.start_unrecorded, trial, splits, items, blind=True, guards=requested(guards)
+                scheduler.start_unrecorded,
+                trial,
+                state.scored_splits,
+                items,
+                blind=True,
+                guards=requested(guards),
             )
             ended = yield start
             if ended.result.outcome is Outcome.OK and ended.result.score is not None:

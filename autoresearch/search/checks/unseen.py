@@ -28,13 +28,14 @@ from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
 from autoresearch.store.files import losses_folder, read_losses
 from autoresearch.store.records.notes import SliceUse, read_slices, write_slice
+from autoresearch.tasks.base import requested
 from autoresearch.types import Arm, Experiment, Measurement, Outcome, Split, Trial
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FIRST_SEED = 500_000_000
+FIRST_SEED = 1_000_000
 """Seed index of the check on the first slice; no judge asks for so many."""
 
 LARGEST_Z = 4.0
@@ -92,7 +93,9 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             experiment.number,
             TrialRequest(arm, FIRST_SEED + share, thorough=True),
             commit,
-            splits=(Split.HELD, Split.VALIDATION),
+            splits=(Split.HELD, *state.scored_splits),
+            guards=tuple(g for g in requested(state.guards()) if g.definition.get("split") != Split.HELD),
+            gauge=False,
             blind=True,
             blind_seed=use.questions,
             share=(share, count),

@@ -11,7 +11,9 @@ import pytest
 
 from autoresearch.execute.base import TrialSpec
 from autoresearch.propose.base import Check, Context
+from autoresearch.search.checks.unseen import FIRST_SEED
 from autoresearch.search.conclusion import Conclusion
+from autoresearch.search.judging import Judging
 from autoresearch.search.loop import Search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.records.notes import read_revoked, read_slices
@@ -25,10 +27,16 @@ def repository(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "repo")
 
 
-def searching(repository: Repository, ideas: list[float | str], slices: int = 9, workers: int = 1) -> Search:
+def searching(
+    repository: Repository,
+    ideas: list[float | str],
+    slices: int = 9,
+    workers: int = 1,
+    judge: str = "default",
+) -> Search:
     """A search with so many slices of held-out text."""
     experiments, places = f"experiments={len(ideas)}", f"executor.workers={workers}"
-    search = make_search(repository, ideas, experiments, places)
+    search = make_search(repository, ideas, experiments, places, f"judge={judge}")
     about = {"tokens": 24_000 * slices, "documents": 999}
     search.journal.update(data={"splits": {"validation": about, "held": about}})
     return search
@@ -63,6 +71,32 @@ def test_a_real_gain_is_kept_and_each_slice_is_used_once(repository: Repository)
     assert "on unseen text" in first and "no unseen text was left" in last
     [use] = read_slices(search.journal)
     assert (use.experiment, use.share, use.of, use.outcome) == (1, 0, 1, "ok")
+
+
+def test_the_trainings_of_the_check_are_trials_that_the_judge_counts(repository: Repository) -> None:
+    search = searching(repository, [0.5, 0.2], slices=1)
+    search.run()
+    first, last = search.journal.experiments()[1:]
+    assert [t.arm for t in first.own] == [Arm.SCREEN, Arm.CONFIRM, Arm.CONFIRM] == [t.arm for t in last.own]
+    mine, beside = (t for t in first.trials if t.seed == FIRST_SEED)
+    assert read_slices(search.journal)[0].trials == (mine.id, beside.id)
+    assert (mine.arm, mine.commit, beside.arm) == (Arm.CONFIRM, first.own[0].commit, Arm.INCUMBENT)
+    assert first.verdict and last.verdict and first.verdict.trials == last.verdict.trials == 3
+    assert mine.result and beside.result and mine.score == pytest.approx(1.05, abs=4 * NOISE)
+    assert "held_bpb" not in mine.result.metrics and "validation_bpb" not in mine.result.metrics
+    assert (FIRST_SEED, beside.score, mine.score) in first.verdict.pairs
+    assert FIRST_SEED in [seed for seed, *_ in last.verdict.pairs], (
+        "the incumbent's runs are those of its keep"
+    )
+
+
+def test_a_judge_that_waits_with_no_keep_is_checked_after_its_verdict(repository: Repository) -> None:
+    search = searching(repository, [0.5, "OTHER = 1; NOTES = 0.05"], judge="greedy")
+    search.run()
+    assert kinds(search) == ["keep", "discard"]
+    kept, noted = search.journal.experiments()[1:]
+    assert [t.arm for t in kept.trials] == [Arm.SCREEN, Arm.CONFIRM, Arm.INCUMBENT]
+    assert noted.verdict and "missing on text that no program had seen" in noted.verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -115,7 +149,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("when", ["in the check", "after it"])
+@pytest.mark.parametrize("when", ["in the check", "before the judge hears of it", "after it"])
 def test_a_killed_check_goes_on_with_the_next_slice(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -128,7 +162,8 @@ def test_a_killed_check_goes_on_with_the_next_slice(
         seen, run = spied(search), measurer(search)
         run.on_run = lambda: kill() if Split.HELD in seen[-1].splits else None
     else:
-        monkeypatch.setattr(Conclusion, "record", kill)
+        target = (Judging, "passed") if "judge" in when else (Conclusion, "record")
+        monkeypatch.setattr(*target, kill)
     with pytest.raises(Killed):
         search.run()
     monkeypatch.undo()
@@ -141,7 +176,7 @@ def test_a_killed_check_goes_on_with_the_next_slice(
     assert opened == ([(1, 9)] * 2 if when == "in the check" else [])
     assert [(u.share, u.outcome) for u in read_slices(again.journal)][-1][1] == "ok"
     reason = again.journal.experiments()[1].verdict
-    assert reason is not None and reason.reason.count("on unseen text") == 1
+    assert reason is not None and reason.reason.count("on unseen text") == 1 and reason.trials == 3
 
 
 def test_text_that_older_versions_showed_to_programs_is_not_unseen(repository: Repository) -> None:
