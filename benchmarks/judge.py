@@ -6,7 +6,7 @@ by document, crashes, edits that conflict, 60 to 500 trials, 2 to 4 baselines; a
 task), runs every judge in them through its public interface at equal numbers of trials, and prints a table.
 The default judge has 1, 4 and 16 places. Exits with 1 if it misses one of its criteria.
 
-    python benchmarks/judge.py [--seed 1] [--worlds 60] [--searches 2] [--quick] [--plot runs/judge.png]
+    python benchmarks/judge.py [--seed 1] [--worlds 60] [--searches 2] [--slices 0] [--quick] [--plot FILE]
 
 Everything inside is in units of a world's noise. Not covered: few replicates and clear gains in short
 searches, which pooled figures hide; the unit tests look at those.
@@ -39,9 +39,7 @@ from autoresearch.types import Arm, Levels, Verdict, VerdictKind
 AA_TRIALS = 500
 
 FIRST_CHECK = 1_000_000
-"""Seed of the first training on unseen text."""
-
-SLICES = 0
+"""Least seed of the trainings on unseen text."""
 
 PROPOSED_AGAIN = 0.5
 """Share of the candidates with a conflict whose author proposes them again on top of the new incumbent."""
@@ -333,6 +331,9 @@ JUDGES: dict[str, tuple[Callable[..., Judge], int]] = {
 }
 """Name in the table -> what makes the judge, and its places."""
 
+UNCHECKED = ("greedy", "threshold", "mean of 3")
+"""As they are published: they keep without a check."""
+
 
 @dataclass
 class Outcome:
@@ -373,11 +374,12 @@ class Check:
 class Places:
     """One search on several places, whose trials end when they end."""
 
-    def __init__(self, judge: Judge, nature: Nature, start: Script, places: int, out: Outcome) -> None:
-        self.check: Check | None = None
-        self.slices = SLICES
+    def __init__(
+        self, judge: Judge, nature: Nature, start: Script, places: int, out: Outcome, slices: int = 0
+    ) -> None:
         self.world, self.judge, self.nature, self.places, self.out = nature.world, judge, nature, places, out
-        self.tip = start
+        self.tip, self.slices = start, slices
+        self.check: Check | None = None
         self.in_flight: dict[int, Script] = {}
         self.drawn = self.started = 0
         self.confirmed: set[int] = set()
@@ -472,8 +474,16 @@ class Places:
             self.out.cover["keep"].append(covers(verdict.interval, script.gain * self.world.unit))
 
 
-def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcome:
-    """Run one search to the end of its budget, and compare what the judge reports to the truth."""
+def search(world: World, name: str, seed: int, no_gains: bool = False, slices: int = 0) -> Outcome:
+    """Run one search to the end of its budget, and compare what the judge reports to the truth.
+
+    Args:
+        world: What it meets.
+        name: Of the judge.
+        seed: Of the search.
+        no_gains: Whether no candidate gains anything.
+        slices: Of unseen text, on each of which one keep is checked, in two of its trials.
+    """
     nature = Nature(world, seed, no_gains)
     start = Script(luck=[0.0] * max(1, world.documents))
     make, places = JUDGES[name]
@@ -484,7 +494,7 @@ def search(world: World, name: str, seed: int, no_gains: bool = False) -> Outcom
     if world.steady:
         judge.use_steady_machine()
     out = Outcome(searches=1, cover={"keep": [], "tip": [], "gain": [], "claim": []})
-    run = Places(judge, nature, start, places, out)
+    run = Places(judge, nature, start, places, out, slices)
     run.run(AA_TRIALS if no_gains else world.trials)
     report, tip, last = judge.report(), run.tip, run.last
     truth = world.unit * (world.level + tip.mean)
@@ -517,9 +527,9 @@ def claimed(nature: Nature, start: Script, tip: Script) -> bool:
     return covers(claim(*runs, sampling=split).interval, (start.mean - tip.mean) * w.unit)
 
 
-def explore(args: tuple[int, int, int, int]) -> tuple[World, dict[str, Outcome], dict[str, Outcome]]:
+def explore(args: tuple[int, int, int, int, int]) -> tuple[World, dict[str, Outcome], dict[str, Outcome]]:
     """All judges in one world: searches, and searches in which nothing is a gain (A/A)."""
-    seed, number, searches, aa = args
+    seed, number, searches, aa, slices = args
     world = World.draw(random.Random(f"{seed}/{number}"))
     real: dict[str, Outcome] = {}
     null: dict[str, Outcome] = {}
@@ -527,7 +537,8 @@ def explore(args: tuple[int, int, int, int]) -> tuple[World, dict[str, Outcome],
         for into, count, no_gains in ((real, searches, False), (null, aa, True)):
             into[name] = Outcome()
             for i in range(count):
-                into[name].add(search(world, name, hash((seed, number, i)) & 0xFFFFFFFF, no_gains))
+                one = hash((seed, number, i)) & 0xFFFFFFFF
+                into[name].add(search(world, name, one, no_gains, 0 if name in UNCHECKED else slices))
     return world, real, null
 
 
@@ -671,6 +682,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--worlds", type=int, default=60)
     parser.add_argument("--searches", type=int, default=2, help="searches a world")
+    checks = "keeps of `default` and `strict` that are checked on unseen text in two trials each (default: 0)"
+    parser.add_argument("--slices", type=int, default=0, help=checks)
     parser.add_argument("--quick", action="store_true", help="a look in seconds; criteria are not enforced")
     plot_help = "where to write a PNG (default: runs/judge.png)"
     parser.add_argument("--plot", type=Path, default=Path("runs/judge.png"), help=plot_help)
@@ -678,7 +691,8 @@ def main() -> int:
     if args.quick:
         args.worlds, args.searches = min(args.worlds, 20), 2
     began = time.monotonic()
-    jobs = [(args.seed, i, args.searches, max(1, args.searches // 3)) for i in range(args.worlds)]
+    aa = max(1, args.searches // 3)
+    jobs = [(args.seed, i, args.searches, aa, args.slices) for i in range(args.worlds)]
     with ProcessPoolExecutor(2) as pool:
         results = list(pool.map(explore, jobs))
     rows = [summarise(results, name) for name in JUDGES]
