@@ -163,7 +163,7 @@ class Search:
     def _conclude(self) -> None:
         """Record verdicts. A keep is checked first.
 
-        On several places the judge holds it back, and other trials go on; else nothing begins meanwhile.
+        A judge that can waits with it, and other trials go on; else nothing begins meanwhile.
         """
         while self.job is None and (held := self.judging.judge.held):
             self._begin(self.conclusion.check_held(self.journal.experiment(held[0])))
