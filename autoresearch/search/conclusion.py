@@ -82,7 +82,7 @@ class Conclusion:
         experiment = self._noted(experiment, said, gains)
         verdict = experiment.verdict
         assert verdict is not None
-        found = yield from check_unseen(self._state, self._scheduler, experiment)
+        found = yield from check_unseen(self._state, self._scheduler, self._view, experiment)
         self._checked = number
         if self._incumbent_revoked(found):
             return
@@ -98,9 +98,7 @@ class Conclusion:
         follows, and finds what this has shown.
         """
         number = experiment.number
-        found = yield from check_unseen(self._state, self._scheduler, experiment)
-        for trial in found.trials:
-            self._view.trial(trial)
+        found = yield from check_unseen(self._state, self._scheduler, self._view, experiment)
         moved = self._journal.experiment(number).commit != experiment.commit
         if moved or number not in self._judging.judge.in_flight:
             return  # it has failed meanwhile, or was merged onto another incumbent

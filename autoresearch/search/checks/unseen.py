@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from autoresearch.clock import now
 from autoresearch.judge import TrialRequest
 from autoresearch.judge.noise.documents import Items, document_variance
+from autoresearch.search.observers import View
 from autoresearch.search.scheduler import Scheduler
 from autoresearch.search.state import SearchState
 from autoresearch.search.steps import Steps
@@ -62,7 +63,9 @@ class Found:
     trials: tuple[Trial, ...] = ()
 
 
-def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experiment) -> Steps[Found]:
+def check_unseen(
+    state: SearchState, scheduler: Scheduler, view: View, experiment: Experiment
+) -> Steps[Found]:
     """Compare a candidate with the incumbent on the next slice, in two trainings, one after the other.
 
     If it is cut off, the next slice is used when it begins again.
@@ -70,6 +73,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
     Args:
         state: Of the search.
         scheduler: Starts the trainings.
+        view: Shows their results.
         experiment: The candidate, which is to be kept.
     """
     journal, count = state.journal, slices(state)
@@ -101,6 +105,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
             share=(share, count),
         )
         trial = journal.finish_trial(ended.trial, _on_validation(state, ended.result))
+        view.trial(trial)
         if ended.result.score is None:
             outcome = ended.result.outcome if arm is Arm.CONFIRM else Outcome.OK
             side = "candidate" if arm is Arm.CONFIRM else "incumbent"
@@ -112,7 +117,7 @@ def check_unseen(state: SearchState, scheduler: Scheduler, experiment: Experimen
         results.append(ended.result)
         trials += (trial,)
     if len({state.devices.name(result.provenance.device) for result in results}) > 1:  # a place was lost
-        return (yield from check_unseen(state, scheduler, experiment))
+        return (yield from check_unseen(state, scheduler, view, experiment))
     return _noted(state, use, replace(_compare(state, trials, *results), trials=trials))
 
 
