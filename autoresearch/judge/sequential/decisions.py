@@ -151,6 +151,8 @@ class Sequential(Estimates):
                 if not self._same_machine(c, noise, -terms.price if evidence else terms.margin):
                     return None
                 if evidence:
+                    if c.past and len(c.runs) >= MERGED_RUNS:  # gains shrink with what was kept meanwhile
+                        view = self._compare(noise, c, self._here(c))
                     return self._keep(c, view, evidence, scale)
                 return self._keep_simplification(c, unselected, terms, scale)
         if not (why := why_stop(view, k, self.options["limit"], terms, c.complexity)):

@@ -99,10 +99,9 @@ class InFlight(Judge):
     def passed(self, number: int) -> list[tuple[int, Verdict]]:
         """Go on with a candidate that has passed the caller's check; see `Judge.passed`."""
         c = self.active[number]
-        c.passed = True
         if c.waits_for is not Wait.PASS:
-            return []
-        c.waits_for = Wait.NOTHING
+            return []  # another was kept meanwhile, or the machine has changed: it must pass again
+        c.passed, c.waits_for = True, Wait.NOTHING
         verdict = self._decide(c)
         return [] if verdict is None else self._with_levels([(number, verdict)])
 
