@@ -14,6 +14,7 @@ import pytest
 from autoresearch.search.loop import Search
 from autoresearch.store.git.repository import Repository
 from autoresearch.store.journal import Journal
+from autoresearch.store.records.notes import read_slices
 from tests.support.faults import KILLED, Boundaries, in_child, install, install_in
 from tests.support.many_places import sound
 from tests.support.stub import git, make_repository, make_search
@@ -29,14 +30,25 @@ other one with two places."""
 
 @dataclass(frozen=True)
 class Night:
-    """One repository, copied afresh for each kill, and how its search ends if nobody kills it."""
+    """One repository, copied afresh for each kill, and how its search ends if nobody kills it.
+
+    Attributes:
+        template: The repository.
+        workers: Places.
+        unseen: Whether there is unseen text, on which keeps are checked. After a kill another slice is used.
+    """
 
     template: Path
     workers: int
+    unseen: bool = False
 
     def search(self, folder: Path) -> Search:
         settings = (*SETTINGS, f"executor.workers={self.workers}")
-        return make_search(Repository(folder), IDEAS, *settings, instant=False)
+        search = make_search(Repository(folder), IDEAS, *settings, instant=False)
+        if self.unseen:
+            about = {"tokens": 24_000 * 9, "documents": 999}
+            search.journal.update(data={"splits": {"validation": about, "held": about}})
+        return search
 
     def copy(self, folder: Path) -> Path:
         return Path(shutil.copytree(self.template, folder))
@@ -57,9 +69,15 @@ class Night:
     def finish(self, folder: Path) -> dict[str, object]:
         search = self.search(folder)
         search.run()
+        experiments = search.journal.experiments()
+        if self.unseen:
+            sound(search)
+            kept = [e for e in experiments if e.kept]
+            checked = [use.trials for use in read_slices(search.journal) if use.outcome]
+            counted = {e.number: e.verdict.trials for e in kept if e.verdict}
+            return {"kept": counted, "checks": len(checked)}
         if self.workers > 1:  # what is in flight beside what else is chance, and so are the verdicts
             sound(search)
-            experiments = search.journal.experiments()
             tried = [p.hypothesis for e in experiments for p in (e.proposal, *e.dropped) if p]
             return {"tried": sorted(tried), "waiting": search.journal.drafts()}
         search.journal.close()
@@ -93,11 +111,13 @@ def told(search: Search) -> dict[str, object]:
     return story
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["serial", "two places"])
+@pytest.fixture(
+    scope="module", params=[(1, False), (2, False), (1, True)], ids=["serial", "two places", "unseen text"]
+)
 def night(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Night:
     template = tmp_path_factory.mktemp("night") / "template"
     make_repository(template)
-    return Night(template, request.param)
+    return Night(template, *request.param)
 
 
 @pytest.fixture(scope="module")
