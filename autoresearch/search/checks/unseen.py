@@ -188,7 +188,7 @@ def _compare(
     if _missing(gain, blind, unsure):
         answers = f"{blind:+.{metric.digits}f} by answers given blind"
         return Found(f"its gain is missing where nothing was to be seen: {answers}, {shown}", Outcome.INVALID)
-    return Found(f"gain in one more training: {shown}")
+    return Found(f"it gains {shown}")
 
 
 def _missing(gain: float, other: float, error: float) -> bool:
