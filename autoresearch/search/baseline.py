@@ -94,7 +94,7 @@ def _create_judge(state: SearchState, view: View) -> ScoreJudge:
 
 
 def _seeds(state: SearchState) -> list[int]:
-    return [1000 * state.config.seed + i for i in range(state.config.baselines)]
+    return [state.first_seed + i for i in range(state.config.baselines)]
 
 
 def _trained(state: SearchState) -> dict[int, tuple[int, float]]:

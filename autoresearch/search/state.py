@@ -242,6 +242,11 @@ class SearchState:
         )
 
     @property
+    def first_seed(self) -> int:
+        """Where the search begins to count the seeds of its trials."""
+        return 1000 * self.config.seed
+
+    @property
     def scored_splits(self) -> tuple[Split, ...]:
         """The splits whose text every program that is confirmed may be shown: validation, and other text."""
         known = self.journal.info().data.get("splits", {})

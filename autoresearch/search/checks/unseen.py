@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_SEED = 1_000_000
-"""Seed index of the check on the first slice; no judge asks for so many."""
+"""Seed index of the check on the first slice, beyond the first of the search; no judge asks for so many."""
 
 LARGEST_Z = 4.0
 """Standard errors by which the gain on validation data may exceed that on the slice."""
@@ -95,7 +95,7 @@ def check_unseen(
         ended = yield partial(
             scheduler.start,
             experiment.number,
-            TrialRequest(arm, FIRST_SEED + share, thorough=True),
+            TrialRequest(arm, state.first_seed + FIRST_SEED + share, thorough=True),
             commit,
             splits=(Split.HELD, *state.scored_splits),
             guards=tuple(g for g in requested(state.guards()) if g.definition.get("split") != Split.HELD),

@@ -90,6 +90,17 @@ def test_the_trainings_of_the_check_are_trials_that_the_judge_counts(repository:
     )
 
 
+def test_the_check_has_a_seed_of_its_own_wherever_the_search_begins_to_count(repository: Repository) -> None:
+    search = make_search(repository, [0.5], "experiments=1", "seed=1000")
+    about = {"tokens": 24_000 * 9, "documents": 999}
+    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    search.run()
+    trials = [t for e in search.journal.experiments() for t in e.trials]
+    checked = [t for t in trials if t.id in read_slices(search.journal)[0].trials]
+    others = {t.seed for t in trials if t not in checked}
+    assert min(others) == 1_000_000 and {t.seed for t in checked}.isdisjoint(others)
+
+
 def test_a_judge_that_waits_with_no_keep_is_checked_after_its_verdict(repository: Repository) -> None:
     search = searching(repository, [0.5, "OTHER = 1; NOTES = 0.05"], judge="greedy")
     search.run()
