@@ -8,9 +8,9 @@ brief, shelf and proposer (Optuna), a search for each seed and corpus. A search 
 trials. Then its result is claimed: start and tip are trained on fresh seeds and scored on the sealed split.
 A search that keeps nothing gains nothing. The gain for each training is that of the claim, divided by the
 trials before it; that for each device-hour is divided by the time for which all trials before it kept the
-device busy, looks at unseen text before a keep included. On a crowded machine this time is longer, so the
-two versions take turns. Trainings that failed are told: a version that limits their wall-clock time gains
-nothing on a crowded machine, whatever its judge does.
+device busy, looks at unseen text before a keep included if its journal holds them. On a crowded machine this
+time is longer, so the two versions take turns. Trainings that failed are told: a version that limits their
+wall-clock time gains nothing on a crowded machine, whatever its judge does.
 
 Each search is kept in FOLDER, from where an interrupted run goes on; the table of what is there is printed
 after each. Versions may divide a corpus differently, so gains are those on each one's own sealed split.

@@ -151,7 +151,7 @@ class Judge(ABC):
 
         judge.hold_keeps(True)                                      # once
         for number in judge.held:
-            verdicts = judge.checked(number, seed, its, incumbent)  # if the check trained both on a new seed
+            verdicts = judge.checked(number, seed, *runs)           # if the check ran both on a new seed
             verdicts += judge.passed(number)                        # or withdraw it, if the check fails
     """
 

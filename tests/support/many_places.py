@@ -112,8 +112,6 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
     asked: dict[int, TrialRequest] = {}
     found: dict[int, Verdict] = {}
     for _, kind, what in sorted(events, key=lambda event: event[:2]):
-        for number in [number for number in judge.held if number not in {*passed, *gone}]:
-            found |= judge.passed(number)  # there was no slice left
         if isinstance(what, Experiment):
             proposal = what.proposal
             assert proposal
@@ -145,4 +143,7 @@ def replay(search: Search, places: int, kinds: Collection[str] = ()) -> dict[int
             decided = judge.digest(asked[what.id], what.result, lambda n, r=results: r, losses[what.id])
             found |= decided
             asked = {id: want for id, want in asked.items() if id != what.id and judge.needs(want)}
+        while free := [number for number in judge.held if number not in {*passed, *gone}]:
+            found |= judge.passed(free[0])  # at once: there was no slice left
+            asked = {id: want for id, want in asked.items() if judge.needs(want)}
     return found

@@ -243,6 +243,13 @@ def _config(*overrides: str) -> Config:
     return load(overrides, {})
 
 
+def with_unseen_text(search: Search, slices: int = 9) -> Search:
+    """The search, with so many slices of held-out text."""
+    about = {"tokens": 24_000 * slices, "documents": 999}
+    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    return search
+
+
 def make_search(
     repository: Repository,
     ideas: Iterable[float | str],

@@ -60,8 +60,7 @@ class Sequential(Estimates):
         c = self.active[number]
         if c.waits_for is not Wait.PASS or candidate.score is None or incumbent.score is None:
             return []
-        known = len(candidate.items) == len(incumbent.items) == len(self.weights) > 1
-        c.add(seed, candidate.score, candidate.items if known else (), None)
+        c.add(seed, candidate.score, self._items(candidate), None)
         c.inspected = c.checked = True
         self.incumbent.runs_since += 1
         return self._with_levels(self._read(TrialRequest(Arm.INCUMBENT, seed), incumbent))
@@ -89,15 +88,14 @@ class Sequential(Estimates):
         if observation.score is None:
             self._end(c)
             return self._failed_candidate()
-        known = len(observation.items) == len(self.weights) > 1
-        c.add(request.seed, observation.score, observation.items if known else (), earlier)
+        c.add(request.seed, observation.score, self._items(observation), earlier)
         return self._screen(c) if request.arm is Arm.SCREEN else self._decide(c)
 
     def _incumbent_ran(self, seed: int, observation: Observation) -> None:
         """After a run of the incumbent: has the machine changed?"""
         drifts, score = self.incumbent.drifts, observation.score
-        if len(observation.items) == len(self.weights) > 1:
-            self.incumbent.items[seed] = observation.items
+        if items := self._items(observation):
+            self.incumbent.items[seed] = items
         self.pool = self.incumbent.add(seed, score, self.pool, is_start=not self.keeps)
         if self.incumbent.drifts > drifts:
             self._start_over()
@@ -105,6 +103,10 @@ class Sequential(Estimates):
             for c in self.active.values():
                 if c.seeds:
                     c.controls = [*c.controls, seed]
+
+    def _items(self, observation: Observation) -> tuple[float, ...]:
+        """What documents contribute to a score, if they are those of the baseline."""
+        return observation.items if len(observation.items) == len(self.weights) > 1 else ()
 
     def _screen(self, c: Candidate) -> Verdict | None:
         """After the first run: is the candidate worth a second?"""

@@ -81,15 +81,15 @@ def check_unseen(
     mine = [use for use in uses if use.experiment == experiment.number and use.outcome]
     if done := [use for use in mine if use.commit in ("", experiment.commit)]:
         known = {trial.id: trial for trial in experiment.trials}
-        trials = tuple(known[number] for number in done[-1].trials)
-        return Found(done[-1].reason, Outcome(done[-1].outcome), trials=trials)
+        ran = tuple(known[number] for number in done[-1].trials)
+        return Found(done[-1].reason, Outcome(done[-1].outcome), trials=ran)
     used = {use.share for use in uses}
     share = next((i for i in range(count) if i not in used), None)
     if share is None:
         return Found("no unseen text was left to check it on" if count else "")
     use = SliceUse(experiment.number, share, count, now(), secrets.randbits(32), commit=experiment.commit)
     write_slice(journal, use)
-    results, trials = list[Measurement](), tuple[Trial, ...]()
+    results, trials = list[Measurement](), list[Trial]()
     # The candidate comes first: nothing that was shown to the incumbent can reach it.
     for arm, commit in ((Arm.CONFIRM, experiment.commit), (Arm.INCUMBENT, experiment.parent)):
         ended = yield partial(
@@ -115,10 +115,10 @@ def check_unseen(
                 return found  # nothing is found of the candidate, which is to be proposed again
             return _noted(state, use, found)
         results.append(ended.result)
-        trials += (trial,)
+        trials.append(trial)
     if len({state.devices.name(result.provenance.device) for result in results}) > 1:  # a place was lost
         return (yield from check_unseen(state, scheduler, view, experiment))
-    return _noted(state, use, replace(_compare(state, trials, *results), trials=trials))
+    return _noted(state, use, replace(_compare(state, trials, *results), trials=tuple(trials)))
 
 
 def _on_validation(state: SearchState, result: Measurement) -> Measurement:

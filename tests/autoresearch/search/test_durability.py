@@ -17,7 +17,7 @@ from autoresearch.store.journal import Journal
 from autoresearch.store.records.notes import read_slices
 from tests.support.faults import KILLED, Boundaries, in_child, install, install_in
 from tests.support.many_places import sound
-from tests.support.stub import git, make_repository, make_search
+from tests.support.stub import git, make_repository, make_search, with_unseen_text
 
 pytestmark = pytest.mark.slow
 
@@ -45,10 +45,7 @@ class Night:
     def search(self, folder: Path) -> Search:
         settings = (*SETTINGS, f"executor.workers={self.workers}")
         search = make_search(Repository(folder), IDEAS, *settings, instant=False)
-        if self.unseen:
-            about = {"tokens": 24_000 * 9, "documents": 999}
-            search.journal.update(data={"splits": {"validation": about, "held": about}})
-        return search
+        return with_unseen_text(search) if self.unseen else search
 
     def copy(self, folder: Path) -> Path:
         return Path(shutil.copytree(self.template, folder))

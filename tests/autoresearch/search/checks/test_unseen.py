@@ -19,7 +19,17 @@ from autoresearch.store.git.repository import Repository
 from autoresearch.store.records.notes import read_revoked, read_slices
 from autoresearch.types import Arm, Measurement, Outcome, Proposal, Split
 from tests.support.many_places import replay, sound, until
-from tests.support.stub import NOISE, PATH, git, make_repository, make_search, measurer, measurers, scripted
+from tests.support.stub import (
+    NOISE,
+    PATH,
+    git,
+    make_repository,
+    make_search,
+    measurer,
+    measurers,
+    scripted,
+    with_unseen_text,
+)
 
 
 @pytest.fixture
@@ -37,9 +47,7 @@ def searching(
     """A search with so many slices of held-out text."""
     experiments, places = f"experiments={len(ideas)}", f"executor.workers={workers}"
     search = make_search(repository, ideas, experiments, places, f"judge={judge}")
-    about = {"tokens": 24_000 * slices, "documents": 999}
-    search.journal.update(data={"splits": {"validation": about, "held": about}})
-    return search
+    return with_unseen_text(search, slices)
 
 
 def spied(search: Search) -> list[TrialSpec]:
@@ -91,9 +99,7 @@ def test_the_trainings_of_the_check_are_trials_that_the_judge_counts(repository:
 
 
 def test_the_check_has_a_seed_of_its_own_wherever_the_search_begins_to_count(repository: Repository) -> None:
-    search = make_search(repository, [0.5], "experiments=1", "seed=1000")
-    about = {"tokens": 24_000 * 9, "documents": 999}
-    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    search = with_unseen_text(make_search(repository, [0.5], "experiments=1", "seed=1000"))
     search.run()
     trials = [t for e in search.journal.experiments() for t in e.trials]
     checked = [t for t in trials if t.id in read_slices(search.journal)[0].trials]
@@ -205,9 +211,7 @@ IDEAS: list[float | str] = [0.5, "OTHER = 7", "OTHER = 8"]
 
 
 def test_a_proposal_that_comes_during_the_check_is_used(repository: Repository) -> None:
-    search = make_search(repository, IDEAS, "experiments=3", instant=False)
-    about = {"tokens": 24_000 * 9, "documents": 999}
-    search.journal.update(data={"splits": {"validation": about, "held": about}})
+    search = with_unseen_text(make_search(repository, IDEAS, "experiments=3", instant=False))
     seen, answered, proposer = spied(search), threading.Event(), scripted(search)
     propose = proposer.propose
 
